@@ -1,0 +1,40 @@
+"""Pixelsmith: a sentence becomes a picture of any size, with a diffusion model trained at 256 to 1024 pixels.
+
+Implements "Is One GPU Enough? Pushing Image Generation at Higher-Resolutions with Foundation Models" (NeurIPS 2024,
+arXiv 2406.07251).
+"""
+
+from pixelsmith.errors import DependencyError, InputError, ModelError, PictureError, PixelsmithError, RequestError
+from pixelsmith.events import Event, Observer, PhaseFinished, Progress, RunFinished, RunStarted, StageStarted
+from pixelsmith.generate import Result, generate, plan
+from pixelsmith.geometry import Size
+from pixelsmith.plan import Plan, StagePlan
+from pixelsmith.request import PRESETS, Compute, Method, Request
+from pixelsmith.version import __version__
+
+__all__ = [
+    "PRESETS",
+    "Compute",
+    "DependencyError",
+    "Event",
+    "InputError",
+    "Method",
+    "ModelError",
+    "Observer",
+    "PhaseFinished",
+    "PictureError",
+    "PixelsmithError",
+    "Plan",
+    "Progress",
+    "Request",
+    "RequestError",
+    "Result",
+    "RunFinished",
+    "RunStarted",
+    "Size",
+    "StagePlan",
+    "StageStarted",
+    "__version__",
+    "generate",
+    "plan",
+]

@@ -1,0 +1,27 @@
+"""Checks of single values that a user gave; each raises ``RequestError`` with what was expected and what came."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+from pixelsmith.errors import RequestError
+
+
+def check_whole(name: str, value: object, least: int) -> None:
+    """A whole number of at least ``least``."""
+    if type(value) is not int or value < least:
+        raise RequestError(f"{name}: expected a whole number of at least {least}, got {value!r}")
+
+
+def check_range(name: str, value: object, low: float, high: float) -> None:
+    """A number in ``low..high``."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise RequestError(f"{name}: expected a number from {low} to {high}, got {value!r}")
+
+
+def check_choices(owner: object, **choices: Any) -> None:
+    """Fields of ``owner`` that hold one of the values of a ``Literal``."""
+    for name, allowed in choices.items():
+        value = getattr(owner, name)
+        if value not in get_args(allowed):
+            raise RequestError(f"{name}: expected one of {', '.join(get_args(allowed))}, got {value!r}")

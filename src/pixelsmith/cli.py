@@ -1,0 +1,162 @@
+"""The command line: parse, call, print. Exit codes: 0 done, 1 failed, 2 wrong input, 130 interrupted."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+
+from pixelsmith import __version__, generate, plan
+from pixelsmith.errors import InputError, PixelsmithError
+from pixelsmith.events import silent
+from pixelsmith.geometry import Size
+from pixelsmith.pixels.files import read_settings
+from pixelsmith.progress import ProgressBar, print_json
+from pixelsmith.report import plan_table, settings_table
+from pixelsmith.request import (
+    EMBEDDED,
+    PRESETS,
+    Compute,
+    CoverageName,
+    DeviceName,
+    DtypeName,
+    FusionName,
+    Request,
+    Sampler,
+    Upsampling,
+)
+
+DEFAULT_SIZE = "2048x2048"
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one line on standard error, never a traceback."""
+    try:
+        code = cli.main(standalone_mode=False)
+    except click.exceptions.Exit as error:
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        code = _complain("interrupted", 130)
+    except click.ClickException as error:
+        code = _complain(error.format_message(), 2)
+    except InputError as error:
+        code = _complain(str(error), 2)
+    except (PixelsmithError, MemoryError, OSError, RuntimeError) as error:
+        code = _complain(str(error) or type(error).__name__, 1)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _complain(message: str, code: int) -> int:
+    click.echo("pixelsmith: " + " ".join(message.split()), err=True)
+    return code
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="pixelsmith")
+def cli() -> None:
+    """Turn a sentence into a picture of any size."""
+
+
+def request_options(command: Callable[..., None]) -> Callable[..., None]:
+    """What describes a picture: the same options for every command that takes a request."""
+    options = [
+        click.argument("prompt"),
+        click.option(
+            "--size", help=f"WIDTHxHEIGHT or one number.  [default: the last of --cascade, or {DEFAULT_SIZE}]"
+        ),
+        click.option("--cascade", help="Sizes of the stages, such as 512x512,2048x2048."),
+        click.option("--from-image", help="Start from this picture in place of a generated one."),
+        click.option("--negative-prompt", default="", help="What the picture should not show."),
+        click.option("--seed", type=int, default=0, show_default=True, help="Another seed, another picture."),
+        click.option("--model", default=EMBEDDED, show_default=True, help="A diffusers folder or a hub id."),
+        click.option("--preset", type=click.Choice(list(PRESETS)), default="default", show_default=True),
+        click.option("--steps", type=int, help="Denoising steps of the base and of each stage."),
+        click.option("--sampler", type=click.Choice(get_args(Sampler))),
+        click.option("--slider", type=float, help="0..1: share of guided steps; low invents, high keeps."),
+        click.option("--slider-fade", type=float, help="0..1: share of steps over which the guide fades out."),
+        click.option("--guidance-scale", type=float, help="How strongly the prompt pulls; 1 is off."),
+        click.option("--guidance-rescale", type=float, help="0..1: against over-saturation."),
+        click.option("--guidance-interval", help="START,END in 0..1: where guidance is on."),
+        click.option("--fusion", type=click.Choice(get_args(FusionName)), help="What the guide gives to a patch."),
+        click.option("--chess-mask/--no-chess-mask", default=None),
+        click.option("--border", type=int, help="Latents over which patches are averaged; 0 is off."),
+        click.option("--coverage", type=click.Choice(get_args(CoverageName)), help="Where patches lie."),
+        click.option("--upsampling", type=click.Choice(get_args(Upsampling))),
+        click.option("--batch-size", type=int, help="Patches per call of the network.  [default: by device]"),
+        click.option("--device", type=click.Choice(get_args(DeviceName)), default="auto", show_default=True),
+        click.option("--dtype", type=click.Choice(get_args(DtypeName)), default="auto", show_default=True),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+_METHOD_OPTIONS = (
+    "steps", "sampler", "slider", "slider_fade", "guidance_scale", "guidance_rescale", "fusion", "chess_mask", "border",
+    "coverage", "upsampling",
+)  # fmt: skip
+
+
+def make_request(options: dict[str, Any]) -> Request:
+    """A request from the options of the command line. Raises ``RequestError``."""
+    cascade = tuple(Size.parse(size) for size in (options["cascade"] or "").split(",") if size.strip())
+    size = Size.parse(options["size"] or (str(cascade[-1]) if cascade else DEFAULT_SIZE))
+    changes = {name: options[name] for name in _METHOD_OPTIONS if options[name] is not None}
+    if options["guidance_interval"] is not None:
+        changes["guidance_interval"] = _interval(options["guidance_interval"])
+    return Request(
+        prompt=options["prompt"],
+        size=size,
+        negative_prompt=options["negative_prompt"],
+        seed=options["seed"],
+        model=options["model"],
+        from_image=options["from_image"],
+        cascade=cascade,
+        method=PRESETS[options["preset"]],
+        compute=Compute(options["device"], options["dtype"], options["batch_size"]),
+    ).with_method(**changes)
+
+
+def _interval(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise click.BadParameter(f"guidance interval: expected START,END such as 0.1,0.8, got {text!r}") from error
+
+
+@cli.command("generate")
+@request_options
+@click.option("--output", "-o", required=True, type=click.Path(path_type=Path), help="A .png, .jpg or .tif file.")
+@click.option("--json", "as_json", is_flag=True, help="Print events as JSON, one a line, in place of a progress bar.")
+@click.option("--quiet", "-q", is_flag=True, help="Print nothing.")
+def generate_command(output: Path, as_json: bool, quiet: bool, **options: Any) -> None:
+    """Make a picture of PROMPT."""
+    request = make_request(options)
+    if quiet or as_json:
+        generate(request, output, silent if quiet else print_json)
+        return
+    with ProgressBar() as bar:
+        generate(request, output, bar)
+    click.echo(bar.summary)
+
+
+@cli.command("plan")
+@request_options
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def plan_command(as_json: bool, **options: Any) -> None:
+    """Tell what making PROMPT would take: stages, patches, model calls, memory, disk. Runs nothing."""
+    the_plan = plan(make_request(options))
+    click.echo(json.dumps(the_plan.to_dict()) if as_json else plan_table(the_plan))
+
+
+@cli.command("info")
+@click.argument("picture", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def info_command(picture: Path, as_json: bool) -> None:
+    """Read back what made PICTURE: prompt, seed, model, all settings."""
+    settings = read_settings(picture)
+    click.echo(json.dumps(settings) if as_json else settings_table(settings))

@@ -1,0 +1,27 @@
+"""The error tree. A message says what was expected, what came, and what to do."""
+
+from __future__ import annotations
+
+
+class PixelsmithError(Exception):
+    """Anything that Pixelsmith raises on purpose."""
+
+
+class InputError(PixelsmithError, ValueError):
+    """What the user asked for cannot be done; raised before any long work starts."""
+
+
+class RequestError(InputError):
+    """A value of the request is out of range, or two of them contradict each other."""
+
+
+class ModelError(InputError):
+    """The model cannot be found, read or used."""
+
+
+class PictureError(InputError):
+    """A picture file cannot be read or written."""
+
+
+class DependencyError(InputError):
+    """An optional library is missing; the message holds the command that installs it."""

@@ -1,0 +1,66 @@
+"""What happens during a run, as values. An observer is any callable that takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pixelsmith.geometry import Size
+from pixelsmith.plan import Plan
+
+
+@dataclass(frozen=True)
+class RunStarted:
+    """Everything is checked; work begins."""
+
+    plan: Plan
+
+
+@dataclass(frozen=True)
+class StageStarted:
+    """A rung of the cascade begins; stage 0 is the base picture."""
+
+    stage: int
+    stages: int
+    size: Size
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Units of a phase that are done, out of ``total``.
+
+    ``phase`` is ``encode`` or ``decode`` (units: tiles) or ``denoise`` (units: patches of this step). ``step`` counts
+    from 1 to ``steps`` while denoising, else both are 1.
+    """
+
+    stage: int
+    phase: str
+    step: int
+    steps: int
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class PhaseFinished:
+    """A phase of a stage is done after ``seconds``."""
+
+    stage: int
+    phase: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class RunFinished:
+    """The picture is there; ``path`` is ``None`` where it was asked for in memory only."""
+
+    path: str | None
+    seconds: float
+
+
+Event = RunStarted | StageStarted | Progress | PhaseFinished | RunFinished
+Observer = Callable[[Event], None]
+
+
+def silent(event: Event) -> None:
+    """The observer that does nothing."""

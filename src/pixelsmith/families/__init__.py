@@ -1,0 +1,6 @@
+"""Model families: the only place that knows diffusers. A new model touches nothing else."""
+
+from pixelsmith.families.load import find_model, load_family, read_facts
+from pixelsmith.families.protocol import Family
+
+__all__ = ["Family", "find_model", "load_family", "read_facts"]

@@ -1,0 +1,75 @@
+"""What a model family must offer to the method."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pixelsmith.geometry import Size
+from pixelsmith.plan import ModelFacts
+from pixelsmith.sampling.guidance import Denoiser
+from pixelsmith.sampling.schedule import Schedule
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How an autoencoder is run tile by tile, all in latents.
+
+    - ``side``: a tile with its context; ``context``: what a tile sees on each side beyond what is kept of it.
+    - ``blend``: the band over which neighbouring tiles are averaged, at most twice the context; 0 where the network
+      is local, so that tiles meet exactly.
+    """
+
+    side: int
+    context: int
+    blend: int
+
+
+class Autoencoder(Protocol):
+    """Pixels to latents and back, one tile at a time."""
+
+    @property
+    def tiling(self) -> Tiling: ...
+
+    def encode(self, pixels: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b c h w"]:
+        """Pixels in -1..1 to latents at the denoiser's scale, float32."""
+        ...
+
+    def decode(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 H W"]:
+        """Latents at the denoiser's scale to pixels, about -1..1, float32."""
+        ...
+
+    def steady_encoding(self, samples: Iterable[Float[Tensor, "b 3 H W"]]) -> AbstractContextManager[None]:
+        """While open, ``encode`` normalises every tile alike, by the statistics of these samples of the picture."""
+        ...
+
+    def steady_decoding(self, samples: Iterable[Float[Tensor, "b c h w"]]) -> AbstractContextManager[None]:
+        """While open, ``decode`` normalises every tile alike, by the statistics of these samples of the canvas."""
+        ...
+
+
+class Family(Protocol):
+    """One loaded model."""
+
+    @property
+    def facts(self) -> ModelFacts: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    @property
+    def autoencoder(self) -> Autoencoder: ...
+
+    def schedule(self, steps: int) -> Schedule:
+        """The levels of ``steps`` denoising steps, from the model's own scheduler configuration."""
+        ...
+
+    def denoiser(self, prompt: str, picture: Size) -> Denoiser:
+        """The network told this prompt; ``picture`` is the size in pixels that patches are part of."""
+        ...

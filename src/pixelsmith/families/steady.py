@@ -1,0 +1,69 @@
+"""Make a network with group normalisation treat all tiles of a picture alike.
+
+Group normalisation takes mean and variance over the whole input; over a tile they differ from tile to tile, which
+shows as jumps of tone. So: let some samples of the picture through, remember each layer's statistics, and normalise
+every tile by them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+Moments = list[tuple[Tensor, Tensor]]
+
+
+def group_norms(network: nn.Module) -> list[nn.GroupNorm]:
+    return [layer for layer in network.modules() if isinstance(layer, nn.GroupNorm)]
+
+
+@contextmanager
+def steady(network: nn.Module, forward: Callable[[Tensor], object], samples: Iterable[Tensor]) -> Iterator[None]:
+    """While open, the group norms of ``network`` use their statistics over all ``samples`` put to ``forward``."""
+    layers = group_norms(network)
+    seen: dict[nn.GroupNorm, Moments] = {layer: [] for layer in layers}
+
+    def remember(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if isinstance(layer, nn.GroupNorm):
+            grouped = _grouped(inputs[0], layer)
+            seen[layer].append((grouped.mean((0, 2)), grouped.square().mean((0, 2))))
+
+    hooks = [layer.register_forward_pre_hook(remember) for layer in layers]
+    try:
+        for sample in samples if layers else ():
+            forward(sample)
+    finally:
+        _remove(hooks)
+    hooks = [layer.register_forward_hook(_normalised_by(seen[layer])) for layer in layers]
+    try:
+        yield
+    finally:
+        _remove(hooks)
+
+
+def _normalised_by(moments: Moments) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
+    mean = torch.stack([first for first, _ in moments]).mean(0)
+    variance = torch.stack([second for _, second in moments]).mean(0) - mean.square()
+
+    def normalise(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        if not isinstance(layer, nn.GroupNorm):
+            return output
+        scaled = (_grouped(inputs[0], layer) - mean[:, None]) * (variance[:, None] + layer.eps).rsqrt()
+        shape = (1, -1, *[1] * (inputs[0].ndim - 2))
+        values = scaled.view(inputs[0].shape) * layer.weight.view(shape) + layer.bias.view(shape)
+        return values.to(output.dtype)
+
+    return normalise
+
+
+def _grouped(x: Tensor, layer: nn.GroupNorm) -> Tensor:
+    """(b, c, ...) as (b, groups, values of a group), float32."""
+    return x.float().reshape(len(x), layer.num_groups, -1)
+
+
+def _remove(hooks: list[torch.utils.hooks.RemovableHandle]) -> None:
+    for hook in hooks:
+        hook.remove()

@@ -1,0 +1,109 @@
+"""Sizes and windows, in pixels or in latents. Width comes first in a ``Size``, rows first in a ``Window``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pixelsmith.errors import RequestError
+
+
+@dataclass(frozen=True, order=True)
+class Size:
+    """Width and height of a picture (pixels) or of a canvas (latents), both at least 1.
+
+    Raises ``RequestError`` where one of them is not a positive whole number.
+    """
+
+    width: int
+    height: int
+
+    def __post_init__(self) -> None:
+        if type(self.width) is not int or type(self.height) is not int or min(self.width, self.height) < 1:
+            raise RequestError(f"a size needs whole numbers of at least 1, got {self.width}x{self.height}")
+
+    @classmethod
+    def parse(cls, text: str) -> Size:
+        """Read ``"2048x1024"`` (width x height) or ``"2048"`` (a square). Raises ``RequestError``."""
+        match = re.fullmatch(r"\s*(\d+)(?:\s*[xX×]\s*(\d+))?\s*", text)
+        if match is None:
+            raise RequestError(f"a size is WIDTHxHEIGHT or one number, such as 2048x1024 or 2048, got {text!r}")
+        width, height = match.group(1), match.group(2) or match.group(1)
+        return cls(int(width), int(height))
+
+    @property
+    def area(self) -> int:
+        return self.width * self.height
+
+    @property
+    def window(self) -> Window:
+        """The window that covers all of it."""
+        return Window(0, 0, self.height, self.width)
+
+    def scaled(self, factor: float) -> Size:
+        return Size(max(1, round(self.width * factor)), max(1, round(self.height * factor)))
+
+    def padded(self, multiple: int) -> Size:
+        """The smallest size that holds this one with both sides a multiple of ``multiple``."""
+        return Size(-(-self.width // multiple) * multiple, -(-self.height // multiple) * multiple)
+
+    def divided(self, divisor: int) -> Size:
+        return Size(self.width // divisor, self.height // divisor)
+
+    def fits_in(self, other: Size) -> bool:
+        return self.width <= other.width and self.height <= other.height
+
+    def __str__(self) -> str:
+        return f"{self.width}x{self.height}"
+
+
+@dataclass(frozen=True, order=True)
+class Window:
+    """A rectangle: rows ``top .. top + height - 1``, columns ``left .. left + width - 1``."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    @property
+    def bottom(self) -> int:
+        return self.top + self.height
+
+    @property
+    def right(self) -> int:
+        return self.left + self.width
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Indices for the last two axes of a (..., h, w) array."""
+        return slice(self.top, self.bottom), slice(self.left, self.right)
+
+    def grown(self, margin: int, bounds: Size) -> Window:
+        """This window with ``margin`` more on every side, cut at the bounds."""
+        return self._between(self.top - margin, self.left - margin, self.bottom + margin, self.right + margin, bounds)
+
+    def cut(self, bounds: Size) -> Window:
+        """The part of this window inside the bounds."""
+        return self.grown(0, bounds)
+
+    def relative_to(self, other: Window) -> Window:
+        """The same place in the coordinates of ``other``'s top left corner."""
+        return Window(self.top - other.top, self.left - other.left, self.height, self.width)
+
+    def scaled(self, factor: int) -> Window:
+        """The same place at ``factor`` times the resolution: from latents to pixels."""
+        return Window(self.top * factor, self.left * factor, self.height * factor, self.width * factor)
+
+    @staticmethod
+    def _between(top: int, left: int, bottom: int, right: int, bounds: Size) -> Window:
+        top, left = max(0, top), max(0, left)
+        return Window(top, left, min(bottom, bounds.height) - top, min(right, bounds.width) - left)
+
+
+def tiles(bounds: Size, side: int) -> Iterator[Window]:
+    """Cover ``bounds`` with windows of ``side`` that do not overlap, row by row; the last ones are cut."""
+    for top in range(0, bounds.height, side):
+        for left in range(0, bounds.width, side):
+            yield Window(top, left, side, side).cut(bounds)

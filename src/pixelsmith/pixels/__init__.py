@@ -1,0 +1,1 @@
+"""Pictures: resampling, the tiled codec between pixels and latents, files."""

@@ -1,0 +1,185 @@
+"""Request + model facts -> the stages and what they cost: plain arithmetic, nothing is loaded or run."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from statistics import fmean
+from typing import Any
+
+from pixelsmith.errors import RequestError
+from pixelsmith.geometry import Size
+from pixelsmith.request import Method, Request
+from pixelsmith.sampling.patches import COVERAGES, Coverage, fewest_patches
+from pixelsmith.sampling.slider import guide_weights
+
+MAX_FACTOR = 4.0
+"""The largest growth of a side in one stage that the default cascade takes."""
+PAPER_BORDER, PAPER_PATCH = 10, 128
+COUNTED_STEPS = 3
+"""On a large canvas, random coverage is counted on this many steps: a step's count varies by about one percent."""
+LARGE_CANVAS = 1 << 20
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What planning needs to know of a model.
+
+    - ``name``: folder, hub id or ``embedded``; ``pipeline``: the class named in its ``model_index.json``.
+    - ``native_size``: the size it was trained at, in pixels; ``latent_scale``: pixels per latent on one axis.
+    - ``latent_channels``; ``latent_multiple``: what the network needs the sides of a patch to be a multiple of.
+    - ``weight_bytes``: its weight files on disk.
+    """
+
+    name: str
+    pipeline: str
+    native_size: Size
+    latent_scale: int
+    latent_channels: int
+    latent_multiple: int
+    weight_bytes: int
+
+    @property
+    def patch(self) -> Size:
+        """The native size in latents: what the network denoises in one call."""
+        return self.native_size.divided(self.latent_scale)
+
+    def latent_size(self, size: Size) -> Size:
+        """The canvas in latents that holds a picture of ``size`` pixels, padded to what the network can take."""
+        return size.padded(self.latent_scale * self.latent_multiple).divided(self.latent_scale)
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """One rung: its picture (pixels), its canvas (latents) and how much there is to do."""
+
+    size: Size
+    latent_size: Size
+    steps: int
+    guided_steps: int
+    patches_per_step: float
+    fewest_patches_per_step: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a request will do and cost.
+
+    - ``base``: the picture made at the native size, ``None`` where the cascade starts from a given picture.
+    - ``stages``: the cascade; empty where the base is large enough.
+    - ``model_calls``: patches that go through the network; with classifier-free guidance a patch goes through twice.
+    - ``peak_memory_bytes``, ``disk_bytes``: upper estimates; ``seconds``: ``None`` while unknown.
+    """
+
+    base: StagePlan | None
+    stages: tuple[StagePlan, ...]
+    model_calls: int
+    peak_memory_bytes: int
+    disk_bytes: int
+    seconds: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON, sizes as ``[width, height]``."""
+        values = asdict(self)
+        for stage in [values["base"], *values["stages"]]:
+            if stage is not None:
+                for name in ("size", "latent_size"):
+                    stage[name] = [stage[name]["width"], stage[name]["height"]]
+        return values
+
+
+def make_plan(request: Request, facts: ModelFacts, start: Size | None = None) -> Plan:
+    """Plan a request for a model; ``start`` is the size in pixels of the picture to start from, if one is given.
+
+    Raises ``RequestError`` where the cascade would shrink, or a border does not fit into the model's patch.
+    """
+    border = border_of(request, facts)
+    if 3 * border > min(facts.patch.width, facts.patch.height):
+        raise RequestError(
+            f"border: expected at most a third of the model's patch of {facts.patch} latents, got {border}"
+        )
+    first = request.cascade[0] if request.cascade else request.size
+    origin = start or base_size(first, facts.native_size)
+    base = None if start else _single_patch_plan(origin, request, facts)
+    stages = tuple(
+        _stage_plan(i + 1, size, request, facts) for i, size in enumerate(cascade_of(request, origin, start))
+    )
+    patches = [stage.patches_per_step for stage in (base, *stages) if stage is not None]
+    return Plan(
+        base=base,
+        stages=stages,
+        model_calls=round(sum(patches) * _calls_per_patch(request.method)),
+        peak_memory_bytes=_peak_memory(request, facts, [origin, *(stage.size for stage in stages)]),
+        disk_bytes=3 * request.size.area,
+    )
+
+
+def cascade_of(request: Request, origin: Size, start: Size | None) -> tuple[Size, ...]:
+    """The sizes of the stages: those asked for, or equal factors of at most ``MAX_FACTOR`` from the origin to the size.
+
+    Raises ``RequestError`` where the first stage is smaller than what it starts from.
+    """
+    if request.cascade or start:
+        sizes = request.cascade or _equal_factors(origin, request.size)
+        if not origin.fits_in(sizes[0]):
+            what = "the given picture" if start else "the model's base picture"
+            raise RequestError(f"the cascade shrinks: {what} has {origin}, the first stage {sizes[0]}; ask for more")
+        return sizes
+    return _equal_factors(origin, request.size) if origin.area < request.size.area else ()
+
+
+def _equal_factors(origin: Size, target: Size) -> tuple[Size, ...]:
+    factor = max(target.width / origin.width, target.height / origin.height)
+    count = max(1, math.ceil(math.log(factor) / math.log(MAX_FACTOR) - 1e-9))
+    return (*(target.scaled(factor ** (i / count - 1)) for i in range(1, count)), target)
+
+
+def base_size(target: Size, native: Size) -> Size:
+    """The native area in the target's shape, no side under half the native one: what the model can draw in one call."""
+    factor = math.sqrt(native.area / target.area)
+    shortest = min(target.width, target.height) * factor
+    return target.scaled(factor * max(1.0, min(native.width, native.height) / 2 / shortest))
+
+
+def border_of(request: Request, facts: ModelFacts) -> int:
+    """The border in latents: as asked, or as wide for this model's patch as the paper's 10 are for 128."""
+    if request.method.border is not None:
+        return request.method.border
+    return max(1, min(facts.patch.width, facts.patch.height) * PAPER_BORDER // PAPER_PATCH)
+
+
+def coverage_of(stage: int, canvas: Size, request: Request, facts: ModelFacts) -> Coverage:
+    """Which patches move the canvas of stage ``stage`` (from 1)."""
+    patch = Size(min(facts.patch.width, canvas.width), min(facts.patch.height, canvas.height))
+    return COVERAGES[request.method.coverage](canvas, patch, border_of(request, facts), request.seed, stage)
+
+
+def _single_patch_plan(size: Size, request: Request, facts: ModelFacts) -> StagePlan:
+    return StagePlan(size, facts.latent_size(size), request.method.steps, 0, 1, 1)
+
+
+def _stage_plan(stage: int, size: Size, request: Request, facts: ModelFacts) -> StagePlan:
+    method, canvas = request.method, facts.latent_size(size)
+    weights = guide_weights(method.steps, method.slider, method.slider_fade)
+    coverage = coverage_of(stage, canvas, request, facts)
+    sampled = method.coverage == "random" and canvas.area > LARGE_CANVAS
+    counts = [coverage.count(step) for step in range(min(method.steps, COUNTED_STEPS) if sampled else method.steps)]
+    guided = sum(weight > 0 for weight in weights)
+    return StagePlan(size, canvas, method.steps, guided, fmean(counts), fewest_patches(canvas, facts.patch))
+
+
+def _calls_per_patch(method: Method) -> int:
+    """Network evaluations of one patch over all steps: two where classifier-free guidance is on."""
+    return sum(2 if method.guides_at(step / method.steps) else 1 for step in range(method.steps))
+
+
+def _peak_memory(request: Request, facts: ModelFacts, sizes: list[Size]) -> int:
+    """Two canvases, the guide and (second order) the last estimate in float32; pictures; weights; a working set.
+
+    The working set, a gigabyte for libraries and one tile or batch, was measured (docs/decisions/0006-memory.md).
+    """
+    canvases = 3 + 2 * (request.method.sampler == "dpmpp-2m")
+    latents = max(facts.latent_size(size).area for size in sizes) * facts.latent_channels * 4 * canvases
+    # A decoded picture is summed in float32 (12 bytes a pixel) beside its 8-bit form; the one before it is 8-bit.
+    pixels = max(size.area for size in sizes) * (12 + 3 + 3)
+    return latents + pixels + 2 * facts.weight_bytes + 1_000_000_000

@@ -1,0 +1,50 @@
+"""Plans and settings as plain text for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pixelsmith.plan import Plan, StagePlan
+
+
+def plan_table(plan: Plan) -> str:
+    """A line a rung, then the totals."""
+    rows: list[tuple[str, ...]] = [("", "size", "latents", "steps", "guided", "patches/step", "fewest")]
+    rows += [] if plan.base is None else [("base", *_cells(plan.base))]
+    rows += [(f"stage {i}", *_cells(stage)) for i, stage in enumerate(plan.stages, start=1)]
+    totals = [
+        ("model calls", f"{plan.model_calls:,}"),
+        ("peak memory", f"at most about {plan.peak_memory_bytes / 1e9:.1f} GB"),
+        ("disk", f"at most {plan.disk_bytes / 1e6:,.1f} MB"),
+        ("time", "unknown" if plan.seconds is None else f"{plan.seconds:,.0f} s"),
+    ]
+    return f"{_aligned(rows)}\n\n{_aligned(totals)}"
+
+
+def settings_table(settings: Mapping[str, Any]) -> str:
+    """A line a setting, those of a group after each other."""
+    rows: list[tuple[str, ...]] = [("pixelsmith", str(settings["pixelsmith"]))]
+    for name, value in settings["request"].items():
+        group = value.items() if isinstance(value, dict) else [(name, value)]
+        rows += [(key.replace("_", " "), _shown(item)) for key, item in group]
+    return _aligned(rows)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "-"
+    return "-" if value is None or value == "" else str(value)
+
+
+def _cells(rung: StagePlan) -> tuple[str, ...]:
+    patches = f"{rung.patches_per_step:.1f}".removesuffix(".0")
+    counts = (rung.steps, rung.guided_steps, patches, rung.fewest_patches_per_step)
+    return (str(rung.size), str(rung.latent_size), *map(str, counts))
+
+
+def _aligned(rows: Sequence[tuple[str, ...]]) -> str:
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )

@@ -1,0 +1,175 @@
+"""What the user wants, as small frozen values that are checked when they are made and round-trip through JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Literal
+
+from pixelsmith.checks import check_choices, check_range, check_whole
+from pixelsmith.errors import RequestError
+from pixelsmith.geometry import Size
+
+Sampler = Literal["ddim", "dpmpp-2m"]
+FusionName = Literal["phase", "phase-guide", "amplitude", "amplitude-guide", "both", "guide", "none"]
+CoverageName = Literal["grid", "random"]
+Upsampling = Literal["lanczos", "bicubic", "latent"]
+DeviceName = Literal["auto", "cuda", "mps", "xpu", "cpu"]
+DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
+
+EMBEDDED = "embedded"
+"""The name of the model that comes with the package."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """How a picture is denoised. The defaults and their reasons are in docs/decisions/0004-defaults.md.
+
+    - ``steps``: denoising steps of the base and of every stage, at least 1.
+    - ``sampler``: ``ddim`` (for flow models the same rule is Euler) or ``dpmpp-2m`` (second order, for few steps).
+    - ``guidance_scale``: classifier-free guidance; 1 and less is the prompt alone.
+    - ``guidance_rescale``: 0..1, how far the spread of the guided estimate is brought back to the unguided one's.
+    - ``guidance_interval``: the part of the denoising, as two shares in 0..1, in which guidance is on.
+    - ``slider``: 0..1, the share of steps that the guide leads; low invents detail, high keeps structure.
+    - ``slider_fade``: 0..1, the share of steps over which the lead fades out; 0 is a hard cut.
+    - ``fusion``: what the guide gives to a patch (``pixelsmith.sampling.fusion.FUSIONS``).
+    - ``chess_mask``: whether the guide replaces every other latent pixel after a guided step.
+    - ``border``: width in latents over which neighbouring patches are averaged; 0 is off, ``None`` is as wide
+      for the model's patch as the paper's 10 latents are for a patch of 128.
+    - ``coverage``: ``grid`` (shifted at every step) or ``random`` (as in the paper).
+    - ``upsampling``: how the previous picture becomes the guide.
+
+    Raises ``RequestError`` for a value out of range.
+    """
+
+    steps: int = 20
+    sampler: Sampler = "ddim"
+    guidance_scale: float = 4.0
+    guidance_rescale: float = 0.0
+    guidance_interval: tuple[float, float] = (0.0, 1.0)
+    slider: float = 0.6
+    slider_fade: float = 0.0
+    fusion: FusionName = "phase"
+    chess_mask: bool = True
+    border: int | None = None
+    coverage: CoverageName = "grid"
+    upsampling: Upsampling = "lanczos"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "guidance_interval", tuple(self.guidance_interval))
+        check_whole("steps", self.steps, least=1)
+        check_range("guidance scale", self.guidance_scale, 0, 1000)
+        check_range("guidance rescale", self.guidance_rescale, 0, 1)
+        check_range("slider", self.slider, 0, 1)
+        check_range("slider fade", self.slider_fade, 0, 1)
+        if self.border is not None:
+            check_whole("border", self.border, least=0)
+        check_choices(self, sampler=Sampler, fusion=FusionName, coverage=CoverageName, upsampling=Upsampling)
+        if len(self.guidance_interval) != 2 or not 0 <= self.guidance_interval[0] <= self.guidance_interval[1] <= 1:
+            raise RequestError(f"guidance interval: expected two rising shares in 0..1, got {self.guidance_interval}")
+
+    def guides_at(self, progress: float) -> bool:
+        """Whether classifier-free guidance is on at this share (0..1) of the denoising."""
+        start, end = self.guidance_interval
+        return self.guidance_scale > 1 and start <= progress < end
+
+
+PRESETS: dict[str, Method] = {
+    "default": Method(),
+    "paper": Method(
+        steps=50,
+        sampler="ddim",
+        guidance_scale=7.5,
+        slider=0.6,
+        fusion="phase",
+        chess_mask=True,
+        border=10,
+        coverage="random",
+        upsampling="lanczos",
+    ),
+}
+"""Named methods. ``paper`` is the paper's: 50 DDIM steps, guidance 7.5, random patches, 10 latents of averaging."""
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Where and how the work is done; none of it belongs to what the picture is.
+
+    - ``batch_size``: patches in one call of the network, at least 1; ``None`` chooses by the device.
+
+    Raises ``RequestError`` for an unknown device or dtype.
+    """
+
+    device: DeviceName = "auto"
+    dtype: DtypeName = "auto"
+    batch_size: int | None = None
+
+    def __post_init__(self) -> None:
+        check_choices(self, device=DeviceName, dtype=DtypeName)
+        if self.batch_size is not None:
+            check_whole("batch size", self.batch_size, least=1)
+
+
+@dataclass(frozen=True)
+class Request:
+    """One picture to make.
+
+    - ``prompt``, ``negative_prompt``: text; the prompt must not be empty.
+    - ``size``: the exact size of the result in pixels.
+    - ``seed``: at least 0; the same request and seed give the same picture.
+    - ``model``: a folder in the diffusers format, a hub id, or ``embedded``.
+    - ``from_image``: a picture file to start the cascade from, in place of a generated base.
+    - ``cascade``: sizes of the stages, each at least as large as the one before; ``size`` itself follows as the last
+      stage where it is not the last one named. Empty chooses them.
+
+    Raises ``RequestError`` where a value is out of range or the cascade shrinks.
+    """
+
+    prompt: str
+    size: Size
+    negative_prompt: str = ""
+    seed: int = 0
+    model: str = EMBEDDED
+    from_image: str | None = None
+    cascade: tuple[Size, ...] = ()
+    method: Method = field(default_factory=Method)
+    compute: Compute = field(default_factory=Compute)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "cascade", tuple(self.cascade))
+        if not self.prompt.strip():
+            raise RequestError("the prompt is empty; say what the picture should show")
+        if not self.model.strip():
+            raise RequestError("the model is empty; give a folder, a hub id, or 'embedded'")
+        check_whole("seed", self.seed, least=0)
+        if self.cascade and self.cascade[-1] != self.size:
+            object.__setattr__(self, "cascade", (*self.cascade, self.size))
+        for before, after in zip(self.cascade, self.cascade[1:], strict=False):
+            if not before.fits_in(after):
+                raise RequestError(f"the cascade shrinks from {before} to {after}; no side of a stage may shrink")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; ``from_dict`` reads them back to an equal request."""
+        values = asdict(self)
+        values["size"] = str(self.size)
+        values["cascade"] = [str(size) for size in self.cascade]
+        values["method"]["guidance_interval"] = list(self.method.guidance_interval)
+        return values
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Request:
+        """Read what ``to_dict`` wrote. Raises ``RequestError`` for unknown names, missing ones or wrong types."""
+        try:
+            known = dict(values)
+            known["size"] = Size.parse(known["size"])
+            known["cascade"] = tuple(Size.parse(size) for size in known.get("cascade", ()))
+            known["method"] = Method(**known.get("method", {}))
+            known["compute"] = Compute(**known.get("compute", {}))
+            return cls(**known)
+        except (TypeError, KeyError, AttributeError) as error:
+            names = ", ".join(item.name for item in fields(cls))
+            raise RequestError(f"not a request ({error}); it needs {names}") from error
+
+    def with_method(self, **changes: Any) -> Request:
+        """The same request with some values of its method changed."""
+        return replace(self, method=replace(self.method, **changes))

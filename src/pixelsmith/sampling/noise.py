@@ -1,0 +1,46 @@
+"""The noise ε of a stage as a function of (seed, stage, position): any window can be asked for at any time."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pixelsmith.geometry import Window
+from pixelsmith.sampling.keyed import Purpose, keyed_generator
+
+TILE = 32
+"""Side of the fixed noise tiles in latents. It is part of what a seed means: changing it changes every picture."""
+
+
+class NoiseField:
+    """Standard normal noise over an unbounded canvas, drawn once per stage (design, section 2.3).
+
+    ``seed`` and ``stage`` are whole numbers of at least 0; ``channels`` is the number of latent channels.
+    """
+
+    def __init__(self, seed: int, stage: int, channels: int) -> None:
+        self._key = (seed, stage, channels)
+
+    def read(self, window: Window) -> Float[Tensor, "c h w"]:
+        """The noise of a window, float32, unit variance."""
+        values = np.empty((self._key[-1], window.height, window.width), np.float32)
+        for row in range(window.top // TILE, -(-window.bottom // TILE)):
+            for column in range(window.left // TILE, -(-window.right // TILE)):
+                top, left = max(window.top, row * TILE), max(window.left, column * TILE)
+                bottom, right = min(window.bottom, (row + 1) * TILE), min(window.right, (column + 1) * TILE)
+                part = Window(top, left, bottom - top, right - left)
+                inside = part.relative_to(Window(row * TILE, column * TILE, TILE, TILE)).slices
+                values[(..., *part.relative_to(window).slices)] = _tile(self._key, row, column)[(..., *inside)]
+        return torch.from_numpy(values)
+
+
+@lru_cache(maxsize=256)
+def _tile(key: tuple[int, int, int], row: int, column: int) -> NDArray[np.float32]:
+    seed, stage, channels = key
+    generator = keyed_generator(Purpose.NOISE, seed, stage, row, column)
+    return generator.standard_normal((channels, TILE, TILE), dtype=np.float32)

@@ -1,0 +1,205 @@
+"""Coverage: which patches move the canvas in a step, and how much each counts where they meet.
+
+Every latent pixel moves once per step (paper, section 3.2, after DiffInfinite). Here all patches of a step read the
+canvas from before the step, and what they write is a weighted sum whose weights add up to one at every pixel: so the
+patches of a step do not depend on each other, nor on their order.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pixelsmith.geometry import Size, Window
+from pixelsmith.sampling.keyed import Purpose, keyed_generator
+
+Weights = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Patch:
+    """A window that the network denoises in one call and ``weights`` (h, w) in 0..1 of its result in the canvas."""
+
+    window: Window
+    weights: Weights
+
+
+class Coverage(Protocol):
+    """Patches for each step of a stage."""
+
+    def patches(self, step: int) -> list[Patch]:
+        """The patches of step ``step``; at every pixel of the canvas their weights add up to 1."""
+        ...
+
+    def count(self, step: int) -> int:
+        """How many patches that step has."""
+        ...
+
+
+def fewest_patches(canvas: Size, patch: Size) -> int:
+    """The number of patches that tile the canvas without overlap."""
+    return math.ceil(canvas.width / patch.width) * math.ceil(canvas.height / patch.height)
+
+
+@dataclass(frozen=True)
+class ShiftedGrid:
+    """A grid whose inner lines are shifted at every step, so that no seam stays in one place.
+
+    ``border`` is the width in latents of the band over which neighbours are averaged with linear ramps; 0 is a hard
+    cut.
+    """
+
+    canvas: Size
+    patch: Size
+    border: int
+    seed: int
+    stage: int
+
+    def patches(self, step: int) -> list[Patch]:
+        rows, columns = self._axes(step)
+        return _product(rows.weights(self.border), columns.weights(self.border))
+
+    def count(self, step: int) -> int:
+        rows, columns = self._axes(step)
+        return len(rows.starts) * len(columns.starts)
+
+    def _axes(self, step: int) -> tuple[_Axis, _Axis]:
+        shifts = keyed_generator(Purpose.COVERAGE, self.seed, self.stage, step).random(2)
+        return (
+            _Axis.shifted(self.canvas.height, self.patch.height, self.border, shifts[0]),
+            _Axis.shifted(self.canvas.width, self.patch.width, self.border, shifts[1]),
+        )
+
+
+def fixed_grid(canvas: Size, side: int, overlap: int, border: int) -> list[Patch]:
+    """Square tiles that overlap by at least ``overlap`` and are averaged over ``border`` in the middle of it."""
+    rows = _Axis.fixed(canvas.height, side, overlap)
+    columns = _Axis.fixed(canvas.width, side, overlap)
+    return _product(rows.weights(border), columns.weights(border))
+
+
+def _product(rows: list[tuple[int, Weights]], columns: list[tuple[int, Weights]]) -> list[Patch]:
+    return [
+        Patch(Window(top, left, len(down), len(across)), down[:, None] * across)
+        for top, down in rows
+        for left, across in columns
+    ]
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """Where the patches of a grid begin on one axis: the first at 0, the last at the end."""
+
+    length: int
+    side: int
+    starts: list[int]
+
+    @classmethod
+    def fixed(cls, length: int, side: int, overlap: int) -> _Axis:
+        if length <= side:
+            return cls(length, length, [0])
+        return cls(length, side, [*range(0, length - side, side - overlap), length - side])
+
+    @classmethod
+    def shifted(cls, length: int, side: int, overlap: int, shift: float) -> _Axis:
+        """Move the starts between the two ends together, by ``shift`` in 0..1 of the room that they have.
+
+        Where there is hardly any room (less than a third of the stride) one more patch makes some, or the seams would
+        stay where they are.
+        """
+        if length <= side:
+            return cls(length, length, [0])
+        stride = side - overlap
+        gaps = math.ceil((length - side) / stride)
+        if 3 * (gaps * stride - (length - side)) < stride:
+            gaps += 1
+        room = gaps * stride - (length - side)
+        # What the offset takes from the first gap, the last one gets: no gap exceeds the stride.
+        offset = int(shift * (min(room, stride - 1) + 1))
+        between = (min(i * stride - offset, length - side) for i in range(1, gaps))
+        return cls(length, side, [0, *between, length - side])
+
+    def weights(self, border: int) -> list[tuple[int, Weights]]:
+        """Each start with its weights (side,): linear ramps of ``border`` around the middle of each overlap.
+
+        The share of "this patch or a later one" rises from 0 to 1 at each overlap; a patch's weight is the difference
+        of two such rises, so the weights add up to one whatever the overlaps are.
+        """
+        places = np.arange(self.length, dtype=np.float32) + 0.5
+        rises = [np.ones(self.length, np.float32)]
+        for left, right in zip(self.starts, self.starts[1:], strict=False):
+            middle = (left + self.side + right) / 2
+            rise = (places - middle) / border + 0.5 if border else places > middle
+            rises.append(np.clip(rise, 0, 1).astype(np.float32))
+        rises.append(np.zeros(self.length, np.float32))
+        triples = zip(self.starts, rises, rises[1:], strict=False)
+        return [(start, (rise - following)[start : start + self.side]) for start, rise, following in triples]
+
+
+@dataclass(frozen=True)
+class RandomCoverage:
+    """Patches around random pixels that have not moved yet, until all have (paper, section 3.2).
+
+    It takes about 2.2 times the fewest patches. ``border`` is the width in latents of the band around a patch's new
+    pixels where it and the earlier patches are averaged, as in the paper.
+    """
+
+    canvas: Size
+    patch: Size
+    border: int
+    seed: int
+    stage: int
+
+    def patches(self, step: int) -> list[Patch]:
+        claims = self._claims(step)
+        total = np.zeros((self.canvas.height, self.canvas.width), np.float32)
+        for window, claim in claims:
+            total[window.slices] += claim
+        return [Patch(window, claim / total[window.slices]) for window, claim in claims]
+
+    def count(self, step: int) -> int:
+        return sum(1 for _ in self._windows(step))
+
+    def _claims(self, step: int) -> list[tuple[Window, Weights]]:
+        """Each window with 1 where it counts: on its new pixels and in the band around them."""
+        return [
+            (window, (_dilated(new, self.border) if self.border else new).astype(np.float32))
+            for window, new in self._windows(step)
+        ]
+
+    def _windows(self, step: int) -> list[tuple[Window, NDArray[np.bool_]]]:
+        """Each window with the pixels that no window before it has moved.
+
+        Pixels are tried in a random order drawn once, not listed anew for every patch: the work per patch does not
+        depend on the canvas.
+        """
+        height, width = min(self.patch.height, self.canvas.height), min(self.patch.width, self.canvas.width)
+        moved = np.zeros((self.canvas.height, self.canvas.width), bool)
+        order = keyed_generator(Purpose.COVERAGE, self.seed, self.stage, step).permutation(moved.size)
+        found = []
+        for pixel in order:
+            row, column = divmod(int(pixel), self.canvas.width)
+            if moved[row, column]:
+                continue
+            top = min(max(row - height // 2, 0), self.canvas.height - height)
+            left = min(max(column - width // 2, 0), self.canvas.width - width)
+            window = Window(top, left, height, width)
+            found.append((window, ~moved[window.slices]))
+            moved[window.slices] = True
+        return found
+
+
+def _dilated(mask: NDArray[np.bool_], margin: int) -> NDArray[np.bool_]:
+    """Grow the true part by ``margin`` pixels in the eight directions (a square), axis by axis."""
+    for axis in (0, 1):
+        padding = [(margin, margin) if i == axis else (0, 0) for i in (0, 1)]
+        spans = np.lib.stride_tricks.sliding_window_view(np.pad(mask, padding), 2 * margin + 1, axis)
+        mask = np.asarray(spans.any(axis=-1))
+    return mask
+
+
+COVERAGES: dict[str, type[ShiftedGrid] | type[RandomCoverage]] = {"grid": ShiftedGrid, "random": RandomCoverage}

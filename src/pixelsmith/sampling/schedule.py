@@ -1,0 +1,76 @@
+"""Noise levels and the sampler's step as pure functions of two levels (design, section 2.2).
+
+A level is a pair (α, σ): ``x = α·z + σ·ε``. Variance-preserving models have α² + σ² = 1, flow matching α = 1 − σ.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+Latents = Float[Tensor, "*batch c h w"]
+
+
+@dataclass(frozen=True)
+class Level:
+    """One noise level.
+
+    ``alpha`` and ``sigma`` scale the clean latents and the noise; ``timestep`` is what the network is told;
+    ``progress`` is the share of the denoising that is done, from 0 (all noise) to 1 (clean).
+    """
+
+    alpha: float
+    sigma: float
+    timestep: float
+    progress: float
+
+    @property
+    def log_snr(self) -> float:
+        """λ = log(α/σ), infinite where one of them is 0."""
+        if self.sigma == 0:
+            return math.inf
+        return math.log(self.alpha / self.sigma) if self.alpha > 0 else -math.inf
+
+
+CLEAN = Level(alpha=1.0, sigma=0.0, timestep=0.0, progress=1.0)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The levels of a run, from the noisiest to ``CLEAN``: n steps have n + 1 levels."""
+
+    levels: tuple[Level, ...]
+
+    @property
+    def steps(self) -> int:
+        return len(self.levels) - 1
+
+
+def noised(z: Latents, noise: Latents, level: Level) -> Latents:
+    """``α·z + σ·ε``: the guide at a level (paper, section 3.2), or any latents brought there."""
+    return level.alpha * z + level.sigma * noise
+
+
+def step(x_t: Latents, clean: Latents, t: Level, s: Level) -> Latents:
+    """Move latents from level t to level s, given the estimate of the clean latents.
+
+    ``x_s = α_s·x̂0 + (σ_s/σ_t)·(x_t − α_t·x̂0)``: DDIM (η = 0) for variance-preserving models, Euler for flow matching.
+    """
+    ratio = s.sigma / t.sigma
+    return (s.alpha - ratio * t.alpha) * clean + ratio * x_t
+
+
+def extrapolated(clean: Latents, previous: Latents, r: Level, t: Level, s: Level) -> Latents:
+    """The clean estimate of DPM-Solver++(2M), from those at t and at the level r before it.
+
+    ``D = x̂0_t + (x̂0_t − x̂0_r) · h_s / (2·h_t)`` with h the steps in log-SNR (arXiv 2211.01095, algorithm 2).
+    ``step`` with D in the place of x̂0 is the solver's update. Where a step in log-SNR is infinite (from pure
+    noise, or to the clean end) the first order is exact or safer, and ``clean`` is returned.
+    """
+    h_t, h_s = t.log_snr - r.log_snr, s.log_snr - t.log_snr
+    if not (math.isfinite(h_t) and math.isfinite(h_s)):
+        return clean
+    return clean + (clean - previous) * (h_s / (2 * h_t))

@@ -1,0 +1,22 @@
+"""The Slider: the share of the denoising steps that the guide leads (paper, section 3.2 and table 1)."""
+
+from __future__ import annotations
+
+import math
+
+
+def guide_weights(steps: int, slider: float, fade: float = 0.0) -> tuple[float, ...]:
+    """How strongly the guide leads each step, 1 (the paper's guided step) to 0 (prompt only).
+
+    ``slider`` in 0..1 is the share of guided steps; the paper's position 30 of 50 is 0.6. ``fade`` in 0..1 is the
+    share of the steps over which the weight falls from 1 to 0 along a cosine, centred on the slider; 0 is the paper's
+    hard cut. A slider of 0 or 1 means no step or every step, whatever the fade.
+    """
+    if fade == 0 or slider in (0, 1):
+        return tuple(1.0 if i < round(slider * steps) else 0.0 for i in range(steps))
+    return tuple(_falling(((i + 0.5) / steps - slider) / fade + 0.5) for i in range(steps))
+
+
+def _falling(position: float) -> float:
+    """1 before position 0, 0 after 1, half a cosine between."""
+    return 0.5 + 0.5 * math.cos(math.pi * min(1.0, max(0.0, position)))

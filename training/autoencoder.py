@@ -1,0 +1,97 @@
+"""Train the autoencoder: 8 latent channels at an eighth of the resolution, exactly local (it normalises per pixel).
+
+python -m training.autoencoder --data DIR --work training/work --steps 3400
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from diffusers import AutoencoderDC
+
+from training.data import load_pixels, load_records, unpack
+from training.loop import Losses, balanced_weights, train
+
+LATENT_NOISE = 0.05
+
+
+def build_autoencoder() -> AutoencoderDC:
+    """An AutoencoderDC of residual blocks only: its pixel-shuffle shortcuts start it near a linear map."""
+    return AutoencoderDC(
+        latent_channels=8,
+        encoder_block_types="ResBlock",
+        decoder_block_types="ResBlock",
+        encoder_block_out_channels=(32, 32, 64, 128),
+        decoder_block_out_channels=(48, 48, 96, 128),
+        encoder_layers_per_block=(0, 1, 2, 2),
+        decoder_layers_per_block=(0, 2, 2, 3),
+        encoder_qkv_multiscales=((), (), (), ()),
+        decoder_qkv_multiscales=((), (), (), ()),
+        scaling_factor=1.0,
+    )
+
+
+def gradients(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    return x[..., 1:, :] - x[..., :-1, :], x[..., :, 1:] - x[..., :, :-1]
+
+
+def reconstruction_loss(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """L1 of pixels, of their gradients (sharp edges) and of 8x8 means (right colours)."""
+    loss = F.l1_loss(output, target)
+    for a, b in zip(gradients(output), gradients(target), strict=True):
+        loss = loss + 0.5 * F.l1_loss(a, b)
+    return loss + F.l1_loss(F.avg_pool2d(output, 8), F.avg_pool2d(target, 8))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--work", type=Path, default=Path("training/work"))
+    parser.add_argument("--steps", type=int, default=3400)
+    parser.add_argument(
+        "--freeze-encoder", action="store_true", help="go on with the decoder alone, latents stay valid"
+    )
+    args = parser.parse_args()
+    if not (args.work / "pixels.npy").exists():
+        unpack(args.data, args.work)
+    records, pixels = load_records(args.work), load_pixels(args.work)
+    weights = balanced_weights(records)
+    torch.manual_seed(0)
+    model = build_autoencoder()
+    if args.freeze_encoder:
+        model.encoder.requires_grad_(False)
+    optimizer = torch.optim.AdamW(
+        [p for p in model.parameters() if p.requires_grad], betas=(0.9, 0.99), weight_decay=1e-4
+    )
+    if args.freeze_encoder:
+        model.load_state_dict(torch.load(args.work / "autoencoder.pt", weights_only=True)["model"])
+
+    def step_fn(step: int, progress: float) -> Losses:
+        rng = np.random.default_rng((1, int(args.freeze_encoder), step))
+        size, batch = (48, 16) if progress < 0.8 else (96, 6)
+        found = []
+        for i in rng.choice(len(records), size=batch, p=weights):
+            top, left = rng.integers(0, 257 - size, size=2)
+            crop = pixels[i, top : top + size, left : left + size]
+            found.append(crop[:, :: rng.choice([-1, 1])])
+        x = torch.from_numpy(np.stack(found).astype(np.float32)).permute(0, 3, 1, 2) / 127.5 - 1
+        z = model.encode(x).latent
+        noise = torch.from_numpy(rng.standard_normal(z.shape, dtype=np.float32))
+        output = model.decode(z + LATENT_NOISE * noise).sample
+        loss = reconstruction_loss(output, x) + 2e-2 * z.square().mean()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        mse = (output.detach() - x).square().mean().item() / 4
+        return {"loss": loss.item(), "mse": mse, "latent_std": z.std().item()}
+
+    name = "decoder" if args.freeze_encoder else "autoencoder"
+    peak = 1e-3 if args.freeze_encoder else 2e-3
+    train(name, args.work, lambda step, _: step / args.steps, peak, {"model": model}, optimizer, step_fn)
+
+
+if __name__ == "__main__":
+    main()

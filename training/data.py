@@ -1,0 +1,145 @@
+"""Training pictures: unpack the archives once into one array, split them, and write a richer caption for each draw.
+
+The split is by place, not by file: a tile at zoom 8 lies inside a tile at zoom 4, so all tiles under
+one zoom-4 tile are held out together. Otherwise the model would have seen the held-out land at another zoom.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import random
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+SIZE = 256
+HELD_OUT_SHARE = 0.05
+PHOTO_CROPS = 6
+
+
+@dataclass(frozen=True)
+class Record:
+    """One training picture: its caption, its style and whether it is held out."""
+
+    caption: str
+    style: str
+    held_out: bool
+
+
+def brighten(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Lift the dark satellite tiles: gamma 0.65, then saturation times 1.15 around each pixel's mean."""
+    lifted = 255.0 * (pixels / 255.0) ** 0.65
+    grey = lifted.mean(axis=-1, keepdims=True)
+    brighter: NDArray[np.uint8] = np.clip(grey + 1.15 * (lifted - grey), 0, 255).round().astype(np.uint8)
+    return brighter
+
+
+def is_held_out(style: str, file: str) -> bool:
+    """Decide by place (tiles: their zoom-4 ancestor; photos: their name), the same on every machine."""
+    key = Path(file).stem
+    if style != "landscape":
+        zoom, x, y = (int(part) for part in key.split("_"))
+        key = f"{x >> (zoom - 4)}_{y >> (zoom - 4)}"
+    return zlib.crc32(f"held-out {key}".encode()) % 10_000 < HELD_OUT_SHARE * 10_000
+
+
+def crops(picture: Image.Image, style: str) -> list[NDArray[np.uint8]]:
+    """Cut a tile (as it is) or a photo (several square crops at two scales) into 256x256 arrays."""
+    if style != "landscape":
+        pixels = np.asarray(picture.convert("RGB"))
+        return [brighten(pixels) if style == "satellite" else pixels]
+    found = []
+    for height, count in ((SIZE, PHOTO_CROPS // 2), (SIZE * 5 // 4, PHOTO_CROPS - PHOTO_CROPS // 2)):
+        width = round(picture.width * height / picture.height)
+        scaled = np.asarray(picture.convert("RGB").resize((width, height), Image.Resampling.LANCZOS))
+        for i in range(count):
+            left, top = (width - SIZE) * i // (count - 1), (height - SIZE) // 2
+            found.append(scaled[top : top + SIZE, left : left + SIZE])
+    return found
+
+
+def unpack(source: Path, target: Path) -> None:
+    """Write ``target/pixels.npy`` (N, 256, 256, 3) uint8 and ``target/records.csv`` from the four archives."""
+    with (source / "captions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    archives = {name: zipfile.ZipFile(source / name) for name in {row["archive"] for row in rows}}
+    total = sum(PHOTO_CROPS if row["style"] == "landscape" else 1 for row in rows)
+    target.mkdir(parents=True, exist_ok=True)
+    pixels = np.lib.format.open_memmap(
+        target / "pixels.npy.tmp", mode="w+", dtype=np.uint8, shape=(total, SIZE, SIZE, 3)
+    )
+    with (target / "records.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["caption", "style", "held_out"])
+        i = 0
+        for row in rows:
+            picture = Image.open(io.BytesIO(archives[row["archive"]].read(row["file"])))
+            for crop in crops(picture, row["style"]):
+                pixels[i] = crop
+                i += 1
+                writer.writerow([row["caption"], row["style"], int(is_held_out(row["style"], row["file"]))])
+    pixels.flush()
+    (target / "pixels.npy.tmp").rename(target / "pixels.npy")
+
+
+def load_records(target: Path) -> list[Record]:
+    """Read ``records.csv`` in the order of ``pixels.npy``."""
+    with (target / "records.csv").open(newline="") as file:
+        return [Record(row["caption"], row["style"], row["held_out"] == "1") for row in csv.DictReader(file)]
+
+
+def load_pixels(target: Path) -> NDArray[np.uint8]:
+    """Map ``pixels.npy`` (N, 256, 256, 3), read-only."""
+    pixels: NDArray[np.uint8] = np.load(target / "pixels.npy", mmap_mode="r")
+    return pixels
+
+
+STYLE_WORDS = {
+    "satellite photo of ": ("satellite photo of ", "satellite image of ", "aerial view of ", "seen from space: ",
+                            "view from above of ", "orbital photograph of "),
+    "watercolor map of ": ("watercolor map of ", "watercolour map of ", "watercolor painting of ",
+                           "hand-painted map of ", "map painted in watercolour of "),
+    "night photo from space of ": ("night photo from space of ", "night lights of ", "city lights at night: ",
+                                   "earth at night from orbit, ", "satellite view at night of "),
+    "landscape photo of ": ("landscape photo of ", "photo of ", "photograph of ", "scenic view of "),
+}  # fmt: skip
+SYNONYMS = {
+    "islands": ("islands", "an archipelago", "small islands"),
+    "coast": ("coast", "coastline", "shore"),
+    "blue sea": ("blue sea", "sea", "ocean"),
+    "green forest": ("green forest", "forest", "woods"),
+    "rainforest": ("rainforest", "jungle"),
+    "sandy desert": ("sandy desert", "desert", "sand dunes"),
+    "rocky desert mountains": ("rocky desert mountains", "desert mountains", "barren mountains"),
+    "snowy mountains": ("snowy mountains", "snow-capped peaks", "snow-covered mountains"),
+    "brown rugged mountains": ("brown rugged mountains", "rugged mountains", "brown mountains"),
+    "dry brown steppe": ("dry brown steppe", "steppe", "dry plains"),
+    "with lakes": ("with lakes", "with many lakes", "and lakes"),
+    "with roads": ("with roads", "and roads", "with streets"),
+    "a huge bright city": ("a huge bright city", "a big city", "a metropolis", "a large bright city"),
+    "scattered towns": ("scattered towns", "small towns", "villages"),
+    "many city lights": ("many city lights", "cities", "many lights"),
+}
+
+
+def paraphrase(caption: str, rng: random.Random) -> str:
+    """Say a caption in other words and sometimes in another order, so that the model learns language, not 73 labels."""
+    for usual, others in STYLE_WORDS.items():
+        if caption.startswith(usual):
+            style, subject = rng.choice((usual, *others)), caption.removeprefix(usual)
+            break
+    else:
+        return caption
+    for usual, others in SYNONYMS.items():
+        if usual in subject:
+            subject = subject.replace(usual, rng.choice(others))
+    if rng.random() < 0.2:
+        kind = style.removesuffix(" of ").removesuffix(": ").removesuffix(", ")
+        return f"{subject}, {kind}"
+    return style + subject

@@ -1,0 +1,45 @@
+"""Encode every training picture once: ``work/latents.npy`` (N, 8, 32, 32) float16 and its scaling factor.
+
+python -m training.latents --work training/work
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from training.autoencoder import build_autoencoder
+from training.data import load_pixels
+
+BATCH = 16
+
+
+@torch.inference_mode()
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", type=Path, default=Path("training/work"))
+    args = parser.parse_args()
+    model = build_autoencoder()
+    model.load_state_dict(torch.load(args.work / "autoencoder.pt", weights_only=True)["model"])
+    model.eval()
+    pixels = load_pixels(args.work)
+    latents = np.lib.format.open_memmap(
+        args.work / "latents.npy.tmp", mode="w+", dtype=np.float16, shape=(len(pixels), 8, 32, 32)
+    )
+    for i in range(0, len(pixels), BATCH):
+        x = torch.from_numpy(pixels[i : i + BATCH].astype(np.float32)).permute(0, 3, 1, 2) / 127.5 - 1
+        latents[i : i + BATCH] = model.encode(x.contiguous()).latent.numpy()
+    latents.flush()
+    (args.work / "latents.npy.tmp").rename(args.work / "latents.npy")
+    sample = latents[:: max(1, len(latents) // 1000)].astype(np.float32)
+    facts = {"scaling_factor": round(float(1 / sample.std()), 4), "channel_std": sample.std((0, 2, 3)).tolist()}
+    (args.work / "latents.json").write_text(json.dumps(facts))
+    print(facts)
+
+
+if __name__ == "__main__":
+    main()
