@@ -11,7 +11,7 @@ from pixelsmith.plan import Plan
 
 @dataclass(frozen=True)
 class RunStarted:
-    """Everything is checked; work begins."""
+    """The request is checked and planned; the model is loaded next."""
 
     plan: Plan
 

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from pixelsmith.events import Observer, RunFinished, RunStarted, StageStarted, silent
-from pixelsmith.families import find_model, load_family, read_facts
+from pixelsmith.families import choose_device, find_model, load_family, read_facts
 from pixelsmith.geometry import Size
 from pixelsmith.pixels.files import check_output, picture_size, read_picture, write_picture
 from pixelsmith.pixels.resample import Resized
@@ -51,9 +51,10 @@ def generate(request: Request, output: str | Path | None = None, observer: Obser
     folder = find_model(request.model)
     facts = read_facts(folder, request.model)
     the_plan = make_plan(request, facts, _start_size(request))
+    choose_device(request.compute.device)
     start = None if request.from_image is None else Rung(read_picture(Path(request.from_image)), None)
-    family = load_family(folder, facts, request.compute)
     observer(RunStarted(the_plan))
+    family = load_family(folder, facts, request.compute)
     with torch.inference_mode():
         picture = _climb(Cascade.of(request, family, observer), the_plan, start)
     if path is not None:

@@ -42,17 +42,19 @@ class ProgressBar:
         self.summary = ""
 
     def __enter__(self) -> ProgressBar:
-        self._bar.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bar.stop()
+        if self._bar.live.is_started:
+            self._bar.stop()
 
     def __call__(self, event: Event) -> None:
         """Show one event."""
         if isinstance(event, RunStarted):
+            # Not before: what is wrong with a request is one clear line, without a bar.
+            self._bar.start()
             rungs = [rung for rung in (event.plan.base, *event.plan.stages) if rung is not None]
             self._bar.update(self._task, total=sum(rung.patches_per_step * rung.steps for rung in rungs))
         elif isinstance(event, StageStarted):

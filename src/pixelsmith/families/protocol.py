@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -31,6 +31,7 @@ class Tiling:
     blend: int
 
 
+@runtime_checkable
 class Autoencoder(Protocol):
     """Pixels to latents and back, one tile at a time."""
 
@@ -54,6 +55,7 @@ class Autoencoder(Protocol):
         ...
 
 
+@runtime_checkable
 class Family(Protocol):
     """One loaded model."""
 

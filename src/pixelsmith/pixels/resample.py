@@ -53,16 +53,20 @@ class Resized:
 
     def _resized(self, window: Window) -> Tensor:
         step = min(self.picture.width / self.target.width, self.picture.height / self.target.height)
-        left = (self.picture.width - step * self.target.width) / 2 / self.unit + step * window.left
-        top = (self.picture.height - step * self.target.height) / 2 / self.unit + step * window.top
+        # The side that decides has no margin, but rounding may leave a hair's breadth below 0.
+        left = max(0.0, (self.picture.width - step * self.target.width) / 2) / self.unit + step * window.left
+        top = max(0.0, (self.picture.height - step * self.target.height) / 2) / self.unit + step * window.top
         right = min(left + step * window.width, self.source.size.width)
         bottom = min(top + step * window.height, self.source.size.height)
         reach = math.ceil(_REACH * max(1.0, step)) + 1
         x, y = math.floor(left), math.floor(top)
         region = Window(y, x, math.ceil(bottom) - y, math.ceil(right) - x).grown(reach, self.source.size)
         box = (left - region.left, top - region.top, right - region.left, bottom - region.top)
+        values = self.source.read(region)
+        # In float32: Pillow's 8-bit mode rounds between its two passes, and then a window differs from the whole.
         channels = [
-            Image.fromarray(channel).resize((window.width, window.height), _KERNELS[self.kernel], box=box)
-            for channel in self.source.read(region).contiguous().numpy()
+            np.asarray(Image.fromarray(channel).resize((window.width, window.height), _KERNELS[self.kernel], box=box))
+            for channel in values.float().contiguous().numpy()
         ]
-        return torch.from_numpy(np.stack([np.asarray(channel) for channel in channels]))
+        resized = torch.from_numpy(np.stack(channels))
+        return resized if values.is_floating_point() else resized.round().clamp(0, 255).to(values.dtype)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -24,6 +24,7 @@ FILL_TILE = 256
 """Side in latents of the windows in which the first canvas is filled."""
 
 
+@runtime_checkable
 class Readable(Protocol):
     """Anything whose windows can be read as tensors (c, h, w)."""
 
@@ -33,6 +34,7 @@ class Readable(Protocol):
     def read(self, window: Window) -> Tensor: ...
 
 
+@runtime_checkable
 class Canvas(Readable, Protocol):
     """An array of (c, h, w) in memory or elsewhere, read and changed window by window."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -16,6 +16,7 @@ from pixelsmith.sampling.schedule import Level
 Batch = Float[Tensor, "b c h w"]
 
 
+@runtime_checkable
 class Denoiser(Protocol):
     """Estimates the clean latents of patches at a noise level, for one prompt."""
 

@@ -15,6 +15,8 @@ from pixelsmith.sampling.keyed import Purpose, keyed_generator
 
 TILE = 32
 """Side of the fixed noise tiles in latents. It is part of what a seed means: changing it changes every picture."""
+CACHED_TILES = 2048
+"""Tiles kept, 64 MB at 8 channels. On a canvas with more of them each is drawn anew at every step, 0.2 ms a patch."""
 
 
 class NoiseField:
@@ -39,7 +41,7 @@ class NoiseField:
         return torch.from_numpy(values)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=CACHED_TILES)
 def _tile(key: tuple[int, int, int], row: int, column: int) -> NDArray[np.float32]:
     seed, stage, channels = key
     generator = keyed_generator(Purpose.NOISE, seed, stage, row, column)

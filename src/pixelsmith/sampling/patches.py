@@ -8,8 +8,9 @@ patches of a step do not depend on each other, nor on their order.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,7 @@ class Patch:
     weights: Weights
 
 
+@runtime_checkable
 class Coverage(Protocol):
     """Patches for each step of a stage."""
 
@@ -92,11 +94,15 @@ def _product(rows: list[tuple[int, Weights]], columns: list[tuple[int, Weights]]
 
 @dataclass(frozen=True)
 class _Axis:
-    """Where the patches of a grid begin on one axis: the first at 0, the last at the end."""
+    """Where the patches of a grid begin on one axis: the first at 0, the last at the end.
+
+    ``cut`` in 0..1 is where neighbours meet inside their overlap, from its beginning to its end.
+    """
 
     length: int
     side: int
     starts: list[int]
+    cut: float = 0.5
 
     @classmethod
     def fixed(cls, length: int, side: int, overlap: int) -> _Axis:
@@ -106,7 +112,7 @@ class _Axis:
 
     @classmethod
     def shifted(cls, length: int, side: int, overlap: int, shift: float) -> _Axis:
-        """Move the starts between the two ends together, by ``shift`` in 0..1 of the room that they have.
+        """Move the starts between the two ends together, and the cuts, by ``shift`` in 0..1 of the room that they have.
 
         Where there is hardly any room (less than a third of the stride) one more patch makes some, or the seams would
         stay where they are.
@@ -121,10 +127,10 @@ class _Axis:
         # What the offset takes from the first gap, the last one gets: no gap exceeds the stride.
         offset = int(shift * (min(room, stride - 1) + 1))
         between = (min(i * stride - offset, length - side) for i in range(1, gaps))
-        return cls(length, side, [0, *between, length - side])
+        return cls(length, side, [0, *between, length - side], cut=shift)
 
     def weights(self, border: int) -> list[tuple[int, Weights]]:
-        """Each start with its weights (side,): linear ramps of ``border`` around the middle of each overlap.
+        """Each start with its weights (side,): linear ramps of ``border`` around the cut in each overlap.
 
         The share of "this patch or a later one" rises from 0 to 1 at each overlap; a patch's weight is the difference
         of two such rises, so the weights add up to one whatever the overlaps are.
@@ -132,7 +138,7 @@ class _Axis:
         places = np.arange(self.length, dtype=np.float32) + 0.5
         rises = [np.ones(self.length, np.float32)]
         for left, right in zip(self.starts, self.starts[1:], strict=False):
-            middle = (left + self.side + right) / 2
+            middle = right + border / 2 + self.cut * (left + self.side - right - border)
             rise = (places - middle) / border + 0.5 if border else places > middle
             rises.append(np.clip(rise, 0, 1).astype(np.float32))
         rises.append(np.zeros(self.length, np.float32))
@@ -181,16 +187,22 @@ class RandomCoverage:
         moved = np.zeros((self.canvas.height, self.canvas.width), bool)
         order = keyed_generator(Purpose.COVERAGE, self.seed, self.stage, step).permutation(moved.size)
         found = []
-        for pixel in order:
-            row, column = divmod(int(pixel), self.canvas.width)
-            if moved[row, column]:
-                continue
+        for pixel in _unmoved(order, moved):
+            row, column = divmod(pixel, self.canvas.width)
             top = min(max(row - height // 2, 0), self.canvas.height - height)
             left = min(max(column - width // 2, 0), self.canvas.width - width)
             window = Window(top, left, height, width)
             found.append((window, ~moved[window.slices]))
             moved[window.slices] = True
         return found
+
+
+def _unmoved(order: NDArray[np.int64], moved: NDArray[np.bool_]) -> Iterator[int]:
+    """The pixels in this order that have not moved when their turn comes; most are passed over in bulk."""
+    for chunk in np.array_split(order, max(1, len(order) // 1024)):
+        for pixel in chunk[~moved.ravel()[chunk]].tolist():
+            if not moved.ravel()[pixel]:
+                yield pixel
 
 
 def _dilated(mask: NDArray[np.bool_], margin: int) -> NDArray[np.bool_]:

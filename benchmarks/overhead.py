@@ -1,0 +1,73 @@
+"""Time outside the model per patch at 16 and at 1,024 times the base area: it must not grow with the canvas.
+
+    python -m benchmarks.overhead [--repeats 3]
+
+The model is replaced by a function that returns its input at once; everything else is the real engine, with keyed
+noise, fusion, chess mask and blending. The sizes are measured in turn, several times, and the medians are compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from statistics import median
+
+import torch
+from torch import Tensor
+
+from pixelsmith.canvas import MemoryCanvas
+from pixelsmith.geometry import Size, Window
+from pixelsmith.sampling.denoise import Denoising, Guide
+from pixelsmith.sampling.noise import NoiseField
+from pixelsmith.sampling.patches import COVERAGES
+from pixelsmith.sampling.schedule import Level, Schedule
+
+PATCH, CHANNELS, BORDER, BATCH = 32, 8, 2, 4
+FACTORS = (4, 32)
+"""Canvas sides in patches: 16 and 1,024 times the base area."""
+STEPS = {4: 176, 32: 4}
+"""As many patches for each size, so that both are timed for as long."""
+
+
+def identity(x: Tensor, level: Level, windows: Sequence[Window]) -> Tensor:
+    return x
+
+
+def seconds_per_patch(factor: int, coverage: str) -> float:
+    """Mean time of one patch in a guided stage, the patches of the step listed and the canvases made included."""
+    size, steps = Size(PATCH * factor, PATCH * factor), STEPS[factor]
+    levels = [Level(i / steps * 0.9 + 0.05, (1 - (i / steps * 0.9 + 0.05) ** 2) ** 0.5, 0, 0) for i in range(steps + 1)]
+    guide = MemoryCanvas(CHANNELS, size)
+    job = Denoising(
+        identity,
+        Schedule(tuple(levels)),
+        COVERAGES[coverage](size, Size(PATCH, PATCH), BORDER, 0, 1),
+        NoiseField(0, 1, CHANNELS),
+        seed=0,
+        stage=1,
+        guide=Guide(guide, (1.0,) * (steps + 1)),
+    )
+    counted = 0
+
+    def count(step: int, done: int, total: int) -> None:
+        nonlocal counted
+        counted += total if done == total else 0
+
+    began = time.perf_counter()
+    job.run(lambda: MemoryCanvas(CHANNELS, size), BATCH, torch.device("cpu"), count)
+    return (time.perf_counter() - began) / counted
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=3)
+    args = parser.parse_args()
+    for coverage in COVERAGES:
+        times = {factor: [seconds_per_patch(factor, coverage) for _ in range(args.repeats)] for factor in FACTORS}
+        small, large = (1e3 * median(times[factor]) for factor in FACTORS)
+        print(f"{coverage:7s} 16x: {small:.2f} ms/patch   1024x: {large:.2f} ms/patch   ratio {large / small:.2f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from pixelsmith.families.steady import steady
+
+
+def network() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 8, 1), nn.GroupNorm(4, 8), nn.SiLU(), nn.Conv2d(8, 8, 1), nn.GroupNorm(2, 8))
+
+
+@torch.inference_mode()
+def test_statistics_of_the_whole_make_tiles_equal_the_whole() -> None:
+    """Convolutions of 1x1 are local: held steady by the whole picture, tiles must give exactly its parts."""
+    model = network()
+    picture = torch.randn(1, 3, 16, 16) + torch.linspace(-3, 3, 16)
+    whole = model(picture)
+    assert not torch.allclose(model(picture[..., :8]), whole[..., :8], atol=0.1)
+    with steady(model, model, [picture]):
+        torch.testing.assert_close(model(picture[..., :8]), whole[..., :8], atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(model(picture[..., 8:]), whole[..., 8:], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(model(picture), whole)
+
+
+@torch.inference_mode()
+def test_samples_are_put_together_by_total_variance() -> None:
+    """One layer, two halves as samples: their joint statistics are those of the whole."""
+    layer = nn.GroupNorm(2, 4)
+    picture = torch.randn(1, 4, 8, 16) + torch.linspace(-3, 3, 16)
+    whole = layer(picture)
+    with steady(layer, layer, picture.split(8, dim=-1)):
+        torch.testing.assert_close(layer(picture[..., :8]), whole[..., :8], atol=1e-5, rtol=1e-5)
+
+
+def test_hooks_are_gone_after_an_error() -> None:
+    model = network()
+    before = model(torch.ones(1, 3, 4, 4))
+
+    def fail() -> None:
+        with steady(model, model, [torch.randn(1, 3, 8, 8)]):
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        fail()
+    torch.testing.assert_close(model(torch.ones(1, 3, 4, 4)), before)

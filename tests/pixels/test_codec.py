@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from contextlib import nullcontext
+from functools import partial
+
+import pytest
+import torch
+
+from pixelsmith.canvas import MemoryCanvas
+from pixelsmith.families import Family, find_model, load_family, read_facts
+from pixelsmith.families.autoencoder import DiffusersAutoencoder
+from pixelsmith.families.protocol import Tiling
+from pixelsmith.geometry import Size
+from pixelsmith.pixels.codec import decode, encode
+from pixelsmith.request import EMBEDDED, Compute
+from pixelsmith.sampling.noise import NoiseField
+from tests.tiny import build_autoencoder
+
+
+def quiet(done: int, total: int) -> None:
+    pass
+
+
+@pytest.fixture(scope="module")
+def embedded() -> Family:
+    folder = find_model(EMBEDDED)
+    return load_family(folder, read_facts(folder, EMBEDDED), Compute(dtype="float32"))
+
+
+def smooth_picture(size: Size) -> torch.Tensor:
+    """Shapes of many sizes and strong light-to-dark gradients: what tone shifts show on."""
+    noise = torch.randn(1, 3, size.height // 8, size.width // 8, generator=torch.Generator().manual_seed(0))
+    rough = torch.nn.functional.interpolate(noise, (size.height, size.width), mode="bicubic")[0]
+    return ((rough * 30 + torch.linspace(20, 230, size.width)).clamp(0, 255)).to(torch.uint8)
+
+
+@torch.inference_mode()
+def test_tiles_of_the_embedded_model_equal_the_whole(embedded: Family, monkeypatch: pytest.MonkeyPatch) -> None:
+    size = Size(640, 512)
+    autoencoder = embedded.autoencoder
+    picture = MemoryCanvas.holding(smooth_picture(size))
+    whole = autoencoder.encode(picture.read(size.window).float()[None] / 127.5 - 1)[0]
+    monkeypatch.setattr(autoencoder, "tiling", Tiling(side=44, context=autoencoder.tiling.context, blend=0))
+    latents = MemoryCanvas(8, Size(80, 64))
+    encode(picture, 8, autoencoder, latents, quiet)
+    assert (latents.read(latents.size.window) - whole).abs().max() < 2e-3
+    pixels = decode(latents, 8, autoencoder, size, partial(MemoryCanvas, 3), quiet).read(size.window)
+    expected = ((autoencoder.decode(whole[None])[0] + 1) * 127.5).clamp(0, 255)
+    assert (pixels - expected).abs().max() < 0.5, "8-bit values must not change by more than rounding"
+
+
+@torch.inference_mode()
+def test_a_picture_that_needs_padding_is_delivered_at_its_exact_size(embedded: Family) -> None:
+    latents = MemoryCanvas.holding(NoiseField(0, 0, 8).read(Size(12, 8).window))
+    found = decode(latents, 8, embedded.autoencoder, Size(91, 50), partial(MemoryCanvas, 3), quiet)
+    assert found.size == Size(91, 50)
+
+
+@torch.inference_mode()
+def test_a_global_autoencoder_shows_no_jump_of_tone_between_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Held steady, tiles are far nearer to an untiled pass than tiles that normalise themselves."""
+    autoencoder = DiffusersAutoencoder(build_autoencoder())
+    assert autoencoder.tiling.blend > 0
+    size = Size(384, 256)
+    ramp = torch.linspace(-2, 2, 96)
+    latents = MemoryCanvas.holding(NoiseField(0, 0, 4).read(Size(96, 64).window) * 0.5 + ramp)
+    expected = ((autoencoder.decode(latents.read(latents.size.window)[None])[0] + 1) * 127.5).clamp(0, 255)
+    monkeypatch.setattr(autoencoder, "tiling", Tiling(side=48, context=12, blend=12))
+    held = decode(latents, 4, autoencoder, size, partial(MemoryCanvas, 3), quiet).read(size.window)
+    monkeypatch.setattr(autoencoder, "steady_decoding", lambda samples: nullcontext())
+    loose = decode(latents, 4, autoencoder, size, partial(MemoryCanvas, 3), quiet).read(size.window)
+
+    def tone_error(pixels: torch.Tensor) -> float:
+        return torch.nn.functional.avg_pool2d(pixels - expected, 16).mean(0).abs().mean().item()
+
+    assert tone_error(held) < 0.5 * tone_error(loose)

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pixelsmith.canvas import MemoryCanvas
+from pixelsmith.errors import PictureError
+from pixelsmith.geometry import Size
+from pixelsmith.pixels.files import check_output, picture_size, read_picture, read_settings, write_picture
+
+PIXELS = torch.randint(0, 256, (3, 30, 50), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+SETTINGS = {"pixelsmith": "1", "request": {"prompt": 'a "map" of Zürich, 東京 & <so on>' * 40, "seed": 2**63}}
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "jpeg", "tif", "tiff", "PNG"])
+def test_settings_come_back_from_every_format(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"picture.{suffix}"
+    write_picture(MemoryCanvas.holding(PIXELS), path, SETTINGS)
+    assert read_settings(path) == SETTINGS
+    assert picture_size(path) == Size(50, 30)
+    assert [item.name for item in tmp_path.iterdir()] == [path.name], "no partial file may stay"
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_lossless_formats_keep_every_pixel_and_the_same_picture_gives_the_same_bytes(
+    tmp_path: Path, suffix: str
+) -> None:
+    paths = [tmp_path / f"{i}.{suffix}" for i in range(2)]
+    for path in paths:
+        write_picture(MemoryCanvas.holding(PIXELS), path, SETTINGS)
+    assert torch.equal(read_picture(paths[0]).read(Size(50, 30).window), PIXELS)
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+
+
+@pytest.mark.parametrize("name", ["picture.gif", "picture", "no/such/folder/picture.png", "folder.png"])
+def test_an_output_that_cannot_be_written_is_refused_before(tmp_path: Path, name: str) -> None:
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(PictureError):
+        check_output(tmp_path / name, Size(10, 10))
+
+
+@pytest.mark.skipif(os.name == "posix" and os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_folder_is_refused_before(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(PictureError, match="cannot be written"):
+        check_output(tmp_path / "picture.png", Size(10, 10))
+
+
+def test_the_limit_of_jpeg_names_the_format_that_can() -> None:
+    with pytest.raises(PictureError, match=r"65535.*\.tif"):
+        check_output(Path("wide.jpg"), Size(70_000, 10))
+    check_output(Path("wide.tif"), Size(70_000, 10))
+
+
+def test_what_is_no_picture_is_said_so(tmp_path: Path) -> None:
+    text = tmp_path / "text.png"
+    text.write_text("not a picture")
+    for path in (text, tmp_path / "missing.png"):
+        with pytest.raises(PictureError):
+            picture_size(path)
+    cut = tmp_path / "cut.png"
+    write_picture(MemoryCanvas.holding(PIXELS), cut, SETTINGS)
+    cut.write_bytes(cut.read_bytes()[:-2000])
+    with pytest.raises(PictureError, match="damaged"):
+        read_picture(cut)
+
+
+def test_a_picture_without_settings_is_said_so(tmp_path: Path) -> None:
+    path = tmp_path / "plain.png"
+    Image.fromarray(PIXELS.permute(1, 2, 0).numpy()).save(path)
+    with pytest.raises(PictureError, match="no Pixelsmith settings"):
+        read_settings(path)
+
+
+def test_photos_are_turned_upright_and_transparency_is_white(tmp_path: Path) -> None:
+    turned = tmp_path / "turned.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(PIXELS.permute(1, 2, 0).numpy()).save(turned, exif=exif)
+    assert picture_size(turned) == read_picture(turned).size == Size(30, 50)
+    clear = tmp_path / "clear.png"
+    Image.fromarray(np.zeros((4, 4, 4), np.uint8)).save(clear)
+    assert read_picture(clear).read(Size(4, 4).window).min() == 255

@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pixelsmith.geometry import Window
+from pixelsmith.sampling.noise import NoiseField
+
+windows = st.builds(Window, st.integers(0, 90), st.integers(0, 90), st.integers(1, 50), st.integers(1, 50))
+
+
+@given(window=windows, seed=st.integers(0, 2**63))
+def test_any_window_sees_the_same_noise(window: Window, seed: int) -> None:
+    field = NoiseField(seed, 1, 3)
+    whole = field.read(Window(0, 0, 140, 140))
+    assert torch.equal(field.read(window), whole[(slice(None), *window.slices)])
+
+
+def test_noise_depends_on_seed_and_stage_and_not_on_calls_before() -> None:
+    window = Window(3, 5, 40, 40)
+    first = NoiseField(7, 1, 4).read(window)
+    torch.manual_seed(123)
+    assert torch.equal(NoiseField(7, 1, 4).read(window), first)
+    assert not torch.equal(NoiseField(8, 1, 4).read(window), first)
+    assert not torch.equal(NoiseField(7, 2, 4).read(window), first)
+
+
+def test_noise_is_standard_normal_without_repeats_between_tiles() -> None:
+    noise = NoiseField(0, 1, 4).read(Window(0, 0, 256, 256))
+    assert abs(noise.mean().item()) < 0.01
+    assert abs(noise.std().item() - 1) < 0.01
+    neighbours = noise[:, :, 32:] * noise[:, :, :-32]
+    assert abs(neighbours.mean().item()) < 0.01

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pixelsmith.geometry import Size
+from pixelsmith.sampling.patches import COVERAGES, Patch, RandomCoverage, ShiftedGrid, fewest_patches, fixed_grid
+
+sides = st.integers(4, 70)
+
+
+def summed(patches: list[Patch], canvas: Size) -> np.ndarray:
+    total = np.zeros((canvas.height, canvas.width), np.float64)
+    for patch in patches:
+        total[patch.window.slices] += patch.weights
+    return total
+
+
+@pytest.mark.parametrize("name", COVERAGES)
+@given(width=sides, height=sides, side=st.integers(6, 20), border=st.integers(0, 6), step=st.integers(0, 5))
+def test_weights_are_a_partition_of_unity(
+    name: str, width: int, height: int, side: int, border: int, step: int
+) -> None:
+    canvas, patch = Size(width, height), Size(min(side, width), min(side, height))
+    coverage = COVERAGES[name](canvas, patch, min(border, side // 3), seed=5, stage=1)
+    patches = coverage.patches(step)
+    assert len(patches) == coverage.count(step)
+    for found in patches:
+        assert (found.window.width, found.window.height) == (patch.width, patch.height)
+        assert found.weights.min() >= -1e-6
+        assert found.window.cut(canvas) == found.window
+    np.testing.assert_allclose(summed(patches, canvas), 1, atol=1e-5)
+
+
+@given(width=sides, height=sides, side=st.integers(8, 40), context=st.integers(0, 3))
+def test_fixed_tiles_are_a_partition_of_unity(width: int, height: int, side: int, context: int) -> None:
+    canvas = Size(width, height)
+    for border in (0, context):
+        np.testing.assert_allclose(summed(fixed_grid(canvas, side, 2 * context, border), canvas), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", COVERAGES)
+def test_the_same_key_gives_the_same_patches_and_steps_differ(name: str) -> None:
+    def windows(seed: int, stage: int, step: int) -> list[object]:
+        return [patch.window for patch in COVERAGES[name](Size(80, 80), Size(16, 16), 2, seed, stage).patches(step)]
+
+    assert windows(1, 1, 3) == windows(1, 1, 3)
+    for other in ((2, 1, 3), (1, 2, 3), (1, 1, 4)):
+        assert windows(1, 1, 3) != windows(*other)
+
+
+@pytest.mark.parametrize(("side", "border"), [(128, 10), (32, 2)])
+@pytest.mark.parametrize(("patches", "limit"), [(4, 1.6), (16, 1.3), (31, 1.3)])
+def test_the_grid_costs_little_more_than_the_fewest_patches(side: int, border: int, patches: int, limit: float) -> None:
+    canvas, patch = Size(side * patches, side * patches), Size(side, side)
+    grid = ShiftedGrid(canvas, patch, border, seed=0, stage=1)
+    assert max(grid.count(step) for step in range(50)) / fewest_patches(canvas, patch) <= limit
+
+
+def test_random_coverage_costs_what_the_paper_says() -> None:
+    canvas, patch = Size(512, 512), Size(32, 32)
+    coverage = RandomCoverage(canvas, patch, 10, seed=0, stage=1)
+    ratio = np.mean([coverage.count(step) for step in range(5)]) / fewest_patches(canvas, patch)
+    assert ratio == pytest.approx(2.2, abs=0.1)
+
+
+@given(length=st.integers(44, 400))
+def test_seams_move_from_step_to_step(length: int) -> None:
+    """The cuts between patches are never at the same places for long, whatever the length."""
+    grid = ShiftedGrid(Size(length, 32), Size(32, 32), 0, seed=0, stage=1)
+    cuts = [
+        tuple(patch.window.left + int(np.argmax(patch.weights[0])) for patch in grid.patches(step))
+        for step in range(20)
+    ]
+    assert len(set(cuts)) >= 4
+
+
+def test_averaging_off_is_a_hard_cut() -> None:
+    for name, coverage in COVERAGES.items():
+        for patch in coverage(Size(90, 70), Size(16, 16), 0, seed=0, stage=1).patches(0):
+            assert set(np.unique(patch.weights)) <= {0.0, 1.0}, name
+
+
+def test_the_order_of_summing_does_not_matter() -> None:
+    canvas = Size(60, 60)
+    patches = RandomCoverage(canvas, Size(16, 16), 3, seed=0, stage=1).patches(0)
+    shuffled = random.Random(0).sample(patches, len(patches))
+    np.testing.assert_allclose(summed(patches, canvas), summed(shuffled, canvas), atol=1e-6)

@@ -1,0 +1,161 @@
+"""The command line as a user calls it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from pixelsmith.cli import main
+
+Call = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Call:
+    """Run the entry point with arguments; returns exit code, standard output and standard error."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["pixelsmith", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        captured = capsys.readouterr()
+        assert isinstance(stopped.value.code, int)
+        return stopped.value.code, captured.out, captured.err
+
+    return run
+
+
+def test_generate_info_and_repeat(call: Call, tiny_model: Path, tmp_path: Path) -> None:
+    output = tmp_path / "islands.tif"
+    code, out, _ = call(
+        "generate", "watercolor map of islands", "--size", "150x130", "--slider", 0.5, "--steps", 2, "--seed", 7,
+        "--negative-prompt", "roads", "--guidance-scale", 5, "--cascade", "100x90,150x130", "--model", tiny_model,
+        "--device", "cpu", "--dtype", "float32", "--output", output,
+    )  # fmt: skip
+    assert code == 0
+    assert str(output) in out
+    with Image.open(output) as image:
+        assert image.size == (150, 130)
+    code, out, _ = call("info", output, "--json")
+    request = json.loads(out)["request"]
+    assert code == 0
+    assert request["prompt"] == "watercolor map of islands"
+    assert (request["seed"], request["size"], request["cascade"]) == (7, "150x130", ["100x90", "150x130"])
+    assert (request["method"]["slider"], request["method"]["guidance_scale"]) == (0.5, 5.0)
+    assert request["negative_prompt"] == "roads"
+    code, out, _ = call("info", output)
+    assert code == 0
+    assert "watercolor map of islands" in out
+
+
+def test_json_prints_events_and_quiet_nothing(call: Call, tiny_model: Path, tmp_path: Path) -> None:
+    common = ("generate", "a map", "--size", "80", "--steps", 1, "--model", tiny_model, "-o", tmp_path / "x.png")
+    code, out, err = call(*common, "--json")
+    events = [json.loads(line) for line in out.splitlines()]
+    assert (code, err) == (0, "")
+    assert events[0]["event"] == "RunStarted"
+    assert events[0]["stages"][0]["size"] == [80, 80]
+    assert events[-1] == {"event": "RunFinished", "path": str(tmp_path / "x.png"), "seconds": events[-1]["seconds"]}
+    assert call(*common, "--quiet") == (0, "", "")
+
+
+def test_from_image(call: Call, tiny_model: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (90, 60), "teal").save(tmp_path / "photo.jpg")
+    output = tmp_path / "big.png"
+    code, *_ = call(
+        "generate", "a sea", "--from-image", tmp_path / "photo.jpg", "--size", "180x120", "--steps", 1, "--model",
+        tiny_model, "-o", output,
+    )  # fmt: skip
+    assert code == 0
+    with Image.open(output) as image:
+        assert image.size == (180, 120)
+
+
+def test_plan_prints_one_object_and_a_table(call: Call) -> None:
+    code, out, _ = call("plan", "a map", "--size", "4096x4096", "--json")
+    plan = json.loads(out)
+    assert code == 0
+    last = plan["stages"][-1]
+    assert (last["size"], last["latent_size"], last["fewest_patches_per_step"]) == ([4096, 4096], [512, 512], 256)
+    assert set(last) == {"size", "latent_size", "steps", "guided_steps", "patches_per_step", "fewest_patches_per_step"}
+    assert plan["seconds"] is None
+    assert min(plan["model_calls"], plan["peak_memory_bytes"], plan["disk_bytes"]) > 0
+    code, out, _ = call("plan", "a map", "--size", "4096", "--preset", "paper")
+    assert code == 0
+    assert "stage 1" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["", "--size", "64"], "prompt is empty"),
+        (["x", "--size", "0"], "size"),
+        (["x", "--size", "big"], "WIDTHxHEIGHT"),
+        (["x", "--slider", "2"], "slider"),
+        (["x", "--slider", "much"], "slider"),
+        (["x", "--steps", "0"], "steps"),
+        (["x", "--seed", "-4"], "seed"),
+        (["x", "--batch-size", "0"], "batch size"),
+        (["x", "--guidance-interval", "a,b"], "guidance interval"),
+        (["x", "--guidance-interval", "0.9,0.1"], "guidance interval"),
+        (["x", "--sampler", "magic"], "sampler"),
+        (["x", "--model", "nobody/nothing"], "unknown model"),
+        (["x", "--model", "/no/such/folder"], "unknown model"),
+        (["x", "--cascade", "512,256"], "shrinks"),
+        (["x", "--cascade", "100,2048"], "shrinks"),
+        (["x", "--from-image", "missing.png"], "missing.png"),
+        (["x", "--from-image", __file__], "not a picture"),
+        (["x", "--preset", "unknown"], "preset"),
+        (["x", "--border", "20"], "border"),
+        (["x", "--no-such-option"], "no-such-option"),
+    ],
+)
+def test_wrong_input_is_one_clear_line_and_code_2(call: Call, tmp_path: Path, arguments: list[str], said: str) -> None:
+    for command in (["plan", *arguments], ["generate", *arguments, "--output", str(tmp_path / "x.png")]):
+        code, out, err = call(*command)
+        assert (code, out, err.count("\n")) == (2, "", 1), err
+        assert said in err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("output", ["x.gif", "no/such/folder/x.png"])
+def test_an_unwritable_output_is_said_before_any_work(call: Call, tmp_path: Path, output: str) -> None:
+    code, out, err = call("generate", "x", "--output", tmp_path / output)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+
+
+def test_help_and_version(call: Call) -> None:
+    assert call("--version")[0] == 0
+    code, out, _ = call("generate", "--help")
+    assert code == 0
+    assert "--slider" in out
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_ctrl_c_stops_with_130_and_leaves_no_file(tiny_model: Path, tmp_path: Path) -> None:
+    command = [
+        sys.executable, "-m", "pixelsmith", "generate", "a map", "--size", "400", "--steps", "500", "--model",
+        str(tiny_model), "--json", "--output", str(tmp_path / "x.png"),
+    ]  # fmt: skip
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"HF_HUB_OFFLINE": "1"}
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        for line in process.stdout:
+            if '"denoise"' in line:
+                break
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 130
+        assert process.stderr.read().strip() == "pixelsmith: interrupted"
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,154 @@
+"""The whole way from a request to pixels, on a tiny model in the true format."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pixelsmith import (
+    PRESETS,
+    Compute,
+    Event,
+    Method,
+    PhaseFinished,
+    Progress,
+    Request,
+    RunFinished,
+    RunStarted,
+    Size,
+    StageStarted,
+    generate,
+    plan,
+)
+from pixelsmith.pixels.files import read_settings
+
+FAST = Method(steps=3)
+FLOAT = Compute(dtype="float32")
+
+
+def request_of(model: Path, size: str = "150x130", **changes: Any) -> Request:
+    made = Request("a map", Size.parse(size), model=str(model), method=FAST, compute=FLOAT)
+    return replace(made, **changes)
+
+
+@pytest.mark.parametrize("size", ["64", "150x130", "97x203", "33x20"])
+def test_the_size_is_exact_whatever_it_is(tiny_model: Path, size: str) -> None:
+    expected = Size.parse(size)
+    pixels = generate(request_of(tiny_model, size)).pixels
+    assert pixels.shape == (expected.height, expected.width, 3)
+    assert pixels.dtype == np.uint8
+    assert pixels.std() > 1
+
+
+def test_the_same_request_gives_the_same_bytes_and_another_seed_does_not(tiny_model: Path, tmp_path: Path) -> None:
+    request = request_of(tiny_model)
+    paths = [tmp_path / f"{i}.png" for i in range(3)]
+    generate(request, paths[0])
+    generate(request, paths[1])
+    generate(replace(request, seed=1), paths[2])
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    assert paths[0].read_bytes() != paths[2].read_bytes()
+
+
+@pytest.mark.parametrize("coverage", ["grid", "random"])
+def test_batch_size_does_not_change_the_picture(tiny_model: Path, coverage: str) -> None:
+    request = request_of(tiny_model).with_method(coverage=coverage, border=1)
+    pictures = [
+        generate(replace(request, compute=Compute(dtype="float32", batch_size=size))).pixels.astype(int)
+        for size in (1, 5)
+    ]
+    assert np.abs(pictures[0] - pictures[1]).max() <= 1
+
+
+VARIANTS: list[dict[str, Any]] = [
+    {"slider": 0.0}, {"slider": 1.0}, {"slider": 0.5, "slider_fade": 0.6}, {"fusion": "none"}, {"fusion": "both"},
+    {"fusion": "phase-guide"}, {"fusion": "amplitude"}, {"fusion": "amplitude-guide"}, {"fusion": "guide"},
+    {"chess_mask": False}, {"border": 0}, {"border": 5}, {"coverage": "random"}, {"sampler": "dpmpp-2m"},
+    {"upsampling": "bicubic"}, {"upsampling": "latent"}, {"guidance_scale": 1.0}, {"guidance_scale": 9.0},
+    {"guidance_rescale": 0.7}, {"guidance_interval": (0.5, 1.0)}, {"steps": 4},
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def default_pixels(tiny_model: Path) -> np.ndarray:
+    return generate(request_of(tiny_model)).pixels
+
+
+@pytest.mark.parametrize("changes", VARIANTS, ids=str)
+def test_every_setting_changes_the_picture(
+    tiny_model: Path, default_pixels: np.ndarray, changes: dict[str, Any]
+) -> None:
+    pixels = generate(request_of(tiny_model).with_method(**changes)).pixels
+    assert pixels.shape == default_pixels.shape
+    assert (pixels != default_pixels).mean() > 0.01
+
+
+def test_prompt_and_negative_prompt_change_the_picture(tiny_model: Path, default_pixels: np.ndarray) -> None:
+    for changes in ({"prompt": "another"}, {"negative_prompt": "roads"}):
+        assert (generate(request_of(tiny_model, **changes)).pixels != default_pixels).mean() > 0.01
+
+
+def test_the_paper_preset_runs(tiny_model: Path) -> None:
+    paper = replace(PRESETS["paper"], steps=3, border=5)
+    assert generate(request_of(tiny_model, "100", method=paper)).pixels.shape == (100, 100, 3)
+
+
+@pytest.mark.parametrize("cascade", ["96", "96,192,200", "65x64", "512"])
+def test_any_number_of_stages_at_any_factor(tiny_model: Path, cascade: str) -> None:
+    sizes = tuple(Size.parse(size) for size in cascade.split(","))
+    result = generate(request_of(tiny_model, str(sizes[-1]), cascade=sizes, method=Method(steps=2)))
+    assert result.pixels.shape[:2] == (sizes[-1].height, sizes[-1].width)
+    assert [stage.size for stage in result.plan.stages] == list(sizes)
+
+
+def test_a_given_picture_keeps_its_structure_when_the_guide_leads(tiny_model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "start.png"
+    ramp = np.linspace(0, 255, 80).astype(np.uint8)
+    Image.fromarray(np.broadcast_to(ramp[None, :, None], (60, 80, 3)).copy()).save(path)
+    request = request_of(tiny_model, "160x120", from_image=str(path)).with_method(
+        guidance_scale=1.0, steps=2, slider=1.0
+    )
+    assert plan(request).base is None
+    assert generate(request).pixels.shape == (120, 160, 3)
+
+
+def test_the_picture_can_be_repeated_from_what_its_file_says(tiny_model: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "first.png", tmp_path / "second.png"
+    generate(request_of(tiny_model, seed=5, negative_prompt="roads"), first)
+    generate(Request.from_dict(read_settings(first)["request"]), second)
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_events_tell_the_plan_every_stage_and_every_patch(tiny_model: Path, tmp_path: Path) -> None:
+    heard: list[Event] = []
+    request = request_of(tiny_model)
+    generate(request, tmp_path / "x.png", heard.append)
+    the_plan = plan(request)
+    assert heard[0] == RunStarted(the_plan)
+    assert isinstance(heard[-1], RunFinished)
+    assert [event.stage for event in heard if isinstance(event, StageStarted)] == [0, 1]
+    phases = [(event.stage, event.phase) for event in heard if isinstance(event, PhaseFinished)]
+    assert phases == [(0, "denoise"), (0, "decode"), (1, "encode"), (1, "denoise"), (1, "decode")]
+    last = {
+        (event.stage, event.step): event.total
+        for event in heard
+        if isinstance(event, Progress) and event.phase == "denoise" and event.done == event.total
+    }
+    assert len(last) == 2 * FAST.steps
+    patches = [total for (stage, _), total in last.items() if stage == 1]
+    assert np.mean(patches) == pytest.approx(the_plan.stages[0].patches_per_step)
+
+
+def test_an_observer_that_fails_stops_the_run_and_leaves_no_file(tiny_model: Path, tmp_path: Path) -> None:
+    def stop(event: Event) -> None:
+        if isinstance(event, Progress) and event.phase == "denoise":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        generate(request_of(tiny_model), tmp_path / "x.png", stop)
+    assert list(tmp_path.iterdir()) == []

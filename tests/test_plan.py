@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pixelsmith import Method, Plan, Request, RequestError, Size
+from pixelsmith.plan import MAX_FACTOR, ModelFacts, make_plan
+
+EMBEDDED_LIKE = ModelFacts("m", "StableDiffusionPipeline", Size(256, 256), 8, 8, 4, 40_000_000)
+SDXL_LIKE = ModelFacts("x", "StableDiffusionXLPipeline", Size(1024, 1024), 8, 4, 4, 7_000_000_000)
+
+
+def planned(
+    width: int, height: int, facts: ModelFacts = EMBEDDED_LIKE, start: Size | None = None, **changes: Any
+) -> Plan:
+    return make_plan(Request("a map", Size(width, height), **changes), facts, start)
+
+
+@given(width=st.integers(1, 5000), height=st.integers(1, 5000))
+def test_every_size_has_a_plan_that_ends_at_it(width: int, height: int) -> None:
+    plan = planned(width, height, method=Method(steps=2))
+    assert plan.base is not None
+    rungs = [plan.base, *plan.stages]
+    if plan.stages:
+        assert plan.stages[-1].size == Size(width, height)
+    else:
+        assert plan.base.size.area >= width * height
+    for below, above in zip(rungs, plan.stages, strict=False):
+        assert above.size.width <= below.size.width * MAX_FACTOR * 1.1 + 1
+        assert below.size.fits_in(above.size)
+    for rung in rungs:
+        assert rung.latent_size.width % 4 == rung.latent_size.height % 4 == 0
+        assert 0 <= rung.latent_size.width * 8 - rung.size.width < 32
+        assert rung.patches_per_step >= rung.fewest_patches_per_step
+
+
+def test_the_base_has_the_native_area_and_the_shape_of_the_picture() -> None:
+    plan = planned(1536, 1024)
+    assert plan.base is not None
+    assert plan.base.size == Size(314, 209)
+    assert planned(2048, 2048, SDXL_LIKE).base == planned(4096, 4096, SDXL_LIKE).base
+
+
+@pytest.mark.parametrize(("side", "limit"), [(1024, 1.6), (4096, 1.3), (8192, 1.3)])
+def test_patches_per_step_stay_near_the_fewest(side: int, limit: float) -> None:
+    stage = planned(side, side).stages[-1]
+    assert stage.fewest_patches_per_step == (side // 256) ** 2
+    assert stage.patches_per_step / stage.fewest_patches_per_step <= limit
+
+
+def test_model_calls_count_every_evaluation() -> None:
+    """Base and stages, once per patch and step, twice where guidance is on."""
+    method = Method(steps=10, guidance_interval=(0.2, 0.5))
+    plan = planned(512, 512, method=method, cascade=(Size(512, 512),))
+    patches = 1 + plan.stages[0].patches_per_step
+    assert plan.model_calls == round(patches * (10 + 3))
+    alone = planned(512, 512, method=Method(steps=10, guidance_scale=1))
+    assert alone.model_calls == round(patches * 10)
+
+
+def test_guided_steps_follow_the_slider() -> None:
+    assert planned(512, 512, method=Method(steps=20, slider=0.6)).stages[0].guided_steps == 12
+    assert planned(512, 512, method=Method(steps=20, slider=0.0)).stages[0].guided_steps == 0
+
+
+def test_a_cascade_is_taken_as_asked_for() -> None:
+    sizes = (Size(300, 300), Size(900, 700), Size(2000, 1500))
+    assert tuple(stage.size for stage in planned(2000, 1500, cascade=sizes).stages) == sizes
+
+
+def test_a_given_picture_starts_the_cascade() -> None:
+    plan = planned(4096, 4096, start=Size(1000, 800))
+    assert plan.base is None
+    assert [stage.size for stage in plan.stages] == [Size(1810, 1810), Size(4096, 4096)]
+    assert [stage.size for stage in planned(500, 500, start=Size(500, 500)).stages] == [Size(500, 500)]
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "options"),
+    [
+        (500, 500, {"start": Size(501, 400)}),
+        (2048, 2048, {"cascade": (Size(100, 100), Size(2048, 2048))}),
+        (2048, 2048, {"method": Method(border=20)}),
+    ],
+)
+def test_what_cannot_be_done_is_refused(width: int, height: int, options: dict[str, Any]) -> None:
+    with pytest.raises(RequestError):
+        planned(width, height, **options)
+
+
+def test_memory_and_disk_grow_with_the_picture() -> None:
+    small, large = planned(1024, 1024), planned(8192, 8192)
+    assert 0 < small.disk_bytes < large.disk_bytes
+    assert EMBEDDED_LIKE.weight_bytes < small.peak_memory_bytes < large.peak_memory_bytes
+
+
+def test_a_huge_random_coverage_is_planned_from_one_step() -> None:
+    plan = planned(16384, 16384, method=Method(coverage="random", steps=20))
+    assert plan.stages[-1].patches_per_step / plan.stages[-1].fewest_patches_per_step == pytest.approx(2.2, abs=0.1)

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pixelsmith import PRESETS, Compute, Method, Request, RequestError, Size
+
+methods = st.builds(
+    Method,
+    steps=st.integers(1, 100),
+    sampler=st.sampled_from(["ddim", "dpmpp-2m"]),
+    guidance_scale=st.floats(0, 20),
+    guidance_interval=st.tuples(st.floats(0, 1), st.floats(0, 1)).map(sorted).map(tuple),
+    slider=st.floats(0, 1),
+    border=st.none() | st.integers(0, 10),
+    coverage=st.sampled_from(["grid", "random"]),
+)
+
+
+@given(prompt=st.text(min_size=1).filter(str.strip), seed=st.integers(0, 2**64), method=methods)
+def test_a_request_round_trips_through_json(prompt: str, seed: int, method: Method) -> None:
+    request = Request(
+        prompt, Size(640, 480), seed=seed, cascade=(Size(320, 240),), method=method, compute=Compute("cpu")
+    )
+    assert Request.from_dict(json.loads(json.dumps(request.to_dict()))) == request
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"prompt": " "}, "prompt is empty"),
+        ({"seed": -1}, "seed"),
+        ({"model": ""}, "model is empty"),
+        ({"cascade": (Size(512, 512), Size(400, 512))}, "shrinks"),
+        ({"cascade": (Size(5000, 512),)}, "shrinks"),
+    ],
+)
+def test_a_bad_request_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        Request(**({"prompt": "a map", "size": Size(2048, 2048)} | changes))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("steps", 0), ("steps", 2.5), ("steps", True), ("slider", 2), ("slider", -0.1), ("slider", float("nan")),
+        ("slider", "high"), ("slider_fade", 1.5), ("guidance_scale", -1), ("guidance_rescale", 2), ("border", -1),
+        ("guidance_interval", (0.8, 0.2)), ("guidance_interval", (0.5,)), ("sampler", "magic"), ("fusion", "cold"),
+        ("coverage", "none"), ("upsampling", "nearest"),
+    ],
+)  # fmt: skip
+def test_a_bad_value_of_the_method_is_refused_by_name(name: str, value: Any) -> None:
+    with pytest.raises(RequestError, match=name.replace("_", " ")):
+        Method(**{name: value})
+
+
+@pytest.mark.parametrize("values", [{}, {"prompt": "x"}, {"prompt": "x", "size": "64", "colour": "red"}])
+def test_what_is_no_request_is_refused(values: dict[str, Any]) -> None:
+    with pytest.raises(RequestError):
+        Request.from_dict(values)
+
+
+def test_the_size_follows_a_cascade_that_does_not_end_there() -> None:
+    assert Request("x", Size(2048, 2048), cascade=(Size(512, 512),)).cascade == (Size(512, 512), Size(2048, 2048))
+
+
+def test_the_paper_preset_is_the_papers() -> None:
+    paper = PRESETS["paper"]
+    assert (paper.steps, paper.sampler, paper.guidance_scale, paper.slider) == (50, "ddim", 7.5, 0.6)
+    assert (paper.coverage, paper.fusion, paper.chess_mask, paper.border) == ("random", "phase", True, 10)
