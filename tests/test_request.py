@@ -41,7 +41,7 @@ def test_a_request_round_trips_through_json(prompt: str, seed: int, method: Meth
 )
 def test_a_bad_request_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(RequestError, match=message):
-        Request(**({"prompt": "a map", "size": Size(2048, 2048)} | changes))
+        Request(**{"prompt": "a map", "size": Size(2048, 2048), **changes})
 
 
 @pytest.mark.parametrize(

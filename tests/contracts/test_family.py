@@ -24,7 +24,7 @@ MODELS = ["embedded", "epsilon", "v_prediction", "sample"]
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     if request.param == "embedded":
         return find_model(EMBEDDED)
-    target = tmp_path_factory.mktemp("family") / request.param
+    target: Path = tmp_path_factory.mktemp("family") / request.param
     build_stable_diffusion(prediction_type=request.param).save_pretrained(target)
     return target
 
