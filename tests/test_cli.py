@@ -116,6 +116,8 @@ def test_plan_prints_one_object_and_a_table(call: Call) -> None:
         (["x", "--from-image", __file__], "not a picture"),
         (["x", "--preset", "unknown"], "preset"),
         (["x", "--border", "20"], "border"),
+        (["x", "--steps", "1001"], "steps"),
+        (["x", "--from-image", __file__, "--size", "64"], "not a picture"),
         (["x", "--no-such-option"], "no-such-option"),
     ],
 )
@@ -131,6 +133,21 @@ def test_wrong_input_is_one_clear_line_and_code_2(call: Call, tmp_path: Path, ar
 def test_an_unwritable_output_is_said_before_any_work(call: Call, tmp_path: Path, output: str) -> None:
     code, out, err = call("generate", "x", "--output", tmp_path / output)
     assert (code, out, err.count("\n")) == (2, "", 1)
+
+
+def test_a_picture_that_memory_cannot_hold_is_refused_before_any_work(call: Call, tmp_path: Path) -> None:
+    code, out, err = call("generate", "x", "--size", "3000000", "--output", tmp_path / "x.tif")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "memory" in err
+
+
+def test_the_end_of_a_long_prompt_is_said_to_be_unread(call: Call, tiny_model: Path, tmp_path: Path) -> None:
+    common = ("--size", "64", "--steps", 1, "--model", tiny_model, "-o", tmp_path / "x.png", "--json")
+    _, out, err = call("generate", "a very long prompt about islands", *common)
+    warned = [event for event in map(json.loads, out.splitlines()) if event["event"] == "Warned"]
+    assert len(warned) == 1
+    assert "islands" in warned[0]["message"]
+    assert err == ""
 
 
 def test_help_and_version(call: Call) -> None:

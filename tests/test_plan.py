@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from pixelsmith import Method, Plan, Request, RequestError, Size
 from pixelsmith.plan import MAX_FACTOR, ModelFacts, make_plan
 
-EMBEDDED_LIKE = ModelFacts("m", "StableDiffusionPipeline", Size(256, 256), 8, 8, 4, 40_000_000)
-SDXL_LIKE = ModelFacts("x", "StableDiffusionXLPipeline", Size(1024, 1024), 8, 4, 4, 7_000_000_000)
+EMBEDDED_LIKE = ModelFacts("m", "StableDiffusionPipeline", Size(256, 256), 8, 8, 4, 1000, 40_000_000)
+SDXL_LIKE = ModelFacts("x", "StableDiffusionXLPipeline", Size(1024, 1024), 8, 4, 4, 1000, 7_000_000_000)
 
 
 def planned(
@@ -24,13 +24,14 @@ def test_every_size_has_a_plan_that_ends_at_it(width: int, height: int) -> None:
     plan = planned(width, height, method=Method(steps=2))
     assert plan.base is not None
     rungs = [plan.base, *plan.stages]
+    assert 0.9 * 256**2 <= plan.base.size.area <= 1.1 * 256**2, "one call must be able to draw the base"
     if plan.stages:
         assert plan.stages[-1].size == Size(width, height)
     else:
-        assert plan.base.size.area >= width * height
+        assert Size(width, height).fits_in(plan.base.size)
     for below, above in zip(rungs, plan.stages, strict=False):
-        assert above.size.width <= below.size.width * MAX_FACTOR * 1.1 + 1
-        assert below.size.fits_in(above.size)
+        factor = max(above.size.width / below.size.width, above.size.height / below.size.height)
+        assert 1 <= factor <= MAX_FACTOR * 1.1
     for rung in rungs:
         assert rung.latent_size.width % 4 == rung.latent_size.height % 4 == 0
         assert 0 <= rung.latent_size.width * 8 - rung.size.width < 32
@@ -79,9 +80,26 @@ def test_a_given_picture_starts_the_cascade() -> None:
 
 
 @pytest.mark.parametrize(
+    ("start", "size"),
+    [(Size(1920, 1080), Size(2000, 4500)), (Size(2000, 500), Size(2100, 2100)), (Size(1000, 100), Size(4096, 4096))],
+)
+def test_a_given_picture_of_another_shape_covers_the_size_with_its_middle(start: Size, size: Size) -> None:
+    assert planned(size.width, size.height, start=start).stages[-1].size == size
+
+
+def test_a_size_below_the_last_stage_is_scaled_down_to_and_a_larger_one_follows() -> None:
+    sizes = (Size(512, 512), Size(2048, 2048))
+    below = planned(1536, 1024, cascade=sizes)
+    assert tuple(stage.size for stage in below.stages) == sizes
+    above = planned(4096, 4096, cascade=sizes)
+    assert tuple(stage.size for stage in above.stages) == (*sizes, Size(4096, 4096))
+
+
+@pytest.mark.parametrize(
     ("width", "height", "options"),
     [
-        (500, 500, {"start": Size(501, 400)}),
+        (500, 500, {"start": Size(600, 501)}),
+        (500, 500, {"method": Method(steps=1001)}),
         (2048, 2048, {"cascade": (Size(100, 100), Size(2048, 2048))}),
         (2048, 2048, {"method": Method(border=20)}),
     ],

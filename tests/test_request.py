@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -37,6 +38,7 @@ def test_a_request_round_trips_through_json(prompt: str, seed: int, method: Meth
         ({"model": ""}, "model is empty"),
         ({"cascade": (Size(512, 512), Size(400, 512))}, "shrinks"),
         ({"cascade": (Size(5000, 512),)}, "shrinks"),
+        ({"size": Size(10, 10), "cascade": (Size(5000, 5),)}, "shrinks"),
     ],
 )
 def test_a_bad_request_is_refused(changes: dict[str, Any], message: str) -> None:
@@ -49,7 +51,8 @@ def test_a_bad_request_is_refused(changes: dict[str, Any], message: str) -> None
     [
         ("steps", 0), ("steps", 2.5), ("steps", True), ("slider", 2), ("slider", -0.1), ("slider", float("nan")),
         ("slider", "high"), ("slider_fade", 1.5), ("guidance_scale", -1), ("guidance_rescale", 2), ("border", -1),
-        ("guidance_interval", (0.8, 0.2)), ("guidance_interval", (0.5,)), ("sampler", "magic"), ("fusion", "cold"),
+        ("guidance_interval", (0.8, 0.2)), ("guidance_interval", (0.5,)),
+        ("guidance_interval", ("a", "b")), ("chess_mask", 1), ("sampler", "magic"), ("fusion", "cold"),
         ("coverage", "none"), ("upsampling", "nearest"),
     ],
 )  # fmt: skip
@@ -64,8 +67,9 @@ def test_what_is_no_request_is_refused(values: dict[str, Any]) -> None:
         Request.from_dict(values)
 
 
-def test_the_size_follows_a_cascade_that_does_not_end_there() -> None:
-    assert Request("x", Size(2048, 2048), cascade=(Size(512, 512),)).cascade == (Size(512, 512), Size(2048, 2048))
+def test_a_path_is_taken_as_text() -> None:
+    request = Request("x", Size(64, 64), from_image=Path("photo.jpg"))  # type: ignore[arg-type]
+    assert json.loads(json.dumps(request.to_dict()))["from_image"] == "photo.jpg"
 
 
 def test_the_paper_preset_is_the_papers() -> None:

@@ -4,8 +4,8 @@ Implements "Is One GPU Enough? Pushing Image Generation at Higher-Resolutions wi
 arXiv 2406.07251).
 """
 
-from pixelsmith.errors import DependencyError, InputError, ModelError, PictureError, PixelsmithError, RequestError
-from pixelsmith.events import Event, Observer, PhaseFinished, Progress, RunFinished, RunStarted, StageStarted
+from pixelsmith.errors import InputError, ModelError, OutputError, PictureError, PixelsmithError, RequestError
+from pixelsmith.events import Event, Observer, PhaseFinished, Progress, RunFinished, RunStarted, StageStarted, Warned
 from pixelsmith.generate import Result, generate, plan
 from pixelsmith.geometry import Size
 from pixelsmith.plan import Plan, StagePlan
@@ -15,12 +15,12 @@ from pixelsmith.version import __version__
 __all__ = [
     "PRESETS",
     "Compute",
-    "DependencyError",
     "Event",
     "InputError",
     "Method",
     "ModelError",
     "Observer",
+    "OutputError",
     "PhaseFinished",
     "PictureError",
     "PixelsmithError",
@@ -34,6 +34,7 @@ __all__ = [
     "Size",
     "StagePlan",
     "StageStarted",
+    "Warned",
     "__version__",
     "generate",
     "plan",

@@ -41,6 +41,9 @@ def main() -> None:
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         code = _complain("interrupted", 130)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.ctx.get_help() if error.ctx else "")
+        code = 2
     except click.ClickException as error:
         code = _complain(error.format_message(), 2)
     except InputError as error:

@@ -20,8 +20,8 @@ class ModelError(InputError):
 
 
 class PictureError(InputError):
-    """A picture file cannot be read or written."""
+    """A given picture cannot be read, or a place cannot be written to."""
 
 
-class DependencyError(InputError):
-    """An optional library is missing; the message holds the command that installs it."""
+class OutputError(PixelsmithError):
+    """The finished picture could not be written: the disk is full, or the folder is gone."""

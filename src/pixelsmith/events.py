@@ -58,7 +58,14 @@ class RunFinished:
     seconds: float
 
 
-Event = RunStarted | StageStarted | Progress | PhaseFinished | RunFinished
+@dataclass(frozen=True)
+class Warned:
+    """Something that the user should know; the run goes on."""
+
+    message: str
+
+
+Event = RunStarted | Warned | StageStarted | Progress | PhaseFinished | RunFinished
 Observer = Callable[[Event], None]
 
 

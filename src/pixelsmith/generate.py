@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pixelsmith.errors import RequestError
 from pixelsmith.events import Observer, RunFinished, RunStarted, StageStarted, silent
-from pixelsmith.families import choose_device, find_model, load_family, read_facts
+from pixelsmith.families import choose_device, choose_dtype, find_model, load_family, read_facts
 from pixelsmith.geometry import Size
 from pixelsmith.pixels.files import check_output, picture_size, read_picture, write_picture
 from pixelsmith.pixels.resample import Resized
@@ -45,27 +47,41 @@ def generate(request: Request, output: str | Path | None = None, observer: Obser
     request, the model, the given picture or the output cannot be used.
     """
     path = None if output is None else Path(output)
+    settings = settings_of(request)
     if path is not None:
-        check_output(path, request.size)
+        check_output(path, request.size, settings)
     began = time.monotonic()
-    folder = find_model(request.model)
-    facts = read_facts(folder, request.model)
-    the_plan = make_plan(request, facts, _start_size(request))
-    choose_device(request.compute.device)
+    the_plan = plan(request)
+    _check_memory(the_plan)
     start = None if request.from_image is None else Rung(read_picture(Path(request.from_image)), None)
     observer(RunStarted(the_plan))
-    family = load_family(folder, facts, request.compute)
+    folder = find_model(request.model)
+    family = load_family(folder, read_facts(folder, request.model), request.compute)
     with torch.inference_mode():
         picture = _climb(Cascade.of(request, family, observer), the_plan, start)
     if path is not None:
-        write_picture(picture, path, settings_of(request))
+        write_picture(picture, path, settings)
     observer(RunFinished(None if path is None else str(path), time.monotonic() - began))
     return Result(picture.read(request.size.window).permute(1, 2, 0).numpy(), the_plan, path)
 
 
 def settings_of(request: Request) -> dict[str, Any]:
-    """What a picture file carries: enough to make it again."""
-    return {"pixelsmith": __version__, "request": request.to_dict()}
+    """What a picture file carries: the request, and what ``auto`` meant on this machine."""
+    device = choose_device(request.compute.device)
+    dtype = str(choose_dtype(request.compute.dtype, device)).removeprefix("torch.")
+    return {"pixelsmith": __version__, "request": request.to_dict(), "device": device.type, "dtype": dtype}
+
+
+def _check_memory(the_plan: Plan) -> None:
+    """Refuse a picture that this machine's memory cannot hold, before hours are spent on it."""
+    if not hasattr(os, "sysconf"):
+        return
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if the_plan.peak_memory_bytes > there:
+        needed = the_plan.peak_memory_bytes / 1e9
+        raise RequestError(
+            f"size: it needs about {needed:,.0f} GB of memory, here are {there / 1e9:,.0f}; ask for less"
+        )
 
 
 def _climb(cascade: Cascade, the_plan: Plan, start: Rung | None) -> Readable:

@@ -15,6 +15,8 @@ from pixelsmith.sampling.slider import guide_weights
 
 MAX_FACTOR = 4.0
 """The largest growth of a side in one stage that the default cascade takes."""
+MAX_SHAPE = 4.0
+"""The longest base picture, long side to short one; longer pictures use the middle of it."""
 PAPER_BORDER, PAPER_PATCH = 10, 128
 LARGE_CANVAS = 1 << 20
 """Latents above which random coverage is counted on one step, not on all: there its count varies by under 1 %."""
@@ -27,7 +29,8 @@ class ModelFacts:
     - ``name``: folder, hub id or ``embedded``; ``pipeline``: the class named in its ``model_index.json``.
     - ``native_size``: the size it was trained at, in pixels; ``latent_scale``: pixels per latent on one axis.
     - ``latent_channels``; ``latent_multiple``: what the network needs the sides of a patch to be a multiple of.
-    - ``weight_bytes``: its weight files on disk.
+    - ``train_steps``: the number of timesteps it was trained with.
+    - ``weight_bytes``: its weight files on this disk; of a hub id that was never fetched they are unknown, and 0.
     """
 
     name: str
@@ -36,6 +39,7 @@ class ModelFacts:
     latent_scale: int
     latent_channels: int
     latent_multiple: int
+    train_steps: int
     weight_bytes: int
 
     @property
@@ -92,7 +96,9 @@ def make_plan(request: Request, facts: ModelFacts, start: Size | None = None) ->
 
     Raises ``RequestError`` where the cascade would shrink, or a border does not fit into the model's patch.
     """
-    border = border_of(request, facts)
+    border, steps = border_of(request, facts), request.method.steps
+    if steps > facts.train_steps:
+        raise RequestError(f"steps: expected at most the model's {facts.train_steps} training steps, got {steps}")
     if 3 * border > min(facts.patch.width, facts.patch.height):
         raise RequestError(
             f"border: expected at most a third of the model's patch of {facts.patch} latents, got {border}"
@@ -116,28 +122,34 @@ def make_plan(request: Request, facts: ModelFacts, start: Size | None = None) ->
 def cascade_of(request: Request, origin: Size, start: Size | None) -> tuple[Size, ...]:
     """The sizes of the stages: those asked for, or equal factors of at most ``MAX_FACTOR`` from the origin to the size.
 
-    Raises ``RequestError`` where the first stage is smaller than what it starts from.
+    Where shapes differ the middle of a picture covers the next one, so a stage grows if one of its sides does. Raises
+    ``RequestError`` where the first stage is smaller than what it starts from.
     """
-    if request.cascade or start:
-        sizes = request.cascade or _equal_factors(origin, request.size)
-        if not origin.fits_in(sizes[0]):
-            what = "the given picture" if start else "the model's base picture"
-            raise RequestError(f"the cascade shrinks: {what} has {origin}, the first stage {sizes[0]}; ask for more")
-        return sizes
-    return _equal_factors(origin, request.size) if origin.area < request.size.area else ()
+    asked = request.cascade
+    if asked and asked[-1] != request.size and asked[-1].fits_in(request.size):
+        asked = (*asked, request.size)
+    factor = _covering_factor(origin, asked[0] if asked else request.size)
+    if factor < 1 and (asked or start):
+        what, first = "the given picture" if start else "the model's base picture", asked[0] if asked else request.size
+        raise RequestError(f"the cascade shrinks: {what} has {origin}, the first stage {first}; ask for more")
+    return asked or (_equal_factors(origin, request.size) if factor > 1 or start else ())
+
+
+def _covering_factor(origin: Size, target: Size) -> float:
+    """By how much a picture is enlarged to cover the target."""
+    return max(target.width / origin.width, target.height / origin.height)
 
 
 def _equal_factors(origin: Size, target: Size) -> tuple[Size, ...]:
-    factor = max(target.width / origin.width, target.height / origin.height)
+    factor = _covering_factor(origin, target)
     count = max(1, math.ceil(math.log(factor) / math.log(MAX_FACTOR) - 1e-9))
     return (*(target.scaled(factor ** (i / count - 1)) for i in range(1, count)), target)
 
 
 def base_size(target: Size, native: Size) -> Size:
-    """The native area in the target's shape, no side under half the native one: what the model can draw in one call."""
-    factor = math.sqrt(native.area / target.area)
-    shortest = min(target.width, target.height) * factor
-    return target.scaled(factor * max(1.0, min(native.width, native.height) / 2 / shortest))
+    """The native area in the target's shape, or as near to it as 4:1: what the model can draw in one call."""
+    shape = min(max(target.width / target.height, 1 / MAX_SHAPE), MAX_SHAPE)
+    return Size(max(1, round(math.sqrt(native.area * shape))), max(1, round(math.sqrt(native.area / shape))))
 
 
 def border_of(request: Request, facts: ModelFacts) -> int:
@@ -181,4 +193,6 @@ def _peak_memory(request: Request, facts: ModelFacts, sizes: list[Size]) -> int:
     latents = max(facts.latent_size(size).area for size in sizes) * facts.latent_channels * 4 * canvases
     # A decoded picture is summed in float32 (12 bytes a pixel) beside its 8-bit form; the one before it is 8-bit.
     pixels = max(size.area for size in sizes) * (12 + 3 + 3)
-    return latents + pixels + 2 * facts.weight_bytes + 1_000_000_000
+    # Random coverage lists a step's pixels in random order and holds each patch's weights, 28 bytes a latent in all.
+    listed = 28 * max(facts.latent_size(size).area for size in sizes) if request.method.coverage == "random" else 0
+    return latents + pixels + listed + 2 * facts.weight_bytes + 1_000_000_000

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
-from pixelsmith.events import Event, Progress, RunFinished, RunStarted, StageStarted
+from pixelsmith.events import Event, Progress, RunFinished, RunStarted, StageStarted, Warned
 from pixelsmith.geometry import Size
 
 
@@ -57,6 +57,8 @@ class ProgressBar:
             self._bar.start()
             rungs = [rung for rung in (event.plan.base, *event.plan.stages) if rung is not None]
             self._bar.update(self._task, total=sum(rung.patches_per_step * rung.steps for rung in rungs))
+        elif isinstance(event, Warned):
+            self._bar.console.print(f"pixelsmith: {event.message}", markup=False, highlight=False)
         elif isinstance(event, StageStarted):
             self._stage = f"stage {event.stage}/{event.stages}" if event.stage else "base"
             self._size = event.size

@@ -24,7 +24,7 @@ def plan_table(plan: Plan) -> str:
 
 def settings_table(settings: Mapping[str, Any]) -> str:
     """A line a setting, those of a group after each other."""
-    rows: list[tuple[str, ...]] = [("pixelsmith", str(settings["pixelsmith"]))]
+    rows: list[tuple[str, ...]] = [(name, str(value)) for name, value in settings.items() if name != "request"]
     for name, value in settings["request"].items():
         group = value.items() if isinstance(value, dict) else [(name, value)]
         rows += [(key.replace("_", " "), _shown(item)) for key, item in group]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from itertools import pairwise
 from typing import Any, Literal
 
 from pixelsmith.checks import check_choices, check_range, check_whole
@@ -65,7 +66,11 @@ class Method:
         if self.border is not None:
             check_whole("border", self.border, least=0)
         check_choices(self, sampler=Sampler, fusion=FusionName, coverage=CoverageName, upsampling=Upsampling)
-        if len(self.guidance_interval) != 2 or not 0 <= self.guidance_interval[0] <= self.guidance_interval[1] <= 1:
+        if type(self.chess_mask) is not bool:
+            raise RequestError(f"chess mask: expected True or False, got {self.chess_mask!r}")
+        for share in self.guidance_interval:
+            check_range("guidance interval", share, 0, 1)
+        if len(self.guidance_interval) != 2 or self.guidance_interval[0] > self.guidance_interval[1]:
             raise RequestError(f"guidance interval: expected two rising shares in 0..1, got {self.guidance_interval}")
 
     def guides_at(self, progress: float) -> bool:
@@ -93,7 +98,7 @@ PRESETS: dict[str, Method] = {
 
 @dataclass(frozen=True)
 class Compute:
-    """Where and how the work is done; none of it belongs to what the picture is.
+    """Where and how the work is done. Of it only ``dtype`` can be seen in the picture.
 
     - ``batch_size``: patches in one call of the network, at least 1; ``None`` chooses by the device.
 
@@ -118,9 +123,10 @@ class Request:
     - ``size``: the exact size of the result in pixels.
     - ``seed``: at least 0; the same request and seed give the same picture.
     - ``model``: a folder in the diffusers format, a hub id, or ``embedded``.
-    - ``from_image``: a picture file to start the cascade from, in place of a generated base.
-    - ``cascade``: sizes of the stages, each at least as large as the one before; ``size`` itself follows as the last
-      stage where it is not the last one named. Empty chooses them.
+    - ``from_image``: the path of a picture to start the cascade from, in place of a generated base.
+    - ``cascade``: sizes of the stages, each at least as large as the one before; a larger ``size`` follows as one more
+      stage, a smaller one is scaled down to from the last. Empty chooses the stages. Where shapes differ, the middle
+      of a picture is used.
 
     Raises ``RequestError`` where a value is out of range or the cascade shrinks.
     """
@@ -142,9 +148,12 @@ class Request:
         if not self.model.strip():
             raise RequestError("the model is empty; give a folder, a hub id, or 'embedded'")
         check_whole("seed", self.seed, least=0)
-        if self.cascade and self.cascade[-1] != self.size:
-            object.__setattr__(self, "cascade", (*self.cascade, self.size))
-        for before, after in zip(self.cascade, self.cascade[1:], strict=False):
+        if self.from_image is not None:
+            object.__setattr__(self, "from_image", str(self.from_image))
+        sizes = self.cascade
+        if sizes and not self.size.fits_in(sizes[-1]):
+            sizes = (*sizes, self.size)
+        for before, after in pairwise(sizes):
             if not before.fits_in(after):
                 raise RequestError(f"the cascade shrinks from {before} to {after}; no side of a stage may shrink")
 

@@ -11,7 +11,7 @@ from functools import partial
 import torch
 
 from pixelsmith.canvas import MemoryCanvas
-from pixelsmith.events import Observer, PhaseFinished, Progress
+from pixelsmith.events import Observer, PhaseFinished, Progress, Warned
 from pixelsmith.families import Family
 from pixelsmith.geometry import Size
 from pixelsmith.pixels.codec import decode, encode, quantised
@@ -50,6 +50,9 @@ class Cascade:
     def of(cls, request: Request, family: Family, observer: Observer) -> Cascade:
         """Encode the prompts; guidance wraps the denoiser where it is ever on."""
         method = request.method
+        for prompt in (request.prompt, request.negative_prompt):
+            if unread := family.unread(prompt):
+                observer(Warned(f"the model has no room for the end of the prompt: {unread!r} is not read"))
         denoiser = family.denoiser(request.prompt, request.size)
         if any(method.guides_at(step / method.steps) for step in range(method.steps)):
             negative = family.denoiser(request.negative_prompt, request.size)
@@ -79,17 +82,17 @@ class Cascade:
         """The clean guide z_g: the enlarged picture encoded, or the enlarged latents."""
         upsampling, scale = self.request.method.upsampling, self.family.facts.latent_scale
         if upsampling == "latent":
-            latents = below.latents or self._encoded(stage, below.picture, below.picture.size)
+            # A padded canvas reaches past the picture: it goes on there as the picture's edge.
+            endless = Resized(below.picture, below.picture.size, below.picture.size, "bicubic")
+            latents = below.latents or self._encoded(stage, endless, below.picture.size)
             return Resized(latents, below.picture.size, size, "bicubic", unit=scale)
         return self._encoded(stage, Resized(below.picture, below.picture.size, size, upsampling), size)
 
-    def _encoded(self, stage: int, picture: Readable, size: Size) -> Canvas:
+    def _encoded(self, stage: int, picture: Resized, size: Size) -> Canvas:
         facts = self.family.facts
         latents = MemoryCanvas(facts.latent_channels, facts.latent_size(size))
-        # A padded canvas reaches past the picture: it goes on there as the picture's edge.
-        endless = Resized(picture, size, size, "bicubic")
         with self._phase(stage, "encode") as on_tile:
-            encode(endless, facts.latent_scale, self.family.autoencoder, latents, partial(on_tile, 0))
+            encode(picture, facts.latent_scale, self.family.autoencoder, latents, partial(on_tile, 0))
         return latents
 
     def _denoised(self, stage: int, size: Size, coverage: Coverage, guide: Guide | None) -> Rung:

@@ -30,10 +30,11 @@ def test_an_unsupported_pipeline_lists_the_supported_ones(tmp_path: Path) -> Non
         read_facts(tmp_path, "x")
 
 
-def test_damaged_weights_are_said_so(tiny_model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
+def test_damaged_weights_are_said_so(tiny_model: Path, tmp_path: Path, part: str) -> None:
     folder = tmp_path / "model"
     shutil.copytree(tiny_model, folder)
-    weights = next((folder / "unet").glob("*.safetensors"))
+    weights = next((folder / part).glob("*.safetensors"))
     weights.write_bytes(weights.read_bytes()[:100])
     with pytest.raises(ModelError, match="cannot be loaded"):
         load_family(folder, read_facts(folder, "x"), Compute())

@@ -35,6 +35,14 @@ def test_samples_are_put_together_by_total_variance() -> None:
         torch.testing.assert_close(layer(picture[..., :8]), whole[..., :8], atol=1e-5, rtol=1e-5)
 
 
+@torch.inference_mode()
+def test_a_flat_layer_far_from_zero_stays_finite() -> None:
+    layer = nn.GroupNorm(2, 4)
+    picture = 300 + 1e-3 * torch.randn(1, 4, 16, 16)
+    with steady(layer, layer, [picture]):
+        torch.testing.assert_close(layer(picture), nn.GroupNorm(2, 4)(picture), atol=0.2, rtol=0.2)
+
+
 def test_hooks_are_gone_after_an_error() -> None:
     model = network()
     before = model(torch.ones(1, 3, 4, 4))

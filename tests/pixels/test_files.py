@@ -41,20 +41,27 @@ def test_lossless_formats_keep_every_pixel_and_the_same_picture_gives_the_same_b
 def test_an_output_that_cannot_be_written_is_refused_before(tmp_path: Path, name: str) -> None:
     (tmp_path / "folder.png").mkdir()
     with pytest.raises(PictureError):
-        check_output(tmp_path / name, Size(10, 10))
+        check_output(tmp_path / name, Size(10, 10), SETTINGS)
 
 
 @pytest.mark.skipif(os.name == "posix" and os.geteuid() == 0, reason="root may write anywhere")
 def test_a_read_only_folder_is_refused_before(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(PictureError, match="cannot be written"):
-        check_output(tmp_path / "picture.png", Size(10, 10))
+        check_output(tmp_path / "picture.png", Size(10, 10), SETTINGS)
 
 
 def test_the_limit_of_jpeg_names_the_format_that_can() -> None:
     with pytest.raises(PictureError, match=r"65535.*\.tif"):
-        check_output(Path("wide.jpg"), Size(70_000, 10))
-    check_output(Path("wide.tif"), Size(70_000, 10))
+        check_output(Path("wide.jpg"), Size(70_000, 10), SETTINGS)
+    check_output(Path("wide.tif"), Size(70_000, 10), SETTINGS)
+
+
+def test_settings_that_a_jpeg_cannot_hold_are_refused_before() -> None:
+    long = {"request": {"prompt": "x" * 70_000}}
+    with pytest.raises(PictureError, match="no room"):
+        check_output(Path("long.jpg"), Size(10, 10), long)
+    check_output(Path("long.png"), Size(10, 10), long)
 
 
 def test_what_is_no_picture_is_said_so(tmp_path: Path) -> None:
@@ -68,6 +75,22 @@ def test_what_is_no_picture_is_said_so(tmp_path: Path) -> None:
     cut.write_bytes(cut.read_bytes()[:-2000])
     with pytest.raises(PictureError, match="damaged"):
         read_picture(cut)
+    assert picture_size(cut) == Size(50, 30), "the header is whole"
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_sixteen_bits_are_scaled_to_eight(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"deep.{suffix}"
+    ramp = np.linspace(0, 65535, 256).astype(np.uint16)
+    Image.fromarray(np.broadcast_to(ramp, (4, 256)).copy()).save(path)
+    row = read_picture(path).read(Size(256, 4).window)[0, 0]
+    assert (row.int() - torch.arange(256)).abs().max() <= 1
+
+
+def test_pixels_without_a_range_are_refused(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((4, 4), np.float32)).save(tmp_path / "float.tif")
+    with pytest.raises(PictureError, match="8 or 16 bits"):
+        read_picture(tmp_path / "float.tif")
 
 
 def test_a_picture_without_settings_is_said_so(tmp_path: Path) -> None:

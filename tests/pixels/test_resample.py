@@ -38,11 +38,30 @@ def test_any_window_equals_that_of_the_whole(
 def test_the_whole_equals_pillow(kernel: str) -> None:
     """Also where the shapes differ: then the middle of the picture covers the target."""
     pixels = picture(20, 15)[:1].float()
-    pillow = Image.fromarray(pixels[0].numpy())
+    pillow = Image.fromarray(np.pad(pixels[0].numpy(), 8, mode="edge"))
     for target, box in ((Size(80, 60), (0, 0, 20, 15)), (Size(60, 60), (2.5, 0, 17.5, 15))):
         resized = Resized(MemoryCanvas.holding(pixels), Size(20, 15), target, kernel)  # type: ignore[arg-type]
-        expected = np.asarray(pillow.resize((target.width, target.height), KERNELS[kernel], box=box))
+        expected = np.asarray(
+            pillow.resize(
+                (target.width, target.height), KERNELS[kernel], box=(8 + box[0], 8 + box[1], 8 + box[2], 8 + box[3])
+            )
+        )
         np.testing.assert_allclose(resized.read(target.window)[0].numpy(), expected, atol=1e-2)
+
+
+@given(width=st.integers(30, 90), height=st.integers(30, 90), factor=st.floats(1, 4), data=st.data())
+def test_any_window_of_latents_equals_that_of_the_whole(
+    width: int, height: int, factor: float, data: st.DataObject
+) -> None:
+    """Also where the enlarged canvas reaches past the one below."""
+    below = Size(width, height)
+    canvas = below.padded(8).divided(8)
+    latents = torch.randn(2, canvas.height, canvas.width, generator=torch.Generator().manual_seed(0))
+    resized = Resized(MemoryCanvas.holding(latents), below, below.scaled(factor), "bicubic", unit=8)
+    whole = resized.read(resized.size.window)
+    top, left = data.draw(st.integers(0, whole.shape[1] - 1)), data.draw(st.integers(0, whole.shape[2] - 1))
+    window = Window(top, left, data.draw(st.integers(1, 9)), data.draw(st.integers(1, 9))).cut(resized.size)
+    torch.testing.assert_close(resized.read(window), whole[(slice(None), *window.slices)], atol=1e-4, rtol=1e-4)
 
 
 def test_beyond_the_picture_its_edge_goes_on() -> None:

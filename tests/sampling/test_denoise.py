@@ -100,13 +100,13 @@ def test_every_patch_of_a_step_sees_the_canvas_from_before_the_step() -> None:
     size = Size(40, 40)
     schedule = Schedule((SCHEDULE.levels[1], SCHEDULE.levels[2]))
     job = denoising(size, guide=None, schedule=schedule, denoiser=lambda x, level, windows: x)
-    x = SCHEDULE.levels[1].sigma * NoiseField(3, 1, CHANNELS).read(size.window)
+    x = NoiseField(3, 1, CHANNELS).read(size.window)
     torch.testing.assert_close(run(job, size), step(x, x, *schedule.levels))
 
 
 def test_one_patch_without_a_guide_is_plain_sampling() -> None:
     size, model = Size(16, 16), Smoothing()
-    x = SCHEDULE.levels[0].sigma * NoiseField(3, 0, CHANNELS).read(size.window)[None]
+    x = NoiseField(3, 0, CHANNELS).read(size.window)[None]
     for t, s in zip(SCHEDULE.levels, SCHEDULE.levels[1:], strict=False):
         x = step(x, model(x, t, []), t, s)
     job = denoising(

@@ -12,31 +12,30 @@ from pixelsmith.sampling.fusion import FUSIONS, fuse
 sides = st.integers(1, 17)
 
 
-def by_angles(x: NDArray[np.float64], guide: NDArray[np.float64], name: str) -> NDArray[np.float64]:
-    """The same in angles and full complex transforms: an independent formulation."""
-    a, b = np.fft.fft2(x), np.fft.fft2(guide)
-    angle_a, angle_b = np.angle(a), np.angle(b)
-    # The circular mean of two angles: half the way along the shorter arc.
-    mean = angle_a + np.angle(np.exp(1j * (angle_b - angle_a))) / 2
-    amplitudes = {"canvas": abs(a), "guide": abs(b), "mean": (abs(a) + abs(b)) / 2}
-    phases = {"canvas": angle_a, "guide": angle_b, "mean": mean}
+def by_angles(
+    canvas: NDArray[np.complex128], guide: NDArray[np.complex128], name: str
+) -> tuple[NDArray[np.complex128], NDArray[np.bool_]]:
+    """The fused spectrum in angles, an independent formulation; and where phases are opposite, without a mean."""
+    angle, turn = np.angle(canvas), np.angle(guide * canvas.conj())
     fusion = FUSIONS[name]
-    return np.fft.ifft2(amplitudes[fusion.amplitude] * np.exp(1j * phases[fusion.phase])).real
+    opposite = (np.abs(turn) > np.pi - 1e-3) & (fusion.phase == "mean")
+    amplitudes = {"canvas": abs(canvas), "guide": abs(guide), "mean": (abs(canvas) + abs(guide)) / 2}
+    # The circular mean of two angles lies half the way along the shorter arc.
+    phases = {"canvas": angle, "guide": angle + turn, "mean": angle + np.where(opposite, 0, turn / 2)}
+    return amplitudes[fusion.amplitude] * np.exp(1j * phases[fusion.phase]), opposite
 
 
 @pytest.mark.parametrize("name", FUSIONS)
 @given(height=sides, width=sides, seed=st.integers(0, 1000))
 def test_fusion_equals_the_formulation_by_angles(name: str, height: int, width: int, seed: int) -> None:
-    # Means of the two pictures of equal sign: opposite phases have no mean (tested below).
-    rng = np.random.default_rng(seed)
-    x, guide = rng.standard_normal((2, 2, 3, height, width))
+    x, guide = np.random.default_rng(seed).standard_normal((2, 3, height, width))
     fused = fuse(torch.from_numpy(x).float(), torch.from_numpy(guide).float(), FUSIONS[name]).double().numpy()
-    spectra = np.fft.fft2(x), np.fft.fft2(guide)
-    with np.errstate(invalid="ignore"):
-        opposite = np.abs(np.angle(spectra[0] / spectra[1])) > np.pi - 1e-3
-    expected = by_angles(x, guide, name)
-    if FUSIONS[name].phase != "mean" or not opposite.any():
-        np.testing.assert_allclose(fused, expected, atol=2e-4)
+    expected, opposite = by_angles(np.fft.fft2(x), np.fft.fft2(guide), name)
+    # Real frequencies (the mean among them) are either equal in sign or exactly opposite; others are neither.
+    exact = opposite & (np.abs(np.fft.fft2(x).imag) < 1e-9)
+    clear = ~opposite | exact
+    assert clear.mean() > 0.9 or height * width < 9
+    np.testing.assert_allclose(np.fft.fft2(fused)[clear], expected[clear], atol=5e-3)
 
 
 def test_phase_fusion_keeps_the_canvas_amplitude_whatever_the_guide() -> None:

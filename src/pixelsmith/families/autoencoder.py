@@ -10,12 +10,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pixelsmith.families.protocol import Tiling
-from pixelsmith.families.steady import group_norms, steady
+from pixelsmith.families.steady import steady
 
 LOCAL = Tiling(side=128, context=12, blend=0)
-"""Networks without group norm and attention see about 12 latents far: tiles equal the whole."""
+"""For residual networks that normalise per pixel: tiles equal the whole."""
 GLOBAL = Tiling(side=128, context=16, blend=16)
-"""Networks with them: more context, averaged borders, and normalisation held steady."""
+"""For all others: more context, averaged borders, and group normalisation held steady."""
 
 
 class DiffusersAutoencoder:
@@ -25,7 +25,8 @@ class DiffusersAutoencoder:
         self._vae = vae
         self._scale = float(vae.config.scaling_factor)
         self._shift = float(vae.config.get("shift_factor") or 0.0)
-        self.tiling = GLOBAL if group_norms(vae) else LOCAL
+        blocks = {vae.config.get("encoder_block_types"), vae.config.get("decoder_block_types")}
+        self.tiling = LOCAL if blocks == {"ResBlock"} else GLOBAL
 
     def encode(self, pixels: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b c h w"]:
         """Pixels in -1..1 to latents at the denoiser's scale, float32."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import torch
 
 from pixelsmith.errors import ModelError, RequestError
 from pixelsmith.families.protocol import Family
+from pixelsmith.families.quiet import quiet
 from pixelsmith.geometry import Size
 from pixelsmith.plan import ModelFacts
 from pixelsmith.request import EMBEDDED, Compute
@@ -36,11 +36,10 @@ def find_model(model: str, weights: bool = True) -> Path:
             return Path(snapshot_download(model, allow_patterns=["*.json"]))
         from diffusers import DiffusionPipeline
 
-        with _quiet():
+        with quiet():
             return Path(DiffusionPipeline.download(model, use_safetensors=True))
     except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise ModelError(f"unknown model {model!r}: there is no such folder, and the hub said: {reason}") from error
+        raise ModelError(f"unknown model {model!r}: there is no such folder, and the hub said: {error}") from error
 
 
 def read_facts(folder: Path, name: str) -> ModelFacts:
@@ -49,6 +48,7 @@ def read_facts(folder: Path, name: str) -> ModelFacts:
     if pipeline not in _FAMILIES:
         raise ModelError(f"{name}: its pipeline is {pipeline}; supported are {', '.join(sorted(_FAMILIES))}")
     unet, vae = (_read_json(folder / part / "config.json") for part in ("unet", "vae"))
+    scheduler = _read_json(folder / "scheduler" / "scheduler_config.json")
     try:
         scale = 2 ** (len(vae["block_out_channels"]) - 1)
         sample = unet["sample_size"]
@@ -60,6 +60,7 @@ def read_facts(folder: Path, name: str) -> ModelFacts:
             latent_scale=scale,
             latent_channels=unet["in_channels"],
             latent_multiple=2 ** (len(unet["block_out_channels"]) - 1),
+            train_steps=scheduler["num_train_timesteps"],
             weight_bytes=sum(path.stat().st_size for path in folder.rglob("*.safetensors")),
         )
     except (KeyError, TypeError, ValueError) as error:
@@ -72,12 +73,13 @@ def load_family(folder: Path, facts: ModelFacts, compute: Compute) -> Family:
     from diffusers import DiffusionPipeline
 
     try:
-        with _quiet():
+        with quiet():
             pipeline = DiffusionPipeline.from_pretrained(
                 folder, dtype=choose_dtype(compute.dtype, device), use_safetensors=True, local_files_only=True
             ).to(device)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ModelError(f"{facts.name}: it cannot be loaded: {str(error).splitlines()[0]}") from error
+    except Exception as error:
+        # A damaged part fails in the library that reads it, each with errors of its own.
+        raise ModelError(f"{facts.name}: it cannot be loaded: {type(error).__name__}: {error}") from error
     return _FAMILIES[facts.pipeline]()(pipeline, facts)
 
 
@@ -122,22 +124,3 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ModelError(f"{path}: expected an object, got {type(values).__name__}")
     return values
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the libraries' progress bars and remarks about configuration off the terminal while a model is loaded."""
-    import diffusers.utils.logging as diffusers_log
-    import transformers.utils.logging as transformers_log
-
-    logs: list[Any] = [diffusers_log, transformers_log]
-    levels = [log.get_verbosity() for log in logs]
-    for log in logs:
-        log.set_verbosity_error()
-        log.disable_progress_bar()
-    try:
-        yield
-    finally:
-        for log, level in zip(logs, levels, strict=True):
-            log.set_verbosity(level)
-            log.enable_progress_bar()

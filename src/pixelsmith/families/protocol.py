@@ -72,6 +72,10 @@ class Family(Protocol):
         """The levels of ``steps`` denoising steps, from the model's own scheduler configuration."""
         ...
 
+    def unread(self, prompt: str) -> str:
+        """The end of a prompt that the model has no room for; empty where all of it is read."""
+        ...
+
     def denoiser(self, prompt: str, picture: Size) -> Denoiser:
         """The network told this prompt; ``picture`` is the size in pixels that patches are part of."""
         ...

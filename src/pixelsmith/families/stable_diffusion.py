@@ -11,6 +11,7 @@ from diffusers import DDIMScheduler, DiffusionPipeline
 from torch import Tensor
 
 from pixelsmith.families.autoencoder import DiffusersAutoencoder
+from pixelsmith.families.quiet import quiet
 from pixelsmith.geometry import Size, Window
 from pixelsmith.plan import ModelFacts
 from pixelsmith.sampling.guidance import Batch, Denoiser
@@ -31,7 +32,9 @@ class StableDiffusion:
         scheduler: Any = DDIMScheduler.from_config(self._pipeline.scheduler.config)
         scheduler.set_timesteps(steps)
         timesteps = scheduler.timesteps.tolist()
-        squares = [*(float(scheduler.alphas_cumprod[t]) for t in timesteps), float(scheduler.final_alpha_cumprod)]
+        last = len(scheduler.alphas_cumprod) - 1
+        squares = [float(scheduler.alphas_cumprod[min(t, last)]) for t in timesteps]
+        squares.append(float(scheduler.final_alpha_cumprod))
         return Schedule(
             tuple(
                 Level(alpha=square**0.5, sigma=(1 - square) ** 0.5, timestep=float(t), progress=i / steps)
@@ -39,9 +42,17 @@ class StableDiffusion:
             )
         )
 
+    def unread(self, prompt: str) -> str:
+        """The end of a prompt that the text encoder has no room for."""
+        tokenizer = self._pipeline.tokenizer
+        with quiet():
+            ids = tokenizer(prompt).input_ids[1:-1]
+            return str(tokenizer.decode(ids[tokenizer.model_max_length - 2 :]))
+
     def denoiser(self, prompt: str, picture: Size) -> Denoiser:
         """The U-Net told this prompt; these models do not ask for the picture's size."""
-        embeddings, _ = self._pipeline.encode_prompt(prompt, self.device, 1, do_classifier_free_guidance=False)
+        with quiet():
+            embeddings, _ = self._pipeline.encode_prompt(prompt, self.device, 1, do_classifier_free_guidance=False)
         return _UNetDenoiser(self._pipeline.unet, embeddings, self._pipeline.scheduler.config.prediction_type)
 
 

@@ -29,7 +29,7 @@ def steady(network: nn.Module, forward: Callable[[Tensor], object], samples: Ite
     def remember(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         if isinstance(layer, nn.GroupNorm):
             grouped = _grouped(inputs[0], layer)
-            seen[layer].append((grouped.mean((0, 2)), grouped.square().mean((0, 2))))
+            seen[layer].append((grouped.mean((0, 2)), grouped.transpose(0, 1).flatten(1).var(1, correction=0)))
 
     hooks = [layer.register_forward_pre_hook(remember) for layer in layers]
     try:
@@ -45,8 +45,9 @@ def steady(network: nn.Module, forward: Callable[[Tensor], object], samples: Ite
 
 
 def _normalised_by(moments: Moments) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
-    mean = torch.stack([first for first, _ in moments]).mean(0)
-    variance = torch.stack([second for _, second in moments]).mean(0) - mean.square()
+    means, variances = (torch.stack(values) for values in zip(*moments, strict=True))
+    # Total variance: the mean of the samples' variances and the variance of their means.
+    mean, variance = means.mean(0), variances.mean(0) + means.var(0, correction=0)
 
     def normalise(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         if not isinstance(layer, nn.GroupNorm):

@@ -18,8 +18,6 @@ from pixelsmith.sampling.patches import Patch, fixed_grid
 
 OnTile = Callable[[int, int], None]
 """Hears (tiles done, tiles in all)."""
-SAMPLES = 9
-"""How many tiles, spread over the picture, set the normalisation of an autoencoder that has one."""
 
 
 def tile_patches(latent_size: Size, tiling: Tiling) -> list[Patch]:
@@ -78,5 +76,8 @@ def quantised(picture: Readable, target: Canvas) -> Canvas:
 
 
 def _samples(patches: list[Patch], read: Callable[[Window], Tensor]) -> Iterator[Tensor]:
-    stride = max(1, len(patches) // SAMPLES)
-    return (read(patch.window) for patch in patches[::stride])
+    """Tiles at the corners, the middles of the edges and the centre; a single tile needs no other statistics."""
+    tops, lefts = (sorted({getattr(patch.window, name) for patch in patches}) for name in ("top", "left"))
+    rows, columns = ({starts[i * (len(starts) - 1) // 2] for i in range(3)} for starts in (tops, lefts))
+    windows = [patch.window for patch in patches if patch.window.top in rows and patch.window.left in columns]
+    return (read(window) for window in windows)

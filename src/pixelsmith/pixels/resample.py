@@ -43,26 +43,21 @@ class Resized:
 
     def read(self, window: Window) -> Tensor:
         """The values (c, h, w) of a window of the resized picture, in the source's dtype."""
-        bounds = self.size
-        top, left = min(window.top, bounds.height - 1), min(window.left, bounds.width - 1)
-        inside = Window(top, left, window.bottom - top, window.right - left).cut(bounds)
-        values = self._resized(inside)
-        rows = torch.arange(window.top, window.bottom).clamp(max=inside.bottom - 1) - top
-        columns = torch.arange(window.left, window.right).clamp(max=inside.right - 1) - left
-        return values if inside == window else values[:, rows][:, :, columns]
+        inside, rows, columns = _continued(window, self.size)
+        return self._resized(inside)[:, rows][:, :, columns]
 
     def _resized(self, window: Window) -> Tensor:
         step = min(self.picture.width / self.target.width, self.picture.height / self.target.height)
-        # The side that decides has no margin, but rounding may leave a hair's breadth below 0.
-        left = max(0.0, (self.picture.width - step * self.target.width) / 2) / self.unit + step * window.left
-        top = max(0.0, (self.picture.height - step * self.target.height) / 2) / self.unit + step * window.top
-        right = min(left + step * window.width, self.source.size.width)
-        bottom = min(top + step * window.height, self.source.size.height)
+        left = (self.picture.width - step * self.target.width) / 2 / self.unit + step * window.left
+        top = (self.picture.height - step * self.target.height) / 2 / self.unit + step * window.top
         reach = math.ceil(_REACH * max(1.0, step)) + 1
-        x, y = math.floor(left), math.floor(top)
-        region = Window(y, x, math.ceil(bottom) - y, math.ceil(right) - x).grown(reach, self.source.size)
-        box = (left - region.left, top - region.top, right - region.left, bottom - region.top)
-        values = self.source.read(region)
+        x, y = math.floor(left) - reach, math.floor(top) - reach
+        columns = math.ceil(left + step * window.width) + reach - x
+        rows = math.ceil(top + step * window.height) + reach - y
+        # Past the source its edge goes on: so no kernel ever meets an edge, and any window equals that of the whole.
+        inside, row_indices, column_indices = _continued(Window(y, x, rows, columns), self.source.size)
+        values = self.source.read(inside)[:, row_indices][:, :, column_indices]
+        box = (left - x, top - y, left - x + step * window.width, top - y + step * window.height)
         # In float32: Pillow's 8-bit mode rounds between its two passes, and then a window differs from the whole.
         channels = [
             np.asarray(Image.fromarray(channel).resize((window.width, window.height), _KERNELS[self.kernel], box=box))
@@ -70,3 +65,12 @@ class Resized:
         ]
         resized = torch.from_numpy(np.stack(channels))
         return resized if values.is_floating_point() else resized.round().clamp(0, 255).to(values.dtype)
+
+
+def _continued(window: Window, bounds: Size) -> tuple[Window, Tensor, Tensor]:
+    """The part of a window inside the bounds, and the rows and columns of that part which continue it past them."""
+    rows = torch.arange(window.top, window.bottom).clamp(0, bounds.height - 1)
+    columns = torch.arange(window.left, window.right).clamp(0, bounds.width - 1)
+    top, left = int(rows[0]), int(columns[0])
+    inside = Window(top, left, int(rows[-1]) - top + 1, int(columns[-1]) - left + 1)
+    return inside, rows - top, columns - left

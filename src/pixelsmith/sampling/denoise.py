@@ -5,6 +5,7 @@ Two canvases: every patch of a step reads the canvas from before the step, resul
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -102,12 +103,13 @@ class Denoising:
         return x
 
     def _first_canvas(self, canvas: Canvas) -> Canvas:
-        """The guide at the noisiest level, or that level's noise alone."""
+        """The guide at the noisiest level; without a guide, noise as strong as that level's latents."""
         level = self.schedule.levels[0]
+        strength = math.hypot(level.alpha, level.sigma)
         for window in tiles(canvas.size, FILL_TILE):
             noise = self.noise.read(window)
             canvas.write(
-                window, noised(self.guide.latents.read(window), noise, level) if self.guide else level.sigma * noise
+                window, noised(self.guide.latents.read(window), noise, level) if self.guide else strength * noise
             )
         return canvas
 

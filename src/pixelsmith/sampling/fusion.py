@@ -31,6 +31,9 @@ FUSIONS = {
 }
 """The variants of the paper's ablation by name; ``phase`` is the method itself."""
 
+OPPOSITE = 1e-6
+"""Phasors whose mean is shorter than this count as opposite: float32 cannot tell its direction."""
+
 
 def fuse(
     x: Float[Tensor, "*batch h w"], guide: Float[Tensor, "*batch h w"], fusion: Fusion, weight: float = 1.0
@@ -46,8 +49,9 @@ def fuse(
     canvas_f, guide_f = torch.fft.rfft2(x.float()), torch.fft.rfft2(guide.float())
     amplitude = _mixed(canvas_f.abs(), guide_f.abs(), fusion.amplitude, weight)
     canvas_u, guide_u = _unit(canvas_f), _unit(guide_f)
-    direction = _unit(_mixed(canvas_u, guide_u, fusion.phase, weight))
-    direction = torch.where(direction == 0, canvas_u, direction)
+    mean = _mixed(canvas_u, guide_u, fusion.phase, weight)
+    # Phasors that cancel leave rounding errors, whose direction means nothing.
+    direction = torch.where(mean.abs() < OPPOSITE, canvas_u, _unit(mean))
     fused: Tensor = torch.fft.irfft2(amplitude * direction, s=x.shape[-2:])
     return fused.to(x.dtype)
 

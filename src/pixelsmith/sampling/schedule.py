@@ -40,7 +40,7 @@ CLEAN = Level(alpha=1.0, sigma=0.0, timestep=0.0, progress=1.0)
 
 @dataclass(frozen=True)
 class Schedule:
-    """The levels of a run, from the noisiest to ``CLEAN``: n steps have n + 1 levels."""
+    """The levels of a run, from the noisiest to the clean end (or, as a model has it, nearly): n + 1 for n steps."""
 
     levels: tuple[Level, ...]
 
