@@ -23,7 +23,7 @@ from training.text import TOKENS, WIDTH, build_text_encoder, build_tokenizer
 STYLE_SHARES = {"satellite": 0.47, "watercolor": 0.28, "night": 0.15, "landscape": 0.1}
 DROP_CAPTION = 0.1
 EMA = 0.999
-CROP_SHARE = 0.7
+CROP_SHARE = 0.6
 """The first part of the training sees 16x16 crops of the latents, four times cheaper than the whole 32x32."""
 
 
