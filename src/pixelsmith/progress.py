@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
-from pixelsmith.events import Event, Progress, RunFinished, RunStarted, StageStarted, Warned
+from pixelsmith.events import Event, PhaseFinished, Progress, RunFinished, RunStarted, StageStarted, Warned
 from pixelsmith.geometry import Size
 
 
@@ -39,6 +39,7 @@ class ProgressBar:
         self._stage = ""
         self._size = Size(1, 1)
         self._step, self._done = (-1, 0), 0
+        self._phases: list[str] = []
         self.summary = ""
 
     def __enter__(self) -> ProgressBar:
@@ -64,8 +65,10 @@ class ProgressBar:
             self._size = event.size
         elif isinstance(event, Progress):
             self._advance(event)
+        elif isinstance(event, PhaseFinished):
+            self._phases.append(f"{self._stage} {event.phase} {event.seconds:.1f} s")
         elif isinstance(event, RunFinished):
-            self.summary = f"{event.path}: done in {event.seconds:.1f} s"
+            self.summary = f"{event.path}: done in {event.seconds:.1f} s ({', '.join(self._phases)})"
 
     def _advance(self, event: Progress) -> None:
         what = f"{self._stage} {self._size} {event.phase}"

@@ -25,8 +25,8 @@ class DiffusersAutoencoder:
         self._vae = vae
         self._scale = float(vae.config.scaling_factor)
         self._shift = float(vae.config.get("shift_factor") or 0.0)
-        blocks = {vae.config.get("encoder_block_types"), vae.config.get("decoder_block_types")}
-        self.tiling = LOCAL if blocks == {"ResBlock"} else GLOBAL
+        blocks = [vae.config.get(f"{part}_block_types") for part in ("encoder", "decoder")]
+        self.tiling = LOCAL if blocks == ["ResBlock", "ResBlock"] else GLOBAL
 
     def encode(self, pixels: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b c h w"]:
         """Pixels in -1..1 to latents at the denoiser's scale, float32."""
