@@ -88,7 +88,8 @@ def main() -> None:
             ema.update_parameters(model)
         z, ids = batch(rng, 16, 32) if progress < CROP_SHARE else batch(rng, 32, 10)
         noise = torch.from_numpy(rng.standard_normal(z.shape, dtype=np.float32))
-        share = 1 / (1 + np.exp(-rng.standard_normal(len(z))))
+        # More of the noisy levels: there it is decided what the picture is of.
+        share = rng.random(len(z)) ** 0.5
         timestep = torch.from_numpy((share * len(alphas_cumprod)).astype(np.int64))
         alpha = alphas_cumprod[timestep].sqrt().view(-1, 1, 1, 1)
         sigma = (1 - alphas_cumprod[timestep]).sqrt().view(-1, 1, 1, 1)
