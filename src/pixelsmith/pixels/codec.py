@@ -76,7 +76,7 @@ def quantised(picture: Readable, target: Canvas) -> Canvas:
 
 
 def _samples(patches: list[Patch], read: Callable[[Window], Tensor]) -> Iterator[Tensor]:
-    """Tiles at the corners, the middles of the edges and the centre; a single tile needs no other statistics."""
+    """Tiles at the corners, the middles of the edges and the centre."""
     tops, lefts = (sorted({getattr(patch.window, name) for patch in patches}) for name in ("top", "left"))
     rows, columns = ({starts[i * (len(starts) - 1) // 2] for i in range(3)} for starts in (tops, lefts))
     windows = [patch.window for patch in patches if patch.window.top in rows and patch.window.left in columns]
