@@ -11,16 +11,17 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from statistics import median
 
 import torch
 from torch import Tensor
 
-from pixelsmith.canvas import MemoryCanvas
+from pixelsmith.canvas import Array, MemorySpace
 from pixelsmith.geometry import Size, Window
-from pixelsmith.sampling.denoise import Denoising, Guide
+from pixelsmith.sampling.denoise import Denoising, Guide, Patched
 from pixelsmith.sampling.noise import NoiseField
-from pixelsmith.sampling.patches import COVERAGES
+from pixelsmith.sampling.patches import COVERAGES, Tiling
 from pixelsmith.sampling.schedule import Level, Schedule
 
 PATCH, CHANNELS, BORDER, BATCH = 32, 8, 2, 4
@@ -34,11 +35,27 @@ def identity(x: Tensor, level: Level, windows: Sequence[Window]) -> Tensor:
     return x
 
 
+@dataclass(frozen=True)
+class _Steps:
+    """The canvases of the steps, kept in memory as a stage keeps them."""
+
+    space: MemorySpace
+
+    def open(self, step: int, tiling: Tiling) -> Patched:
+        return self.space.open(str(step), tiling, CHANNELS)
+
+    def __contains__(self, step: int) -> bool:
+        return str(step) in self.space
+
+    def drop(self, step: int) -> None:
+        self.space.drop(str(step))
+
+
 def seconds_per_patch(factor: int, coverage: str) -> float:
     """Mean time of one patch in a guided stage, the patches of the step listed and the canvases made included."""
     size, steps = Size(PATCH * factor, PATCH * factor), STEPS[factor]
     levels = [Level(i / steps * 0.9 + 0.05, (1 - (i / steps * 0.9 + 0.05) ** 2) ** 0.5, 0, 0) for i in range(steps + 1)]
-    guide = MemoryCanvas(CHANNELS, size)
+    guide = Array(torch.zeros(CHANNELS, size.height, size.width))
     job = Denoising(
         identity,
         Schedule(tuple(levels)),
@@ -55,7 +72,7 @@ def seconds_per_patch(factor: int, coverage: str) -> float:
         counted += total if done == total else 0
 
     began = time.perf_counter()
-    job.run(lambda: MemoryCanvas(CHANNELS, size), BATCH, torch.device("cpu"), count)
+    job.run(_Steps(MemorySpace()), BATCH, torch.device("cpu"), count)
     return (time.perf_counter() - began) / counted
 
 

@@ -1,11 +1,12 @@
-"""Are there seams? The mean gradient across patch and tile borders against the mean gradient elsewhere.
+"""Are there seams? The mean gradient across patch and tile borders against that at places without a border.
 
     python -m benchmarks.seams [--pictures 6] [--size 1024]
 
-Patch borders are those of the last step, where a seam would have had no step left to heal. The decoder works in cells
-of 8x8 pixels, and the gradient across the edge of a cell need not be that inside one; so a patch border, which always
-lies on such an edge, is compared with other edges of cells near by, along both axes. Tile borders are those of the
-decoder's tiles, forced to be small enough that a picture has several.
+Gradients vary far more from place to place, by what a picture shows, than a seam would change them. So each picture is
+finished twice from the same canvas before its last step, with the grid of the last step at two places: where one of the
+two has a border, the other shows what is there without it. (Borders of earlier steps are in both alike; the last step
+is the one after which no step is left to heal a seam.) Tile borders are compared with the same latents decoded as
+a whole. The mean over all other lines of the picture is printed as well.
 """
 
 from __future__ import annotations
@@ -14,14 +15,18 @@ import argparse
 from collections.abc import Iterable
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from pixelsmith import Compute, Method, Request, Size, generate
-from pixelsmith.families import autoencoder, find_model, read_facts
-from pixelsmith.families.protocol import Tiling
+from pixelsmith import Method, Request, Size, stage
+from pixelsmith.canvas import Array, MemorySpace
+from pixelsmith.events import silent
+from pixelsmith.families import autoencoder, find_model, load_family, protocol, read_facts
 from pixelsmith.plan import coverage_of
 from pixelsmith.request import EMBEDDED
-from pixelsmith.sampling.patches import Patch, fixed_grid
+from pixelsmith.sampling.denoise import Readable
+from pixelsmith.sampling.patches import Coverage, Patch, Tiling, fixed_grid
+from pixelsmith.stage import Cascade
 
 PROMPTS = (
     "watercolor map of islands in a turquoise sea",
@@ -31,9 +36,7 @@ PROMPTS = (
     "watercolor map of land with roads",
     "satellite photo of sandy desert plains",
 )
-NEAR = (2, 3, 4)
-"""Distances in cells at which the gradient elsewhere is taken; nearer ones lie in the averaged band itself."""
-TILING = Tiling(side=64, context=12, blend=0)
+TILING = protocol.Tiling(side=64, context=12, blend=0)
 
 
 def cuts(patches: Iterable[Patch], length: int, axis: int) -> set[int]:
@@ -47,52 +50,95 @@ def cuts(patches: Iterable[Patch], length: int, axis: int) -> set[int]:
     return {cut for cut in found if 0 < cut < length}
 
 
-def edge_gradients(pixels: NDArray[np.uint8], scale: int, axis: int) -> NDArray[np.float64]:
+def edge_gradients(picture: Readable, scale: int, axis: int) -> NDArray[np.float64]:
     """Mean absolute difference across each edge of cells on an axis; entry i is the edge before cell i + 1."""
-    values = np.moveaxis(pixels.astype(np.float64), axis, 0)
+    pixels = picture.read(picture.size.window).permute(1, 2, 0).double().numpy()
+    values = np.moveaxis(pixels, axis, 0)
     return np.asarray(np.abs(values[scale::scale] - values[scale - 1 : -1 : scale]).mean(axis=(1, 2)))
 
 
 class Comparison:
-    """Sums gradients on borders and on the edges near by: what a picture shows varies too much from place to place."""
+    """Sums gradients on borders, at the same places without a border, and elsewhere."""
 
     def __init__(self) -> None:
         self.pairs: list[tuple[float, float]] = []
+        self.elsewhere: list[float] = []
 
-    def add(self, gradients: NDArray[np.float64], borders: set[int]) -> None:
-        for border in borders:
-            near = [border + side * distance for side in (-1, 1) for distance in NEAR]
-            others = [gradients[i - 1] for i in near if 0 < i <= len(gradients) and i not in borders]
-            self.pairs.append((float(gradients[border - 1]), float(np.mean(others))))
+    def add(self, borders: set[int], present: NDArray[np.float64], absent: NDArray[np.float64]) -> None:
+        self.pairs += [(present[border - 1], absent[border - 1]) for border in borders]
+        self.elsewhere += [value for i, value in enumerate(present, start=1) if i not in borders]
 
     def __str__(self) -> str:
         on, off = np.array(self.pairs).T
         ratio = on.sum() / off.sum()
         error = np.std(on - ratio * off) * len(on) ** 0.5 / off.sum()
-        return f"{ratio:.4f} (standard error {error:.4f}, {len(on)} borders)"
+        elsewhere = on.mean() / np.mean(self.elsewhere)
+        return f"{ratio:.4f} (standard error {error:.4f}, {len(on)} borders; to all other lines {elsewhere:.3f})"
 
 
+class LastStepElsewhere:
+    """A coverage whose last step lies at another place for each ``variant``."""
+
+    def __init__(self, coverage: Coverage, steps: int, variant: int) -> None:
+        self._coverage, self._last, self._variant = coverage, steps - 1, variant
+
+    def patches(self, step: int) -> Tiling:
+        return self._coverage.patches(step + 1000 * self._variant if step == self._last else step)
+
+    def count(self, step: int) -> int:
+        return len(self.patches(step))
+
+
+class Unforgetting(MemorySpace):
+    """Keeps the canvas before the last step, for another last step."""
+
+    def drop(self, name: str) -> None:
+        pass
+
+
+def finished_twice(request: Request) -> tuple[list[Readable], list[Tiling], Readable]:
+    """One picture with two last steps: both pictures, both last grids, and the second one decoded as a whole."""
+    folder = find_model(EMBEDDED)
+    facts = read_facts(folder, EMBEDDED)
+    family = load_family(folder, facts, request.compute)
+    steps, size = request.method.steps, request.size
+    cascade = Cascade.of(request, family, silent, Unforgetting())
+    base = cascade.base(facts.native_size)
+    pictures: list[Readable] = []
+    grids: list[Tiling] = []
+    for variant in (0, 1):
+        coverage = LastStepElsewhere(coverage_of(1, facts.latent_size(size), request, facts), steps, variant)
+        stage.coverage_of = lambda *_, found=coverage: found
+        for name in (f"stage-1/step-{steps}", "stage-1/picture"):
+            MemorySpace.drop(cascade.space, name)
+        pictures.append(cascade.stage(1, base, size).picture)
+        grids.append(coverage.patches(steps - 1))
+    latents = cascade.space.open(f"stage-1/step-{steps}", grids[1], facts.latent_channels)
+    whole = family.autoencoder.decode(latents.read(latents.size.window)[None])[0]
+    return pictures, grids, Array(((whole + 1) * 127.5).round().clamp(0, 255))
+
+
+@torch.inference_mode()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pictures", type=int, default=len(PROMPTS))
     parser.add_argument("--size", type=int, default=1024)
     parser.add_argument("--border", type=int, default=None)
     args = parser.parse_args()
-    facts = read_facts(find_model(EMBEDDED), EMBEDDED)
+    scale = read_facts(find_model(EMBEDDED), EMBEDDED).latent_scale
     autoencoder.LOCAL = TILING
     patch_borders, tile_borders = Comparison(), Comparison()
     for seed in range(args.pictures):
         size = Size(args.size, args.size)
-        method = Method(border=args.border)
-        request = Request(PROMPTS[seed % len(PROMPTS)], size, seed=seed, method=method, compute=Compute())
-        result = generate(request)
-        canvas = facts.latent_size(size)
-        patches = coverage_of(len(result.plan.stages), canvas, request, facts).patches(method.steps - 1)
-        tiles = fixed_grid(canvas, TILING.side, 2 * TILING.context, 0)
-        for axis, length in enumerate((canvas.height, canvas.width)):
-            gradients = edge_gradients(result.pixels, facts.latent_scale, axis)
-            patch_borders.add(gradients, cuts(patches, length, axis))
-            tile_borders.add(gradients, cuts(tiles, length, axis))
+        request = Request(PROMPTS[seed % len(PROMPTS)], size, seed=seed, method=Method(border=args.border))
+        pictures, grids, whole = finished_twice(request)
+        tiles = fixed_grid(grids[0].canvas, TILING.side, 2 * TILING.context, 0)
+        for axis, length in enumerate((grids[0].canvas.height, grids[0].canvas.width)):
+            first, second, untiled = (edge_gradients(picture, scale, axis) for picture in (*pictures, whole))
+            borders = [cuts(grid, length, axis) for grid in grids]
+            patch_borders.add(borders[0] - borders[1], first, second)
+            patch_borders.add(borders[1] - borders[0], second, first)
+            tile_borders.add(cuts(tiles, length, axis), second, untiled)
         print(f"{seed + 1} pictures: patches {patch_borders}; tiles {tile_borders}", flush=True)
 
 

@@ -6,15 +6,14 @@ python -m benchmarks.tiling [--side 44]
 from __future__ import annotations
 
 import argparse
-from functools import partial
 
 import torch
 
 from pixelsmith import Compute, Method, Request, Size, generate
-from pixelsmith.canvas import MemoryCanvas
+from pixelsmith.canvas import Array, MemorySpace
 from pixelsmith.families import autoencoder, find_model, load_family, read_facts
 from pixelsmith.families.protocol import Tiling
-from pixelsmith.pixels.codec import decode, encode
+from pixelsmith.pixels.codec import decode, encode, tile_grid
 from pixelsmith.request import EMBEDDED
 
 
@@ -26,19 +25,20 @@ def main() -> None:
     size = Size(768, 512)
     # Steps and guidance do not matter: any picture of the model's own kind will do.
     request = Request("watercolor map of a coast", size, method=Method(steps=2, guidance_scale=1))
-    picture = MemoryCanvas.holding(torch.from_numpy(generate(request).pixels.copy()).permute(2, 0, 1))
+    picture = Array(torch.from_numpy(generate(request).pixels.copy()).permute(2, 0, 1))
     folder = find_model(EMBEDDED)
     facts = read_facts(folder, EMBEDDED)
     autoencoder.LOCAL = Tiling(args.side, autoencoder.LOCAL.context, 0)
     model = load_family(folder, facts, Compute(dtype="float32")).autoencoder
     whole = model.encode(picture.read(size.window).float()[None] / 127.5 - 1)[0]
-    tiled = MemoryCanvas(facts.latent_channels, facts.latent_size(size))
+    tiles, space = tile_grid(facts.latent_size(size), model.tiling), MemorySpace()
+    tiled = space.open("latents", tiles, facts.latent_channels)
     encode(picture, facts.latent_scale, model, tiled, lambda done, total: None)
     latents = tiled.read(tiled.size.window)
     print(f"encode: {(latents - whole).abs().max():.2e} at most, latents have a spread of {whole.std():.2f}")
     expected = ((model.decode(whole[None])[0] + 1) * 127.5).clamp(0, 255)
-    tiles = MemoryCanvas.holding(whole)
-    found = decode(tiles, facts.latent_scale, model, size, partial(MemoryCanvas, 3), lambda done, total: None)
+    found = space.open("picture", tiles.scaled(facts.latent_scale), 3)
+    decode(Array(whole), model, found, lambda done, total: None)
     print(f"decode: {(found.read(size.window) - expected).abs().max():.2e} of 255 at most")
 
 

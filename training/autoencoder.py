@@ -1,6 +1,6 @@
-"""Train the autoencoder: 8 latent channels at an eighth of the resolution, exactly local (it normalises per pixel).
+"""Train the autoencoder: 16 latent channels at an eighth of the resolution, exactly local (it normalises per pixel).
 
-python -m training.autoencoder --data DIR --work training/work --steps 3400
+python -m training.autoencoder --data DIR --work training/work --minutes 24
 """
 
 from __future__ import annotations
@@ -16,17 +16,18 @@ from diffusers import AutoencoderDC
 from training.data import load_pixels, load_records, unpack
 from training.loop import Losses, balanced_weights, train
 
-LATENT_NOISE = 0.05
+LATENT_CHANNELS = 16
+LATENT_NOISE = 0.03
 
 
 def build_autoencoder() -> AutoencoderDC:
     """An AutoencoderDC of residual blocks only: its pixel-shuffle shortcuts start it near a linear map."""
     return AutoencoderDC(
-        latent_channels=8,
+        latent_channels=LATENT_CHANNELS,
         encoder_block_types="ResBlock",
         decoder_block_types="ResBlock",
         encoder_block_out_channels=(32, 32, 64, 128),
-        decoder_block_out_channels=(48, 48, 96, 128),
+        decoder_block_out_channels=(32, 48, 96, 128),
         encoder_layers_per_block=(0, 1, 2, 2),
         decoder_layers_per_block=(0, 2, 2, 3),
         encoder_qkv_multiscales=((), (), (), ()),
@@ -40,8 +41,8 @@ def gradients(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def reconstruction_loss(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """L1 of pixels, of their gradients (sharp edges) and of 8x8 means (right colours)."""
-    loss = F.l1_loss(output, target)
+    """L1 and squares of pixels, L1 of their gradients (sharp edges) and of 8x8 means (right colours)."""
+    loss = F.l1_loss(output, target) + 5 * F.mse_loss(output, target)
     for a, b in zip(gradients(output), gradients(target), strict=True):
         loss = loss + 0.5 * F.l1_loss(a, b)
     return loss + F.l1_loss(F.avg_pool2d(output, 8), F.avg_pool2d(target, 8))
@@ -51,7 +52,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, default=Path("training/work"))
-    parser.add_argument("--steps", type=int, default=3400)
+    parser.add_argument("--minutes", type=float, default=24)
     parser.add_argument(
         "--freeze-encoder", action="store_true", help="go on with the decoder alone, latents stay valid"
     )
@@ -61,7 +62,8 @@ def main() -> None:
     records, pixels = load_records(args.work), load_pixels(args.work)
     weights = balanced_weights(records)
     torch.manual_seed(0)
-    model = build_autoencoder()
+    # Channels last halves the time of a step on a CPU.
+    model = build_autoencoder().to(memory_format=torch.channels_last)
     if args.freeze_encoder:
         model.encoder.requires_grad_(False)
     optimizer = torch.optim.AdamW(
@@ -72,17 +74,17 @@ def main() -> None:
 
     def step_fn(step: int, progress: float) -> Losses:
         rng = np.random.default_rng((1, int(args.freeze_encoder), step))
-        size, batch = (48, 16) if progress < 0.8 else (96, 6)
+        size, batch = (48, 16) if progress < 0.7 else (96, 6)
         found = []
         for i in rng.choice(len(records), size=batch, p=weights):
             top, left = rng.integers(0, 257 - size, size=2)
             crop = pixels[i, top : top + size, left : left + size]
             found.append(crop[:, :: rng.choice([-1, 1])])
-        x = torch.from_numpy(np.stack(found).astype(np.float32)).permute(0, 3, 1, 2) / 127.5 - 1
+        x = torch.from_numpy(np.stack(found).astype(np.float32)).permute(0, 3, 1, 2) / 127.5 - 1  # channels last
         z = model.encode(x).latent
         noise = torch.from_numpy(rng.standard_normal(z.shape, dtype=np.float32))
         output = model.decode(z + LATENT_NOISE * noise).sample
-        loss = reconstruction_loss(output, x) + 2e-2 * z.square().mean()
+        loss = reconstruction_loss(output, x) + 1e-2 * z.square().mean()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         mse = (output.detach() - x).square().mean().item() / 4
@@ -90,7 +92,8 @@ def main() -> None:
 
     name = "decoder" if args.freeze_encoder else "autoencoder"
     peak = 1e-3 if args.freeze_encoder else 2e-3
-    train(name, args.work, lambda step, _: step / args.steps, peak, {"model": model}, optimizer, step_fn)
+    seconds_in_all = 60 * args.minutes
+    train(name, args.work, lambda _, seconds: seconds / seconds_in_all, peak, {"model": model}, optimizer, step_fn)
 
 
 if __name__ == "__main__":

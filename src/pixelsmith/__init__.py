@@ -4,9 +4,17 @@ Implements "Is One GPU Enough? Pushing Image Generation at Higher-Resolutions wi
 arXiv 2406.07251).
 """
 
-from pixelsmith.errors import InputError, ModelError, OutputError, PictureError, PixelsmithError, RequestError
+from pixelsmith.errors import (
+    InputError,
+    ModelError,
+    OutputError,
+    PictureError,
+    PixelsmithError,
+    RequestError,
+    RunError,
+)
 from pixelsmith.events import Event, Observer, PhaseFinished, Progress, RunFinished, RunStarted, StageStarted, Warned
-from pixelsmith.generate import Result, generate, plan
+from pixelsmith.generate import Result, generate, plan, resume
 from pixelsmith.geometry import Size
 from pixelsmith.plan import Plan, StagePlan
 from pixelsmith.request import PRESETS, Compute, Method, Request
@@ -29,6 +37,7 @@ __all__ = [
     "Request",
     "RequestError",
     "Result",
+    "RunError",
     "RunFinished",
     "RunStarted",
     "Size",
@@ -38,4 +47,5 @@ __all__ = [
     "__version__",
     "generate",
     "plan",
+    "resume",
 ]

@@ -10,11 +10,11 @@ from typing import Any, get_args
 
 import click
 
-from pixelsmith import __version__, generate, plan
+from pixelsmith import __version__, generate, plan, resume
 from pixelsmith.errors import InputError, PixelsmithError
-from pixelsmith.events import silent
+from pixelsmith.events import Observer, silent
 from pixelsmith.geometry import Size
-from pixelsmith.pixels.files import read_settings
+from pixelsmith.pixels.files import FORMATS, read_settings
 from pixelsmith.progress import ProgressBar, print_json
 from pixelsmith.report import plan_table, settings_table
 from pixelsmith.request import (
@@ -39,8 +39,8 @@ def main() -> None:
         code = cli.main(standalone_mode=False)
     except click.exceptions.Exit as error:
         code = error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        code = _complain("interrupted", 130)
+    except (click.Abort, KeyboardInterrupt) as error:
+        code = _complain("; ".join(["interrupted", *_notes(error.__cause__ or error)]), 130)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.ctx.get_help() if error.ctx else "")
         code = 2
@@ -49,8 +49,13 @@ def main() -> None:
     except InputError as error:
         code = _complain(str(error), 2)
     except (PixelsmithError, MemoryError, OSError, RuntimeError) as error:
-        code = _complain(str(error) or type(error).__name__, 1)
+        code = _complain("; ".join([str(error) or type(error).__name__, *_notes(error)]), 1)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _notes(error: BaseException) -> list[str]:
+    """What was added to an error on its way: how to go on."""
+    return getattr(error, "__notes__", [])
 
 
 def _complain(message: str, code: int) -> int:
@@ -131,20 +136,39 @@ def _interval(text: str) -> tuple[float, ...]:
         raise click.BadParameter(f"guidance interval: expected START,END such as 0.1,0.8, got {text!r}") from error
 
 
-@cli.command("generate")
-@request_options
-@click.option("--output", "-o", required=True, type=click.Path(path_type=Path), help="A .png, .jpg or .tif file.")
-@click.option("--json", "as_json", is_flag=True, help="Print events as JSON, one a line, in place of a progress bar.")
-@click.option("--quiet", "-q", is_flag=True, help="Print nothing.")
-def generate_command(output: Path, as_json: bool, quiet: bool, **options: Any) -> None:
-    """Make a picture of PROMPT."""
-    request = make_request(options)
+def run_options(command: Callable[..., None]) -> Callable[..., None]:
+    """How much a command that works for long says."""
+    as_json = click.option("--json", "as_json", is_flag=True, help="Print events as JSON, one a line; no progress bar.")
+    return as_json(click.option("--quiet", "-q", is_flag=True, help="Print nothing.")(command))
+
+
+def _observed(run: Callable[[Observer], object], as_json: bool, quiet: bool) -> None:
+    """Run with the observer that was asked for."""
     if quiet or as_json:
-        generate(request, output, silent if quiet else print_json)
+        run(silent if quiet else print_json)
         return
     with ProgressBar() as bar:
-        generate(request, output, bar)
+        run(bar)
     click.echo(bar.summary)
+
+
+@cli.command("generate")
+@request_options
+@click.option("--output", "-o", required=True, type=click.Path(path_type=Path), help=f"A {', '.join(FORMATS)} file.")
+@click.option("--run-dir", type=click.Path(path_type=Path), help="Keep all work here.  [default: OUTPUT.run if large]")
+@run_options
+def generate_command(output: Path, run_dir: Path | None, as_json: bool, quiet: bool, **options: Any) -> None:
+    """Make a picture of PROMPT."""
+    request = make_request(options)
+    _observed(lambda observer: generate(request, output, observer, run_dir), as_json, quiet)
+
+
+@cli.command("resume")
+@click.argument("run_dir", type=click.Path(path_type=Path))
+@run_options
+def resume_command(run_dir: Path, as_json: bool, quiet: bool) -> None:
+    """Go on with the interrupted run in RUN_DIR."""
+    _observed(lambda observer: resume(run_dir, observer), as_json, quiet)
 
 
 @cli.command("plan")

@@ -23,5 +23,9 @@ class PictureError(InputError):
     """A given picture cannot be read, or a place cannot be written to."""
 
 
+class RunError(InputError):
+    """A run directory cannot be used: it is taken, damaged, or belongs to another run."""
+
+
 class OutputError(PixelsmithError):
-    """The finished picture could not be written: the disk is full, or the folder is gone."""
+    """What was made could not be written: the disk is full, or the folder is gone."""

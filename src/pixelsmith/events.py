@@ -11,9 +11,10 @@ from pixelsmith.plan import Plan
 
 @dataclass(frozen=True)
 class RunStarted:
-    """The request is checked and planned; the model is loaded next."""
+    """The request is checked and planned; the model is loaded next. ``run_dir`` is where the work is kept, if it is."""
 
     plan: Plan
+    run_dir: str | None = None
 
 
 @dataclass(frozen=True)

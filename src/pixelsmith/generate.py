@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +13,37 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pixelsmith.errors import RequestError
+from pixelsmith.canvas import MemorySpace, Space
+from pixelsmith.errors import RequestError, RunError
 from pixelsmith.events import Observer, RunFinished, RunStarted, StageStarted, silent
 from pixelsmith.families import choose_device, choose_dtype, find_model, load_family, read_facts
 from pixelsmith.geometry import Size
-from pixelsmith.pixels.files import check_output, picture_size, read_picture, write_picture
+from pixelsmith.pixels.files import FilePicture, check_output, picture_size, read_picture, write_picture
 from pixelsmith.pixels.resample import Resized
 from pixelsmith.plan import Plan, make_plan
 from pixelsmith.request import Request
+from pixelsmith.run import Identity, RunDirectory
 from pixelsmith.sampling.denoise import Readable
-from pixelsmith.stage import Cascade, Rung
+from pixelsmith.stage import Cascade, Rung, batch_size_of
 from pixelsmith.version import __version__
 
 
 @dataclass(frozen=True)
 class Result:
-    """A finished picture: ``pixels`` (height, width, 3) uint8 sRGB, its ``plan`` and its file, if one was asked for."""
+    """A finished picture: its ``plan``, its file and its run directory, where there are such.
 
-    pixels: NDArray[np.uint8]
+    ``pixels`` (height, width, 3) uint8 sRGB are read when asked for: of a gigapixel they take 3 GB.
+    """
+
     plan: Plan
     path: Path | None
+    run_dir: Path | None
+    picture: Readable
+
+    @property
+    def pixels(self) -> NDArray[np.uint8]:
+        pixels: NDArray[np.uint8] = self.picture.read(self.picture.size.window).permute(1, 2, 0).numpy()
+        return pixels
 
 
 def plan(request: Request) -> Plan:
@@ -40,29 +52,51 @@ def plan(request: Request) -> Plan:
     return make_plan(request, facts, _start_size(request))
 
 
-def generate(request: Request, output: str | Path | None = None, observer: Observer = silent) -> Result:
-    """Make the picture and, where ``output`` is given (.png, .jpg, .tif), write it with its settings inside.
+def generate(
+    request: Request,
+    output: str | Path | None = None,
+    observer: Observer = silent,
+    run_dir: str | Path | None = None,
+) -> Result:
+    """Make the picture and, where ``output`` is given, write it with its settings inside (``FORMATS``).
+
+    Where ``run_dir`` is given, or the canvases are too large for memory, all work is kept in a run directory (beside
+    the output: its name and ``.run``), from which ``resume`` goes on after any interruption. One that was not asked
+    for is removed at the end.
 
     ``observer`` is called with each ``pixelsmith.events.Event``. Raises ``InputError`` before any long work where the
-    request, the model, the given picture or the output cannot be used.
+    request, the model, the given picture, the output or the run directory cannot be used, and ``OutputError`` where
+    the disk is full.
     """
     path = None if output is None else Path(output)
-    settings = settings_of(request)
     if path is not None:
-        check_output(path, request.size, settings)
-    began = time.monotonic()
+        check_output(path, request.size, settings_of(request))
     the_plan = plan(request)
-    _check_memory(the_plan)
-    start = None if request.from_image is None else Rung(read_picture(Path(request.from_image)), None)
-    observer(RunStarted(the_plan))
-    folder = find_model(request.model)
-    family = load_family(folder, read_facts(folder, request.model), request.compute)
-    with torch.inference_mode():
-        picture = _climb(Cascade.of(request, family, observer), the_plan, start)
+    if run_dir is None and not the_plan.on_disk:
+        _check_memory(the_plan)
+        return _run(_Job(request, the_plan, path, observer), MemorySpace())
+    if run_dir is None and path is None:
+        raise RequestError(f"run directory: a picture of {request.size} needs one; give a run_dir or an output")
+    place = Path(f"{path}.run" if run_dir is None else run_dir)
+    _check_disk(the_plan, place)
+    run = RunDirectory.create(place, _identity(request), path)
+    return _run_in(run, _Job(request, the_plan, path, observer), keep=run_dir is not None)
+
+
+def resume(run_dir: str | Path, observer: Observer = silent) -> Result:
+    """Go on with a run that was interrupted, at any moment and in any way; the picture is the same byte for byte.
+
+    The directory stays. Raises ``RunError`` where it is damaged, another process works in it, or the model, the
+    picture to start from, the libraries or this version differ from those that began it.
+    """
+    run = RunDirectory(Path(run_dir))
+    identity, path = run.read()
+    request = Request.from_dict(identity.settings["request"])
+    if difference := identity.difference_from(_identity(request)):
+        raise RunError(f"{run_dir}: it cannot go on here: {difference}")
     if path is not None:
-        write_picture(picture, path, settings)
-    observer(RunFinished(None if path is None else str(path), time.monotonic() - began))
-    return Result(picture.read(request.size.window).permute(1, 2, 0).numpy(), the_plan, path)
+        check_output(path, request.size, settings_of(request))
+    return _run_in(run, _Job(request, plan(request), path, observer), keep=True)
 
 
 def settings_of(request: Request) -> dict[str, Any]:
@@ -82,6 +116,53 @@ def _check_memory(the_plan: Plan) -> None:
         raise RequestError(
             f"size: it needs about {needed:,.0f} GB of memory, here are {there / 1e9:,.0f}; ask for less"
         )
+
+
+def _check_disk(the_plan: Plan, place: Path) -> None:
+    """Refuse a run that does not fit, before hours are spent on it."""
+    parent = next(folder for folder in place.absolute().parents if folder.is_dir())
+    free = shutil.disk_usage(parent).free
+    if the_plan.disk_bytes > free:
+        raise RequestError(
+            f"disk: the run needs up to {the_plan.disk_bytes / 1e9:,.1f} GB at {parent}, {free / 1e9:,.1f} GB are free"
+        )
+
+
+def _identity(request: Request) -> Identity:
+    picture = None if request.from_image is None else Path(request.from_image)
+    batch_size = batch_size_of(request, choose_device(request.compute.device))
+    return Identity.of(settings_of(request), batch_size, find_model(request.model), picture)
+
+
+@dataclass(frozen=True)
+class _Job:
+    request: Request
+    plan: Plan
+    path: Path | None
+    observer: Observer
+
+
+def _run_in(run: RunDirectory, job: _Job, keep: bool) -> Result:
+    with run:
+        result = _run(job, run.space, run.path)
+    if keep or job.path is None:
+        return result
+    run.delete()
+    return replace(result, picture=FilePicture(job.path), run_dir=None)
+
+
+def _run(job: _Job, space: Space, run_dir: Path | None = None) -> Result:
+    request, observer, began = job.request, job.observer, time.monotonic()
+    start = None if request.from_image is None else Rung(read_picture(Path(request.from_image)), None)
+    observer(RunStarted(job.plan, None if run_dir is None else str(run_dir)))
+    folder = find_model(request.model)
+    family = load_family(folder, read_facts(folder, request.model), request.compute)
+    with torch.inference_mode():
+        picture = _climb(Cascade.of(request, family, observer, space), job.plan, start)
+    if job.path is not None:
+        write_picture(picture, job.path, settings_of(request))
+    observer(RunFinished(None if job.path is None else str(job.path), time.monotonic() - began))
+    return Result(job.plan, job.path, run_dir, picture)
 
 
 def _climb(cascade: Cascade, the_plan: Plan, start: Rung | None) -> Readable:

@@ -80,6 +80,16 @@ class Window:
         """Indices for the last two axes of a (..., h, w) array."""
         return slice(self.top, self.bottom), slice(self.left, self.right)
 
+    def overlaps(self, other: Window) -> bool:
+        return (
+            self.top < other.bottom and other.top < self.bottom and self.left < other.right and other.left < self.right
+        )
+
+    def common(self, other: Window) -> Window:
+        """What both have in common; they must overlap."""
+        top, left = max(self.top, other.top), max(self.left, other.left)
+        return Window(top, left, min(self.bottom, other.bottom) - top, min(self.right, other.right) - left)
+
     def grown(self, margin: int, bounds: Size) -> Window:
         """This window with ``margin`` more on every side, cut at the bounds."""
         return self._between(self.top - margin, self.left - margin, self.bottom + margin, self.right + margin, bounds)

@@ -18,6 +18,8 @@ MAX_FACTOR = 4.0
 MAX_SHAPE = 4.0
 """The longest base picture, long side to short one; longer pictures use the middle of it."""
 PAPER_BORDER, PAPER_PATCH = 10, 128
+MEMORY_LIMIT = 512 << 20
+"""Bytes of canvases and pictures up to which they are kept in memory."""
 LARGE_CANVAS = 1 << 20
 """Latents above which random coverage is counted on one step, not on all: there its count varies by under 1 %."""
 
@@ -71,12 +73,14 @@ class Plan:
     - ``base``: the picture made at the native size, ``None`` where the cascade starts from a given picture.
     - ``stages``: the cascade; empty where the base is large enough.
     - ``model_calls``: patches that go through the network; with classifier-free guidance a patch goes through twice.
+    - ``on_disk``: whether the canvases are kept in a run directory by default, because memory should not hold them.
     - ``peak_memory_bytes``, ``disk_bytes``: upper estimates; ``seconds``: ``None`` while unknown.
     """
 
     base: StagePlan | None
     stages: tuple[StagePlan, ...]
     model_calls: int
+    on_disk: bool
     peak_memory_bytes: int
     disk_bytes: int
     seconds: float | None = None
@@ -109,13 +113,17 @@ def make_plan(request: Request, facts: ModelFacts, start: Size | None = None) ->
     stages = tuple(
         _stage_plan(i + 1, size, request, facts) for i, size in enumerate(cascade_of(request, origin, start))
     )
-    patches = [stage.patches_per_step for stage in (base, *stages) if stage is not None]
+    rungs = [stage for stage in (base, *stages) if stage is not None]
+    canvases = _canvas_bytes(rungs, request, facts)
+    on_disk = canvases > MEMORY_LIMIT
     return Plan(
         base=base,
         stages=stages,
-        model_calls=round(sum(patches) * _calls_per_patch(request.method)),
-        peak_memory_bytes=_peak_memory(request, facts, [origin, *(stage.size for stage in stages)]),
-        disk_bytes=3 * request.size.area,
+        model_calls=round(sum(rung.patches_per_step for rung in rungs) * _calls_per_patch(request.method)),
+        on_disk=on_disk,
+        peak_memory_bytes=_working_set(rungs, request, facts) + (0 if on_disk else canvases),
+        # Beside what is kept, the picture's bytes for libvips and the file, which with its pyramid may be larger still.
+        disk_bytes=(canvases if on_disk else 0) + request.size.area * 3 * (1 + 2),
     )
 
 
@@ -184,15 +192,17 @@ def _calls_per_patch(method: Method) -> int:
     return sum(2 if method.guides_at(step / method.steps) else 1 for step in range(method.steps))
 
 
-def _peak_memory(request: Request, facts: ModelFacts, sizes: list[Size]) -> int:
-    """Two canvases, the guide and (second order) the last estimate in float32; pictures; weights; a working set.
+def _canvas_bytes(rungs: list[StagePlan], request: Request, facts: ModelFacts) -> int:
+    """All pictures; of the largest rung also the guide and the canvases of two steps, which hold overlaps twice."""
+    second_order = request.method.sampler == "dpmpp-2m"
+    latents = max(
+        rung.latent_size.area + rung.patches_per_step * facts.patch.area * 2 * (1 + second_order) for rung in rungs
+    )
+    return round(latents * facts.latent_channels * 4) + sum(3 * rung.size.area for rung in rungs)
 
-    The working set, a gigabyte for libraries and one tile or batch, was measured (docs/decisions/0006-memory.md).
-    """
-    canvases = 3 + 2 * (request.method.sampler == "dpmpp-2m")
-    latents = max(facts.latent_size(size).area for size in sizes) * facts.latent_channels * 4 * canvases
-    # A decoded picture is summed in float32 (12 bytes a pixel) beside its 8-bit form; the one before it is 8-bit.
-    pixels = max(size.area for size in sizes) * (12 + 3 + 3)
+
+def _working_set(rungs: list[StagePlan], request: Request, facts: ModelFacts) -> int:
+    """Weights, and a gigabyte for libraries and one tile or batch (measured: docs/decisions/0006-memory.md)."""
     # Random coverage lists a step's pixels in random order and holds each patch's weights, 28 bytes a latent in all.
-    listed = 28 * max(facts.latent_size(size).area for size in sizes) if request.method.coverage == "random" else 0
-    return latents + pixels + listed + 2 * facts.weight_bytes + 1_000_000_000
+    listed = 28 * max(rung.latent_size.area for rung in rungs) if request.method.coverage == "random" else 0
+    return listed + 2 * facts.weight_bytes + 1_000_000_000

@@ -17,7 +17,9 @@ from pixelsmith.geometry import Size
 
 def print_json(event: Event) -> None:
     """One event as one line: its fields, and its class as ``event``."""
-    values = event.plan.to_dict() if isinstance(event, RunStarted) else asdict(event)
+    values = asdict(event)
+    if isinstance(event, RunStarted):
+        values = {**event.plan.to_dict(), "run_dir": event.run_dir}
     if isinstance(event, StageStarted):
         values["size"] = [event.size.width, event.size.height]
     click.echo(json.dumps({"event": type(event).__name__, **values}))

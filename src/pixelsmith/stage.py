@@ -10,28 +10,33 @@ from functools import partial
 
 import torch
 
-from pixelsmith.canvas import MemoryCanvas
+from pixelsmith.canvas import Space
 from pixelsmith.events import Observer, PhaseFinished, Progress, Warned
 from pixelsmith.families import Family
 from pixelsmith.geometry import Size
-from pixelsmith.pixels.codec import decode, encode, quantised
+from pixelsmith.pixels.codec import decode, encode, tile_grid
 from pixelsmith.pixels.resample import Resized
 from pixelsmith.plan import coverage_of
 from pixelsmith.request import Request
-from pixelsmith.sampling.denoise import Canvas, Denoising, Guide, Readable
+from pixelsmith.sampling.denoise import Denoising, Guide, Patched, Readable
 from pixelsmith.sampling.fusion import FUSIONS
 from pixelsmith.sampling.guidance import ClassifierFreeGuidance, Denoiser
 from pixelsmith.sampling.noise import NoiseField
-from pixelsmith.sampling.patches import Coverage, ShiftedGrid
+from pixelsmith.sampling.patches import Coverage, ShiftedGrid, Tiling
 from pixelsmith.sampling.slider import guide_weights
 
 AUTO_BATCH = {"cpu": 4}
 """Patches per call where none is asked for; other devices take 8. A larger batch gains nothing on a CPU."""
 
 
+def batch_size_of(request: Request, device: torch.device) -> int:
+    """Patches per call: as asked, or what suits the device."""
+    return request.compute.batch_size or AUTO_BATCH.get(device.type, 8)
+
+
 @dataclass(frozen=True)
 class Rung:
-    """A finished picture (3, H, W) uint8, and the latents it was decoded from (``None`` for a picture from a file)."""
+    """A finished picture (3, H, W) uint8, and the latents it was decoded from where the rung above needs them."""
 
     picture: Readable
     latents: Readable | None
@@ -39,15 +44,16 @@ class Rung:
 
 @dataclass(frozen=True)
 class Cascade:
-    """What all rungs of one request share."""
+    """What all rungs of one request share. What they make is kept in ``space``; what is there is not made again."""
 
     request: Request
     family: Family
     denoiser: Denoiser
     observer: Observer
+    space: Space
 
     @classmethod
-    def of(cls, request: Request, family: Family, observer: Observer) -> Cascade:
+    def of(cls, request: Request, family: Family, observer: Observer, space: Space) -> Cascade:
         """Encode the prompts; guidance wraps the denoiser where it is ever on."""
         method = request.method
         for prompt in (request.prompt, request.negative_prompt):
@@ -59,24 +65,26 @@ class Cascade:
             denoiser = ClassifierFreeGuidance(
                 denoiser, negative, method.guidance_scale, method.guidance_rescale, method.guides_at
             )
-        return cls(request, family, denoiser, observer)
+        return cls(request, family, denoiser, observer, space)
 
     def base(self, size: Size) -> Rung:
         """The model's own picture: one patch as large as the canvas, no guide (stage 0)."""
         canvas = self.family.facts.latent_size(size)
-        return self._denoised(0, size, ShiftedGrid(canvas, canvas, 0, self.request.seed, 0), None)
+        return self._denoised(0, size, ShiftedGrid(canvas, canvas, 0, self.request.seed, 0), lambda: None)
 
     def stage(self, stage: int, below: Rung, size: Size) -> Rung:
         """A larger picture guided by the one below; ``stage`` counts from 1."""
         facts, method = self.family.facts, self.request.method
-        canvas = facts.latent_size(size)
-        guide = Guide(
-            latents=self._guide_latents(stage, below, size),
-            weights=guide_weights(method.steps, method.slider, method.slider_fade),
-            fusion=FUSIONS[method.fusion],
-            chess_mask=method.chess_mask,
-        )
-        return self._denoised(stage, size, coverage_of(stage, canvas, self.request, facts), guide)
+
+        def guide() -> Guide:
+            return Guide(
+                latents=self._guide_latents(stage, below, size),
+                weights=guide_weights(method.steps, method.slider, method.slider_fade),
+                fusion=FUSIONS[method.fusion],
+                chess_mask=method.chess_mask,
+            )
+
+        return self._denoised(stage, size, coverage_of(stage, facts.latent_size(size), self.request, facts), guide)
 
     def _guide_latents(self, stage: int, below: Rung, size: Size) -> Readable:
         """The clean guide z_g: the enlarged picture encoded, or the enlarged latents."""
@@ -88,38 +96,44 @@ class Cascade:
             return Resized(latents, below.picture.size, size, "bicubic", unit=scale)
         return self._encoded(stage, Resized(below.picture, below.picture.size, size, upsampling), size)
 
-    def _encoded(self, stage: int, picture: Resized, size: Size) -> Canvas:
-        facts = self.family.facts
-        latents = MemoryCanvas(facts.latent_channels, facts.latent_size(size))
+    def _encoded(self, stage: int, picture: Resized, size: Size) -> Readable:
+        facts, tiling = self.family.facts, self.family.autoencoder.tiling
+        tiles = tile_grid(facts.latent_size(size), tiling)
+        latents = self.space.open(f"stage-{stage}/guide", tiles, facts.latent_channels)
         with self._phase(stage, "encode") as on_tile:
             encode(picture, facts.latent_scale, self.family.autoencoder, latents, partial(on_tile, 0))
         return latents
 
-    def _denoised(self, stage: int, size: Size, coverage: Coverage, guide: Guide | None) -> Rung:
-        facts, request, family = self.family.facts, self.request, self.family
+    def _denoised(self, stage: int, size: Size, coverage: Coverage, guide: Callable[[], Guide | None]) -> Rung:
+        """Denoise and decode what is not there yet, then forget all that nothing above needs."""
+        facts, method, autoencoder = self.family.facts, self.request.method, self.family.autoencoder
+        tiles = tile_grid(facts.latent_size(size), autoencoder.tiling).scaled(facts.latent_scale)
+        picture = self.space.open(f"stage-{stage}/picture", tiles, 3, torch.uint8, size)
+        needs_latents = method.upsampling == "latent"
+        if picture.complete and not needs_latents:
+            return Rung(picture, None)
         denoising = Denoising(
             denoiser=self.denoiser,
-            schedule=family.schedule(request.method.steps),
+            schedule=self.family.schedule(method.steps),
             coverage=coverage,
-            noise=NoiseField(request.seed, stage, facts.latent_channels),
-            seed=request.seed,
+            noise=NoiseField(self.request.seed, stage, facts.latent_channels),
+            seed=self.request.seed,
             stage=stage,
-            guide=guide,
-            second_order=request.method.sampler == "dpmpp-2m",
+            guide=guide(),
+            second_order=method.sampler == "dpmpp-2m",
         )
-        batch_size = request.compute.batch_size or AUTO_BATCH.get(family.device.type, 8)
+        steps = _StageSteps(self.space, stage, denoising.channels)
         with self._phase(stage, "denoise") as on_batch:
             latents = denoising.run(
-                lambda: MemoryCanvas(facts.latent_channels, facts.latent_size(size)),
-                batch_size,
-                family.device,
-                on_batch,
+                steps, batch_size_of(self.request, self.family.device), self.family.device, on_batch
             )
         with self._phase(stage, "decode") as on_tile:
-            new_picture = partial(MemoryCanvas, 3)
-            pixels = decode(latents, facts.latent_scale, family.autoencoder, size, new_picture, partial(on_tile, 0))
-            picture = quantised(pixels, MemoryCanvas(3, size, torch.uint8))
-        return Rung(picture, latents)
+            decode(latents, autoencoder, picture, partial(on_tile, 0))
+        if needs_latents:
+            return Rung(picture, latents)
+        self.space.drop(f"stage-{stage}/guide")
+        steps.drop(method.steps)
+        return Rung(picture, None)
 
     @contextmanager
     def _phase(self, stage: int, phase: str) -> Iterator[Callable[[int, int, int], None]]:
@@ -128,3 +142,24 @@ class Cascade:
         began = time.monotonic()
         yield lambda step, done, total: self.observer(Progress(stage, phase, step + 1, steps, done, total))
         self.observer(PhaseFinished(stage, phase, time.monotonic() - began))
+
+
+@dataclass(frozen=True)
+class _StageSteps:
+    """The canvases of a stage's steps in the space."""
+
+    space: Space
+    stage: int
+    channels: int
+
+    def open(self, step: int, tiling: Tiling) -> Patched:
+        return self.space.open(self._name(step), tiling, self.channels)
+
+    def __contains__(self, step: int) -> bool:
+        return self._name(step) in self.space
+
+    def drop(self, step: int) -> None:
+        self.space.drop(self._name(step))
+
+    def _name(self, step: int) -> str:
+        return f"stage-{self.stage}/step-{step}"

@@ -1,43 +1,155 @@
-"""What every canvas must do; a new one is added to ``CANVASES``."""
+"""What every place for slots must do, and what a mosaic is whichever it uses; a new one is added to ``SPACES``."""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pixelsmith.canvas import MemoryCanvas
+from pixelsmith.canvas import DiskSlots, DiskSpace, MemorySlots, MemorySpace, Slots, Space
 from pixelsmith.geometry import Size, Window
-from pixelsmith.sampling.denoise import Canvas
+from pixelsmith.sampling.patches import COVERAGES, Tiling, fixed_grid
 
-CANVASES: list[Callable[[int, Size], Canvas]] = [MemoryCanvas]
-windows = st.tuples(st.integers(0, 20), st.integers(0, 20), st.integers(1, 20), st.integers(1, 20))
+COUNT, CAPACITY = 5, 12
+SLOTS: dict[str, Callable[[Path], Slots]] = {
+    "memory": lambda folder: MemorySlots(),
+    "disk": lambda folder: DiskSlots(folder / "slots", COUNT, CAPACITY, np.float32),
+}
+SPACES: dict[str, Callable[[Path], Space]] = {"memory": lambda folder: MemorySpace(), "disk": DiskSpace}
 
 
-@pytest.mark.parametrize("new_canvas", CANVASES)
-class TestCanvas:
-    def test_is_zero_and_knows_its_size(self, new_canvas: Callable[[int, Size], Canvas]) -> None:
-        canvas = new_canvas(3, Size(5, 4))
-        assert canvas.size == Size(5, 4)
-        assert torch.equal(canvas.read(canvas.size.window), torch.zeros(3, 4, 5))
+@pytest.mark.parametrize("kind", SLOTS)
+class TestSlots:
+    def test_a_slot_is_there_once_it_is_written(self, kind: str, tmp_path: Path) -> None:
+        slots = SLOTS[kind](tmp_path)
+        assert [i in slots for i in range(COUNT)] == [False] * COUNT
+        values = np.arange(CAPACITY, dtype=np.float32).reshape(3, 4)
+        slots.write(3, values)
+        slots.sync()
+        assert [i in slots for i in range(COUNT)] == [False, False, False, True, False]
+        np.testing.assert_array_equal(slots.read(3)[:CAPACITY], values.ravel())
 
-    @given(places=st.lists(windows, max_size=6))
-    def test_writes_and_adds_as_an_array_does(
-        self, new_canvas: Callable[[int, Size], Canvas], places: list[tuple[int, int, int, int]]
+    def test_a_slot_may_hold_less_than_it_could_and_is_not_shared(self, kind: str, tmp_path: Path) -> None:
+        slots, values = SLOTS[kind](tmp_path), np.ones((1, 2), np.float32)
+        slots.write(0, values)
+        slots.write(1, values[:, :0])
+        values[:] = 7
+        np.testing.assert_array_equal(slots.read(0)[:2], [1, 1])
+        assert 1 in slots
+
+
+@pytest.mark.parametrize("kind", SPACES)
+class TestSpace:
+    def test_opens_the_same_mosaic_again_until_it_is_dropped(self, kind: str, tmp_path: Path) -> None:
+        space, tiling = SPACES[kind](tmp_path), fixed_grid(Size(6, 6), 4, 0, 0)
+        assert "a/b" not in space
+        space.open("a/b", tiling, 1).put(0, torch.ones(1, 4, 4))
+        assert "a/b" in space
+        assert list(space.open("a/b", tiling, 1).missing()) == [range(i, i + 1) for i in range(1, 4)]
+        space.drop("a/b")
+        space.drop("a/b")
+        assert "a/b" not in space
+        assert len(list(space.open("a/b", tiling, 1).missing())) == 4
+
+    @given(width=st.integers(8, 50), height=st.integers(8, 50), name=st.sampled_from(sorted(COVERAGES)))
+    def test_a_mosaic_reads_as_the_weighted_mean_of_its_patches(
+        self, kind: str, width: int, height: int, name: str
     ) -> None:
-        size, expected = Size(40, 40), torch.zeros(2, 40, 40)
-        canvas = new_canvas(2, size)
-        for i, place in enumerate(places):
-            window = Window(*place)
-            values = torch.randn(2, window.height, window.width, generator=torch.Generator().manual_seed(i))
-            if i % 2:
-                canvas.write(window, values)
-                expected[(..., *window.slices)] = values
-            else:
-                canvas.add(window, values)
-                expected[(..., *window.slices)] += values
-            torch.testing.assert_close(canvas.read(window), expected[(..., *window.slices)])
-        torch.testing.assert_close(canvas.read(size.window), expected)
+        size = Size(width, height)
+        tiling = COVERAGES[name](size, Size(min(16, width), min(16, height)), 2, seed=1, stage=1).patches(0)
+        expected = np.zeros((2, height, width), np.float32)
+        with TemporaryDirectory() as folder:
+            mosaic = SPACES[kind](Path(folder)).open("m", tiling, 2)
+            order = list(range(len(tiling)))
+            random.Random(0).shuffle(order)
+            for index in order:
+                patch = tiling[index]
+                values = torch.randn(
+                    2, patch.window.height, patch.window.width, generator=torch.Generator().manual_seed(index)
+                )
+                mosaic.put(index, values)
+                expected[(..., *patch.window.slices)] += patch.weights * values.numpy()
+            assert mosaic.complete
+            whole = mosaic.read(size.window)
+            np.testing.assert_allclose(whole, expected, atol=1e-5)
+            part = Window(height // 3, width // 4, height // 2, width // 2)
+            assert torch.equal(mosaic.read(part), whole[(..., *part.slices)])
+
+    def test_pixels_are_bytes_and_stay_exact_where_tiles_meet_hard(self, kind: str, tmp_path: Path) -> None:
+        tiling: Tiling = fixed_grid(Size(5, 4), 4, 2, 0).scaled(3)
+        mosaic = SPACES[kind](tmp_path).open("p", tiling, 3, torch.uint8, Size(13, 11))
+        for index in range(len(tiling)):
+            mosaic.put(index, torch.full((3, 12, 12), 40.0 * index + 13))
+        assert mosaic.size == Size(13, 11)
+        found = mosaic.read(mosaic.size.window)
+        assert found.dtype == torch.uint8
+        assert set(found.flatten().tolist()) == {13, 53}
+
+    def test_only_groups_with_a_patch_missing_are_to_be_done(self, kind: str, tmp_path: Path) -> None:
+        mosaic = SPACES[kind](tmp_path).open("m", fixed_grid(Size(28, 4), 4, 0, 0), 1)
+        for index in (0, 1, 2, 3):
+            mosaic.put(index, torch.zeros(1, 4, 4))
+        assert list(mosaic.missing(3)) == [range(3, 6), range(6, 7)]
+        assert not mosaic.complete
+        assert mosaic.has(Window(0, 0, 4, 16))
+        assert not mosaic.has(Window(0, 12, 4, 5))
+        with pytest.raises(LookupError, match="patch 4"):
+            mosaic.read(Window(0, 12, 4, 5))
+
+
+class TestDamage:
+    """A file of slots after a crash: what is not whole is not there."""
+
+    def filled(self, folder: Path) -> DiskSlots:
+        slots = DiskSlots(folder / "slots", COUNT, CAPACITY, np.float32)
+        for i in range(COUNT):
+            slots.write(i, np.full(CAPACITY, i + 1.0, np.float32))
+        return slots
+
+    def reopened(self, folder: Path) -> list[bool]:
+        slots = DiskSlots(folder / "slots", COUNT, CAPACITY, np.float32)
+        return [i in slots for i in range(COUNT)]
+
+    def test_another_process_finds_what_was_written(self, tmp_path: Path) -> None:
+        self.filled(tmp_path).close()
+        slots = DiskSlots(tmp_path / "slots", COUNT, CAPACITY, np.float32)
+        assert [slots.read(i)[0] for i in range(COUNT)] == [1, 2, 3, 4, 5]
+
+    def test_a_damaged_block_is_not_there(self, tmp_path: Path) -> None:
+        self.filled(tmp_path).close()
+        with (tmp_path / "slots.data").open("r+b") as file:
+            file.seek(2 * 4 * CAPACITY + 9)
+            file.write(b"!")
+        assert self.reopened(tmp_path) == [True, True, False, True, True]
+
+    def test_a_truncated_file_lacks_its_end(self, tmp_path: Path) -> None:
+        self.filled(tmp_path).close()
+        with (tmp_path / "slots.data").open("r+b") as file:
+            file.truncate(3 * 4 * CAPACITY + 5)
+        assert self.reopened(tmp_path) == [True, True, True, False, False]
+
+    def test_a_damaged_journal_vouches_for_nothing_false(self, tmp_path: Path) -> None:
+        self.filled(tmp_path).close()
+        journal = tmp_path / "slots.sums"
+        content = bytearray(journal.read_bytes())
+        content[4] ^= 1
+        journal.write_bytes(content)
+        assert self.reopened(tmp_path) == [True, False, True, True, True]
+        journal.write_bytes(content[:7])
+        assert self.reopened(tmp_path) == [True, False, False, False, False]
+        journal.unlink()
+        assert self.reopened(tmp_path) == [False] * COUNT
+
+    def test_a_block_at_another_place_does_not_count(self, tmp_path: Path) -> None:
+        self.filled(tmp_path).close()
+        for name, size in (("slots.data", 4 * CAPACITY), ("slots.sums", 4)):
+            content = (tmp_path / name).read_bytes()
+            (tmp_path / name).write_bytes(content[size : 2 * size] + content[:size] + content[2 * size :])
+        assert self.reopened(tmp_path) == [False, False, True, True, True]

@@ -9,7 +9,6 @@ import pytest
 import torch
 from diffusers import DiffusionPipeline
 
-from pixelsmith.canvas import MemoryCanvas
 from pixelsmith.families import Family, find_model, load_family, read_facts
 from pixelsmith.geometry import Size
 from pixelsmith.request import EMBEDDED, Compute
@@ -17,6 +16,7 @@ from pixelsmith.sampling.denoise import Denoising
 from pixelsmith.sampling.guidance import ClassifierFreeGuidance
 from pixelsmith.sampling.noise import NoiseField
 from pixelsmith.sampling.patches import ShiftedGrid
+from tests.kept import KeptSteps
 from tests.tiny import build_stable_diffusion
 
 MODELS = ["embedded", "epsilon", "v_prediction", "sample"]
@@ -73,7 +73,7 @@ def test_one_patch_without_a_guide_equals_the_stock_pipeline(family: Family, pip
     )
     field = NoiseField(0, 0, family.facts.latent_channels)
     job = Denoising(guided, family.schedule(steps), ShiftedGrid(patch, patch, 0, 0, 0), field, seed=0, stage=0)
-    canvas = job.run(lambda: MemoryCanvas(family.facts.latent_channels, patch), 1, family.device)
+    canvas = job.run(KeptSteps(job.channels), 1, family.device)
     pipeline.set_progress_bar_config(disable=True)
     expected = pipeline(
         "a coast", negative_prompt="roads", latents=noise, num_inference_steps=steps, guidance_scale=scale,

@@ -1,18 +1,18 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from functools import partial
 
 import pytest
 import torch
 
-from pixelsmith.canvas import MemoryCanvas
+from pixelsmith.canvas import Array, MemorySpace
 from pixelsmith.families import Family, find_model, load_family, read_facts
 from pixelsmith.families.autoencoder import DiffusersAutoencoder
-from pixelsmith.families.protocol import Tiling
+from pixelsmith.families.protocol import Autoencoder, Tiling
 from pixelsmith.geometry import Size
-from pixelsmith.pixels.codec import decode, encode
+from pixelsmith.pixels.codec import decode, encode, tile_grid
 from pixelsmith.request import EMBEDDED, Compute
+from pixelsmith.sampling.denoise import Readable
 from pixelsmith.sampling.noise import NoiseField
 from tests.tiny import build_autoencoder
 
@@ -27,6 +27,13 @@ def embedded() -> Family:
     return load_family(folder, read_facts(folder, EMBEDDED), Compute(dtype="float32"))
 
 
+def decoded(latents: Readable, autoencoder: Autoencoder, size: Size, scale: int) -> torch.Tensor:
+    tiles = tile_grid(latents.size, autoencoder.tiling).scaled(scale)
+    picture = MemorySpace().open("picture", tiles, 3, torch.float32, size)
+    decode(latents, autoencoder, picture, quiet)
+    return picture.read(size.window)
+
+
 def smooth_picture(size: Size) -> torch.Tensor:
     """Shapes of many sizes and strong light-to-dark gradients: what tone shifts show on."""
     noise = torch.randn(1, 3, size.height // 8, size.width // 8, generator=torch.Generator().manual_seed(0))
@@ -38,22 +45,39 @@ def smooth_picture(size: Size) -> torch.Tensor:
 def test_tiles_of_the_embedded_model_equal_the_whole(embedded: Family, monkeypatch: pytest.MonkeyPatch) -> None:
     size = Size(640, 512)
     autoencoder = embedded.autoencoder
-    picture = MemoryCanvas.holding(smooth_picture(size))
-    whole = autoencoder.encode(picture.read(size.window).float()[None] / 127.5 - 1)[0]
+    picture = Array(smooth_picture(size))
+    whole = autoencoder.encode(picture.read(size.window)[None] / 127.5 - 1)[0]
     monkeypatch.setattr(autoencoder, "tiling", Tiling(side=44, context=autoencoder.tiling.context, blend=0))
-    latents = MemoryCanvas(8, Size(80, 64))
+    channels = embedded.facts.latent_channels
+    latents = MemorySpace().open("guide", tile_grid(Size(80, 64), autoencoder.tiling), channels)
     encode(picture, 8, autoencoder, latents, quiet)
     assert (latents.read(latents.size.window) - whole).abs().max() < 2e-3
-    pixels = decode(latents, 8, autoencoder, size, partial(MemoryCanvas, 3), quiet).read(size.window)
+    pixels = decoded(latents, autoencoder, size, 8)
     expected = ((autoencoder.decode(whole[None])[0] + 1) * 127.5).clamp(0, 255)
     assert (pixels - expected).abs().max() < 0.5, "8-bit values must not change by more than rounding"
 
 
 @torch.inference_mode()
 def test_a_picture_that_needs_padding_is_delivered_at_its_exact_size(embedded: Family) -> None:
-    latents = MemoryCanvas.holding(NoiseField(0, 0, 8).read(Size(12, 8).window))
-    found = decode(latents, 8, embedded.autoencoder, Size(91, 50), partial(MemoryCanvas, 3), quiet)
-    assert found.size == Size(91, 50)
+    latents = Array(NoiseField(0, 0, embedded.facts.latent_channels).read(Size(12, 8).window))
+    assert decoded(latents, embedded.autoencoder, Size(91, 50), 8).shape == (3, 50, 91)
+
+
+@torch.inference_mode()
+def test_only_missing_tiles_are_decoded(embedded: Family, monkeypatch: pytest.MonkeyPatch) -> None:
+    autoencoder = embedded.autoencoder
+    monkeypatch.setattr(autoencoder, "tiling", Tiling(side=28, context=12, blend=0))
+    latents = Array(NoiseField(0, 0, embedded.facts.latent_channels).read(Size(40, 32).window))
+    tiles = tile_grid(latents.size, autoencoder.tiling).scaled(8)
+    pictures = [MemorySpace().open("picture", tiles, 3, torch.uint8) for _ in range(2)]
+    heard: list[int] = []
+    decode(latents, autoencoder, pictures[0], lambda done, total: None)
+    for index in range(len(tiles)):
+        if index % 3:
+            pictures[1].put(index, torch.zeros(3, 224, 224))
+    decode(latents, autoencoder, pictures[1], lambda done, total: heard.append(done - 1))
+    assert heard == [index for index in range(len(tiles)) if index % 3 == 0]
+    assert pictures[1].complete
 
 
 @torch.inference_mode()
@@ -63,12 +87,12 @@ def test_a_global_autoencoder_shows_no_jump_of_tone_between_tiles(monkeypatch: p
     assert autoencoder.tiling.blend > 0
     size = Size(384, 256)
     ramp = torch.linspace(-2, 2, 96)
-    latents = MemoryCanvas.holding(NoiseField(0, 0, 4).read(Size(96, 64).window) * 0.5 + ramp)
+    latents = Array(NoiseField(0, 0, 4).read(Size(96, 64).window) * 0.5 + ramp)
     expected = ((autoencoder.decode(latents.read(latents.size.window)[None])[0] + 1) * 127.5).clamp(0, 255)
     monkeypatch.setattr(autoencoder, "tiling", Tiling(side=48, context=12, blend=12))
-    held = decode(latents, 4, autoencoder, size, partial(MemoryCanvas, 3), quiet).read(size.window)
+    held = decoded(latents, autoencoder, size, 4)
     monkeypatch.setattr(autoencoder, "steady_decoding", lambda samples: nullcontext())
-    loose = decode(latents, 4, autoencoder, size, partial(MemoryCanvas, 3), quiet).read(size.window)
+    loose = decoded(latents, autoencoder, size, 4)
 
     def tone_error(pixels: torch.Tensor) -> float:
         return torch.nn.functional.avg_pool2d(pixels - expected, 16).mean(0).abs().mean().item()

@@ -1,29 +1,40 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageSequence
 
-from pixelsmith.canvas import MemoryCanvas
+from pixelsmith.canvas import Array
 from pixelsmith.errors import PictureError
 from pixelsmith.geometry import Size
-from pixelsmith.pixels.files import check_output, picture_size, read_picture, read_settings, write_picture
+from pixelsmith.pixels import files
+from pixelsmith.pixels.files import (
+    FilePicture,
+    check_output,
+    picture_size,
+    read_picture,
+    read_settings,
+    write_picture,
+)
 
 PIXELS = torch.randint(0, 256, (3, 30, 50), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 SETTINGS = {"pixelsmith": "1", "request": {"prompt": 'a "map" of Zürich, 東京 & <so on>' * 40, "seed": 2**63}}
 
 
-@pytest.mark.parametrize("suffix", ["png", "jpg", "jpeg", "tif", "tiff", "PNG"])
+@pytest.mark.parametrize("suffix", ["png", "jpg", "jpeg", "tif", "tiff", "PNG", "webp", "dzi", "zip"])
 def test_settings_come_back_from_every_format(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"picture.{suffix}"
-    write_picture(MemoryCanvas.holding(PIXELS), path, SETTINGS)
+    write_picture(Array(PIXELS), path, SETTINGS)
     assert read_settings(path) == SETTINGS
-    assert picture_size(path) == Size(50, 30)
-    assert [item.name for item in tmp_path.iterdir()] == [path.name], "no partial file may stay"
+    if suffix not in ("dzi", "zip"):
+        assert picture_size(path) == Size(50, 30)
+    beside = ["picture_files"] if suffix == "dzi" else []
+    assert sorted(item.name for item in tmp_path.iterdir()) == [path.name, *beside], "no partial file may stay"
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])
@@ -32,7 +43,7 @@ def test_lossless_formats_keep_every_pixel_and_the_same_picture_gives_the_same_b
 ) -> None:
     paths = [tmp_path / f"{i}.{suffix}" for i in range(2)]
     for path in paths:
-        write_picture(MemoryCanvas.holding(PIXELS), path, SETTINGS)
+        write_picture(Array(PIXELS), path, SETTINGS)
     assert torch.equal(read_picture(paths[0]).read(Size(50, 30).window), PIXELS)
     assert paths[0].read_bytes() == paths[1].read_bytes()
 
@@ -51,10 +62,45 @@ def test_a_read_only_folder_is_refused_before(tmp_path: Path) -> None:
         check_output(tmp_path / "picture.png", Size(10, 10), SETTINGS)
 
 
-def test_the_limit_of_jpeg_names_the_format_that_can() -> None:
-    with pytest.raises(PictureError, match=r"65535.*\.tif"):
-        check_output(Path("wide.jpg"), Size(70_000, 10), SETTINGS)
-    check_output(Path("wide.tif"), Size(70_000, 10), SETTINGS)
+@pytest.mark.parametrize(("suffix", "limit"), [("jpg", 65_535), ("webp", 16_383)])
+def test_the_limit_of_a_format_names_those_that_can(suffix: str, limit: int) -> None:
+    check_output(Path(f"wide.{suffix}"), Size(limit, 10), SETTINGS)
+    with pytest.raises(PictureError, match=rf"{limit:,} pixels.*\.tif, \.dzi or \.png"):
+        check_output(Path(f"wide.{suffix}"), Size(limit + 1, 10), SETTINGS)
+    for other in ("tif", "dzi", "zip", "png"):
+        check_output(Path(f"wide.{other}"), Size(limit + 1, 10), SETTINGS)
+
+
+def test_a_tiff_is_a_tiled_pyramid_and_a_large_one_is_compressed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wide = torch.zeros(3, 600, 1100, dtype=torch.uint8)
+    wide[:, 100:300, 200:900] = 200
+    compressions = []
+    for limit in (files.LARGE, 1000):
+        monkeypatch.setattr(files, "LARGE", limit)
+        path = tmp_path / f"{limit}.tif"
+        write_picture(Array(wide), path, SETTINGS)
+        with Image.open(path) as image:
+            sizes = [(frame.width, frame.height) for frame in ImageSequence.Iterator(image)]
+            compressions.append(image.info["compression"])
+        assert sizes == [(1100, 600), (550, 300), (275, 150), (137, 75)]
+        assert read_settings(path) == SETTINGS
+        assert (FilePicture(path).read(Size(1100, 600).window).int() - wide.int()).abs().max() < 12
+    assert compressions[0] != compressions[1] == "jpeg"
+
+
+@pytest.mark.parametrize("suffix", ["dzi", "zip"])
+def test_deep_zoom_has_a_tile_for_every_level(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"map.{suffix}"
+    write_picture(Array(PIXELS), path, SETTINGS)
+    if suffix == "zip":
+        names = [name.removeprefix("map/") for name in zipfile.ZipFile(path).namelist()]
+    else:
+        names = [item.relative_to(tmp_path).as_posix() for item in tmp_path.rglob("*")]
+    assert {f"map_files/{level}/0_0.jpg" for level in range(7)} <= set(names)
+    write_picture(Array(PIXELS), path, SETTINGS)
+    assert read_settings(path) == SETTINGS
 
 
 def test_settings_that_a_jpeg_cannot_hold_are_refused_before() -> None:
@@ -71,7 +117,7 @@ def test_what_is_no_picture_is_said_so(tmp_path: Path) -> None:
         with pytest.raises(PictureError):
             picture_size(path)
     cut = tmp_path / "cut.png"
-    write_picture(MemoryCanvas.holding(PIXELS), cut, SETTINGS)
+    write_picture(Array(PIXELS), cut, SETTINGS)
     cut.write_bytes(cut.read_bytes()[:-2000])
     with pytest.raises(PictureError, match="damaged"):
         read_picture(cut)

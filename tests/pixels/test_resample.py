@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from pixelsmith.canvas import MemoryCanvas
+from pixelsmith.canvas import Array
 from pixelsmith.geometry import Size, Window
 from pixelsmith.pixels.resample import Resized
 
@@ -26,7 +26,7 @@ def test_any_window_equals_that_of_the_whole(
 ) -> None:
     pixels = picture(width, height)
     target = Size(width, height).scaled(factor)
-    resized = Resized(MemoryCanvas.holding(pixels), Size(width, height), target, kernel)  # type: ignore[arg-type]
+    resized = Resized(Array(pixels), Size(width, height), target, kernel)  # type: ignore[arg-type]
     whole = resized.read(target.window)
     top, left = data.draw(st.integers(0, target.height - 1)), data.draw(st.integers(0, target.width - 1))
     window = Window(top, left, data.draw(st.integers(1, 40)), data.draw(st.integers(1, 40))).cut(target)
@@ -40,7 +40,7 @@ def test_the_whole_equals_pillow(kernel: str) -> None:
     pixels = picture(20, 15)[:1].float()
     pillow = Image.fromarray(np.pad(pixels[0].numpy(), 8, mode="edge"))
     for target, box in ((Size(80, 60), (0, 0, 20, 15)), (Size(60, 60), (2.5, 0, 17.5, 15))):
-        resized = Resized(MemoryCanvas.holding(pixels), Size(20, 15), target, kernel)  # type: ignore[arg-type]
+        resized = Resized(Array(pixels), Size(20, 15), target, kernel)  # type: ignore[arg-type]
         expected = np.asarray(
             pillow.resize(
                 (target.width, target.height), KERNELS[kernel], box=(8 + box[0], 8 + box[1], 8 + box[2], 8 + box[3])
@@ -57,7 +57,7 @@ def test_any_window_of_latents_equals_that_of_the_whole(
     below = Size(width, height)
     canvas = below.padded(8).divided(8)
     latents = torch.randn(2, canvas.height, canvas.width, generator=torch.Generator().manual_seed(0))
-    resized = Resized(MemoryCanvas.holding(latents), below, below.scaled(factor), "bicubic", unit=8)
+    resized = Resized(Array(latents), below, below.scaled(factor), "bicubic", unit=8)
     whole = resized.read(resized.size.window)
     top, left = data.draw(st.integers(0, whole.shape[1] - 1)), data.draw(st.integers(0, whole.shape[2] - 1))
     window = Window(top, left, data.draw(st.integers(1, 9)), data.draw(st.integers(1, 9))).cut(resized.size)
@@ -66,7 +66,7 @@ def test_any_window_of_latents_equals_that_of_the_whole(
 
 def test_beyond_the_picture_its_edge_goes_on() -> None:
     pixels = picture(8, 6)
-    resized = Resized(MemoryCanvas.holding(pixels), Size(8, 6), Size(8, 6), "lanczos")
+    resized = Resized(Array(pixels), Size(8, 6), Size(8, 6), "lanczos")
     padded = resized.read(Window(0, 0, 10, 12))
     assert torch.equal(padded[:, :6, :8], pixels)
     assert torch.equal(padded[:, 6:, :8], pixels[:, 5:].expand(3, 4, 8))
@@ -77,7 +77,7 @@ def test_beyond_the_picture_its_edge_goes_on() -> None:
 def test_latents_are_resized_in_units_of_the_picture() -> None:
     """A picture of 36x28 on latents of 8: the padding of the canvas below must not shift what is above it."""
     ramp = torch.arange(8.0).expand(1, 4, 8).clone()
-    resized = Resized(MemoryCanvas.holding(ramp), Size(36, 28), Size(72, 56), "bicubic", unit=8)
+    resized = Resized(Array(ramp), Size(36, 28), Size(72, 56), "bicubic", unit=8)
     assert resized.size == Size(9, 7)
     values = resized.read(Window(0, 0, 8, 10))
     # Latent i stands for the picture around 8·(i + 0.5): twice as large, it lies at half the index.

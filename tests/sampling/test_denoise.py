@@ -12,14 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pixelsmith.canvas import MemoryCanvas
+from pixelsmith.canvas import Array
 from pixelsmith.geometry import Size, Window
 from pixelsmith.sampling.denoise import Denoising, Guide
 from pixelsmith.sampling.fusion import FUSIONS
 from pixelsmith.sampling.noise import NoiseField
-from pixelsmith.sampling.patches import COVERAGES, Patch, ShiftedGrid
+from pixelsmith.sampling.patches import COVERAGES, Scattered, ShiftedGrid
 from pixelsmith.sampling.schedule import CLEAN, Level, Schedule, step
 from pixelsmith.sampling.slider import guide_weights
+from tests.kept import KeptSteps
 
 CPU = torch.device("cpu")
 CHANNELS = 3
@@ -45,16 +46,17 @@ class Backwards:
 
     forwards: Any
 
-    def patches(self, step: int) -> list[Patch]:
-        return list(reversed(self.forwards.patches(step)))
+    def patches(self, step: int) -> Scattered:
+        tiling = self.forwards.patches(step)
+        return Scattered(tiling.canvas, reversed(tiling))
 
     def count(self, step: int) -> int:
         return int(self.forwards.count(step))
 
 
-def guide_latents(size: Size) -> MemoryCanvas:
+def guide_latents(size: Size) -> Array:
     values = torch.randn(CHANNELS, size.height, size.width, generator=torch.Generator().manual_seed(9))
-    return MemoryCanvas.holding(values)
+    return Array(values)
 
 
 def denoising(size: Size, name: str = "grid", slider: float = 0.6, **changes: Any) -> Denoising:
@@ -73,7 +75,7 @@ def denoising(size: Size, name: str = "grid", slider: float = 0.6, **changes: An
 
 
 def run(job: Denoising, size: Size, batch_size: int = 4) -> Tensor:
-    return job.run(lambda: MemoryCanvas(CHANNELS, size), batch_size, CPU).read(size.window)
+    return job.run(KeptSteps(job.channels), batch_size, CPU).read(size.window)
 
 
 @pytest.mark.parametrize("coverage", COVERAGES)
@@ -147,8 +149,10 @@ def test_the_chess_mask_puts_the_guide_on_half_of_the_pixels() -> None:
     def share(masked: bool) -> float:
         job = denoising(size, schedule=schedule, coverage=whole, guide=replace(guide, chess_mask=masked))
         two_steps = replace(job, schedule=Schedule(SCHEDULE.levels[:3]))
-        first = two_steps._move(0, [size.window], two_steps._first_canvas(MemoryCanvas(CHANNELS, size)), None, CPU)[0]
-        return (first[0] == expected).float().mean().item()
+        kept = KeptSteps(CHANNELS, forget=False)
+        two_steps.run(kept, 1, CPU)
+        first = kept.open(1, whole.patches(0)).read(size.window)
+        return (first == expected).float().mean().item()
 
     assert share(masked=True) == 0.5
     assert share(masked=False) == 0.0
@@ -164,8 +168,37 @@ def test_the_network_is_asked_once_per_patch_and_step() -> None:
 def test_progress_counts_up_to_the_patches_of_each_step() -> None:
     size, heard = Size(40, 40), []
     job = denoising(size)
-    job.run(lambda: MemoryCanvas(CHANNELS, size), 4, CPU, lambda *counts: heard.append(counts))
+    job.run(KeptSteps(CHANNELS), 4, CPU, lambda *counts: heard.append(counts))
     for i in range(SCHEDULE.steps):
         mine = [(done, total) for step, done, total in heard if step == i]
         assert mine[-1] == (job.coverage.count(i),) * 2
         assert [done for done, _ in mine] == sorted(done for done, _ in mine)
+
+
+@pytest.mark.parametrize("second_order", [False, True])
+@pytest.mark.parametrize("done", [0, 1, 7, 12, 20, 29])
+def test_a_run_that_was_interrupted_goes_on_and_ends_the_same(done: int, second_order: bool) -> None:
+    """Interrupted after so many batches: what was made is not made again, and every latent is the same."""
+    size = Size(45, 38)
+    job, whole = denoising(size, second_order=second_order), KeptSteps(CHANNELS * (1 + second_order))
+    expected = job.run(whole, 2, CPU).read(size.window)
+    kept, model = KeptSteps(whole.channels), Smoothing()
+
+    def stop(step: int, patches: int, total: int) -> None:
+        stop.left -= 1  # type: ignore[attr-defined]
+        if stop.left < 0:  # type: ignore[attr-defined]
+            raise KeyboardInterrupt
+
+    stop.left = done  # type: ignore[attr-defined]
+    with pytest.raises(KeyboardInterrupt):
+        job.run(kept, 2, CPU, stop)
+    resumed = replace(job, denoiser=model).run(kept, 2, CPU).read(size.window)
+    assert torch.equal(resumed, expected)
+    in_all = sum(job.coverage.count(i) for i in range(SCHEDULE.steps))
+    assert in_all - 2 * (done + 1) <= len(model.asked) <= in_all - 2 * done
+
+
+def test_a_step_is_forgotten_once_the_next_one_is_done() -> None:
+    size, kept = Size(45, 38), KeptSteps(CHANNELS)
+    denoising(size).run(kept, 4, CPU)
+    assert [step for step in range(9) if step in kept] == [SCHEDULE.steps]

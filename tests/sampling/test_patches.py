@@ -1,19 +1,20 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pixelsmith.geometry import Size
+from pixelsmith.geometry import Size, Window
 from pixelsmith.sampling.patches import COVERAGES, Patch, RandomCoverage, ShiftedGrid, fewest_patches, fixed_grid
 
 sides = st.integers(4, 70)
 
 
-def summed(patches: list[Patch], canvas: Size) -> np.ndarray:
+def summed(patches: Iterable[Patch], canvas: Size) -> np.ndarray:
     total = np.zeros((canvas.height, canvas.width), np.float64)
     for patch in patches:
         total[patch.window.slices] += patch.weights
@@ -88,5 +89,28 @@ def test_averaging_off_is_a_hard_cut() -> None:
 def test_the_order_of_summing_does_not_matter() -> None:
     canvas = Size(60, 60)
     patches = RandomCoverage(canvas, Size(16, 16), 3, seed=0, stage=1).patches(0)
-    shuffled = random.Random(0).sample(patches, len(patches))
+    shuffled = random.Random(0).sample(list(patches), len(patches))
     np.testing.assert_allclose(summed(patches, canvas), summed(shuffled, canvas), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", COVERAGES)
+@given(width=sides, height=sides, top=st.integers(0, 70), left=st.integers(0, 70), side=st.integers(1, 30))
+def test_the_patches_that_touch_a_window_are_found(
+    name: str, width: int, height: int, top: int, left: int, side: int
+) -> None:
+    canvas = Size(width, height)
+    window = Window(min(top, height - 1), min(left, width - 1), side, side).cut(canvas)
+    patches = COVERAGES[name](canvas, Size(min(16, width), min(16, height)), 2, seed=0, stage=1).patches(0)
+    expected = [i for i, patch in enumerate(patches) if patch.window.overlaps(window)]
+    assert list(patches.touching(window)) == expected
+
+
+@given(width=sides, height=sides, border=st.sampled_from([0, 2, 4]), factor=st.integers(2, 8))
+def test_a_scaled_grid_is_the_grid_at_a_higher_resolution(width: int, height: int, border: int, factor: int) -> None:
+    grid = fixed_grid(Size(width, height), 16, 4, border)
+    scaled = grid.scaled(factor)
+    np.testing.assert_allclose(summed(scaled, scaled.canvas), 1, atol=1e-5)
+    for before, after in zip(grid, scaled, strict=True):
+        assert after.window == before.window.scaled(factor)
+        blocks = after.weights.reshape(before.window.height, factor, before.window.width, factor)
+        np.testing.assert_allclose(blocks.mean((1, 3)), before.weights, atol=0.13 if border else 0.5)

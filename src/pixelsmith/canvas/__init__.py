@@ -1,5 +1,8 @@
-"""Arrays of (channels, height, width) behind one protocol, ``pixelsmith.sampling.denoise.Canvas``."""
+"""Arrays of (channels, height, width), in memory or on disk, read window by window."""
 
-from pixelsmith.canvas.memory import MemoryCanvas
+from pixelsmith.canvas.array import Array
+from pixelsmith.canvas.mosaic import Mosaic
+from pixelsmith.canvas.slots import DiskSlots, MemorySlots, Slots
+from pixelsmith.canvas.space import DiskSpace, MemorySpace, Space
 
-__all__ = ["MemoryCanvas"]
+__all__ = ["Array", "DiskSlots", "DiskSpace", "MemorySlots", "MemorySpace", "Mosaic", "Slots", "Space"]

@@ -7,75 +7,70 @@ tiles are averaged over a band.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 
-import torch
 from torch import Tensor
 
 from pixelsmith.families.protocol import Autoencoder, Tiling
-from pixelsmith.geometry import Size, Window, tiles
-from pixelsmith.sampling.denoise import Canvas, Readable
-from pixelsmith.sampling.patches import Patch, fixed_grid
+from pixelsmith.geometry import Size, Window
+from pixelsmith.sampling.denoise import Patched, Readable
+from pixelsmith.sampling.patches import Grid, fixed_grid
 
 OnTile = Callable[[int, int], None]
 """Hears (tiles done, tiles in all)."""
 
 
-def tile_patches(latent_size: Size, tiling: Tiling) -> list[Patch]:
-    """The tiles of a canvas in latents with their weights."""
+def tile_grid(latent_size: Size, tiling: Tiling) -> Grid:
+    """The tiles of a canvas in latents."""
     return fixed_grid(latent_size, tiling.side, 2 * tiling.context, tiling.blend)
 
 
-def encode(picture: Readable, scale: int, autoencoder: Autoencoder, latents: Canvas, on_tile: OnTile) -> None:
-    """Encode a picture (3, H, W) uint8 into a canvas of zeros whose latents stand for ``scale`` pixels each."""
+def encode(picture: Readable, scale: int, autoencoder: Autoencoder, latents: Patched, on_tile: OnTile) -> None:
+    """Encode a picture (3, H, W) uint8 into those tiles of ``latents`` that are missing.
+
+    A latent stands for ``scale`` pixels; the tiles are ``tile_grid``'s.
+    """
 
     def read(window: Window) -> Tensor:
         return picture.read(window.scaled(scale)).float()[None] / 127.5 - 1
 
-    patches = tile_patches(latents.size, autoencoder.tiling)
-    with autoencoder.steady_encoding(_samples(patches, read)):
-        for done, patch in enumerate(patches, start=1):
-            latents.add(patch.window, autoencoder.encode(read(patch.window))[0] * torch.from_numpy(patch.weights))
-            on_tile(done, len(patches))
+    tiles = tile_grid(latents.size, autoencoder.tiling)
+    with _steady(autoencoder.steady_encoding, tiles, read, latents):
+        for (index,) in latents.missing():
+            latents.put(index, autoencoder.encode(read(tiles[index].window))[0])
+            latents.sync()
+            on_tile(index + 1, len(tiles))
 
 
-def decode(
-    latents: Readable,
-    scale: int,
-    autoencoder: Autoencoder,
-    size: Size,
-    new_canvas: Callable[[Size], Canvas],
-    on_tile: OnTile,
-) -> Canvas:
-    """Decode a canvas into a picture (3, H, W) in 0..255 float32 of exactly ``size`` pixels, without the padding."""
+def decode(latents: Readable, autoencoder: Autoencoder, picture: Patched, on_tile: OnTile) -> None:
+    """Decode a canvas into those tiles of ``picture`` (3, H, W) in 0..255 that are missing.
+
+    They are the tiles of the latents (``tile_grid``) at the scale of pixels.
+    """
 
     def read(window: Window) -> Tensor:
         return latents.read(window)[None]
 
-    picture = new_canvas(size)
-    patches = tile_patches(latents.size, autoencoder.tiling)
-    with autoencoder.steady_decoding(_samples(patches, read)):
-        for done, patch in enumerate(patches, start=1):
-            weights = torch.from_numpy(patch.weights)
-            if autoencoder.tiling.blend:
-                weights = torch.nn.functional.interpolate(weights[None, None], scale_factor=scale, mode="bilinear")[0]
-            else:
-                weights = weights.repeat_interleave(scale, 0).repeat_interleave(scale, 1)[None]
-            pixels = ((autoencoder.decode(read(patch.window))[0] + 1) * 127.5).clamp(0, 255) * weights
-            window = patch.window.scaled(scale).cut(size)
-            if window.height > 0 and window.width > 0:
-                picture.add(window, pixels[:, : window.height, : window.width])
-            on_tile(done, len(patches))
-    return picture
+    tiles = tile_grid(latents.size, autoencoder.tiling)
+    with _steady(autoencoder.steady_decoding, tiles, read, picture):
+        for (index,) in picture.missing():
+            pixels = (autoencoder.decode(read(tiles[index].window))[0] + 1) * 127.5
+            picture.put(index, pixels.clamp(0, 255))
+            picture.sync()
+            on_tile(index + 1, len(tiles))
 
 
-def quantised(picture: Readable, target: Canvas) -> Canvas:
-    """Round a picture (3, H, W) in 0..255 to uint8, window by window."""
-    for window in tiles(picture.size, 1024):
-        target.write(window, picture.read(window).round().clamp(0, 255).to(torch.uint8))
-    return target
+def _steady(
+    steady: Callable[[Iterator[Tensor]], AbstractContextManager[None]],
+    tiles: Grid,
+    read: Callable[[Window], Tensor],
+    target: Patched,
+) -> AbstractContextManager[None]:
+    """Hold an autoencoder steady, unless there is nothing to do or but one tile, which has its own statistics."""
+    return nullcontext() if target.complete or len(tiles) == 1 else steady(_samples(tiles, read))
 
 
-def _samples(patches: list[Patch], read: Callable[[Window], Tensor]) -> Iterator[Tensor]:
+def _samples(patches: Grid, read: Callable[[Window], Tensor]) -> Iterator[Tensor]:
     """Tiles at the corners, the middles of the edges and the centre."""
     tops, lefts = (sorted({getattr(patch.window, name) for patch in patches}) for name in ("top", "left"))
     rows, columns = ({starts[i * (len(starts) - 1) // 2] for i in range(3)} for starts in (tops, lefts))

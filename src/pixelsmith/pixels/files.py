@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import warnings
+import zipfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,37 +16,80 @@ import numpy as np
 import pyvips
 import torch
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
 
-from pixelsmith.canvas import MemoryCanvas
+from pixelsmith.canvas import Array
 from pixelsmith.errors import OutputError, PictureError
 from pixelsmith.geometry import Size, Window
 from pixelsmith.sampling.denoise import Readable
 
 KEY = "pixelsmith"
-"""The name of the PNG text chunk; JPEG and TIFF carry the same JSON as their image description."""
+"""The name of the PNG text chunk; the other formats carry the same JSON as their image description."""
+_SETTINGS_FILE = "pixelsmith.json"
+"""Where they are in a DeepZoom folder or archive, which has no place for a description."""
 _PIXELS_PER_MM = 300 / 25.4
 """What print shops expect where nothing else is said: 300 dpi."""
-_SIDE_LIMITS = {".jpg": 65_535, ".jpeg": 65_535}
 _EXIF_LIMIT = 60_000
-"""Characters that a JPEG's metadata takes: one segment of 64 KiB with the other fields in it."""
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+"""Characters that EXIF takes: one segment of 64 KiB with the other fields in it."""
+_BAND = 256
+"""Rows of the picture in memory at a time while it is written."""
 # A picture of a gigapixel is what this project is for, not an attack.
 Image.MAX_IMAGE_PIXELS = None
 
 
+@dataclass(frozen=True)
+class Format:
+    """How libvips writes a kind of file.
+
+    ``side_limit``: the most pixels on a side that the format has, 0 for more than any picture here; ``settings``: the
+    metadata field that carries them.
+    """
+
+    options: Mapping[str, Any]
+    settings: str = "image-description"
+    side_limit: int = 0
+
+    @property
+    def in_exif(self) -> bool:
+        return self.settings.startswith("exif")
+
+
+_EXIF = "exif-ifd0-ImageDescription"
+_PYRAMID = {"tile": True, "tile_width": 256, "tile_height": 256, "pyramid": True, "bigtiff": True}
+_DEEP_ZOOM = {"tile_size": 254, "overlap": 1, "suffix": ".jpg[Q=90]"}
+_JPEG = Format({"Q": 95}, _EXIF, 65_535)
+_TIFF = Format({**_PYRAMID, "compression": "deflate", "predictor": "horizontal"})
+_LARGE_TIFF = Format({**_PYRAMID, "compression": "jpeg", "Q": 92})
+LARGE = 100_000_000
+"""Pixels from which a TIFF is compressed as JPEG: lossless, a gigapixel takes gigabytes and many minutes."""
+FORMATS: dict[str, Format] = {
+    ".png": Format({"compression": 6}, f"png-comment-0-{KEY}"),
+    ".jpg": _JPEG,
+    ".jpeg": _JPEG,
+    ".webp": Format({"Q": 95}, _EXIF, 16_383),
+    ".tif": _TIFF,
+    ".tiff": _TIFF,
+    ".dzi": Format(_DEEP_ZOOM),
+    ".zip": Format({**_DEEP_ZOOM, "container": "zip"}),
+}
+"""The kinds of file that can be written, by suffix; ``.zip`` is a DeepZoom folder in one file."""
+
+
 def check_output(path: Path, size: Size, settings: Mapping[str, Any]) -> None:
     """Raise ``PictureError`` unless a picture of this size can be written there with these settings inside."""
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise PictureError(f"{path}: expected a name that ends in {', '.join(SUFFIXES)}")
-    limit = _SIDE_LIMITS.get(suffix)
-    if limit is not None and max(size.width, size.height) > limit:
-        raise PictureError(f"{path}: a JPEG has at most {limit} pixels a side, not {size}; write a .tif")
+    kind = FORMATS.get(path.suffix.lower())
+    if kind is None:
+        raise PictureError(f"{path}: expected a name that ends in {', '.join(FORMATS)}")
+    if kind.side_limit and max(size.width, size.height) > kind.side_limit:
+        name = path.suffix[1:].upper()
+        raise PictureError(
+            f"{path}: a {name} has at most {kind.side_limit:,} pixels a side, not {size}; write a .tif, .dzi or .png"
+        )
     folder = path.parent
     if path.is_dir() or not folder.is_dir():
         raise PictureError(f"{path}: expected a file in a folder that exists")
-    if suffix in _SIDE_LIMITS and len(_settings_text(settings)) > _EXIF_LIMIT:
-        raise PictureError(f"{path}: a JPEG has no room for a prompt as long as this; write a .png or a .tif")
+    if kind.in_exif and len(_settings_text(settings)) > _EXIF_LIMIT:
+        raise PictureError(f"{path}: it has no room for a prompt as long as this; write a .png or a .tif")
     if not os.access(folder, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
         raise PictureError(f"{path}: it cannot be written; check its permissions or choose another place")
 
@@ -58,7 +104,7 @@ def picture_size(path: Path) -> Size:
         return Size(*(image.size[::-1] if turned else image.size))
 
 
-def read_picture(path: Path) -> MemoryCanvas:
+def read_picture(path: Path) -> Array:
     """Pixels (3, H, W) uint8, turned upright, transparency over white. Raises ``PictureError``."""
     try:
         with _opened(path) as image:
@@ -68,48 +114,95 @@ def read_picture(path: Path) -> MemoryCanvas:
             pixels = np.array(upright.convert("RGB"))
     except (OSError, SyntaxError, ValueError) as error:
         raise PictureError(f"{path}: the picture is damaged ({error})") from error
-    return MemoryCanvas.holding(torch.from_numpy(pixels).permute(2, 0, 1).contiguous())
+    return Array(torch.from_numpy(pixels).permute(2, 0, 1).contiguous())
+
+
+class FilePicture:
+    """A picture file that libvips reads window by window: (3, H, W) uint8. The file must be an sRGB picture."""
+
+    def __init__(self, path: Path) -> None:
+        self._image = pyvips.Image.new_from_file(str(path))
+
+    @property
+    def size(self) -> Size:
+        return Size(self._image.width, self._image.height)
+
+    def read(self, window: Window) -> Tensor:
+        """The pixels of a window inside the picture."""
+        pixels = self._image.crop(window.left, window.top, window.width, window.height).numpy()
+        return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 def write_picture(picture: Readable, path: Path, settings: Mapping[str, Any]) -> None:
     """Write pixels (3, H, W) uint8 with their settings inside; the file appears whole or not at all.
 
-    Raises ``OutputError`` where it cannot be written.
+    The picture is read in bands from top to bottom, so memory does not grow with its height; beside the file there is
+    room needed for its uncompressed pixels. Raises ``OutputError`` where it cannot be written.
     """
-    size = picture.size
-    pixels = picture.read(Window(0, 0, size.height, size.width)).permute(1, 2, 0).contiguous().numpy()
-    image = pyvips.Image.new_from_array(pixels, interpretation="srgb").copy(xres=_PIXELS_PER_MM, yres=_PIXELS_PER_MM)
-    text = _settings_text(settings)
-    suffix = path.suffix.lower()
-    if suffix == ".png":
-        image.set_type(pyvips.GValue.gstr_type, f"png-comment-0-{KEY}", text)
-        options: dict[str, Any] = {"compression": 6}
-    elif suffix in (".jpg", ".jpeg"):
-        image.set_type(pyvips.GValue.gstr_type, "exif-ifd0-ImageDescription", text)
-        options = {"Q": 95}
-    else:
-        image.set_type(pyvips.GValue.gstr_type, "image-description", text)
-        options = {"compression": "deflate", "predictor": "horizontal", "tile": True, "bigtiff": size.area > 10**9}
+    suffix, size = path.suffix.lower(), picture.size
+    kind = _LARGE_TIFF if FORMATS[suffix] is _TIFF and size.area >= LARGE else FORMATS[suffix]
     partial = path.with_name(f".pixelsmith-{os.getpid()}{suffix}")
+    raw = partial.with_suffix(".rgb")
     try:
-        image.write_to_file(str(partial), **options)
+        image = _write_raw(picture, raw)
+        text = _settings_text(settings)
+        if suffix == ".zip":
+            image.dzsave(str(partial), imagename=path.stem, **kind.options)
+            with zipfile.ZipFile(partial, "a") as archive:
+                archive.writestr(_SETTINGS_FILE, text)
+        elif suffix == ".dzi":
+            image.dzsave(str(partial.with_suffix("")), **kind.options)
+            (_tiles_of(partial) / _SETTINGS_FILE).write_text(text, encoding="utf-8")
+            shutil.rmtree(_tiles_of(path), ignore_errors=True)
+            _tiles_of(partial).replace(_tiles_of(path))
+        else:
+            image.set_type(pyvips.GValue.gstr_type, kind.settings, text)
+            image.write_to_file(str(partial), **kind.options)
         partial.replace(path)
     except (OSError, pyvips.Error) as error:
         raise OutputError(f"{path}: it could not be written ({error})") from error
     finally:
         partial.unlink(missing_ok=True)
+        raw.unlink(missing_ok=True)
+        shutil.rmtree(_tiles_of(partial), ignore_errors=True)
+
+
+def _tiles_of(path: Path) -> Path:
+    """The folder of tiles beside a ``.dzi``."""
+    return path.with_name(f"{path.stem}_files")
+
+
+def _write_raw(picture: Readable, path: Path) -> pyvips.Image:
+    """The picture's bytes in a file, band by band, as an image of libvips, which maps what it needs of it."""
+    size = picture.size
+    with path.open("wb") as file:
+        for top in range(0, size.height, _BAND):
+            band = picture.read(Window(top, 0, _BAND, size.width).cut(size))
+            file.write(band.permute(1, 2, 0).numpy().tobytes())
+    image = pyvips.Image.rawload(str(path), size.width, size.height, 3, access="sequential")
+    return image.copy(interpretation="srgb", xres=_PIXELS_PER_MM, yres=_PIXELS_PER_MM)
 
 
 def read_settings(path: Path) -> dict[str, Any]:
     """The settings inside a picture that Pixelsmith wrote. Raises ``PictureError`` where there are none."""
     try:
-        with _opened(path) as image:
-            settings = json.loads(image.info.get(KEY) or image.getexif().get(ExifTags.Base.ImageDescription, ""))
-    except (OSError, SyntaxError, ValueError, TypeError):
+        settings = json.loads(_settings_inside(path))
+    except (OSError, SyntaxError, ValueError, TypeError, KeyError):
         settings = None
     if not isinstance(settings, dict) or "request" not in settings:
         raise PictureError(f"{path}: there are no Pixelsmith settings inside")
     return settings
+
+
+def _settings_inside(path: Path) -> str:
+    suffix = path.suffix.lower()
+    if suffix == ".dzi" and path.exists():
+        return (_tiles_of(path) / _SETTINGS_FILE).read_text(encoding="utf-8")
+    if suffix == ".zip" and path.exists():
+        with zipfile.ZipFile(path) as archive:
+            return archive.read(_SETTINGS_FILE).decode()
+    with _opened(path) as image:
+        return str(image.info.get(KEY) or image.getexif().get(ExifTags.Base.ImageDescription, ""))
 
 
 def _settings_text(settings: Mapping[str, Any]) -> str:

@@ -6,23 +6,20 @@ Two canvases: every patch of a step reads the canvas from before the step, resul
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from pixelsmith.geometry import Size, Window, tiles
+from pixelsmith.geometry import Size, Window
 from pixelsmith.sampling.chess import chess_mask, chess_phase
 from pixelsmith.sampling.fusion import FUSIONS, Fusion, fuse
 from pixelsmith.sampling.guidance import Batch, Denoiser
 from pixelsmith.sampling.noise import NoiseField
-from pixelsmith.sampling.patches import Coverage, Patch
-from pixelsmith.sampling.schedule import Level, Schedule, extrapolated, noised, step
-
-FILL_TILE = 256
-"""Side in latents of the windows in which the first canvas is filled."""
+from pixelsmith.sampling.patches import Coverage, Tiling
+from pixelsmith.sampling.schedule import Schedule, extrapolated, noised, step
 
 
 @runtime_checkable
@@ -36,12 +33,28 @@ class Readable(Protocol):
 
 
 @runtime_checkable
-class Canvas(Readable, Protocol):
-    """An array of (c, h, w) in memory or elsewhere, read and changed window by window."""
+class Patched(Readable, Protocol):
+    """A canvas that is filled patch by patch (``pixelsmith.canvas.Mosaic``)."""
 
-    def write(self, window: Window, values: Tensor) -> None: ...
+    def put(self, index: int, values: Tensor) -> None: ...
 
-    def add(self, window: Window, values: Tensor) -> None: ...
+    def missing(self, group: int = 1) -> Iterator[range]: ...
+
+    def sync(self) -> None: ...
+
+    @property
+    def complete(self) -> bool: ...
+
+
+@runtime_checkable
+class Steps(Protocol):
+    """The canvases after each step, counted from 1; a step that another run has begun may be there."""
+
+    def open(self, step: int, tiling: Tiling) -> Patched: ...
+
+    def __contains__(self, step: int) -> bool: ...
+
+    def drop(self, step: int) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -75,78 +88,109 @@ class Denoising:
     guide: Guide | None = None
     second_order: bool = False
 
+    @property
+    def channels(self) -> int:
+        """Of the canvases: the latents and, second order, the clean estimate after them."""
+        return self.noise.channels * (2 if self.second_order else 1)
+
     def run(
         self,
-        new_canvas: Callable[[], Canvas],
+        steps: Steps,
         batch_size: int,
         device: torch.device,
         on_batch: Callable[[int, int, int], None] = lambda step, done, total: None,
-    ) -> Canvas:
-        """Denoise from the noisiest level to the clean one.
+    ) -> Readable:
+        """Denoise from the noisiest level to the clean one; what ``steps`` has already is not made again.
 
-        ``new_canvas`` makes empty (zero) latent canvases; ``on_batch`` hears (step, patches done, patches of the
-        step) after each batch. Neither ``batch_size`` nor ``device`` is part of what the picture is.
+        ``on_batch`` hears (step, patches done, patches of the step) after each batch. Neither ``batch_size`` nor
+        ``device`` is part of what the picture is.
         """
-        x, clean = self._first_canvas(new_canvas()), None
-        for i in range(self.schedule.steps):
-            next_x, next_clean = new_canvas(), new_canvas() if self.second_order else None
+        begin, canvas = self._furthest(steps)
+        for i in range(begin, self.schedule.steps):
             patches = self.coverage.patches(i)
-            for first in range(0, len(patches), batch_size):
-                batch = patches[first : first + batch_size]
-                moved, estimate = self._move(i, [patch.window for patch in batch], x, clean, device)
-                for patch, values, cleaned in zip(batch, moved.cpu(), estimate.cpu(), strict=True):
-                    _blend(next_x, patch, values)
-                    if next_clean is not None:
-                        _blend(next_clean, patch, cleaned)
-                on_batch(i, first + len(batch), len(patches))
-            x, clean = next_x, next_clean
-        return x
+            target = steps.open(i + 1, patches)
+            for indices in target.missing(batch_size):
+                moved = self._move(i, [patches[index].window for index in indices], canvas, device)
+                for index, values in zip(indices, moved.cpu(), strict=True):
+                    target.put(index, values)
+                target.sync()
+                on_batch(i, indices.stop, len(patches))
+            canvas = target
+            steps.drop(i)
+        return _Latents(canvas, self.noise.channels)
 
-    def _first_canvas(self, canvas: Canvas) -> Canvas:
-        """The guide at the noisiest level; without a guide, noise as strong as that level's latents."""
-        level = self.schedule.levels[0]
-        strength = math.hypot(level.alpha, level.sigma)
-        for window in tiles(canvas.size, FILL_TILE):
-            noise = self.noise.read(window)
-            canvas.write(
-                window, noised(self.guide.latents.read(window), noise, level) if self.guide else strength * noise
-            )
-        return canvas
+    def _furthest(self, steps: Steps) -> tuple[int, Readable]:
+        """The last step that is done, and the canvas after it."""
+        for done in range(self.schedule.steps, 0, -1):
+            if done in steps:
+                canvas = steps.open(done, self.coverage.patches(done - 1))
+                if canvas.complete:
+                    return done, canvas
+        return 0, _Start(self)
 
-    def _move(
-        self, i: int, windows: list[Window], canvas: Canvas, clean: Canvas | None, device: torch.device
-    ) -> tuple[Batch, Batch]:
-        """Patches of step i at the next level, and their clean estimates; each (b, c, h, w)."""
+    def _move(self, i: int, windows: list[Window], canvas: Readable, device: torch.device) -> Batch:
+        """Patches of step i at the next level, (b, channels, h, w)."""
         t, s = self.schedule.levels[i : i + 2]
         lead, next_lead = self._lead(i), self._lead(i + 1)
-        x_t = _stack(canvas, windows, device)
-        guide = self._guide_at(windows, t, device) if lead > 0 else x_t
+        state = _stack(canvas, windows, device)
+        x_t, clean = state[:, : self.noise.channels], state[:, self.noise.channels :]
+        clean_guide, noise = self._guide_of(windows, device) if lead > 0 or next_lead > 0 else (x_t, x_t)
+        guide = noised(clean_guide, noise, t) if lead > 0 else x_t
         x_t = fuse(x_t, guide, self.guide.fusion if self.guide else FUSIONS["none"], lead)
         estimate = self.denoiser(x_t, t, windows)
         direction = estimate
-        if clean is not None and i > 0:
-            direction = extrapolated(estimate, _stack(clean, windows, device), self.schedule.levels[i - 1], t, s)
+        if self.second_order and i > 0:
+            direction = extrapolated(estimate, clean, self.schedule.levels[i - 1], t, s)
         x_s = step(x_t, direction, t, s)
         # The paper's guide does not reach past its last step: the mask needs the guide to lead at s as well.
         if self.guide and self.guide.chess_mask and next_lead > 0:
             mask = next_lead * torch.stack([self._mask(i, window) for window in windows])[:, None].to(device)
-            x_s = torch.lerp(x_s, self._guide_at(windows, s, device), mask)
-        return x_s, estimate
+            x_s = torch.lerp(x_s, noised(clean_guide, noise, s), mask)
+        return torch.cat([x_s, estimate], dim=1) if self.second_order else x_s
 
     def _lead(self, i: int) -> float:
         return self.guide.weights[i] if self.guide and i < self.schedule.steps else 0.0
 
-    def _guide_at(self, windows: list[Window], level: Level, device: torch.device) -> Batch:
+    def _guide_of(self, windows: list[Window], device: torch.device) -> tuple[Batch, Batch]:
+        """The clean guide and the noise of some windows."""
         if self.guide is None:
             raise ValueError("a guided step needs a guide")
-        return noised(_stack(self.guide.latents, windows, device), _stack(self.noise, windows, device), level)
+        return _stack(self.guide.latents, windows, device), _stack(self.noise, windows, device)
 
     def _mask(self, i: int, window: Window) -> Tensor:
         return chess_mask(window.height, window.width, chess_phase(self.seed, self.stage, i, window))
 
 
-def _blend(canvas: Canvas, patch: Patch, values: Tensor) -> None:
-    canvas.add(patch.window, values * torch.from_numpy(patch.weights))
+@dataclass(frozen=True)
+class _Start:
+    """The first canvas: the guide at the noisiest level; without one, noise as strong as that level's latents."""
+
+    denoising: Denoising
+
+    @property
+    def size(self) -> Size:
+        return self.denoising.coverage.patches(0).canvas
+
+    def read(self, window: Window) -> Tensor:
+        level, noise = self.denoising.schedule.levels[0], self.denoising.noise.read(window)
+        if self.denoising.guide is None:
+            return math.hypot(level.alpha, level.sigma) * noise
+        return noised(self.denoising.guide.latents.read(window), noise, level)
+
+
+@dataclass(frozen=True)
+class _Latents:
+    """A canvas without the clean estimates that may come after its latents."""
+
+    canvas: Readable
+    channels: int
+
+    @property
+    def size(self) -> Size:
+        return self.canvas.size
+
+    def read(self, window: Window) -> Tensor:
+        return self.canvas.read(window)[: self.channels]
 
 
 def _stack(source: Readable | NoiseField, windows: list[Window], device: torch.device) -> Batch:

@@ -15,8 +15,8 @@ from pixelsmith.sampling.keyed import Purpose, keyed_generator
 
 TILE = 32
 """Side of the fixed noise tiles in latents. It is part of what a seed means: changing it changes every picture."""
-CACHED_TILES = 2048
-"""Tiles kept, 64 MB at 8 channels. On a canvas with more of them each is drawn anew at every step, 0.2 ms a patch."""
+CACHED_TILES = 512
+"""Tiles kept, 32 MB at 16 channels. Patches come row by row, and two rows of tiles of a canvas of 8,192 latents fit."""
 
 
 class NoiseField:
@@ -27,6 +27,10 @@ class NoiseField:
 
     def __init__(self, seed: int, stage: int, channels: int) -> None:
         self._key = (seed, stage, channels)
+
+    @property
+    def channels(self) -> int:
+        return self._key[-1]
 
     def read(self, window: Window) -> Float[Tensor, "c h w"]:
         """The noise of a window, float32, unit variance."""

@@ -8,9 +8,12 @@ patches of a step do not depend on each other, nor on their order.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from itertools import product
+from typing import Protocol, overload, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,11 +33,37 @@ class Patch:
 
 
 @runtime_checkable
+class Tiling(Protocol):
+    """Patches that cover a canvas, made when they are asked for: a canvas of any size takes no memory.
+
+    At every pixel of the canvas the weights of the patches over it add up to 1.
+    """
+
+    @property
+    def canvas(self) -> Size: ...
+
+    @property
+    def largest(self) -> Size:
+        """What holds the part with weights above 0 of any patch."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Patch: ...
+
+    def __iter__(self) -> Iterator[Patch]: ...
+
+    def touching(self, window: Window) -> Iterable[int]:
+        """The patches that overlap this window, in rising order."""
+        ...
+
+
+@runtime_checkable
 class Coverage(Protocol):
     """Patches for each step of a stage."""
 
-    def patches(self, step: int) -> list[Patch]:
-        """The patches of step ``step``; at every pixel of the canvas their weights add up to 1."""
+    def patches(self, step: int) -> Tiling:
+        """The patches of step ``step``."""
         ...
 
     def count(self, step: int) -> int:
@@ -61,35 +90,72 @@ class ShiftedGrid:
     seed: int
     stage: int
 
-    def patches(self, step: int) -> list[Patch]:
-        rows, columns = self._axes(step)
-        return _product(rows.weights(self.border), columns.weights(self.border))
-
-    def count(self, step: int) -> int:
-        rows, columns = self._axes(step)
-        return len(rows.starts) * len(columns.starts)
-
-    def _axes(self, step: int) -> tuple[_Axis, _Axis]:
+    def patches(self, step: int) -> Grid:
         shifts = keyed_generator(Purpose.COVERAGE, self.seed, self.stage, step).random(2)
-        return (
+        return Grid(
+            self.canvas,
             _Axis.shifted(self.canvas.height, self.patch.height, self.border, shifts[0]),
             _Axis.shifted(self.canvas.width, self.patch.width, self.border, shifts[1]),
+            self.border,
         )
 
+    def count(self, step: int) -> int:
+        return len(self.patches(step))
 
-def fixed_grid(canvas: Size, side: int, overlap: int, border: int) -> list[Patch]:
+
+def fixed_grid(canvas: Size, side: int, overlap: int, border: int) -> Grid:
     """Square tiles that overlap by at least ``overlap`` and are averaged over ``border`` in the middle of it."""
-    rows = _Axis.fixed(canvas.height, side, overlap)
-    columns = _Axis.fixed(canvas.width, side, overlap)
-    return _product(rows.weights(border), columns.weights(border))
+    rows, columns = (_Axis.fixed(length, side, overlap) for length in (canvas.height, canvas.width))
+    return Grid(canvas, rows, columns, border)
 
 
-def _product(rows: list[tuple[int, Weights]], columns: list[tuple[int, Weights]]) -> list[Patch]:
-    return [
-        Patch(Window(top, left, len(down), len(across)), down[:, None] * across)
-        for top, down in rows
-        for left, across in columns
-    ]
+@dataclass(frozen=True)
+class Grid(Sequence[Patch]):
+    """Patches in rows and columns, row by row; ``border`` as in ``ShiftedGrid``."""
+
+    canvas: Size
+    rows: _Axis
+    columns: _Axis
+    border: int
+
+    def __len__(self) -> int:
+        return len(self.rows.starts) * len(self.columns.starts)
+
+    @overload
+    def __getitem__(self, index: int) -> Patch: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Patch]: ...
+    def __getitem__(self, index: int | slice) -> Patch | list[Patch]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        row, column = divmod(index, len(self.columns.starts))
+        down, across = self.rows.weights(row, self.border), self.columns.weights(column, self.border)
+        window = Window(self.rows.starts[row], self.columns.starts[column], len(down), len(across))
+        return Patch(window, down[:, None] * across)
+
+    @property
+    def largest(self) -> Size:
+        width, height = (
+            max(np.count_nonzero(axis.weights(i, self.border)) for i in range(len(axis.starts)))
+            for axis in (self.columns, self.rows)
+        )
+        return Size(int(width), int(height))
+
+    def touching(self, window: Window) -> Iterator[int]:
+        across = self.columns.between(window.left, window.right)
+        for row in self.rows.between(window.top, window.bottom):
+            yield from (row * len(self.columns.starts) + column for column in across)
+
+    def scaled(self, factor: int) -> Grid:
+        """The same grid at ``factor`` times the resolution: from latents to pixels."""
+        return Grid(
+            Size(self.canvas.width * factor, self.canvas.height * factor),
+            self.rows.scaled(factor),
+            self.columns.scaled(factor),
+            self.border * factor,
+        )
 
 
 @dataclass(frozen=True)
@@ -129,21 +195,30 @@ class _Axis:
         between = (min(i * stride - offset, length - side) for i in range(1, gaps))
         return cls(length, side, [0, *between, length - side], cut=shift)
 
-    def weights(self, border: int) -> list[tuple[int, Weights]]:
-        """Each start with its weights (side,): linear ramps of ``border`` around the cut in each overlap.
+    def weights(self, index: int, border: int) -> Weights:
+        """The weights (side,) of a patch: linear ramps of ``border`` around the cut in each overlap.
 
         The share of "this patch or a later one" rises from 0 to 1 at each overlap; a patch's weight is the difference
         of two such rises, so the weights add up to one whatever the overlaps are.
         """
-        places = np.arange(self.length, dtype=np.float32) + 0.5
-        rises = [np.ones(self.length, np.float32)]
-        for left, right in zip(self.starts, self.starts[1:], strict=False):
-            middle = right + border / 2 + self.cut * (left + self.side - right - border)
-            rise = (places - middle) / border + 0.5 if border else places > middle
-            rises.append(np.clip(rise, 0, 1).astype(np.float32))
-        rises.append(np.zeros(self.length, np.float32))
-        triples = zip(self.starts, rises, rises[1:], strict=False)
-        return [(start, (rise - following)[start : start + self.side]) for start, rise, following in triples]
+        return self._rise(index, index, border) - self._rise(index + 1, index, border)
+
+    def _rise(self, patch: int, at: int, border: int) -> Weights:
+        """The share of ``patch`` and all later ones at the places (side,) of the patch ``at``."""
+        if patch in (0, len(self.starts)):
+            return np.full(self.side, patch == 0, np.float32)
+        left, right = self.starts[patch - 1 : patch + 1]
+        middle = right + border / 2 + self.cut * (left + self.side - right - border)
+        places = self.starts[at] + np.arange(self.side, dtype=np.float32) + 0.5
+        rise = (places - middle) / border + 0.5 if border else places > middle
+        return np.clip(rise, 0, 1).astype(np.float32)
+
+    def between(self, start: int, end: int) -> range:
+        """The patches that reach into the places from ``start`` to ``end``."""
+        return range(bisect_right(self.starts, start - self.side), bisect_left(self.starts, end))
+
+    def scaled(self, factor: int) -> _Axis:
+        return _Axis(self.length * factor, self.side * factor, [start * factor for start in self.starts], self.cut)
 
 
 @dataclass(frozen=True)
@@ -160,12 +235,12 @@ class RandomCoverage:
     seed: int
     stage: int
 
-    def patches(self, step: int) -> list[Patch]:
+    def patches(self, step: int) -> Scattered:
         claims = self._claims(step)
         total = np.zeros((self.canvas.height, self.canvas.width), np.float32)
         for window, claim in claims:
             total[window.slices] += claim
-        return [Patch(window, claim / total[window.slices]) for window, claim in claims]
+        return Scattered(self.canvas, [Patch(window, claim / total[window.slices]) for window, claim in claims])
 
     def count(self, step: int) -> int:
         return sum(1 for _ in self._windows(step))
@@ -212,6 +287,32 @@ def _dilated(mask: NDArray[np.bool_], margin: int) -> NDArray[np.bool_]:
         spans = np.lib.stride_tricks.sliding_window_view(np.pad(mask, padding), 2 * margin + 1, axis)
         mask = np.asarray(spans.any(axis=-1))
     return mask
+
+
+class Scattered(list[Patch]):
+    """Patches at any places, all of one size, found by the cells of a coarse grid that they touch."""
+
+    def __init__(self, canvas: Size, patches: Iterable[Patch]) -> None:
+        super().__init__(patches)
+        self.canvas = canvas
+        self._side = max(max(patch.window.height, patch.window.width) for patch in self)
+        self._cells: dict[tuple[int, int], list[int]] = defaultdict(list)
+        for index, patch in enumerate(self):
+            for cell in self._cells_of(patch.window):
+                self._cells[cell].append(index)
+
+    @property
+    def largest(self) -> Size:
+        return Size(self[0].window.width, self[0].window.height)
+
+    def touching(self, window: Window) -> list[int]:
+        near = {index for cell in self._cells_of(window) for index in self._cells.get(cell, ())}
+        return sorted(index for index in near if self[index].window.overlaps(window))
+
+    def _cells_of(self, window: Window) -> Iterator[tuple[int, int]]:
+        rows = range(window.top // self._side, (window.bottom - 1) // self._side + 1)
+        columns = range(window.left // self._side, (window.right - 1) // self._side + 1)
+        return product(rows, columns)
 
 
 COVERAGES: dict[str, type[ShiftedGrid] | type[RandomCoverage]] = {"grid": ShiftedGrid, "random": RandomCoverage}

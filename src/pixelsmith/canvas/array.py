@@ -1,0 +1,24 @@
+"""A plain array that is read as a canvas is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from pixelsmith.geometry import Size, Window
+
+
+@dataclass(frozen=True, eq=False)
+class Array:
+    """Values (c, h, w) that are all in memory."""
+
+    values: Tensor
+
+    @property
+    def size(self) -> Size:
+        return Size(self.values.shape[2], self.values.shape[1])
+
+    def read(self, window: Window) -> Tensor:
+        """The values (c, h, w) of a window inside the array; a view, not to be written to."""
+        return self.values[(..., *window.slices)]

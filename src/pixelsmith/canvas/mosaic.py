@@ -1,0 +1,109 @@
+"""A canvas made of patches: each is kept as it was made, and reading a window averages those that meet there.
+
+So nothing is ever added up in place: a patch that is made twice, in another order or by another worker leaves the
+same bytes, and a run can stop and go on between any two of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pixelsmith.canvas.slots import Slots, Values
+from pixelsmith.geometry import Size, Window
+from pixelsmith.sampling.patches import Patch, Tiling
+
+
+class Mosaic:
+    """An array (channels, h, w) of float32 latents or uint8 pixels, filled patch by patch.
+
+    ``size`` is the part of the tiling's canvas that is seen, from its top left corner; without it all of it.
+    """
+
+    def __init__(
+        self, tiling: Tiling, slots: Slots, channels: int, dtype: torch.dtype, size: Size | None = None
+    ) -> None:
+        self.tiling = tiling
+        self.size = size or tiling.canvas
+        self._slots, self._channels, self._dtype = slots, channels, dtype
+
+    def read(self, window: Window) -> Tensor:
+        """The values (c, h, w) of a window inside the canvas; all patches that it touches must be there."""
+        pieces = list(self._pieces(window))
+        shape = (self._channels, window.height, window.width)
+        if all(weights.min() == 1 for _, weights, _ in pieces):
+            exact = torch.empty(shape, dtype=self._dtype).numpy()
+            for place, _, values in pieces:
+                exact[(..., *place.slices)] = values
+            return torch.from_numpy(exact)
+        mean = np.zeros(shape, np.float32)
+        for place, weights, values in pieces:
+            mean[(..., *place.slices)] += weights * values
+        return self._stored(torch.from_numpy(mean))
+
+    def put(self, index: int, values: Tensor) -> None:
+        """Keep patch ``index``: values (c, h, w) of its whole window, rounded and cut to 0..255 where pixels are bytes.
+
+        Raises ``OSError`` where the disk is full.
+        """
+        patch = self.tiling[index]
+        kept = _kept(patch).window.relative_to(patch.window)
+        self._slots.write(index, self._stored(values[(..., *kept.slices)]).numpy())
+
+    def missing(self, group: int = 1) -> Iterator[range]:
+        """The groups of ``group`` patches of which one or more are missing.
+
+        Groups always begin at the same patches: how far a network's rounding depends on its batch, a run that was
+        interrupted rounds as one that was not.
+        """
+        for first in range(0, len(self.tiling), group):
+            indices = range(first, min(first + group, len(self.tiling)))
+            if not all(index in self._slots for index in indices):
+                yield indices
+
+    @property
+    def complete(self) -> bool:
+        return next(self.missing(), None) is None
+
+    def has(self, window: Window) -> bool:
+        """Whether every patch that a window touches is there."""
+        return all(index in self._slots for index in self.tiling.touching(window))
+
+    def sync(self) -> None:
+        """Return when all patches put would survive a power loss, as far as the storage can."""
+        self._slots.sync()
+
+    def _stored(self, values: Tensor) -> Tensor:
+        return values if self._dtype.is_floating_point else values.round().clamp(0, 255).to(self._dtype)
+
+    def _pieces(self, window: Window) -> Iterator[tuple[Window, np.ndarray, Values]]:
+        """What each patch gives to a window: where in it, with which weights, which values."""
+        for index in self.tiling.touching(window):
+            patch = _kept(self.tiling[index])
+            if not patch.weights.size or not patch.window.overlaps(window):
+                continue
+            if index not in self._slots:
+                raise LookupError(f"patch {index} of the mosaic is missing")
+            shape = (self._channels, patch.window.height, patch.window.width)
+            values = self._slots.read(index)[: math.prod(shape)].reshape(shape)
+            shared = patch.window.common(window)
+            inside = shared.relative_to(patch.window).slices
+            yield shared.relative_to(window), patch.weights[inside], values[(..., *inside)]
+
+
+def _kept(patch: Patch) -> Patch:
+    """The part of a patch that counts anywhere; it may be empty."""
+    rows, columns = (np.flatnonzero(patch.weights.any(axis)) for axis in (1, 0))
+    if (len(rows), len(columns)) == patch.weights.shape:
+        return patch
+    if not len(rows):
+        return Patch(Window(patch.window.top, patch.window.left, 0, 0), patch.weights[:0, :0])
+    part = Window(int(rows[0]), int(columns[0]), int(rows[-1] - rows[0]) + 1, int(columns[-1] - columns[0]) + 1)
+    return Patch(
+        Window(patch.window.top + part.top, patch.window.left + part.left, part.height, part.width),
+        patch.weights[part.slices],
+    )

@@ -1,0 +1,145 @@
+"""Numbered blocks of values, each written once as a whole: the pieces of a mosaic, in memory or in a file."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+Values = NDArray[Any]
+_CACHE_BYTES = 16 << 20
+"""What a file's last read slots may take in memory: patches next to each other read the same ones."""
+
+
+@runtime_checkable
+class Slots(Protocol):
+    """``count`` blocks of at most ``capacity`` values of one dtype.
+
+    A slot is there or not, and never changes once it is: what belongs into it follows from the request alone. So
+    a slot that is lost, or not known to be whole, can always be made again.
+    """
+
+    def __contains__(self, index: int) -> bool: ...
+
+    def read(self, index: int) -> Values:
+        """The block's values, flat, as many as were written or more. The slot must be there."""
+        ...
+
+    def write(self, index: int, values: Values) -> None:
+        """Fill a slot. Raises ``OSError`` where there is no room for it."""
+        ...
+
+    def sync(self) -> None:
+        """Return when all that was written would survive a power loss, as far as this storage can."""
+        ...
+
+
+class MemorySlots:
+    """Slots in memory."""
+
+    def __init__(self) -> None:
+        self._blocks: dict[int, Values] = {}
+
+    def __contains__(self, index: int) -> bool:
+        return index in self._blocks
+
+    def read(self, index: int) -> Values:
+        """The block's values, flat."""
+        return self._blocks[index]
+
+    def write(self, index: int, values: Values) -> None:
+        """Fill a slot."""
+        self._blocks[index] = values.ravel().copy()
+
+    def sync(self) -> None:
+        """Nothing in memory survives a power loss."""
+
+
+class DiskSlots:
+    """Slots in a file of equal blocks (``.data``) with a checksum each beside it (``.sums``).
+
+    The checksum is written after its block; it is the journal. Opening verifies every block that has one: what was
+    torn by a crash, cut off or damaged is simply not there. The two files may be sparse.
+    """
+
+    def __init__(self, path: Path, count: int, capacity: int, dtype: DTypeLike) -> None:
+        self._dtype, self._capacity = np.dtype(dtype), capacity
+        self._bytes = capacity * self._dtype.itemsize
+        existed = _file(path, ".sums").exists()
+        self._data = _opened(_file(path, ".data"), count * self._bytes)
+        self._sums_file = _opened(_file(path, ".sums"), 4 * count)
+        self._sums = np.frombuffer(os.pread(self._sums_file, 4 * count, 0), np.uint32).copy()
+        self.read = lru_cache(maxsize=max(4, _CACHE_BYTES // self._bytes))(self._read)
+        if existed:
+            self._verify()
+
+    def __contains__(self, index: int) -> bool:
+        return bool(self._sums[index])
+
+    def write(self, index: int, values: Values) -> None:
+        """Fill a slot. Raises ``OSError`` where the disk is full."""
+        block = np.zeros(self._capacity, self._dtype)
+        block[: values.size] = values.ravel()
+        content = block.tobytes()
+        _write_all(self._data, content, index * self._bytes)
+        checksum = np.uint32(_checksum(content, index))
+        _write_all(self._sums_file, checksum.tobytes(), 4 * index)
+        self._sums[index] = checksum
+
+    def sync(self) -> None:
+        """Return when all that was written is on the disk."""
+        os.fsync(self._data)
+        os.fsync(self._sums_file)
+
+    def close(self) -> None:
+        """Give the files back to the system; the slots cannot be used afterwards."""
+        os.close(self._data)
+        os.close(self._sums_file)
+
+    @staticmethod
+    def exist(path: Path) -> bool:
+        """Whether slots were made there."""
+        return _file(path, ".sums").exists()
+
+    @staticmethod
+    def delete(path: Path) -> None:
+        """Remove the slots made there, if any: first what says that the blocks are good."""
+        for suffix in (".sums", ".data"):
+            _file(path, suffix).unlink(missing_ok=True)
+
+    def _read(self, index: int) -> Values:
+        return np.frombuffer(os.pread(self._data, self._bytes, index * self._bytes), self._dtype)
+
+    def _verify(self) -> None:
+        for index in np.flatnonzero(self._sums).tolist():
+            content = os.pread(self._data, self._bytes, index * self._bytes)
+            if _checksum(content, index) != self._sums[index]:
+                self._sums[index] = 0
+
+
+def _file(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)
+
+
+def _opened(path: Path, length: int) -> int:
+    """A file descriptor of a file of this length; a shorter file gets zeros, which no checksum fits."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    os.ftruncate(descriptor, length)
+    return descriptor
+
+
+def _checksum(content: bytes, index: int) -> int:
+    """Of a block at its place, never 0: a block moved elsewhere does not fit."""
+    return zlib.crc32(content, index + 1) or 1
+
+
+def _write_all(descriptor: int, content: bytes, offset: int) -> None:
+    view = memoryview(content)
+    while view:
+        written = os.pwrite(descriptor, view, offset)
+        view, offset = view[written:], offset + written

@@ -1,0 +1,77 @@
+"""Where the mosaics of a run are: all in memory, or all in a folder, by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import torch
+
+from pixelsmith.canvas.mosaic import Mosaic
+from pixelsmith.canvas.slots import DiskSlots, MemorySlots
+from pixelsmith.geometry import Size
+from pixelsmith.sampling.patches import Tiling
+
+
+@runtime_checkable
+class Space(Protocol):
+    """Mosaics by name. What was put into one of them is there when it is opened again."""
+
+    def open(
+        self, name: str, tiling: Tiling, channels: int, dtype: torch.dtype = torch.float32, size: Size | None = None
+    ) -> Mosaic: ...
+
+    def __contains__(self, name: str) -> bool: ...
+
+    def drop(self, name: str) -> None:
+        """Forget a mosaic, if it is there, and free what it took."""
+        ...
+
+
+class MemorySpace:
+    """Mosaics in memory."""
+
+    def __init__(self) -> None:
+        self._slots: dict[str, MemorySlots] = {}
+
+    def open(
+        self, name: str, tiling: Tiling, channels: int, dtype: torch.dtype = torch.float32, size: Size | None = None
+    ) -> Mosaic:
+        """The mosaic of this name, empty at first."""
+        return Mosaic(tiling, self._slots.setdefault(name, MemorySlots()), channels, dtype, size)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._slots
+
+    def drop(self, name: str) -> None:
+        """Forget a mosaic, if it is there."""
+        self._slots.pop(name, None)
+
+
+class DiskSpace:
+    """Mosaics in a folder, two files each; memory holds only the windows in work."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._slots: dict[str, DiskSlots] = {}
+
+    def open(
+        self, name: str, tiling: Tiling, channels: int, dtype: torch.dtype = torch.float32, size: Size | None = None
+    ) -> Mosaic:
+        """The mosaic of this name, with what was put into it before, also by another process that is gone."""
+        if name not in self._slots:
+            path = self._folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            capacity = channels * tiling.largest.area
+            numpy_dtype = torch.empty(0, dtype=dtype).numpy().dtype
+            self._slots[name] = DiskSlots(path, len(tiling), capacity, numpy_dtype)
+        return Mosaic(tiling, self._slots[name], channels, dtype, size)
+
+    def __contains__(self, name: str) -> bool:
+        return DiskSlots.exist(self._folder / name)
+
+    def drop(self, name: str) -> None:
+        """Delete a mosaic's files, if they are there."""
+        if name in self._slots:
+            self._slots.pop(name).close()
+        DiskSlots.delete(self._folder / name)

@@ -1,0 +1,169 @@
+"""The run directory: whose run it is, that no second process works in it, and where its mosaics are.
+
+Everything in it follows from the request alone, and every piece has a checksum (``pixelsmith.canvas.slots``). So
+going on after a crash is the same run again, which finds done what is done.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from pixelsmith.canvas import DiskSpace
+from pixelsmith.errors import OutputError, RunError
+from pixelsmith.version import __version__
+
+FORMAT = 1
+"""Of the directory; it changes when an older one can no longer be read."""
+_LIBRARIES = ("torch", "diffusers", "transformers", "numpy", "pillow")
+_RECORD = "run.json"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What decides every byte of a run's picture. All values are plain JSON.
+
+    - ``settings``: the request, and what ``auto`` meant (``generate.settings_of``); ``batch_size``: patches in a call.
+    - ``model``, ``picture``: SHA-256 of the model's files and of the picture to start from, if there is one.
+    - ``versions``: of Pixelsmith and of the libraries that compute.
+    """
+
+    settings: Mapping[str, Any]
+    batch_size: int
+    model: str
+    picture: str | None
+    versions: Mapping[str, str]
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any], batch_size: int, model: Path, picture: Path | None) -> Identity:
+        """Hash the files and look up the versions. It reads all of the model's weights once."""
+        files = sorted(path for path in model.rglob("*") if path.is_file())
+        versions = {"pixelsmith": __version__} | {name: version(name) for name in _LIBRARIES}
+        start = None if picture is None else _sha256([picture], picture.parent)
+        return cls(settings, batch_size, _sha256(files, model), start, versions)
+
+    def difference_from(self, other: Identity) -> str | None:
+        """The first thing that differs, in words."""
+        mine, theirs = _flat(vars(self)), _flat(vars(other))
+        for name in mine | theirs:
+            if mine.get(name) != theirs.get(name):
+                return f"{name.replace('_', ' ')} was {mine.get(name)!r}, now it is {theirs.get(name)!r}"
+        return None
+
+
+class RunDirectory:
+    """A directory that one process at a time works in; use it in a ``with`` statement, which holds its lock.
+
+    An error that leaves the statement is told how to go on; one of the operating system (no space left, say) becomes an
+    ``OutputError``.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = FileLock(path / "lock", timeout=0)
+
+    @classmethod
+    def create(cls, path: Path, identity: Identity, output: Path | None) -> RunDirectory:
+        """Make a new one. Raises ``RunError`` where there is something already, or nothing can be made."""
+        if (path / _RECORD).exists():
+            raise RunError(f"{path}: there is a run in it; go on with 'pixelsmith resume {path}', or remove it")
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise RunError(f"{path}: expected a new or an empty directory")
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            record = {
+                "format": FORMAT,
+                "output": None if output is None else str(output.absolute()),
+                "identity": vars(identity),
+            }
+            _write_whole(path / _RECORD, json.dumps({**record, "checksum": _checksum(record)}, indent=1))
+        except OSError as error:
+            raise RunError(f"{path}: it cannot be written to ({error.strerror})") from error
+        return cls(path)
+
+    def read(self) -> tuple[Identity, Path | None]:
+        """Whose run it is, and where its picture goes. Raises ``RunError`` where that cannot be known."""
+        try:
+            record = json.loads((self.path / _RECORD).read_text(encoding="utf-8"))
+            if record.pop("checksum") != _checksum(record):
+                raise ValueError("its checksum is wrong")
+            if record["format"] != FORMAT:
+                raise ValueError(f"its format is {record['format']}, here it is {FORMAT}")
+            output = record["output"]
+            return Identity(**record["identity"]), None if output is None else Path(output)
+        except FileNotFoundError as error:
+            raise RunError(f"{self.path}: it is not a run directory, there is no {_RECORD} in it") from error
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise RunError(f"{self.path}: its {_RECORD} cannot be used: {error}") from error
+
+    @property
+    def space(self) -> DiskSpace:
+        """Where its mosaics are."""
+        return DiskSpace(self.path)
+
+    def delete(self) -> None:
+        """Remove the directory and all that is in it."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def __enter__(self) -> RunDirectory:
+        try:
+            self._lock.acquire()
+        except Timeout as error:
+            raise RunError(f"{self.path}: another process works in it") from error
+        except OSError as error:
+            raise RunError(f"{self.path}: it cannot be written to ({error.strerror})") from error
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._lock.release()
+        if error is None:
+            return
+        advice = f"go on with 'pixelsmith resume {self.path}'"
+        if isinstance(error, OSError):
+            raise OutputError(f"{self.path}: {error.strerror or error}; {advice}") from error
+        error.add_note(advice)
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            found |= _flat(value, f"{prefix}{name} ")
+        else:
+            found[prefix + name] = value
+    return found
+
+
+def _sha256(files: Iterable[Path], root: Path) -> str:
+    """Of the files' names and contents."""
+    total = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            total.update(f"{path.relative_to(root)}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    return total.hexdigest()
+
+
+def _checksum(record: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Write a small file so that it is there whole or not at all, also after a power loss."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
