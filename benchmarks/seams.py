@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable
+from unittest import mock
 
 import numpy as np
 import torch
@@ -102,18 +103,19 @@ def finished_twice(request: Request) -> tuple[list[Readable], list[Tiling], Read
     facts = read_facts(folder, EMBEDDED)
     family = load_family(folder, facts, request.compute)
     steps, size = request.method.steps, request.size
-    cascade = Cascade.of(request, family, silent, Unforgetting())
+    space = Unforgetting()
+    cascade = Cascade.of(request, family, silent, space)
     base = cascade.base(facts.native_size)
     pictures: list[Readable] = []
     grids: list[Tiling] = []
     for variant in (0, 1):
         coverage = LastStepElsewhere(coverage_of(1, facts.latent_size(size), request, facts), steps, variant)
-        stage.coverage_of = lambda *_, found=coverage: found
         for name in (f"stage-1/step-{steps}", "stage-1/picture"):
-            MemorySpace.drop(cascade.space, name)
-        pictures.append(cascade.stage(1, base, size).picture)
+            MemorySpace.drop(space, name)
+        with mock.patch.object(stage, "coverage_of", return_value=coverage):
+            pictures.append(cascade.stage(1, base, size).picture)
         grids.append(coverage.patches(steps - 1))
-    latents = cascade.space.open(f"stage-1/step-{steps}", grids[1], facts.latent_channels)
+    latents = space.open(f"stage-1/step-{steps}", grids[1], facts.latent_channels)
     whole = family.autoencoder.decode(latents.read(latents.size.window)[None])[0]
     return pictures, grids, Array(((whole + 1) * 127.5).round().clamp(0, 255))
 

@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -135,10 +136,15 @@ def test_an_unwritable_output_is_said_before_any_work(call: Call, tmp_path: Path
     assert (code, out, err.count("\n")) == (2, "", 1)
 
 
-def test_a_picture_that_memory_cannot_hold_is_refused_before_any_work(call: Call, tmp_path: Path) -> None:
-    code, out, err = call("generate", "x", "--size", "3000000", "--output", tmp_path / "x.tif")
+@pytest.mark.parametrize(("size", "coverage", "said"), [("3000000", "grid", "disk"), ("600000", "random", "memory")])
+def test_a_picture_that_the_machine_cannot_hold_is_refused_before_any_work(
+    call: Call, tmp_path: Path, size: str, coverage: str, said: str
+) -> None:
+    options = ("--size", size, "--coverage", coverage, "--output", tmp_path / "x.tif")
+    code, out, err = call("generate", "x", *options)
     assert (code, out, err.count("\n")) == (2, "", 1)
-    assert "memory" in err
+    assert said in err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_end_of_a_long_prompt_is_said_to_be_unread(call: Call, tiny_model: Path, tmp_path: Path) -> None:
@@ -157,22 +163,55 @@ def test_help_and_version(call: Call) -> None:
     assert "--slider" in out
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
-def test_ctrl_c_stops_with_130_and_leaves_no_file(tiny_model: Path, tmp_path: Path) -> None:
-    command = [
-        sys.executable, "-m", "pixelsmith", "generate", "a map", "--size", "400", "--steps", "500", "--model",
-        str(tiny_model), "--json", "--output", str(tmp_path / "x.png"),
-    ]  # fmt: skip
+@contextmanager
+def started(*arguments: object) -> Iterator[subprocess.Popen[str]]:
+    """The command in a process of its own, once it has begun to denoise."""
+    command = [sys.executable, "-m", "pixelsmith", *map(str, arguments), "--json"]
+    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"HF_HUB_OFFLINE": "1"}
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     ) as process:
         assert process.stdout is not None
-        assert process.stderr is not None
         for line in process.stdout:
             if '"denoise"' in line:
                 break
+        yield process
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_ctrl_c_stops_with_130_and_leaves_no_file(tiny_model: Path, tmp_path: Path) -> None:
+    options = ("--size", 400, "--steps", 500, "--model", tiny_model, "--output", tmp_path / "x.png")
+    with started("generate", "a map", *options) as process:
         time.sleep(0.2)
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=60) == 130
+        assert process.stderr is not None
         assert process.stderr.read().strip() == "pixelsmith: interrupted"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_an_interrupted_run_says_how_to_go_on_and_resume_does(call: Call, tiny_model: Path, tmp_path: Path) -> None:
+    run_dir, output = tmp_path / "run", tmp_path / "x.png"
+    options = ("--size", 150, "--steps", 40, "--model", tiny_model, "--output", output, "--run-dir", run_dir)
+    with started("generate", "a map", *options) as process:
+        code, out, err = call("resume", run_dir)
+        assert (code, out, err) == (2, "", f"pixelsmith: {run_dir}: another process works in it\n")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 130
+        assert process.stderr is not None
+        assert process.stderr.read().strip() == f"pixelsmith: interrupted; go on with 'pixelsmith resume {run_dir}'"
+    assert not output.exists()
+    code, out, err = call("generate", "a map", *options)
+    assert (code, out) == (2, "")
+    assert "pixelsmith resume" in err
+    assert call("resume", run_dir, "--quiet") == (0, "", "")
+    with Image.open(output) as image:
+        assert image.size == (150, 150)
+
+
+def test_resume_of_what_is_no_run_is_one_clear_line(call: Call, tmp_path: Path) -> None:
+    for place in (tmp_path, tmp_path / "nowhere", Path(__file__)):
+        code, out, err = call("resume", place)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert "run" in err

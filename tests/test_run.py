@@ -79,7 +79,8 @@ def test_a_run_on_disk_gives_the_bytes_of_one_in_memory(tiny_model: Path, expect
     assert (tmp_path / "map.png").read_bytes() == expected
     assert result.run_dir == tmp_path / "run"
     kept = sorted(path.relative_to(tmp_path / "run").as_posix() for path in (tmp_path / "run").rglob("*.data"))
-    assert kept == [f"stage-{i}/picture.data" for i in range(3)], "guides and steps are gone, the pictures stay"
+    names = [f"stage-{i}/{name}.data" for i in range(3) for name in ("overview", "picture")]
+    assert kept == names, "guides and steps are gone, the pictures stay"
     assert result.pixels.shape == (130, 150, 3)
 
 

@@ -173,10 +173,14 @@ def resume_command(run_dir: Path, as_json: bool, quiet: bool) -> None:
 
 @cli.command("plan")
 @request_options
+@click.option("--calibrate", is_flag=True, help="Load the model and measure it for some seconds, to know the time.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def plan_command(as_json: bool, **options: Any) -> None:
-    """Tell what making PROMPT would take: stages, patches, model calls, memory, disk. Runs nothing."""
-    the_plan = plan(make_request(options))
+def plan_command(calibrate: bool, as_json: bool, **options: Any) -> None:
+    """Tell what making PROMPT would take: stages, patches, model calls, memory, disk, time. Makes nothing.
+
+    The time is known once the model has run on this machine.
+    """
+    the_plan = plan(make_request(options), calibrate)
     click.echo(json.dumps(the_plan.to_dict()) if as_json else plan_table(the_plan))
 
 

@@ -31,7 +31,8 @@ class Progress:
     """Units of a phase that are done, out of ``total``.
 
     ``phase`` is ``encode`` or ``decode`` (units: tiles) or ``denoise`` (units: patches of this step). ``step`` counts
-    from 1 to ``steps`` while denoising, else both are 1.
+    from 1 to ``steps`` while denoising, else both are 1. ``share`` (0..1) is how much of the whole run's time is over,
+    ``seconds_left`` how long the rest of it takes, as far as that can be told.
     """
 
     stage: int
@@ -40,11 +41,13 @@ class Progress:
     steps: int
     done: int
     total: int
+    share: float = 0.0
+    seconds_left: float | None = None
 
 
 @dataclass(frozen=True)
 class PhaseFinished:
-    """A phase of a stage is done after ``seconds``."""
+    """A phase of a stage is done after ``seconds``: ``encode``, ``denoise``, ``decode`` or ``write`` (the file)."""
 
     stage: int
     phase: str

@@ -13,10 +13,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pixelsmith.calibrate import measure_rates
 from pixelsmith.canvas import MemorySpace, Space
 from pixelsmith.errors import RequestError, RunError
-from pixelsmith.events import Observer, RunFinished, RunStarted, StageStarted, silent
+from pixelsmith.events import Event, Observer, PhaseFinished, Progress, RunFinished, RunStarted, StageStarted, silent
 from pixelsmith.families import choose_device, choose_dtype, find_model, load_family, read_facts
+from pixelsmith.forecast import Forecast, Rates, load_rates, save_rates, seconds_of
 from pixelsmith.geometry import Size
 from pixelsmith.pixels.files import FilePicture, check_output, picture_size, read_picture, write_picture
 from pixelsmith.pixels.resample import Resized
@@ -46,10 +48,20 @@ class Result:
         return pixels
 
 
-def plan(request: Request) -> Plan:
-    """What the request would do and cost; nothing is loaded or run. Raises ``InputError`` as ``generate`` does."""
+def plan(request: Request, calibrate: bool = False) -> Plan:
+    """What the request would do and cost; nothing is run. Raises ``InputError`` as ``generate`` does.
+
+    The time is known from the last run of the model on this machine. ``calibrate`` loads the model and measures it for
+    some seconds.
+    """
     facts = read_facts(find_model(request.model, weights=False), request.model)
-    return make_plan(request, facts, _start_size(request))
+    the_plan = make_plan(request, facts, _start_size(request))
+    if calibrate:
+        folder = find_model(request.model)
+        measured = measure_rates(load_family(folder, read_facts(folder, request.model), request.compute), request)
+        save_rates(measured, *_machine(request))
+    rates = load_rates(*_machine(request))
+    return replace(the_plan, seconds=None if rates is None else seconds_of(the_plan, request.method, rates))
 
 
 def generate(
@@ -72,8 +84,8 @@ def generate(
     if path is not None:
         check_output(path, request.size, settings_of(request))
     the_plan = plan(request)
+    _check_memory(the_plan)
     if run_dir is None and not the_plan.on_disk:
-        _check_memory(the_plan)
         return _run(_Job(request, the_plan, path, observer), MemorySpace())
     if run_dir is None and path is None:
         raise RequestError(f"run directory: a picture of {request.size} needs one; give a run_dir or an output")
@@ -99,11 +111,16 @@ def resume(run_dir: str | Path, observer: Observer = silent) -> Result:
     return _run_in(run, _Job(request, plan(request), path, observer), keep=True)
 
 
+def _machine(request: Request) -> tuple[str, str, str]:
+    """What rates depend on: the model, the device, the dtype."""
+    device = choose_device(request.compute.device)
+    return request.model, device.type, str(choose_dtype(request.compute.dtype, device)).removeprefix("torch.")
+
+
 def settings_of(request: Request) -> dict[str, Any]:
     """What a picture file carries: the request, and what ``auto`` meant on this machine."""
-    device = choose_device(request.compute.device)
-    dtype = str(choose_dtype(request.compute.dtype, device)).removeprefix("torch.")
-    return {"pixelsmith": __version__, "request": request.to_dict(), "device": device.type, "dtype": dtype}
+    _, device, dtype = _machine(request)
+    return {"pixelsmith": __version__, "request": request.to_dict(), "device": device, "dtype": dtype}
 
 
 def _check_memory(the_plan: Plan) -> None:
@@ -152,7 +169,15 @@ def _run_in(run: RunDirectory, job: _Job, keep: bool) -> Result:
 
 
 def _run(job: _Job, space: Space, run_dir: Path | None = None) -> Result:
-    request, observer, began = job.request, job.observer, time.monotonic()
+    request, began = job.request, time.monotonic()
+    forecast = Forecast(job.plan, request.method, load_rates(*_machine(request)) or Rates())
+
+    def observer(event: Event) -> None:
+        forecast(event)
+        if isinstance(event, Progress):
+            event = replace(event, share=forecast.share, seconds_left=forecast.seconds_left)
+        job.observer(event)
+
     start = None if request.from_image is None else Rung(read_picture(Path(request.from_image)), None)
     observer(RunStarted(job.plan, None if run_dir is None else str(run_dir)))
     folder = find_model(request.model)
@@ -160,7 +185,10 @@ def _run(job: _Job, space: Space, run_dir: Path | None = None) -> Result:
     with torch.inference_mode():
         picture = _climb(Cascade.of(request, family, observer, space), job.plan, start)
     if job.path is not None:
+        write_began = time.monotonic()
         write_picture(picture, job.path, settings_of(request))
+        observer(PhaseFinished(len(job.plan.stages), "write", time.monotonic() - write_began))
+    save_rates(forecast.rates, *_machine(request))
     observer(RunFinished(None if job.path is None else str(job.path), time.monotonic() - began))
     return Result(job.plan, job.path, run_dir, picture)
 

@@ -20,8 +20,10 @@ MAX_SHAPE = 4.0
 PAPER_BORDER, PAPER_PATCH = 10, 128
 MEMORY_LIMIT = 512 << 20
 """Bytes of canvases and pictures up to which they are kept in memory."""
-LARGE_CANVAS = 1 << 20
-"""Latents above which random coverage is counted on one step, not on all: there its count varies by under 1 %."""
+SAMPLE_SIDE = 1024
+LARGE_CANVAS = SAMPLE_SIDE**2
+"""Latents above which random coverage is counted on one step of a canvas of this size and scaled up by the area: its
+count a patch varies by about 1 % there."""
 
 
 @dataclass(frozen=True)
@@ -180,11 +182,15 @@ def _single_patch_plan(size: Size, request: Request, facts: ModelFacts) -> Stage
 def _stage_plan(stage: int, size: Size, request: Request, facts: ModelFacts) -> StagePlan:
     method, canvas = request.method, facts.latent_size(size)
     weights = guide_weights(method.steps, method.slider, method.slider_fade)
-    coverage = coverage_of(stage, canvas, request, facts)
-    sampled = method.coverage == "random" and canvas.area > LARGE_CANVAS
-    counts = [coverage.count(step) for step in range(1 if sampled else method.steps)]
+    fewest = fewest_patches(canvas, facts.patch)
+    if method.coverage == "random" and canvas.area > LARGE_CANVAS:
+        sample = Size(min(canvas.width, SAMPLE_SIDE), min(canvas.height, SAMPLE_SIDE))
+        count = coverage_of(stage, sample, request, facts).count(0) * canvas.area / sample.area
+    else:
+        coverage = coverage_of(stage, canvas, request, facts)
+        count = fmean(coverage.count(step) for step in range(method.steps))
     guided = sum(weight > 0 for weight in weights)
-    return StagePlan(size, canvas, method.steps, guided, fmean(counts), fewest_patches(canvas, facts.patch))
+    return StagePlan(size, canvas, method.steps, guided, count, fewest)
 
 
 def _calls_per_patch(method: Method) -> int:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import asdict
+from datetime import timedelta
 from types import TracebackType
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TaskProgressColumn, TextColumn
 from rich.progress import Progress as RichProgress
 
 from pixelsmith.events import Event, PhaseFinished, Progress, RunFinished, RunStarted, StageStarted, Warned
@@ -33,14 +35,13 @@ class ProgressBar:
             TextColumn("{task.description}"),
             BarColumn(),
             TaskProgressColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
+            TextColumn("{task.fields[rate]}{task.fields[left]}"),
             console=Console(stderr=True),
         )
-        self._task = self._bar.add_task("loading the model", total=None, rate="")
+        self._task = self._bar.add_task("loading the model", total=None, rate="", left="")
         self._stage = ""
         self._size = Size(1, 1)
-        self._step, self._done = (-1, 0), 0
+        self._batch: tuple[Progress, float] | None = None
         self._phases: list[str] = []
         self.summary = ""
 
@@ -58,8 +59,6 @@ class ProgressBar:
         if isinstance(event, RunStarted):
             # Not before: what is wrong with a request is one clear line, without a bar.
             self._bar.start()
-            rungs = [rung for rung in (event.plan.base, *event.plan.stages) if rung is not None]
-            self._bar.update(self._task, total=sum(rung.patches_per_step * rung.steps for rung in rungs))
         elif isinstance(event, Warned):
             self._bar.console.print(f"pixelsmith: {event.message}", markup=False, highlight=False)
         elif isinstance(event, StageStarted):
@@ -74,13 +73,19 @@ class ProgressBar:
 
     def _advance(self, event: Progress) -> None:
         what = f"{self._stage} {self._size} {event.phase}"
-        if event.phase != "denoise":
-            self._bar.update(self._task, description=f"{what} tile {event.done}/{event.total}")
-            return
-        # ``done`` starts again at each step; the bar counts the patches of the whole run.
-        step = (event.stage, event.step)
-        advance = event.done - (self._done if step == self._step else 0)
-        self._step, self._done = step, event.done
-        self._bar.update(self._task, advance=advance, description=f"{what} step {event.step}/{event.steps}")
-        speed = self._bar.tasks[0].speed
-        self._bar.update(self._task, rate=f"{speed:.1f} patches/s" if speed else "")
+        if event.phase == "denoise":
+            what += f" step {event.step}/{event.steps}"
+        else:
+            what += f" tile {event.done}/{event.total}"
+        left = "" if event.seconds_left is None else f" {timedelta(seconds=round(event.seconds_left))} left"
+        self._bar.update(
+            self._task, total=1, completed=event.share, description=what, rate=self._rate(event), left=left
+        )
+
+    def _rate(self, event: Progress) -> str:
+        """How fast the last batch was."""
+        before, self._batch = self._batch, (event, time.monotonic())
+        if before is None or event.phase != "denoise" or event.step != before[0].step:
+            return ""
+        patches, seconds = event.done - before[0].done, self._batch[1] - before[1]
+        return f"{patches / seconds:.1f} patches/s" if patches > 0 and seconds > 0 else ""

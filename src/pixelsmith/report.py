@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 from pixelsmith.plan import Plan, StagePlan
@@ -16,10 +17,14 @@ def plan_table(plan: Plan) -> str:
     totals = [
         ("model calls", f"{plan.model_calls:,}"),
         ("peak memory", f"at most about {plan.peak_memory_bytes / 1e9:.1f} GB"),
-        ("disk", f"at most {plan.disk_bytes / 1e6:,.1f} MB"),
-        ("time", "unknown" if plan.seconds is None else f"{plan.seconds:,.0f} s"),
+        ("disk", f"at most {plan.disk_bytes / 1e6:,.1f} MB{' in a run directory' if plan.on_disk else ''}"),
+        ("time", "unknown; --calibrate measures it" if plan.seconds is None else _duration(plan.seconds)),
     ]
     return f"{_aligned(rows)}\n\n{_aligned(totals)}"
+
+
+def _duration(seconds: float) -> str:
+    return f"about {seconds:.0f} s" if seconds < 120 else f"about {timedelta(seconds=round(seconds))}"
 
 
 def settings_table(settings: Mapping[str, Any]) -> str:

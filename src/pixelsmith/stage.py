@@ -10,7 +10,7 @@ from functools import partial
 
 import torch
 
-from pixelsmith.canvas import Space
+from pixelsmith.canvas import Space, WithOverview
 from pixelsmith.events import Observer, PhaseFinished, Progress, Warned
 from pixelsmith.families import Family
 from pixelsmith.geometry import Size
@@ -107,11 +107,10 @@ class Cascade:
     def _denoised(self, stage: int, size: Size, coverage: Coverage, guide: Callable[[], Guide | None]) -> Rung:
         """Denoise and decode what is not there yet, then forget all that nothing above needs."""
         facts, method, autoencoder = self.family.facts, self.request.method, self.family.autoencoder
-        tiles = tile_grid(facts.latent_size(size), autoencoder.tiling).scaled(facts.latent_scale)
-        picture = self.space.open(f"stage-{stage}/picture", tiles, 3, torch.uint8, size)
+        picture = self._new_picture(stage, size)
         needs_latents = method.upsampling == "latent"
         if picture.complete and not needs_latents:
-            return Rung(picture, None)
+            return Rung(picture.picture, None)
         denoising = Denoising(
             denoiser=self.denoiser,
             schedule=self.family.schedule(method.steps),
@@ -130,10 +129,21 @@ class Cascade:
         with self._phase(stage, "decode") as on_tile:
             decode(latents, autoencoder, picture, partial(on_tile, 0))
         if needs_latents:
-            return Rung(picture, latents)
+            return Rung(picture.picture, latents)
         self.space.drop(f"stage-{stage}/guide")
         steps.drop(method.steps)
-        return Rung(picture, None)
+        return Rung(picture.picture, None)
+
+    def _new_picture(self, stage: int, size: Size) -> WithOverview:
+        """The picture of a stage and its overview, a pixel for each latent."""
+        facts = self.family.facts
+        tiles = tile_grid(facts.latent_size(size), self.family.autoencoder.tiling)
+        small = size.padded(facts.latent_scale).divided(facts.latent_scale)
+        return WithOverview(
+            self.space.open(f"stage-{stage}/picture", tiles.scaled(facts.latent_scale), 3, torch.uint8, size),
+            self.space.open(f"stage-{stage}/overview", tiles, 3, torch.uint8, small),
+            facts.latent_scale,
+        )
 
     @contextmanager
     def _phase(self, stage: int, phase: str) -> Iterator[Callable[[int, int, int], None]]:

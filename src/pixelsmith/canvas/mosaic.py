@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -93,6 +94,45 @@ class Mosaic:
             shared = patch.window.common(window)
             inside = shared.relative_to(patch.window).slices
             yield shared.relative_to(window), patch.weights[inside], values[(..., *inside)]
+
+
+@dataclass(frozen=True)
+class WithOverview:
+    """A picture and the same picture ``scale`` times smaller, filled together: to look at large ones from afar.
+
+    Both have the same tiles. Values that are put are those of the large one, (c, h, w).
+    """
+
+    picture: Mosaic
+    overview: Mosaic
+    scale: int
+
+    @property
+    def size(self) -> Size:
+        return self.picture.size
+
+    def read(self, window: Window) -> Tensor:
+        return self.picture.read(window)
+
+    def put(self, index: int, values: Tensor) -> None:
+        """Keep a tile of both. Raises ``OSError`` where the disk is full."""
+        self.overview.put(index, torch.nn.functional.avg_pool2d(values, self.scale))
+        self.picture.put(index, values)
+
+    def missing(self, group: int = 1) -> Iterator[range]:
+        """The groups of tiles of which one or more are missing in one of the two."""
+        there = {
+            indices.start: indices for mosaic in (self.picture, self.overview) for indices in mosaic.missing(group)
+        }
+        yield from (there[start] for start in sorted(there))
+
+    @property
+    def complete(self) -> bool:
+        return self.picture.complete and self.overview.complete
+
+    def sync(self) -> None:
+        self.overview.sync()
+        self.picture.sync()
 
 
 def _kept(patch: Patch) -> Patch:

@@ -122,6 +122,43 @@ class DiskSlots:
                 self._sums[index] = 0
 
 
+class WatchedSlots:
+    """The slots of a file that another process may be filling: for reading, and nothing is changed.
+
+    Every block is checked when it is read. Raises ``LookupError`` for one that is not there, or not whole.
+    """
+
+    def __init__(self, path: Path, count: int, capacity: int, dtype: DTypeLike) -> None:
+        self._path, self._count, self._dtype = path, count, np.dtype(dtype)
+        self._bytes = capacity * self._dtype.itemsize
+        self._sums = np.zeros(count, np.uint32)
+        self.refresh()
+
+    def refresh(self) -> int:
+        """Look at what is there now, and return how many slots that is."""
+        content = _file(self._path, ".sums").read_bytes()[: 4 * self._count]
+        self._sums = np.frombuffer(content.ljust(4 * self._count, b"\0"), np.uint32)
+        return int(np.count_nonzero(self._sums))
+
+    def __contains__(self, index: int) -> bool:
+        return bool(self._sums[index])
+
+    def read(self, index: int) -> Values:
+        """The block's values, flat."""
+        with _file(self._path, ".data").open("rb") as file:
+            content = os.pread(file.fileno(), self._bytes, index * self._bytes)
+        if _checksum(content, index) != self._sums[index]:
+            raise LookupError(f"{self._path}: block {index} is not there")
+        return np.frombuffer(content, self._dtype)
+
+    def write(self, index: int, values: Values) -> None:
+        """Never: these slots are for reading."""
+        raise PermissionError(f"{self._path}: opened for reading")
+
+    def sync(self) -> None:
+        """Nothing was written."""
+
+
 def _file(path: Path, suffix: str) -> Path:
     return path.with_name(path.name + suffix)
 

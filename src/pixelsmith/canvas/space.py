@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+import numpy as np
 import torch
 
 from pixelsmith.canvas.mosaic import Mosaic
-from pixelsmith.canvas.slots import DiskSlots, MemorySlots
+from pixelsmith.canvas.slots import DiskSlots, MemorySlots, WatchedSlots
 from pixelsmith.geometry import Size
-from pixelsmith.sampling.patches import Tiling
+from pixelsmith.sampling.patches import Grid, Tiling
 
 
 @runtime_checkable
@@ -65,6 +67,8 @@ class DiskSpace:
             capacity = channels * tiling.largest.area
             numpy_dtype = torch.empty(0, dtype=dtype).numpy().dtype
             self._slots[name] = DiskSlots(path, len(tiling), capacity, numpy_dtype)
+            if isinstance(tiling, Grid):
+                _describe(path, tiling, channels, dtype, size)
         return Mosaic(tiling, self._slots[name], channels, dtype, size)
 
     def __contains__(self, name: str) -> bool:
@@ -75,3 +79,33 @@ class DiskSpace:
         if name in self._slots:
             self._slots.pop(name).close()
         DiskSlots.delete(self._folder / name)
+        _description(self._folder / name).unlink(missing_ok=True)
+
+
+def watch(path: Path) -> tuple[Mosaic, WatchedSlots]:
+    """A mosaic of bytes in a folder that another process may be filling, for reading; and its slots, to refresh.
+
+    ``path`` is the folder and the mosaic's name. Raises ``LookupError`` where there is none, or not yet.
+    """
+    try:
+        values = json.loads(_description(path).read_text(encoding="utf-8"))
+        tiling, size = Grid.from_dict(values["tiling"]), Size(*values["size"])
+        slots = WatchedSlots(path, len(tiling), values["channels"] * tiling.largest.area, np.uint8)
+        return Mosaic(tiling, slots, values["channels"], torch.uint8, size), slots
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise LookupError(f"{path}: there is no mosaic that can be read ({error})") from error
+
+
+def _description(path: Path) -> Path:
+    return path.with_name(path.name + ".json")
+
+
+def _describe(path: Path, tiling: Grid, channels: int, dtype: torch.dtype, size: Size | None) -> None:
+    """What the mosaic of a file is, for those who watch it."""
+    seen = size or tiling.canvas
+    values = {
+        "size": [seen.width, seen.height], "channels": channels, "dtype": str(dtype), "tiling": tiling.to_dict()
+    }  # fmt: skip
+    partial = path.with_name(path.name + ".json.partial")
+    partial.write_text(json.dumps(values), encoding="utf-8")
+    partial.replace(_description(path))

@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from itertools import product
-from typing import Protocol, overload, runtime_checkable
+from typing import Any, Protocol, overload, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -134,6 +134,16 @@ class Grid(Sequence[Patch]):
         down, across = self.rows.weights(row, self.border), self.columns.weights(column, self.border)
         window = Window(self.rows.starts[row], self.columns.starts[column], len(down), len(across))
         return Patch(window, down[:, None] * across)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; ``from_dict`` reads them back to an equal grid."""
+        return {"rows": asdict(self.rows), "columns": asdict(self.columns), "border": self.border}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Grid:
+        """Read what ``to_dict`` wrote. Raises ``KeyError`` or ``TypeError`` where it is something else."""
+        rows, columns = _Axis(**values["rows"]), _Axis(**values["columns"])
+        return cls(Size(columns.length, rows.length), rows, columns, values["border"])
 
     @property
     def largest(self) -> Size:

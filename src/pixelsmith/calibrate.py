@@ -1,0 +1,44 @@
+"""Measure a loaded model for some seconds: how fast this machine denoises, encodes and decodes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+
+from pixelsmith.families import Family
+from pixelsmith.forecast import Rates
+from pixelsmith.request import Request
+from pixelsmith.stage import batch_size_of
+
+
+@torch.inference_mode()
+def measure_rates(family: Family, request: Request) -> Rates:
+    """Time one batch of patches and one tile each way, after a first one that warms up."""
+    facts, autoencoder = family.facts, family.autoencoder
+    batch_size = batch_size_of(request, family.device)
+    denoiser = family.denoiser(request.prompt, request.size)
+    level = family.schedule(2).levels[1]
+    x = torch.randn(batch_size, facts.latent_channels, facts.patch.height, facts.patch.width, device=family.device)
+    windows = [facts.patch.window] * batch_size
+    kept = autoencoder.tiling.side - 2 * autoencoder.tiling.context
+    side = autoencoder.tiling.side * facts.latent_scale
+    megapixels = (kept * facts.latent_scale) ** 2 / 1e6
+    latents = torch.randn(1, facts.latent_channels, autoencoder.tiling.side, autoencoder.tiling.side)
+    return replace(
+        Rates(),
+        denoise=_seconds(lambda: denoiser(x, level, windows), family.device) / batch_size,
+        encode=_seconds(lambda: autoencoder.encode(torch.zeros(1, 3, side, side)), family.device) / megapixels,
+        decode=_seconds(lambda: autoencoder.decode(latents), family.device) / megapixels,
+    )
+
+
+def _seconds(call: Callable[[], object], device: torch.device) -> float:
+    call()
+    began = time.perf_counter()
+    call()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - began

@@ -1,0 +1,167 @@
+"""How long a run takes: what there is to do, and how fast this machine does it by what was measured last."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from pixelsmith.events import Event, PhaseFinished, Progress
+from pixelsmith.plan import Plan, StagePlan
+from pixelsmith.request import Method
+
+Key = tuple[int, str]
+"""A stage (the base is 0) and a phase."""
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Seconds for one evaluation of the network (``denoise``), and for a megapixel of each other phase.
+
+    The defaults were measured with the embedded model on two cores. They say what a phase weighs beside the others
+    until it is measured.
+    """
+
+    encode: float = 0.9
+    denoise: float = 0.035
+    decode: float = 2.0
+    write: float = 0.06
+
+    def of(self, phase: str) -> float:
+        """The rate of a phase by its name."""
+        return float(getattr(self, phase))
+
+
+def work_of(plan: Plan, method: Method) -> dict[Key, float]:
+    """The units of every phase: evaluations of the network while denoising, else megapixels."""
+    rungs: dict[int, StagePlan] = {} if plan.base is None else {0: plan.base}
+    rungs |= enumerate(plan.stages, start=1)
+    work: dict[Key, float] = {}
+    for stage, rung in rungs.items():
+        if stage:
+            work[stage, "encode"] = rung.size.area / 1e6
+        work[stage, "denoise"] = rung.patches_per_step * _evaluations(method, rung.steps)
+        work[stage, "decode"] = rung.size.area / 1e6
+    work[max(rungs), "write"] = rungs[max(rungs)].size.area / 1e6
+    return work
+
+
+def seconds_of(plan: Plan, method: Method, rates: Rates) -> float:
+    """How long a run of this plan takes at these rates."""
+    return sum(units * rates.of(phase) for (_, phase), units in work_of(plan, method).items())
+
+
+class Forecast:
+    """An observer that knows how much of a run is done and how long the rest takes.
+
+    It starts from the rates of the last run and measures its own as the run goes on.
+    """
+
+    def __init__(self, plan: Plan, method: Method, rates: Rates, clock: Callable[[], float] = time.monotonic) -> None:
+        self._method, self._clock = method, clock
+        self._rates, self._work = rates, work_of(plan, method)
+        self._done: dict[Key, float] = {}
+        self._seconds: dict[str, float] = defaultdict(float)
+        self._units: dict[str, float] = defaultdict(float)
+        self._last_time = clock()
+
+    def __call__(self, event: Event) -> None:
+        """Take note of what was done, and of how long it took."""
+        now = self._clock()
+        if isinstance(event, Progress):
+            key = (event.stage, event.phase)
+            if key not in self._work:
+                return
+            done = self._work[key] * self._share_of(event)
+            # What a run that goes on finds done in its first event of a phase was not done in this time.
+            if key in self._done or (event.total == 1 and event.steps == 1):
+                self._measured(event.phase, done - self._done.get(key, 0.0), now - self._last_time)
+            self._done[key] = done
+        elif isinstance(event, PhaseFinished):
+            key = (event.stage, event.phase)
+            self._done[key] = self._work.get(key, 0.0)
+            if event.phase == "write":
+                self._measured("write", self._done[key], event.seconds)
+        self._last_time = now
+
+    @property
+    def rates(self) -> Rates:
+        """As measured in this run, and for phases that have not come yet as in the last one."""
+        measured = {phase: self._seconds[phase] / units for phase, units in self._units.items() if units > 0}
+        return replace(self._rates, **measured)
+
+    @property
+    def share(self) -> float:
+        """How much of the run's time is over, 0..1."""
+        left, rates = self.seconds_left, self.rates
+        in_all = sum(units * rates.of(phase) for (_, phase), units in self._work.items())
+        return 1 - left / in_all if in_all else 1.0
+
+    @property
+    def seconds_left(self) -> float:
+        """How long the rest of the run takes."""
+        rates, reached = self.rates, max(self._done, default=(0, ""), key=_order)
+        left = {key: units - self._done.get(key, 0.0) for key, units in self._work.items()}
+        # What comes before the furthest phase was done by an earlier process where this one has not seen it.
+        return sum(
+            units * rates.of(key[1])
+            for key, units in left.items()
+            if key in self._done or _order(key) > _order(reached)
+        )
+
+    def _measured(self, phase: str, units: float, seconds: float) -> None:
+        self._units[phase] += units
+        self._seconds[phase] += seconds
+
+    def _share_of(self, event: Progress) -> float:
+        if event.phase != "denoise":
+            return event.done / event.total
+        before = _evaluations(self._method, event.steps, event.step - 1)
+        this = _evaluations(self._method, event.steps, event.step) - before
+        return (before + this * event.done / event.total) / _evaluations(self._method, event.steps)
+
+
+def load_rates(model: str, device: str, dtype: str) -> Rates | None:
+    """What the last run or calibration of this model measured here, if there was one."""
+    try:
+        return Rates(**json.loads(_file().read_text(encoding="utf-8"))[_name(model, device, dtype)])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def save_rates(rates: Rates, model: str, device: str, dtype: str) -> None:
+    """Remember rates for the next plan; where that cannot be written it is forgotten."""
+    file = _file()
+    try:
+        known = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        known = {}
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial = file.with_name(f"{file.name}.{os.getpid()}")
+        partial.write_text(json.dumps(known | {_name(model, device, dtype): asdict(rates)}), encoding="utf-8")
+        partial.replace(file)
+    except OSError:
+        return
+
+
+def _file() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pixelsmith" / "rates.json"
+
+
+def _name(model: str, device: str, dtype: str) -> str:
+    return f"{model} {device} {dtype}"
+
+
+def _evaluations(method: Method, steps: int, first: int | None = None) -> int:
+    """Of one patch in the first steps (without ``first`` in all): two where classifier-free guidance is on."""
+    return sum(2 if method.guides_at(step / steps) else 1 for step in range(steps if first is None else first))
+
+
+def _order(key: Key) -> tuple[int, int]:
+    stage, phase = key
+    return stage, ("", "encode", "denoise", "decode", "write").index(phase)

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pixelsmith import Compute, Event, Method, PhaseFinished, Progress, Request, Size, generate, plan
+from pixelsmith.forecast import Forecast, Rates, load_rates, save_rates, seconds_of, work_of
+from pixelsmith.plan import make_plan
+from tests.test_plan import EMBEDDED_LIKE
+
+METHOD = Method(steps=4, guidance_interval=(0.0, 0.5))
+PLAN = make_plan(Request("a map", Size(2048, 2048), method=METHOD), EMBEDDED_LIKE)
+TRUE = Rates(encode=1.7, denoise=0.2, decode=0.4, write=0.01)
+
+
+def events_of_a_run(seconds: list[float]) -> list[tuple[float, Event]]:
+    """All events of a run at the true rates, with the time of each."""
+    now = 0.0
+    found: list[tuple[float, Event]] = []
+    work = work_of(PLAN, METHOD)
+    for (stage, phase), units in work.items():
+        rung = PLAN.base if stage == 0 else PLAN.stages[stage - 1]
+        assert rung is not None
+        if phase == "denoise":
+            for step in range(1, 5):
+                evaluations = rung.patches_per_step * (2 if step <= 2 else 1)
+                for batch in range(1, 11):
+                    now += evaluations / 10 * TRUE.denoise
+                    found.append((now, Progress(stage, phase, step, 4, batch, 10)))
+        elif phase != "write":
+            for tile in range(1, 9):
+                now += units / 8 * TRUE.of(phase)
+                found.append((now, Progress(stage, phase, 1, 1, tile, 8)))
+        else:
+            now += units * TRUE.write
+        found.append((now, PhaseFinished(stage, phase, units * TRUE.of(phase))))
+    seconds.append(now)
+    return found
+
+
+def test_the_work_is_what_the_plan_counts() -> None:
+    work = work_of(PLAN, METHOD)
+    assert sum(units for (_, phase), units in work.items() if phase == "denoise") == pytest.approx(
+        PLAN.model_calls, 0.01
+    )
+    assert work[len(PLAN.stages), "write"] == pytest.approx(2048**2 / 1e6)
+    assert (0, "encode") not in work
+    assert seconds_of(PLAN, METHOD, TRUE) == pytest.approx(sum(TRUE.of(phase) * u for (_, phase), u in work.items()))
+
+
+def test_time_left_is_right_after_a_tenth_and_comes_down_to_nothing() -> None:
+    """Also where the rates of the last run were wrong by a factor: what is measured now takes their place."""
+    seconds: list[float] = []
+    events = events_of_a_run(seconds)
+    now = 0.0
+    forecast = Forecast(PLAN, METHOD, Rates(1.5, 0.1, 0.5, 0.01), lambda: now)
+    shares = []
+    for now, event in events:
+        forecast(event)
+        shares.append(forecast.share)
+        if now > 0.1 * seconds[0]:
+            assert forecast.seconds_left == pytest.approx(seconds[0] - now, rel=0.2, abs=0.03 * seconds[0])
+    assert shares[-1] == 1
+    assert forecast.seconds_left == 0
+    assert forecast.rates.denoise == pytest.approx(TRUE.denoise, rel=0.05)
+
+
+def test_a_run_that_goes_on_does_not_count_what_it_finds_done() -> None:
+    seconds: list[float] = []
+    events = events_of_a_run(seconds)
+    half = len(events) // 2
+    now = events[half - 1][0]
+    forecast = Forecast(PLAN, METHOD, TRUE, lambda: now)
+    for now, event in events[half:]:
+        forecast(event)
+        assert forecast.seconds_left == pytest.approx(seconds[0] - now, rel=0.05, abs=0.01 * seconds[0])
+
+
+def test_rates_are_remembered_by_model_and_machine() -> None:
+    assert load_rates("m", "cpu", "float32") is None
+    save_rates(TRUE, "m", "cpu", "float32")
+    save_rates(Rates(), "m", "cuda", "float16")
+    assert load_rates("m", "cpu", "float32") == TRUE
+    assert load_rates("m", "cuda", "float16") == Rates()
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"m cpu float32": 3}', '{"m cpu float32": {"speed": 1}}'])
+def test_damaged_rates_are_unknown_rates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (tmp_path / "pixelsmith").mkdir()
+    (tmp_path / "pixelsmith" / "rates.json").write_text(content)
+    assert load_rates("m", "cpu", "float32") is None
+
+
+def test_a_plan_knows_the_time_after_a_run_or_a_calibration(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = Request("a map", Size(150, 130), model=str(tiny_model), method=Method(steps=3), compute=Compute("cpu"))
+    assert plan(request).seconds is None
+    events: list[Event] = []
+    generate(request, observer=events.append)
+    after_a_run = plan(request).seconds
+    assert after_a_run is not None
+    assert after_a_run > 0
+    shares = [event.share for event in events if isinstance(event, Progress)]
+    assert shares == sorted(shares)
+    assert 0 < shares[0] < shares[-1] <= 1
+    other = Request("a map", Size(150, 130), model=str(tiny_model), compute=Compute("cpu", "bfloat16"))
+    assert plan(other).seconds is None
+    assert (plan(other, calibrate=True).seconds or 0) > 0
+    assert plan(other).seconds is not None
