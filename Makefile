@@ -6,9 +6,21 @@ PROMPT ?= watercolor map of islands in a turquoise sea
 SIZE ?= 2048x2048
 OUTPUT ?= output/islands.png
 
-.PHONY: demo test setup lint format wheel clean
+PAGE := src/pixelsmith/viewer/page
+VIEWER := $(PAGE)/openseadragon.min.js
+
+.PHONY: demo test setup viewer lint format wheel clean
 
 setup: $(VENV)/.ready
+	@if [ ! -e $(VIEWER) ] && command -v npm >/dev/null; then $(MAKE) viewer; fi
+
+# The page of `pixelsmith view` needs OpenSeadragon; without npm everything else works.
+viewer: $(VIEWER)
+
+$(VIEWER): package.json package-lock.json
+	npm ci --ignore-scripts --no-audit --no-fund --silent
+	cp node_modules/openseadragon/LICENSE.txt $(PAGE)/openseadragon-license.txt
+	cp node_modules/openseadragon/build/openseadragon/openseadragon.min.js $@
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Pixelsmith needs Python 3.11 or newer; run: make PYTHON=python3.12")'
@@ -33,8 +45,8 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-wheel: setup
+wheel: setup viewer
 	$(BIN)/python -m build --wheel
 
 clean:
-	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) node_modules dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -127,13 +127,13 @@ def test_the_picture_can_be_repeated_from_what_its_file_says(tiny_model: Path, t
 def test_events_tell_the_plan_every_stage_and_every_patch(tiny_model: Path, tmp_path: Path) -> None:
     heard: list[Event] = []
     request = request_of(tiny_model)
-    generate(request, tmp_path / "x.png", heard.append)
     the_plan = plan(request)
+    generate(request, tmp_path / "x.png", heard.append)
     assert heard[0] == RunStarted(the_plan)
     assert isinstance(heard[-1], RunFinished)
     assert [event.stage for event in heard if isinstance(event, StageStarted)] == [0, 1]
     phases = [(event.stage, event.phase) for event in heard if isinstance(event, PhaseFinished)]
-    assert phases == [(0, "denoise"), (0, "decode"), (1, "encode"), (1, "denoise"), (1, "decode")]
+    assert phases == [(0, "denoise"), (0, "decode"), (1, "encode"), (1, "denoise"), (1, "decode"), (1, "write")]
     last = {
         (event.stage, event.step): event.total
         for event in heard

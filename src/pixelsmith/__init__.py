@@ -6,6 +6,7 @@ arXiv 2406.07251).
 
 from pixelsmith.errors import (
     InputError,
+    MissingPartError,
     ModelError,
     OutputError,
     PictureError,
@@ -26,6 +27,7 @@ __all__ = [
     "Event",
     "InputError",
     "Method",
+    "MissingPartError",
     "ModelError",
     "Observer",
     "OutputError",

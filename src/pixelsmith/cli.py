@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, get_args
 
@@ -191,3 +192,20 @@ def info_command(picture: Path, as_json: bool) -> None:
     """Read back what made PICTURE: prompt, seed, model, all settings."""
     settings = read_settings(picture)
     click.echo(json.dumps(settings) if as_json else settings_table(settings))
+
+
+@cli.command("view")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--host", default="127.0.0.1", show_default=True, help="Other machines can see it at 0.0.0.0.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="[default: a free one]")
+@click.option("--browser/--no-browser", default=True, help="Open the page.")
+def view_command(path: Path, host: str, port: int, browser: bool) -> None:
+    """Zoom into PATH like a map: a picture file, or a run directory while its run goes on."""
+    from pixelsmith.viewer import PictureServer
+
+    with PictureServer(path, host, port) as server:
+        click.echo(f"{path} is at {server.url} (Ctrl-C ends it)")
+        if browser:
+            click.launch(server.url)
+        with suppress(KeyboardInterrupt):
+            server.serve_forever()

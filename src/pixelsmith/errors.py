@@ -27,5 +27,9 @@ class RunError(InputError):
     """A run directory cannot be used: it is taken, damaged, or belongs to another run."""
 
 
+class MissingPartError(InputError):
+    """Something optional is not in this install; the message has the command that adds it."""
+
+
 class OutputError(PixelsmithError):
     """What was made could not be written: the disk is full, or the folder is gone."""

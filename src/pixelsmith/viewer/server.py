@@ -1,0 +1,151 @@
+"""Serve the page and the tiles of what is shown, and nothing else, on this machine."""
+
+from __future__ import annotations
+
+import json
+import math
+from functools import lru_cache
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.resources import files
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from pixelsmith.errors import InputError, MissingPartError, RequestError
+from pixelsmith.geometry import Size
+from pixelsmith.viewer.shown import TILE, Shown, show
+from pixelsmith.viewer.sources import Box, Source
+
+_NEEDED = "openseadragon.min.js"
+"""What ``make viewer`` puts there; the rest of the page comes with the source."""
+_PAGE = {
+    "/": ("index.html", "text/html; charset=utf-8"),
+    "/viewer.css": ("viewer.css", "text/css; charset=utf-8"),
+    "/viewer.js": ("viewer.js", "text/javascript; charset=utf-8"),
+    "/openseadragon.min.js": (_NEEDED, "text/javascript; charset=utf-8"),
+}
+_POLICY = "default-src 'self'; img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'"
+_SAVED_SIDE = 4096
+"""The longest side in pixels of a region that is saved; a larger one is scaled down to it."""
+_LEVELS = 40
+"""More than any picture has."""
+_CACHED_TILES = 2000
+
+
+class PictureServer(ThreadingHTTPServer):
+    """Shows ``path``, a picture file or a run directory, at ``url``. ``port`` 0 takes a free one.
+
+    Raises ``PictureError`` or ``RunError`` where there is nothing to show, ``MissingPartError`` where the page was not
+    built into this install, and ``RequestError`` where the address cannot be used.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, path: Path, host: str = "127.0.0.1", port: int = 0) -> None:
+        self._path = path
+        self._shown = show(path)
+        page = files("pixelsmith.viewer") / "page"
+        if not (page / _NEEDED).is_file():
+            raise MissingPartError("the viewer's page is not in this install; build it with 'make viewer' (needs npm)")
+        self.page = {url: ((page / name).read_bytes(), kind) for url, (name, kind) in _PAGE.items()}
+        self.tile = lru_cache(maxsize=_CACHED_TILES)(self._tile)
+        try:
+            super().__init__((host, port), _Handler)
+        except (OSError, OverflowError) as error:
+            raise RequestError(f"address: {host}:{port} cannot be used ({error})") from error
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.server_address[0]!s}:{self.server_address[1]}/"
+
+    def shown(self) -> Shown:
+        """What there is now; a run that goes on may have more stages than before."""
+        if self._shown.growing:
+            self._shown = show(self._path)
+        return self._shown
+
+    def picture(self, number: int) -> Source:
+        """A picture by its place in the list. Raises ``LookupError``."""
+        pictures = list(self._shown.pictures.values())
+        if not 0 <= number < len(pictures):
+            raise LookupError(number)
+        return pictures[number]
+
+    def _tile(self, number: int, level: int, column: int, row: int, version: str) -> bytes:
+        """A JPEG of a tile; level 0 is the full picture, each next one half of it. Raises ``LookupError``."""
+        source = self.picture(number)
+        if not 0 <= level <= _LEVELS or min(column, row) < 0:
+            raise LookupError((level, column, row))
+        side = TILE << level
+        left, top = column * side, row * side
+        right, bottom = min(left + side, source.size.width), min(top + side, source.size.height)
+        if left >= right or top >= bottom:
+            raise LookupError((level, column, row))
+        size = Size(-(-(right - left) >> level) or 1, -(-(bottom - top) >> level) or 1)
+        return _encoded(source, (left, top, right, bottom), size, "JPEG")
+
+    def region(self, number: int, box: Box) -> bytes:
+        """A PNG of what the user sees, in all its detail as far as ``_SAVED_SIDE`` goes. Raises ``LookupError``."""
+        source = self.picture(number)
+        if not all(map(math.isfinite, box)):
+            raise LookupError(box)
+        left, top = max(0.0, box[0]), max(0.0, box[1])
+        right, bottom = min(box[2], float(source.size.width)), min(box[3], float(source.size.height))
+        if not (left < right and top < bottom):
+            raise LookupError(box)
+        scale = min(1.0, _SAVED_SIDE / max(right - left, bottom - top))
+        size = Size(max(1, math.ceil((right - left) * scale)), max(1, math.ceil((bottom - top) * scale)))
+        return _encoded(source, (left, top, right, bottom), size, "PNG")
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: PictureServer
+
+    def do_GET(self) -> None:
+        url = urlsplit(self.path)
+        try:
+            content, kind = self._found(url.path, {name: value[0] for name, value in parse_qs(url.query).items()})
+        except (LookupError, ValueError):
+            self.send_error(HTTPStatus.NOT_FOUND)
+            return
+        except (OSError, InputError) as error:
+            self.send_error(HTTPStatus.INTERNAL_SERVER_ERROR, explain=str(error))
+            return
+        self.send_response(HTTPStatus.OK)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(content)))
+        self.send_header("Content-Security-Policy", _POLICY)
+        self.send_header("X-Content-Type-Options", "nosniff")
+        # A tile's address carries its version, so it never changes.
+        lasting = url.path.startswith("/tile/")
+        self.send_header("Cache-Control", "max-age=3600" if lasting else "no-store")
+        if url.path == "/region.png":
+            self.send_header("Content-Disposition", 'attachment; filename="region.png"')
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 (the name is the base class's)
+        """Say nothing of each tile."""
+
+    def _found(self, path: str, query: dict[str, str]) -> tuple[bytes, str]:
+        if path in self.server.page:
+            return self.server.page[path]
+        if path == "/shown.json":
+            return json.dumps(self.server.shown().to_dict()).encode(), "application/json"
+        if path == "/region.png":
+            left, top, right, bottom = (float(query[name]) for name in ("left", "top", "right", "bottom"))
+            return self.server.region(int(query["picture"]), (left, top, right, bottom)), "image/png"
+        start, tile, number, level, column, row = path.split("/")
+        if (start, tile) != ("", "tile"):
+            raise LookupError(path)
+        name = (int(number), int(level), int(column), int(row), query.get("version", ""))
+        return self.server.tile(*name), "image/jpeg"
+
+
+def _encoded(source: Source, box: Box, size: Size, kind: str) -> bytes:
+    target = BytesIO()
+    source.look(box, size).save(target, kind, quality=90)
+    return target.getvalue()

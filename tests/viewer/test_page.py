@@ -1,0 +1,143 @@
+"""The page as a person sees it, in a real browser; skipped where there is none, or where the page was not built."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+import torch
+from selenium import webdriver
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import Select
+
+from pixelsmith import Compute, Method, Request, Size, generate
+from pixelsmith.viewer import PictureServer
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+BUILT = (files("pixelsmith.viewer") / "page" / "openseadragon.min.js").is_file()
+pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER and BUILT), reason="needs Chromium and 'make viewer'")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[webdriver.Chrome]:
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM or ""
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1000,700"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="module")
+def url(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A finished run of two stages."""
+    folder = tmp_path_factory.mktemp("viewed")
+    request = Request(
+        "a map of <islands>", Size(1200, 800), model=str(tiny_model), method=Method(steps=1, guidance_scale=1),
+        compute=Compute("cpu", "float32"),
+    )  # fmt: skip
+    with torch.inference_mode():
+        generate(request, folder / "map.png", run_dir=folder / "run")
+    with PictureServer(folder / "run") as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server.url
+        server.shutdown()
+        thread.join()
+
+
+def eventually(holds: Callable[[], object]) -> None:
+    end = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < end, "it never happened"
+        time.sleep(0.05)
+
+
+def opened(browser: webdriver.Chrome, url: str) -> None:
+    browser.get("about:blank")
+    browser.get(url)
+    eventually(lambda: browser.execute_script("return layers.length && layers[0].item.getFullyLoaded()"))
+
+
+def zoom(browser: webdriver.Chrome) -> float:
+    return float(browser.execute_script("return viewer.viewport.getZoom(false)"))
+
+
+def test_it_opens_without_a_single_request_outside_and_without_errors(browser: webdriver.Chrome, url: str) -> None:
+    opened(browser, url)
+    assert browser.title == "a map of <islands> – Pixelsmith"
+    said = browser.get_log("browser")  # type: ignore[no-untyped-call]
+    assert [entry for entry in said if entry["level"] == "SEVERE"] == []
+    asked = browser.execute_script("return performance.getEntriesByType('resource').map((entry) => entry.name)")
+    assert any("/tile/" in name for name in asked)
+    assert all(name.startswith((url, "data:")) for name in asked)
+
+
+def test_buttons_and_keys_zoom_and_show_the_settings(browser: webdriver.Chrome, url: str) -> None:
+    opened(browser, url)
+    before = zoom(browser)
+    browser.find_element(By.ID, "zoom-in").click()
+    eventually(lambda: zoom(browser) > 1.5 * before)
+    browser.find_element(By.TAG_NAME, "body").send_keys("0")
+    eventually(lambda: abs(zoom(browser) - before) < 1e-3)
+    panel = browser.find_element(By.ID, "settings")
+    assert not panel.is_displayed()
+    browser.find_element(By.TAG_NAME, "body").send_keys("i")
+    assert "a map of <islands>" in panel.text
+    assert "slider" in panel.text
+    browser.find_element(By.ID, "about").send_keys(Keys.ENTER)
+    assert not panel.is_displayed()
+
+
+def test_the_link_keeps_the_place(browser: webdriver.Chrome, url: str) -> None:
+    opened(browser, url)
+    browser.find_element(By.ID, "zoom-in").click()
+    eventually(lambda: "#x=" in browser.current_url)
+    link, before = browser.current_url, zoom(browser)
+    opened(browser, link)
+    assert zoom(browser) == pytest.approx(before, rel=1e-3)
+
+
+def test_the_divider_compares_two_stages_at_the_same_place(browser: webdriver.Chrome, url: str) -> None:
+    opened(browser, url)
+    divider = browser.find_element(By.ID, "divider")
+    assert not divider.is_displayed()
+    chooser = Select(browser.find_element(By.ID, "other"))
+    assert [option.text.split(",")[0] for option in chooser.options] == ["nothing", "base", "stage 1"]
+    chooser.select_by_index(1)
+    eventually(divider.is_displayed)
+
+    def edge() -> float:
+        script = "const clip = layers[1].item.getClip(); return clip.width / layers[1].item.getContentSize().x"
+        return float(browser.execute_script(script))
+
+    eventually(lambda: abs(edge() - 0.5) < 0.01)
+    ActionChains(browser).drag_and_drop_by_offset(divider, -200, 0).perform()
+    eventually(lambda: edge() < 0.4)
+    dragged = edge()
+    divider.send_keys(Keys.ARROW_LEFT)
+    assert edge() < dragged
+    opened(browser, browser.current_url)
+    assert browser.find_element(By.ID, "divider").is_displayed(), "the link keeps the comparison"
+
+
+def test_a_telephone_has_all_of_it(browser: webdriver.Chrome, url: str) -> None:
+    browser.set_window_size(500, 800)
+    try:
+        opened(browser, url)
+        width = browser.execute_script("return window.innerWidth")
+        for button in browser.find_elements(By.TAG_NAME, "button"):
+            assert button.is_displayed()
+            assert button.rect["x"] >= 0
+            assert button.rect["x"] + button.rect["width"] <= width
+    finally:
+        browser.set_window_size(1000, 700)

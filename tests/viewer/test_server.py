@@ -1,0 +1,157 @@
+"""What the viewer serves: right pixels at every level, growing runs, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pixelsmith import Compute, Method, PictureError, Progress, Request, RequestError, RunError, Size, generate
+from pixelsmith.canvas import Array
+from pixelsmith.events import Event
+from pixelsmith.pixels.files import write_picture
+from pixelsmith.viewer import PictureServer, server, show
+
+SETTINGS = {"pixelsmith": "1", "request": {"prompt": "a <b>map</b>", "seed": 7, "method": {"steps": 3}}}
+
+
+def gradient(size: Size) -> torch.Tensor:
+    """A picture whose colours tell where each pixel is."""
+    x = torch.linspace(0, 255, size.width).expand(size.height, size.width)
+    y = torch.linspace(0, 255, size.height)[:, None].expand(size.height, size.width)
+    return torch.stack([x, y, (x + y) / 2]).round().to(torch.uint8)
+
+
+@contextmanager
+def serving(path: Path) -> Iterator[PictureServer]:
+    with PictureServer(path) as found:
+        thread = threading.Thread(target=found.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield found
+        finally:
+            found.shutdown()
+            thread.join()
+
+
+@pytest.fixture(autouse=True)
+def any_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is served here is not the page, so it need not have been built."""
+    monkeypatch.setattr(server, "_PAGE", {"/viewer.js": server._PAGE["/viewer.js"]})
+    monkeypatch.setattr(server, "_NEEDED", "viewer.js")
+
+
+def fetched(found: PictureServer, path: str) -> bytes:
+    with urlopen(found.url + path) as answer:  # noqa: S310 (it is our own server)
+        return bytes(answer.read())
+
+
+def picture(content: bytes) -> np.ndarray:
+    return np.asarray(Image.open(BytesIO(content)).convert("RGB")).astype(int)
+
+
+@pytest.mark.parametrize("suffix", ["tif", "dzi", "zip", "png", "jpg", "webp"])
+def test_every_tile_of_every_level_shows_its_place(tmp_path: Path, suffix: str) -> None:
+    size = Size(1300, 700)
+    path = tmp_path / f"map.{suffix}"
+    write_picture(Array(gradient(size)), path, SETTINGS)
+    expected = gradient(size).permute(1, 2, 0).numpy()
+    with serving(path) as found:
+        shown = json.loads(fetched(found, "shown.json"))
+        assert [(item["width"], item["height"]) for item in shown["pictures"]] == [(1300, 700)]
+        assert (shown["prompt"], shown["growing"]) == ("a <b>map</b>", False)
+        assert ["steps", "3"] in shown["settings"]
+        for level in range(4):
+            side = 256 << level
+            for row in range(-(-size.height // side)):
+                for column in range(-(-size.width // side)):
+                    tile = picture(fetched(found, f"tile/0/{level}/{column}/{row}"))
+                    part = expected[row * side : (row + 1) * side, column * side : (column + 1) * side]
+                    assert tile.shape == (-(-part.shape[0] >> level), -(-part.shape[1] >> level), 3)
+                    middle = tile[tile.shape[0] // 2, tile.shape[1] // 2]
+                    assert np.abs(middle - part[part.shape[0] // 2, part.shape[1] // 2]).max() < 9
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "", "etc/passwd", "../server.py", "%2e%2e/server.py", "viewer.js/../../server.py", "tile/0/0/9/9",
+        "tile/0/0/-1/0", "tile/0/-1/0/0", "tile/1/0/0/0", "tile/-1/0/0/0", "tile/0/99999999999/0/0", "tile/0/0/0",
+        "tile/a/b/c/d", "region.png", "region.png?picture=0&left=9&top=0&right=1&bottom=5",
+        "region.png?picture=0&left=nan&top=0&right=1&bottom=5", "file:///etc/passwd",
+    ],
+)  # fmt: skip
+def test_there_is_nothing_else(tmp_path: Path, path: str) -> None:
+    target = tmp_path / "map.png"
+    write_picture(Array(gradient(Size(40, 30))), target, SETTINGS)
+    with serving(target) as found, pytest.raises(HTTPError, match="404"):
+        fetched(found, path)
+
+
+def test_a_region_is_saved_in_all_its_detail(tmp_path: Path) -> None:
+    path = tmp_path / "map.tif"
+    write_picture(Array(gradient(Size(900, 600))), path, SETTINGS)
+    with serving(path) as found:
+        saved = picture(fetched(found, "region.png?picture=0&left=100&top=50&right=400&bottom=250"))
+        outside = picture(fetched(found, "region.png?picture=0&left=-100&top=-50&right=100&bottom=5000"))
+    assert np.array_equal(saved, gradient(Size(900, 600))[:, 50:250, 100:400].permute(1, 2, 0).numpy())
+    assert outside.shape == (600, 100, 3)
+
+
+def test_it_is_seen_on_this_machine_only(tmp_path: Path) -> None:
+    path = tmp_path / "map.png"
+    write_picture(Array(gradient(Size(40, 30))), path, SETTINGS)
+    with PictureServer(path) as found:
+        assert found.server_address[0] == "127.0.0.1"
+        with pytest.raises(RequestError, match="cannot be used"):
+            PictureServer(path, port=int(found.server_address[1]))
+
+
+def test_what_cannot_be_shown_is_said(tmp_path: Path) -> None:
+    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "text.dzi").write_text("no picture")
+    for name in ("text.png", "text.dzi", "missing.png", "missing.dzi", "missing.zip"):
+        with pytest.raises(PictureError):
+            show(tmp_path / name)
+    with pytest.raises(RunError, match="not a run directory"):
+        show(tmp_path)
+
+
+def test_a_run_fills_in_while_it_goes_on(tiny_model: Path, tmp_path: Path) -> None:
+    """Stopped in the middle: the last picture shows what is there, and elsewhere the one below."""
+    seen: list[tuple[int, int, bool]] = []
+    run_dir = tmp_path / "run"
+    request = Request(
+        "a map", Size(600, 500), model=str(tiny_model), method=Method(steps=1), compute=Compute("cpu", "float32")
+    )
+
+    def look(event: Event) -> None:
+        if isinstance(event, Progress) and event.phase == "decode":
+            shown = show(run_dir)
+            name, last = list(shown.pictures.items())[-1]
+            assert str(last.size) in name
+            seen.append((len(shown.pictures), last.version, shown.growing))
+            image = last.look((0, 0, last.size.width, last.size.height), Size(100, 80))
+            assert np.asarray(image).std() > 1
+
+    result = generate(request, tmp_path / "map.png", look, run_dir)
+    assert [pictures for pictures, *_ in seen] == sorted(pictures for pictures, *_ in seen)
+    assert all(growing for *_, growing in seen)
+    shown = show(run_dir)
+    assert not shown.growing
+    assert [name.split(",")[0] for name in shown.pictures] == ["base", "stage 1", "stage 2"]
+    last = list(shown.pictures.values())[-1]
+    exact = np.asarray(last.look((100, 50, 400, 350), Size(300, 300)))
+    assert np.array_equal(exact, result.pixels[50:350, 100:400])
+    small = np.asarray(last.look((0, 0, 600, 500), Size(60, 50))).astype(int)
+    assert np.abs(small - np.asarray(Image.fromarray(result.pixels).resize((60, 50), Image.Resampling.BOX))).mean() < 6
