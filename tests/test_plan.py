@@ -62,6 +62,24 @@ def test_model_calls_count_every_evaluation() -> None:
     assert alone.model_calls == round(patches * 10)
 
 
+def test_the_fast_preset_counts_its_own_steps() -> None:
+    method = Method(steps=4, base_steps=20, start=0.25, stage_guidance_scale=1.0)
+    plan = planned(2048, 2048, method=method)
+    assert plan.base is not None
+    assert (plan.base.steps, plan.stages[0].steps, plan.stages[0].guided_steps) == (20, 4, 2)
+    assert plan.model_calls == 2 * 20 + round(4 * sum(stage.patches_per_step for stage in plan.stages))
+    with pytest.raises(RequestError, match="training steps"):
+        planned(2048, 2048, method=Method(steps=300, start=0.25))
+
+
+@pytest.mark.parametrize(("side", "on_disk"), [(2048, False), (4096, False), (8192, True), (32768, True)])
+def test_large_pictures_are_kept_on_disk_and_memory_does_not_grow(side: int, on_disk: bool) -> None:
+    plan = planned(side, side)
+    assert plan.on_disk == on_disk
+    assert plan.peak_memory_bytes < 1_700_000_000
+    assert plan.disk_bytes > 6 * side**2
+
+
 def test_guided_steps_follow_the_slider() -> None:
     assert planned(512, 512, method=Method(steps=20, slider=0.6)).stages[0].guided_steps == 12
     assert planned(512, 512, method=Method(steps=20, slider=0.0)).stages[0].guided_steps == 0

@@ -13,6 +13,9 @@ from pixelsmith import PRESETS, Compute, Method, Request, RequestError, Size
 methods = st.builds(
     Method,
     steps=st.integers(1, 100),
+    base_steps=st.none() | st.integers(1, 100),
+    start=st.floats(0.01, 1),
+    stage_guidance_scale=st.none() | st.floats(0, 20),
     sampler=st.sampled_from(["ddim", "dpmpp-2m"]),
     guidance_scale=st.floats(0, 20),
     guidance_interval=st.tuples(st.floats(0, 1), st.floats(0, 1)).map(sorted).map(tuple),
@@ -49,7 +52,8 @@ def test_a_bad_request_is_refused(changes: dict[str, Any], message: str) -> None
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("steps", 0), ("steps", 2.5), ("steps", True), ("slider", 2), ("slider", -0.1), ("slider", float("nan")),
+        ("steps", 0), ("steps", 2.5), ("steps", True), ("base_steps", 0), ("start", 0),
+        ("start", 1.1), ("stage_guidance_scale", -1), ("slider", 2), ("slider", -0.1), ("slider", float("nan")),
         ("slider", "high"), ("slider_fade", 1.5), ("guidance_scale", -1), ("guidance_rescale", 2), ("border", -1),
         ("guidance_interval", (0.8, 0.2)), ("guidance_interval", (0.5,)),
         ("guidance_interval", ("a", "b")), ("chess_mask", 1), ("sampler", "magic"), ("fusion", "cold"),
@@ -76,3 +80,18 @@ def test_the_paper_preset_is_the_papers() -> None:
     paper = PRESETS["paper"]
     assert (paper.steps, paper.sampler, paper.guidance_scale, paper.slider) == (50, "ddim", 7.5, 0.6)
     assert (paper.coverage, paper.fusion, paper.chess_mask, paper.border) == ("random", "phase", True, 10)
+
+
+@given(method=methods)
+def test_a_stage_has_its_own_method(method: Method) -> None:
+    base, stage = method.at(0), method.at(3)
+    assert base.steps == (method.base_steps or method.steps)
+    assert stage.steps == method.steps
+    assert (base.start, stage.start) == (1.0, method.start)
+    assert base.guidance_scale == method.guidance_scale
+    own = method.stage_guidance_scale
+    assert stage.guidance_scale == (method.guidance_scale if own is None else own)
+    assert base.schedule_steps == base.steps
+    assert stage.steps <= stage.schedule_steps
+    assert stage.steps / stage.schedule_steps == pytest.approx(method.start, abs=0.5 / stage.steps)
+    assert (base.at(0), stage.at(3)) == (base, stage)

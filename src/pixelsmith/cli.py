@@ -84,10 +84,13 @@ def request_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--model", default=EMBEDDED, show_default=True, help="A diffusers folder or a hub id."),
         click.option("--preset", type=click.Choice(list(PRESETS)), default="default", show_default=True),
         click.option("--steps", type=int, help="Denoising steps of the base and of each stage."),
+        click.option("--base-steps", type=int, help="Denoising steps of the base.  [default: --steps]"),
+        click.option("--start", type=float, help="0..1: share of the noise schedule that stages go through."),
         click.option("--sampler", type=click.Choice(get_args(Sampler))),
         click.option("--slider", type=float, help="0..1: share of guided steps; low invents, high keeps."),
         click.option("--slider-fade", type=float, help="0..1: share of steps over which the guide fades out."),
         click.option("--guidance-scale", type=float, help="How strongly the prompt pulls; 1 is off."),
+        click.option("--stage-guidance-scale", type=float, help="The same for the stages.  [default: as the base]"),
         click.option("--guidance-rescale", type=float, help="0..1: against over-saturation."),
         click.option("--guidance-interval", help="START,END in 0..1: where guidance is on."),
         click.option("--fusion", type=click.Choice(get_args(FusionName)), help="What the guide gives to a patch."),
@@ -105,8 +108,8 @@ def request_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 _METHOD_OPTIONS = (
-    "steps", "sampler", "slider", "slider_fade", "guidance_scale", "guidance_rescale", "fusion", "chess_mask", "border",
-    "coverage", "upsampling",
+    "steps", "base_steps", "start", "sampler", "slider", "slider_fade", "guidance_scale", "stage_guidance_scale",
+    "guidance_rescale", "fusion", "chess_mask", "border", "coverage", "upsampling",
 )  # fmt: skip
 
 

@@ -44,7 +44,7 @@ def work_of(plan: Plan, method: Method) -> dict[Key, float]:
     for stage, rung in rungs.items():
         if stage:
             work[stage, "encode"] = rung.size.area / 1e6
-        work[stage, "denoise"] = rung.patches_per_step * _evaluations(method, rung.steps)
+        work[stage, "denoise"] = rung.patches_per_step * _evaluations(method.at(stage), rung.steps)
         work[stage, "decode"] = rung.size.area / 1e6
     work[max(rungs), "write"] = rungs[max(rungs)].size.area / 1e6
     return work
@@ -120,9 +120,10 @@ class Forecast:
     def _share_of(self, event: Progress) -> float:
         if event.phase != "denoise":
             return event.done / event.total
-        before = _evaluations(self._method, event.steps, event.step - 1)
-        this = _evaluations(self._method, event.steps, event.step) - before
-        return (before + this * event.done / event.total) / _evaluations(self._method, event.steps)
+        method = self._method.at(event.stage)
+        before = _evaluations(method, event.steps, event.step - 1)
+        this = _evaluations(method, event.steps, event.step) - before
+        return (before + this * event.done / event.total) / _evaluations(method, event.steps)
 
 
 def load_rates(model: str, device: str, dtype: str) -> Rates | None:

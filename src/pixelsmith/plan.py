@@ -18,7 +18,7 @@ MAX_FACTOR = 4.0
 MAX_SHAPE = 4.0
 """The longest base picture, long side to short one; longer pictures use the middle of it."""
 PAPER_BORDER, PAPER_PATCH = 10, 128
-MEMORY_LIMIT = 512 << 20
+MEMORY_LIMIT = 256 << 20
 """Bytes of canvases and pictures up to which they are kept in memory."""
 SAMPLE_SIDE = 1024
 LARGE_CANVAS = SAMPLE_SIDE**2
@@ -102,9 +102,10 @@ def make_plan(request: Request, facts: ModelFacts, start: Size | None = None) ->
 
     Raises ``RequestError`` where the cascade would shrink, or a border does not fit into the model's patch.
     """
-    border, steps = border_of(request, facts), request.method.steps
+    border = border_of(request, facts)
+    steps = max(request.method.at(stage).schedule_steps for stage in (0, 1))
     if steps > facts.train_steps:
-        raise RequestError(f"steps: expected at most the model's {facts.train_steps} training steps, got {steps}")
+        raise RequestError(f"steps: the model has {facts.train_steps} training steps, the schedule asks for {steps}")
     if 3 * border > min(facts.patch.width, facts.patch.height):
         raise RequestError(
             f"border: expected at most a third of the model's patch of {facts.patch} latents, got {border}"
@@ -116,12 +117,14 @@ def make_plan(request: Request, facts: ModelFacts, start: Size | None = None) ->
         _stage_plan(i + 1, size, request, facts) for i, size in enumerate(cascade_of(request, origin, start))
     )
     rungs = [stage for stage in (base, *stages) if stage is not None]
+    calls = sum(stage.patches_per_step * _calls_per_patch(request.method.at(1)) for stage in stages)
+    calls += _calls_per_patch(request.method.at(0)) if base else 0
     canvases = _canvas_bytes(rungs, request, facts)
     on_disk = canvases > MEMORY_LIMIT
     return Plan(
         base=base,
         stages=stages,
-        model_calls=round(sum(rung.patches_per_step for rung in rungs) * _calls_per_patch(request.method)),
+        model_calls=round(calls),
         on_disk=on_disk,
         peak_memory_bytes=_working_set(rungs, request, facts) + (0 if on_disk else canvases),
         # Beside what is kept, the picture's bytes for libvips and the file, which with its pyramid may be larger still.
@@ -176,11 +179,11 @@ def coverage_of(stage: int, canvas: Size, request: Request, facts: ModelFacts) -
 
 
 def _single_patch_plan(size: Size, request: Request, facts: ModelFacts) -> StagePlan:
-    return StagePlan(size, facts.latent_size(size), request.method.steps, 0, 1, 1)
+    return StagePlan(size, facts.latent_size(size), request.method.at(0).steps, 0, 1, 1)
 
 
 def _stage_plan(stage: int, size: Size, request: Request, facts: ModelFacts) -> StagePlan:
-    method, canvas = request.method, facts.latent_size(size)
+    method, canvas = request.method.at(stage), facts.latent_size(size)
     weights = guide_weights(method.steps, method.slider, method.slider_fade)
     fewest = fewest_patches(canvas, facts.patch)
     if method.coverage == "random" and canvas.area > LARGE_CANVAS:

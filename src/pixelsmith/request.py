@@ -26,9 +26,12 @@ EMBEDDED = "embedded"
 class Method:
     """How a picture is denoised. The defaults and their reasons are in docs/decisions/0004-defaults.md.
 
-    - ``steps``: denoising steps of the base and of every stage, at least 1.
+    - ``steps``: denoising steps of the base and of every stage, at least 1; ``base_steps``: other ones for the base.
+    - ``start``: above 0, at most 1: the share of the noise schedule that a stage goes through. Below 1 it starts from a
+      guide that is less noisy than pure noise: the coarse part is trusted, and fewer steps do.
     - ``sampler``: ``ddim`` (for flow models the same rule is Euler) or ``dpmpp-2m`` (second order, for few steps).
-    - ``guidance_scale``: classifier-free guidance; 1 and less is the prompt alone.
+    - ``guidance_scale``: classifier-free guidance; 1 and less is the prompt alone. ``stage_guidance_scale``: another
+      one for the stages.
     - ``guidance_rescale``: 0..1, how far the spread of the guided estimate is brought back to the unguided one's.
     - ``guidance_interval``: the part of the denoising, as two shares in 0..1, in which guidance is on.
     - ``slider``: 0..1, the share of steps that the guide leads; low invents detail, high keeps structure.
@@ -49,6 +52,9 @@ class Method:
     guidance_rescale: float = 0.0
     guidance_interval: tuple[float, float] = (0.0, 1.0)
     slider: float = 0.6
+    start: float = 1.0
+    base_steps: int | None = None
+    stage_guidance_scale: float | None = None
     slider_fade: float = 0.0
     fusion: FusionName = "phase"
     chess_mask: bool = True
@@ -59,6 +65,13 @@ class Method:
     def __post_init__(self) -> None:
         object.__setattr__(self, "guidance_interval", tuple(self.guidance_interval))
         check_whole("steps", self.steps, least=1)
+        if self.base_steps is not None:
+            check_whole("base steps", self.base_steps, least=1)
+        if self.stage_guidance_scale is not None:
+            check_range("stage guidance scale", self.stage_guidance_scale, 0, 1000)
+        check_range("start", self.start, 0, 1)
+        if self.start == 0:
+            raise RequestError("start: expected a share above 0, at most 1; at 0 there is nothing to denoise")
         check_range("guidance scale", self.guidance_scale, 0, 1000)
         check_range("guidance rescale", self.guidance_rescale, 0, 1)
         check_range("slider", self.slider, 0, 1)
@@ -72,6 +85,20 @@ class Method:
             check_range("guidance interval", share, 0, 1)
         if len(self.guidance_interval) != 2 or self.guidance_interval[0] > self.guidance_interval[1]:
             raise RequestError(f"guidance interval: expected two rising shares in 0..1, got {self.guidance_interval}")
+
+    def at(self, stage: int) -> Method:
+        """The method as this stage takes it, without exceptions for the base (stage 0) or the stages."""
+        if stage == 0:
+            own = replace(self, steps=self.base_steps or self.steps, start=1.0)
+        else:
+            scale = self.stage_guidance_scale
+            own = self if scale is None else replace(self, guidance_scale=scale)
+        return replace(own, base_steps=None, stage_guidance_scale=None)
+
+    @property
+    def schedule_steps(self) -> int:
+        """Steps of the whole noise schedule of which ``steps`` are taken, the last ones."""
+        return max(self.steps, round(self.steps / self.start))
 
     def guides_at(self, progress: float) -> bool:
         """Whether classifier-free guidance is on at this share (0..1) of the denoising."""
@@ -92,8 +119,16 @@ PRESETS: dict[str, Method] = {
         coverage="random",
         upsampling="lanczos",
     ),
+    "fast": Method(
+        steps=4,
+        base_steps=20,
+        start=0.35,
+        stage_guidance_scale=1.0,
+        slider=0.5,
+    ),
 }
-"""Named methods. ``paper`` is the paper's: 50 DDIM steps, guidance 7.5, random patches, 10 latents of averaging."""
+"""Named methods. ``paper`` is the paper's: 50 DDIM steps, guidance 7.5, random patches, 10 latents of averaging.
+``fast`` is for huge pictures: the stages trust the guide for the coarse part."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from pixelsmith.geometry import Size
 from pixelsmith.pixels.codec import decode, encode, tile_grid
 from pixelsmith.pixels.resample import Resized
 from pixelsmith.plan import coverage_of
-from pixelsmith.request import Request
+from pixelsmith.request import Method, Request
 from pixelsmith.sampling.denoise import Denoising, Guide, Patched, Readable
 from pixelsmith.sampling.fusion import FUSIONS
 from pixelsmith.sampling.guidance import ClassifierFreeGuidance, Denoiser
@@ -48,24 +48,19 @@ class Cascade:
 
     request: Request
     family: Family
-    denoiser: Denoiser
+    prompts: tuple[Denoiser, Denoiser]
     observer: Observer
     space: Space
 
     @classmethod
     def of(cls, request: Request, family: Family, observer: Observer, space: Space) -> Cascade:
-        """Encode the prompts; guidance wraps the denoiser where it is ever on."""
-        method = request.method
-        for prompt in (request.prompt, request.negative_prompt):
+        """Encode the prompt and the negative prompt."""
+        texts = (request.prompt, request.negative_prompt)
+        for prompt in texts:
             if unread := family.unread(prompt):
                 observer(Warned(f"the model has no room for the end of the prompt: {unread!r} is not read"))
-        denoiser = family.denoiser(request.prompt, request.size)
-        if any(method.guides_at(step / method.steps) for step in range(method.steps)):
-            negative = family.denoiser(request.negative_prompt, request.size)
-            denoiser = ClassifierFreeGuidance(
-                denoiser, negative, method.guidance_scale, method.guidance_rescale, method.guides_at
-            )
-        return cls(request, family, denoiser, observer, space)
+        positive, negative = (family.denoiser(prompt, request.size) for prompt in texts)
+        return cls(request, family, (positive, negative), observer, space)
 
     def base(self, size: Size) -> Rung:
         """The model's own picture: one patch as large as the canvas, no guide (stage 0)."""
@@ -74,7 +69,7 @@ class Cascade:
 
     def stage(self, stage: int, below: Rung, size: Size) -> Rung:
         """A larger picture guided by the one below; ``stage`` counts from 1."""
-        facts, method = self.family.facts, self.request.method
+        facts, method = self.family.facts, self.request.method.at(stage)
 
         def guide() -> Guide:
             return Guide(
@@ -106,14 +101,14 @@ class Cascade:
 
     def _denoised(self, stage: int, size: Size, coverage: Coverage, guide: Callable[[], Guide | None]) -> Rung:
         """Denoise and decode what is not there yet, then forget all that nothing above needs."""
-        facts, method, autoencoder = self.family.facts, self.request.method, self.family.autoencoder
+        facts, method, autoencoder = self.family.facts, self.request.method.at(stage), self.family.autoencoder
         picture = self._new_picture(stage, size)
         needs_latents = method.upsampling == "latent"
         if picture.complete and not needs_latents:
             return Rung(picture.picture, None)
         denoising = Denoising(
-            denoiser=self.denoiser,
-            schedule=self.family.schedule(method.steps),
+            denoiser=self._guided(method),
+            schedule=self.family.schedule(method.schedule_steps).last(method.steps),
             coverage=coverage,
             noise=NoiseField(self.request.seed, stage, facts.latent_channels),
             seed=self.request.seed,
@@ -145,10 +140,19 @@ class Cascade:
             facts.latent_scale,
         )
 
+    def _guided(self, method: Method) -> Denoiser:
+        """The denoiser of the prompt; classifier-free guidance wraps it where it is ever on."""
+        positive, negative = self.prompts
+        if not any(method.guides_at(step / method.steps) for step in range(method.steps)):
+            return positive
+        return ClassifierFreeGuidance(
+            positive, negative, method.guidance_scale, method.guidance_rescale, method.guides_at
+        )
+
     @contextmanager
     def _phase(self, stage: int, phase: str) -> Iterator[Callable[[int, int, int], None]]:
         """Report a phase: what is yielded hears (step from 0, done, total); the end is timed."""
-        steps = self.request.method.steps if phase == "denoise" else 1
+        steps = self.request.method.at(stage).steps if phase == "denoise" else 1
         began = time.monotonic()
         yield lambda step, done, total: self.observer(Progress(stage, phase, step + 1, steps, done, total))
         self.observer(PhaseFinished(stage, phase, time.monotonic() - began))

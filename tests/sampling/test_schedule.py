@@ -9,7 +9,7 @@ from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, FlowMatchEuler
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pixelsmith.sampling.schedule import CLEAN, Level, extrapolated, noised, step
+from pixelsmith.sampling.schedule import CLEAN, Level, Schedule, extrapolated, noised, step
 
 shapes = st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(1, 9), st.integers(1, 9))
 
@@ -84,3 +84,12 @@ def test_pure_noise_and_the_clean_end_are_stepped_to_first_order() -> None:
     assert torch.equal(extrapolated(clean, previous, noisiest, middle, low), clean)
     assert torch.equal(extrapolated(clean, previous, middle, low, CLEAN), clean)
     assert not torch.equal(extrapolated(clean, previous, middle, low, Level(0.99, 0.1, 10, 0.95)), clean)
+
+
+def test_the_last_steps_of_a_schedule_are_a_schedule_of_their_own() -> None:
+    levels = tuple(Level(i / 10, (1 - i**2 / 100) ** 0.5, 1000 - 100 * i, i / 10) for i in range(11))
+    last = Schedule(levels).last(4)
+    assert last.steps == 4
+    assert [level.timestep for level in last.levels] == [400, 300, 200, 100, 0]
+    assert [level.progress for level in last.levels] == [0, 0.25, 0.5, 0.75, 1]
+    assert Schedule(levels).last(10).levels == levels

@@ -6,7 +6,7 @@ A level is a pair (α, σ): ``x = α·z + σ·ε``. Variance-preserving models h
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jaxtyping import Float
 from torch import Tensor
@@ -47,6 +47,11 @@ class Schedule:
     @property
     def steps(self) -> int:
         return len(self.levels) - 1
+
+    def last(self, steps: int) -> Schedule:
+        """Its last ``steps`` steps as a schedule of their own, which begins at progress 0."""
+        levels = self.levels[self.steps - steps :]
+        return Schedule(tuple(replace(level, progress=i / steps) for i, level in enumerate(levels)))
 
 
 def noised(z: Latents, noise: Latents, level: Level) -> Latents:
