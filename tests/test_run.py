@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from pixelsmith import Compute, Method, OutputError, Progress, Request, RunError, Size, generate, resume
 from pixelsmith.events import Event
@@ -275,3 +276,12 @@ def test_the_settings_are_in_the_file(tiny_model: Path, tmp_path: Path) -> None:
     interrupted(tiny_model, tmp_path, 9)
     resume(tmp_path / "run")
     assert Request.from_dict(read_settings(tmp_path / "map.png")["request"]) == request_of(tiny_model)
+
+
+def test_a_preview_is_there_while_the_run_goes_on(tiny_model: Path, tmp_path: Path) -> None:
+    run_dir = interrupted(tiny_model, tmp_path, 9)
+    with Image.open(run_dir / "preview.jpg") as image:
+        assert max(image.size) <= 90, "what there is of it is the base"
+    resume(run_dir)
+    with Image.open(run_dir / "preview.jpg") as image:
+        assert image.size == (150, 130)

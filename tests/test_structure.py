@@ -22,6 +22,8 @@ FORBIDDEN = {
     "canvas/": {"diffusers", "transformers", "pixelsmith.families", "pixelsmith.stage", "pixelsmith.generate"},
     "pixels/": {"diffusers", "transformers", "pixelsmith.stage", "pixelsmith.generate", "pixelsmith.request"},
     "families/": {"pixelsmith.stage", "pixelsmith.generate", "pixelsmith.pixels", "pixelsmith.canvas"},
+    "viewer/": {"diffusers", "transformers", "pixelsmith.families", "pixelsmith.generate", "pixelsmith.stage"},
+    "run.py": {"torch", "diffusers", "transformers", "pixelsmith.families", "pixelsmith.generate", "pixelsmith.stage"},
     "geometry.py": {"torch", "numpy"},
     "request.py": {"torch", "numpy", "diffusers"},
     "plan.py": {"torch", "diffusers", "pixelsmith.families"},

@@ -28,6 +28,10 @@ from pixelsmith.run import Identity, RunDirectory
 from pixelsmith.sampling.denoise import Readable
 from pixelsmith.stage import Cascade, Rung, batch_size_of
 from pixelsmith.version import __version__
+from pixelsmith.viewer import write_preview
+
+PREVIEW_SECONDS = 60.0
+"""How old a preview may get while a picture is decoded."""
 
 
 @dataclass(frozen=True)
@@ -160,12 +164,28 @@ class _Job:
 
 
 def _run_in(run: RunDirectory, job: _Job, keep: bool) -> Result:
+    job = replace(job, observer=_with_preview(job.observer, run.path))
     with run:
         result = _run(job, run.space, run.path)
     if keep or job.path is None:
         return result
     run.delete()
-    return replace(result, picture=FilePicture(job.path), run_dir=None)
+    return replace(result, picture=FilePicture.at(job.path), run_dir=None)
+
+
+def _with_preview(observer: Observer, run_dir: Path) -> Observer:
+    """Also keeps a small picture of the run in its directory, as new as the last minute."""
+    last = time.monotonic()
+
+    def observe(event: Event) -> None:
+        nonlocal last
+        observer(event)
+        decoded = isinstance(event, (Progress, PhaseFinished)) and event.phase == "decode"
+        if decoded and (isinstance(event, PhaseFinished) or time.monotonic() - last > PREVIEW_SECONDS):
+            write_preview(run_dir)
+            last = time.monotonic()
+
+    return observe
 
 
 def _run(job: _Job, space: Space, run_dir: Path | None = None) -> Result:

@@ -86,7 +86,7 @@ def test_a_tiff_is_a_tiled_pyramid_and_a_large_one_is_compressed(
             compressions.append(image.info["compression"])
         assert sizes == [(1100, 600), (550, 300), (275, 150), (137, 75)]
         assert read_settings(path) == SETTINGS
-        assert (FilePicture(path).read(Size(1100, 600).window).int() - wide.int()).abs().max() < 12
+        assert (FilePicture.at(path).read(Size(1100, 600).window).int() - wide.int()).abs().max() < 12
     assert compressions[0] != compressions[1] == "jpeg"
 
 

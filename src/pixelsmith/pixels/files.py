@@ -12,13 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyvips
 import torch
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 
-from pixelsmith.canvas import Array
 from pixelsmith.errors import OutputError, PictureError
 from pixelsmith.geometry import Size, Window
 from pixelsmith.sampling.denoise import Readable
@@ -104,24 +102,38 @@ def picture_size(path: Path) -> Size:
         return Size(*(image.size[::-1] if turned else image.size))
 
 
-def read_picture(path: Path) -> Array:
-    """Pixels (3, H, W) uint8, turned upright, transparency over white. Raises ``PictureError``."""
+def read_picture(path: Path) -> FilePicture:
+    """A picture to start from, turned upright, 8 bits a channel, transparency over white.
+
+    It is read once from end to end to see that it is whole; a large one that cannot be read window by window is kept
+    uncompressed in a temporary file by libvips. Raises ``PictureError``.
+    """
+    picture_size(path)
     try:
-        with _opened(path) as image:
-            upright = _eight_bit(ImageOps.exif_transpose(image))
-            if upright.has_transparency_data:
-                upright = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright.convert("RGBA"))
-            pixels = np.array(upright.convert("RGB"))
-    except (OSError, SyntaxError, ValueError) as error:
+        image = pyvips.Image.new_from_file(str(path), fail_on="truncated").autorot()
+        if image.format not in ("uchar", "ushort"):
+            raise PictureError(f"{path}: its pixels are of type {image.format}; expected 8 or 16 bits a channel")
+        if image.hasalpha():
+            image = image.flatten(background=65535 if image.format == "ushort" else 255)
+        if image.format == "ushort":
+            image = (image / 257).rint().cast("uchar").copy(interpretation="srgb" if image.bands > 2 else "b-w")
+        image = image.colourspace("srgb")
+        image.avg()
+    except pyvips.Error as error:
         raise PictureError(f"{path}: the picture is damaged ({error})") from error
-    return Array(torch.from_numpy(pixels).permute(2, 0, 1).contiguous())
+    return FilePicture(image)
 
 
 class FilePicture:
-    """A picture file that libvips reads window by window: (3, H, W) uint8. The file must be an sRGB picture."""
+    """An sRGB picture that libvips reads window by window: (3, H, W) uint8."""
 
-    def __init__(self, path: Path) -> None:
-        self._image = pyvips.Image.new_from_file(str(path))
+    def __init__(self, image: pyvips.Image) -> None:
+        self._image = image
+
+    @classmethod
+    def at(cls, path: Path) -> FilePicture:
+        """A picture that ``write_picture`` wrote."""
+        return cls(pyvips.Image.new_from_file(str(path)))
 
     @property
     def size(self) -> Size:
@@ -207,15 +219,6 @@ def _settings_inside(path: Path) -> str:
 
 def _settings_text(settings: Mapping[str, Any]) -> str:
     return json.dumps(settings, ensure_ascii=True, separators=(",", ":"))
-
-
-def _eight_bit(image: Image.Image) -> Image.Image:
-    """Pictures of 16 bits scaled to 8; Pillow would cut them off. Raises ``ValueError`` for those without a range."""
-    if image.mode in ("I", "F"):
-        raise ValueError(f"its pixels are of mode {image.mode}; expected 8 or 16 bits a channel")
-    if not image.mode.startswith("I;16"):
-        return image
-    return Image.fromarray((np.asarray(image).astype(np.float32) / 257).round().astype(np.uint8))
 
 
 def _opened(path: Path) -> Image.Image:

@@ -19,6 +19,10 @@ TILE = 256
 """Pixels on a side of the tiles that are served."""
 
 
+PREVIEW = 1024
+"""The longest side of a preview in pixels."""
+
+
 @dataclass(frozen=True)
 class Shown:
     """Pictures of the same thing by name, the finest last, with the settings that made them.
@@ -51,6 +55,15 @@ class Shown:
 def show(path: Path) -> Shown:
     """What there is to see now. Raises ``PictureError`` or ``RunError`` where ``path`` is neither picture nor run."""
     return _run(path) if path.is_dir() else _file(path)
+
+
+def write_preview(run_dir: Path) -> Path:
+    """Write what a run has made so far as a small picture into its directory: ``preview.jpg``, whole or not at all."""
+    source = list(show(run_dir).pictures.values())[-1]
+    size = source.size.scaled(min(1.0, PREVIEW / max(source.size.width, source.size.height)))
+    target, partial = run_dir / "preview.jpg", run_dir / "preview.partial"
+    source.look((0, 0, source.size.width, source.size.height), size).save(partial, "JPEG", quality=90)
+    return partial.replace(target)
 
 
 def _run(path: Path) -> Shown:
