@@ -85,12 +85,24 @@ def test_rates_are_remembered_by_model_and_machine() -> None:
     assert load_rates("m", "cuda", "float16") == Rates()
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"m cpu float32": 3}', '{"m cpu float32": {"speed": 1}}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        '{"m cpu float32": 3}',
+        '{"m cpu float32": {"speed": 1}}',
+        '{"m cpu float32": {"encode": null}}',
+        '{"m cpu float32": {"denoise": -1.0}}',
+    ],
+)
 def test_damaged_rates_are_unknown_rates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     (tmp_path / "pixelsmith").mkdir()
     (tmp_path / "pixelsmith" / "rates.json").write_text(content)
     assert load_rates("m", "cpu", "float32") is None
+    save_rates(TRUE, "m", "cpu", "float32")
+    assert load_rates("m", "cpu", "float32") == TRUE
 
 
 def test_a_plan_knows_the_time_after_a_run_or_a_calibration(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,25 +2,41 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
+import os
 import random
-import resource
 import shutil
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
+from multiprocessing.connection import Connection
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from pixelsmith import Compute, Method, OutputError, Progress, Request, RunError, Size, generate, resume
+from pixelsmith import (
+    Compute,
+    Method,
+    OutputError,
+    PictureError,
+    Progress,
+    Request,
+    RunError,
+    Size,
+    generate,
+    resume,
+    run,
+)
 from pixelsmith.events import Event
 from pixelsmith.generate import settings_of
-from pixelsmith.pixels.files import read_settings
-from pixelsmith.run import Identity, RunDirectory
+from pixelsmith.pixels.files import FORMATS, read_picture, read_settings
+from pixelsmith.run import Identity, Record, RunDirectory
 
 SPAWN = multiprocessing.get_context("forkserver")
 SPAWN.set_forkserver_preload(["pixelsmith", "diffusers", "transformers", "pixelsmith.families.stable_diffusion"])
@@ -44,14 +60,6 @@ def expected(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> byte
     path = tmp_path_factory.mktemp("undisturbed") / "map.png"
     generate(request_of(tiny_model), path)
     return path.read_bytes()
-
-
-def work(run_dir: Path, model: Path, output: Path) -> None:
-    """Begin or go on: what a child process does until it is killed."""
-    if (run_dir / "run.json").exists():
-        resume(run_dir)
-    else:
-        generate(request_of(model), output, run_dir=run_dir)
 
 
 def stopped_after(events: int) -> Callable[[Event], None]:
@@ -85,23 +93,37 @@ def test_a_run_on_disk_gives_the_bytes_of_one_in_memory(tiny_model: Path, expect
     assert result.pixels.shape == (130, 150, 3)
 
 
+def reporting(run_dir: Path, model: Path, output: Path, channel: Connection) -> None:
+    """The work, with a word for each event."""
+    if (run_dir / "run.json").exists():
+        resume(run_dir, lambda event: channel.send(type(event).__name__))
+    else:
+        generate(request_of(model), output, lambda event: channel.send(type(event).__name__), run_dir)
+
+
 def test_killed_at_random_moments_again_and_again_it_ends_the_same(
     tiny_model: Path, expected: bytes, tmp_path: Path
 ) -> None:
+    """Each process lives for some events more, and some moments longer, so that it dies in the middle of something."""
     rng, output, kills = random.Random(0), tmp_path / "map.png", 0
-    for _ in range(60):
-        child = SPAWN.Process(target=work, args=(tmp_path / "run", tiny_model, output))
+    for _ in range(30):
+        ours, theirs = SPAWN.Pipe()
+        child = SPAWN.Process(target=reporting, args=(tmp_path / "run", tiny_model, output, theirs))
         child.start()
-        child.join(rng.uniform(0.4, 1.4))
-        if child.exitcode is not None:
-            assert child.exitcode == 0
-            break
+        theirs.close()
+        with suppress(EOFError):
+            for _ in range(rng.randint(2, 9)):
+                ours.recv()
+        child.join(rng.uniform(0, 0.02))
         child.kill()
         child.join()
+        ours.close()
+        if child.exitcode == 0:
+            break
         assert child.exitcode == -signal.SIGKILL
         kills += 1
+    assert kills >= 2
     assert output.read_bytes() == expected
-    assert kills >= 2, "the run was too short to be killed"
 
 
 @pytest.mark.parametrize("events", [0, 3, 11, 19, 28])
@@ -123,35 +145,49 @@ def test_a_finished_run_writes_its_file_again(tiny_model: Path, expected: bytes,
     assert (tmp_path / "map.png").read_bytes() == expected
 
 
-def limited(run_dir: Path, model: Path, output: Path, channel: object) -> None:
-    """A run in a process whose files may have a few kilobytes only, as on a disk that is full."""
-    resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
-    try:
-        work(run_dir, model, output)
-        message = "it was not stopped"
-    except OutputError as error:
-        message = str(error)
-    channel.send(message)  # type: ignore[attr-defined]
+@pytest.mark.parametrize("writes", [0, 1, 5, 30, 61])
+def test_a_full_disk_is_said_and_costs_nothing_but_time(
+    tiny_model: Path, expected: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int
+) -> None:
+    """The disk is full after so many writes, in the middle of one."""
+    real, left = os.pwrite, [writes]
 
+    def full(descriptor: int, content: memoryview, offset: int) -> int:
+        left[0] -= 1
+        if left[0] == -1:
+            return real(descriptor, content[: len(content) // 2], offset)
+        if left[0] < -1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(descriptor, content, offset)
 
-def test_a_full_disk_is_said_and_costs_nothing_but_time(tiny_model: Path, expected: bytes, tmp_path: Path) -> None:
-    ours, theirs = SPAWN.Pipe()
-    child = SPAWN.Process(target=limited, args=(tmp_path / "run", tiny_model, tmp_path / "map.png", theirs))
-    child.start()
-    message = ours.recv()
-    child.join()
-    assert "pixelsmith resume" in message
-    assert "File too large" in message
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pwrite", full)
+        with pytest.raises(OutputError, match=r"No space left .*pixelsmith resume"):
+            generate(request_of(tiny_model), tmp_path / "map.png", run_dir=tmp_path / "run")
     resume(tmp_path / "run")
     assert (tmp_path / "map.png").read_bytes() == expected
 
 
-@pytest.mark.parametrize("name", ["stage-0/picture", "stage-1/guide", "stage-1/step-*"])
+@pytest.mark.parametrize(
+    ("events", "name"),
+    [
+        (3, "stage-0/picture"),
+        (5, "stage-1/guide"),
+        (9, "stage-1/step-*"),
+        (11, "stage-1/picture"),
+        (99, "stage-2/picture"),
+    ],
+)
 @pytest.mark.parametrize("damage", ["flipped", "truncated", "gone"])
 def test_damaged_pieces_are_made_again(
-    tiny_model: Path, expected: bytes, tmp_path: Path, name: str, damage: str
+    tiny_model: Path, expected: bytes, tmp_path: Path, events: int, name: str, damage: str
 ) -> None:
-    run_dir = interrupted(tiny_model, tmp_path, 9)
+    """Pieces that what is still to do depends on."""
+    if events == 99:
+        generate(request_of(tiny_model), tmp_path / "map.png", run_dir=tmp_path / "run")
+        run_dir = tmp_path / "run"
+    else:
+        run_dir = interrupted(tiny_model, tmp_path, events)
     path = min(run_dir.glob(f"{name}.data"))
     content = bytearray(path.read_bytes())
     content[len(content) // 3] ^= 0xFF
@@ -174,7 +210,10 @@ def cut(run_dir: Path, model: Path) -> None:
 
 
 def newer(run_dir: Path, model: Path) -> None:
-    (run_dir / "run.json").write_text(json.dumps({"format": 99, "checksum": "0"}))
+    values = json.loads((run_dir / "run.json").read_text())
+    values = {**values, "format": 99}
+    del values["checksum"]
+    (run_dir / "run.json").write_text(json.dumps({**values, "checksum": run._checksum(values)}))
 
 
 def another_model(run_dir: Path, model: Path) -> None:
@@ -186,7 +225,12 @@ def another_model(run_dir: Path, model: Path) -> None:
 
 @pytest.mark.parametrize(
     ("change", "reason"),
-    [(edited, "checksum is wrong"), (cut, "run.json"), (newer, "checksum is wrong"), (another_model, "model was")],
+    [
+        (edited, "checksum is wrong"),
+        (cut, "run.json"),
+        (newer, "format is 99, here it is 1"),
+        (another_model, "model was"),
+    ],
 )
 def test_a_run_that_is_not_this_one_is_refused(
     tiny_model: Path, tmp_path: Path, change: Callable[[Path, Path], None], reason: str
@@ -237,8 +281,9 @@ def test_a_place_that_is_taken_is_refused(tiny_model: Path, tmp_path: Path) -> N
     assert (tmp_path / "full" / "letter.txt").read_text() == "mine"
 
 
+@pytest.mark.parametrize("suffix", FORMATS)
 def test_a_large_picture_gets_a_run_directory_that_is_gone_at_the_end(
-    tiny_model: Path, expected: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_model: Path, expected: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
 ) -> None:
     # By its name in the list of modules: the package's attribute ``plan`` is the function.
     monkeypatch.setattr(sys.modules["pixelsmith.plan"], "MEMORY_LIMIT", 1000)
@@ -262,14 +307,54 @@ def test_a_disk_with_too_little_room_is_refused_before(
     assert not (tmp_path / "run").exists()
 
 
-def test_the_identity_survives_json(tiny_model: Path, tmp_path: Path) -> None:
+def test_the_record_survives_json(tiny_model: Path, tmp_path: Path) -> None:
     request = request_of(tiny_model)
-    identity = Identity.of(settings_of(request), 2, tiny_model, None)
-    RunDirectory.create(tmp_path / "run", identity, tmp_path / "map.png")
-    found, output = RunDirectory(tmp_path / "run").read()
-    assert found.difference_from(identity) is None
-    assert output == tmp_path / "map.png"
-    assert found.difference_from(replace(identity, batch_size=3)) == "batch size was 2, now it is 3"
+    record = Record(Identity.of(settings_of(request), 2, tiny_model, None), tmp_path, tmp_path / "map.png", keep=True)
+    with RunDirectory.create(tmp_path / "run") as directory:
+        directory.begin(record)
+        found = directory.read()
+        with pytest.raises(RunError, match="another process"):
+            directory.begin(record)
+    assert found == record
+    assert found.identity.difference_from(replace(record.identity, batch_size=3)) == "batch size was 2, now it is 3"
+
+
+def test_paths_mean_what_they_meant_where_the_run_was_begun(
+    tiny_model: Path, expected: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Resumed from another folder: the model and the picture to start from were given as relative paths."""
+    generate(replace(request_of(tiny_model), size=Size(64, 64), cascade=()), tmp_path / "start.png")
+    (tmp_path / "model").symlink_to(tiny_model)
+    monkeypatch.chdir(tmp_path)
+    request = replace(request_of(tiny_model), from_image="start.png", cascade=(), model="model")
+    whole = generate(request, "whole.png").pixels
+    with pytest.raises(KeyboardInterrupt):
+        generate(request, "map.png", stopped_after(4), "run")
+    monkeypatch.chdir("/")
+    resume(tmp_path / "run")
+    assert (tmp_path / "map.png").read_bytes() == (tmp_path / "whole.png").read_bytes()
+    assert np.array_equal(whole, read_picture(tmp_path / "map.png").read(Size(150, 130).window).permute(1, 2, 0))
+
+
+def test_wrong_input_leaves_no_run_directory(tiny_model: Path, tmp_path: Path) -> None:
+    generate(replace(request_of(tiny_model), size=Size(64, 64), cascade=()), tmp_path / "start.png")
+    content = (tmp_path / "start.png").read_bytes()
+    (tmp_path / "start.png").write_bytes(content[: len(content) // 2])
+    request = replace(request_of(tiny_model), from_image=str(tmp_path / "start.png"), cascade=())
+    with pytest.raises(PictureError, match="damaged"):
+        generate(request, tmp_path / "map.png", run_dir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    for place in ("map.dzi", "map_files"):
+        with pytest.raises(RunError, match="to be written there"):
+            generate(request_of(tiny_model), tmp_path / "map.dzi", run_dir=tmp_path / place)
+
+
+@pytest.mark.parametrize("events", [0, 3, 5, 7, 9, 11])
+def test_nothing_is_left_over_after_an_interruption(tiny_model: Path, tmp_path: Path, events: int) -> None:
+    run_dir = interrupted(tiny_model, tmp_path, events)
+    resume(run_dir)
+    kept = {path.relative_to(run_dir).as_posix() for path in run_dir.rglob("*.data")}
+    assert kept == {f"stage-{i}/{name}.data" for i in range(3) for name in ("overview", "picture")}
 
 
 def test_the_settings_are_in_the_file(tiny_model: Path, tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from pixelsmith.stage import batch_size_of
 
 
 @torch.inference_mode()
-def measure_rates(family: Family, request: Request) -> Rates:
-    """Time one batch of patches and one tile each way, after a first one that warms up."""
+def measure_rates(family: Family, request: Request, known: Rates) -> Rates:
+    """Time one batch of patches and one tile each way, after a first one that warms up; the rest is as ``known``."""
     facts, autoencoder = family.facts, family.autoencoder
     batch_size = batch_size_of(request, family.device)
     denoiser = family.denoiser(request.prompt, request.size)
@@ -28,7 +28,7 @@ def measure_rates(family: Family, request: Request) -> Rates:
     megapixels = (kept * facts.latent_scale) ** 2 / 1e6
     latents = torch.randn(1, facts.latent_channels, autoencoder.tiling.side, autoencoder.tiling.side)
     return replace(
-        Rates(),
+        known,
         denoise=_seconds(lambda: denoiser(x, level, windows), family.device) / batch_size,
         encode=_seconds(lambda: autoencoder.encode(torch.zeros(1, 3, side, side)), family.device) / megapixels,
         decode=_seconds(lambda: autoencoder.decode(latents), family.device) / megapixels,
@@ -36,9 +36,11 @@ def measure_rates(family: Family, request: Request) -> Rates:
 
 
 def _seconds(call: Callable[[], object], device: torch.device) -> float:
-    call()
-    began = time.perf_counter()
-    call()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - began
+    def finished() -> float:
+        call()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter()
+
+    began = finished()
+    return finished() - began

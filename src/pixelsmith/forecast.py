@@ -7,8 +7,10 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from pixelsmith.events import Event, PhaseFinished, Progress
 from pixelsmith.plan import Plan, StagePlan
@@ -129,25 +131,28 @@ class Forecast:
 def load_rates(model: str, device: str, dtype: str) -> Rates | None:
     """What the last run or calibration of this model measured here, if there was one."""
     try:
-        return Rates(**json.loads(_file().read_text(encoding="utf-8"))[_name(model, device, dtype)])
-    except (OSError, ValueError, KeyError, TypeError):
+        rates = Rates(**_known()[_name(model, device, dtype)])
+        return rates if all(isinstance(rate, float) and rate > 0 for rate in asdict(rates).values()) else None
+    except (KeyError, TypeError):
         return None
 
 
 def save_rates(rates: Rates, model: str, device: str, dtype: str) -> None:
     """Remember rates for the next plan; where that cannot be written it is forgotten."""
     file = _file()
-    try:
-        known = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        known = {}
-    try:
+    with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
         partial = file.with_name(f"{file.name}.{os.getpid()}")
-        partial.write_text(json.dumps(known | {_name(model, device, dtype): asdict(rates)}), encoding="utf-8")
+        partial.write_text(json.dumps(_known() | {_name(model, device, dtype): asdict(rates)}), encoding="utf-8")
         partial.replace(file)
-    except OSError:
-        return
+
+
+def _known() -> dict[str, Any]:
+    try:
+        known = json.loads(_file().read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
 
 
 def _file() -> Path:

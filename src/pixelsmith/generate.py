@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,20 +16,20 @@ from numpy.typing import NDArray
 
 from pixelsmith.calibrate import measure_rates
 from pixelsmith.canvas import MemorySpace, Space
-from pixelsmith.errors import RequestError, RunError
+from pixelsmith.errors import InputError, RequestError, RunError
 from pixelsmith.events import Event, Observer, PhaseFinished, Progress, RunFinished, RunStarted, StageStarted, silent
 from pixelsmith.families import choose_device, choose_dtype, find_model, load_family, read_facts
 from pixelsmith.forecast import Forecast, Rates, load_rates, save_rates, seconds_of
 from pixelsmith.geometry import Size
-from pixelsmith.pixels.files import FilePicture, check_output, picture_size, read_picture, write_picture
+from pixelsmith.pixels.files import check_output, picture_size, read_picture, tiles_of, write_picture
 from pixelsmith.pixels.resample import Resized
 from pixelsmith.plan import Plan, make_plan
 from pixelsmith.request import Request
-from pixelsmith.run import Identity, RunDirectory
+from pixelsmith.run import Identity, Record, RunDirectory
 from pixelsmith.sampling.denoise import Readable
 from pixelsmith.stage import Cascade, Rung, batch_size_of
 from pixelsmith.version import __version__
-from pixelsmith.viewer import write_preview
+from pixelsmith.viewer import open_file, write_preview
 
 PREVIEW_SECONDS = 60.0
 """How old a preview may get while a picture is decoded."""
@@ -38,18 +39,23 @@ PREVIEW_SECONDS = 60.0
 class Result:
     """A finished picture: its ``plan``, its file and its run directory, where there are such.
 
-    ``pixels`` (height, width, 3) uint8 sRGB are read when asked for: of a gigapixel they take 3 GB.
+    ``pixels`` (height, width, 3) uint8 sRGB are read when asked for, from memory, the run directory or the file: of a
+    gigapixel they take 3 GB.
     """
 
     plan: Plan
     path: Path | None
     run_dir: Path | None
-    picture: Readable
+    picture: Readable | None
 
     @property
     def pixels(self) -> NDArray[np.uint8]:
-        pixels: NDArray[np.uint8] = self.picture.read(self.picture.size.window).permute(1, 2, 0).numpy()
-        return pixels
+        if self.picture is not None:
+            return np.asarray(self.picture.read(self.picture.size.window).permute(1, 2, 0))
+        if self.path is None:
+            raise ValueError("a result has a picture or a file")
+        file = open_file(self.path)
+        return np.asarray(file.look((0, 0, file.size.width, file.size.height), file.size))
 
 
 def plan(request: Request, calibrate: bool = False) -> Plan:
@@ -62,8 +68,9 @@ def plan(request: Request, calibrate: bool = False) -> Plan:
     the_plan = make_plan(request, facts, _start_size(request))
     if calibrate:
         folder = find_model(request.model)
-        measured = measure_rates(load_family(folder, read_facts(folder, request.model), request.compute), request)
-        save_rates(measured, *_machine(request))
+        known = load_rates(*_machine(request)) or Rates()
+        family = load_family(folder, read_facts(folder, request.model), request.compute)
+        save_rates(measure_rates(family, request, known), *_machine(request))
     rates = load_rates(*_machine(request))
     return replace(the_plan, seconds=None if rates is None else seconds_of(the_plan, request.method, rates))
 
@@ -89,30 +96,53 @@ def generate(
         check_output(path, request.size, settings_of(request))
     the_plan = plan(request)
     _check_memory(the_plan)
+    job = _Job(request, settings_of(request), the_plan, path, observer)
     if run_dir is None and not the_plan.on_disk:
-        return _run(_Job(request, the_plan, path, observer), MemorySpace())
+        _check_disk(the_plan, None, path)
+        return _run(job, MemorySpace())
     if run_dir is None and path is None:
         raise RequestError(f"run directory: a picture of {request.size} needs one; give a run_dir or an output")
     place = Path(f"{path}.run" if run_dir is None else run_dir)
-    _check_disk(the_plan, place)
-    run = RunDirectory.create(place, _identity(request), path)
-    return _run_in(run, _Job(request, the_plan, path, observer), keep=run_dir is not None)
+    if path is not None and place.absolute() in (path.absolute(), tiles_of(path).absolute()):
+        raise RunError(f"{place}: the picture is to be written there; choose another run directory")
+    _check_disk(the_plan, place, path)
+    identity, keep = _identity(job.settings, request), run_dir is not None
+    with RunDirectory.create(place) as run:
+        run.begin(Record(identity, Path.cwd(), path, keep))
+        try:
+            return _run_in(run, job, keep)
+        except InputError:
+            # Nothing was made yet: what is wrong can be mended, and the same command given again.
+            run.delete()
+            raise
 
 
 def resume(run_dir: str | Path, observer: Observer = silent) -> Result:
     """Go on with a run that was interrupted, at any moment and in any way; the picture is the same byte for byte.
 
-    The directory stays. Raises ``RunError`` where it is damaged, another process works in it, or the model, the
-    picture to start from, the libraries or this version differ from those that began it.
+    Raises ``RunError`` where the directory is damaged, another process works in it, or the model, the picture to start
+    from, the libraries or this version differ from those that began it.
     """
-    run = RunDirectory(Path(run_dir))
-    identity, path = run.read()
-    request = Request.from_dict(identity.settings["request"])
-    if difference := identity.difference_from(_identity(request)):
-        raise RunError(f"{run_dir}: it cannot go on here: {difference}")
-    if path is not None:
-        check_output(path, request.size, settings_of(request))
-    return _run_in(run, _Job(request, plan(request), path, observer), keep=True)
+    with RunDirectory(Path(run_dir)) as run:
+        record = run.read()
+        if difference := record.identity.difference_in_versions():
+            raise RunError(f"{run_dir}: it cannot go on here: {difference}")
+        request = _located(Request.from_dict(record.identity.settings["request"]), record.folder)
+        if difference := record.identity.difference_from(_identity(record.identity.settings, request)):
+            raise RunError(f"{run_dir}: it cannot go on here: {difference}")
+        if record.output is not None:
+            check_output(record.output, request.size, record.identity.settings)
+        the_plan = plan(request)
+        _check_disk(the_plan, None, record.output)
+        job = _Job(request, record.identity.settings, the_plan, record.output, observer)
+        return _run_in(run, job, record.keep)
+
+
+def _located(request: Request, folder: Path) -> Request:
+    """The request with the paths in it as they were meant in the folder that it was made in."""
+    picture = None if request.from_image is None else str(folder / request.from_image)
+    model = folder / request.model
+    return replace(request, from_image=picture, model=str(model) if model.is_dir() else request.model)
 
 
 def _machine(request: Request) -> tuple[str, str, str]:
@@ -139,38 +169,52 @@ def _check_memory(the_plan: Plan) -> None:
         )
 
 
-def _check_disk(the_plan: Plan, place: Path) -> None:
-    """Refuse a run that does not fit, before hours are spent on it."""
-    parent = next(folder for folder in place.absolute().parents if folder.is_dir())
-    free = shutil.disk_usage(parent).free
-    if the_plan.disk_bytes > free:
-        raise RequestError(
-            f"disk: the run needs up to {the_plan.disk_bytes / 1e9:,.1f} GB at {parent}, {free / 1e9:,.1f} GB are free"
-        )
+def _check_disk(the_plan: Plan, run_dir: Path | None, path: Path | None) -> None:
+    """Refuse what does not fit on the disks of the run directory and of the output, before hours are spent on it."""
+    needed: dict[int, int] = {}
+    for place, size in ((run_dir, the_plan.disk_bytes - the_plan.file_bytes), (path, the_plan.file_bytes)):
+        if place is None:
+            continue
+        folder = next(parent for parent in (place.absolute(), *place.absolute().parents) if parent.is_dir())
+        disk = folder.stat().st_dev
+        needed[disk] = needed.get(disk, 0) + size
+        free = shutil.disk_usage(folder).free
+        if needed[disk] > free:
+            raise RequestError(
+                f"disk: up to {needed[disk] / 1e9:,.1f} GB are needed at {folder}, {free / 1e9:,.1f} GB are free"
+            )
 
 
-def _identity(request: Request) -> Identity:
-    picture = None if request.from_image is None else Path(request.from_image)
-    batch_size = batch_size_of(request, choose_device(request.compute.device))
-    return Identity.of(settings_of(request), batch_size, find_model(request.model), picture)
+def _identity(settings: Mapping[str, Any], request: Request) -> Identity:
+    """Of a run with these settings; ``request`` is where its files are."""
+    device = choose_device(request.compute.device)
+    if {"device": device.type, "dtype": settings_of(request)["dtype"]}.items() <= settings.items():
+        picture = None if request.from_image is None else Path(request.from_image)
+        return Identity.of(settings, batch_size_of(request, device), find_model(request.model), picture)
+    now = settings_of(request)
+    raise RunError(f"device: the run was made on {settings['device']} {settings['dtype']}, here is {now['device']}")
 
 
 @dataclass(frozen=True)
 class _Job:
+    """What is to be made; ``settings`` are those that the file carries."""
+
     request: Request
+    settings: Mapping[str, Any]
     plan: Plan
     path: Path | None
     observer: Observer
 
 
 def _run_in(run: RunDirectory, job: _Job, keep: bool) -> Result:
-    job = replace(job, observer=_with_preview(job.observer, run.path))
-    with run:
-        result = _run(job, run.space, run.path)
+    space = run.space()
+    result = _run(replace(job, observer=_with_preview(job.observer, run.path)), space, run.path)
     if keep or job.path is None:
+        run.finish()
         return result
+    space.close()
     run.delete()
-    return replace(result, picture=FilePicture.at(job.path), run_dir=None)
+    return replace(result, picture=None, run_dir=None)
 
 
 def _with_preview(observer: Observer, run_dir: Path) -> Observer:
@@ -206,7 +250,7 @@ def _run(job: _Job, space: Space, run_dir: Path | None = None) -> Result:
         picture = _climb(Cascade.of(request, family, observer, space), job.plan, start)
     if job.path is not None:
         write_began = time.monotonic()
-        write_picture(picture, job.path, settings_of(request))
+        write_picture(picture, job.path, job.settings)
         observer(PhaseFinished(len(job.plan.stages), "write", time.monotonic() - write_began))
     save_rates(forecast.rates, *_machine(request))
     observer(RunFinished(None if job.path is None else str(job.path), time.monotonic() - began))

@@ -81,8 +81,13 @@ class Window:
         return slice(self.top, self.bottom), slice(self.left, self.right)
 
     def overlaps(self, other: Window) -> bool:
+        """Whether the two have a pixel in common."""
         return (
-            self.top < other.bottom and other.top < self.bottom and self.left < other.right and other.left < self.right
+            min(self.height, self.width, other.height, other.width) > 0
+            and self.top < other.bottom
+            and other.top < self.bottom
+            and self.left < other.right
+            and other.left < self.right
         )
 
     def common(self, other: Window) -> Window:

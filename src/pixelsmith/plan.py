@@ -76,7 +76,8 @@ class Plan:
     - ``stages``: the cascade; empty where the base is large enough.
     - ``model_calls``: patches that go through the network; with classifier-free guidance a patch goes through twice.
     - ``on_disk``: whether the canvases are kept in a run directory by default, because memory should not hold them.
-    - ``peak_memory_bytes``, ``disk_bytes``: upper estimates; ``seconds``: ``None`` while unknown.
+    - ``peak_memory_bytes``, ``disk_bytes``: upper estimates; ``file_bytes``: the part of the disk that is needed beside
+      the output. ``seconds``: ``None`` while unknown.
     """
 
     base: StagePlan | None
@@ -85,6 +86,7 @@ class Plan:
     on_disk: bool
     peak_memory_bytes: int
     disk_bytes: int
+    file_bytes: int
     seconds: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -121,14 +123,16 @@ def make_plan(request: Request, facts: ModelFacts, start: Size | None = None) ->
     calls += _calls_per_patch(request.method.at(0)) if base else 0
     canvases = _canvas_bytes(rungs, request, facts)
     on_disk = canvases > MEMORY_LIMIT
+    # The picture's bytes for libvips, and the file, which with its pyramid may be larger still.
+    file_bytes = request.size.area * 3 * (1 + 2)
     return Plan(
         base=base,
         stages=stages,
         model_calls=round(calls),
         on_disk=on_disk,
         peak_memory_bytes=_working_set(rungs, request, facts) + (0 if on_disk else canvases),
-        # Beside what is kept, the picture's bytes for libvips and the file, which with its pyramid may be larger still.
-        disk_bytes=(canvases if on_disk else 0) + request.size.area * 3 * (1 + 2),
+        disk_bytes=(canvases if on_disk else 0) + file_bytes,
+        file_bytes=file_bytes,
     )
 
 

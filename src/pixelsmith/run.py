@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
@@ -20,13 +20,13 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from pixelsmith.canvas import DiskSpace
-from pixelsmith.errors import OutputError, RunError
+from pixelsmith.errors import InputError, OutputError, RunError
 from pixelsmith.version import __version__
 
 FORMAT = 1
 """Of the directory; it changes when an older one can no longer be read."""
-_LIBRARIES = ("torch", "diffusers", "transformers", "numpy", "pillow")
-_RECORD = "run.json"
+_LIBRARIES = ("torch", "diffusers", "transformers", "numpy", "pillow", "pyvips")
+_RECORD, _LOCK, _FINISHED = "run.json", "lock", "finished"
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,13 @@ class Identity:
 
     @classmethod
     def of(cls, settings: Mapping[str, Any], batch_size: int, model: Path, picture: Path | None) -> Identity:
-        """Hash the files and look up the versions. It reads all of the model's weights once."""
-        files = sorted(path for path in model.rglob("*") if path.is_file())
-        versions = {"pixelsmith": __version__} | {name: version(name) for name in _LIBRARIES}
-        start = None if picture is None else _sha256([picture], picture.parent)
-        return cls(settings, batch_size, _sha256(files, model), start, versions)
+        """Hash the files and look up the versions. It reads all of the model's weights once. Raises ``RunError``."""
+        try:
+            files = sorted(path for path in model.rglob("*") if path.is_file())
+            start = None if picture is None else _sha256([picture], picture.parent)
+            return cls(settings, batch_size, _sha256(files, model), start, _versions())
+        except OSError as error:
+            raise RunError(f"{error.filename}: it cannot be read ({error.strerror})") from error
 
     def difference_from(self, other: Identity) -> str | None:
         """The first thing that differs, in words."""
@@ -59,6 +61,23 @@ class Identity:
             if mine.get(name) != theirs.get(name):
                 return f"{name.replace('_', ' ')} was {mine.get(name)!r}, now it is {theirs.get(name)!r}"
         return None
+
+    def difference_in_versions(self) -> str | None:
+        """The first version that is another one here, in words; only where there is none can the rest be understood."""
+        return self.difference_from(replace(self, versions=_versions()))
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a run directory knows of its run: whose it is, the folder it was asked for in, where its picture goes.
+
+    ``keep``: whether the directory stays when the picture is there.
+    """
+
+    identity: Identity
+    folder: Path
+    output: Path | None
+    keep: bool
 
 
 class RunDirectory:
@@ -70,52 +89,73 @@ class RunDirectory:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock = FileLock(path / "lock", timeout=0)
+        self._lock = FileLock(path / _LOCK, timeout=0)
 
     @classmethod
-    def create(cls, path: Path, identity: Identity, output: Path | None) -> RunDirectory:
-        """Make a new one. Raises ``RunError`` where there is something already, or nothing can be made."""
+    def create(cls, path: Path) -> RunDirectory:
+        """A new one. Raises ``RunError`` where there is something already, or nothing can be made."""
         if (path / _RECORD).exists():
             raise RunError(f"{path}: there is a run in it; go on with 'pixelsmith resume {path}', or remove it")
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise RunError(f"{path}: expected a new or an empty directory")
         try:
             path.mkdir(parents=True, exist_ok=True)
-            record = {
-                "format": FORMAT,
-                "output": None if output is None else str(output.absolute()),
-                "identity": vars(identity),
-            }
-            _write_whole(path / _RECORD, json.dumps({**record, "checksum": _checksum(record)}, indent=1))
+            if {item.name for item in path.iterdir()} - {_LOCK, _partial(_RECORD)}:
+                raise RunError(f"{path}: expected a new or an empty directory")
         except OSError as error:
-            raise RunError(f"{path}: it cannot be written to ({error.strerror})") from error
+            raise RunError(f"{path}: it cannot be used as a run directory ({error.strerror})") from error
         return cls(path)
 
-    def read(self) -> tuple[Identity, Path | None]:
-        """Whose run it is, and where its picture goes. Raises ``RunError`` where that cannot be known."""
+    def begin(self, record: Record) -> None:
+        """Say whose run it is. Raises ``RunError`` where another process was faster."""
+        if (self.path / _RECORD).exists():
+            raise RunError(f"{self.path}: another process has just begun a run in it")
+        values = {
+            "format": FORMAT,
+            "identity": vars(record.identity),
+            "folder": str(record.folder.absolute()),
+            "output": None if record.output is None else str(record.output.absolute()),
+            "keep": record.keep,
+        }
+        _write_whole(self.path / _RECORD, json.dumps({**values, "checksum": _checksum(values)}, indent=1))
+
+    def read(self) -> Record:
+        """What ``begin`` said. Raises ``RunError`` where that cannot be known."""
         try:
-            record = json.loads((self.path / _RECORD).read_text(encoding="utf-8"))
-            if record.pop("checksum") != _checksum(record):
+            values = json.loads((self.path / _RECORD).read_text(encoding="utf-8"))
+            if values.pop("checksum") != _checksum(values):
                 raise ValueError("its checksum is wrong")
-            if record["format"] != FORMAT:
-                raise ValueError(f"its format is {record['format']}, here it is {FORMAT}")
-            output = record["output"]
-            return Identity(**record["identity"]), None if output is None else Path(output)
-        except FileNotFoundError as error:
+            if values["format"] != FORMAT:
+                raise ValueError(f"its format is {values['format']}, here it is {FORMAT}")
+            output = values["output"]
+            return Record(
+                identity=Identity(**values["identity"]),
+                folder=Path(values["folder"]),
+                output=None if output is None else Path(output),
+                keep=values["keep"],
+            )
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise RunError(f"{self.path}: it is not a run directory, there is no {_RECORD} in it") from error
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise RunError(f"{self.path}: its {_RECORD} cannot be used: {error}") from error
 
-    @property
     def space(self) -> DiskSpace:
         """Where its mosaics are."""
         return DiskSpace(self.path)
+
+    def finish(self) -> None:
+        """Say that there is nothing left to do."""
+        (self.path / _FINISHED).touch()
+
+    @property
+    def finished(self) -> bool:
+        return (self.path / _FINISHED).exists()
 
     def delete(self) -> None:
         """Remove the directory and all that is in it."""
         shutil.rmtree(self.path, ignore_errors=True)
 
     def __enter__(self) -> RunDirectory:
+        if not self.path.is_dir():
+            raise RunError(f"{self.path}: it is not a run directory, there is no {_RECORD} in it")
         try:
             self._lock.acquire()
         except Timeout as error:
@@ -128,7 +168,7 @@ class RunDirectory:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._lock.release()
-        if error is None:
+        if error is None or isinstance(error, InputError):
             return
         advice = f"go on with 'pixelsmith resume {self.path}'"
         if isinstance(error, OSError):
@@ -155,13 +195,21 @@ def _sha256(files: Iterable[Path], root: Path) -> str:
     return total.hexdigest()
 
 
+def _versions() -> dict[str, str]:
+    return {"pixelsmith": __version__} | {name: version(name) for name in _LIBRARIES}
+
+
+def _partial(name: str) -> str:
+    return name + ".partial"
+
+
 def _checksum(record: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
 def _write_whole(path: Path, text: str) -> None:
     """Write a small file so that it is there whole or not at all, also after a power loss."""
-    partial = path.with_name(path.name + ".partial")
+    partial = path.with_name(_partial(path.name))
     with partial.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()

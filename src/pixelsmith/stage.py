@@ -105,6 +105,7 @@ class Cascade:
         picture = self._new_picture(stage, size)
         needs_latents = method.upsampling == "latent"
         if picture.complete and not needs_latents:
+            self._forget(stage)
             return Rung(picture.picture, None)
         denoising = Denoising(
             denoiser=self._guided(method),
@@ -125,9 +126,15 @@ class Cascade:
             decode(latents, autoencoder, picture, partial(on_tile, 0))
         if needs_latents:
             return Rung(picture.picture, latents)
-        self.space.drop(f"stage-{stage}/guide")
-        steps.drop(method.steps)
+        self._forget(stage)
         return Rung(picture.picture, None)
+
+    def _forget(self, stage: int) -> None:
+        """Drop what led to a finished picture."""
+        self.space.drop(f"stage-{stage}/guide")
+        steps = _StageSteps(self.space, stage, 0)
+        for step in range(1, self.request.method.at(stage).steps + 1):
+            steps.drop(step)
 
     def _new_picture(self, stage: int, size: Size) -> WithOverview:
         """The picture of a stage and its overview, a pixel for each latent."""

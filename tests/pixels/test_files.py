@@ -14,7 +14,6 @@ from pixelsmith.errors import PictureError
 from pixelsmith.geometry import Size
 from pixelsmith.pixels import files
 from pixelsmith.pixels.files import (
-    FilePicture,
     check_output,
     picture_size,
     read_picture,
@@ -86,7 +85,7 @@ def test_a_tiff_is_a_tiled_pyramid_and_a_large_one_is_compressed(
             compressions.append(image.info["compression"])
         assert sizes == [(1100, 600), (550, 300), (275, 150), (137, 75)]
         assert read_settings(path) == SETTINGS
-        assert (FilePicture.at(path).read(Size(1100, 600).window).int() - wide.int()).abs().max() < 12
+        assert (read_picture(path).read(Size(1100, 600).window).int() - wide.int()).abs().max() < 12
     assert compressions[0] != compressions[1] == "jpeg"
 
 
@@ -155,3 +154,27 @@ def test_photos_are_turned_upright_and_transparency_is_white(tmp_path: Path) -> 
     clear = tmp_path / "clear.png"
     Image.fromarray(np.zeros((4, 4, 4), np.uint8)).save(clear)
     assert read_picture(clear).read(Size(4, 4).window).min() == 255
+
+
+def test_a_folder_that_only_looks_like_our_tiles_is_left_alone(tmp_path: Path) -> None:
+    """Browsers save a page as ``holiday.html`` and ``holiday_files``."""
+    (tmp_path / "holiday_files").mkdir()
+    (tmp_path / "holiday_files" / "photo.jpg").write_text("mine")
+    with pytest.raises(PictureError, match="something else"):
+        check_output(tmp_path / "holiday.dzi", Size(10, 10), SETTINGS)
+    write_picture(Array(PIXELS), tmp_path / "map.dzi", SETTINGS)
+    check_output(tmp_path / "map.dzi", Size(10, 10), SETTINGS)
+
+
+def test_what_a_crash_left_is_written_over(tmp_path: Path) -> None:
+    for name in (".map.partial.tif", ".map.partial.rgb"):
+        (tmp_path / name).write_bytes(b"x" * 100_000)
+    write_picture(Array(PIXELS), tmp_path / "map.tif", SETTINGS)
+    assert [item.name for item in tmp_path.iterdir()] == ["map.tif"]
+    assert torch.equal(read_picture(tmp_path / "map.tif").read(Size(50, 30).window), PIXELS)
+
+
+def test_a_damaged_archive_has_no_settings(tmp_path: Path) -> None:
+    (tmp_path / "map.zip").write_bytes(b"PK no archive")
+    with pytest.raises(PictureError, match="no Pixelsmith settings"):
+        read_settings(tmp_path / "map.zip")

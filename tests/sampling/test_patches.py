@@ -103,6 +103,15 @@ def test_the_patches_that_touch_a_window_are_found(
     patches = COVERAGES[name](canvas, Size(min(16, width), min(16, height)), 2, seed=0, stage=1).patches(0)
     expected = [i for i, patch in enumerate(patches) if patch.window.overlaps(window)]
     assert list(patches.touching(window)) == expected
+    for index, patch in enumerate(patches):
+        kept = patches.kept(index)
+        inside = np.zeros(patch.weights.shape, bool)
+        inside[kept.relative_to(patch.window).slices] = True
+        assert not patch.weights[~inside].any()
+        assert Size(max(1, kept.width), max(1, kept.height)).fits_in(patches.largest)
+        part = patch.window.common(window) if patch.window.overlaps(window) else patch.window
+        whole = patch.weights[part.relative_to(patch.window).slices]
+        np.testing.assert_array_equal(patches.weights(index, part), whole)
 
 
 @given(width=sides, height=sides, border=st.sampled_from([0, 2, 4]), factor=st.integers(2, 8))

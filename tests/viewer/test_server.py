@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
@@ -120,7 +122,8 @@ def test_it_is_seen_on_this_machine_only(tmp_path: Path) -> None:
 def test_what_cannot_be_shown_is_said(tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("no picture")
     (tmp_path / "text.dzi").write_text("no picture")
-    for name in ("text.png", "text.dzi", "missing.png", "missing.dzi", "missing.zip"):
+    (tmp_path / "broken.zip").write_bytes(b"PK no archive")
+    for name in ("text.png", "text.dzi", "missing.png", "missing.dzi", "missing.zip", "broken.zip"):
         with pytest.raises(PictureError):
             show(tmp_path / name)
     with pytest.raises(RunError, match="not a run directory"):
@@ -130,9 +133,10 @@ def test_what_cannot_be_shown_is_said(tmp_path: Path) -> None:
 def test_a_run_fills_in_while_it_goes_on(tiny_model: Path, tmp_path: Path) -> None:
     """Stopped in the middle: the last picture shows what is there, and elsewhere the one below."""
     seen: list[tuple[int, int, bool]] = []
+    looks: dict[int, list[np.ndarray]] = defaultdict(list)
     run_dir = tmp_path / "run"
     request = Request(
-        "a map", Size(600, 500), model=str(tiny_model), method=Method(steps=1), compute=Compute("cpu", "float32")
+        "a map", Size(900, 700), model=str(tiny_model), method=Method(steps=1), compute=Compute("cpu", "float32")
     )
 
     def look(event: Event) -> None:
@@ -141,17 +145,23 @@ def test_a_run_fills_in_while_it_goes_on(tiny_model: Path, tmp_path: Path) -> No
             name, last = list(shown.pictures.items())[-1]
             assert str(last.size) in name
             seen.append((len(shown.pictures), last.version, shown.growing))
-            image = last.look((0, 0, last.size.width, last.size.height), Size(100, 80))
-            assert np.asarray(image).std() > 1
+            looks[len(shown.pictures)].append(
+                np.asarray(last.look((0, 0, last.size.width, last.size.height), Size(100, 80)))
+            )
 
     result = generate(request, tmp_path / "map.png", look, run_dir)
     assert [pictures for pictures, *_ in seen] == sorted(pictures for pictures, *_ in seen)
     assert all(growing for *_, growing in seen)
+    views = looks[3]
+    assert len(views) > 2
+    for before, after in itertools.pairwise(views):
+        changed = (before != after).any(-1).mean()
+        assert 0 < changed < 0.9, "one more tile is seen, and only that"
     shown = show(run_dir)
     assert not shown.growing
     assert [name.split(",")[0] for name in shown.pictures] == ["base", "stage 1", "stage 2"]
     last = list(shown.pictures.values())[-1]
     exact = np.asarray(last.look((100, 50, 400, 350), Size(300, 300)))
     assert np.array_equal(exact, result.pixels[50:350, 100:400])
-    small = np.asarray(last.look((0, 0, 600, 500), Size(60, 50))).astype(int)
-    assert np.abs(small - np.asarray(Image.fromarray(result.pixels).resize((60, 50), Image.Resampling.BOX))).mean() < 6
+    small = np.asarray(last.look((0, 0, 900, 700), Size(90, 70))).astype(int)
+    assert np.abs(small - np.asarray(Image.fromarray(result.pixels).resize((90, 70), Image.Resampling.BOX))).mean() < 6

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pixelsmith.canvas.slots import Slots, Values
 from pixelsmith.geometry import Size, Window
-from pixelsmith.sampling.patches import Patch, Tiling
+from pixelsmith.sampling.patches import Tiling
 
 
 class Mosaic:
@@ -34,25 +34,25 @@ class Mosaic:
 
     def read(self, window: Window) -> Tensor:
         """The values (c, h, w) of a window inside the canvas; all patches that it touches must be there."""
-        pieces = list(self._pieces(window))
         shape = (self._channels, window.height, window.width)
-        if all(weights.min() == 1 for _, weights, _ in pieces):
-            exact = torch.empty(shape, dtype=self._dtype).numpy()
-            for place, _, values in pieces:
-                exact[(..., *place.slices)] = values
-            return torch.from_numpy(exact)
-        mean = np.zeros(shape, np.float32)
-        for place, weights, values in pieces:
-            mean[(..., *place.slices)] += weights * values
-        return self._stored(torch.from_numpy(mean))
+        values = torch.zeros(shape, dtype=self._dtype).numpy()
+        mean: Values | None = None
+        for place, weights, piece in self._pieces(window):
+            if weights.min() == 1:
+                values[(..., *place.slices)] = piece
+            else:
+                mean = np.zeros(shape, np.float32) if mean is None else mean
+                mean[(..., *place.slices)] += weights * piece
+        whole = torch.from_numpy(values)
+        # Where a patch counts alone no other one counts: each value is in one of the two.
+        return whole if mean is None else whole + self._stored(torch.from_numpy(mean))
 
     def put(self, index: int, values: Tensor) -> None:
         """Keep patch ``index``: values (c, h, w) of its whole window, rounded and cut to 0..255 where pixels are bytes.
 
         Raises ``OSError`` where the disk is full.
         """
-        patch = self.tiling[index]
-        kept = _kept(patch).window.relative_to(patch.window)
+        kept = self.tiling.kept(index).relative_to(self.tiling[index].window)
         self._slots.write(index, self._stored(values[(..., *kept.slices)]).numpy())
 
     def missing(self, group: int = 1) -> Iterator[range]:
@@ -84,16 +84,16 @@ class Mosaic:
     def _pieces(self, window: Window) -> Iterator[tuple[Window, np.ndarray, Values]]:
         """What each patch gives to a window: where in it, with which weights, which values."""
         for index in self.tiling.touching(window):
-            patch = _kept(self.tiling[index])
-            if not patch.weights.size or not patch.window.overlaps(window):
+            kept = self.tiling.kept(index)
+            if not kept.overlaps(window):
                 continue
             if index not in self._slots:
                 raise LookupError(f"patch {index} of the mosaic is missing")
-            shape = (self._channels, patch.window.height, patch.window.width)
+            shape = (self._channels, kept.height, kept.width)
             values = self._slots.read(index)[: math.prod(shape)].reshape(shape)
-            shared = patch.window.common(window)
-            inside = shared.relative_to(patch.window).slices
-            yield shared.relative_to(window), patch.weights[inside], values[(..., *inside)]
+            shared = kept.common(window)
+            weights = self.tiling.weights(index, shared)
+            yield shared.relative_to(window), weights, values[(..., *shared.relative_to(kept).slices)]
 
 
 @dataclass(frozen=True)
@@ -133,17 +133,3 @@ class WithOverview:
     def sync(self) -> None:
         self.overview.sync()
         self.picture.sync()
-
-
-def _kept(patch: Patch) -> Patch:
-    """The part of a patch that counts anywhere; it may be empty."""
-    rows, columns = (np.flatnonzero(patch.weights.any(axis)) for axis in (1, 0))
-    if (len(rows), len(columns)) == patch.weights.shape:
-        return patch
-    if not len(rows):
-        return Patch(Window(patch.window.top, patch.window.left, 0, 0), patch.weights[:0, :0])
-    part = Window(int(rows[0]), int(columns[0]), int(rows[-1] - rows[0]) + 1, int(columns[-1] - columns[0]) + 1)
-    return Patch(
-        Window(patch.window.top + part.top, patch.window.left + part.left, part.height, part.width),
-        patch.weights[part.slices],
-    )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import weakref
 import zlib
 from functools import lru_cache
 from pathlib import Path
@@ -71,35 +73,40 @@ class DiskSlots:
         self._dtype, self._capacity = np.dtype(dtype), capacity
         self._bytes = capacity * self._dtype.itemsize
         existed = _file(path, ".sums").exists()
-        self._data = _opened(_file(path, ".data"), count * self._bytes)
-        self._sums_file = _opened(_file(path, ".sums"), 4 * count)
-        self._sums = np.frombuffer(os.pread(self._sums_file, 4 * count, 0), np.uint32).copy()
-        self.read = lru_cache(maxsize=max(4, _CACHE_BYTES // self._bytes))(self._read)
+        self._data = _File(_file(path, ".data"), count * self._bytes)
+        self._sums_file = _File(_file(path, ".sums"), 4 * count)
+        self._sums = np.frombuffer(self._sums_file.read(4 * count, 0), np.uint32).copy()
+        self._cached = lru_cache(maxsize=max(4, _CACHE_BYTES // self._bytes))(_read_block)
         if existed:
             self._verify()
 
     def __contains__(self, index: int) -> bool:
         return bool(self._sums[index])
 
+    def read(self, index: int) -> Values:
+        """The block's values, flat. Raises ``OSError`` where the file has become shorter."""
+        return np.frombuffer(self._cached(self._data, self._bytes, index), self._dtype)
+
     def write(self, index: int, values: Values) -> None:
         """Fill a slot. Raises ``OSError`` where the disk is full."""
         block = np.zeros(self._capacity, self._dtype)
         block[: values.size] = values.ravel()
         content = block.tobytes()
-        _write_all(self._data, content, index * self._bytes)
+        self._data.write(content, index * self._bytes)
         checksum = np.uint32(_checksum(content, index))
-        _write_all(self._sums_file, checksum.tobytes(), 4 * index)
+        self._sums_file.write(checksum.tobytes(), 4 * index)
         self._sums[index] = checksum
 
     def sync(self) -> None:
         """Return when all that was written is on the disk."""
-        os.fsync(self._data)
-        os.fsync(self._sums_file)
+        self._data.sync()
+        self._sums_file.sync()
 
     def close(self) -> None:
         """Give the files back to the system; the slots cannot be used afterwards."""
-        os.close(self._data)
-        os.close(self._sums_file)
+        self._cached.cache_clear()
+        self._data.close()
+        self._sums_file.close()
 
     @staticmethod
     def exist(path: Path) -> bool:
@@ -112,14 +119,39 @@ class DiskSlots:
         for suffix in (".sums", ".data"):
             _file(path, suffix).unlink(missing_ok=True)
 
-    def _read(self, index: int) -> Values:
-        return np.frombuffer(os.pread(self._data, self._bytes, index * self._bytes), self._dtype)
-
     def _verify(self) -> None:
         for index in np.flatnonzero(self._sums).tolist():
-            content = os.pread(self._data, self._bytes, index * self._bytes)
+            content = self._data.read(self._bytes, index * self._bytes)
             if _checksum(content, index) != self._sums[index]:
                 self._sums[index] = 0
+
+
+class _File:
+    """A file of a fixed length, open until it is closed or nobody holds it; a shorter one gets zeros at its end."""
+
+    def __init__(self, path: Path, length: int) -> None:
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        self.close = weakref.finalize(self, os.close, self._descriptor)
+        os.ftruncate(self._descriptor, length)
+
+    def read(self, count: int, offset: int) -> bytes:
+        content = os.pread(self._descriptor, count, offset)
+        if len(content) != count:
+            raise OSError(errno.EIO, "a file of the run directory has become shorter")
+        return content
+
+    def write(self, content: bytes, offset: int) -> None:
+        view = memoryview(content)
+        while view:
+            written = os.pwrite(self._descriptor, view, offset)
+            view, offset = view[written:], offset + written
+
+    def sync(self) -> None:
+        os.fsync(self._descriptor)
+
+
+def _read_block(file: _File, count: int, index: int) -> bytes:
+    return file.read(count, index * count)
 
 
 class WatchedSlots:
@@ -163,20 +195,6 @@ def _file(path: Path, suffix: str) -> Path:
     return path.with_name(path.name + suffix)
 
 
-def _opened(path: Path, length: int) -> int:
-    """A file descriptor of a file of this length; a shorter file gets zeros, which no checksum fits."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    os.ftruncate(descriptor, length)
-    return descriptor
-
-
 def _checksum(content: bytes, index: int) -> int:
     """Of a block at its place, never 0: a block moved elsewhere does not fit."""
     return zlib.crc32(content, index + 1) or 1
-
-
-def _write_all(descriptor: int, content: bytes, offset: int) -> None:
-    view = memoryview(content)
-    while view:
-        written = os.pwrite(descriptor, view, offset)
-        view, offset = view[written:], offset + written

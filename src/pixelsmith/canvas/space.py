@@ -74,6 +74,11 @@ class DiskSpace:
     def __contains__(self, name: str) -> bool:
         return DiskSlots.exist(self._folder / name)
 
+    def close(self) -> None:
+        """Give all files back to the system; the mosaics cannot be used afterwards."""
+        for slots in self._slots.values():
+            slots.close()
+
     def drop(self, name: str) -> None:
         """Delete a mosaic's files, if they are there."""
         if name in self._slots:

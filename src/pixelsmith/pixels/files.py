@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyvips
 import torch
 from PIL import ExifTags, Image, UnidentifiedImageError
@@ -29,8 +30,8 @@ _PIXELS_PER_MM = 300 / 25.4
 """What print shops expect where nothing else is said: 300 dpi."""
 _EXIF_LIMIT = 60_000
 """Characters that EXIF takes: one segment of 64 KiB with the other fields in it."""
-_BAND = 256
-"""Rows of the picture in memory at a time while it is written."""
+_BAND = 512
+"""Rows of the picture that are in work at a time while it is written."""
 # A picture of a gigapixel is what this project is for, not an attack.
 Image.MAX_IMAGE_PIXELS = None
 
@@ -86,6 +87,8 @@ def check_output(path: Path, size: Size, settings: Mapping[str, Any]) -> None:
     folder = path.parent
     if path.is_dir() or not folder.is_dir():
         raise PictureError(f"{path}: expected a file in a folder that exists")
+    if path.suffix.lower() == ".dzi" and tiles_of(path).exists() and not (tiles_of(path) / _SETTINGS_FILE).exists():
+        raise PictureError(f"{path}: its tiles belong into {tiles_of(path)}, and there is something else")
     if kind.in_exif and len(_settings_text(settings)) > _EXIF_LIMIT:
         raise PictureError(f"{path}: it has no room for a prompt as long as this; write a .png or a .tif")
     if not os.access(folder, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
@@ -108,20 +111,28 @@ def read_picture(path: Path) -> FilePicture:
     It is read once from end to end to see that it is whole; a large one that cannot be read window by window is kept
     uncompressed in a temporary file by libvips. Raises ``PictureError``.
     """
-    picture_size(path)
     try:
-        image = pyvips.Image.new_from_file(str(path), fail_on="truncated").autorot()
-        if image.format not in ("uchar", "ushort"):
-            raise PictureError(f"{path}: its pixels are of type {image.format}; expected 8 or 16 bits a channel")
-        if image.hasalpha():
-            image = image.flatten(background=65535 if image.format == "ushort" else 255)
-        if image.format == "ushort":
-            image = (image / 257).rint().cast("uchar").copy(interpretation="srgb" if image.bands > 2 else "b-w")
-        image = image.colourspace("srgb")
+        image = upright(path)
         image.avg()
     except pyvips.Error as error:
         raise PictureError(f"{path}: the picture is damaged ({error})") from error
     return FilePicture(image)
+
+
+def upright(path: Path) -> pyvips.Image:
+    """A picture file as it is meant to be seen: turned, 8 bits a channel of sRGB, transparency over white.
+
+    Raises ``PictureError`` for what is no picture, or has pixels without a range.
+    """
+    picture_size(path)
+    image = pyvips.Image.new_from_file(str(path), fail_on="truncated").autorot()
+    if image.format not in ("uchar", "ushort"):
+        raise PictureError(f"{path}: its pixels are of type {image.format}; expected 8 or 16 bits a channel")
+    if image.hasalpha():
+        image = image.flatten(background=65535 if image.format == "ushort" else 255)
+    if image.format == "ushort":
+        image = (image / 257).rint().cast("uchar").copy(interpretation="srgb" if image.bands > 2 else "b-w")
+    return image.colourspace("srgb")
 
 
 class FilePicture:
@@ -129,11 +140,6 @@ class FilePicture:
 
     def __init__(self, image: pyvips.Image) -> None:
         self._image = image
-
-    @classmethod
-    def at(cls, path: Path) -> FilePicture:
-        """A picture that ``write_picture`` wrote."""
-        return cls(pyvips.Image.new_from_file(str(path)))
 
     @property
     def size(self) -> Size:
@@ -153,33 +159,48 @@ def write_picture(picture: Readable, path: Path, settings: Mapping[str, Any]) ->
     """
     suffix, size = path.suffix.lower(), picture.size
     kind = _LARGE_TIFF if FORMATS[suffix] is _TIFF and size.area >= LARGE else FORMATS[suffix]
-    partial = path.with_name(f".pixelsmith-{os.getpid()}{suffix}")
-    raw = partial.with_suffix(".rgb")
+    # Named by the output alone: what a crash left here is written over by the next try.
+    partial, raw = (path.with_name(f".{path.stem}.partial{end}") for end in (suffix, ".rgb"))
     try:
-        image = _write_raw(picture, raw)
-        text = _settings_text(settings)
+        image, text = _write_raw(picture, raw), _settings_text(settings)
         if suffix == ".zip":
             image.dzsave(str(partial), imagename=path.stem, **kind.options)
             with zipfile.ZipFile(partial, "a") as archive:
                 archive.writestr(_SETTINGS_FILE, text)
         elif suffix == ".dzi":
+            shutil.rmtree(tiles_of(partial), ignore_errors=True)
             image.dzsave(str(partial.with_suffix("")), **kind.options)
-            (_tiles_of(partial) / _SETTINGS_FILE).write_text(text, encoding="utf-8")
-            shutil.rmtree(_tiles_of(path), ignore_errors=True)
-            _tiles_of(partial).replace(_tiles_of(path))
+            (tiles_of(partial) / _SETTINGS_FILE).write_text(text, encoding="utf-8")
         else:
             image.set_type(pyvips.GValue.gstr_type, kind.settings, text)
             image.write_to_file(str(partial), **kind.options)
-        partial.replace(path)
+        _put_in_place(partial, path)
     except (OSError, pyvips.Error) as error:
         raise OutputError(f"{path}: it could not be written ({error})") from error
     finally:
         partial.unlink(missing_ok=True)
         raw.unlink(missing_ok=True)
-        shutil.rmtree(_tiles_of(partial), ignore_errors=True)
+        shutil.rmtree(tiles_of(partial), ignore_errors=True)
 
 
-def _tiles_of(path: Path) -> Path:
+def _put_in_place(partial: Path, path: Path) -> None:
+    """Rename a finished file, and a folder of tiles beside it, once a power loss could not take them back."""
+    if hasattr(os, "sync"):
+        os.sync()
+    if path.suffix.lower() == ".dzi":
+        old = tiles_of(path).with_name(f".{path.stem}.old_files")
+        if tiles_of(path).exists():
+            tiles_of(path).replace(old)
+        tiles_of(partial).replace(tiles_of(path))
+        partial.replace(path)
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        partial.replace(path)
+    if hasattr(os, "sync"):
+        os.sync()
+
+
+def tiles_of(path: Path) -> Path:
     """The folder of tiles beside a ``.dzi``."""
     return path.with_name(f"{path.stem}_files")
 
@@ -188,9 +209,15 @@ def _write_raw(picture: Readable, path: Path) -> pyvips.Image:
     """The picture's bytes in a file, band by band, as an image of libvips, which maps what it needs of it."""
     size = picture.size
     with path.open("wb") as file:
-        for top in range(0, size.height, _BAND):
-            band = picture.read(Window(top, 0, _BAND, size.width).cut(size))
-            file.write(band.permute(1, 2, 0).numpy().tobytes())
+        file.truncate(3 * size.area)
+    for top in range(0, size.height, _BAND):
+        height = min(_BAND, size.height - top)
+        # Mapped band by band, and read block by block: neither the file nor a band of the picture is ever in memory.
+        band = np.memmap(path, np.uint8, "r+", 3 * size.width * top, (height, size.width, 3))
+        for left in range(0, size.width, 4 * _BAND):
+            window = Window(top, left, height, min(4 * _BAND, size.width - left))
+            band[:, left : window.right] = picture.read(window).permute(1, 2, 0)
+        del band
     image = pyvips.Image.rawload(str(path), size.width, size.height, 3, access="sequential")
     return image.copy(interpretation="srgb", xres=_PIXELS_PER_MM, yres=_PIXELS_PER_MM)
 
@@ -199,7 +226,7 @@ def read_settings(path: Path) -> dict[str, Any]:
     """The settings inside a picture that Pixelsmith wrote. Raises ``PictureError`` where there are none."""
     try:
         settings = json.loads(_settings_inside(path))
-    except (OSError, SyntaxError, ValueError, TypeError, KeyError):
+    except (OSError, SyntaxError, ValueError, TypeError, KeyError, zipfile.BadZipFile):
         settings = None
     if not isinstance(settings, dict) or "request" not in settings:
         raise PictureError(f"{path}: there are no Pixelsmith settings inside")
@@ -209,7 +236,7 @@ def read_settings(path: Path) -> dict[str, Any]:
 def _settings_inside(path: Path) -> str:
     suffix = path.suffix.lower()
     if suffix == ".dzi" and path.exists():
-        return (_tiles_of(path) / _SETTINGS_FILE).read_text(encoding="utf-8")
+        return (tiles_of(path) / _SETTINGS_FILE).read_text(encoding="utf-8")
     if suffix == ".zip" and path.exists():
         with zipfile.ZipFile(path) as archive:
             return archive.read(_SETTINGS_FILE).decode()

@@ -125,6 +125,8 @@ class Denoising:
             if done in steps:
                 canvas = steps.open(done, self.coverage.patches(done - 1))
                 if canvas.complete:
+                    for older in range(1, done):
+                        steps.drop(older)
                     return done, canvas
         return 0, _Start(self)
 

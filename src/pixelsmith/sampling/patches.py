@@ -12,6 +12,7 @@ from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from itertools import product
 from typing import Any, Protocol, overload, runtime_checkable
 
@@ -52,6 +53,14 @@ class Tiling(Protocol):
     def __getitem__(self, index: int) -> Patch: ...
 
     def __iter__(self) -> Iterator[Patch]: ...
+
+    def kept(self, index: int) -> Window:
+        """The part of a patch's window with weights above 0; it may be empty."""
+        ...
+
+    def weights(self, index: int, window: Window) -> Weights:
+        """The weights (h, w) of a patch in a window inside its own."""
+        ...
 
     def touching(self, window: Window) -> Iterable[int]:
         """The patches that overlap this window, in rising order."""
@@ -131,9 +140,41 @@ class Grid(Sequence[Patch]):
         if not 0 <= index < len(self):
             raise IndexError(index)
         row, column = divmod(index, len(self.columns.starts))
-        down, across = self.rows.weights(row, self.border), self.columns.weights(column, self.border)
-        window = Window(self.rows.starts[row], self.columns.starts[column], len(down), len(across))
-        return Patch(window, down[:, None] * across)
+        window = Window(
+            self.rows.starts[row], self.columns.starts[column], len(self._down[row]), len(self._across[column])
+        )
+        return Patch(window, self._down[row][:, None] * self._across[column])
+
+    @cached_property
+    def _down(self) -> list[Weights]:
+        """The weights of each row of patches along its height: few numbers, whatever the canvas."""
+        return [self.rows.weights(i, self.border) for i in range(len(self.rows.starts))]
+
+    @cached_property
+    def _across(self) -> list[Weights]:
+        return [self.columns.weights(i, self.border) for i in range(len(self.columns.starts))]
+
+    def kept(self, index: int) -> Window:
+        row, column = divmod(index, len(self.columns.starts))
+        top, height = _support(self._down[row])
+        left, width = _support(self._across[column])
+        return Window(self.rows.starts[row] + top, self.columns.starts[column] + left, height, width)
+
+    def weights(self, index: int, window: Window) -> Weights:
+        row, column = divmod(index, len(self.columns.starts))
+        top, left = window.top - self.rows.starts[row], window.left - self.columns.starts[column]
+        down = self._down[row][top : top + window.height]
+        return down[:, None] * self._across[column][left : left + window.width]
+
+    def touching(self, window: Window) -> Iterator[int]:
+        across = self.columns.between(window.left, window.right)
+        for row in self.rows.between(window.top, window.bottom):
+            yield from (row * len(self.columns.starts) + column for column in across)
+
+    @property
+    def largest(self) -> Size:
+        height, width = (max(_support(weights)[1] for weights in axis) for axis in (self._down, self._across))
+        return Size(max(1, width), max(1, height))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; ``from_dict`` reads them back to an equal grid."""
@@ -145,19 +186,6 @@ class Grid(Sequence[Patch]):
         rows, columns = _Axis(**values["rows"]), _Axis(**values["columns"])
         return cls(Size(columns.length, rows.length), rows, columns, values["border"])
 
-    @property
-    def largest(self) -> Size:
-        width, height = (
-            max(np.count_nonzero(axis.weights(i, self.border)) for i in range(len(axis.starts)))
-            for axis in (self.columns, self.rows)
-        )
-        return Size(int(width), int(height))
-
-    def touching(self, window: Window) -> Iterator[int]:
-        across = self.columns.between(window.left, window.right)
-        for row in self.rows.between(window.top, window.bottom):
-            yield from (row * len(self.columns.starts) + column for column in across)
-
     def scaled(self, factor: int) -> Grid:
         """The same grid at ``factor`` times the resolution: from latents to pixels."""
         return Grid(
@@ -166,6 +194,12 @@ class Grid(Sequence[Patch]):
             self.columns.scaled(factor),
             self.border * factor,
         )
+
+
+def _support(weights: Weights) -> tuple[int, int]:
+    """Where weights along an axis are above 0, and for how long."""
+    there = np.flatnonzero(weights)
+    return (int(there[0]), int(there[-1] - there[0]) + 1) if len(there) else (0, 0)
 
 
 @dataclass(frozen=True)
@@ -314,6 +348,14 @@ class Scattered(list[Patch]):
     @property
     def largest(self) -> Size:
         return Size(self[0].window.width, self[0].window.height)
+
+    def kept(self, index: int) -> Window:
+        window, weights = self[index].window, self[index].weights
+        (top, height), (left, width) = (_support(weights.max(axis)) for axis in (1, 0))
+        return Window(window.top + top, window.left + left, height, width)
+
+    def weights(self, index: int, window: Window) -> Weights:
+        return self[index].weights[window.relative_to(self[index].window).slices]
 
     def touching(self, window: Window) -> list[int]:
         near = {index for cell in self._cells_of(window) for index in self._cells.get(cell, ())}

@@ -2,5 +2,6 @@
 
 from pixelsmith.viewer.server import PictureServer
 from pixelsmith.viewer.shown import Shown, show, write_preview
+from pixelsmith.viewer.sources import open_file
 
-__all__ = ["PictureServer", "Shown", "show", "write_preview"]
+__all__ = ["PictureServer", "Shown", "open_file", "show", "write_preview"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import secrets
+from contextlib import suppress
 from functools import lru_cache
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,6 +14,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+import pyvips
 
 from pixelsmith.errors import InputError, MissingPartError, RequestError
 from pixelsmith.geometry import Size
@@ -50,6 +54,8 @@ class PictureServer(ThreadingHTTPServer):
         if not (page / _NEEDED).is_file():
             raise MissingPartError("the viewer's page is not in this install; build it with 'make viewer' (needs npm)")
         self.page = {url: ((page / name).read_bytes(), kind) for url, (name, kind) in _PAGE.items()}
+        # Another server at this address, for another picture, must not be answered from the browser's cache.
+        self.token = secrets.token_hex(4)
         self.tile = lru_cache(maxsize=_CACHED_TILES)(self._tile)
         try:
             super().__init__((host, port), _Handler)
@@ -63,7 +69,9 @@ class PictureServer(ThreadingHTTPServer):
     def shown(self) -> Shown:
         """What there is now; a run that goes on may have more stages than before."""
         if self._shown.growing:
-            self._shown = show(self._path)
+            gone = self._shown.output if not self._path.exists() else None
+            # A run directory that was not asked for is removed when its picture is there.
+            self._shown = show(gone or self._path)
         return self._shown
 
     def picture(self, number: int) -> Source:
@@ -111,18 +119,23 @@ class _Handler(BaseHTTPRequestHandler):
         except (LookupError, ValueError):
             self.send_error(HTTPStatus.NOT_FOUND)
             return
-        except (OSError, InputError) as error:
+        except (OSError, InputError, pyvips.Error) as error:
             self.send_error(HTTPStatus.INTERNAL_SERVER_ERROR, explain=str(error))
             return
+        # A browser that has moved on hangs up on the tiles that it no longer needs.
+        with suppress(ConnectionError):
+            self._answer(url.path, content, kind)
+
+    def _answer(self, path: str, content: bytes, kind: str) -> None:
         self.send_response(HTTPStatus.OK)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(content)))
         self.send_header("Content-Security-Policy", _POLICY)
         self.send_header("X-Content-Type-Options", "nosniff")
         # A tile's address carries its version, so it never changes.
-        lasting = url.path.startswith("/tile/")
+        lasting = path.startswith("/tile/")
         self.send_header("Cache-Control", "max-age=3600" if lasting else "no-store")
-        if url.path == "/region.png":
+        if path == "/region.png":
             self.send_header("Content-Disposition", 'attachment; filename="region.png"')
         self.end_headers()
         self.wfile.write(content)
@@ -134,7 +147,7 @@ class _Handler(BaseHTTPRequestHandler):
         if path in self.server.page:
             return self.server.page[path]
         if path == "/shown.json":
-            return json.dumps(self.server.shown().to_dict()).encode(), "application/json"
+            return json.dumps(self.server.shown().to_dict() | {"token": self.server.token}).encode(), "application/json"
         if path == "/region.png":
             left, top, right, bottom = (float(query[name]) for name in ("left", "top", "right", "bottom"))
             return self.server.region(int(query["picture"]), (left, top, right, bottom)), "image/png"

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyvips
-
 from pixelsmith.errors import PictureError
-from pixelsmith.pixels.files import picture_size, read_settings
+from pixelsmith.pixels.files import read_settings
 from pixelsmith.run import RunDirectory
-from pixelsmith.viewer.sources import DeepZoomFile, PyramidFile, Source, StagePicture
+from pixelsmith.viewer.sources import Source, StagePicture, open_file
 
 TILE = 256
 """Pixels on a side of the tiles that are served."""
@@ -27,13 +24,14 @@ PREVIEW = 1024
 class Shown:
     """Pictures of the same thing by name, the finest last, with the settings that made them.
 
-    ``growing``: whether there may be more to see later.
+    ``growing``: whether there may be more to see later; ``output`` is the file that then is there.
     """
 
     title: str
     settings: Mapping[str, Any]
     pictures: dict[str, Source]
     growing: bool
+    output: Path | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for the page."""
@@ -67,49 +65,30 @@ def write_preview(run_dir: Path) -> Path:
 
 
 def _run(path: Path) -> Shown:
-    identity, output = RunDirectory(path).read()
+    run = RunDirectory(path)
+    record = run.read()
     pictures: dict[str, Source] = {}
     below: Source | None = None
-    stage, complete = 0, False
     folders = sorted(path.glob("stage-*"), key=lambda folder: int(folder.name.removeprefix("stage-")))
     for folder in folders:
         try:
             picture = StagePicture.of(folder, below)
         except LookupError:
             continue
-        stage, complete, below = int(folder.name.removeprefix("stage-")), picture.complete, picture
+        stage, below = int(folder.name.removeprefix("stage-")), picture
         pictures[f"{f'stage {stage}' if stage else 'base'}, {picture.size}"] = picture
     if not pictures:
         raise PictureError(f"{path}: the run has made nothing to see yet")
-    return Shown(path.name, identity.settings, pictures, growing=not (complete and output and output.exists()))
+    return Shown(path.name, record.identity.settings, pictures, not run.finished, record.output)
 
 
 def _file(path: Path) -> Shown:
-    deep_zoom = path.suffix.lower() in (".dzi", ".zip")
-    if deep_zoom and not path.exists():
-        raise PictureError(f"{path}: there is no such file")
-    source: Source = DeepZoomFile(path) if deep_zoom else _pyramid(path)
+    source = open_file(path)
     try:
         settings = read_settings(path)
     except PictureError:
         settings = {}
     return Shown(path.name, settings, {f"{source.size}": source}, growing=False)
-
-
-def _pyramid(path: Path) -> PyramidFile:
-    """The file itself where it is a pyramid; else one made of it, for as long as this process runs."""
-    picture_size(path)
-    try:
-        source = PyramidFile(path)
-        if source.depth > 1 or max(source.size.width, source.size.height) <= 4 * TILE:
-            return source
-        folder = Path(tempfile.mkdtemp(prefix="pixelsmith-"))
-        pyramid = folder / "pyramid.tif"
-        image = pyvips.Image.new_from_file(str(path), access="sequential")
-        image.tiffsave(str(pyramid), tile=True, pyramid=True, bigtiff=True, compression="jpeg", Q=92)
-        return PyramidFile(pyramid, folder)
-    except pyvips.Error as error:
-        raise PictureError(f"{path}: the picture cannot be read ({error})") from error
 
 
 def _flat(values: Mapping[str, Any]) -> list[tuple[str, Any]]:

@@ -8,20 +8,27 @@ from __future__ import annotations
 import math
 import re
 import shutil
+import tempfile
 import weakref
 import zipfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import pyvips
 from PIL import Image
 
 from pixelsmith.canvas import Mosaic, WatchedSlots, watch
 from pixelsmith.errors import PictureError
-from pixelsmith.geometry import Size, Window
+from pixelsmith.geometry import Size, Window, tiles
+from pixelsmith.pixels.files import upright
 
+SMALL = 1024
+"""Pixels on a side up to which a file needs no pyramid."""
+BLOCK = 512
+"""Pixels on a side of the blocks that a view is put together from: they bound the memory that it takes."""
 Box = tuple[float, float, float, float]
 """Left, top, right and bottom in pixels of the full picture, inside it."""
 
@@ -44,25 +51,47 @@ class Source(Protocol):
 
 
 class PyramidFile:
-    """A picture file that libvips opens; a TIFF's pages are levels, each half as large as the one before.
+    """Levels of a picture that libvips opens, the full one first, each about half as large as the one before.
 
-    ``folder`` is removed with this object: it holds the file where that was made for looking at only.
+    ``folder`` is removed with this object: it holds a file that was made for looking at only.
     """
 
     version = 0
 
-    def __init__(self, path: Path, folder: Path | None = None) -> None:
+    def __init__(self, levels: list[pyvips.Image], folder: Path | None = None) -> None:
         if folder is not None:
             weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-        first = pyvips.Image.new_from_file(str(path))
-        pages = first.get("n-pages") if first.get_typeof("n-pages") else 1
-        self._levels = [first, *(pyvips.Image.new_from_file(str(path), page=i) for i in range(1, pages))]
-        self.size = Size(first.width, first.height)
+        self._levels = levels
+        self.size = Size(levels[0].width, levels[0].height)
 
-    @property
-    def depth(self) -> int:
-        """The number of levels."""
-        return len(self._levels)
+    @classmethod
+    def of(cls, path: Path) -> PyramidFile:
+        """The pages of a pyramid; of another file a pyramid is made, for as long as this object lives.
+
+        Raises ``PictureError`` where it is no picture.
+        """
+        try:
+            image = upright(path)
+            pages = image.get("n-pages") if image.get_typeof("n-pages") else 1
+            levels = [image, *(pyvips.Image.new_from_file(str(path), page=i) for i in range(1, pages))]
+            if pages > 1 or max(image.width, image.height) <= SMALL:
+                return cls(levels)
+            return cls._made(image)
+        except pyvips.Error as error:
+            raise PictureError(f"{path}: the picture cannot be read ({error})") from error
+
+    @classmethod
+    def _made(cls, image: pyvips.Image) -> PyramidFile:
+        folder = Path(tempfile.mkdtemp(prefix="pixelsmith-"))
+        try:
+            path = str(folder / "pyramid.tif")
+            image.tiffsave(path, tile=True, pyramid=True, bigtiff=True, compression="jpeg", Q=92)
+            first = pyvips.Image.new_from_file(path)
+            pages = range(1, first.get("n-pages"))
+            return cls([first, *(pyvips.Image.new_from_file(path, page=page) for page in pages)], folder)
+        except pyvips.Error:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
 
     def look(self, box: Box, size: Size) -> Image.Image:
         """The box, from the smallest level that has all the detail of ``size``."""
@@ -78,17 +107,17 @@ class DeepZoomFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._archive = zipfile.ZipFile(path) if path.suffix.lower() == ".zip" else None
-        if self._archive is not None:
-            weakref.finalize(self, self._archive.close)
-        names = [] if self._archive is None else self._archive.namelist()
-        found = next((name for name in names if name.endswith(".dzi")), path.name)
-        self._folder = found.removesuffix(".dzi") + "_files"
         try:
+            self._archive = zipfile.ZipFile(path) if path.suffix.lower() == ".zip" else None
+            if self._archive is not None:
+                weakref.finalize(self, self._archive.close)
+            names = [] if self._archive is None else self._archive.namelist()
+            found = next((name for name in names if name.endswith(".dzi")), path.name)
+            self._folder = found.removesuffix(".dzi") + "_files"
             description = self._bytes(found).decode()
             self._tile, self._overlap = (_number(description, name) for name in ("TileSize", "Overlap"))
             self.size = Size(_number(description, "Width"), _number(description, "Height"))
-        except (OSError, KeyError, ValueError) as error:
+        except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
             raise PictureError(f"{path}: it is not a DeepZoom picture ({error})") from error
         last = math.ceil(math.log2(max(self.size.width, self.size.height)))
         self._sizes = [
@@ -148,15 +177,34 @@ class StagePicture:
         def read(window: Window) -> Image.Image:
             return Image.fromarray(mosaic.read(window).permute(1, 2, 0).numpy())
 
-        try:
+        if mosaic.has(_window_of(box, self.size, mosaic.size)):
             return _scaled(box, self.size, mosaic.size, size, read)
-        except LookupError:
-            return Image.new("RGB", (size.width, size.height), "grey") if self.below is None else self._guess(box, size)
+        image = self._guess(box, size)
+        for place, part in self._there(mosaic, box, size):
+            image.paste(
+                _scaled(part, self.size, mosaic.size, Size(place.width, place.height), read), (place.left, place.top)
+            )
+        return image
+
+    def _there(self, mosaic: Mosaic, box: Box, size: Size) -> Iterator[tuple[Window, Box]]:
+        """The tiles of a box that are there: where each lies in an image of ``size``, and its part of the box."""
+        across, down = size.width / (box[2] - box[0]), size.height / (box[3] - box[1])
+        fine = self.size.width / mosaic.size.width, self.size.height / mosaic.size.height
+        for index in mosaic.tiling.touching(_window_of(box, self.size, mosaic.size)):
+            kept = mosaic.tiling.kept(index).cut(mosaic.size)
+            if kept.height <= 0 or kept.width <= 0 or not mosaic.has(kept):
+                continue
+            left, right = (max(round((x * fine[0] - box[0]) * across), 0) for x in (kept.left, kept.right))
+            top, bottom = (max(round((y * fine[1] - box[1]) * down), 0) for y in (kept.top, kept.bottom))
+            place = Window(top, left, min(bottom, size.height) - top, min(right, size.width) - left)
+            if place.height > 0 and place.width > 0:
+                corner = box[0] + place.left / across, box[1] + place.top / down
+                yield place, (*corner, corner[0] + place.width / across, corner[1] + place.height / down)
 
     def _guess(self, box: Box, size: Size) -> Image.Image:
-        """From below, whose middle covers this picture."""
+        """From below, whose middle covers this picture; grey where there is nothing below."""
         if self.below is None:
-            raise ValueError("there is no stage below")
+            return Image.new("RGB", (size.width, size.height), "grey")
         small = self.below.size
         scale = min(small.width / self.size.width, small.height / self.size.height)
         left, top = ((small.width - scale * self.size.width) / 2, (small.height - scale * self.size.height) / 2)
@@ -171,8 +219,26 @@ def _smallest(levels: list[Size], full: Size, box: Box, size: Size) -> int:
     return min(fine or range(len(levels)), key=lambda i: levels[i].area if fine else -levels[i].area)
 
 
-def _scaled(box: Box, full: Size, level: Size, size: Size, read: Any) -> Image.Image:
-    """A box of the full picture, read from a level of it and scaled to ``size``."""
+def _window_of(box: Box, full: Size, level: Size) -> Window:
+    """The pixels of a level under a box of the full picture."""
+    across, down = level.width / full.width, level.height / full.height
+    left, top = max(0, math.floor(box[0] * across)), max(0, math.floor(box[1] * down))
+    right, bottom = min(level.width, math.ceil(box[2] * across)), min(level.height, math.ceil(box[3] * down))
+    return Window(top, left, bottom - top, right - left)
+
+
+def _scaled(box: Box, full: Size, level: Size, size: Size, read: Callable[[Window], Image.Image]) -> Image.Image:
+    """A box of the full picture, read from a level of it and scaled to ``size``, block by block."""
+    image = Image.new("RGB", (size.width, size.height))
+    across, down = (box[2] - box[0]) / size.width, (box[3] - box[1]) / size.height
+    for place in tiles(size, BLOCK):
+        left, top = box[0] + place.left * across, box[1] + place.top * down
+        part = (left, top, left + place.width * across, top + place.height * down)
+        image.paste(_block(part, full, level, Size(place.width, place.height), read), (place.left, place.top))
+    return image
+
+
+def _block(box: Box, full: Size, level: Size, size: Size, read: Callable[[Window], Image.Image]) -> Image.Image:
     across, down = level.width / full.width, level.height / full.height
     left, top, right, bottom = box[0] * across, box[1] * down, box[2] * across, box[3] * down
     # A margin, so that what the kernel sees at the box's edges is the picture.
@@ -181,12 +247,20 @@ def _scaled(box: Box, full: Size, level: Size, size: Size, read: Any) -> Image.I
     width = min(level.width, math.ceil(right) + reach) - x
     height = min(level.height, math.ceil(bottom) + reach) - y
     inside = (max(left - x, 0), max(top - y, 0), min(right - x, width), min(bottom - y, height))
-    image: Image.Image = read(Window(y, x, height, width))
-    return image.resize((size.width, size.height), Image.Resampling.BILINEAR, box=inside)
+    return read(Window(y, x, height, width)).resize((size.width, size.height), Image.Resampling.BILINEAR, box=inside)
 
 
 def _cropped(image: pyvips.Image, window: Window) -> Image.Image:
     return Image.fromarray(image.crop(window.left, window.top, window.width, window.height).numpy()).convert("RGB")
+
+
+def open_file(path: Path) -> PyramidFile | DeepZoomFile:
+    """A picture file to look at. Raises ``PictureError`` where it is none."""
+    if path.suffix.lower() not in (".dzi", ".zip"):
+        return PyramidFile.of(path)
+    if not path.exists():
+        raise PictureError(f"{path}: there is no such file")
+    return DeepZoomFile(path)
 
 
 def _number(description: str, name: str) -> int:

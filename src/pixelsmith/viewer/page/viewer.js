@@ -31,7 +31,7 @@ function tileSource(number, version) {
     minLevel: 0,
     maxLevel: levels,
     // The server counts levels from the full picture, OpenSeadragon towards it.
-    getTileUrl: (level, x, y) => `tile/${number}/${levels - level}/${x}/${y}?version=${version}`,
+    getTileUrl: (level, x, y) => `tile/${number}/${levels - level}/${x}/${y}?version=${shown.token}-${version}`,
   };
 }
 
@@ -39,7 +39,11 @@ function tileSource(number, version) {
 function placeOf(number) {
   const last = shown.pictures[shown.pictures.length - 1];
   const it = shown.pictures[number];
-  const scale = Math.max(last.width / it.width, last.height / it.height);
+  let scale = 1;
+  for (let i = number; i + 1 < shown.pictures.length; i++) {
+    const [below, above] = [shown.pictures[i], shown.pictures[i + 1]];
+    scale *= Math.max(above.width / below.width, above.height / below.height);
+  }
   const width = (it.width * scale) / last.width;
   const height = (it.height * scale) / last.width;
   return { x: (1 - width) / 2, y: (last.height / last.width - height) / 2, width };
@@ -82,7 +86,9 @@ function placeDivider() {
   const x = share * viewer.container.clientWidth;
   const edge = item.viewportToImageCoordinates(viewer.viewport.pointFromPixel(new OpenSeadragon.Point(x, 0), true)).x;
   const size = item.getContentSize();
-  item.setClip(new OpenSeadragon.Rect(0, 0, Math.min(Math.max(edge, 0.001), size.x), size.y));
+  const width = Math.min(Math.max(edge, 0.001), size.x);
+  // Setting a clip asks for another drawing, so it is set only when it changes.
+  if (Math.abs((item.getClip()?.width ?? -1) - width) > 1e-3) item.setClip(new OpenSeadragon.Rect(0, 0, width, size.y));
 }
 
 function moveDivider(to) {
