@@ -71,8 +71,9 @@ class Mosaic:
         return next(self.missing(), None) is None
 
     def has(self, window: Window) -> bool:
-        """Whether every patch that a window touches is there."""
-        return all(index in self._slots for index in self.tiling.touching(window))
+        """Whether every patch that counts in a window is there."""
+        touching = (index for index in self.tiling.touching(window) if self.tiling.kept(index).overlaps(window))
+        return all(index in self._slots for index in touching)
 
     def sync(self) -> None:
         """Return when all patches put would survive a power loss, as far as the storage can."""

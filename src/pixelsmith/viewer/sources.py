@@ -187,12 +187,15 @@ class StagePicture:
         return image
 
     def _there(self, mosaic: Mosaic, box: Box, size: Size) -> Iterator[tuple[Window, Box]]:
-        """The tiles of a box that are there: where each lies in an image of ``size``, and its part of the box."""
+        """The parts of a box that are there: where each lies in an image of ``size``, and its own box."""
         across, down = size.width / (box[2] - box[0]), size.height / (box[3] - box[1])
         fine = self.size.width / mosaic.size.width, self.size.height / mosaic.size.height
-        for index in mosaic.tiling.touching(_window_of(box, self.size, mosaic.size)):
-            kept = mosaic.tiling.kept(index).cut(mosaic.size)
-            if kept.height <= 0 or kept.width <= 0 or not mosaic.has(kept):
+        window = _window_of(box, self.size, mosaic.size)
+        # Smaller than tiles: where tiles are averaged, the border of one is not there before its neighbour.
+        side = max(8, min(mosaic.tiling.largest.width, mosaic.tiling.largest.height) // 4)
+        for cell in tiles(Size(window.width, window.height), side):
+            kept = Window(window.top + cell.top, window.left + cell.left, cell.height, cell.width)
+            if not mosaic.has(kept):
                 continue
             left, right = (max(round((x * fine[0] - box[0]) * across), 0) for x in (kept.left, kept.right))
             top, bottom = (max(round((y * fine[1] - box[1]) * down), 0) for y in (kept.top, kept.bottom))
