@@ -31,9 +31,6 @@ def test_styles_look_as_their_prompts_say() -> None:
     assert desert[0] > desert[2] + 20, "a desert is not"
 
 
-@pytest.mark.xfail(
-    reason="the first weights hardly saw the noisiest levels in training: see training/README.md", strict=True
-)
 def test_a_satellite_ocean_is_blue() -> None:
     ocean = mean_colour("satellite photo of dark blue deep ocean floor")
     assert ocean[2] > ocean[0] + 20

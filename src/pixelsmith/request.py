@@ -48,8 +48,8 @@ class Method:
 
     steps: int = 20
     sampler: Sampler = "ddim"
-    guidance_scale: float = 4.0
-    guidance_rescale: float = 0.0
+    guidance_scale: float = 2.0
+    guidance_rescale: float = 0.7
     guidance_interval: tuple[float, float] = (0.0, 1.0)
     slider: float = 0.6
     start: float = 1.0
@@ -112,6 +112,7 @@ PRESETS: dict[str, Method] = {
         steps=50,
         sampler="ddim",
         guidance_scale=7.5,
+        guidance_rescale=0.0,
         slider=0.6,
         fusion="phase",
         chess_mask=True,
