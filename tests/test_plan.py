@@ -127,10 +127,14 @@ def test_what_cannot_be_done_is_refused(width: int, height: int, options: dict[s
         planned(width, height, **options)
 
 
-def test_memory_and_disk_grow_with_the_picture() -> None:
-    small, large = planned(1024, 1024), planned(8192, 8192)
-    assert 0 < small.disk_bytes < large.disk_bytes
-    assert EMBEDDED_LIKE.weight_bytes < small.peak_memory_bytes < large.peak_memory_bytes
+def test_memory_grows_with_the_picture_while_it_holds_the_canvases_and_disk_always() -> None:
+    plans = [planned(side, side) for side in (1024, 2048, 8192, 32768)]
+    assert [plan.on_disk for plan in plans] == [False, False, True, True]
+    disks = [plan.disk_bytes for plan in plans]
+    assert 0 < disks[0] < disks[1] < disks[2] < disks[3]
+    small, medium, large, huge = (plan.peak_memory_bytes for plan in plans)
+    assert EMBEDDED_LIKE.weight_bytes < small < medium
+    assert large == huge
 
 
 def test_a_huge_random_coverage_is_planned_from_one_step() -> None:

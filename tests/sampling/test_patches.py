@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -41,7 +42,13 @@ def test_weights_are_a_partition_of_unity(
 def test_fixed_tiles_are_a_partition_of_unity(width: int, height: int, side: int, context: int) -> None:
     canvas = Size(width, height)
     for border in (0, context):
-        np.testing.assert_allclose(summed(fixed_grid(canvas, side, 2 * context, border), canvas), 1, atol=1e-5)
+        tiles = fixed_grid(canvas, side, 2 * context, border)
+        np.testing.assert_allclose(summed(tiles, canvas), 1, atol=1e-5)
+        for axis, length in ((tiles.rows, height), (tiles.columns, width)):
+            assert axis.side <= side
+            assert all(left + axis.side - right >= 2 * context for left, right in pairwise(axis.starts))
+            spare = len(axis.starts) * axis.side - (len(axis.starts) - 1) * 2 * context - length
+            assert spare < len(axis.starts), "no tile is longer than it needs to be"
 
 
 @pytest.mark.parametrize("name", COVERAGES)

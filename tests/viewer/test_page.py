@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from importlib.resources import files
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import torch
@@ -72,6 +73,12 @@ def zoom(browser: webdriver.Chrome) -> float:
     return float(browser.execute_script("return viewer.viewport.getZoom(false)"))
 
 
+def kept_width(browser: webdriver.Chrome) -> float:
+    """The width of the view that the address keeps; not a number before it keeps any."""
+    fragment = parse_qs(urlsplit(browser.current_url).fragment)
+    return float(fragment.get("w", ["nan"])[0])
+
+
 def test_it_opens_without_a_single_request_outside_and_without_errors(browser: webdriver.Chrome, url: str) -> None:
     opened(browser, url)
     assert browser.title == "a map of <islands> – Pixelsmith"
@@ -100,8 +107,10 @@ def test_buttons_and_keys_zoom_and_show_the_settings(browser: webdriver.Chrome, 
 
 def test_the_link_keeps_the_place(browser: webdriver.Chrome, url: str) -> None:
     opened(browser, url)
+    home = zoom(browser)
     browser.find_element(By.ID, "zoom-in").click()
-    eventually(lambda: "#x=" in browser.current_url)
+    # Opening moves the view as well: the address is awaited that keeps what the click led to.
+    eventually(lambda: kept_width(browser) == pytest.approx(1 / (1.6 * home), rel=1e-3))
     link, before = browser.current_url, zoom(browser)
     opened(browser, link)
     assert zoom(browser) == pytest.approx(before, rel=1e-3)

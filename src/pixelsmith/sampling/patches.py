@@ -113,7 +113,7 @@ class ShiftedGrid:
 
 
 def fixed_grid(canvas: Size, side: int, overlap: int, border: int) -> Grid:
-    """Square tiles that overlap by at least ``overlap`` and are averaged over ``border`` in the middle of it."""
+    """Tiles of at most ``side`` that overlap by at least ``overlap`` and are averaged over ``border`` in the middle."""
     rows, columns = (_Axis.fixed(length, side, overlap) for length in (canvas.height, canvas.width))
     return Grid(canvas, rows, columns, border)
 
@@ -216,9 +216,12 @@ class _Axis:
 
     @classmethod
     def fixed(cls, length: int, side: int, overlap: int) -> _Axis:
+        """As few as a patch of at most ``side`` allows, and those no longer than they need to be."""
         if length <= side:
             return cls(length, length, [0])
-        return cls(length, side, [*range(0, length - side, side - overlap), length - side])
+        count = math.ceil((length - overlap) / (side - overlap))
+        side = math.ceil((length + (count - 1) * overlap) / count)
+        return cls(length, side, [*(i * (side - overlap) for i in range(count - 1)), length - side])
 
     @classmethod
     def shifted(cls, length: int, side: int, overlap: int, shift: float) -> _Axis:
