@@ -123,9 +123,9 @@ PRESETS: dict[str, Method] = {
     "fast": Method(
         steps=4,
         base_steps=20,
-        start=0.35,
+        start=0.5,
         stage_guidance_scale=1.0,
-        slider=0.5,
+        slider=0.25,
     ),
 }
 """Named methods. ``paper`` is the paper's: 50 DDIM steps, guidance 7.5, random patches, 10 latents of averaging.
