@@ -177,17 +177,17 @@ class StagePicture:
         def read(window: Window) -> Image.Image:
             return Image.fromarray(mosaic.read(window).permute(1, 2, 0).numpy())
 
-        if mosaic.has(_window_of(box, self.size, mosaic.size)):
-            return _scaled(box, self.size, mosaic.size, size, read)
+        window = _window_of(box, self.size, mosaic.size)
+        if mosaic.has(window):
+            return _scaled(box, self.size, mosaic.size, size, read, window)
         image = self._guess(box, size)
-        for place, part in self._there(mosaic, box, size):
-            image.paste(
-                _scaled(part, self.size, mosaic.size, Size(place.width, place.height), read), (place.left, place.top)
-            )
+        for place, part, kept in self._there(mosaic, box, size):
+            scaled = _scaled(part, self.size, mosaic.size, Size(place.width, place.height), read, kept)
+            image.paste(scaled, (place.left, place.top))
         return image
 
-    def _there(self, mosaic: Mosaic, box: Box, size: Size) -> Iterator[tuple[Window, Box]]:
-        """The parts of a box that are there: where each lies in an image of ``size``, and its own box."""
+    def _there(self, mosaic: Mosaic, box: Box, size: Size) -> Iterator[tuple[Window, Box, Window]]:
+        """The parts of a box that are there: where each lies in an image of ``size``, its own box and its pixels."""
         across, down = size.width / (box[2] - box[0]), size.height / (box[3] - box[1])
         fine = self.size.width / mosaic.size.width, self.size.height / mosaic.size.height
         window = _window_of(box, self.size, mosaic.size)
@@ -202,7 +202,10 @@ class StagePicture:
             place = Window(top, left, min(bottom, size.height) - top, min(right, size.width) - left)
             if place.height > 0 and place.width > 0:
                 corner = box[0] + place.left / across, box[1] + place.top / down
-                yield place, (*corner, corner[0] + place.width / across, corner[1] + place.height / down)
+                # What lies around it is used as well, to scale without an edge, if it is there.
+                around = kept.grown(side, mosaic.size)
+                seen = around if mosaic.has(around) else kept
+                yield place, (*corner, corner[0] + place.width / across, corner[1] + place.height / down), seen
 
     def _guess(self, box: Box, size: Size) -> Image.Image:
         """From below, whose middle covers this picture; grey where there is nothing below."""
@@ -230,25 +233,34 @@ def _window_of(box: Box, full: Size, level: Size) -> Window:
     return Window(top, left, bottom - top, right - left)
 
 
-def _scaled(box: Box, full: Size, level: Size, size: Size, read: Callable[[Window], Image.Image]) -> Image.Image:
-    """A box of the full picture, read from a level of it and scaled to ``size``, block by block."""
+def _scaled(
+    box: Box,
+    full: Size,
+    level: Size,
+    size: Size,
+    read: Callable[[Window], Image.Image],
+    bounds: Window | None = None,
+) -> Image.Image:
+    """A box of the full picture, read from a level of it (inside ``bounds``) and scaled to ``size``, block by block."""
     image = Image.new("RGB", (size.width, size.height))
-    across, down = (box[2] - box[0]) / size.width, (box[3] - box[1]) / size.height
+    fine = level.width / full.width, level.height / full.height
+    x, y = box[0] * fine[0], box[1] * fine[1]
+    across, down = (box[2] - box[0]) * fine[0] / size.width, (box[3] - box[1]) * fine[1] / size.height
     for place in tiles(size, BLOCK):
-        left, top = box[0] + place.left * across, box[1] + place.top * down
+        left, top = x + place.left * across, y + place.top * down
         part = (left, top, left + place.width * across, top + place.height * down)
-        image.paste(_block(part, full, level, Size(place.width, place.height), read), (place.left, place.top))
+        block = _block(part, bounds or level.window, Size(place.width, place.height), read)
+        image.paste(block, (place.left, place.top))
     return image
 
 
-def _block(box: Box, full: Size, level: Size, size: Size, read: Callable[[Window], Image.Image]) -> Image.Image:
-    across, down = level.width / full.width, level.height / full.height
-    left, top, right, bottom = box[0] * across, box[1] * down, box[2] * across, box[3] * down
+def _block(box: Box, bounds: Window, size: Size, read: Callable[[Window], Image.Image]) -> Image.Image:
+    left, top, right, bottom = box
     # A margin, so that what the kernel sees at the box's edges is the picture.
     reach = 2 * math.ceil(max(1.0, (right - left) / size.width))
-    x, y = max(0, math.floor(left) - reach), max(0, math.floor(top) - reach)
-    width = min(level.width, math.ceil(right) + reach) - x
-    height = min(level.height, math.ceil(bottom) + reach) - y
+    x, y = max(bounds.left, math.floor(left) - reach), max(bounds.top, math.floor(top) - reach)
+    width = min(bounds.right, math.ceil(right) + reach) - x
+    height = min(bounds.bottom, math.ceil(bottom) + reach) - y
     inside = (max(left - x, 0), max(top - y, 0), min(right - x, width), min(bottom - y, height))
     return read(Window(y, x, height, width)).resize((size.width, size.height), Image.Resampling.BILINEAR, box=inside)
 
