@@ -287,6 +287,8 @@ class RandomCoverage:
         total = np.zeros((self.canvas.height, self.canvas.width), np.float32)
         for window, claim in claims:
             total[window.slices] += claim
+        # They were chosen at random, but are moved in the order of their places: neighbours read the same pieces.
+        claims.sort(key=lambda claim: (claim[0].top // (2 * self.patch.height), claim[0].left))
         return Scattered(self.canvas, [Patch(window, claim / total[window.slices]) for window, claim in claims])
 
     def count(self, step: int) -> int:
@@ -336,6 +338,12 @@ def _dilated(mask: NDArray[np.bool_], margin: int) -> NDArray[np.bool_]:
     return mask
 
 
+def _kept(patch: Patch) -> Window:
+    """The smallest window outside of which a patch does not count."""
+    (top, height), (left, width) = (_support(patch.weights.max(axis)) for axis in (1, 0))
+    return Window(patch.window.top + top, patch.window.left + left, height, width)
+
+
 class Scattered(list[Patch]):
     """Patches at any places, all of one size, found by the cells of a coarse grid that they touch."""
 
@@ -343,6 +351,7 @@ class Scattered(list[Patch]):
         super().__init__(patches)
         self.canvas = canvas
         self._side = max(max(patch.window.height, patch.window.width) for patch in self)
+        self._kept = [_kept(patch) for patch in self]
         self._cells: dict[tuple[int, int], list[int]] = defaultdict(list)
         for index, patch in enumerate(self):
             for cell in self._cells_of(patch.window):
@@ -353,9 +362,7 @@ class Scattered(list[Patch]):
         return Size(self[0].window.width, self[0].window.height)
 
     def kept(self, index: int) -> Window:
-        window, weights = self[index].window, self[index].weights
-        (top, height), (left, width) = (_support(weights.max(axis)) for axis in (1, 0))
-        return Window(window.top + top, window.left + left, height, width)
+        return self._kept[index]
 
     def weights(self, index: int, window: Window) -> Weights:
         return self[index].weights[window.relative_to(self[index].window).slices]
