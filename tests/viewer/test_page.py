@@ -6,19 +6,20 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-import torch
 from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select
 
-from pixelsmith import Compute, Method, Request, Size, generate
+from pixelsmith import Compute, Method, Request, Size, generate, resume
+from pixelsmith.events import Event, Progress
 from pixelsmith.viewer import PictureServer
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -38,22 +39,30 @@ def browser() -> Iterator[webdriver.Chrome]:
     driver.quit()
 
 
-@pytest.fixture(scope="module")
-def url(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A finished run of two stages."""
-    folder = tmp_path_factory.mktemp("viewed")
-    request = Request(
-        "a map of <islands>", Size(1200, 800), model=str(tiny_model), method=Method(steps=1, guidance_scale=1),
+def request_for(model: Path) -> Request:
+    return Request(
+        "a map of <islands>", Size(1200, 800), model=str(model), method=Method(steps=1, guidance_scale=1),
         compute=Compute("cpu", "float32"),
     )  # fmt: skip
-    with torch.inference_mode():
-        generate(request, folder / "map.png", run_dir=folder / "run")
-    with PictureServer(folder / "run") as server:
+
+
+@contextmanager
+def serving(path: Path) -> Iterator[str]:
+    with PictureServer(path) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield server.url
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture(scope="module")
+def url(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A finished run of two stages."""
+    folder = tmp_path_factory.mktemp("viewed")
+    generate(request_for(tiny_model), folder / "map.png", run_dir=folder / "run")
+    with serving(folder / "run") as found:
+        yield found
 
 
 def eventually(holds: Callable[[], object]) -> None:
@@ -150,3 +159,26 @@ def test_a_telephone_has_all_of_it(browser: webdriver.Chrome, url: str) -> None:
             assert button.rect["x"] + button.rect["width"] <= width
     finally:
         browser.set_window_size(1000, 700)
+
+
+def status_of(browser: webdriver.Chrome) -> str:
+    return browser.find_element(By.ID, "status").text
+
+
+def test_a_run_fills_in_while_the_page_is_open(browser: webdriver.Chrome, tiny_model: Path, tmp_path: Path) -> None:
+    def stop(event: Event) -> None:
+        if isinstance(event, Progress) and (event.stage, event.phase, event.done) == (2, "decode", 1):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        generate(request_for(tiny_model), tmp_path / "map.png", stop, tmp_path / "run")
+    version = "return layers[0].version"
+    with serving(tmp_path / "run") as found:
+        opened(browser, found)
+        before = browser.execute_script(version)
+        assert "fills in" in status_of(browser)
+        resume(tmp_path / "run")
+        eventually(lambda: browser.execute_script(version) != before)
+        eventually(lambda: status_of(browser) == "")
+        assert browser.execute_script("return viewer.world.getItemCount()") == 1
+        assert browser.execute_script("return layers[0].item.getFullyLoaded()")

@@ -2,6 +2,8 @@
 "use strict";
 
 const POLL_MS = 3000;
+const REFRESH_MS = 30000;
+const pause = (milliseconds) => new Promise((over) => setTimeout(over, milliseconds));
 const element = (id) => document.getElementById(id);
 const divider = element("divider");
 const other = element("other");
@@ -69,10 +71,15 @@ async function showLayers(numbers) {
   placeDivider();
 }
 
-// A layer that grew is laid over its old self, so that nothing flickers.
+// A layer that grew is loaded beneath its old self, which goes when the new one is there: nothing flickers, and a server
+// that is slow because the run has the machine is not asked anew before it has answered.
 async function refreshLayer(index) {
   const old = layers[index];
-  layers[index] = await addLayer(old.number, index);
+  const grown = await addLayer(old.number, index);
+  if (old.item.getClip()) grown.item.setClip(old.item.getClip());
+  await Promise.race([new Promise((loaded) => grown.item.whenFullyLoaded(loaded)), pause(REFRESH_MS)]);
+  if (layers[index] !== old) return; // other layers were chosen meanwhile, and all that was there is gone
+  layers[index] = grown;
   viewer.world.removeItem(old.item);
   placeDivider();
 }
