@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pixelsmith.geometry import Size
+from pixelsmith.geometry import Size, Window
 from pixelsmith.plan import ModelFacts
 from pixelsmith.sampling.guidance import Denoiser
 from pixelsmith.sampling.schedule import Schedule
@@ -42,8 +42,11 @@ class Autoencoder(Protocol):
         """Pixels in -1..1 to latents at the denoiser's scale, float32."""
         ...
 
-    def decode(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 H W"]:
-        """Latents at the denoiser's scale to pixels, about -1..1, float32."""
+    def decode(self, latents: Float[Tensor, "b c h w"], kept: Window | None = None) -> Float[Tensor, "b 3 H W"]:
+        """Latents at the denoiser's scale to pixels, about -1..1, float32.
+
+        Where only ``kept`` (in latents) is of use, the pixels of all else may be anything: some save work by that.
+        """
         ...
 
     def steady_encoding(self, samples: Iterable[Float[Tensor, "b 3 H W"]]) -> AbstractContextManager[None]:

@@ -54,7 +54,10 @@ def decode(latents: Readable, autoencoder: Autoencoder, picture: Patched, on_til
     tiles = tile_grid(latents.size, autoencoder.tiling)
     with _steady(autoencoder.steady_decoding, tiles, read, picture):
         for (index,) in picture.missing():
-            pixels = (autoencoder.decode(read(tiles[index].window))[0] + 1) * 127.5
+            window = tiles[index].window
+            # Tiles may meet in the middle of a latent: of the next one a part counts as well.
+            kept = tiles.kept(index).relative_to(window).grown(1, Size(window.width, window.height))
+            pixels = (autoencoder.decode(read(window), kept)[0] + 1) * 127.5
             picture.put(index, pixels.clamp(0, 255))
             picture.sync()
             on_tile(index + 1, len(tiles))

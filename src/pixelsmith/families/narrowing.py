@@ -1,0 +1,75 @@
+"""Drop the context of a tile layer by layer, as soon as no later layer sees it.
+
+A tile is decoded with as much context as the whole decoder sees. Its last layers, where pixels are many, see little of
+that: without the rest a tile costs hardly more than what is kept of it, and what is kept is the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from pixelsmith.geometry import Window
+
+Margins = tuple[int, int, int, int]
+"""Context above, left, below and right of what is kept."""
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """A part of a decoder: by how much it enlarges, and the context that it and all after it see, in its input."""
+
+    module: nn.Module
+    factor: int
+    needs: int
+
+
+class Narrowing:
+    """Runs the decoder of an ``AutoencoderDC`` of residual blocks, which is local, and drops what is not needed."""
+
+    def __init__(self, decoder: Any) -> None:
+        parts = [part for block in reversed(decoder.up_blocks) for part in block] + [decoder.conv_out]
+        self._layers: list[_Layer] = []
+        needs = 0
+        for part in reversed(parts):
+            factor = getattr(part, "factor", 1)
+            needs = -(-needs // factor) + _reach(part)
+            self._layers.insert(0, _Layer(part, factor, needs))
+        self._scale = math.prod(layer.factor for layer in self._layers)
+
+    def __call__(self, decode: Callable[[Tensor], Tensor], tile: Tensor, kept: Window) -> Tensor:
+        """What ``decode`` makes of a tile (b, c, h, w) where ``kept`` lies, and 0 in pixels that were dropped."""
+        height, width = tile.shape[-2:]
+        margins = [(kept.top, kept.left, height - kept.bottom, width - kept.right)]
+        hooks = [layer.module.register_forward_pre_hook(_narrowed_by(layer, margins)) for layer in self._layers]
+        try:
+            pixels = decode(tile)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        whole = pixels.new_zeros(*pixels.shape[:2], height * self._scale, width * self._scale)
+        top, left = kept.top * self._scale - margins[-1][0], kept.left * self._scale - margins[-1][1]
+        whole[..., top : top + pixels.shape[-2], left : left + pixels.shape[-1]] = pixels
+        return whole
+
+
+def _narrowed_by(layer: _Layer, margins: list[Margins]) -> Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor]]:
+    """A hook that leaves of the last margins what is needed, and adds to the list what they are after the layer."""
+
+    def narrow(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor]:
+        above, before, below, after = (max(0, margin - layer.needs) for margin in margins[-1])
+        top, left, bottom, right = (layer.factor * min(margin, layer.needs) for margin in margins[-1])
+        margins.append((top, left, bottom, right))
+        x = inputs[0]
+        return (x[..., above : x.shape[-2] - below, before : x.shape[-1] - after],)
+
+    return narrow
+
+
+def _reach(module: nn.Module) -> int:
+    """How far a part sees: the sum over its convolutions, which come one after the other."""
+    return sum(layer.kernel_size[0] // 2 for layer in module.modules() if isinstance(layer, nn.Conv2d))
