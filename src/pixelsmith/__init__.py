@@ -17,6 +17,7 @@ from pixelsmith.errors import (
 from pixelsmith.events import Event, Observer, PhaseFinished, Progress, RunFinished, RunStarted, StageStarted, Warned
 from pixelsmith.generate import Result, generate, plan, resume
 from pixelsmith.geometry import Size
+from pixelsmith.parts import Lora, Parts
 from pixelsmith.plan import Plan, StagePlan
 from pixelsmith.request import PRESETS, Compute, Method, Request
 from pixelsmith.version import __version__
@@ -26,11 +27,13 @@ __all__ = [
     "Compute",
     "Event",
     "InputError",
+    "Lora",
     "Method",
     "MissingPartError",
     "ModelError",
     "Observer",
     "OutputError",
+    "Parts",
     "PhaseFinished",
     "PictureError",
     "PixelsmithError",

@@ -60,6 +60,8 @@ def test_a_gpu_is_taken_by_itself_and_gives_what_the_cpu_gives(tiny_model: Path)
     assert gpu.device.type == "cuda"
     x, level = torch.randn(1, 4, 16, 16), gpu.schedule(10).levels[4]
     with torch.inference_mode():
-        found = gpu.denoiser("sea", facts.native_size)(x.cuda(), level, []).cpu()
-        expected = cpu.denoiser("sea", facts.native_size)(x, level, [])
+        found, expected = (
+            family.denoiser(family.encode("sea", "")[0], facts.native_size, 1.0)(x.to(family.device), level, []).cpu()
+            for family in (gpu, cpu)
+        )
     torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from pixelsmith.geometry import Window
+from pixelsmith.recommended import Recommended
 from pixelsmith.request import Method
 from pixelsmith.sampling.guidance import ClassifierFreeGuidance
 from pixelsmith.sampling.schedule import Level
@@ -41,7 +42,7 @@ def test_guidance_goes_from_the_negative_through_the_positive() -> None:
 
 def test_outside_its_interval_the_negative_is_not_even_called() -> None:
     positive, negative, x = pair()
-    method = Method(guidance_interval=(0.2, 0.5))
+    method = Method(guidance_interval=(0.2, 0.5)).at(1, Recommended())
     guided = ClassifierFreeGuidance(positive, negative, 3.0, 0.0, method.guides_at)
     assert torch.equal(guided(x, LEVEL, WINDOWS), positive.estimate)
     assert negative.calls == 0
