@@ -132,8 +132,8 @@ def request_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 _METHOD_OPTIONS = (
-    "steps", "base_steps", "start", "sampler", "slider", "slider_fade", "guidance", "guidance_scale", "stage_guidance_scale",
-    "guidance_rescale", "fusion", "chess_mask", "border", "coverage", "upsampling",
+    "steps", "base_steps", "start", "sampler", "slider", "slider_fade", "guidance", "guidance_scale",
+    "stage_guidance_scale", "guidance_rescale", "fusion", "chess_mask", "border", "coverage", "upsampling",
 )  # fmt: skip
 
 

@@ -75,6 +75,11 @@ class Architecture(Protocol):
         """Whether an autoencoder whose configuration says ``force_upcast`` overflows in float16."""
         ...
 
+    @property
+    def optional(self) -> tuple[str, ...]:
+        """Parts that the pipeline can do without and a folder may lack."""
+        ...
+
     def traits(self, configs: Configs) -> Traits:
         """Read from JSON alone. A missing entry raises ``KeyError``."""
         ...

@@ -1,4 +1,4 @@
-"""The image autoencoders of diffusers behind one face: they differ in outputs, axes, scaling and in how local they are."""
+"""The autoencoders of diffusers behind one face: they differ in outputs, axes, scaling and in how local they are."""
 
 from __future__ import annotations
 

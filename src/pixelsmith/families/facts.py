@@ -76,8 +76,8 @@ def _check_vae(facts: ModelFacts, parts: Parts) -> None:
     found, needed = latent_space(config), (facts.latent_scale, facts.latent_channels)
     if found != needed:
         raise ModelError(
-            f"{parts.vae}: expected an autoencoder of {needed[1]} channels at 1/{needed[0]} of the size, got {found[1]} at "
-            f"1/{found[0]}"
+            f"{parts.vae}: expected an autoencoder of {needed[1]} channels at 1/{needed[0]} of the size, "
+            f"got {found[1]} at 1/{found[0]}"
         )
 
 

@@ -28,7 +28,8 @@ def find_model(model: str, weights: bool = True, parts: Parts = NO_PARTS) -> Pat
         return _checked(place, parts)
     if model == EMBEDDED or not re.fullmatch(r"[\w.-]+/[\w.-]+", model):
         raise ModelError(
-            f"unknown model {model!r}: expected a folder, a .safetensors file, a hub id such as owner/name, or {EMBEDDED!r}"
+            f"unknown model {model!r}: expected a folder, a .safetensors file, a hub id such as owner/name, "
+            f"or {EMBEDDED!r}"
         )
     return _from_hub(model, weights, parts)
 
@@ -59,8 +60,8 @@ def config_folder(place: Path, parts: Parts = NO_PARTS) -> Path:
         return Path(snapshot_download(name, allow_patterns=["*.json", "*.txt", "*.model"]))
     except (OSError, ValueError) as error:
         raise ModelError(
-            f"{place}: a single file needs configuration files; those of {name} cannot be had here: give a folder in the "
-            "diffusers format (its weights are not needed) with --model-config"
+            f"{place}: a single file needs configuration files; those of {name} cannot be had here: give a folder "
+            "in the diffusers format (its weights are not needed) with --model-config"
         ) from error
 
 

@@ -46,6 +46,8 @@ def _read(place: Path, facts: ModelFacts, dtype: torch.dtype, parts: Parts) -> A
     import diffusers
 
     options: dict[str, Any] = {} if parts.vae is None else {"vae": _read_vae(parts.vae, dtype)}
+    optional = architecture_of(facts.pipeline, facts.name).optional
+    options |= {part: None for part in optional if place.is_dir() and not (place / part).is_dir()}
     safe = None if parts.allow_pickle else True
     if place.is_file():
         config = str(config_folder(place, parts))

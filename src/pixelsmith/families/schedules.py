@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from pixelsmith.errors import RequestError
 from pixelsmith.sampling.schedule import Level, Schedule
 
 _ONE_LEVEL_A_STEP = (
@@ -19,8 +20,8 @@ _ONE_LEVEL_A_STEP = (
     "LCMScheduler",
     "UniPCMultistepScheduler",
 )
-"""Schedulers whose numbers are taken as they are. For others (PNDM, Heun ...: several evaluations a step) those of DDIM,
-or for flow matching Euler, from the same configuration."""
+"""Schedulers whose numbers are taken as they are. For others (PNDM, Heun ...: several evaluations a step) those of
+DDIM, or for flow matching Euler, from the same configuration."""
 
 
 def scheduler_class(config: Any) -> str:
@@ -37,9 +38,14 @@ def is_flow(config: Any) -> bool:
 
 
 def schedule_of(config: Any, steps: int, **arguments: Any) -> Schedule:
-    """The levels of ``steps`` steps; ``arguments`` go to ``set_timesteps`` of the scheduler's class."""
+    """The levels of ``steps`` steps; ``arguments`` go to ``set_timesteps`` of the scheduler's class.
+
+    Raises ``RequestError`` where the scheduler has no such number of steps.
+    """
     import diffusers
 
+    if steps == 1 and config.get("shift_terminal"):
+        raise RequestError("steps: expected at least 2; this model's schedule has a first and a last level of its own")
     scheduler: Any = getattr(diffusers, scheduler_class(config)).from_config(config)
     scheduler.set_timesteps(steps, **arguments)
     timesteps = [float(t) for t in scheduler.timesteps]

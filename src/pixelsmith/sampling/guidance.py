@@ -92,7 +92,7 @@ def _dot(a: Batch, b: Batch) -> Tensor:
     return (a * b).sum((1, 2, 3), keepdim=True)
 
 
-def _lengths(x: Batch) -> Batch:
+def _lengths(x: Batch) -> Tensor:
     """Of each token of 2x2 latents, for each of its latents."""
     b, c, h, w = x.shape
     squares = x.square().view(b, c, h // 2, 2, w // 2, 2).sum((1, 3, 5), keepdim=True)

@@ -27,6 +27,7 @@ class Flux:
     pipelines = ("FluxPipeline",)
     native = "1024 pixels"
     upcasts_vae = False
+    optional = ()
 
     def traits(self, configs: Configs) -> Traits:
         # dev is told its guidance scale; schnell is distilled to few steps and has none.

@@ -22,6 +22,7 @@ class PixArtSigma:
     pipelines = ("PixArtSigmaPipeline",)
     native = "256, 512, 1024 or 2048 pixels"
     upcasts_vae = False
+    optional = ()
 
     def traits(self, configs: Configs) -> Traits:
         network = configs["transformer"]
@@ -32,7 +33,10 @@ class PixArtSigma:
         return pipeline.tokenizer, ROOM
 
     def encode(self, pipeline: Any, prompt: str, negative_prompt: str | None) -> tuple[Prompt, Prompt]:
-        found = pipeline.encode_prompt(prompt, negative_prompt=negative_prompt or "", max_sequence_length=ROOM)
+        # Captions are cleaned as the pipeline does by default, where the libraries that it needs for that are there.
+        found = pipeline.encode_prompt(
+            prompt, negative_prompt=negative_prompt or "", max_sequence_length=ROOM, clean_caption=True
+        )
         positive, negative = (
             {"encoder_hidden_states": embeddings, "encoder_attention_mask": mask}
             for embeddings, mask in (found[:2], found[2:])

@@ -26,6 +26,7 @@ class QwenImage:
     pipelines = ("QwenImagePipeline",)
     native = "1024 pixels"
     upcasts_vae = False
+    optional = ()
 
     def traits(self, configs: Configs) -> Traits:
         return Traits(NATIVE, 2, Recommended(50, guidance="cfg-norm", guidance_scale=4.0))

@@ -23,6 +23,7 @@ class Sana:
     pipelines = ("SanaPipeline",)
     native = "512, 1024, 2048 or 4096 pixels"
     upcasts_vae = False
+    optional = ()
 
     def traits(self, configs: Configs) -> Traits:
         network = configs["transformer"]

@@ -20,6 +20,7 @@ class StableDiffusion:
     pipelines = ("StableDiffusionPipeline", "LatentConsistencyModelPipeline")
     native = "512 or 768 pixels; SD-Turbo 512"
     upcasts_vae = False
+    optional = ()
 
     def traits(self, configs: Configs) -> Traits:
         multiple = 2 ** (len(configs["unet"]["block_out_channels"]) - 1)

@@ -23,6 +23,7 @@ class StableDiffusion3:
     pipelines = ("StableDiffusion3Pipeline",)
     native = "1024 pixels"
     upcasts_vae = False
+    optional = ("text_encoder_3", "tokenizer_3")
 
     def traits(self, configs: Configs) -> Traits:
         network = configs["transformer"]

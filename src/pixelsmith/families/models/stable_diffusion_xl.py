@@ -21,6 +21,7 @@ class StableDiffusionXL:
     pipelines = ("StableDiffusionXLPipeline",)
     native = "1024 pixels; SDXL-Turbo 512"
     upcasts_vae = True
+    optional = ()
 
     def traits(self, configs: Configs) -> Traits:
         multiple = 2 ** (len(configs["unet"]["block_out_channels"]) - 1)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pixelsmith.families.architecture import Configs, Scene, Traits, repeated
+from pixelsmith.families.chat import room_in_chat
 from pixelsmith.families.protocol import Prompt
 from pixelsmith.families.schedules import flow_schedule
 from pixelsmith.geometry import Size
@@ -27,6 +28,7 @@ class ZImage:
     pipelines = ("ZImagePipeline",)
     native = "1024 pixels"
     upcasts_vae = False
+    optional = ()
 
     def traits(self, configs: Configs) -> Traits:
         # The two differ in nothing but the weights and the shift. Its pipeline counts guidance from 0, not from 1.
@@ -35,7 +37,7 @@ class ZImage:
         return Traits(NATIVE, 2, best)
 
     def reader(self, pipeline: Any) -> tuple[Any, int]:
-        return pipeline.tokenizer, ROOM
+        return pipeline.tokenizer, room_in_chat(pipeline.tokenizer, ROOM, enable_thinking=True)
 
     def encode(self, pipeline: Any, prompt: str, negative_prompt: str | None) -> tuple[Prompt, Prompt]:
         found = pipeline.encode_prompt(prompt, negative_prompt=negative_prompt)
