@@ -198,7 +198,7 @@ def test_bfloat16_runs_and_is_close(case: Case) -> None:
             for model in (low, case.family)
         )
     assert found.dtype == torch.float32
-    assert (found - expected).abs().mean() < 0.1 * expected.abs().mean()
+    assert (found - expected).abs().mean() < 0.15 * expected.abs().mean()
 
 
 def test_a_cascade_to_three_times_the_size_goes_on_where_it_stopped(case: Case, tmp_path: Path) -> None:

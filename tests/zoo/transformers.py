@@ -317,7 +317,8 @@ def call_flux_2(pipeline: Any, stock: Stock) -> Tensor:
     layer = pipeline.vae.bn
     std = (layer.running_var + pipeline.vae.config.batch_norm_eps).sqrt().view(1, -1, 1, 1)
     patches: Tensor = pipeline._patchify_latents(found)
-    return (patches - layer.running_mean.view(1, -1, 1, 1)) / std
+    normalised: Tensor = (patches - layer.running_mean.view(1, -1, 1, 1)) / std
+    return normalised
 
 
 def call_chroma(pipeline: Any, stock: Stock) -> Tensor:

@@ -48,7 +48,7 @@ class Chroma:
         image_mask = torch.ones(tokens.shape[:2], dtype=mask.dtype, device=mask.device)
         output: Tensor = pipeline.transformer(
             hidden_states=tokens,
-            timestep=repeated(level.timestep / 1000, x).to(x.dtype),
+            timestep=repeated(level.timestep, x).to(x.dtype) / 1000,
             encoder_hidden_states=prompt["embeddings"],
             txt_ids=torch.zeros(prompt["embeddings"].shape[1], 3).to(x),
             img_ids=position_ids(height // 2, width // 2).to(x),

@@ -48,7 +48,7 @@ class Flux:
         network, (height, width) = pipeline.transformer, x.shape[2:]
         output: Tensor = network(
             hidden_states=pack(x),
-            timestep=repeated(level.timestep / 1000, x).to(x.dtype),
+            timestep=repeated(level.timestep, x).to(x.dtype) / 1000,
             guidance=repeated(scene.guidance_scale, x) if network.config.guidance_embeds else None,
             pooled_projections=prompt["pooled"],
             encoder_hidden_states=prompt["embeddings"],

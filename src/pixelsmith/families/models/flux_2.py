@@ -50,7 +50,7 @@ class Flux2:
         rows, columns = x.shape[2:]
         output: Tensor = pipeline.transformer(
             hidden_states=x.flatten(2).transpose(1, 2),
-            timestep=repeated(level.timestep / 1000, x).to(x.dtype),
+            timestep=repeated(level.timestep, x).to(x.dtype) / 1000,
             guidance=None,
             encoder_hidden_states=prompt["embeddings"],
             txt_ids=prompt["positions"],

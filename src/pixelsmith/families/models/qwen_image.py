@@ -45,7 +45,7 @@ class QwenImage:
         network, (height, width) = pipeline.transformer, x.shape[2:]
         output: Tensor = network(
             hidden_states=pack(x),
-            timestep=repeated(level.timestep / 1000, x).to(x.dtype),
+            timestep=repeated(level.timestep, x).to(x.dtype) / 1000,
             guidance=repeated(scene.guidance_scale, x) if network.config.guidance_embeds else None,
             encoder_hidden_states=prompt["embeddings"],
             encoder_hidden_states_mask=None,

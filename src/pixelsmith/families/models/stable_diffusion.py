@@ -39,9 +39,8 @@ class StableDiffusion:
 
     def predict(self, pipeline: Any, x: Batch, level: Level, prompt: Prompt, scene: Scene) -> Batch:
         told = guidance_embedding(pipeline, x, scene.guidance_scale)
-        output: Tensor = pipeline.unet(x, repeated(level.timestep, x), **prompt, timestep_cond=told, return_dict=False)[
-            0
-        ]
+        timestep = repeated(level.timestep, x)
+        output: Tensor = pipeline.unet(x, timestep, **prompt, timestep_cond=told, return_dict=False)[0]
         return output
 
 
