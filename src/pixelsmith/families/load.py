@@ -61,7 +61,7 @@ def _read(place: Path, facts: ModelFacts, dtype: torch.dtype, parts: Parts) -> A
 def _read_vae(name: str, dtype: torch.dtype) -> Any:
     from diffusers import AutoModel
 
-    return AutoModel.from_pretrained(find_model(name), dtype=dtype, use_safetensors=True, local_files_only=True)
+    return AutoModel.from_pretrained(str(find_model(name)), dtype=dtype, use_safetensors=True, local_files_only=True)
 
 
 def _place(pipeline: Any, device: torch.device, compute: Compute) -> None:

@@ -21,7 +21,7 @@ def quiet() -> Iterator[None]:
         log.disable_progress_bar()
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)
+            warnings.simplefilter("ignore")
             yield
     finally:
         for log, level in zip(logs, levels, strict=True):
