@@ -11,6 +11,7 @@ from pixelsmith.errors import (
     OutputError,
     PictureError,
     PixelsmithError,
+    RefusedError,
     RequestError,
     RunError,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "PixelsmithError",
     "Plan",
     "Progress",
+    "RefusedError",
     "Request",
     "RequestError",
     "Result",

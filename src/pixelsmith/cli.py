@@ -20,7 +20,7 @@ from pixelsmith.parts import Lora, Parts
 from pixelsmith.pixels.files import FORMATS, read_settings
 from pixelsmith.progress import ProgressBar, print_json
 from pixelsmith.recommended import GuidanceName
-from pixelsmith.report import plan_table, settings_table
+from pixelsmith.report import families_table, plan_table, settings_table, values_table
 from pixelsmith.request import (
     EMBEDDED,
     PRESETS,
@@ -227,6 +227,31 @@ def info_command(picture: Path, as_json: bool) -> None:
     """Read back what made PICTURE: prompt, seed, model, all settings."""
     settings = read_settings(picture)
     click.echo(json.dumps(settings) if as_json else settings_table(settings))
+
+
+@cli.group("models", invoke_without_command=True)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.pass_context
+def models_group(context: click.Context, as_json: bool) -> None:
+    """List the families of models that can be used."""
+    if context.invoked_subcommand is None:
+        from pixelsmith.catalogue import list_families
+
+        found = list_families()
+        click.echo(json.dumps({"families": found}) if as_json else families_table(found))
+
+
+@models_group.command("inspect")
+@click.argument("model")
+@click.option("--model-config", help="Folder or hub id with the configuration of a single file.")
+@click.option("--variant", help="Of the model's weight files, such as fp16.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def inspect_command(model: str, model_config: str | None, variant: str | None, as_json: bool) -> None:
+    """Tell what MODEL is recognised as and what it is best run with. Loads nothing."""
+    from pixelsmith.catalogue import inspect_model
+
+    found = inspect_model(model, Parts(config=model_config, variant=variant))
+    click.echo(json.dumps(found) if as_json else values_table(found))
 
 
 @cli.command("view")

@@ -11,6 +11,7 @@ from functools import partial
 import torch
 
 from pixelsmith.canvas import Space, WithOverview
+from pixelsmith.errors import RefusedError
 from pixelsmith.events import Observer, PhaseFinished, Progress, Warned
 from pixelsmith.families import Family, Prompt
 from pixelsmith.geometry import Size
@@ -66,9 +67,18 @@ class Cascade:
         return self.request.method.at(stage, self.family.facts.recommended)
 
     def base(self, size: Size) -> Rung:
-        """The model's own picture: one patch as large as the canvas, no guide (stage 0)."""
+        """The model's own picture: one patch as large as the canvas, no guide (stage 0).
+
+        Raises ``RefusedError`` where the model has a safety checker that refuses it.
+        """
         canvas = self.family.facts.latent_size(size)
-        return self._denoised(0, size, ShiftedGrid(canvas, canvas, 0, self.request.seed, 0), lambda: None)
+        rung = self._denoised(0, size, ShiftedGrid(canvas, canvas, 0, self.request.seed, 0), lambda: None)
+        if self.family.refuses(rung.picture.read(size.window)):
+            raise RefusedError(
+                "the model's safety checker refuses the base picture of this prompt and seed; a folder of the model "
+                "without its safety_checker is not checked"
+            )
+        return rung
 
     def stage(self, stage: int, below: Rung, size: Size) -> Rung:
         """A larger picture guided by the one below; ``stage`` counts from 1."""

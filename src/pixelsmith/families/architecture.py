@@ -67,7 +67,12 @@ class Architecture(Protocol):
 
     @property
     def native(self) -> str:
-        """Its native size and what it needs, in a few words for people."""
+        """The sizes that its models were trained at, in a few words for people."""
+        ...
+
+    @property
+    def needs(self) -> str:
+        """What is loaded, with published numbers of parameters, in a few words for people."""
         ...
 
     @property
@@ -138,6 +143,14 @@ class DiffusersFamily:
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
         return prompts
+
+    def refuses(self, picture: Tensor) -> bool:
+        if getattr(self.pipeline, "safety_checker", None) is None:
+            return False
+        pixels = picture[None].float().to(self.device) / 127.5 - 1
+        with quiet():
+            _, flagged = self.pipeline.run_safety_checker(pixels, self.device, self.pipeline.safety_checker.dtype)
+        return bool(flagged[0])
 
     def denoiser(self, prompt: Prompt, picture: Size, guidance_scale: float) -> Denoiser:
         prediction = prediction_of(config_of(self.pipeline.scheduler))

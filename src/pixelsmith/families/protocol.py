@@ -83,6 +83,10 @@ class Family(Protocol):
         """Both as the model's own pipeline encodes them."""
         ...
 
+    def refuses(self, picture: Tensor) -> bool:
+        """Whether the model's own safety checker, if it has one, refuses a picture (3, H, W) uint8."""
+        ...
+
     def denoiser(self, prompt: Prompt, picture: Size, guidance_scale: float) -> Denoiser:
         """The network told this prompt.
 

@@ -22,6 +22,7 @@ class Chroma:
     name = "Chroma"
     pipelines = ("ChromaPipeline",)
     native = "1024 pixels"
+    needs = "transformer of 8.9 billion parameters, T5-XXL"
     upcasts_vae = False
     optional = ()
 

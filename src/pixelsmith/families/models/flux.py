@@ -26,6 +26,7 @@ class Flux:
     name = "Flux.1"
     pipelines = ("FluxPipeline",)
     native = "1024 pixels"
+    needs = "transformer of 12 billion parameters, CLIP, T5-XXL"
     upcasts_vae = False
     optional = ()
 

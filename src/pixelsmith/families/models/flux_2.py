@@ -27,6 +27,7 @@ class Flux2:
     name = "Flux.2 klein"
     pipelines = ("Flux2KleinPipeline",)
     native = "1024 pixels"
+    needs = "transformer of 4 or 9 billion parameters, Qwen3"
     upcasts_vae = False
     optional = ()
 

@@ -24,6 +24,7 @@ class Lumina2:
     name = "Lumina Image 2"
     pipelines = ("Lumina2Pipeline",)
     native = "1024 pixels"
+    needs = "transformer of 2.6 billion parameters, Gemma 2 2B"
     upcasts_vae = False
     optional = ()
 

@@ -21,6 +21,7 @@ class PixArtSigma:
     name = "PixArt-Σ"
     pipelines = ("PixArtSigmaPipeline",)
     native = "256, 512, 1024 or 2048 pixels"
+    needs = "transformer of 0.6 billion parameters, T5-XXL"
     upcasts_vae = False
     optional = ()
 

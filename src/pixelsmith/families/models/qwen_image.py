@@ -25,6 +25,7 @@ class QwenImage:
     name = "Qwen-Image"
     pipelines = ("QwenImagePipeline",)
     native = "1024 pixels"
+    needs = "transformer of 20 billion parameters, Qwen2.5-VL 7B"
     upcasts_vae = False
     optional = ()
 

@@ -22,6 +22,7 @@ class Sana:
     name = "Sana"
     pipelines = ("SanaPipeline",)
     native = "512, 1024, 2048 or 4096 pixels"
+    needs = "transformer of 0.6 or 1.6 billion parameters, Gemma 2 2B"
     upcasts_vae = False
     optional = ()
 

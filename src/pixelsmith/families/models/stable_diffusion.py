@@ -19,6 +19,7 @@ class StableDiffusion:
     name = "Stable Diffusion 1.x, 2.x"
     pipelines = ("StableDiffusionPipeline", "LatentConsistencyModelPipeline")
     native = "512 or 768 pixels; SD-Turbo 512"
+    needs = "U-Net of 0.9 billion parameters, CLIP"
     upcasts_vae = False
     optional = ()
 

@@ -22,6 +22,7 @@ class StableDiffusion3:
     name = "Stable Diffusion 3, 3.5"
     pipelines = ("StableDiffusion3Pipeline",)
     native = "1024 pixels"
+    needs = "transformer of 2 to 8 billion parameters, two CLIP text encoders, T5-XXL (can be left out)"
     upcasts_vae = False
     optional = ("text_encoder_3", "tokenizer_3")
 

@@ -20,6 +20,7 @@ class StableDiffusionXL:
     name = "SDXL"
     pipelines = ("StableDiffusionXLPipeline",)
     native = "1024 pixels; SDXL-Turbo 512"
+    needs = "U-Net of 2.6 billion parameters, two CLIP text encoders"
     upcasts_vae = True
     optional = ()
 

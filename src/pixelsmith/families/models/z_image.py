@@ -27,6 +27,7 @@ class ZImage:
     name = "Z-Image"
     pipelines = ("ZImagePipeline",)
     native = "1024 pixels"
+    needs = "transformer of 6 billion parameters, Qwen3 4B"
     upcasts_vae = False
     optional = ()
 
