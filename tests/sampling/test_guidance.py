@@ -80,6 +80,11 @@ def test_kept_norms_are_those_with_the_prompt_for_every_token() -> None:
     torch.testing.assert_close(torch.cosine_similarity(ours, theirs, dim=-1), torch.ones(2, 16))
 
 
+def test_norms_are_kept_on_odd_sizes_too() -> None:
+    positive, negative, x = (value[..., :7, :5] for value in estimates())
+    assert GUIDANCES["cfg-norm"](positive, negative, 4.0, x, FLOW).shape == x.shape
+
+
 def test_cfg_zero_fits_the_velocity_without_the_prompt_and_rests_in_the_first_step() -> None:
     """Fitted, what remains of the other velocity is orthogonal to it."""
     positive, negative, x = estimates()

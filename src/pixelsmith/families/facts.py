@@ -9,7 +9,7 @@ from typing import Any
 from pixelsmith.errors import InputError, ModelError
 from pixelsmith.families.architecture import Configs, Traits
 from pixelsmith.families.autoencoder import latent_space
-from pixelsmith.families.find import NO_PARTS, config_folder, find_model, read_json
+from pixelsmith.families.find import NO_PARTS, config_folder, find_part, read_json
 from pixelsmith.families.registry import architecture_of
 from pixelsmith.geometry import Size
 from pixelsmith.parts import Parts
@@ -72,7 +72,7 @@ def _with_own(traits: Traits, scale: int, file: Path) -> Traits:
 def _check_vae(facts: ModelFacts, parts: Parts) -> None:
     if parts.vae is None:
         return
-    config = read_json(find_model(parts.vae, weights=False) / "config.json")
+    config = read_json(find_part(parts.vae, weights=False) / "config.json")
     found, needed = latent_space(config), (facts.latent_scale, facts.latent_channels)
     if found != needed:
         raise ModelError(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pixelsmith.errors import ModelError
-from pixelsmith.families.quiet import quiet
+from pixelsmith.families.quiet import quiet, quiet_hub
 from pixelsmith.parts import Parts
 from pixelsmith.request import EMBEDDED
 
@@ -34,6 +34,21 @@ def find_model(model: str, weights: bool = True, parts: Parts = NO_PARTS) -> Pat
     return _from_hub(model, weights, parts)
 
 
+def find_part(name: str, weights: bool = True) -> Path:
+    """The folder of one part, such as an autoencoder: a folder, or a hub id. Raises ``ModelError``."""
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder
+    from huggingface_hub import snapshot_download
+
+    patterns = ["*.json", "diffusion_pytorch_model*.safetensors"] if weights else ["*.json"]
+    try:
+        with quiet_hub():
+            return Path(snapshot_download(name, allow_patterns=patterns))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"unknown part {name!r}: there is no such folder, and the hub said: {error}") from error
+
+
 def model_files(model: str, parts: Parts) -> list[Path]:
     """The folders and files that decide what a model computes: its own and all that is put beside them.
 
@@ -41,7 +56,7 @@ def model_files(model: str, parts: Parts) -> list[Path]:
     """
     place = find_model(model, parts=parts)
     found = [place] if place.is_dir() else [place, config_folder(place, parts)]
-    found += [] if parts.vae is None else [find_model(parts.vae)]
+    found += [] if parts.vae is None else [find_part(parts.vae)]
     beside = [*(lora.path for lora in parts.loras), *parts.textual_inversions]
     return [*found, *(Path(path).expanduser() for path in beside)]
 
@@ -57,7 +72,8 @@ def config_folder(place: Path, parts: Parts = NO_PARTS) -> Path:
     try:
         from huggingface_hub import snapshot_download
 
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.txt", "*.model"]))
+        with quiet_hub():
+            return Path(snapshot_download(name, allow_patterns=["*.json", "*.txt", "*.model"]))
     except (OSError, ValueError) as error:
         raise ModelError(
             f"{place}: a single file needs configuration files; those of {name} cannot be had here: give a folder "
@@ -90,7 +106,8 @@ def _from_hub(model: str, weights: bool, parts: Parts) -> Path:
 
     try:
         if not weights:
-            return Path(snapshot_download(model, allow_patterns=["*.json"]))
+            with quiet_hub():
+                return Path(snapshot_download(model, allow_patterns=["*.json"]))
         from diffusers import DiffusionPipeline
 
         with quiet():

@@ -10,7 +10,7 @@ import torch
 from pixelsmith.errors import InputError, ModelError, RequestError
 from pixelsmith.families.adapters import add_loras, add_textual_inversions
 from pixelsmith.families.architecture import DiffusersFamily, network_of
-from pixelsmith.families.find import NO_PARTS, config_folder, find_model
+from pixelsmith.families.find import NO_PARTS, config_folder, find_part
 from pixelsmith.families.protocol import Family
 from pixelsmith.families.quiet import quiet
 from pixelsmith.families.registry import architecture_of
@@ -61,7 +61,7 @@ def _read(place: Path, facts: ModelFacts, dtype: torch.dtype, parts: Parts) -> A
 def _read_vae(name: str, dtype: torch.dtype) -> Any:
     from diffusers import AutoModel
 
-    return AutoModel.from_pretrained(str(find_model(name)), dtype=dtype, use_safetensors=True, local_files_only=True)
+    return AutoModel.from_pretrained(str(find_part(name)), dtype=dtype, use_safetensors=True, local_files_only=True)
 
 
 def _place(pipeline: Any, device: torch.device, compute: Compute) -> None:

@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import avg_pool2d, interpolate
 
 from pixelsmith.geometry import Window
 from pixelsmith.sampling.schedule import Level
@@ -93,10 +94,10 @@ def _dot(a: Batch, b: Batch) -> Tensor:
 
 
 def _lengths(x: Batch) -> Tensor:
-    """Of each token of 2x2 latents, for each of its latents."""
-    b, c, h, w = x.shape
-    squares = x.square().view(b, c, h // 2, 2, w // 2, 2).sum((1, 3, 5), keepdim=True)
-    return squares.sqrt().clamp_min(1e-12).expand(-1, -1, -1, 2, -1, 2).reshape(b, 1, h, w)
+    """The root mean square of each token of 2x2 latents, for each of its latents; (b, 1, h, w)."""
+    height, width = x.shape[2:]
+    means = avg_pool2d(x.square().mean(1, keepdim=True), 2, ceil_mode=True)
+    return interpolate(means.sqrt().clamp_min(1e-12), scale_factor=2)[..., :height, :width]
 
 
 @dataclass(frozen=True)
