@@ -102,7 +102,7 @@ def finished_twice(request: Request) -> tuple[list[Readable], list[Tiling], Read
     folder = find_model(EMBEDDED)
     facts = read_facts(folder, EMBEDDED)
     family = load_family(folder, facts, request.compute)
-    steps, size = request.method.steps, request.size
+    steps, size = request.method.at(1, facts.recommended).steps, request.size
     space = Unforgetting()
     cascade = Cascade.of(request, family, silent, space)
     base = cascade.base(facts.native_size)

@@ -215,3 +215,31 @@ def test_resume_of_what_is_no_run_is_one_clear_line(call: Call, tmp_path: Path) 
         code, out, err = call("resume", place)
         assert (code, out, err.count("\n")) == (2, "", 1)
         assert "run" in err
+
+
+def test_families_are_listed_and_a_model_is_recognised(call: Call, tiny_model: Path) -> None:
+    families = json.loads(call("models", "--json")[1])["families"]
+    assert {name for family in families for name in family["pipelines"]} >= {"FluxPipeline", "StableDiffusionPipeline"}
+    assert all(family["native"] and family["needs"] for family in families)
+    assert "SDXL" in call("models")[1]
+    found = json.loads(call("models", "inspect", tiny_model, "--json")[1])
+    assert (found["family"], found["native_size"]) == ("Stable Diffusion 1.x, 2.x", "64x64")
+    assert (found["steps"], found["guidance_scale"]) == (20, 7.5)
+    assert "StableDiffusionPipeline" in call("models", "inspect", tiny_model)[1]
+    code, _, error = call("models", "inspect", "nowhere")
+    assert (code, "unknown model" in error) == (2, True)
+
+
+def test_parts_and_device_options_reach_the_request(call: Call, tiny_model: Path, tmp_path: Path) -> None:
+    size = ("--size", "64", "--model", tiny_model)
+    code, _, error = call("plan", "x", *size, "--vae", tmp_path / "nowhere")
+    assert (code, "nowhere" in error) == (2, True)
+    common = ("generate", "x", *size, "--steps", 1, "--device", "cpu", "--output", tmp_path / "x.png")
+    code, _, error = call(*common, "--memory", "offload")
+    assert (code, "memory: offload" in error) == (2, True)
+    code, _, error = call(*common, "--lora", f"{tmp_path / 'style.safetensors'}:0.5")
+    assert (code, "style.safetensors" in error) == (2, True)
+    assert call(*common, "--guidance", "apg", "--guidance-scale", 3, "--channels-last")[0] == 0
+    request = json.loads(call("info", tmp_path / "x.png", "--json")[1])["request"]
+    assert (request["method"]["guidance"], request["compute"]["channels_last"]) == ("apg", True)
+    assert (request["method"]["guidance_rescale"], request["parts"]["loras"]) == (0.0, [])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from pixelsmith.plan import make_plan
 from tests.test_plan import EMBEDDED_LIKE
 
 METHOD = Method(steps=4, guidance_interval=(0.0, 0.5))
+METHOD_AT = partial(METHOD.at, recommended=EMBEDDED_LIKE.recommended)
 PLAN = make_plan(Request("a map", Size(2048, 2048), method=METHOD), EMBEDDED_LIKE)
 TRUE = Rates(encode=1.7, denoise=0.2, decode=0.4, write=0.01)
 
@@ -18,7 +20,7 @@ def events_of_a_run(seconds: list[float]) -> list[tuple[float, Event]]:
     """All events of a run at the true rates, with the time of each."""
     now = 0.0
     found: list[tuple[float, Event]] = []
-    work = work_of(PLAN, METHOD)
+    work = work_of(PLAN, METHOD_AT)
     for (stage, phase), units in work.items():
         rung = PLAN.base if stage == 0 else PLAN.stages[stage - 1]
         assert rung is not None
@@ -40,13 +42,13 @@ def events_of_a_run(seconds: list[float]) -> list[tuple[float, Event]]:
 
 
 def test_the_work_is_what_the_plan_counts() -> None:
-    work = work_of(PLAN, METHOD)
+    work = work_of(PLAN, METHOD_AT)
     assert sum(units for (_, phase), units in work.items() if phase == "denoise") == pytest.approx(
         PLAN.model_calls, 0.01
     )
     assert work[len(PLAN.stages), "write"] == pytest.approx(2048**2 / 1e6)
     assert (0, "encode") not in work
-    assert seconds_of(PLAN, METHOD, TRUE) == pytest.approx(sum(TRUE.of(phase) * u for (_, phase), u in work.items()))
+    assert seconds_of(PLAN, METHOD_AT, TRUE) == pytest.approx(sum(TRUE.of(phase) * u for (_, phase), u in work.items()))
 
 
 def test_time_left_is_right_after_a_tenth_and_comes_down_to_nothing() -> None:
@@ -54,7 +56,7 @@ def test_time_left_is_right_after_a_tenth_and_comes_down_to_nothing() -> None:
     seconds: list[float] = []
     events = events_of_a_run(seconds)
     now = 0.0
-    forecast = Forecast(PLAN, METHOD, Rates(1.5, 0.1, 0.5, 0.01), lambda: now)
+    forecast = Forecast(PLAN, METHOD_AT, Rates(1.5, 0.1, 0.5, 0.01), lambda: now)
     shares = []
     for now, event in events:
         forecast(event)
@@ -71,7 +73,7 @@ def test_a_run_that_goes_on_does_not_count_what_it_finds_done() -> None:
     events = events_of_a_run(seconds)
     half = len(events) // 2
     now = events[half - 1][0]
-    forecast = Forecast(PLAN, METHOD, TRUE, lambda: now)
+    forecast = Forecast(PLAN, METHOD_AT, TRUE, lambda: now)
     for now, event in events[half:]:
         forecast(event)
         assert forecast.seconds_left == pytest.approx(seconds[0] - now, rel=0.05, abs=0.01 * seconds[0])

@@ -8,16 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pixelsmith import PRESETS, Compute, Method, Request, RequestError, Size
+from pixelsmith import PRESETS, Compute, Lora, Method, Parts, Request, RequestError, Size
+from pixelsmith.recommended import Recommended
 
 methods = st.builds(
     Method,
-    steps=st.integers(1, 100),
+    steps=st.none() | st.integers(1, 100),
     base_steps=st.none() | st.integers(1, 100),
     start=st.floats(0.01, 1),
     stage_guidance_scale=st.none() | st.floats(0, 20),
     sampler=st.sampled_from(["ddim", "dpmpp-2m"]),
-    guidance_scale=st.floats(0, 20),
+    guidance=st.sampled_from([None, "cfg", "apg"]),
+    guidance_scale=st.none() | st.floats(0, 20),
     guidance_interval=st.tuples(st.floats(0, 1), st.floats(0, 1)).map(sorted).map(tuple),
     slider=st.floats(0, 1),
     border=st.none() | st.integers(0, 10),
@@ -28,7 +30,13 @@ methods = st.builds(
 @given(prompt=st.text(min_size=1).filter(str.strip), seed=st.integers(0, 2**64), method=methods)
 def test_a_request_round_trips_through_json(prompt: str, seed: int, method: Method) -> None:
     request = Request(
-        prompt, Size(640, 480), seed=seed, cascade=(Size(320, 240),), method=method, compute=Compute("cpu")
+        prompt,
+        Size(640, 480),
+        seed=seed,
+        parts=Parts(vae="tiny", loras=(Lora("a", 0.5), Lora("b")), textual_inversions=("word.safetensors",)),
+        cascade=(Size(320, 240),),
+        method=method,
+        compute=Compute("cpu", memory="offload"),
     )
     assert Request.from_dict(json.loads(json.dumps(request.to_dict()))) == request
 
@@ -57,7 +65,7 @@ def test_a_bad_request_is_refused(changes: dict[str, Any], message: str) -> None
         ("slider", "high"), ("slider_fade", 1.5), ("guidance_scale", -1), ("guidance_rescale", 2), ("border", -1),
         ("guidance_interval", (0.8, 0.2)), ("guidance_interval", (0.5,)),
         ("guidance_interval", ("a", "b")), ("chess_mask", 1), ("sampler", "magic"), ("fusion", "cold"),
-        ("coverage", "none"), ("upsampling", "nearest"),
+        ("coverage", "none"), ("upsampling", "nearest"), ("guidance", "much"),
     ],
 )  # fmt: skip
 def test_a_bad_value_of_the_method_is_refused_by_name(name: str, value: Any) -> None:
@@ -69,6 +77,19 @@ def test_a_bad_value_of_the_method_is_refused_by_name(name: str, value: Any) -> 
 def test_what_is_no_request_is_refused(values: dict[str, Any]) -> None:
     with pytest.raises(RequestError):
         Request.from_dict(values)
+
+
+@pytest.mark.parametrize(
+    ("text", "lora"),
+    [
+        ("style.safetensors", Lora("style.safetensors")),
+        ("a/style.safetensors:0.7", Lora("a/style.safetensors", 0.7)),
+        ("C:/style.safetensors", Lora("C:/style.safetensors")),
+        ("C:/style.safetensors:-1", Lora("C:/style.safetensors", -1.0)),
+    ],
+)
+def test_a_lora_is_a_path_and_a_weight(text: str, lora: Lora) -> None:
+    assert Lora.parse(text) == lora
 
 
 def test_a_path_is_taken_as_text() -> None:
@@ -84,14 +105,31 @@ def test_the_paper_preset_is_the_papers() -> None:
 
 @given(method=methods)
 def test_a_stage_has_its_own_method(method: Method) -> None:
-    base, stage = method.at(0), method.at(3)
-    assert base.steps == (method.base_steps or method.steps)
-    assert stage.steps == method.steps
+    best = Recommended(11, guidance_scale=4.5, guidance_rescale=0.2)
+    base, stage = method.at(0, best), method.at(3, best)
+    asked = method.steps or best.steps
+    assert base.steps == (method.base_steps or asked)
+    assert stage.steps == asked
     assert (base.start, stage.start) == (1.0, method.start)
-    assert base.guidance_scale == method.guidance_scale
+    scale = best.guidance_scale if method.guidance_scale is None else method.guidance_scale
+    assert base.guidance_scale == scale
     own = method.stage_guidance_scale
-    assert stage.guidance_scale == (method.guidance_scale if own is None else own)
+    assert stage.guidance_scale == (scale if own is None else own)
     assert base.schedule_steps == base.steps
     assert stage.steps <= stage.schedule_steps
     assert stage.steps / stage.schedule_steps == pytest.approx(method.start, abs=0.5 / stage.steps)
-    assert (base.at(0), stage.at(3)) == (base, stage)
+
+
+@given(method=methods)
+def test_a_settled_method_leaves_nothing_open_and_means_the_same(method: Method) -> None:
+    best, another = Recommended(11, "apg", 4.5, 0.2), Recommended(7, "cfg", 3.0, 0.1)
+    settled = method.settled(best)
+    assert None not in (settled.steps, settled.guidance, settled.guidance_scale, settled.guidance_rescale)
+    assert [settled.at(i, another) for i in (0, 1)] == [method.at(i, best) for i in (0, 1)]
+
+
+def test_a_model_that_is_told_its_guidance_is_never_run_twice() -> None:
+    told = Recommended(guidance_scale=3.5, guidance_told=True)
+    assert not any(Method().at(stage, told).guides_at(0.5) for stage in (0, 1))
+    assert PRESETS["fast"].at(1, told).guidance_scale == 3.5, "saving the second call is no reason to tell it less"
+    assert Method(stage_guidance_scale=2.0).at(1, told).guidance_scale == 2.0

@@ -309,7 +309,7 @@ def test_a_disk_with_too_little_room_is_refused_before(
 
 def test_the_record_survives_json(tiny_model: Path, tmp_path: Path) -> None:
     request = request_of(tiny_model)
-    record = Record(Identity.of(settings_of(request), 2, tiny_model, None), tmp_path, tmp_path / "map.png", keep=True)
+    record = Record(Identity.of(settings_of(request), 2, [tiny_model], None), tmp_path, tmp_path / "map.png", keep=True)
     with RunDirectory.create(tmp_path / "run") as directory:
         directory.begin(record)
         found = directory.read()

@@ -31,20 +31,28 @@ def build_autoencoder() -> AutoencoderKL:
     )
 
 
+def build_unet(**changes: Any) -> UNet2DConditionModel:
+    """Two levels, 16x16 latents."""
+    torch.manual_seed(0)
+    return UNet2DConditionModel(
+        **{
+            "sample_size": 16,
+            "layers_per_block": 1,
+            "block_out_channels": (16, 32),
+            "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+            "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+            "cross_attention_dim": 16,
+            "attention_head_dim": 4,
+            "norm_num_groups": 8,
+        }
+        | changes
+    )
+
+
 def build_stable_diffusion(**scheduler: Any) -> StableDiffusionPipeline:
     """Native 64x64 pixels, 16x16 latents."""
-    torch.manual_seed(0)
     tokenizer = build_tokenizer()
-    unet = UNet2DConditionModel(
-        sample_size=16,
-        layers_per_block=1,
-        block_out_channels=(16, 32),
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        cross_attention_dim=16,
-        attention_head_dim=4,
-        norm_num_groups=8,
-    )
+    unet = build_unet()
     text = CLIPTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=16,

@@ -11,12 +11,14 @@ from pixelsmith.errors import (
     OutputError,
     PictureError,
     PixelsmithError,
+    RefusedError,
     RequestError,
     RunError,
 )
 from pixelsmith.events import Event, Observer, PhaseFinished, Progress, RunFinished, RunStarted, StageStarted, Warned
 from pixelsmith.generate import Result, generate, plan, resume
 from pixelsmith.geometry import Size
+from pixelsmith.parts import Lora, Parts
 from pixelsmith.plan import Plan, StagePlan
 from pixelsmith.request import PRESETS, Compute, Method, Request
 from pixelsmith.version import __version__
@@ -26,16 +28,19 @@ __all__ = [
     "Compute",
     "Event",
     "InputError",
+    "Lora",
     "Method",
     "MissingPartError",
     "ModelError",
     "Observer",
     "OutputError",
+    "Parts",
     "PhaseFinished",
     "PictureError",
     "PixelsmithError",
     "Plan",
     "Progress",
+    "RefusedError",
     "Request",
     "RequestError",
     "Result",

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_args
 
@@ -15,9 +16,11 @@ from pixelsmith import __version__, generate, plan, resume
 from pixelsmith.errors import InputError, PixelsmithError
 from pixelsmith.events import Observer, silent
 from pixelsmith.geometry import Size
+from pixelsmith.parts import Lora, Parts
 from pixelsmith.pixels.files import FORMATS, read_settings
 from pixelsmith.progress import ProgressBar, print_json
-from pixelsmith.report import plan_table, settings_table
+from pixelsmith.recommended import GuidanceName
+from pixelsmith.report import families_table, plan_table, settings_table, values_table
 from pixelsmith.request import (
     EMBEDDED,
     PRESETS,
@@ -26,6 +29,7 @@ from pixelsmith.request import (
     DeviceName,
     DtypeName,
     FusionName,
+    MemoryMode,
     Request,
     Sampler,
     Upsampling,
@@ -81,7 +85,17 @@ def request_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--from-image", help="Start from this picture in place of a generated one."),
         click.option("--negative-prompt", default="", help="What the picture should not show."),
         click.option("--seed", type=int, default=0, show_default=True, help="Another seed, another picture."),
-        click.option("--model", default=EMBEDDED, show_default=True, help="A diffusers folder or a hub id."),
+        click.option(
+            "--model", default=EMBEDDED, show_default=True, help="A diffusers folder, a .safetensors file, or a hub id."
+        ),
+        click.option("--model-config", help="Folder or hub id with the configuration of a single file."),
+        click.option("--variant", help="Of the model's weight files, such as fp16."),
+        click.option("--vae", help="Another autoencoder, full or tiny: a folder or a hub id."),
+        click.option("--lora", "loras", multiple=True, metavar="PATH[:WEIGHT]", help="Can be given several times."),
+        click.option(
+            "--textual-inversion", "textual_inversions", multiple=True, metavar="PATH", help="Its name is its token."
+        ),
+        click.option("--allow-pickle", is_flag=True, help="Read weights from pickles; they can run any code."),
         click.option("--preset", type=click.Choice(list(PRESETS)), default="default", show_default=True),
         click.option("--steps", type=int, help="Denoising steps of the base and of each stage."),
         click.option("--base-steps", type=int, help="Denoising steps of the base.  [default: --steps]"),
@@ -89,6 +103,7 @@ def request_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--sampler", type=click.Choice(get_args(Sampler))),
         click.option("--slider", type=float, help="0..1: share of guided steps; low invents, high keeps."),
         click.option("--slider-fade", type=float, help="0..1: share of steps over which the guide fades out."),
+        click.option("--guidance", type=click.Choice(get_args(GuidanceName)), help="How the prompt is put to effect."),
         click.option("--guidance-scale", type=float, help="How strongly the prompt pulls; 1 is off."),
         click.option("--stage-guidance-scale", type=float, help="The same for the stages.  [default: as the base]"),
         click.option("--guidance-rescale", type=float, help="0..1: against over-saturation."),
@@ -99,6 +114,15 @@ def request_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--coverage", type=click.Choice(get_args(CoverageName)), help="Where patches lie."),
         click.option("--upsampling", type=click.Choice(get_args(Upsampling))),
         click.option("--batch-size", type=int, help="Patches per call of the network.  [default: by device]"),
+        click.option(
+            "--memory",
+            type=click.Choice(get_args(MemoryMode)),
+            default="all",
+            show_default=True,
+            help="What of the model is on the device at a time.",
+        ),
+        click.option("--compile", is_flag=True, help="Compile the network before it runs."),
+        click.option("--channels-last", is_flag=True, help="Another order of values in memory."),
         click.option("--device", type=click.Choice(get_args(DeviceName)), default="auto", show_default=True),
         click.option("--dtype", type=click.Choice(get_args(DtypeName)), default="auto", show_default=True),
     ]
@@ -108,8 +132,8 @@ def request_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 _METHOD_OPTIONS = (
-    "steps", "base_steps", "start", "sampler", "slider", "slider_fade", "guidance_scale", "stage_guidance_scale",
-    "guidance_rescale", "fusion", "chess_mask", "border", "coverage", "upsampling",
+    "steps", "base_steps", "start", "sampler", "slider", "slider_fade", "guidance", "guidance_scale",
+    "stage_guidance_scale", "guidance_rescale", "fusion", "chess_mask", "border", "coverage", "upsampling",
 )  # fmt: skip
 
 
@@ -129,7 +153,15 @@ def make_request(options: dict[str, Any]) -> Request:
         from_image=options["from_image"],
         cascade=cascade,
         method=PRESETS[options["preset"]],
-        compute=Compute(options["device"], options["dtype"], options["batch_size"]),
+        compute=Compute(**{item.name: options[item.name] for item in fields(Compute)}),
+        parts=Parts(
+            variant=options["variant"],
+            config=options["model_config"],
+            vae=options["vae"],
+            loras=tuple(Lora.parse(text) for text in options["loras"]),
+            textual_inversions=options["textual_inversions"],
+            allow_pickle=options["allow_pickle"],
+        ),
     ).with_method(**changes)
 
 
@@ -195,6 +227,31 @@ def info_command(picture: Path, as_json: bool) -> None:
     """Read back what made PICTURE: prompt, seed, model, all settings."""
     settings = read_settings(picture)
     click.echo(json.dumps(settings) if as_json else settings_table(settings))
+
+
+@cli.group("models", invoke_without_command=True)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.pass_context
+def models_group(context: click.Context, as_json: bool) -> None:
+    """List the families of models that can be used."""
+    if context.invoked_subcommand is None:
+        from pixelsmith.catalogue import list_families
+
+        found = list_families()
+        click.echo(json.dumps({"families": found}) if as_json else families_table(found))
+
+
+@models_group.command("inspect")
+@click.argument("model")
+@click.option("--model-config", help="Folder or hub id with the configuration of a single file.")
+@click.option("--variant", help="Of the model's weight files, such as fp16.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def inspect_command(model: str, model_config: str | None, variant: str | None, as_json: bool) -> None:
+    """Tell what MODEL is recognised as and what it is best run with. Loads nothing."""
+    from pixelsmith.catalogue import inspect_model
+
+    found = inspect_model(model, Parts(config=model_config, variant=variant))
+    click.echo(json.dumps(found) if as_json else values_table(found))
 
 
 @cli.command("view")

@@ -31,5 +31,9 @@ class MissingPartError(InputError):
     """Something optional is not in this install; the message has the command that adds it."""
 
 
+class RefusedError(PixelsmithError):
+    """The model's own safety checker refuses the base picture."""
+
+
 class OutputError(PixelsmithError):
     """What was made could not be written: the disk is full, or the folder is gone."""

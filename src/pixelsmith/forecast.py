@@ -14,10 +14,12 @@ from typing import Any
 
 from pixelsmith.events import Event, PhaseFinished, Progress
 from pixelsmith.plan import Plan, StagePlan
-from pixelsmith.request import Method
+from pixelsmith.recommended import StageMethod
 
 Key = tuple[int, str]
 """A stage (the base is 0) and a phase."""
+MethodAt = Callable[[int], StageMethod]
+"""What a stage is denoised with."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Rates:
         return float(getattr(self, phase))
 
 
-def work_of(plan: Plan, method: Method) -> dict[Key, float]:
+def work_of(plan: Plan, method_at: MethodAt) -> dict[Key, float]:
     """The units of every phase: evaluations of the network while denoising, else megapixels."""
     rungs: dict[int, StagePlan] = {} if plan.base is None else {0: plan.base}
     rungs |= enumerate(plan.stages, start=1)
@@ -46,15 +48,15 @@ def work_of(plan: Plan, method: Method) -> dict[Key, float]:
     for stage, rung in rungs.items():
         if stage:
             work[stage, "encode"] = rung.size.area / 1e6
-        work[stage, "denoise"] = rung.patches_per_step * _evaluations(method.at(stage), rung.steps)
+        work[stage, "denoise"] = rung.patches_per_step * _evaluations(method_at(stage), rung.steps)
         work[stage, "decode"] = rung.size.area / 1e6
     work[max(rungs), "write"] = rungs[max(rungs)].size.area / 1e6
     return work
 
 
-def seconds_of(plan: Plan, method: Method, rates: Rates) -> float:
+def seconds_of(plan: Plan, method_at: MethodAt, rates: Rates) -> float:
     """How long a run of this plan takes at these rates."""
-    return sum(units * rates.of(phase) for (_, phase), units in work_of(plan, method).items())
+    return sum(units * rates.of(phase) for (_, phase), units in work_of(plan, method_at).items())
 
 
 class Forecast:
@@ -63,9 +65,11 @@ class Forecast:
     It starts from the rates of the last run and measures its own as the run goes on.
     """
 
-    def __init__(self, plan: Plan, method: Method, rates: Rates, clock: Callable[[], float] = time.monotonic) -> None:
-        self._method, self._clock = method, clock
-        self._rates, self._work = rates, work_of(plan, method)
+    def __init__(
+        self, plan: Plan, method_at: MethodAt, rates: Rates, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._method_at, self._clock = method_at, clock
+        self._rates, self._work = rates, work_of(plan, method_at)
         self._done: dict[Key, float] = {}
         self._seconds: dict[str, float] = defaultdict(float)
         self._units: dict[str, float] = defaultdict(float)
@@ -122,7 +126,7 @@ class Forecast:
     def _share_of(self, event: Progress) -> float:
         if event.phase != "denoise":
             return event.done / event.total
-        method = self._method.at(event.stage)
+        method = self._method_at(event.stage)
         before = _evaluations(method, event.steps, event.step - 1)
         this = _evaluations(method, event.steps, event.step) - before
         return (before + this * event.done / event.total) / _evaluations(method, event.steps)
@@ -163,7 +167,7 @@ def _name(model: str, device: str, dtype: str) -> str:
     return f"{model} {device} {dtype}"
 
 
-def _evaluations(method: Method, steps: int, first: int | None = None) -> int:
+def _evaluations(method: StageMethod, steps: int, first: int | None = None) -> int:
     """Of one patch in the first steps (without ``first`` in all): two where classifier-free guidance is on."""
     return sum(2 if method.guides_at(step / steps) else 1 for step in range(steps if first is None else first))
 

@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,20 @@ from pixelsmith.calibrate import measure_rates
 from pixelsmith.canvas import MemorySpace, Space
 from pixelsmith.errors import InputError, RequestError, RunError
 from pixelsmith.events import Event, Observer, PhaseFinished, Progress, RunFinished, RunStarted, StageStarted, silent
-from pixelsmith.families import choose_device, choose_dtype, find_model, load_family, read_facts
+from pixelsmith.families import (
+    Family,
+    choose_device,
+    choose_dtype,
+    find_model,
+    load_family,
+    model_files,
+    read_facts,
+)
 from pixelsmith.forecast import Forecast, Rates, load_rates, save_rates, seconds_of
 from pixelsmith.geometry import Size
 from pixelsmith.pixels.files import check_output, picture_size, read_picture, tiles_of, write_picture
 from pixelsmith.pixels.resample import Resized
-from pixelsmith.plan import Plan, make_plan
+from pixelsmith.plan import ModelFacts, Plan, make_plan
 from pixelsmith.request import Request
 from pixelsmith.run import Identity, Record, RunDirectory
 from pixelsmith.sampling.denoise import Readable
@@ -64,15 +73,14 @@ def plan(request: Request, calibrate: bool = False) -> Plan:
     The time is known from the last run of the model on this machine. ``calibrate`` loads the model and measures it for
     some seconds.
     """
-    facts = read_facts(find_model(request.model, weights=False), request.model)
+    facts = _facts(request)
     the_plan = make_plan(request, facts, _start_size(request))
     if calibrate:
-        folder = find_model(request.model)
         known = load_rates(*_machine(request)) or Rates()
-        family = load_family(folder, read_facts(folder, request.model), request.compute)
-        save_rates(measure_rates(family, request, known), *_machine(request))
+        save_rates(measure_rates(_loaded(request), request, known), *_machine(request))
     rates = load_rates(*_machine(request))
-    return replace(the_plan, seconds=None if rates is None else seconds_of(the_plan, request.method, rates))
+    method_at = partial(request.method.at, recommended=facts.recommended)
+    return replace(the_plan, seconds=None if rates is None else seconds_of(the_plan, method_at, rates))
 
 
 def generate(
@@ -91,6 +99,8 @@ def generate(
     request, the model, the given picture, the output or the run directory cannot be used, and ``OutputError`` where
     the disk is full.
     """
+    # What a model recommends is part of what was asked for: files and runs keep the numbers.
+    request = request.settled(_facts(request).recommended)
     path = None if output is None else Path(output)
     if path is not None:
         check_output(path, request.size, settings_of(request))
@@ -142,7 +152,18 @@ def _located(request: Request, folder: Path) -> Request:
     """The request with the paths in it as they were meant in the folder that it was made in."""
     picture = None if request.from_image is None else str(folder / request.from_image)
     model = folder / request.model
-    return replace(request, from_image=picture, model=str(model) if model.is_dir() else request.model)
+    parts = request.parts.located(folder)
+    return replace(request, from_image=picture, model=str(model) if model.exists() else request.model, parts=parts)
+
+
+def _facts(request: Request) -> ModelFacts:
+    """Of the model, from its configuration files."""
+    return read_facts(find_model(request.model, False, request.parts), request.model, request.parts)
+
+
+def _loaded(request: Request) -> Family:
+    place = find_model(request.model, parts=request.parts)
+    return load_family(place, read_facts(place, request.model, request.parts), request.compute, request.parts)
 
 
 def _machine(request: Request) -> tuple[str, str, str]:
@@ -190,7 +211,8 @@ def _identity(settings: Mapping[str, Any], request: Request) -> Identity:
     device = choose_device(request.compute.device)
     if {"device": device.type, "dtype": settings_of(request)["dtype"]}.items() <= settings.items():
         picture = None if request.from_image is None else Path(request.from_image)
-        return Identity.of(settings, batch_size_of(request, device), find_model(request.model), picture)
+        model = model_files(request.model, request.parts)
+        return Identity.of(settings, batch_size_of(request, device), model, picture)
     now = settings_of(request)
     raise RunError(f"device: the run was made on {settings['device']} {settings['dtype']}, here is {now['device']}")
 
@@ -234,7 +256,8 @@ def _with_preview(observer: Observer, run_dir: Path) -> Observer:
 
 def _run(job: _Job, space: Space, run_dir: Path | None = None) -> Result:
     request, began = job.request, time.monotonic()
-    forecast = Forecast(job.plan, request.method, load_rates(*_machine(request)) or Rates())
+    method_at = partial(request.method.at, recommended=_facts(request).recommended)
+    forecast = Forecast(job.plan, method_at, load_rates(*_machine(request)) or Rates())
 
     def observer(event: Event) -> None:
         forecast(event)
@@ -244,8 +267,7 @@ def _run(job: _Job, space: Space, run_dir: Path | None = None) -> Result:
 
     start = None if request.from_image is None else Rung(read_picture(Path(request.from_image)), None)
     observer(RunStarted(job.plan, None if run_dir is None else str(run_dir)))
-    folder = find_model(request.model)
-    family = load_family(folder, read_facts(folder, request.model), request.compute)
+    family = _loaded(request)
     with torch.inference_mode():
         picture = _climb(Cascade.of(request, family, observer, space), job.plan, start)
     if job.path is not None:

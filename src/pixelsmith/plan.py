@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from statistics import fmean
 from typing import Any
 
 from pixelsmith.errors import RequestError
 from pixelsmith.geometry import Size
-from pixelsmith.request import Method, Request
+from pixelsmith.recommended import Recommended, StageMethod
+from pixelsmith.request import Request
 from pixelsmith.sampling.patches import COVERAGES, Coverage, fewest_patches
 from pixelsmith.sampling.slider import guide_weights
 
@@ -35,6 +36,7 @@ class ModelFacts:
     - ``latent_channels``; ``latent_multiple``: what the network needs the sides of a patch to be a multiple of.
     - ``train_steps``: the number of timesteps it was trained with.
     - ``weight_bytes``: its weight files on this disk; of a hub id that was never fetched they are unknown, and 0.
+    - ``recommended``: what it is best run with.
     """
 
     name: str
@@ -45,6 +47,7 @@ class ModelFacts:
     latent_multiple: int
     train_steps: int
     weight_bytes: int
+    recommended: Recommended = field(default_factory=Recommended)
 
     @property
     def patch(self) -> Size:
@@ -105,7 +108,7 @@ def make_plan(request: Request, facts: ModelFacts, start: Size | None = None) ->
     Raises ``RequestError`` where the cascade would shrink, or a border does not fit into the model's patch.
     """
     border = border_of(request, facts)
-    steps = max(request.method.at(stage).schedule_steps for stage in (0, 1))
+    steps = max(request.method.at(stage, facts.recommended).schedule_steps for stage in (0, 1))
     if steps > facts.train_steps:
         raise RequestError(f"steps: the model has {facts.train_steps} training steps, the schedule asks for {steps}")
     if 3 * border > min(facts.patch.width, facts.patch.height):
@@ -119,8 +122,8 @@ def make_plan(request: Request, facts: ModelFacts, start: Size | None = None) ->
         _stage_plan(i + 1, size, request, facts) for i, size in enumerate(cascade_of(request, origin, start))
     )
     rungs = [stage for stage in (base, *stages) if stage is not None]
-    calls = sum(stage.patches_per_step * _calls_per_patch(request.method.at(1)) for stage in stages)
-    calls += _calls_per_patch(request.method.at(0)) if base else 0
+    calls = sum(stage.patches_per_step * _calls_per_patch(request.method.at(1, facts.recommended)) for stage in stages)
+    calls += _calls_per_patch(request.method.at(0, facts.recommended)) if base else 0
     canvases = _canvas_bytes(rungs, request, facts)
     on_disk = canvases > MEMORY_LIMIT
     # The picture's bytes for libvips, and the file, which with its pyramid may be larger still.
@@ -183,24 +186,25 @@ def coverage_of(stage: int, canvas: Size, request: Request, facts: ModelFacts) -
 
 
 def _single_patch_plan(size: Size, request: Request, facts: ModelFacts) -> StagePlan:
-    return StagePlan(size, facts.latent_size(size), request.method.at(0).steps, 0, 1, 1)
+    return StagePlan(size, facts.latent_size(size), request.method.at(0, facts.recommended).steps, 0, 1, 1)
 
 
 def _stage_plan(stage: int, size: Size, request: Request, facts: ModelFacts) -> StagePlan:
-    method, canvas = request.method.at(stage), facts.latent_size(size)
-    weights = guide_weights(method.steps, method.slider, method.slider_fade)
+    method, canvas = request.method, facts.latent_size(size)
+    steps = method.at(stage, facts.recommended).steps
+    weights = guide_weights(steps, method.slider, method.slider_fade)
     fewest = fewest_patches(canvas, facts.patch)
     if method.coverage == "random" and canvas.area > LARGE_CANVAS:
         sample = Size(min(canvas.width, SAMPLE_SIDE), min(canvas.height, SAMPLE_SIDE))
         count = coverage_of(stage, sample, request, facts).count(0) * canvas.area / sample.area
     else:
         coverage = coverage_of(stage, canvas, request, facts)
-        count = fmean(coverage.count(step) for step in range(method.steps))
+        count = fmean(coverage.count(step) for step in range(steps))
     guided = sum(weight > 0 for weight in weights)
-    return StagePlan(size, canvas, method.steps, guided, count, fewest)
+    return StagePlan(size, canvas, steps, guided, count, fewest)
 
 
-def _calls_per_patch(method: Method) -> int:
+def _calls_per_patch(method: StageMethod) -> int:
     """Network evaluations of one patch over all steps: two where classifier-free guidance is on."""
     return sum(2 if method.guides_at(step / method.steps) else 1 for step in range(method.steps))
 

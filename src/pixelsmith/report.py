@@ -36,6 +36,17 @@ def settings_table(settings: Mapping[str, Any]) -> str:
     return _aligned(rows)
 
 
+def families_table(families: Sequence[Mapping[str, Any]]) -> str:
+    """A line a family."""
+    rows = [tuple(str(family[name]) for name in ("name", "native", "needs")) for family in families]
+    return _aligned([("family", "native size", "what it needs"), *rows])
+
+
+def values_table(values: Mapping[str, Any]) -> str:
+    """A line a value."""
+    return _aligned([(name.replace("_", " "), _shown(value)) for name, value in values.items()])
+
+
 def _shown(value: object) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "-"

@@ -10,6 +10,8 @@ from typing import Any, Literal
 from pixelsmith.checks import check_choices, check_range, check_whole
 from pixelsmith.errors import RequestError
 from pixelsmith.geometry import Size
+from pixelsmith.parts import Parts
+from pixelsmith.recommended import GuidanceName, Recommended, StageMethod
 
 Sampler = Literal["ddim", "dpmpp-2m"]
 FusionName = Literal["phase", "phase-guide", "amplitude", "amplitude-guide", "both", "guide", "none"]
@@ -17,6 +19,7 @@ CoverageName = Literal["grid", "random"]
 Upsampling = Literal["lanczos", "bicubic", "latent"]
 DeviceName = Literal["auto", "cuda", "mps", "xpu", "cpu"]
 DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
+MemoryMode = Literal["all", "encoders-released", "offload", "sequential"]
 
 EMBEDDED = "embedded"
 """The name of the model that comes with the package."""
@@ -26,12 +29,17 @@ EMBEDDED = "embedded"
 class Method:
     """How a picture is denoised. The defaults and their reasons are in docs/decisions/0004-defaults.md.
 
+    Where ``steps``, ``guidance``, ``guidance_scale`` and ``guidance_rescale`` are ``None``, they are as the model
+    recommends (``Recommended``); ``at`` tells what they are for one rung.
+
     - ``steps``: denoising steps of the base and of every stage, at least 1; ``base_steps``: other ones for the base.
     - ``start``: above 0, at most 1: the share of the noise schedule that a stage goes through. Below 1 it starts from a
       guide that is less noisy than pure noise: the coarse part is trusted, and fewer steps do.
     - ``sampler``: ``ddim`` (for flow models the same rule is Euler) or ``dpmpp-2m`` (second order, for few steps).
-    - ``guidance_scale``: classifier-free guidance; 1 and less is the prompt alone. ``stage_guidance_scale``: another
-      one for the stages.
+    - ``guidance``: how the estimates with and without the prompt are put together
+      (``pixelsmith.sampling.guidance.GUIDANCES``).
+    - ``guidance_scale``: classifier-free guidance; 1 and less is the prompt alone. Models that are told their guidance
+      (``Recommended.guidance_told``) are told this number. ``stage_guidance_scale``: another one for the stages.
     - ``guidance_rescale``: 0..1, how far the spread of the guided estimate is brought back to the unguided one's.
     - ``guidance_interval``: the part of the denoising, as two shares in 0..1, in which guidance is on.
     - ``slider``: 0..1, the share of steps that the guide leads; low invents detail, high keeps structure.
@@ -46,10 +54,11 @@ class Method:
     Raises ``RequestError`` for a value out of range.
     """
 
-    steps: int = 20
+    steps: int | None = None
     sampler: Sampler = "ddim"
-    guidance_scale: float = 2.0
-    guidance_rescale: float = 0.7
+    guidance: GuidanceName | None = None
+    guidance_scale: float | None = None
+    guidance_rescale: float | None = None
     guidance_interval: tuple[float, float] = (0.0, 1.0)
     slider: float = 0.6
     start: float = 1.0
@@ -64,21 +73,20 @@ class Method:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "guidance_interval", tuple(self.guidance_interval))
-        check_whole("steps", self.steps, least=1)
-        if self.base_steps is not None:
-            check_whole("base steps", self.base_steps, least=1)
-        if self.stage_guidance_scale is not None:
-            check_range("stage guidance scale", self.stage_guidance_scale, 0, 1000)
+        for name in ("steps", "base_steps", "border"):
+            if getattr(self, name) is not None:
+                check_whole(name.replace("_", " "), getattr(self, name), least=name != "border")
+        for name, highest in (("guidance_scale", 1000), ("stage_guidance_scale", 1000), ("guidance_rescale", 1)):
+            if getattr(self, name) is not None:
+                check_range(name.replace("_", " "), getattr(self, name), 0, highest)
         check_range("start", self.start, 0, 1)
         if self.start == 0:
             raise RequestError("start: expected a share above 0, at most 1; at 0 there is nothing to denoise")
-        check_range("guidance scale", self.guidance_scale, 0, 1000)
-        check_range("guidance rescale", self.guidance_rescale, 0, 1)
         check_range("slider", self.slider, 0, 1)
         check_range("slider fade", self.slider_fade, 0, 1)
-        if self.border is not None:
-            check_whole("border", self.border, least=0)
         check_choices(self, sampler=Sampler, fusion=FusionName, coverage=CoverageName, upsampling=Upsampling)
+        if self.guidance is not None:
+            check_choices(self, guidance=GuidanceName)
         if type(self.chess_mask) is not bool:
             raise RequestError(f"chess mask: expected True or False, got {self.chess_mask!r}")
         for share in self.guidance_interval:
@@ -86,25 +94,30 @@ class Method:
         if len(self.guidance_interval) != 2 or self.guidance_interval[0] > self.guidance_interval[1]:
             raise RequestError(f"guidance interval: expected two rising shares in 0..1, got {self.guidance_interval}")
 
-    def at(self, stage: int) -> Method:
-        """The method as this stage takes it, without exceptions for the base (stage 0) or the stages."""
+    def settled(self, recommended: Recommended) -> Method:
+        """The same with the model's choices where it leaves them open."""
+        chosen = asdict(self._over(recommended))
+        return replace(self, **{name: value for name, value in chosen.items() if name in _OPEN})
+
+    def at(self, stage: int, recommended: Recommended) -> StageMethod:
+        """What the base (stage 0) or a stage is denoised with."""
+        own = self._over(recommended)
         if stage == 0:
-            own = replace(self, steps=self.base_steps or self.steps, start=1.0)
-        else:
-            scale = self.stage_guidance_scale
-            own = self if scale is None else replace(self, guidance_scale=scale)
-        return replace(own, base_steps=None, stage_guidance_scale=None)
+            own = replace(own, steps=self.base_steps or own.steps)
+        elif self.stage_guidance_scale is not None and (self.stage_guidance_scale > 1 or not own.guidance_told):
+            # "No classifier-free guidance in the stages" saves nothing where the network is told its guidance.
+            own = replace(own, guidance_scale=self.stage_guidance_scale)
+        start = 1.0 if stage == 0 else self.start
+        return StageMethod(**asdict(own), start=start, guidance_interval=self.guidance_interval)
 
-    @property
-    def schedule_steps(self) -> int:
-        """Steps of the whole noise schedule of which ``steps`` are taken, the last ones."""
-        return max(self.steps, round(self.steps / self.start))
+    def _over(self, recommended: Recommended) -> Recommended:
+        """What is recommended, with what was asked for in its place."""
+        asked = {name: getattr(self, name) for name in _OPEN if getattr(self, name) is not None}
+        return replace(recommended, **asked)
 
-    def guides_at(self, progress: float) -> bool:
-        """Whether classifier-free guidance is on at this share (0..1) of the denoising."""
-        start, end = self.guidance_interval
-        return self.guidance_scale > 1 and start <= progress < end
 
+_OPEN = ("steps", "guidance", "guidance_scale", "guidance_rescale")
+"""What a method may leave to the model."""
 
 PRESETS: dict[str, Method] = {
     "default": Method(),
@@ -137,16 +150,22 @@ class Compute:
     """Where and how the work is done. Of it only ``dtype`` can be seen in the picture.
 
     - ``batch_size``: patches in one call of the network, at least 1; ``None`` chooses by the device.
+    - ``memory``: what is on the device: ``all`` of the model; all, with the text encoders released once they have read
+      the prompt; one part at a time (``offload``); one layer at a time (``sequential``, slow).
+    - ``compile``: compile the network before it runs; ``channels_last``: another order of values in memory.
 
-    Raises ``RequestError`` for an unknown device or dtype.
+    Raises ``RequestError`` for an unknown device, dtype or memory mode.
     """
 
     device: DeviceName = "auto"
     dtype: DtypeName = "auto"
     batch_size: int | None = None
+    memory: MemoryMode = "all"
+    compile: bool = False
+    channels_last: bool = False
 
     def __post_init__(self) -> None:
-        check_choices(self, device=DeviceName, dtype=DtypeName)
+        check_choices(self, device=DeviceName, dtype=DtypeName, memory=MemoryMode)
         if self.batch_size is not None:
             check_whole("batch size", self.batch_size, least=1)
 
@@ -158,7 +177,8 @@ class Request:
     - ``prompt``, ``negative_prompt``: text; the prompt must not be empty.
     - ``size``: the exact size of the result in pixels.
     - ``seed``: at least 0; the same request and seed give the same picture.
-    - ``model``: a folder in the diffusers format, a hub id, or ``embedded``.
+    - ``model``: a folder in the diffusers format, a single ``.safetensors`` file, a hub id, or ``embedded``.
+    - ``parts``: which of its files are taken, and what is put beside or in the place of its own.
     - ``from_image``: the path of a picture to start the cascade from, in place of a generated base.
     - ``cascade``: sizes of the stages, each at least as large as the one before; a larger ``size`` follows as one more
       stage, a smaller one is scaled down to from the last. Empty chooses the stages. Where shapes differ, the middle
@@ -172,6 +192,7 @@ class Request:
     negative_prompt: str = ""
     seed: int = 0
     model: str = EMBEDDED
+    parts: Parts = field(default_factory=Parts)
     from_image: str | None = None
     cascade: tuple[Size, ...] = ()
     method: Method = field(default_factory=Method)
@@ -182,7 +203,7 @@ class Request:
         if not self.prompt.strip():
             raise RequestError("the prompt is empty; say what the picture should show")
         if not self.model.strip():
-            raise RequestError("the model is empty; give a folder, a hub id, or 'embedded'")
+            raise RequestError("the model is empty; give a folder, a .safetensors file, a hub id, or 'embedded'")
         check_whole("seed", self.seed, least=0)
         if self.from_image is not None:
             object.__setattr__(self, "from_image", str(self.from_image))
@@ -199,6 +220,8 @@ class Request:
         values["size"] = str(self.size)
         values["cascade"] = [str(size) for size in self.cascade]
         values["method"]["guidance_interval"] = list(self.method.guidance_interval)
+        for name in ("loras", "textual_inversions"):
+            values["parts"][name] = list(values["parts"][name])
         return values
 
     @classmethod
@@ -208,12 +231,17 @@ class Request:
             known = dict(values)
             known["size"] = Size.parse(known["size"])
             known["cascade"] = tuple(Size.parse(size) for size in known.get("cascade", ()))
+            known["parts"] = Parts.from_dict(known.get("parts", {}))
             known["method"] = Method(**known.get("method", {}))
             known["compute"] = Compute(**known.get("compute", {}))
             return cls(**known)
         except (TypeError, KeyError, AttributeError) as error:
             names = ", ".join(item.name for item in fields(cls))
             raise RequestError(f"not a request ({error}); it needs {names}") from error
+
+    def settled(self, recommended: Recommended) -> Request:
+        """The same request with what its method leaves open as the model recommends it."""
+        return replace(self, method=self.method.settled(recommended))
 
     def with_method(self, **changes: Any) -> Request:
         """The same request with some values of its method changed."""

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -45,12 +45,15 @@ class Identity:
     versions: Mapping[str, str]
 
     @classmethod
-    def of(cls, settings: Mapping[str, Any], batch_size: int, model: Path, picture: Path | None) -> Identity:
-        """Hash the files and look up the versions. It reads all of the model's weights once. Raises ``RunError``."""
+    def of(cls, settings: Mapping[str, Any], batch_size: int, model: Sequence[Path], picture: Path | None) -> Identity:
+        """Hash the files and look up the versions. It reads all of the model's weights once. Raises ``RunError``.
+
+        ``model``: the folders and files that it is made of.
+        """
         try:
-            files = sorted(path for path in model.rglob("*") if path.is_file())
-            start = None if picture is None else _sha256([picture], picture.parent)
-            return cls(settings, batch_size, _sha256(files, model), start, _versions())
+            start = None if picture is None else _sha256(picture)
+            hashes = "\n".join(_sha256(place) for place in model)
+            return cls(settings, batch_size, hashlib.sha256(hashes.encode()).hexdigest(), start, _versions())
         except OSError as error:
             raise RunError(f"{error.filename}: it cannot be read ({error.strerror})") from error
 
@@ -186,12 +189,15 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def _sha256(files: Iterable[Path], root: Path) -> str:
-    """Of the files' names and contents."""
+def _sha256(place: Path) -> str:
+    """Of the names and contents of a folder's files, or of one file."""
+    files, root = ([place], place.parent) if place.is_file() else (sorted(place.rglob("*")), place)
     total = hashlib.sha256()
     for path in files:
-        with path.open("rb") as file:
-            total.update(f"{path.relative_to(root)}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+        if path.is_file():
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            total.update(f"{path.relative_to(root)}\0{digest}\n".encode())
     return total.hexdigest()
 
 

@@ -11,19 +11,22 @@ from functools import partial
 import torch
 
 from pixelsmith.canvas import Space, WithOverview
+from pixelsmith.errors import RefusedError
 from pixelsmith.events import Observer, PhaseFinished, Progress, Warned
-from pixelsmith.families import Family
+from pixelsmith.families import Family, Prompt
 from pixelsmith.geometry import Size
 from pixelsmith.pixels.codec import decode, encode, tile_grid
 from pixelsmith.pixels.resample import Resized
 from pixelsmith.plan import coverage_of
-from pixelsmith.request import Method, Request
+from pixelsmith.recommended import StageMethod
+from pixelsmith.request import Request
 from pixelsmith.sampling.denoise import Denoising, Guide, Patched, Readable
 from pixelsmith.sampling.fusion import FUSIONS
-from pixelsmith.sampling.guidance import ClassifierFreeGuidance, Denoiser
+from pixelsmith.sampling.guidance import GUIDANCES, ClassifierFreeGuidance, Denoiser
 from pixelsmith.sampling.noise import NoiseField
 from pixelsmith.sampling.patches import Coverage, ShiftedGrid, Tiling
 from pixelsmith.sampling.slider import guide_weights
+from pixelsmith.sampling.splitting import Splitting
 
 AUTO_BATCH = {"cpu": 4}
 """Patches per call where none is asked for; other devices take 8. A larger batch gains nothing on a CPU."""
@@ -48,33 +51,43 @@ class Cascade:
 
     request: Request
     family: Family
-    prompts: tuple[Denoiser, Denoiser]
+    prompts: tuple[Prompt, Prompt]
     observer: Observer
     space: Space
 
     @classmethod
     def of(cls, request: Request, family: Family, observer: Observer, space: Space) -> Cascade:
         """Encode the prompt and the negative prompt."""
-        texts = (request.prompt, request.negative_prompt)
-        for prompt in texts:
+        for prompt in (request.prompt, request.negative_prompt):
             if unread := family.unread(prompt):
                 observer(Warned(f"the model has no room for the end of the prompt: {unread!r} is not read"))
-        positive, negative = (family.denoiser(prompt, request.size) for prompt in texts)
-        return cls(request, family, (positive, negative), observer, space)
+        return cls(request, family, family.encode(request.prompt, request.negative_prompt), observer, space)
+
+    def _method(self, stage: int) -> StageMethod:
+        return self.request.method.at(stage, self.family.facts.recommended)
 
     def base(self, size: Size) -> Rung:
-        """The model's own picture: one patch as large as the canvas, no guide (stage 0)."""
+        """The model's own picture: one patch as large as the canvas, no guide (stage 0).
+
+        Raises ``RefusedError`` where the model has a safety checker that refuses it.
+        """
         canvas = self.family.facts.latent_size(size)
-        return self._denoised(0, size, ShiftedGrid(canvas, canvas, 0, self.request.seed, 0), lambda: None)
+        rung = self._denoised(0, size, ShiftedGrid(canvas, canvas, 0, self.request.seed, 0), lambda: None)
+        if self.family.refuses(rung.picture.read(size.window)):
+            raise RefusedError(
+                "the model's safety checker refuses the base picture of this prompt and seed; a folder of the model "
+                "without its safety_checker is not checked"
+            )
+        return rung
 
     def stage(self, stage: int, below: Rung, size: Size) -> Rung:
         """A larger picture guided by the one below; ``stage`` counts from 1."""
-        facts, method = self.family.facts, self.request.method.at(stage)
+        facts, method = self.family.facts, self.request.method
 
         def guide() -> Guide:
             return Guide(
                 latents=self._guide_latents(stage, below, size),
-                weights=guide_weights(method.steps, method.slider, method.slider_fade),
+                weights=guide_weights(self._method(stage).steps, method.slider, method.slider_fade),
                 fusion=FUSIONS[method.fusion],
                 chess_mask=method.chess_mask,
             )
@@ -101,21 +114,21 @@ class Cascade:
 
     def _denoised(self, stage: int, size: Size, coverage: Coverage, guide: Callable[[], Guide | None]) -> Rung:
         """Denoise and decode what is not there yet, then forget all that nothing above needs."""
-        facts, method, autoencoder = self.family.facts, self.request.method.at(stage), self.family.autoencoder
+        facts, method, autoencoder = self.family.facts, self._method(stage), self.family.autoencoder
         picture = self._new_picture(stage, size)
-        needs_latents = method.upsampling == "latent"
+        needs_latents = self.request.method.upsampling == "latent"
         if picture.complete and not needs_latents:
             self._forget(stage)
             return Rung(picture.picture, None)
         denoising = Denoising(
-            denoiser=self._guided(method),
+            denoiser=Splitting(self._guided(method, size), self._on_split),
             schedule=self.family.schedule(method.schedule_steps).last(method.steps),
             coverage=coverage,
             noise=NoiseField(self.request.seed, stage, facts.latent_channels),
             seed=self.request.seed,
             stage=stage,
             guide=guide(),
-            second_order=method.sampler == "dpmpp-2m",
+            second_order=self.request.method.sampler == "dpmpp-2m",
         )
         steps = _StageSteps(self.space, stage, denoising.channels)
         with self._phase(stage, "denoise") as on_batch:
@@ -133,7 +146,7 @@ class Cascade:
         """Drop what led to a finished picture."""
         self.space.drop(f"stage-{stage}/guide")
         steps = _StageSteps(self.space, stage, 0)
-        for step in range(1, self.request.method.at(stage).steps + 1):
+        for step in range(1, self._method(stage).steps + 1):
             steps.drop(step)
 
     def _new_picture(self, stage: int, size: Size) -> WithOverview:
@@ -147,19 +160,27 @@ class Cascade:
             facts.latent_scale,
         )
 
-    def _guided(self, method: Method) -> Denoiser:
+    def _guided(self, method: StageMethod, picture: Size) -> Denoiser:
         """The denoiser of the prompt; classifier-free guidance wraps it where it is ever on."""
-        positive, negative = self.prompts
+        positive, negative = (self.family.denoiser(prompt, picture, method.guidance_scale) for prompt in self.prompts)
         if not any(method.guides_at(step / method.steps) for step in range(method.steps)):
             return positive
         return ClassifierFreeGuidance(
-            positive, negative, method.guidance_scale, method.guidance_rescale, method.guides_at
+            positive,
+            negative,
+            method.guidance_scale,
+            method.guidance_rescale,
+            method.guides_at,
+            GUIDANCES[method.guidance],
         )
+
+    def _on_split(self, size: int) -> None:
+        self.observer(Warned(f"the device has no memory for so many patches at once; going on with {size}"))
 
     @contextmanager
     def _phase(self, stage: int, phase: str) -> Iterator[Callable[[int, int, int], None]]:
         """Report a phase: what is yielded hears (step from 0, done, total); the end is timed."""
-        steps = self.request.method.at(stage).steps if phase == "denoise" else 1
+        steps = self._method(stage).steps if phase == "denoise" else 1
         began = time.monotonic()
         yield lambda step, done, total: self.observer(Progress(stage, phase, step + 1, steps, done, total))
         self.observer(PhaseFinished(stage, phase, time.monotonic() - began))

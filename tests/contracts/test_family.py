@@ -2,115 +2,226 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from diffusers import DiffusionPipeline
+from torch import Tensor
 
+from pixelsmith import Compute, Method, Progress, Request, Size, generate, resume
+from pixelsmith.events import Event
 from pixelsmith.families import Family, find_model, load_family, read_facts
-from pixelsmith.geometry import Size
-from pixelsmith.request import EMBEDDED, Compute
+from pixelsmith.families.quiet import quiet
+from pixelsmith.geometry import Window
+from pixelsmith.request import EMBEDDED
 from pixelsmith.sampling.denoise import Denoising
-from pixelsmith.sampling.guidance import ClassifierFreeGuidance
+from pixelsmith.sampling.guidance import GUIDANCES, ClassifierFreeGuidance, Denoiser
 from pixelsmith.sampling.noise import NoiseField
 from pixelsmith.sampling.patches import ShiftedGrid
 from tests.kept import KeptSteps
-from tests.tiny import build_stable_diffusion
+from tests.zoo.all import SPECIMENS
+from tests.zoo.specimen import NEGATIVE, PROMPT, Specimen, Stock, usual_call
 
-MODELS = ["embedded", "epsilon", "v_prediction", "sample"]
-
-
-@pytest.fixture(scope="module", params=MODELS)
-def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if request.param == "embedded":
-        return find_model(EMBEDDED)
-    target: Path = tmp_path_factory.mktemp("family") / request.param
-    build_stable_diffusion(prediction_type=request.param).save_pretrained(target)
-    return target
+OWN = Specimen("embedded", "StableDiffusionPipeline", lambda: None, usual_call, steps=5)
 
 
-@pytest.fixture(scope="module")
-def family(folder: Path) -> Family:
-    return load_family(folder, read_facts(folder, str(folder)), Compute(dtype="float32"))
+@dataclass(frozen=True)
+class Case:
+    """A specimen, its folder, loaded as a family and as the pipeline that it is."""
+
+    specimen: Specimen
+    folder: Path
+    family: Family
+    pipeline: Any
+
+    def canvas_noise(self) -> Tensor:
+        """What the base canvas starts from, (1, c, h, w)."""
+        facts, level = self.family.facts, self.family.schedule(self.specimen.steps).levels[0]
+        noise = NoiseField(0, 0, facts.latent_channels).read(facts.patch.window)[None]
+        return math.hypot(level.alpha, level.sigma) * noise
+
+    def stock(self, output: str) -> Tensor:
+        """What the pipeline itself makes of this noise at its native size."""
+        size = self.family.facts.native_size
+        stock = Stock(self.canvas_noise(), (size.height, size.width), self.specimen.steps, self.specimen.scale, output)
+        return self.specimen.call(self.pipeline, stock)
+
+    def denoisers(self, picture: Size | None = None) -> list[Denoiser]:
+        """With the prompt and with the negative one."""
+        prompts = self.family.encode(PROMPT, NEGATIVE)
+        size = picture or self.family.facts.native_size
+        return [self.family.denoiser(prompt, size, self.specimen.scale) for prompt in prompts]
+
+    def guided(self) -> Denoiser:
+        """As it is recommended, at the specimen's scale."""
+        best, scale = self.family.facts.recommended, self.specimen.scale
+        positive, negative = self.denoisers()
+        if best.guidance_told or scale <= 1:
+            return positive
+        return ClassifierFreeGuidance(positive, negative, scale, 0.0, lambda _: True, GUIDANCES[best.guidance])
 
 
-@pytest.fixture(scope="module")
-def pipeline(folder: Path) -> Any:
-    return DiffusionPipeline.from_pretrained(folder, dtype=torch.float32)
+@pytest.fixture(scope="module", params=["embedded", *SPECIMENS])
+def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Case]:
+    specimen = OWN if request.param == "embedded" else SPECIMENS[request.param]
+    folder = find_model(EMBEDDED)
+    with quiet():
+        if specimen is not OWN:
+            folder = specimen.save(tmp_path_factory.mktemp("family") / specimen.name)
+        family = load_family(folder, read_facts(folder, specimen.name), Compute(device="cpu", dtype="float32"))
+        pipeline = DiffusionPipeline.from_pretrained(
+            folder, dtype=torch.float32, **dict.fromkeys(missing_parts(folder))
+        )
+        pipeline.set_progress_bar_config(disable=True)
+        yield Case(specimen, folder, family, pipeline)
 
 
-def test_facts_are_those_of_the_loaded_parts(family: Family, pipeline: Any) -> None:
-    facts = family.facts
-    assert facts.latent_channels == pipeline.unet.config.in_channels
-    assert facts.latent_scale == pipeline.vae_scale_factor
-    assert facts.patch == Size(pipeline.unet.config.sample_size, pipeline.unet.config.sample_size)
-    parameters = sum(
-        p.numel() for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder) for p in part.parameters()
+def missing_parts(folder: Path) -> list[str]:
+    """Parts that this folder can do without."""
+    return [name for name in ("text_encoder_3", "tokenizer_3") if "without-t5" in folder.name]
+
+
+def patches_of(family: Family, count: int) -> Tensor:
+    patch = family.facts.patch
+    shape = (count, family.facts.latent_channels, patch.height, patch.width)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
+
+
+def test_it_is_recognised_and_its_facts_are_those_of_the_loaded_parts(case: Case) -> None:
+    facts, pipeline = case.family.facts, case.pipeline
+    assert facts.pipeline == type(pipeline).__name__ == case.specimen.pipeline
+    native = case.specimen.native or facts.native_size.width
+    assert facts.native_size == Size(native, native)
+    pixels = torch.zeros(1, 3, native, native)
+    assert case.family.autoencoder.encode(pixels).shape[1:] == (
+        facts.latent_channels,
+        facts.patch.height,
+        facts.patch.width,
     )
+    modules = [part for part in pipeline.components.values() if isinstance(part, torch.nn.Module)]
+    parameters = sum(p.numel() for part in modules for p in part.parameters())
     assert 2 * parameters <= facts.weight_bytes <= 4.2 * parameters + 2**20
 
 
-@pytest.mark.parametrize("steps", [1, 4, 20])
-def test_levels_fall_from_noise_to_clean(family: Family, steps: int) -> None:
-    levels = family.schedule(steps).levels
+@pytest.mark.parametrize("steps", [2, 4, 20])
+def test_levels_fall_from_noise_to_clean(case: Case, steps: int) -> None:
+    levels = case.family.schedule(steps).levels
     assert len(levels) == steps + 1
     sigmas = [level.sigma for level in levels]
     assert sigmas == sorted(sigmas, reverse=True)
-    assert levels[-1].sigma < 0.05
+    assert sigmas[0] > (0.9 if steps == 20 else 0.5)
+    assert sigmas[-1] < 0.05
     assert [level.progress for level in levels] == pytest.approx([i / steps for i in range(steps + 1)])
-    assert all(level.alpha**2 + level.sigma**2 == pytest.approx(1, abs=1e-5) for level in levels)
+    flow = all(level.alpha + level.sigma == pytest.approx(1, abs=1e-5) for level in levels)
+    assert flow or all(level.alpha**2 + level.sigma**2 == pytest.approx(1, abs=1e-5) for level in levels)
 
 
 @torch.inference_mode()
-def test_one_patch_without_a_guide_equals_the_stock_pipeline(family: Family, pipeline: Any) -> None:
-    """Same noise, same prompt, same guidance, five steps of DDIM: the latents that diffusers gives."""
-    patch, steps, scale = family.facts.patch, 5, 3.0
-    noise = NoiseField(0, 0, family.facts.latent_channels).read(patch.window)[None]
-    guided = ClassifierFreeGuidance(
-        family.denoiser("a coast", Size(64, 64)), family.denoiser("roads", Size(64, 64)), scale, 0.0, lambda _: True
+def test_one_patch_without_a_guide_equals_the_stock_pipeline(case: Case) -> None:
+    """Same canvas, same prompts, same guidance, same steps: the latents that diffusers gives."""
+    family, patch = case.family, case.family.facts.patch
+    job = Denoising(
+        denoiser=case.guided(),
+        schedule=family.schedule(case.specimen.steps),
+        coverage=ShiftedGrid(patch, patch, 0, 0, 0),
+        noise=NoiseField(0, 0, family.facts.latent_channels),
+        seed=0,
+        stage=0,
+        second_order=case.specimen.sampler == "dpmpp-2m",
     )
-    field = NoiseField(0, 0, family.facts.latent_channels)
-    job = Denoising(guided, family.schedule(steps), ShiftedGrid(patch, patch, 0, 0, 0), field, seed=0, stage=0)
     canvas = job.run(KeptSteps(job.channels), 1, family.device)
-    pipeline.set_progress_bar_config(disable=True)
-    expected = pipeline(
-        "a coast", negative_prompt="roads", latents=noise, num_inference_steps=steps, guidance_scale=scale,
-        output_type="latent",
-    ).images  # fmt: skip
-    torch.testing.assert_close(canvas.read(patch.window), expected[0], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(canvas.read(patch.window), case.stock("latent")[0], atol=1e-4, rtol=1e-4)
 
 
 @torch.inference_mode()
-def test_a_batch_gives_what_its_patches_give_one_by_one(family: Family) -> None:
-    patch, level = family.facts.patch, family.schedule(10).levels[4]
-    denoiser = family.denoiser("islands", Size(64, 64))
-    x = torch.randn(
-        3, family.facts.latent_channels, patch.height, patch.width, generator=torch.Generator().manual_seed(0)
+def test_the_base_picture_is_the_stock_pipelines(case: Case) -> None:
+    """Through everything that generate does, to the last byte but rounding."""
+    if case.specimen is OWN:
+        pytest.skip("diffusers' own StableDiffusionPipeline cannot decode with an AutoencoderDC")
+    specimen = case.specimen
+    method = Method(specimen.steps, specimen.sampler, guidance_scale=specimen.scale, guidance_rescale=0.0)
+    request = Request(
+        PROMPT, case.family.facts.native_size, NEGATIVE, model=str(case.folder), method=method, compute=Compute("cpu")
     )
-    together = denoiser(x, level, [patch.window] * 3)
-    one_by_one = torch.cat([denoiser(x[i : i + 1], level, [patch.window]) for i in range(3)])
+    found = generate(request).pixels.astype(float)
+    expected = (case.stock("pt")[0].permute(1, 2, 0).float().clamp(0, 1) * 255).numpy()
+    assert np.abs(found - expected).max() < 0.75
+
+
+@torch.inference_mode()
+def test_a_batch_gives_what_its_patches_give_one_by_one(case: Case) -> None:
+    patch, level = case.family.facts.patch, case.family.schedule(10).levels[4]
+    denoiser = case.denoisers(Size(4096, 2048))[0]
+    x = patches_of(case.family, 3)
+    windows = [Window(8 * i, 4 * i, patch.height, patch.width) for i in range(3)]
+    together = denoiser(x, level, windows)
+    one_by_one = torch.cat([denoiser(x[i : i + 1], level, windows[i : i + 1]) for i in range(3)])
     torch.testing.assert_close(together, one_by_one, atol=1e-4, rtol=1e-4)
 
 
 @torch.inference_mode()
-def test_the_autoencoder_goes_both_ways_at_its_scale(family: Family) -> None:
+def test_the_prompt_matters(case: Case) -> None:
+    x, level = patches_of(case.family, 1), case.family.schedule(10).levels[4]
+    window = case.family.facts.patch.window
+    positive, negative = (denoiser(x, level, [window]) for denoiser in case.denoisers())
+    assert (positive - negative).abs().max() > 1e-5
+
+
+@torch.inference_mode()
+def test_the_autoencoder_goes_both_ways_at_its_scale(case: Case) -> None:
     pixels = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    scale = family.facts.latent_scale
-    latents = family.autoencoder.encode(pixels)
-    assert latents.shape == (1, family.facts.latent_channels, 64 // scale, 96 // scale)
-    assert family.autoencoder.decode(latents).shape == pixels.shape
-    assert torch.equal(family.autoencoder.encode(pixels), latents)
+    scale, autoencoder = case.family.facts.latent_scale, case.family.autoencoder
+    latents = autoencoder.encode(pixels)
+    assert latents.shape == (1, case.family.facts.latent_channels, 64 // scale, 96 // scale)
+    assert autoencoder.decode(latents).shape == pixels.shape
+    assert torch.equal(autoencoder.encode(pixels), latents)
 
 
-def test_bfloat16_runs_and_is_close(folder: Path, family: Family) -> None:
-    low = load_family(folder, family.facts, Compute(dtype="bfloat16"))
-    patch, level = family.facts.patch, family.schedule(10).levels[4]
-    x = torch.randn(
-        1, family.facts.latent_channels, patch.height, patch.width, generator=torch.Generator().manual_seed(0)
-    )
+def test_what_it_has_no_room_for_is_told(case: Case) -> None:
+    assert case.family.unread("a coast") == ""
+    end = case.family.unread("a " * 1500 + "zebra")
+    assert end.strip().endswith("zebra")
+
+
+def test_bfloat16_runs_and_is_close(case: Case) -> None:
+    low = load_family(case.folder, case.family.facts, Compute(device="cpu", dtype="bfloat16"))
+    patch, level, x = case.family.facts.patch, case.family.schedule(10).levels[4], patches_of(case.family, 1)
     with torch.inference_mode():
-        found, expected = (m.denoiser("sea", Size(64, 64))(x, level, [patch.window]) for m in (low, family))
+        found, expected = (
+            model.denoiser(model.encode("sea", "")[0], Size(64, 64), 2.0)(x, level, [patch.window])
+            for model in (low, case.family)
+        )
     assert found.dtype == torch.float32
-    assert (found - expected).abs().mean() < 0.1 * expected.abs().mean()
+    assert (found - expected).abs().mean() < 0.15 * expected.abs().mean()
+
+
+def test_a_cascade_to_three_times_the_size_goes_on_where_it_stopped(case: Case, tmp_path: Path) -> None:
+    """In a shape that is not square, guided by the picture below."""
+    if case.specimen is OWN:
+        pytest.skip("tests/test_embedded.py and tests/test_run.py have it")
+    side = case.family.facts.native_size.width
+    request = Request(
+        PROMPT,
+        Size(3 * side, 2 * side + 6),
+        model=str(case.folder),
+        cascade=(Size(3 * side, 2 * side + 6),),
+        method=Method(steps=2),
+        compute=Compute("cpu", "float32", batch_size=4),
+    )
+    whole = generate(request).pixels
+    assert whole.shape == (2 * side + 6, 3 * side, 3)
+    assert whole.std() > 0
+
+    def stop(event: Event) -> None:
+        if isinstance(event, Progress) and event.stage == 1 and event.phase == "denoise" and event.step == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        generate(request, observer=stop, run_dir=tmp_path / "run")
+    assert np.array_equal(resume(tmp_path / "run").pixels, whole)

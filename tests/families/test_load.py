@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -60,6 +63,28 @@ def test_a_gpu_is_taken_by_itself_and_gives_what_the_cpu_gives(tiny_model: Path)
     assert gpu.device.type == "cuda"
     x, level = torch.randn(1, 4, 16, 16), gpu.schedule(10).levels[4]
     with torch.inference_mode():
-        found = gpu.denoiser("sea", facts.native_size)(x.cuda(), level, []).cpu()
-        expected = cpu.denoiser("sea", facts.native_size)(x, level, [])
+        found, expected = (
+            family.denoiser(family.encode("sea", "")[0], facts.native_size, 1.0)(x.to(family.device), level, []).cpu()
+            for family in (gpu, cpu)
+        )
     torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
+
+
+def test_a_hub_id_is_taken_from_the_local_cache_alone(tiny_model: Path, tmp_path: Path) -> None:
+    """In a process of its own: the hub's library reads its settings when it is imported."""
+    for name, folder in (("tiny", tiny_model), ("vae", tiny_model / "vae")):
+        repository = tmp_path / "hub" / f"models--somebody--{name}"
+        shutil.copytree(folder, repository / "snapshots" / "abc")
+        (repository / "refs").mkdir()
+        (repository / "refs" / "main").write_text("abc")
+    models = ["--model", "somebody/tiny", "--vae", "somebody/vae"]
+    command = ["generate", "a sea", "--size", "64", "--steps", "1", *models, "--device", "cpu"]
+    process = subprocess.run(
+        [sys.executable, "-m", "pixelsmith", *command, "--quiet", "--output", tmp_path / "sea.png"],
+        env={**os.environ, "HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (process.returncode, process.stderr) == (0, "")
+    assert (tmp_path / "sea.png").exists()

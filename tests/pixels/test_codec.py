@@ -83,7 +83,7 @@ def test_only_missing_tiles_are_decoded(embedded: Family, monkeypatch: pytest.Mo
 @torch.inference_mode()
 def test_a_global_autoencoder_shows_no_jump_of_tone_between_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     """Held steady, tiles are far nearer to an untiled pass than tiles that normalise themselves."""
-    autoencoder = DiffusersAutoencoder(build_autoencoder())
+    autoencoder = DiffusersAutoencoder(build_autoencoder(), torch.device("cpu"))
     assert autoencoder.tiling.blend > 0
     size = Size(384, 256)
     ramp = torch.linspace(-2, 2, 96)

@@ -6,12 +6,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pixelsmith.families.packing import pack
 from pixelsmith.geometry import Window
+from pixelsmith.recommended import Recommended
 from pixelsmith.request import Method
-from pixelsmith.sampling.guidance import ClassifierFreeGuidance
+from pixelsmith.sampling.guidance import APG_LENGTH, GUIDANCES, ClassifierFreeGuidance
 from pixelsmith.sampling.schedule import Level
 
 LEVEL = Level(0.6, 0.8, 500, 0.5)
+FLOW = Level(0.4, 0.6, 600, 0.5)
 WINDOWS = [Window(0, 0, 8, 8)] * 2
 
 
@@ -33,6 +36,11 @@ def pair() -> tuple[Constant, Constant, Tensor]:
     return Constant(positive), Constant(negative), x
 
 
+def estimates() -> tuple[Tensor, Tensor, Tensor]:
+    positive, negative, x = pair()
+    return positive.estimate, negative.estimate, x
+
+
 def test_guidance_goes_from_the_negative_through_the_positive() -> None:
     positive, negative, x = pair()
     guided = ClassifierFreeGuidance(positive, negative, 3.0, 0.0, lambda _: True)(x, LEVEL, WINDOWS)
@@ -41,7 +49,7 @@ def test_guidance_goes_from_the_negative_through_the_positive() -> None:
 
 def test_outside_its_interval_the_negative_is_not_even_called() -> None:
     positive, negative, x = pair()
-    method = Method(guidance_interval=(0.2, 0.5))
+    method = Method(guidance_interval=(0.2, 0.5)).at(1, Recommended())
     guided = ClassifierFreeGuidance(positive, negative, 3.0, 0.0, method.guides_at)
     assert torch.equal(guided(x, LEVEL, WINDOWS), positive.estimate)
     assert negative.calls == 0
@@ -53,3 +61,54 @@ def test_full_rescale_gives_each_patch_the_spread_of_the_positive() -> None:
     positive, negative, x = pair()
     guided = ClassifierFreeGuidance(positive, negative, 7.5, 1.0, lambda _: True)(x, LEVEL, WINDOWS)
     torch.testing.assert_close(guided.std((1, 2, 3)), positive.estimate.std((1, 2, 3)))
+
+
+def test_at_a_scale_of_one_every_guidance_is_the_prompt_alone_or_its_fit() -> None:
+    """But for the first step of CFG-Zero*, which does not move."""
+    positive, negative, x = estimates()
+    for combination in GUIDANCES.values():
+        torch.testing.assert_close(combination(positive, negative, 1.0, x, FLOW), positive, atol=1e-5, rtol=1e-5)
+
+
+def test_kept_norms_are_those_with_the_prompt_for_every_token() -> None:
+    positive, negative, x = estimates()
+    guided = GUIDANCES["cfg-norm"](positive, negative, 4.0, x, FLOW)
+    found, expected = (pack((x - clean) / FLOW.sigma).norm(dim=-1) for clean in (guided, positive))
+    torch.testing.assert_close(found, expected)
+    plain = GUIDANCES["cfg"](positive, negative, 4.0, x, FLOW)
+    ours, theirs = (pack((x - clean) / FLOW.sigma) for clean in (guided, plain))
+    torch.testing.assert_close(torch.cosine_similarity(ours, theirs, dim=-1), torch.ones(2, 16))
+
+
+def test_norms_are_kept_on_odd_sizes_too() -> None:
+    positive, negative, x = (value[..., :7, :5] for value in estimates())
+    assert GUIDANCES["cfg-norm"](positive, negative, 4.0, x, FLOW).shape == x.shape
+
+
+def test_cfg_zero_fits_the_velocity_without_the_prompt_and_rests_in_the_first_step() -> None:
+    """Fitted, what remains of the other velocity is orthogonal to it."""
+    positive, negative, x = estimates()
+    zero = GUIDANCES["cfg-zero"]
+    # At scale 0 the fitted velocity is left.
+    velocity, fitted, without = (
+        ((x - clean) / FLOW.sigma).flatten(1) for clean in (positive, zero(positive, negative, 0.0, x, FLOW), negative)
+    )
+    torch.testing.assert_close(((velocity - fitted) * without).sum(1), torch.zeros(2), atol=1e-3, rtol=0)
+    first = Level(0.0, 1.0, 1000, 0.0)
+    torch.testing.assert_close(zero(positive, negative, 4.0, x, first), x)
+
+
+def test_projected_guidance_leaves_the_length_along_the_estimate_and_is_bounded() -> None:
+    positive, negative, x = estimates()
+    change = GUIDANCES["apg"](positive, negative, 8.0, x, FLOW) - positive
+    torch.testing.assert_close((change * positive).sum((1, 2, 3)), torch.zeros(2), atol=1e-3, rtol=0)
+    far = GUIDANCES["apg"](positive, negative * 1000, 8.0, x, FLOW) - positive
+    assert (far.flatten(1).norm(dim=1) <= 7 * APG_LENGTH * 1.001).all()
+
+
+def test_each_patch_is_guided_for_itself() -> None:
+    positive, negative, x = estimates()
+    for combination in GUIDANCES.values():
+        together = combination(positive, negative, 4.0, x, FLOW)
+        alone = torch.cat([combination(positive[i, None], negative[i, None], 4.0, x[i, None], FLOW) for i in (0, 1)])
+        torch.testing.assert_close(together, alone)

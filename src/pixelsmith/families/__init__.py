@@ -1,6 +1,17 @@
 """Model families: the only place that knows diffusers. A new model touches nothing else."""
 
-from pixelsmith.families.load import choose_device, choose_dtype, find_model, load_family, read_facts
-from pixelsmith.families.protocol import Family
+from pixelsmith.families.facts import read_facts
+from pixelsmith.families.find import find_model, model_files
+from pixelsmith.families.load import choose_device, choose_dtype, load_family
+from pixelsmith.families.protocol import Family, Prompt
 
-__all__ = ["Family", "choose_device", "choose_dtype", "find_model", "load_family", "read_facts"]
+__all__ = [
+    "Family",
+    "Prompt",
+    "choose_device",
+    "choose_dtype",
+    "find_model",
+    "load_family",
+    "model_files",
+    "read_facts",
+]

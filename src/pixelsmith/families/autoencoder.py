@@ -1,35 +1,53 @@
-"""The image autoencoders of diffusers behind one face: KL, Tiny and DC differ in outputs and in how local they are."""
+"""The autoencoders of diffusers behind one face: they differ in outputs, axes, scaling and in how local they are."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from pixelsmith.families.narrowing import Narrowing
+from pixelsmith.families.packing import patchify, unpatchify
 from pixelsmith.families.protocol import Tiling
 from pixelsmith.families.steady import steady
 from pixelsmith.geometry import Window
 
 LOCAL = Tiling(side=104, context=12, blend=0)
 """For residual networks that normalise per pixel: tiles equal the whole. Larger ones were not faster per pixel."""
-GLOBAL = Tiling(side=128, context=16, blend=16)
+TILE_PIXELS, CONTEXT_PIXELS = 1024, 128
 """For all others: more context, averaged borders, and group normalisation held steady."""
 
 
-class DiffusersAutoencoder:
-    """An autoencoder of diffusers, used deterministically (the mean of the posterior)."""
+def latent_space(config: Mapping[str, Any]) -> tuple[int, int]:
+    """Pixels per latent on one axis and channels of the latents, from an autoencoder's configuration."""
+    kind = config["_class_name"]
+    if kind == "AutoencoderKLQwenImage":
+        return 2 ** len(config["temperal_downsample"]), config["z_dim"]
+    if kind == "AutoencoderKLWan":
+        return config.get("scale_factor_spatial", 2 ** len(config["temperal_downsample"])), config["z_dim"]
+    blocks = "encoder_block_out_channels" if kind in ("AutoencoderDC", "AutoencoderTiny") else "block_out_channels"
+    scale = 2 ** (len(config[blocks]) - 1)
+    if kind == "AutoencoderKLFlux2":
+        return 2 * scale, 4 * config["latent_channels"]
+    return scale, config["latent_channels"]
 
-    def __init__(self, vae: Any) -> None:
-        self._vae = vae
-        self._scale = float(vae.config.scaling_factor)
-        self._shift = float(vae.config.get("shift_factor") or 0.0)
+
+class DiffusersAutoencoder:
+    """An autoencoder of diffusers, used deterministically (the mean of the posterior); it runs on ``device``."""
+
+    def __init__(self, vae: Any, device: torch.device) -> None:
+        self._vae, self._device = vae, device
+        self._video = hasattr(vae.config, "temperal_downsample")
+        # Flux.2's latents are 2x2 patches, normalised by the running statistics of a layer that is never run.
+        self._patched = hasattr(vae, "bn")
+        self._mean, self._std = _statistics(vae)
         blocks = [vae.config.get(f"{part}_block_types") for part in ("encoder", "decoder")]
         local = blocks == ["ResBlock", "ResBlock"]
-        self.tiling = LOCAL if local else GLOBAL
+        self.tiling = LOCAL if local else _tiling(latent_space(_config(vae))[0])
         self._narrowing = Narrowing(vae.decoder) if local else None
 
     def encode(self, pixels: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b c h w"]:
@@ -39,16 +57,21 @@ class DiffusersAutoencoder:
             latents: Tensor = found.latent_dist.mode()
         else:
             latents = found.latent if hasattr(found, "latent") else found.latents
-        return (latents.float().cpu() - self._shift) * self._scale
+        latents = latents.float().cpu()
+        latents = latents[:, :, 0] if self._video else latents
+        return ((patchify(latents) if self._patched else latents) - self._mean) / self._std
 
     def decode(self, latents: Float[Tensor, "b c h w"], kept: Window | None = None) -> Float[Tensor, "b 3 H W"]:
         """Latents at the denoiser's scale to pixels, about -1..1, float32: all, or those of ``kept`` at least."""
-        placed = self._placed(latents / self._scale + self._shift)
-        if kept is None or self._narrowing is None:
-            return self._decode(placed).float().cpu()
-        return self._narrowing(self._decode, placed, kept).float().cpu()
+        latents = latents * self._std + self._mean
+        placed = self._placed(unpatchify(latents) if self._patched else latents)
+        if self._narrowing is None or kept is None:
+            pixels = self._decoded(placed)
+        else:
+            pixels = self._narrowing(self._decoded, placed, kept)
+        return (pixels[:, :, 0] if self._video else pixels).float().cpu()
 
-    def _decode(self, latents: Tensor) -> Tensor:
+    def _decoded(self, latents: Tensor) -> Tensor:
         pixels: Tensor = self._vae.decode(latents).sample
         return pixels
 
@@ -61,4 +84,25 @@ class DiffusersAutoencoder:
         return steady(self._vae.decoder, self.decode, samples)
 
     def _placed(self, values: Tensor) -> Tensor:
-        return values.to(self._vae.device, self._vae.dtype)
+        placed = values.to(self._device, self._vae.dtype)
+        return placed[:, :, None] if self._video else placed
+
+
+def _tiling(scale: int) -> Tiling:
+    context = max(4, min(16, CONTEXT_PIXELS // scale))
+    return Tiling(side=min(128, TILE_PIXELS // scale), context=context, blend=context)
+
+
+def _statistics(vae: Any) -> tuple[Tensor, Tensor]:
+    """What is taken from an autoencoder's own latents, and what they are divided by; (1, c or 1, 1, 1)."""
+    if hasattr(vae, "bn"):
+        mean, std = vae.bn.running_mean, (vae.bn.running_var + vae.config.batch_norm_eps).sqrt()
+    else:
+        config = vae.config
+        mean = torch.tensor(config.get("latents_mean") or config.get("shift_factor") or 0.0)
+        std = torch.tensor(config.get("latents_std") or 1.0) / float(config.get("scaling_factor") or 1.0)
+    return mean.float().cpu().reshape(1, -1, 1, 1), std.float().cpu().reshape(1, -1, 1, 1)
+
+
+def _config(vae: Any) -> dict[str, Any]:
+    return {**vae.config, "_class_name": type(vae).__name__}

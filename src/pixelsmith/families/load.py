@@ -1,86 +1,84 @@
-"""Find a model, read its facts from its configuration files, load it."""
+"""Load a model: weights, what is put beside them, and where they live."""
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Callable
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from pixelsmith.errors import ModelError, RequestError
+from pixelsmith.errors import InputError, ModelError, RequestError
+from pixelsmith.families.adapters import add_loras, add_textual_inversions
+from pixelsmith.families.architecture import DiffusersFamily, network_of
+from pixelsmith.families.find import NO_PARTS, config_folder, find_part
 from pixelsmith.families.protocol import Family
 from pixelsmith.families.quiet import quiet
-from pixelsmith.geometry import Size
+from pixelsmith.families.registry import architecture_of
+from pixelsmith.parts import Parts
 from pixelsmith.plan import ModelFacts
-from pixelsmith.request import EMBEDDED, Compute
+from pixelsmith.request import Compute
 
 
-def find_model(model: str, weights: bool = True) -> Path:
-    """The folder of a model: the embedded one, a folder, or a hub id (fetched into the hub's cache if needed).
-
-    Without ``weights`` only the configuration files of a hub id are fetched. Raises ``ModelError``.
-    """
-    folder = Path(str(files("pixelsmith.embedded"))) / "model" if model == EMBEDDED else Path(model).expanduser()
-    if folder.is_dir():
-        return folder
-    if model == EMBEDDED or not re.fullmatch(r"[\w.-]+/[\w.-]+", model):
-        raise ModelError(f"unknown model {model!r}: expected a folder, a hub id such as owner/name, or {EMBEDDED!r}")
-    from huggingface_hub import snapshot_download
-
-    try:
-        if not weights:
-            return Path(snapshot_download(model, allow_patterns=["*.json"]))
-        from diffusers import DiffusionPipeline
-
-        with quiet():
-            return Path(DiffusionPipeline.download(model, use_safetensors=True))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"unknown model {model!r}: there is no such folder, and the hub said: {error}") from error
-
-
-def read_facts(folder: Path, name: str) -> ModelFacts:
-    """What planning needs, from the JSON files of a diffusers folder. Raises ``ModelError``."""
-    pipeline = _read_json(folder / "model_index.json").get("_class_name")
-    if pipeline not in _FAMILIES:
-        raise ModelError(f"{name}: its pipeline is {pipeline}; supported are {', '.join(sorted(_FAMILIES))}")
-    unet, vae = (_read_json(folder / part / "config.json") for part in ("unet", "vae"))
-    scheduler = _read_json(folder / "scheduler" / "scheduler_config.json")
-    try:
-        scale = 2 ** (len(vae["block_out_channels"]) - 1)
-        sample = unet["sample_size"]
-        height, width = sample if isinstance(sample, list) else (sample, sample)
-        return ModelFacts(
-            name=name,
-            pipeline=pipeline,
-            native_size=Size(width * scale, height * scale),
-            latent_scale=scale,
-            latent_channels=unet["in_channels"],
-            latent_multiple=2 ** (len(unet["block_out_channels"]) - 1),
-            train_steps=scheduler["num_train_timesteps"],
-            weight_bytes=sum(path.stat().st_size for path in folder.rglob("*.safetensors")),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{name}: its configuration lacks what a {pipeline} has: {error}") from error
-
-
-def load_family(folder: Path, facts: ModelFacts, compute: Compute) -> Family:
+def load_family(place: Path, facts: ModelFacts, compute: Compute, parts: Parts = NO_PARTS) -> Family:
     """Load a model onto its device. Raises ``ModelError``, and ``RequestError`` for a device that is not there."""
+    architecture = architecture_of(facts.pipeline, facts.name)
     device = choose_device(compute.device)
-    from diffusers import DiffusionPipeline
-
+    dtype = choose_dtype(compute.dtype, device)
+    if device.type == "cpu" and compute.memory in ("offload", "sequential"):
+        raise RequestError(f"memory: {compute.memory} moves the model between an accelerator and the CPU; here is none")
     try:
         with quiet():
-            pipeline = DiffusionPipeline.from_pretrained(
-                folder, dtype=choose_dtype(compute.dtype, device), use_safetensors=True, local_files_only=True
-            ).to(device)
+            pipeline = _read(place, facts, dtype, parts)
+            add_loras(pipeline, parts, facts.name)
+            add_textual_inversions(pipeline, parts, facts.name)
+    except InputError:
+        raise
     except Exception as error:
         # A damaged part fails in the library that reads it, each with errors of its own.
         raise ModelError(f"{facts.name}: it cannot be loaded: {type(error).__name__}: {error}") from error
-    return _FAMILIES[facts.pipeline]()(pipeline, facts)
+    if architecture.upcasts_vae and pipeline.vae.dtype == torch.float16 and pipeline.vae.config.get("force_upcast"):
+        pipeline.vae.to(torch.float32)
+    _place(pipeline, device, compute)
+    return DiffusersFamily(architecture, pipeline, facts, device, compute.memory == "encoders-released")
+
+
+def _read(place: Path, facts: ModelFacts, dtype: torch.dtype, parts: Parts) -> Any:
+    import diffusers
+
+    options: dict[str, Any] = {} if parts.vae is None else {"vae": _read_vae(parts.vae, dtype)}
+    optional = architecture_of(facts.pipeline, facts.name).optional
+    options |= {part: None for part in optional if place.is_dir() and not (place / part).is_dir()}
+    safe = None if parts.allow_pickle else True
+    if place.is_file():
+        config = str(config_folder(place, parts))
+        kind = getattr(diffusers, facts.pipeline)
+        return kind.from_single_file(str(place), config=config, dtype=dtype, local_files_only=True, **options)
+    return diffusers.DiffusionPipeline.from_pretrained(
+        place, dtype=dtype, variant=parts.variant, use_safetensors=safe, local_files_only=True, **options
+    )
+
+
+def _read_vae(name: str, dtype: torch.dtype) -> Any:
+    from diffusers import AutoModel
+
+    return AutoModel.from_pretrained(str(find_part(name)), dtype=dtype, use_safetensors=True, local_files_only=True)
+
+
+def _place(pipeline: Any, device: torch.device, compute: Compute) -> None:
+    """Bring a pipeline to its device in the way that was asked for."""
+    network = network_of(pipeline)
+    if compute.channels_last:
+        network.to(memory_format=torch.channels_last)
+        pipeline.vae.to(memory_format=torch.channels_last)
+    if compute.memory == "offload":
+        pipeline.enable_model_cpu_offload(device=device)
+    elif compute.memory == "sequential":
+        pipeline.enable_sequential_cpu_offload(device=device)
+    else:
+        pipeline.to(device)
+    if compute.compile:
+        # Patches have one shape, so one graph serves the whole run.
+        network.compile(dynamic=False)
 
 
 def choose_device(name: str) -> torch.device:
@@ -102,25 +100,3 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
         # float32, and with those of AVX-512 alone a network was still measured at 0.7 times float32's speed.
         return torch.bfloat16 if torch.cpu.get_capabilities().get("amx_bf16") else torch.float32
     return torch.float16
-
-
-def _stable_diffusion() -> Callable[[Any, ModelFacts], Family]:
-    from pixelsmith.families.stable_diffusion import StableDiffusion
-
-    return StableDiffusion
-
-
-# Each family is imported when a model needs it: diffusers takes seconds to import.
-_FAMILIES: dict[str, Callable[[], Callable[[Any, ModelFacts], Family]]] = {
-    "StableDiffusionPipeline": _stable_diffusion,
-}
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path.parent}: not a model in the diffusers format ({error})") from error
-    if not isinstance(values, dict):
-        raise ModelError(f"{path}: expected an object, got {type(values).__name__}")
-    return values

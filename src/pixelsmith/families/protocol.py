@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -15,6 +15,9 @@ from pixelsmith.geometry import Size, Window
 from pixelsmith.plan import ModelFacts
 from pixelsmith.sampling.guidance import Denoiser
 from pixelsmith.sampling.schedule import Schedule
+
+Prompt = Mapping[str, Tensor]
+"""A prompt as the network is told it: tensors by name, each for a batch of one."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,17 @@ class Family(Protocol):
         """The end of a prompt that the model has no room for; empty where all of it is read."""
         ...
 
-    def denoiser(self, prompt: str, picture: Size) -> Denoiser:
-        """The network told this prompt; ``picture`` is the size in pixels that patches are part of."""
+    def encode(self, prompt: str, negative_prompt: str) -> tuple[Prompt, Prompt]:
+        """Both as the model's own pipeline encodes them."""
+        ...
+
+    def refuses(self, picture: Tensor) -> bool:
+        """Whether the model's own safety checker, if it has one, refuses a picture (3, H, W) uint8."""
+        ...
+
+    def denoiser(self, prompt: Prompt, picture: Size, guidance_scale: float) -> Denoiser:
+        """The network told this prompt.
+
+        ``picture`` is the size in pixels that patches are part of; ``guidance_scale`` is for networks that are told it.
+        """
         ...

@@ -1,0 +1,33 @@
+"""Which models can be used, and what one of them is. Nothing is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from pixelsmith.families import find_model, read_facts
+from pixelsmith.families.registry import architecture_of, architectures
+from pixelsmith.parts import Parts
+
+
+def list_families() -> list[dict[str, Any]]:
+    """Name, pipeline classes, native sizes and needs of every family, as plain values."""
+    return [
+        {"name": one.name, "pipelines": list(one.pipelines), "native": one.native, "needs": one.needs}
+        for one in architectures()
+    ]
+
+
+def inspect_model(model: str, parts: Parts) -> dict[str, Any]:
+    """What a model is recognised as and best run with, as plain values. Raises ``ModelError``."""
+    facts = read_facts(find_model(model, False, parts), model, parts)
+    return {
+        "model": model,
+        "family": architecture_of(facts.pipeline, model).name,
+        "pipeline": facts.pipeline,
+        "native_size": str(facts.native_size),
+        "latent_scale": facts.latent_scale,
+        "latent_channels": facts.latent_channels,
+        "weight_bytes": facts.weight_bytes,
+        **asdict(facts.recommended),
+    }

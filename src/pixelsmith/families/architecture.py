@@ -1,0 +1,197 @@
+"""What a family's file gives, and the one ``Family`` that is made of it and a diffusers pipeline."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from pixelsmith.families.autoencoder import DiffusersAutoencoder
+from pixelsmith.families.protocol import Prompt
+from pixelsmith.families.quiet import quiet
+from pixelsmith.families.schedules import clean_estimate, prediction_of, schedule_of
+from pixelsmith.geometry import Size, Window
+from pixelsmith.plan import ModelFacts
+from pixelsmith.recommended import Recommended
+from pixelsmith.sampling.guidance import Batch, Denoiser
+from pixelsmith.sampling.schedule import Level, Schedule
+
+Configs = Mapping[str, Mapping[str, Any]]
+"""The JSON configurations of a diffusers folder by part (``unet``, ``vae``, ``scheduler``); ``index`` is
+``model_index.json``."""
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What a family reads from the configurations.
+
+    - ``native``: the size it was trained at, in latents; ``multiple``: what the sides of a patch are a multiple of.
+    - ``recommended``: what it is best run with.
+    """
+
+    native: Size
+    multiple: int
+    recommended: Recommended
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Where the patches of a call lie and what else the network may be told.
+
+    - ``windows``: of each patch, in pixels; ``picture``: the size in pixels of what they are parts of.
+    - ``guidance_scale``: for networks that are told it.
+    """
+
+    windows: Sequence[Window]
+    picture: Size
+    guidance_scale: float
+
+
+@runtime_checkable
+class Architecture(Protocol):
+    """A model family as pure functions of a diffusers pipeline of its classes. ``models/`` has one in each file."""
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        ...
+
+    @property
+    def pipelines(self) -> tuple[str, ...]:
+        """The pipeline classes it takes, by the name in ``model_index.json``."""
+        ...
+
+    @property
+    def native(self) -> str:
+        """The sizes that its models were trained at, in a few words for people."""
+        ...
+
+    @property
+    def needs(self) -> str:
+        """What is loaded, with published numbers of parameters, in a few words for people."""
+        ...
+
+    @property
+    def upcasts_vae(self) -> bool:
+        """Whether an autoencoder whose configuration says ``force_upcast`` overflows in float16."""
+        ...
+
+    @property
+    def optional(self) -> tuple[str, ...]:
+        """Parts that the pipeline can do without and a folder may lack."""
+        ...
+
+    def traits(self, configs: Configs) -> Traits:
+        """Read from JSON alone. A missing entry raises ``KeyError``."""
+        ...
+
+    def reader(self, pipeline: Any) -> tuple[Any, int]:
+        """The tokenizer that reads furthest, and how many tokens it has room for."""
+        ...
+
+    def encode(self, pipeline: Any, prompt: str, negative_prompt: str | None) -> tuple[Prompt, Prompt]:
+        """As the pipeline itself encodes the prompt and the negative one; ``None`` is its own default."""
+        ...
+
+    def schedule(self, scheduler: Any, steps: int, patch: Size) -> Schedule:
+        """The levels, from a scheduler's configuration; ``patch`` is the native size in latents."""
+        ...
+
+    def predict(self, pipeline: Any, x: Batch, level: Level, prompt: Prompt, scene: Scene) -> Batch:
+        """The network's output for patches at its dtype; ``prompt`` is as long as the batch."""
+        ...
+
+
+@dataclass(frozen=True)
+class DiffusersFamily:
+    """A loaded diffusers pipeline as a ``Family``.
+
+    ``device`` is where the network computes; ``releases_encoders``: the text encoders go once prompts are encoded.
+    """
+
+    architecture: Architecture
+    pipeline: Any
+    facts: ModelFacts
+    device: torch.device
+    releases_encoders: bool = False
+    autoencoder: DiffusersAutoencoder = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "autoencoder", DiffusersAutoencoder(self.pipeline.vae, self.device))
+
+    def schedule(self, steps: int) -> Schedule:
+        return self.architecture.schedule(config_of(self.pipeline.scheduler), steps, self.facts.patch)
+
+    def unread(self, prompt: str) -> str:
+        tokenizer, room = self.architecture.reader(self.pipeline)
+        with quiet():
+            specials = len(tokenizer("").input_ids)
+            ids = tokenizer(prompt, add_special_tokens=False).input_ids
+            return str(tokenizer.decode(ids[room - specials :]))
+
+    def encode(self, prompt: str, negative_prompt: str) -> tuple[Prompt, Prompt]:
+        with quiet():
+            prompts = self.architecture.encode(self.pipeline, prompt, negative_prompt or None)
+        if self.releases_encoders:
+            for name in [name for name in self.pipeline.components if name.startswith("text_encoder")]:
+                setattr(self.pipeline, name, None)
+            gc.collect()
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+        return prompts
+
+    def refuses(self, picture: Tensor) -> bool:
+        if getattr(self.pipeline, "safety_checker", None) is None:
+            return False
+        pixels = picture[None].float().to(self.device) / 127.5 - 1
+        with quiet():
+            _, flagged = self.pipeline.run_safety_checker(pixels, self.device, self.pipeline.safety_checker.dtype)
+        return bool(flagged[0])
+
+    def denoiser(self, prompt: Prompt, picture: Size, guidance_scale: float) -> Denoiser:
+        prediction = prediction_of(config_of(self.pipeline.scheduler))
+        return _Network(self, prompt, picture, guidance_scale, prediction)
+
+
+@dataclass(frozen=True)
+class _Network:
+    """The network told a prompt."""
+
+    family: DiffusersFamily
+    prompt: Prompt
+    picture: Size
+    guidance_scale: float
+    prediction: str
+
+    def __call__(self, x: Batch, level: Level, windows: Sequence[Window]) -> Batch:
+        family = self.family
+        pixels = [window.scaled(family.facts.latent_scale) for window in windows]
+        prompt = {name: value.expand(len(x), *value.shape[1:]) for name, value in self.prompt.items()}
+        scene = Scene(pixels, self.picture, self.guidance_scale)
+        typed = x.to(network_of(family.pipeline).dtype)
+        output = family.architecture.predict(family.pipeline, typed, level, prompt, scene)
+        return clean_estimate(output.float(), x, level, self.prediction)
+
+
+def config_of(scheduler: Any) -> dict[str, Any]:
+    """A scheduler's configuration, with the name of its class."""
+    return {**scheduler.config, "_class_name": type(scheduler).__name__}
+
+
+def network_of(pipeline: Any) -> Any:
+    """The U-Net or transformer of a pipeline."""
+    return pipeline.unet if hasattr(pipeline, "unet") else pipeline.transformer
+
+
+def plain_schedule(scheduler: Any, steps: int, patch: Size) -> Schedule:
+    """Of schedulers that need nothing but the number of steps."""
+    return schedule_of(scheduler, steps)
+
+
+def repeated(value: float, like: Tensor) -> Tensor:
+    """A number for each patch of a batch, float32."""
+    return torch.full((len(like),), value, dtype=torch.float32, device=like.device)

@@ -1,0 +1,89 @@
+"""What planning needs to know of a model, from its JSON files alone: no weights, no diffusers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pixelsmith.errors import InputError, ModelError
+from pixelsmith.families.architecture import Configs, Traits
+from pixelsmith.families.autoencoder import latent_space
+from pixelsmith.families.find import NO_PARTS, config_folder, find_part, read_json
+from pixelsmith.families.registry import architecture_of
+from pixelsmith.geometry import Size
+from pixelsmith.parts import Parts
+from pixelsmith.plan import ModelFacts
+
+OWN = "pixelsmith.json"
+"""What a model folder may say of itself: ``native_size`` (pixels) and ``method`` (``Recommended``)."""
+
+
+def read_facts(place: Path, name: str, parts: Parts = NO_PARTS) -> ModelFacts:
+    """Of a model that was found (``find_model``). Raises ``ModelError``."""
+    folder = config_folder(place, parts)
+    configs = _configs(folder)
+    pipeline = str(configs["index"].get("_class_name"))
+    architecture = architecture_of(pipeline, name)
+    try:
+        scale, channels = latent_space(configs["vae"])
+        traits = architecture.traits(configs)
+        traits = _with_own(traits, scale, folder / OWN)
+        facts = ModelFacts(
+            name=name,
+            pipeline=pipeline,
+            native_size=Size(traits.native.width * scale, traits.native.height * scale),
+            latent_scale=scale,
+            latent_channels=channels,
+            latent_multiple=traits.multiple,
+            train_steps=configs["scheduler"].get("num_train_timesteps", 1000),
+            weight_bytes=_weight_bytes(place, parts),
+            recommended=traits.recommended,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{name}: its configuration lacks what a {pipeline} has: {error}") from error
+    _check_vae(facts, parts)
+    return facts
+
+
+def _configs(folder: Path) -> Configs:
+    """All configurations of a diffusers folder."""
+    index = read_json(folder / "model_index.json")
+    parts = [path.parent.name for path in folder.glob("*/config.json")]
+    configs = {part: read_json(folder / part / "config.json") for part in parts}
+    scheduler = folder / "scheduler" / "scheduler_config.json"
+    return configs | {"index": index, "scheduler": read_json(scheduler) if scheduler.exists() else {}}
+
+
+def _with_own(traits: Traits, scale: int, file: Path) -> Traits:
+    """With what the model's folder says of itself in the place of what its family says."""
+    if not file.exists():
+        return traits
+    own: dict[str, Any] = read_json(file)
+    try:
+        recommended = replace(traits.recommended, **own.get("method", {}))
+        if "native_size" in own:
+            traits = replace(traits, native=Size.parse(own["native_size"]).divided(scale))
+    except (InputError, TypeError) as error:
+        raise ModelError(f"{file}: {error}") from error
+    return replace(traits, recommended=recommended)
+
+
+def _check_vae(facts: ModelFacts, parts: Parts) -> None:
+    if parts.vae is None:
+        return
+    config = read_json(find_part(parts.vae, weights=False) / "config.json")
+    found, needed = latent_space(config), (facts.latent_scale, facts.latent_channels)
+    if found != needed:
+        raise ModelError(
+            f"{parts.vae}: expected an autoencoder of {needed[1]} channels at 1/{needed[0]} of the size, "
+            f"got {found[1]} at 1/{found[0]}"
+        )
+
+
+def _weight_bytes(place: Path, parts: Parts) -> int:
+    if place.is_file():
+        return place.stat().st_size
+    weights = list(place.rglob("*.safetensors"))
+    of_variant = [path for path in weights if f".{parts.variant}." in path.name]
+    return sum(path.stat().st_size for path in (of_variant if parts.variant else weights))

@@ -1,0 +1,40 @@
+"""What networks are told of a patch, against values made by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pixelsmith.families.architecture import Scene
+from pixelsmith.families.models import flux, flux_2
+from pixelsmith.families.models.stable_diffusion_xl import time_ids
+from pixelsmith.families.packing import pack, patchify, unpack, unpatchify
+from pixelsmith.geometry import Size, Window
+
+
+def test_xl_is_told_the_whole_picture_and_the_top_left_corner_of_each_patch_in_pixels() -> None:
+    """Rows first; the window (40 latents down, 100 across) at 8 pixels a latent."""
+    windows = [Window(40, 100, 128, 128).scaled(8), Window(0, 0, 128, 128).scaled(8)]
+    found = time_ids(Scene(windows, Size(3000, 2000), 5.0))
+    assert found.tolist() == [[2000, 3000, 320, 800, 2000, 3000], [2000, 3000, 0, 0, 2000, 3000]]
+
+
+def test_positions_count_from_the_patchs_own_corner() -> None:
+    assert flux.position_ids(2, 3).tolist() == [[0, 0, 0], [0, 0, 1], [0, 0, 2], [0, 1, 0], [0, 1, 1], [0, 1, 2]]
+    assert flux_2.position_ids(2, 2)[0].tolist() == [[0, 0, 0, 0], [0, 0, 1, 0], [0, 1, 0, 0], [0, 1, 1, 0]]
+
+
+def test_a_token_has_the_four_latents_of_each_channel_in_turn() -> None:
+    x = torch.arange(2 * 2 * 4).view(1, 2, 2, 4).float()
+    tokens = pack(x)
+    assert tokens.tolist() == [[[0, 1, 4, 5, 8, 9, 12, 13], [2, 3, 6, 7, 10, 11, 14, 15]]]
+    assert torch.equal(unpack(tokens, 2, 4), x)
+    assert patchify(x)[0, :, 0, 1].tolist() == tokens[0, 1].tolist()
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 4, 8), (2, 16, 10, 6)])
+def test_packing_loses_nothing(shape: tuple[int, ...]) -> None:
+    x = torch.randn(shape)
+    assert torch.equal(unpack(pack(x), *shape[2:]), x)
+    assert torch.equal(unpatchify(patchify(x)), x)
+    assert patchify(x).shape == (shape[0], 4 * shape[1], shape[2] // 2, shape[3] // 2)

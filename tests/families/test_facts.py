@@ -1,0 +1,117 @@
+"""What is known of a model before it is loaded."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pixelsmith import ModelError, Request, Size, plan
+from pixelsmith.families import find_model, read_facts
+from pixelsmith.families.autoencoder import latent_space
+from pixelsmith.families.registry import architectures
+from pixelsmith.recommended import Recommended
+from pixelsmith.request import EMBEDDED
+
+
+def a_model(folder: Path, pipeline: str, **configs: dict[str, Any]) -> Path:
+    """A folder with configuration files alone."""
+    vae = {"_class_name": "AutoencoderKL", "block_out_channels": [128, 256, 512, 512], "latent_channels": 4}
+    for part, config in ({"vae": vae} | configs).items():
+        name = "scheduler_config.json" if part == "scheduler" else "config.json"
+        (folder / part).mkdir(parents=True)
+        (folder / part / name).write_text(json.dumps(config))
+    (folder / "model_index.json").write_text(json.dumps({"_class_name": pipeline}))
+    return folder
+
+
+SD_UNET = {"sample_size": 64, "block_out_channels": [320, 640, 1280, 1280]}
+XL_UNET = {"sample_size": 128, "block_out_channels": [320, 640, 1280]}
+TRAILING = {"timestep_spacing": "trailing", "prediction_type": "epsilon"}
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "configs", "native", "recommended"),
+    [
+        ("StableDiffusionPipeline", {"unet": SD_UNET, "scheduler": {"_class_name": "PNDMScheduler"}}, 512,
+         Recommended(20, guidance_scale=7.5)),
+        ("StableDiffusionPipeline", {"unet": {**SD_UNET, "time_cond_proj_dim": 256},
+         "scheduler": {"_class_name": "LCMScheduler"}}, 512, Recommended(4, guidance_scale=8.5, guidance_told=True)),
+        ("StableDiffusionXLPipeline", {"unet": XL_UNET, "scheduler": {"_class_name": "EulerDiscreteScheduler",
+         "timestep_spacing": "leading"}}, 1024, Recommended(20, guidance_scale=5.0)),
+        ("StableDiffusionXLPipeline", {"unet": {**XL_UNET, "sample_size": 64}, "scheduler":
+         {"_class_name": "EulerAncestralDiscreteScheduler", **TRAILING}}, 512, Recommended(4, guidance_scale=1.0)),
+        ("StableDiffusionXLPipeline", {"unet": XL_UNET, "scheduler": {"_class_name": "LCMScheduler"}}, 1024,
+         Recommended(4, guidance_scale=1.0)),
+        ("StableDiffusionXLPipeline", {"unet": XL_UNET, "scheduler": {"_class_name": "EulerDiscreteScheduler",
+         **TRAILING, "prediction_type": "v_prediction"}}, 1024, Recommended(20, guidance_scale=5.0)),
+        ("FluxPipeline", {"transformer": {"guidance_embeds": True}, "scheduler": {}}, 1024,
+         Recommended(28, guidance_scale=3.5, guidance_told=True)),
+        ("FluxPipeline", {"transformer": {"guidance_embeds": False}, "scheduler": {}}, 1024,
+         Recommended(4, guidance_scale=1.0)),
+        ("ZImagePipeline", {"transformer": {}, "scheduler": {"shift": 3.0}}, 1024, Recommended(8, guidance_scale=1.0)),
+        ("QwenImagePipeline", {"transformer": {}, "scheduler": {}}, 1024, Recommended(50, "cfg-norm", 4.0)),
+    ],
+)  # fmt: skip
+def test_a_model_is_recognised_from_its_configuration(
+    tmp_path: Path, pipeline: str, configs: dict[str, Any], native: int, recommended: Recommended
+) -> None:
+    facts = read_facts(a_model(tmp_path, pipeline, **configs), "x")
+    assert facts.native_size == Size(native, native)
+    assert facts.latent_scale == 8
+    assert facts.recommended == recommended
+
+
+@pytest.mark.parametrize(
+    ("config", "space"),
+    [
+        ({"_class_name": "AutoencoderKL", "block_out_channels": [1, 2, 4, 4], "latent_channels": 16}, (8, 16)),
+        ({"_class_name": "AutoencoderTiny", "encoder_block_out_channels": [64] * 4, "latent_channels": 4}, (8, 4)),
+        ({"_class_name": "AutoencoderDC", "encoder_block_out_channels": [1] * 6, "latent_channels": 32}, (32, 32)),
+        ({"_class_name": "AutoencoderKLFlux2", "block_out_channels": [1] * 4, "latent_channels": 32}, (16, 128)),
+        ({"_class_name": "AutoencoderKLQwenImage", "temperal_downsample": [0, 1, 1], "z_dim": 16}, (8, 16)),
+    ],
+)
+def test_the_latents_of_the_autoencoders_that_are_used(config: dict[str, Any], space: tuple[int, int]) -> None:
+    assert latent_space(config) == space
+
+
+def test_a_folder_says_itself_what_it_is_best_run_with(tmp_path: Path) -> None:
+    folder = a_model(tmp_path, "FluxPipeline", transformer={"guidance_embeds": False}, scheduler={})
+    own = {"native_size": "512x768", "method": {"steps": 9, "guidance_scale": 2.5}}
+    (folder / "pixelsmith.json").write_text(json.dumps(own))
+    facts = read_facts(folder, "x")
+    assert facts.native_size == Size(512, 768)
+    assert facts.recommended == Recommended(9, guidance_scale=2.5)
+    assert plan(Request("a map", Size(512, 512), model=str(folder))).base.steps == 9  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("own", [{"method": {"steps": 0}}, {"method": {"colour": 1}}, {"native_size": "large"}, []])
+def test_what_a_folder_says_wrongly_is_refused(tmp_path: Path, own: Any) -> None:
+    folder = a_model(tmp_path, "FluxPipeline", transformer={"guidance_embeds": False}, scheduler={})
+    (folder / "pixelsmith.json").write_text(json.dumps(own))
+    with pytest.raises(ModelError, match=r"pixelsmith\.json"):
+        read_facts(folder, "x")
+
+
+def test_the_embedded_model_says_what_it_is_best_run_with() -> None:
+    best = read_facts(find_model(EMBEDDED), EMBEDDED).recommended
+    assert (best.steps, best.guidance_scale, best.guidance_rescale) == (20, 2.0, 0.7)
+
+
+def test_no_two_families_take_the_same_pipeline() -> None:
+    names = [name for architecture in architectures() for name in architecture.pipelines]
+    assert len(names) == len(set(names)) >= 12
+
+
+def test_planning_imports_no_diffusers() -> None:
+    """Which takes seconds."""
+    code = (
+        "import sys; from pixelsmith import Request, Size, plan; plan(Request('a map', Size(512, 512)));"
+        "sys.exit('diffusers' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,238 @@
+"""What is put beside or in the place of a model's own files."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderTiny
+from peft import LoraConfig
+from peft.utils import get_peft_model_state_dict
+from safetensors.torch import save_file
+
+from pixelsmith import (
+    Compute,
+    Lora,
+    Method,
+    MissingPartError,
+    ModelError,
+    Parts,
+    Progress,
+    Request,
+    RunError,
+    Size,
+    generate,
+    resume,
+)
+from pixelsmith.events import Event
+from pixelsmith.families import adapters, find_model, load_family, read_facts
+from pixelsmith.families.architecture import DiffusersFamily
+from pixelsmith.families.quiet import quiet
+from tests.tiny import build_stable_diffusion
+from tests.zoo.all import SPECIMENS
+from tests.zoo.original import save_original
+
+CPU = Compute("cpu", "float32")
+
+
+def loaded(model: Path, parts: Parts) -> Any:
+    """The pipeline of a family."""
+    place = find_model(str(model), parts=parts)
+    family = load_family(place, read_facts(place, str(model), parts), CPU, parts)
+    assert isinstance(family, DiffusersFamily)
+    return family.pipeline
+
+
+def save_lora(pipeline: Any, folder: Path, seed: int = 0) -> Path:
+    """Random weights of rank 2 on the queries of every attention, saved as the pipeline's trainers save them."""
+    part = "unet" if hasattr(pipeline, "unet") else "transformer"
+    network = getattr(pipeline, part)
+    network.add_adapter(LoraConfig(r=2, lora_alpha=2, target_modules=["to_q"], init_lora_weights=False))
+    torch.manual_seed(seed)
+    state = {name: torch.randn_like(value) for name, value in get_peft_model_state_dict(network).items()}
+    pipeline.save_lora_weights(folder, **{f"{part}_lora_layers": state})
+    network.delete_adapters("default")
+    return folder / "pytorch_lora_weights.safetensors"
+
+
+def queries(pipeline: Any) -> torch.Tensor:
+    network = pipeline.unet if hasattr(pipeline, "unet") else pipeline.transformer
+    found: torch.Tensor = next(v for name, v in network.state_dict().items() if name.endswith("to_q.weight"))
+    return found
+
+
+def test_a_variant_is_taken_and_counted(tmp_path: Path) -> None:
+    pipeline = build_stable_diffusion()
+    pipeline.save_pretrained(tmp_path / "model")
+    pipeline.to(dtype=torch.float16).save_pretrained(tmp_path / "model", variant="fp16")
+    whole, half = (read_facts(tmp_path / "model", "x", Parts(variant=name)) for name in (None, "fp16"))
+    assert half.weight_bytes < 0.7 * whole.weight_bytes
+    assert loaded(tmp_path / "model", Parts(variant="fp16")).unet is not None
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        loaded(tmp_path / "model", Parts(variant="fp8"))
+
+
+def test_pickles_are_read_only_where_that_is_allowed(tiny_model: Path, tmp_path: Path) -> None:
+    pipeline = build_stable_diffusion()
+    pipeline.save_pretrained(tmp_path / "model", safe_serialization=False)
+    # transformers writes no other weights than safe ones.
+    (tmp_path / "model" / "text_encoder").rename(tmp_path / "old")
+    shutil.copytree(tiny_model / "text_encoder", tmp_path / "model" / "text_encoder")
+    assert next((tmp_path / "model" / "unet").glob("*.bin"))
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        loaded(tmp_path / "model", Parts())
+    found = loaded(tmp_path / "model", Parts(allow_pickle=True))
+    assert torch.equal(queries(found), queries(pipeline))
+
+
+def test_a_tiny_autoencoder_takes_the_place_of_the_models_own(tiny_model: Path, tmp_path: Path) -> None:
+    channels = {"encoder_block_out_channels": (8, 8, 8), "decoder_block_out_channels": (8, 8, 8)}
+    blocks = {"num_encoder_blocks": (1, 1, 1), "num_decoder_blocks": (1, 1, 1)}
+    AutoencoderTiny(**channels, **blocks).save_pretrained(tmp_path / "taesd")
+    AutoencoderTiny(latent_channels=16, **channels, **blocks).save_pretrained(tmp_path / "of another model")
+    request = Request("a sea", Size(150, 130), model=str(tiny_model), method=Method(steps=2), compute=CPU)
+    own = generate(request).pixels
+    tiny = generate(replace(request, parts=Parts(vae=str(tmp_path / "taesd")))).pixels
+    assert tiny.shape == own.shape
+    assert not np.array_equal(tiny, own)
+    with pytest.raises(ModelError, match="4 channels at 1/4 of the size, got 16"):
+        generate(replace(request, parts=Parts(vae=str(tmp_path / "of another model"))))
+
+
+def test_a_single_file_is_the_same_model(tiny_model: Path, tmp_path: Path) -> None:
+    file = save_original(build_stable_diffusion(), tmp_path / "shared.safetensors")
+    found, expected = loaded(file, Parts(config=str(tiny_model))), loaded(tiny_model, Parts())
+    for part in ("unet", "vae", "text_encoder"):
+        ours, theirs = (getattr(pipeline, part).state_dict() for pipeline in (found, expected))
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_a_single_file_without_configuration_says_whose_it_needs(tmp_path: Path) -> None:
+    file = save_original(build_stable_diffusion(), tmp_path / "shared.safetensors")
+    with pytest.raises(ModelError, match=r"stable-diffusion-v1-5.*--model-config"):
+        read_facts(file, "x")
+
+
+def test_what_is_no_weight_file_is_refused(tmp_path: Path) -> None:
+    for name in ("model.ckpt", "model.safetensors"):
+        (tmp_path / name).write_bytes(b"nonsense")
+    with pytest.raises(ModelError, match="--allow-pickle"):
+        find_model(str(tmp_path / "model.ckpt"))
+    with pytest.raises(ModelError, match=r"not a \.safetensors file"):
+        read_facts(find_model(str(tmp_path / "model.safetensors")), "x")
+
+
+def test_loras_are_added_by_their_weights(tiny_model: Path, tmp_path: Path) -> None:
+    pipeline = build_stable_diffusion()
+    first, second = (save_lora(pipeline, tmp_path / str(seed), seed) for seed in (1, 2))
+    zero = queries(loaded(tiny_model, Parts()))
+
+    def change(*loras: Lora) -> torch.Tensor:
+        return queries(loaded(tiny_model, Parts(loras=loras))) - zero
+
+    one, other = change(Lora(str(first))), change(Lora(str(second.parent)))
+    assert one.abs().max() > 0.1
+    both = change(Lora(str(first), 0.5), Lora(str(second), -2.0))
+    torch.testing.assert_close(both, 0.5 * one - 2 * other, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["sdxl", "sd3", "flux-dev", "qwen-image", "z-image", "sana-euler", "lumina-2"])
+def test_a_lora_changes_the_weights_of_every_family_that_takes_one(name: str, tmp_path: Path) -> None:
+    with quiet():
+        pipeline = SPECIMENS[name].build()
+        pipeline.save_pretrained(tmp_path / "model")
+        file = save_lora(pipeline, tmp_path / "lora")
+    before, after = (queries(loaded(tmp_path / "model", parts)) for parts in (Parts(), Parts(loras=(Lora(str(file)),))))
+    assert (before - after).abs().max() > 0.1
+
+
+def foreign_lora(folder: Path) -> Path:
+    with quiet():
+        return save_lora(SPECIMENS["flux-dev"].build(), folder / "foreign")
+
+
+def nonsense(folder: Path) -> Path:
+    (folder / "nonsense.safetensors").write_bytes(b"nonsense")
+    return folder / "nonsense.safetensors"
+
+
+@pytest.mark.parametrize("make", [foreign_lora, nonsense, lambda folder: folder / "missing.safetensors"])
+def test_what_is_no_lora_of_the_model_is_refused(
+    tiny_model: Path, tmp_path: Path, make: Callable[[Path], Path]
+) -> None:
+    file = make(tmp_path)
+    with pytest.raises(ModelError, match=file.name):
+        loaded(tiny_model, Parts(loras=(Lora(str(file)),)))
+
+
+def test_a_family_without_loras_says_so(tmp_path: Path) -> None:
+    with quiet():
+        SPECIMENS["pixart-sigma"].save(tmp_path / "model")
+    with pytest.raises(ModelError, match="takes no LoRA"):
+        loaded(tmp_path / "model", Parts(loras=(Lora(str(tmp_path)),)))
+    with pytest.raises(ModelError, match="takes no textual inversion"):
+        loaded(tmp_path / "model", Parts(textual_inversions=(str(tmp_path),)))
+
+
+def test_without_peft_the_message_has_the_command(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adapters, "find_spec", lambda name: None)
+    with pytest.raises(MissingPartError, match=r"pip install 'pixelsmith\[lora\]'"):
+        loaded(tiny_model, Parts(loras=(Lora("x"),)))
+
+
+def test_a_new_word_means_its_vectors(tiny_model: Path, tmp_path: Path) -> None:
+    file = tmp_path / "glacier.safetensors"
+    save_file({"emb_params": torch.randn(2, 16)}, file)
+    before, after = (loaded(tiny_model, parts) for parts in (Parts(), Parts(textual_inversions=(str(file),))))
+    found, expected = (
+        pipeline.encode_prompt(text, "cpu", 1, False)[0]
+        for pipeline, text in ((after, "a glacier"), (before, "a glacier"))
+    )
+    assert not torch.equal(found, expected)
+    tokens = after.tokenizer("glacier_1", add_special_tokens=False).input_ids
+    assert len(tokens) == 1, "the second vector has a token of its own"
+    same = [pipeline.encode_prompt("a sea", "cpu", 1, False)[0] for pipeline in (before, after)]
+    torch.testing.assert_close(*same)
+
+
+def test_a_new_word_of_xl_has_a_vector_for_each_encoder(tmp_path: Path) -> None:
+    with quiet():
+        SPECIMENS["sdxl"].save(tmp_path / "model")
+    file = tmp_path / "glacier.safetensors"
+    save_file({"clip_l": torch.randn(1, 16), "clip_g": torch.randn(1, 16)}, file)
+    pipeline = loaded(tmp_path / "model", Parts(textual_inversions=(str(file),)))
+    for tokenizer in (pipeline.tokenizer, pipeline.tokenizer_2):
+        assert len(tokenizer("glacier", add_special_tokens=False).input_ids) == 1
+    with pytest.raises(ModelError, match="no textual inversion"):
+        loaded(tmp_path / "model", Parts(textual_inversions=(str(nonsense(tmp_path)),)))
+
+
+def test_parts_belong_to_a_run(tiny_model: Path, tmp_path: Path) -> None:
+    """Resumed with another file in the place of the LoRA that it was begun with, it is refused."""
+    pipeline = build_stable_diffusion()
+    file = save_lora(pipeline, tmp_path / "lora")
+    request = Request(
+        "a sea", Size(150, 130), model=str(tiny_model), method=Method(steps=2), compute=CPU,
+        parts=Parts(loras=(Lora(str(file)),)),
+    )  # fmt: skip
+    expected = generate(request).pixels
+
+    def stop(event: Event) -> None:
+        if isinstance(event, Progress) and event.stage == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        generate(request, observer=stop, run_dir=tmp_path / "run")
+    good = file.read_bytes()
+    save_lora(pipeline, tmp_path / "lora", seed=5)
+    with pytest.raises(RunError, match="model was"):
+        resume(tmp_path / "run")
+    file.write_bytes(good)
+    assert np.array_equal(resume(tmp_path / "run").pixels, expected)

@@ -1,0 +1,368 @@
+"""Families with a transformer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from diffusers import (
+    AutoencoderDC,
+    AutoencoderKL,
+    AutoencoderKLFlux2,
+    AutoencoderKLQwenImage,
+    ChromaPipeline,
+    ChromaTransformer2DModel,
+    DPMSolverMultistepScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    Flux2KleinPipeline,
+    Flux2Transformer2DModel,
+    FluxPipeline,
+    FluxTransformer2DModel,
+    Lumina2Pipeline,
+    Lumina2Transformer2DModel,
+    PixArtSigmaPipeline,
+    PixArtTransformer2DModel,
+    QwenImagePipeline,
+    QwenImageTransformer2DModel,
+    SanaPipeline,
+    SanaTransformer2DModel,
+    SD3Transformer2DModel,
+    StableDiffusion3Pipeline,
+    ZImagePipeline,
+    ZImageTransformer2DModel,
+)
+from torch import Tensor
+from transformers import Qwen3ForCausalLM, Qwen3Model
+
+from tests.tiny import build_autoencoder
+from tests.zoo.specimen import NEGATIVE, PROMPT, Specimen, Stock, usual_call
+from tests.zoo.text import WIDTH, clip, gemma, qwen3, qwen_vl, t5
+
+NATIVE = 64
+"""Pixels, where a family's own size is a constant."""
+
+
+def autoencoder_16(levels: int = 3) -> AutoencoderKL:
+    """16 channels with a shift and without the convolutions around the latents, as in Stable Diffusion 3 and Flux."""
+    torch.manual_seed(1)
+    return AutoencoderKL(
+        block_out_channels=(8, *[16] * (levels - 1)),
+        down_block_types=("DownEncoderBlock2D",) * levels,
+        up_block_types=("UpDecoderBlock2D",) * levels,
+        latent_channels=16,
+        layers_per_block=1,
+        norm_num_groups=4,
+        scaling_factor=1.5,
+        shift_factor=0.06,
+        use_quant_conv=False,
+        use_post_quant_conv=False,
+    )
+
+
+def build_3(with_t5: bool = True) -> StableDiffusion3Pipeline:
+    (first, tokenizer), (second, tokenizer_2) = clip(projection=16), clip(projection=16, seed=1)
+    third, tokenizer_3 = t5(2 * WIDTH) if with_t5 else (None, None)
+    torch.manual_seed(0)
+    transformer = SD3Transformer2DModel(
+        sample_size=16,
+        in_channels=16,
+        num_layers=2,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        joint_attention_dim=2 * WIDTH,
+        caption_projection_dim=16,
+        pooled_projection_dim=32,
+        out_channels=16,
+        pos_embed_max_size=24,
+        dual_attention_layers=(0,),
+        qk_norm="rms_norm",
+    )
+    return StableDiffusion3Pipeline(
+        transformer=transformer,
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+        vae=autoencoder_16(),
+        text_encoder=first,
+        tokenizer=tokenizer,
+        text_encoder_2=second,
+        tokenizer_2=tokenizer_2,
+        text_encoder_3=third,
+        tokenizer_3=tokenizer_3,
+    )
+
+
+def build_flux(dev: bool) -> FluxPipeline:
+    (first, tokenizer), (second, tokenizer_2) = clip(), t5()
+    torch.manual_seed(0)
+    transformer = FluxTransformer2DModel(
+        in_channels=64,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=WIDTH,
+        pooled_projection_dim=WIDTH,
+        guidance_embeds=dev,
+        axes_dims_rope=(4, 4, 8),
+    )
+    return FluxPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0 if dev else 1.0, use_dynamic_shifting=dev),
+        vae=autoencoder_16(),
+        text_encoder=first,
+        tokenizer=tokenizer,
+        text_encoder_2=second,
+        tokenizer_2=tokenizer_2,
+        transformer=transformer,
+    )
+
+
+def build_qwen() -> QwenImagePipeline:
+    encoder, tokenizer = qwen_vl()
+    torch.manual_seed(0)
+    vae = AutoencoderKLQwenImage(
+        base_dim=8,
+        z_dim=16,
+        dim_mult=[1, 1, 1],
+        num_res_blocks=1,
+        temperal_downsample=[False, True],
+    )
+    transformer = QwenImageTransformer2DModel(
+        num_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=WIDTH,
+        axes_dims_rope=(4, 4, 8),
+    )
+    return QwenImagePipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(
+            use_dynamic_shifting=True, max_shift=0.9, max_image_seq_len=8192, shift_terminal=0.02
+        ),
+        vae=vae,
+        text_encoder=encoder,
+        tokenizer=tokenizer,
+        transformer=transformer,
+    )
+
+
+def build_z(shift: float = 3.0) -> ZImagePipeline:
+    encoder, tokenizer = qwen3(Qwen3Model)
+    torch.manual_seed(0)
+    transformer = ZImageTransformer2DModel(
+        dim=32, n_layers=1, n_refiner_layers=1, n_heads=2, n_kv_heads=2, cap_feat_dim=WIDTH, axes_dims=[4, 6, 6],
+        axes_lens=[1024, 64, 64],
+    )  # fmt: skip
+    # Its last layer and padding tokens begin empty.
+    for parameter in transformer.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    return ZImagePipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=shift),
+        vae=autoencoder_16(),
+        text_encoder=encoder,
+        tokenizer=tokenizer,
+        transformer=transformer,
+    )
+
+
+def build_sana(scheduler: Any) -> SanaPipeline:
+    encoder, tokenizer = gemma()
+    torch.manual_seed(0)
+    transformer = SanaTransformer2DModel(
+        in_channels=8,
+        out_channels=8,
+        num_attention_heads=2,
+        attention_head_dim=8,
+        num_layers=1,
+        num_cross_attention_heads=2,
+        cross_attention_head_dim=8,
+        cross_attention_dim=16,
+        caption_channels=WIDTH,
+        sample_size=8,
+    )
+    vae = AutoencoderDC(
+        in_channels=3,
+        latent_channels=8,
+        encoder_block_types=("ResBlock", "ResBlock", "EfficientViTBlock", "EfficientViTBlock"),
+        decoder_block_types=("ResBlock", "ResBlock", "EfficientViTBlock", "EfficientViTBlock"),
+        encoder_block_out_channels=(8, 8, 16, 16),
+        decoder_block_out_channels=(8, 8, 16, 16),
+        encoder_layers_per_block=(1, 1, 1, 1),
+        decoder_layers_per_block=(1, 1, 1, 1),
+        encoder_qkv_multiscales=((), (), (5,), (5,)),
+        decoder_qkv_multiscales=((), (), (5,), (5,)),
+        attention_head_dim=8,
+        scaling_factor=0.41407,
+    )
+    return SanaPipeline(tokenizer, encoder, vae, transformer, scheduler)
+
+
+def build_pixart() -> PixArtSigmaPipeline:
+    encoder, tokenizer = t5()
+    torch.manual_seed(0)
+    transformer = PixArtTransformer2DModel(
+        num_attention_heads=2,
+        attention_head_dim=8,
+        num_layers=1,
+        cross_attention_dim=16,
+        sample_size=16,
+        caption_channels=WIDTH,
+        interpolation_scale=1,
+        use_additional_conditions=False,
+    )
+    return PixArtSigmaPipeline(
+        tokenizer, encoder, build_autoencoder(), transformer, DPMSolverMultistepScheduler(**PIXART_BETAS)
+    )
+
+
+def build_flux_2() -> Flux2KleinPipeline:
+    encoder, tokenizer = qwen3(Qwen3ForCausalLM, layers=28)
+    torch.manual_seed(0)
+    vae = AutoencoderKLFlux2(
+        block_out_channels=(8, 16, 16),
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        latent_channels=4,
+        layers_per_block=1,
+        norm_num_groups=4,
+    )
+    torch.nn.init.uniform_(vae.bn.running_mean, -0.5, 0.5)
+    torch.nn.init.uniform_(vae.bn.running_var, 0.5, 2.0)
+    transformer = Flux2Transformer2DModel(
+        in_channels=16,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=3 * WIDTH,
+        timestep_guidance_channels=16,
+        axes_dims_rope=(4, 4, 4, 4),
+        guidance_embeds=False,
+    )
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True)
+    return Flux2KleinPipeline(scheduler, vae, encoder, tokenizer, transformer)
+
+
+def build_chroma() -> ChromaPipeline:
+    encoder, tokenizer = t5()
+    torch.manual_seed(0)
+    transformer = ChromaTransformer2DModel(
+        in_channels=64,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=WIDTH,
+        axes_dims_rope=(4, 4, 8),
+        approximator_num_channels=8,
+        approximator_hidden_dim=16,
+        approximator_layers=1,
+    )
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True)
+    return ChromaPipeline(scheduler, autoencoder_16(), encoder, tokenizer, transformer)
+
+
+def build_lumina() -> Lumina2Pipeline:
+    encoder, tokenizer = gemma()
+    torch.manual_seed(0)
+    transformer = Lumina2Transformer2DModel(
+        sample_size=8, hidden_size=24, num_layers=1, num_refiner_layers=1, num_attention_heads=1, num_kv_heads=1,
+        multiple_of=16, axes_dim_rope=(8, 8, 8), axes_lens=(300, 64, 64), cap_feat_dim=WIDTH,
+    )  # fmt: skip
+    for parameter in transformer.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=6.0)
+    return Lumina2Pipeline(transformer, scheduler, autoencoder_16(levels=4), encoder, tokenizer)
+
+
+PIXART_BETAS = {"beta_start": 0.0001, "beta_end": 0.02, "beta_schedule": "linear"}
+FLOW_DPM = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": 3.0}
+
+
+def call_flux(pipeline: Any, stock: Stock) -> Tensor:
+    """Latents go in and come out as tokens."""
+    height, width = stock.size
+    b, c, h, w = stock.noise.shape
+    images: Tensor = pipeline(
+        PROMPT, height=height, width=width, num_inference_steps=stock.steps, guidance_scale=stock.scale,
+        latents=pipeline._pack_latents(stock.noise, b, c, h, w), output_type=stock.output,
+    ).images  # fmt: skip
+    return _unpacked(pipeline, images, stock)
+
+
+def call_qwen(pipeline: Any, stock: Stock) -> Tensor:
+    height, width = stock.size
+    b, c, h, w = stock.noise.shape
+    images: Tensor = pipeline(
+        PROMPT, NEGATIVE, true_cfg_scale=stock.scale, height=height, width=width, num_inference_steps=stock.steps,
+        latents=pipeline._pack_latents(stock.noise, b, c, h, w), output_type=stock.output,
+    ).images  # fmt: skip
+    unpacked = _unpacked(pipeline, images, stock)
+    return unpacked[:, :, 0] if unpacked.ndim == 5 else unpacked
+
+
+def _unpacked(pipeline: Any, images: Tensor, stock: Stock) -> Tensor:
+    if stock.output != "latent":
+        return images
+    found: Tensor = pipeline._unpack_latents(images, *stock.size, pipeline.vae_scale_factor)
+    return found
+
+
+def call_flux_2(pipeline: Any, stock: Stock) -> Tensor:
+    """Noise comes in as normalised patches; what it calls latents is what its autoencoder decodes."""
+    height, width = stock.size
+    found: Tensor = pipeline(
+        prompt=PROMPT, height=height, width=width, num_inference_steps=stock.steps, guidance_scale=stock.scale,
+        negative_prompt_embeds=pipeline.encode_prompt(NEGATIVE)[0], latents=stock.noise, output_type=stock.output,
+    ).images  # fmt: skip
+    if stock.output != "latent":
+        return found
+    layer = pipeline.vae.bn
+    std = (layer.running_var + pipeline.vae.config.batch_norm_eps).sqrt().view(1, -1, 1, 1)
+    patches: Tensor = pipeline._patchify_latents(found)
+    normalised: Tensor = (patches - layer.running_mean.view(1, -1, 1, 1)) / std
+    return normalised
+
+
+def call_chroma(pipeline: Any, stock: Stock) -> Tensor:
+    b, c, h, w = stock.noise.shape
+    return _unpacked(
+        pipeline, usual_call(pipeline, stock, latents=pipeline._pack_latents(stock.noise, b, c, h, w)), stock
+    )
+
+
+def call_lumina(pipeline: Any, stock: Stock) -> Tensor:
+    return usual_call(pipeline, stock, cfg_normalization=False)
+
+
+def call_z(pipeline: Any, stock: Stock) -> Tensor:
+    """Its guidance scale counts from 0."""
+    return usual_call(pipeline, stock, guidance_scale=stock.scale - 1)
+
+
+def call_exact_size(pipeline: Any, stock: Stock) -> Tensor:
+    return usual_call(pipeline, stock, use_resolution_binning=False)
+
+
+SPECIMENS = [
+    Specimen("sd3", "StableDiffusion3Pipeline", build_3, usual_call),
+    Specimen("sd3-without-t5", "StableDiffusion3Pipeline", lambda: build_3(with_t5=False), usual_call),
+    Specimen("flux-dev", "FluxPipeline", lambda: build_flux(dev=True), call_flux, NATIVE, scale=3.5),
+    Specimen("flux-schnell", "FluxPipeline", lambda: build_flux(dev=False), call_flux, NATIVE, scale=1.0),
+    Specimen("qwen-image", "QwenImagePipeline", build_qwen, call_qwen, NATIVE),
+    Specimen("flux-2-klein", "Flux2KleinPipeline", build_flux_2, call_flux_2, NATIVE),
+    Specimen("chroma", "ChromaPipeline", build_chroma, call_chroma, NATIVE),
+    Specimen("lumina-2", "Lumina2Pipeline", build_lumina, call_lumina, NATIVE),
+    Specimen("z-image", "ZImagePipeline", build_z, call_z, NATIVE),
+    Specimen(
+        "sana",
+        "SanaPipeline",
+        lambda: build_sana(DPMSolverMultistepScheduler(**FLOW_DPM)),
+        call_exact_size,
+        sampler="dpmpp-2m",
+    ),
+    Specimen(
+        "sana-euler",
+        "SanaPipeline",
+        lambda: build_sana(FlowMatchEulerDiscreteScheduler(shift=3.0)),
+        call_exact_size,
+    ),
+    Specimen("pixart-sigma", "PixArtSigmaPipeline", build_pixart, call_exact_size, sampler="dpmpp-2m"),
+]
