@@ -28,6 +28,7 @@ from pixelsmith.request import (
     FusionName,
     Request,
     Sampler,
+    StrategyName,
     Upsampling,
 )
 
@@ -98,6 +99,7 @@ def request_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--border", type=int, help="Latents over which patches are averaged; 0 is off."),
         click.option("--coverage", type=click.Choice(get_args(CoverageName)), help="Where patches lie."),
         click.option("--upsampling", type=click.Choice(get_args(Upsampling))),
+        click.option("--strategy", type=click.Choice(get_args(StrategyName)), help="Another method, to compare."),
         click.option("--batch-size", type=int, help="Patches per call of the network.  [default: by device]"),
         click.option("--device", type=click.Choice(get_args(DeviceName)), default="auto", show_default=True),
         click.option("--dtype", type=click.Choice(get_args(DtypeName)), default="auto", show_default=True),
@@ -110,6 +112,7 @@ def request_options(command: Callable[..., None]) -> Callable[..., None]:
 _METHOD_OPTIONS = (
     "steps", "base_steps", "start", "sampler", "slider", "slider_fade", "guidance_scale", "stage_guidance_scale",
     "guidance_rescale", "fusion", "chess_mask", "border", "coverage", "upsampling",
+    "strategy",
 )  # fmt: skip
 
 
