@@ -13,6 +13,7 @@ import click
 
 from pixelsmith import __version__, generate, plan, resume
 from pixelsmith.errors import InputError, PixelsmithError
+from pixelsmith.evaluate.commands import evaluate_command
 from pixelsmith.events import Observer, silent
 from pixelsmith.geometry import Size
 from pixelsmith.pixels.files import FORMATS, read_settings
@@ -215,3 +216,6 @@ def view_command(path: Path, host: str, port: int, browser: bool) -> None:
             click.launch(server.url)
         with suppress(KeyboardInterrupt):
             server.serve_forever()
+
+
+cli.add_command(evaluate_command)

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from pixelsmith.errors import MissingPartError, ModelError
+from pixelsmith.evaluate.exported import Exported
 from pixelsmith.evaluate.judge import FEATURES, SIDE, STYLES, SUBJECTS, Judge
 
 JUDGE = "judge"
@@ -53,7 +54,7 @@ def load_features(source: str) -> Features:
     """The network of this name: ``judge``, a folder in the judge's format, ``inception:FILE`` or a ``.pt2`` file.
 
     ``inception:FILE``: the weights of torch-fidelity, for the FID as published. A ``.pt2`` file is a program that
-    ``torch.export`` wrote: it takes pictures (n, 3, h, w) of a fixed size in 0..1 and returns features (n, d).
+    ``torch.export`` wrote: it takes a picture (1, 3, s, s) in 0..1 and returns features (1, d).
     Raises ``ModelError``, or ``MissingPartError`` where a library is not there.
     """
     if source.startswith(INCEPTION):
@@ -104,23 +105,11 @@ class JudgeFeatures:
 class _Exported:
     def __init__(self, path: Path) -> None:
         self.name = path.name
-        try:
-            program = torch.export.load(path)
-        except Exception as error:
-            # Whatever the archive is not, the library that reads it says in its own way.
-            raise ModelError(f"features: {path} is not a program of torch.export ({error})") from error
-        self._run = program.module()
-        shape = next(node.meta["val"].shape for node in program.graph.nodes if node.name == _input_name(program))
-        self._side = int(shape[-1])
+        self._network = Exported(path)
 
-    @torch.inference_mode()
     def __call__(self, pixels: NDArray[np.uint8]) -> Described:
-        found = [self._run(scaled(pixels[i : i + 1], self._side)) for i in range(len(pixels))]
+        found = [self._network(scaled(pixels[i : i + 1], self._network.side)) for i in range(len(pixels))]
         return Described(torch.cat(found).double().numpy())
-
-
-def _input_name(program: Any) -> str:
-    return str(program.graph_signature.user_inputs[0])
 
 
 class _Inception:

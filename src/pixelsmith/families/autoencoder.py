@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -18,6 +18,12 @@ GLOBAL = Tiling(side=128, context=16, blend=16)
 """For all others: more context, averaged borders, and group normalisation held steady."""
 
 
+def tiling_of(config: Mapping[str, Any]) -> Tiling:
+    """How an autoencoder of this configuration is run tile by tile."""
+    blocks = [config.get(f"{part}_block_types") for part in ("encoder", "decoder")]
+    return LOCAL if blocks == ["ResBlock", "ResBlock"] else GLOBAL
+
+
 class DiffusersAutoencoder:
     """An autoencoder of diffusers, used deterministically (the mean of the posterior)."""
 
@@ -25,8 +31,7 @@ class DiffusersAutoencoder:
         self._vae = vae
         self._scale = float(vae.config.scaling_factor)
         self._shift = float(vae.config.get("shift_factor") or 0.0)
-        blocks = [vae.config.get(f"{part}_block_types") for part in ("encoder", "decoder")]
-        self.tiling = LOCAL if blocks == ["ResBlock", "ResBlock"] else GLOBAL
+        self.tiling = tiling_of(vae.config)
 
     def encode(self, pixels: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b c h w"]:
         """Pixels in -1..1 to latents at the denoiser's scale, float32."""
