@@ -13,7 +13,7 @@ import click
 
 from pixelsmith import __version__, generate, plan, resume
 from pixelsmith.errors import InputError, PixelsmithError
-from pixelsmith.evaluate.commands import evaluate_command
+from pixelsmith.evaluate.commands import evaluate_command, figures_command
 from pixelsmith.events import Observer, silent
 from pixelsmith.geometry import Size
 from pixelsmith.pixels.files import FORMATS, read_settings
@@ -219,3 +219,4 @@ def view_command(path: Path, host: str, port: int, browser: bool) -> None:
 
 
 cli.add_command(evaluate_command)
+cli.add_command(figures_command)

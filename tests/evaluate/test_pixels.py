@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pixelsmith.canvas import Array
 from pixelsmith.evaluate.spectrum import BANDS, radial_spectrum, spectrum_distance
 from pixelsmith.evaluate.structure import colour_drift, lab, shrunk, ssim
-from pixelsmith.evaluate.wasserstein import laplacian_pyramid, neighbourhoods, sliced_wasserstein
+from pixelsmith.evaluate.wasserstein import laplacian_pyramid, neighbourhoods, sliced_wasserstein, slices
 from pixelsmith.geometry import Size
 
 
@@ -110,9 +110,9 @@ def test_the_pyramid_adds_up_and_sorts_by_octave() -> None:
 
 def test_sliced_wasserstein_tells_sets_apart_and_not_equal_ones() -> None:
     band = torch.from_numpy(noise(8, 3, 32, 32)).float()
-    same = [neighbourhoods(band, 400, seed) for seed in (0, 1)]
+    same = [slices(neighbourhoods(band, 400, seed)) for seed in (0, 1)]
     assert sliced_wasserstein(same[0], same[0]) == 0
-    smooth = neighbourhoods(torch.nn.functional.avg_pool2d(band, 5, 1, 2), 400, 2)
+    smooth = slices(neighbourhoods(torch.nn.functional.avg_pool2d(band, 5, 1, 2), 400, 2))
     assert sliced_wasserstein(same[0], same[1]) < 0.3 * sliced_wasserstein(same[0], smooth)
 
 
@@ -127,4 +127,5 @@ def test_sliced_wasserstein_of_two_values_in_closed_form() -> None:
     normal = rng.standard_normal((8000, 1, 1, 1)) * np.ones((1, 3, 7, 7))
     x = np.sort(rng.standard_normal(200_000))
     expected = np.abs(np.abs(x) - 1).mean() * np.sqrt(2 / np.pi)
-    assert sliced_wasserstein(signs.astype(np.float32), normal.astype(np.float32)) == pytest.approx(expected, rel=0.15)
+    a, b = (slices(x.astype(np.float32)) for x in (signs, normal))
+    assert sliced_wasserstein(a, b) == pytest.approx(expected, rel=0.15)

@@ -9,7 +9,9 @@ from typing import get_args
 import click
 
 from pixelsmith.errors import PictureError
-from pixelsmith.request import EMBEDDED, Compute, DeviceName, DtypeName
+from pixelsmith.request import EMBEDDED, PRESETS, Compute, DeviceName, DtypeName, Request
+
+PROMPT = "watercolor map of islands in a turquoise sea"
 
 
 def model_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -74,6 +76,43 @@ def evaluate_command(
     write_report(outcome, output, context)
     if not quiet:
         click.echo(f"{output / 'table.md'}: done")
+
+
+FIGURE_NAMES = ("sweep", "order", "chess", "steps", "ladder", "compare")
+
+
+@click.command("figures")
+@click.argument("figure", type=click.Choice(FIGURE_NAMES))
+@model_options
+@click.option("--prompt", default=PROMPT, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--factor", type=float, default=4.0, show_default=True, help="Times the sides of the model's own size.")
+@click.option("--preset", type=click.Choice(list(PRESETS)), default="default", show_default=True)
+@click.option("--steps", type=int, help="Denoising steps of the base and of each stage.")
+def figures_command(
+    figure: str, output: Path, prompt: str, seed: int, factor: float, preset: str, steps: int | None, **options: str
+) -> None:
+    """Draw FIGURE into OUTPUT; the pictures that it needs are made, and kept there.
+
+    sweep: the Slider; order: the patches of a step, with an animation; chess: the mask; steps: one stage against two;
+    ladder: from the whole to one patch; compare: the base against the result.
+    """
+    from pixelsmith.evaluate.figures import FIGURES, Scene
+    from pixelsmith.families import find_model, read_facts
+
+    native = read_facts(find_model(options["model"], weights=False), options["model"]).native_size
+    request = Request(
+        prompt,
+        native.scaled(factor),
+        seed=seed,
+        model=options["model"],
+        method=PRESETS[preset],
+        compute=compute_of(options),
+    )
+    if steps is not None:
+        request = request.with_method(steps=steps)
+    for path in FIGURES[figure](Scene(request, folder_at(output))):
+        click.echo(path)
 
 
 def compute_of(options: dict) -> Compute:

@@ -105,7 +105,7 @@ class Protocol:
             seeds=(0, 1),
             factors=(2.0,),
             variants=tuple(replace(variant, method={**variant.method, **quick}) for variant in self.variants),
-            resamples=20,
+            resamples=5,
         )
 
 

@@ -15,7 +15,7 @@ from pixelsmith.errors import PictureError
 
 Pixels = NDArray[np.uint8]
 _T = TypeVar("_T")
-MOST = 2000
+MOST = 1000
 """Pictures of a set that are used, evenly taken from it."""
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff"}
 

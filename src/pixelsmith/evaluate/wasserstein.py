@@ -50,21 +50,24 @@ def neighbourhoods(band: Tensor, count: int, seed: int) -> NDArray[np.float32]:
     return np.asarray(windows.permute(0, 2, 3, 1, 4, 5)[picture, row, column].numpy())
 
 
-def sliced_wasserstein(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
-    """Mean 1-D Wasserstein distance of two sets of neighbourhoods (n, 3, 7, 7) over random directions.
+def slices(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A set of neighbourhoods (n, 3, 7, 7) as its quantiles (256, 128) along random directions, the same for all sets.
 
-    Each set is normalised by its own mean and spread in each colour channel, as in the source, so that the shapes of
-    structures are compared. In units of that spread: 0 for equal sets, lower is better, no upper end.
+    The set is normalised by its own mean and spread in each colour channel, as in the source: shapes are compared.
     """
     directions = np.random.default_rng(0).standard_normal((3 * NEIGHBOURHOOD**2, DIRECTIONS)).astype(np.float32)
     directions /= np.linalg.norm(directions, axis=0)
-    a_sorted, b_sorted = (np.sort(_normalised(x) @ directions, axis=0) for x in (a, b))
-    return float(np.abs(_at_quantiles(a_sorted) - _at_quantiles(b_sorted)).mean())
-
-
-def _normalised(x: NDArray[np.float32]) -> NDArray[np.float32]:
     mean, spread = x.mean((0, 2, 3), keepdims=True), x.std((0, 2, 3), keepdims=True)
-    return np.asarray(((x - mean) / np.maximum(spread, 1e-8)).reshape(len(x), -1))
+    normalised = ((x - mean) / np.maximum(spread, 1e-8)).reshape(len(x), -1)
+    return _at_quantiles(np.sort(normalised @ directions, axis=0))
+
+
+def sliced_wasserstein(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+    """Mean 1-D Wasserstein distance of two sets of neighbourhoods, given as their ``slices``.
+
+    In units of the sets' own spread: 0 for equal sets, lower is better, no upper end.
+    """
+    return float(np.abs(a - b).mean())
 
 
 def _at_quantiles(ordered: NDArray[np.float32]) -> NDArray[np.float32]:
