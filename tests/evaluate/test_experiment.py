@@ -106,7 +106,7 @@ def test_what_is_known_of_a_variant_is_in_its_numbers(outcomes: dict[str, tuple[
     assert values["colour_mean"] < 0.3
     assert values["spectrum"] > rows["default"].values["spectrum"].value
     same = {row.variant: row for row in outcomes["table3"][0].rows}["lanczos"]
-    for name in ("structure", "spectrum", "seam_index"):
+    for name in ("structure", "spectrum", "duplication_index"):
         assert same.values[name].value == pytest.approx(values[name], abs=1e-3)
 
 
