@@ -229,13 +229,14 @@ def test_truth_from_files(tmp_path: Path) -> None:
     assert len(load_truth(both / "whole.npy", 64).patches) == 5
 
 
-@pytest.mark.parametrize("what", ["missing", "empty", "small", "array"])
+@pytest.mark.parametrize("what", ["missing", "empty", "small", "array", "wide"])
 def test_truth_that_cannot_be_used_is_said(tmp_path: Path, what: str) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "small").mkdir()
     for i in range(2):
         Image.new("RGB", (9, 9)).save(tmp_path / "small" / f"{i}.png")
     np.save(tmp_path / "array", np.zeros((3, 4)))
-    path = tmp_path / (f"{what}.npy" if what == "array" else what)
+    np.save(tmp_path / "wide", noise(3, 32))
+    path = tmp_path / (f"{what}.npy" if what in ("array", "wide") else what)
     with pytest.raises(InputError, match="truth"):
         load_truth(path, 64)

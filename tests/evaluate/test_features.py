@@ -11,6 +11,7 @@ from pixelsmith import ModelError
 from pixelsmith.evaluate.clip import ClipScore
 from pixelsmith.evaluate.features import Features, load_features, save_judge, scaled
 from pixelsmith.evaluate.judge import SUBJECTS, Judge
+from pixelsmith.evaluate.metrics import Tools, UnavailableError, load_metric
 
 
 def pictures(count: int = 3, side: int = 64) -> np.ndarray:
@@ -50,6 +51,12 @@ def test_an_exported_program_is_run_as_it_is(tmp_path: Path) -> None:
     torch.export.save(torch.export.export(Colours(), (torch.zeros(1, 3, 32, 32),)), tmp_path / "c.pt2")
     found = load_features(str(tmp_path / "c.pt2"))(pictures()).features
     np.testing.assert_allclose(found, pictures().mean((1, 2)) / 255, atol=1e-6)
+
+
+def test_a_network_without_classes_has_no_inception_score(tmp_path: Path) -> None:
+    torch.export.save(torch.export.export(Colours(), (torch.zeros(1, 3, 32, 32),)), tmp_path / "c.pt2")
+    with pytest.raises(UnavailableError, match=r"c\.pt2"):
+        load_metric("inception_score", Tools(str(tmp_path / "c.pt2")))
 
 
 def test_a_saved_judge_judges_as_before(tmp_path: Path) -> None:

@@ -58,4 +58,4 @@ def test_without_matplotlib_the_command_is_named(
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(MissingPartError, match=r"pixelsmith\[evaluate\]"):
-        FIGURES["chess"](scene(tiny_model, tmp_path))
+        scene(tiny_model, tmp_path)

@@ -26,7 +26,7 @@ from pixelsmith.families.protocol import Tiling
 from pixelsmith.generate import plan
 from pixelsmith.geometry import Size
 from pixelsmith.pixels.codec import tile_grid
-from pixelsmith.plan import ModelFacts, coverage_of
+from pixelsmith.plan import ModelFacts, base_size, cascade_of, coverage_of
 from pixelsmith.request import Compute, Method, Request
 
 Say = Callable[[str], None]
@@ -84,7 +84,8 @@ def run(protocol: Protocol, output: Path, setting: Setting, say: Say = print) ->
     upscalers, without = _upscalers(protocol, setting.weights)
     variants = [variant for variant in protocol.variants if variant.name not in without]
     for variant in variants:
-        for case in cases:
+        # Prompts and seeds can all be planned where one can.
+        for case in {case.size: case for case in cases}.values():
             plan(request_of(variant, case, setting.model, setting.compute))
     try:
         pictures = Pictures(output / "pictures", request_of(variants[0], cases[0], setting.model, setting.compute))
@@ -172,10 +173,10 @@ def borders_of(request: Request, facts: ModelFacts, tiling: Tiling) -> Borders:
     A picture that has no patches is looked at where those of the default method would meet: what it shows there is
     what a picture without seams has.
     """
-    stages = len(plan(request).stages)
-    if stages == 0:
+    base = base_size(request.size, facts.native_size)
+    if not cascade_of(request, base, None):
         request = Request(request.prompt, request.size, seed=request.seed, model=request.model, method=Method())
-        stages = len(plan(request).stages)
+    stages = len(cascade_of(request, base, None))
     canvas = facts.latent_size(request.size)
     last = request.method.at(stages).steps - 1
     patches = coverage_of(stages, canvas, request, facts).patches(last)

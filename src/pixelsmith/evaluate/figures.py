@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -32,18 +33,29 @@ _FRAMES_A_STEP, _FRAME_MS, _STEPS_SHOWN = 12, 80, 3
 
 @dataclass(frozen=True)
 class Scene:
-    """What figures are drawn of: a request for the picture, and the folder for pictures and figures."""
+    """What figures are drawn of: a request for the picture, and the folder for pictures and figures.
+
+    Raises ``MissingPartError`` where matplotlib is not there: before a picture is made.
+    """
 
     request: Request
     output: Path
+
+    def __post_init__(self) -> None:
+        if not _has_matplotlib():
+            raise MissingPartError("figures need matplotlib; run: pip install 'pixelsmith[evaluate]'")
 
     @property
     def native(self) -> Size:
         return read_facts(find_model(self.request.model), self.request.model).native_size
 
+    @cached_property
+    def pictures(self) -> Pictures:
+        return Pictures(self.output / "pictures", self.request)
+
     def picture(self, request: Request) -> FilePicture:
         """A picture of this request, made once."""
-        return Pictures(self.output / "pictures", self.request).made(request).read()
+        return self.pictures.made(request).read()
 
 
 def sweep(scene: Scene) -> list[Path]:
@@ -166,6 +178,14 @@ def _wholes_and_crops(pictures: Sequence[Readable], scene: Scene) -> list[list[P
     return [wholes, [seen(picture, _middle(picture.size, scene.native)) for picture in pictures]]
 
 
+def _has_matplotlib() -> bool:
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
 def _middle(size: Size, crop: Size) -> Window:
     width, height = min(crop.width, size.width), min(crop.height, size.height)
     return Window((size.height - height) // 2, (size.width - width) // 2, height, width)
@@ -187,11 +207,9 @@ def _enlarged(frame: Pixels) -> Pixels:
 
 
 def _panels(path: Path, rows: Sequence[Sequence[Pixels]], titles: Sequence[str], sides: Sequence[str] = ()) -> Path:
-    """Pictures in rows with titles above, and names of the rows beside; raises ``MissingPartError``."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingPartError("figures need matplotlib; run: pip install 'pixelsmith[evaluate]'") from error
+    """Pictures in rows with titles above, and names of the rows beside."""
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(2.4 * len(titles), 2.5 * len(rows)), dpi=200, layout="constrained")
     axes = figure.subplots(len(rows), len(titles), squeeze=False)
     for i, row in enumerate(rows):

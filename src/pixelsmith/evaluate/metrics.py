@@ -106,11 +106,11 @@ def _feature_distance(distance: Callable[[Kept, Kept], float], part: Literal["sm
 
 
 def _classes(tools: Tools) -> Metric:
+    if tools.network(np.zeros((1, 64, 64, 3), np.uint8)).probabilities is None:
+        raise UnavailableError(f"it needs a network with classes, which {tools.network.name} does not have")
+
     def describe(shot: Shot) -> Kept:
-        probabilities = tools.network(shot.small[None]).probabilities
-        if probabilities is None:
-            raise RequestError(f"features: {tools.network.name} has no classes, which inception_score needs")
-        return probabilities
+        return np.asarray(tools.network(shot.small[None]).probabilities)
 
     return Metric("higher", describe, lambda kept: inception_score(np.concatenate(kept)))
 

@@ -67,15 +67,19 @@ def seam_index(picture: Readable, borders: Borders) -> float:
     """
     on, beside = 0.0, 0.0
     for axis, mask in ((1, borders.across), (0, borders.down)):
-        gradient = _gradients(picture, borders.scale, axis, mask.shape)
+        gradient = gradients(picture, borders.scale, axis, mask.shape)
         reference, known = _beside(gradient, mask, axis)
         on += float(gradient[mask & known].sum())
         beside += float(reference[mask & known].sum())
     return on / beside if beside > 0 else float("nan")
 
 
-def _gradients(picture: Readable, scale: int, axis: int, shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """Mean absolute difference across each edge of latents on an axis, as ``Borders`` has them."""
+def gradients(picture: Readable, scale: int, axis: int, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Mean absolute difference across each edge of latents (``scale`` pixels each) on an axis.
+
+    ``axis`` and ``shape`` are 1 and (h, w - 1) for edges to the right, 0 and (h - 1, w) for those below, as ``Borders``
+    has them.
+    """
     height, width = shape
     found = np.zeros(shape)
     for top in range(0, height, _BAND):

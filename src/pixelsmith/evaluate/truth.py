@@ -31,14 +31,14 @@ class Truth:
 def load_truth(path: Path, side: int) -> Truth:
     """Read a truth set; ``side`` is the model's own size in pixels, and that of its patches.
 
-    ``path`` is a folder of pictures or a ``.npy`` file (n, s, s, 3) of bytes, or a folder with two of them, named
+    ``path`` is a folder of pictures or a ``.npy`` file (n, side, side, 3) of bytes, or a folder with two of them, named
     ``whole`` and ``patches``. Pictures of a folder are scaled to the side as wholes, and cut out of their middle as
     patches. Raises ``PictureError``.
     """
     if not path.exists():
         raise PictureError(f"truth: there is no {path}; give a folder of pictures or a .npy file")
     whole, patches = (_part(path, name) for name in ("whole", "patches"))
-    return Truth(_read(whole, lambda image: _covering(image, side)), _read(patches, lambda image: _middle(image, side)))
+    return Truth(_read(whole, side, _covering), _read(patches, side, _middle))
 
 
 def _part(path: Path, name: str) -> Path:
@@ -46,21 +46,21 @@ def _part(path: Path, name: str) -> Path:
     return next((part for part in (path / name, path / f"{name}.npy") if part.exists()), path)
 
 
-def _read(path: Path, fit: Callable[[Image.Image], Pixels]) -> Pixels:
+def _read(path: Path, side: int, fit: Callable[[Image.Image, int], Pixels]) -> Pixels:
     if path.is_dir():
         files = _some(sorted(file for file in path.rglob("*") if file.suffix.lower() in _SUFFIXES))
         if len(files) < 2:
             raise PictureError(f"truth: {path} holds {len(files)} pictures; a set needs two at least")
         try:
-            return np.stack([fit(Image.open(file).convert("RGB")) for file in files])
+            return np.stack([fit(Image.open(file).convert("RGB"), side) for file in files])
         except (OSError, UnidentifiedImageError) as error:
             raise PictureError(f"truth: a picture in {path} cannot be read ({error})") from error
     try:
         pixels = np.load(path, mmap_mode="r")
     except (OSError, ValueError) as error:
         raise PictureError(f"truth: {path} is not a .npy file ({error})") from error
-    if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[3] != 3 or len(pixels) < 2:
-        raise PictureError(f"truth: {path}: expected bytes (n, s, s, 3), got {pixels.dtype} {pixels.shape}")
+    if pixels.dtype != np.uint8 or pixels.shape[1:] != (side, side, 3) or len(pixels) < 2:
+        raise PictureError(f"truth: {path}: expected bytes (n, {side}, {side}, 3), got {pixels.dtype} {pixels.shape}")
     return np.stack([pixels[i] for i in _some(range(len(pixels)))])
 
 
