@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from PIL import Image, ImageDraw
 
-from pixelsmith.evaluate.bootstrap import Estimate
+from pixelsmith.evaluate.bootstrap import NORMAL_95, Estimate
 from pixelsmith.evaluate.experiment import Outcome, Row
 from pixelsmith.evaluate.structure import shrunk
 
@@ -85,7 +85,7 @@ def _cells(row: Row, outcome: Outcome) -> list[str]:
 def _number(found: Estimate, apart: Estimate, better: str) -> str:
     if not isfinite(found.value):
         return "–"
-    text = f"{found.value:.3g} ± {1.96 * found.error:.2g}"
+    text = f"{found.value:.3g} ± {NORMAL_95 * found.error:.2g}"
     return text if apart.is_zero else f"**{text}** {_sign(apart, better)}"
 
 
