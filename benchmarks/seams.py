@@ -12,7 +12,6 @@ a whole. The mean over all other lines of the picture is printed as well.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
 from unittest import mock
 
 import numpy as np
@@ -21,12 +20,13 @@ from numpy.typing import NDArray
 
 from pixelsmith import Method, Request, Size, stage
 from pixelsmith.canvas import Array, MemorySpace
+from pixelsmith.evaluate.seams import Borders, gradients
 from pixelsmith.events import silent
 from pixelsmith.families import autoencoder, find_model, load_family, protocol, read_facts
 from pixelsmith.plan import coverage_of
 from pixelsmith.request import EMBEDDED
 from pixelsmith.sampling.denoise import Readable
-from pixelsmith.sampling.patches import Coverage, Patch, Tiling, fixed_grid
+from pixelsmith.sampling.patches import Coverage, Tiling, fixed_grid
 from pixelsmith.stage import Cascade
 
 PROMPTS = (
@@ -40,22 +40,16 @@ PROMPTS = (
 TILING = protocol.Tiling(side=64, context=12, blend=0)
 
 
-def cuts(patches: Iterable[Patch], length: int, axis: int) -> set[int]:
-    """Latent positions on one axis where a later patch begins to count more than the one before it."""
-    found = set()
-    for patch in patches:
-        weights = patch.weights.max(axis=1 - axis)
-        start = (patch.window.top, patch.window.left)[axis]
-        if start > 0:
-            found.add(start + int(np.argmax(weights >= 0.5 * weights.max())))
-    return {cut for cut in found if 0 < cut < length}
+def cuts(borders: Borders, axis: int) -> set[int]:
+    """Latent positions on one axis before which a border lies."""
+    mask = borders.across if axis else borders.down
+    return set((np.flatnonzero(mask.any(1 - axis)) + 1).tolist())
 
 
-def edge_gradients(picture: Readable, scale: int, axis: int) -> NDArray[np.float64]:
-    """Mean absolute difference across each edge of cells on an axis; entry i is the edge before cell i + 1."""
-    pixels = picture.read(picture.size.window).permute(1, 2, 0).double().numpy()
-    values = np.moveaxis(pixels, axis, 0)
-    return np.asarray(np.abs(values[scale::scale] - values[scale - 1 : -1 : scale]).mean(axis=(1, 2)))
+def edge_gradients(picture: Readable, borders: Borders, axis: int) -> NDArray[np.float64]:
+    """Mean absolute difference across each edge of latents on an axis; entry i is the edge before latent i + 1."""
+    shape = (borders.across if axis else borders.down).shape
+    return np.asarray(gradients(picture, borders.scale, axis, shape).mean(1 - axis))
 
 
 class Comparison:
@@ -135,12 +129,13 @@ def main() -> None:
         request = Request(PROMPTS[seed % len(PROMPTS)], size, seed=seed, method=Method(border=args.border))
         pictures, grids, whole = finished_twice(request)
         tiles = fixed_grid(grids[0].canvas, TILING.side, 2 * TILING.context, 0)
-        for axis, length in enumerate((grids[0].canvas.height, grids[0].canvas.width)):
-            first, second, untiled = (edge_gradients(picture, scale, axis) for picture in (*pictures, whole))
-            borders = [cuts(grid, length, axis) for grid in grids]
+        masks = [Borders.of([tiling], tiling.canvas, scale) for tiling in (*grids, tiles)]
+        for axis in (0, 1):
+            first, second, untiled = (edge_gradients(picture, masks[0], axis) for picture in (*pictures, whole))
+            borders = [cuts(mask, axis) for mask in masks]
             patch_borders.add(borders[0] - borders[1], first, second)
             patch_borders.add(borders[1] - borders[0], second, first)
-            tile_borders.add(cuts(tiles, length, axis), second, untiled)
+            tile_borders.add(borders[2], second, untiled)
         print(f"{seed + 1} pictures: patches {patch_borders}; tiles {tile_borders}", flush=True)
 
 

@@ -1,6 +1,7 @@
 """Does it follow its prompts, look real, vary? A classifier trained on the real pictures judges generated ones.
 
     python -m training.judge train --work training/work --minutes 6
+    python -m training.judge export --work training/work    # the folder that ships inside the package
     python -m training.judge score --work training/work --pictures 504
 
 The classifier sees pictures at 128x128 and tells the style and the subject. All figures are also given for real
@@ -13,33 +14,25 @@ import argparse
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from pixelsmith import Compute, Method, Request, Size
 from pixelsmith.canvas import MemorySpace
+from pixelsmith.evaluate.distances import frechet_distance
+from pixelsmith.evaluate.features import save_judge
+from pixelsmith.evaluate.judge import SIDE, STYLES, SUBJECTS, Judge
 from pixelsmith.events import silent
 from pixelsmith.families import find_model, load_family, read_facts
 from pixelsmith.request import EMBEDDED
 from pixelsmith.stage import Cascade
 from training.data import load_pixels, load_records
 from training.loop import Losses, balanced_weights, train
-
-SIDE = 128
-FEATURES = 128
-STYLES = ("satellite", "watercolor", "night", "landscape")
-SUBJECTS = {
-    "islands": "island", "lakes": "lakes", "roads": "roads", "coast": "coast", "lights": "night photo",
-    "ocean": "ocean", "snow": "snow", "ice": "ice sheet", "desert": "desert", "mountains": "mountains",
-    "forest": "forest", "steppe": "steppe", "tundra": "tundra", "photo": "landscape photo",
-}  # fmt: skip
-"""The subject of a caption is the first of these whose word is in it."""
 
 
 def subject_of(caption: str) -> int:
@@ -48,31 +41,6 @@ def subject_of(caption: str) -> int:
         if word in caption:
             return i
     raise ValueError(f"no subject is known for {caption!r}")
-
-
-class Judge(nn.Module):
-    """A small convolutional network: pictures (b, 3, 128, 128) in -1..1 to features, style and subject."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        widths = (3, 24, 48, 96, FEATURES)
-        self.body = nn.Sequential(
-            *(
-                layer
-                for before, after in pairwise(widths)
-                for layer in (nn.Conv2d(before, after, 3, 2, 1), nn.BatchNorm2d(after), nn.ReLU())
-            ),
-            nn.Conv2d(FEATURES, FEATURES, 3, 1, 1),
-            nn.ReLU(),
-            nn.AdaptiveAvgPool2d(1),
-            nn.Flatten(),
-        )
-        self.style, self.subject = nn.Linear(FEATURES, len(STYLES)), nn.Linear(FEATURES, len(SUBJECTS))
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Features (b, 128), and the logits of styles and subjects."""
-        features = self.body(x)
-        return features, self.style(features), self.subject(features)
 
 
 def prepared(pixels: NDArray[np.uint8]) -> Tensor:
@@ -113,14 +81,6 @@ def load_judge(work: Path) -> Judge:
     return model.eval()
 
 
-def frechet_distance(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    """Between the Gaussians fitted to two sets of features (n, d) (arXiv 1706.08500, equation 6)."""
-    covariances = [np.cov(x, rowvar=False) for x in (a, b)]
-    # The trace of the root of a product of two positive matrices: the sum of the roots of its eigenvalues.
-    roots = np.sqrt(np.clip(np.linalg.eigvals(covariances[0] @ covariances[1]).real, 0, None)).sum()
-    return float(np.square(a.mean(0) - b.mean(0)).sum() + sum(np.trace(c) for c in covariances) - 2 * roots)
-
-
 def power_spectrum(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
     """The mean power of pictures (n, 256, 256, 3) in each of the upper three octaves of frequency, lowest first."""
     grey = pixels.astype(np.float64).mean(-1)
@@ -157,6 +117,17 @@ def judged(
         (found.argmax(1) == wanted).float().mean().item() for found, wanted in ((style, styles), (subject, subjects))
     ]
     return features.double().numpy(), right[0], right[1]
+
+
+def export(work: Path, output: Path) -> dict[str, float]:
+    """Write the folder that ships, and return what its fp16 weights reach on the pictures that were held out."""
+    model, records, pixels = load_judge(work), load_records(work), load_pixels(work)
+    model.half().float()
+    held_out = [i for i, record in enumerate(records) if record.held_out]
+    _, style, subject = judged(model, np.stack([pixels[i] for i in held_out]), [records[i].caption for i in held_out])
+    reached = {"held_out": len(held_out), "style_accuracy": round(style, 3), "subject_accuracy": round(subject, 3)}
+    save_judge(model, output, **reached)
+    return reached
 
 
 def score(work: Path, pictures: int, method: Method) -> dict[str, object]:
@@ -209,8 +180,9 @@ def _batches(pixels: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["train", "score"])
+    parser.add_argument("command", choices=["train", "export", "score"])
     parser.add_argument("--work", type=Path, default=Path("training/work"))
+    parser.add_argument("--output", type=Path, default=Path("src/pixelsmith/embedded/judge"))
     parser.add_argument("--minutes", type=float, default=6)
     parser.add_argument("--pictures", type=int, default=504)
     parser.add_argument("--guidance-scale", type=float, default=Method().guidance_scale)
@@ -218,6 +190,8 @@ def main() -> None:
     args = parser.parse_args()
     if args.command == "train":
         train_judge(args.work, args.minutes)
+    elif args.command == "export":
+        print(json.dumps(export(args.work, args.output)))
     else:
         method = Method(steps=args.steps, guidance_scale=args.guidance_scale)
         print(json.dumps(score(args.work, args.pictures, method), indent=1))

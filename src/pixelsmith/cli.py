@@ -14,6 +14,7 @@ import click
 
 from pixelsmith import __version__, generate, plan, resume
 from pixelsmith.errors import InputError, PixelsmithError
+from pixelsmith.evaluate.commands import evaluate_command, figures_command
 from pixelsmith.events import Observer, silent
 from pixelsmith.geometry import Size
 from pixelsmith.parts import Lora, Parts
@@ -32,6 +33,7 @@ from pixelsmith.request import (
     MemoryMode,
     Request,
     Sampler,
+    StrategyName,
     Upsampling,
 )
 
@@ -113,6 +115,7 @@ def request_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--border", type=int, help="Latents over which patches are averaged; 0 is off."),
         click.option("--coverage", type=click.Choice(get_args(CoverageName)), help="Where patches lie."),
         click.option("--upsampling", type=click.Choice(get_args(Upsampling))),
+        click.option("--strategy", type=click.Choice(get_args(StrategyName)), help="Another method, to compare."),
         click.option("--batch-size", type=int, help="Patches per call of the network.  [default: by device]"),
         click.option(
             "--memory",
@@ -133,7 +136,7 @@ def request_options(command: Callable[..., None]) -> Callable[..., None]:
 
 _METHOD_OPTIONS = (
     "steps", "base_steps", "start", "sampler", "slider", "slider_fade", "guidance", "guidance_scale",
-    "stage_guidance_scale", "guidance_rescale", "fusion", "chess_mask", "border", "coverage", "upsampling",
+    "stage_guidance_scale", "guidance_rescale", "fusion", "chess_mask", "border", "coverage", "upsampling", "strategy",
 )  # fmt: skip
 
 
@@ -269,3 +272,7 @@ def view_command(path: Path, host: str, port: int, browser: bool) -> None:
             click.launch(server.url)
         with suppress(KeyboardInterrupt):
             server.serve_forever()
+
+
+cli.add_command(evaluate_command)
+cli.add_command(figures_command)

@@ -11,8 +11,8 @@ from pixelsmith.errors import RequestError
 from pixelsmith.geometry import Size
 from pixelsmith.recommended import Recommended, StageMethod
 from pixelsmith.request import Request
-from pixelsmith.sampling.patches import COVERAGES, Coverage, fewest_patches
-from pixelsmith.sampling.slider import guide_weights
+from pixelsmith.sampling.patches import COVERAGES, Coverage, ShiftedGrid, dilation, fewest_patches
+from pixelsmith.strategies import STRATEGIES
 
 MAX_FACTOR = 4.0
 """The largest growth of a side in one stage that the default cascade takes."""
@@ -116,7 +116,8 @@ def make_plan(request: Request, facts: ModelFacts, start: Size | None = None) ->
             f"border: expected at most a third of the model's patch of {facts.patch} latents, got {border}"
         )
     first = request.cascade[0] if request.cascade else request.size
-    origin = start or base_size(first, facts.native_size)
+    native = STRATEGIES[request.method.strategy].native_base
+    origin = start or (base_size(first, facts.native_size) if native else request.size)
     base = None if start else _single_patch_plan(origin, request, facts)
     stages = tuple(
         _stage_plan(i + 1, size, request, facts) for i, size in enumerate(cascade_of(request, origin, start))
@@ -149,10 +150,23 @@ def cascade_of(request: Request, origin: Size, start: Size | None) -> tuple[Size
     if asked and asked[-1] != request.size and asked[-1].fits_in(request.size):
         asked = (*asked, request.size)
     factor = _covering_factor(origin, asked[0] if asked else request.size)
+    growth = STRATEGIES[request.method.strategy].growth
+    if growth == "none":
+        _check_without_stages(request, start)
+        return ()
     if factor < 1 and (asked or start):
         what, first = "the given picture" if start else "the model's base picture", asked[0] if asked else request.size
         raise RequestError(f"the cascade shrinks: {what} has {origin}, the first stage {first}; ask for more")
-    return asked or (_equal_factors(origin, request.size) if factor > 1 or start else ())
+    grown = _multiples if growth == "multiples" else _equal_factors
+    return asked or (grown(origin, request.size) if factor > 1 or start else ())
+
+
+def _check_without_stages(request: Request, start: Size | None) -> None:
+    strategy = request.method.strategy
+    if request.cascade:
+        raise RequestError(f"strategy: {strategy} has no stages; leave out the cascade")
+    if start and not STRATEGIES[strategy].native_base:
+        raise RequestError(f"strategy: {strategy} makes the whole picture itself; it cannot start from a given one")
 
 
 def _covering_factor(origin: Size, target: Size) -> float:
@@ -164,6 +178,12 @@ def _equal_factors(origin: Size, target: Size) -> tuple[Size, ...]:
     factor = _covering_factor(origin, target)
     count = max(1, math.ceil(math.log(factor) / math.log(MAX_FACTOR) - 1e-9))
     return (*(target.scaled(factor ** (i / count - 1)) for i in range(1, count)), target)
+
+
+def _multiples(origin: Size, target: Size) -> tuple[Size, ...]:
+    """Twice, three times, ... the origin's sides, and the target."""
+    factor = _covering_factor(origin, target)
+    return (*(target.scaled(multiple / factor) for multiple in range(2, math.ceil(factor))), target)
 
 
 def base_size(target: Size, native: Size) -> Size:
@@ -182,6 +202,9 @@ def border_of(request: Request, facts: ModelFacts) -> int:
 def coverage_of(stage: int, canvas: Size, request: Request, facts: ModelFacts) -> Coverage:
     """Which patches move the canvas of stage ``stage`` (from 1)."""
     patch = Size(min(facts.patch.width, canvas.width), min(facts.patch.height, canvas.height))
+    if STRATEGIES[request.method.strategy].half_overlap:
+        half = min(facts.patch.width, facts.patch.height, patch.width, patch.height) // 2
+        return ShiftedGrid(canvas, patch, half, request.seed, stage)
     return COVERAGES[request.method.coverage](canvas, patch, border_of(request, facts), request.seed, stage)
 
 
@@ -191,8 +214,8 @@ def _single_patch_plan(size: Size, request: Request, facts: ModelFacts) -> Stage
 
 def _stage_plan(stage: int, size: Size, request: Request, facts: ModelFacts) -> StagePlan:
     method, canvas = request.method, facts.latent_size(size)
-    steps = method.at(stage, facts.recommended).steps
-    weights = guide_weights(steps, method.slider, method.slider_fade)
+    steps, strategy = method.at(stage, facts.recommended).steps, STRATEGIES[method.strategy]
+    weights = strategy.lead(method, steps)
     fewest = fewest_patches(canvas, facts.patch)
     if method.coverage == "random" and canvas.area > LARGE_CANVAS:
         sample = Size(min(canvas.width, SAMPLE_SIDE), min(canvas.height, SAMPLE_SIDE))
@@ -200,6 +223,7 @@ def _stage_plan(stage: int, size: Size, request: Request, facts: ModelFacts) -> 
     else:
         coverage = coverage_of(stage, canvas, request, facts)
         count = fmean(coverage.count(step) for step in range(steps))
+    count += dilation(canvas, facts.patch) ** 2 if strategy.dilated else 0
     guided = sum(weight > 0 for weight in weights)
     return StagePlan(size, canvas, steps, guided, count, fewest)
 

@@ -14,9 +14,10 @@ from pixelsmith.parts import Parts
 from pixelsmith.recommended import GuidanceName, Recommended, StageMethod
 
 Sampler = Literal["ddim", "dpmpp-2m"]
-FusionName = Literal["phase", "phase-guide", "amplitude", "amplitude-guide", "both", "guide", "none"]
+FusionName = Literal["phase", "phase-guide", "amplitude", "amplitude-guide", "both", "guide", "none", "residual"]
 CoverageName = Literal["grid", "random"]
 Upsampling = Literal["lanczos", "bicubic", "latent"]
+StrategyName = Literal["pixelsmith", "multidiffusion", "demofusion", "direct", "lanczos"]
 DeviceName = Literal["auto", "cuda", "mps", "xpu", "cpu"]
 DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
 MemoryMode = Literal["all", "encoders-released", "offload", "sequential"]
@@ -44,12 +45,13 @@ class Method:
     - ``guidance_interval``: the part of the denoising, as two shares in 0..1, in which guidance is on.
     - ``slider``: 0..1, the share of steps that the guide leads; low invents detail, high keeps structure.
     - ``slider_fade``: 0..1, the share of steps over which the lead fades out; 0 is a hard cut.
-    - ``fusion``: what the guide gives to a patch (``pixelsmith.sampling.fusion.FUSIONS``).
+    - ``fusion``: what the guide gives to a patch (``pixelsmith.sampling.fusion.MERGES``).
     - ``chess_mask``: whether the guide replaces every other latent pixel after a guided step.
     - ``border``: width in latents over which neighbouring patches are averaged; 0 is off, ``None`` is as wide
       for the model's patch as the paper's 10 latents are for a patch of 128.
     - ``coverage``: ``grid`` (shifted at every step) or ``random`` (as in the paper).
     - ``upsampling``: how the previous picture becomes the guide.
+    - ``strategy``: the way to a larger picture; there are others, to compare (``pixelsmith.strategies``).
 
     Raises ``RequestError`` for a value out of range.
     """
@@ -70,6 +72,7 @@ class Method:
     border: int | None = None
     coverage: CoverageName = "grid"
     upsampling: Upsampling = "lanczos"
+    strategy: StrategyName = "pixelsmith"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "guidance_interval", tuple(self.guidance_interval))
@@ -87,6 +90,7 @@ class Method:
         check_choices(self, sampler=Sampler, fusion=FusionName, coverage=CoverageName, upsampling=Upsampling)
         if self.guidance is not None:
             check_choices(self, guidance=GuidanceName)
+        check_choices(self, strategy=StrategyName)
         if type(self.chess_mask) is not bool:
             raise RequestError(f"chess mask: expected True or False, got {self.chess_mask!r}")
         for share in self.guidance_interval:

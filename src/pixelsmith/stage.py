@@ -21,12 +21,13 @@ from pixelsmith.plan import coverage_of
 from pixelsmith.recommended import StageMethod
 from pixelsmith.request import Request
 from pixelsmith.sampling.denoise import Denoising, Guide, Patched, Readable
-from pixelsmith.sampling.fusion import FUSIONS
+from pixelsmith.sampling.dilated import Dilated
+from pixelsmith.sampling.fusion import MERGES
 from pixelsmith.sampling.guidance import GUIDANCES, ClassifierFreeGuidance, Denoiser
 from pixelsmith.sampling.noise import NoiseField
-from pixelsmith.sampling.patches import Coverage, ShiftedGrid, Tiling
-from pixelsmith.sampling.slider import guide_weights
+from pixelsmith.sampling.patches import Coverage, ShiftedGrid, Tiling, dilation
 from pixelsmith.sampling.splitting import Splitting
+from pixelsmith.strategies import STRATEGIES
 
 AUTO_BATCH = {"cpu": 4}
 """Patches per call where none is asked for; other devices take 8. A larger batch gains nothing on a CPU."""
@@ -85,11 +86,12 @@ class Cascade:
         facts, method = self.family.facts, self.request.method
 
         def guide() -> Guide:
+            strategy = STRATEGIES[method.strategy]
             return Guide(
                 latents=self._guide_latents(stage, below, size),
-                weights=guide_weights(self._method(stage).steps, method.slider, method.slider_fade),
-                fusion=FUSIONS[method.fusion],
-                chess_mask=method.chess_mask,
+                weights=strategy.lead(method, self._method(stage).steps),
+                fusion=MERGES[strategy.fusion or method.fusion],
+                chess_mask=method.chess_mask and strategy.fusion is None,
             )
 
         return self._denoised(stage, size, coverage_of(stage, facts.latent_size(size), self.request, facts), guide)
@@ -120,8 +122,9 @@ class Cascade:
         if picture.complete and not needs_latents:
             self._forget(stage)
             return Rung(picture.picture, None)
+        denoiser = Splitting(self._guided(method, size), self._on_split)
         denoising = Denoising(
-            denoiser=Splitting(self._guided(method, size), self._on_split),
+            denoiser=denoiser,
             schedule=self.family.schedule(method.schedule_steps).last(method.steps),
             coverage=coverage,
             noise=NoiseField(self.request.seed, stage, facts.latent_channels),
@@ -129,6 +132,7 @@ class Cascade:
             stage=stage,
             guide=guide(),
             second_order=self.request.method.sampler == "dpmpp-2m",
+            dilated=self._dilated(stage, size, denoiser),
         )
         steps = _StageSteps(self.space, stage, denoising.channels)
         with self._phase(stage, "denoise") as on_batch:
@@ -141,6 +145,12 @@ class Cascade:
             return Rung(picture.picture, latents)
         self._forget(stage)
         return Rung(picture.picture, None)
+
+    def _dilated(self, stage: int, size: Size, denoiser: Denoiser) -> Dilated | None:
+        facts = self.family.facts
+        if stage == 0 or not STRATEGIES[self.request.method.strategy].dilated:
+            return None
+        return Dilated(denoiser, dilation(facts.latent_size(size), facts.patch), facts.latent_multiple)
 
     def _forget(self, stage: int) -> None:
         """Drop what led to a finished picture."""

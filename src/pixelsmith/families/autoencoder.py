@@ -36,6 +36,11 @@ def latent_space(config: Mapping[str, Any]) -> tuple[int, int]:
     return scale, config["latent_channels"]
 
 
+def tiling_of(config: Mapping[str, Any]) -> Tiling:
+    """How an autoencoder of this configuration is run tile by tile."""
+    return LOCAL if _is_local(config) else _tiling(latent_space(config)[0])
+
+
 class DiffusersAutoencoder:
     """An autoencoder of diffusers, used deterministically (the mean of the posterior); it runs on ``device``."""
 
@@ -45,10 +50,8 @@ class DiffusersAutoencoder:
         # Flux.2's latents are 2x2 patches, normalised by the running statistics of a layer that is never run.
         self._patched = hasattr(vae, "bn")
         self._mean, self._std = _statistics(vae)
-        blocks = [vae.config.get(f"{part}_block_types") for part in ("encoder", "decoder")]
-        local = blocks == ["ResBlock", "ResBlock"]
-        self.tiling = LOCAL if local else _tiling(latent_space(_config(vae))[0])
-        self._narrowing = Narrowing(vae.decoder) if local else None
+        self.tiling = tiling_of(_config(vae))
+        self._narrowing = Narrowing(vae.decoder) if _is_local(vae.config) else None
 
     def encode(self, pixels: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b c h w"]:
         """Pixels in -1..1 to latents at the denoiser's scale, float32."""
@@ -86,6 +89,11 @@ class DiffusersAutoencoder:
     def _placed(self, values: Tensor) -> Tensor:
         placed = values.to(self._device, self._vae.dtype)
         return placed[:, :, None] if self._video else placed
+
+
+def _is_local(config: Mapping[str, Any]) -> bool:
+    """Whether it has no layer that sees more than its surroundings; among the autoencoders here, a DC one may."""
+    return [config.get(f"{part}_block_types") for part in ("encoder", "decoder")] == ["ResBlock", "ResBlock"]
 
 
 def _tiling(scale: int) -> Tiling:

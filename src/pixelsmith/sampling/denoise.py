@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -15,7 +15,8 @@ from torch import Tensor
 
 from pixelsmith.geometry import Size, Window
 from pixelsmith.sampling.chess import chess_mask, chess_phase
-from pixelsmith.sampling.fusion import FUSIONS, Fusion, fuse
+from pixelsmith.sampling.dilated import Dilated, Joined
+from pixelsmith.sampling.fusion import FUSIONS, Fusion, Residual, fuse
 from pixelsmith.sampling.guidance import Batch, Denoiser
 from pixelsmith.sampling.noise import NoiseField
 from pixelsmith.sampling.patches import Coverage, Tiling
@@ -67,7 +68,7 @@ class Guide:
 
     latents: Readable
     weights: Sequence[float]
-    fusion: Fusion = FUSIONS["phase"]
+    fusion: Fusion | Residual = FUSIONS["phase"]
     chess_mask: bool = True
 
 
@@ -76,7 +77,8 @@ class Denoising:
     """Everything that decides what a canvas becomes; ``run`` does it.
 
     ``second_order`` is DPM-Solver++(2M), else DDIM (Euler for flow models). ``guide`` is ``None`` for the base.
-    ``seed`` and ``stage`` key the chess mask's phases, as they key ``noise`` and ``coverage``.
+    ``seed`` and ``stage`` key the chess mask's phases, as they key ``noise`` and ``coverage``. ``dilated`` joins an
+    estimate of the whole canvas to those of the patches.
     """
 
     denoiser: Denoiser
@@ -87,6 +89,7 @@ class Denoising:
     stage: int
     guide: Guide | None = None
     second_order: bool = False
+    dilated: Dilated | None = None
 
     @property
     def channels(self) -> int:
@@ -109,8 +112,9 @@ class Denoising:
         for i in range(begin, self.schedule.steps):
             patches = self.coverage.patches(i)
             target = steps.open(i + 1, patches)
+            joined = self if target.complete else self._joined(i, canvas, batch_size, device)
             for indices in target.missing(batch_size):
-                moved = self._move(i, [patches[index].window for index in indices], canvas, device)
+                moved = joined._move(i, [patches[index].window for index in indices], canvas, device)
                 for index, values in zip(indices, moved.cpu(), strict=True):
                     target.put(index, values)
                 target.sync()
@@ -149,6 +153,16 @@ class Denoising:
             mask = next_lead * torch.stack([self._mask(i, window) for window in windows])[:, None].to(device)
             x_s = torch.lerp(x_s, noised(clean_guide, noise, s), mask)
         return torch.cat([x_s, estimate], dim=1) if self.second_order else x_s
+
+    def _joined(self, i: int, canvas: Readable, batch_size: int, device: torch.device) -> Denoising:
+        """With the estimate of the whole canvas at step i, where there is dilated sampling."""
+        if self.dilated is None:
+            return self
+        t, windows, lead = self.schedule.levels[i], [canvas.size.window], self._lead(i)
+        x_t = _stack(canvas, windows, device)[:, : self.noise.channels]
+        if self.guide and lead > 0:
+            x_t = fuse(x_t, noised(*self._guide_of(windows, device), t), self.guide.fusion, lead)
+        return replace(self, denoiser=Joined(self.denoiser, self.dilated.estimate(x_t[0], t, batch_size)))
 
     def _lead(self, i: int) -> float:
         return self.guide.weights[i] if self.guide and i < self.schedule.steps else 0.0

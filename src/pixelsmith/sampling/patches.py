@@ -85,6 +85,11 @@ def fewest_patches(canvas: Size, patch: Size) -> int:
     return math.ceil(canvas.width / patch.width) * math.ceil(canvas.height / patch.height)
 
 
+def dilation(canvas: Size, patch: Size) -> int:
+    """The smallest s, at least 1, for which every s-th latent of the canvas on both axes is no more than a patch."""
+    return max(math.ceil(canvas.width / patch.width), math.ceil(canvas.height / patch.height))
+
+
 @dataclass(frozen=True)
 class ShiftedGrid:
     """A grid whose inner lines are shifted at every step, so that no seam stays in one place.

@@ -17,6 +17,16 @@ def guide_weights(steps: int, slider: float, fade: float = 0.0) -> tuple[float, 
     return tuple(_falling(((i + 0.5) / steps - slider) / fade + 0.5) for i in range(steps))
 
 
+def cosine_weights(steps: int, power: float) -> tuple[float, ...]:
+    """Weights that fall from 1 at the first step along half a cosine to a power (DemoFusion, arXiv 2311.16973, 3.3)."""
+    return tuple(cosine_weight(i / steps) ** power for i in range(steps))
+
+
+def cosine_weight(progress: float) -> float:
+    """``(1 + cos(π·progress)) / 2``, from 1 where a denoising begins to 0 at its end."""
+    return _falling(progress)
+
+
 def _falling(position: float) -> float:
     """1 before position 0, 0 after 1, half a cosine between."""
     return 0.5 + 0.5 * math.cos(math.pi * min(1.0, max(0.0, position)))

@@ -1,0 +1,120 @@
+"""``pixelsmith evaluate`` and ``pixelsmith figures``: parse, call, print."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import get_args
+
+import click
+
+from pixelsmith.errors import PictureError
+from pixelsmith.request import EMBEDDED, PRESETS, Compute, DeviceName, DtypeName, Request
+
+PROMPT = "watercolor map of islands in a turquoise sea"
+
+
+def model_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Which model makes the pictures, and where; and where to put what comes out."""
+    options = [
+        click.option("--output", "-o", required=True, type=click.Path(path_type=Path, file_okay=False)),
+        click.option("--model", default=EMBEDDED, show_default=True, help="A diffusers folder or a hub id."),
+        click.option("--device", type=click.Choice(get_args(DeviceName)), default="auto", show_default=True),
+        click.option("--dtype", type=click.Choice(get_args(DtypeName)), default="auto", show_default=True),
+        click.option("--batch-size", type=int, help="Patches per call of the network.  [default: by device]"),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def folder_at(path: Path) -> Path:
+    """A folder to write into. Raises ``PictureError``."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PictureError(f"{path}: it cannot be made ({error.strerror})") from error
+    return path
+
+
+@click.command("evaluate")
+@click.argument("protocol")
+@model_options
+@click.option("--tiny", is_flag=True, help="Two small pictures a variant, in two steps: does all of it work?")
+@click.option("--truth", type=click.Path(path_type=Path), help="Real pictures: a folder or a .npy file.")
+@click.option("--features", default="judge", show_default=True, help="judge, a folder, inception:FILE, or a .pt2 file.")
+@click.option("--clip", help="A CLIP model: a folder in the format of transformers, or a hub id.")
+@click.option("--latent-upscaler", help="For table3: its folder in the diffusers format, or a hub id.")
+@click.option("--super-resolution", help="For table3: a .pt2 file that enlarges pictures (1, 3, s, s).")
+@click.option("--quiet", "-q", is_flag=True, help="Print nothing.")
+def evaluate_command(
+    protocol: str, output: Path, tiny: bool, truth: Path | None, features: str, quiet: bool, **options: str
+) -> None:
+    """Run PROTOCOL (table1, table2, table3 or a TOML file): pictures, metrics, tables.
+
+    What is in OUTPUT is not made again: the same command goes on after an interruption.
+    """
+    from pixelsmith.evaluate.experiment import Setting, run
+    from pixelsmith.evaluate.metrics import Tools
+    from pixelsmith.evaluate.protocol import load_protocol
+    from pixelsmith.evaluate.report import write_report
+    from pixelsmith.evaluate.truth import load_truth
+    from pixelsmith.evaluate.upscalers import Weights
+    from pixelsmith.families import find_model, read_facts
+
+    loaded = load_protocol(protocol).tiny() if tiny else load_protocol(protocol)
+    native = read_facts(find_model(options["model"], weights=False), options["model"]).native_size
+    real = None if truth is None else load_truth(truth, min(native.width, native.height))
+    setting = Setting(
+        model=options["model"],
+        compute=compute_of(options),
+        tools=Tools(features, real, options["clip"]),
+        weights=Weights(options["latent_upscaler"], options["super_resolution"]),
+    )
+    outcome = run(loaded, folder_at(output), setting, (lambda line: None) if quiet else click.echo)
+    context = {"protocol": loaded.name, "model": options["model"], "features": features, "truth": str(truth or "none")}
+    write_report(outcome, output, context)
+    if not quiet:
+        click.echo(f"{output / 'table.md'}: done")
+
+
+FIGURE_NAMES = ("sweep", "order", "chess", "steps", "ladder", "compare")
+
+
+@click.command("figures")
+@click.argument("figure", type=click.Choice(FIGURE_NAMES))
+@model_options
+@click.option("--prompt", default=PROMPT, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--factor", type=float, default=4.0, show_default=True, help="Times the sides of the model's own size.")
+@click.option("--preset", type=click.Choice(list(PRESETS)), default="default", show_default=True)
+@click.option("--steps", type=int, help="Denoising steps of the base and of each stage.")
+def figures_command(
+    figure: str, output: Path, prompt: str, seed: int, factor: float, preset: str, steps: int | None, **options: str
+) -> None:
+    """Draw FIGURE into OUTPUT; the pictures that it needs are made, and kept there.
+
+    sweep: the Slider; order: the patches of a step, with an animation; chess: the mask; steps: one stage against two;
+    ladder: from the whole to one patch; compare: the base against the result.
+    """
+    from pixelsmith.evaluate.figures import FIGURES, Scene
+    from pixelsmith.families import find_model, read_facts
+
+    native = read_facts(find_model(options["model"], weights=False), options["model"]).native_size
+    request = Request(
+        prompt,
+        native.scaled(factor),
+        seed=seed,
+        model=options["model"],
+        method=PRESETS[preset],
+        compute=compute_of(options),
+    )
+    if steps is not None:
+        request = request.with_method(steps=steps)
+    for path in FIGURES[figure](Scene(request, folder_at(output))):
+        click.echo(path)
+
+
+def compute_of(options: dict) -> Compute:
+    """Where the work is done, from the options of the command line."""
+    return Compute(options["device"], options["dtype"], options["batch_size"])

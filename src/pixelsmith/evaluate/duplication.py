@@ -1,0 +1,87 @@
+"""Does the picture repeat itself at the distance of its patches, as when every patch draws the same subject?"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from numpy.typing import NDArray
+
+from pixelsmith.geometry import Window
+from pixelsmith.sampling.denoise import Readable
+
+CELLS = 32
+"""Cells of descriptors on the side of a patch."""
+_TOLERANCE = 2
+"""Cells by which a repetition may miss the distance of the patches."""
+_LEAST_OVERLAP = 0.25
+"""The share of the picture that must overlap its shifted self for a lag to say something."""
+
+
+def duplication_index(picture: Readable, spacing: int) -> float:
+    """Self-similarity at the lags of the patches, ``spacing`` pixels apart, divided by that half-way between them.
+
+    About 1 for a picture that patches left no mark on (noise, for one), far above 1 for one that repeats itself from
+    patch to patch; lower is better, from 0. Not a number for pictures smaller than one and a half patches.
+
+    The picture (3, H, W) becomes local descriptors, CELLS for each side of a patch: the mean colour and the mean
+    gradient of a cell, freed of all that is coarser than a patch. Self-similarity at a lag is their normalised
+    autocorrelation, its largest value within two cells, so that copies need not lie exactly.
+    """
+    similar = _near(autocorrelation(descriptors(picture, max(1, spacing // CELLS))))
+    on, between = _lags(similar.shape)
+    if not on.any() or not between.any():
+        return float("nan")
+    return float(similar[on].mean() / max(similar[between].mean(), 1e-6))
+
+
+def descriptors(picture: Readable, cell: int) -> NDArray[np.float32]:
+    """Mean colour and mean gradient of each cell (4, h, w), without what is coarser than CELLS cells; read in bands."""
+    rows, columns = picture.size.height // cell, picture.size.width // cell
+    found = np.empty((4, rows, columns), np.float32)
+    for row in range(rows):
+        pixels = picture.read(Window(row * cell, 0, cell, columns * cell)).float()
+        jumps = F.pad(pixels.diff(dim=-1).abs().mean(0, keepdim=True), (0, 1))
+        found[:, row] = torch.cat([pixels, jumps]).reshape(4, cell, columns, cell).mean((1, 3)).numpy()
+    return found - _coarse(found)
+
+
+def _coarse(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Means of CELLS x CELLS neighbourhoods: of a pattern with the period of the patches they are constant."""
+    x = torch.from_numpy(values)[None]
+    ones = torch.ones_like(x[:, :1])
+    before, after = CELLS // 2, CELLS - 1 - CELLS // 2
+    sums, counts = (F.avg_pool2d(F.pad(part, (before, after, before, after)), CELLS, stride=1) for part in (x, ones))
+    return np.asarray((sums / counts)[0].numpy())
+
+
+def autocorrelation(values: NDArray[np.float32]) -> NDArray[np.float64]:
+    """The mean correlation (h, 2·w - 1) of channels (c, h, w) with themselves, shifted by 0..h-1 rows, ±(w-1) columns.
+
+    1 at no shift, which is at column w - 1; a shift at which little of the picture overlaps is 0.
+    """
+    channels, height, width = values.shape
+    scaled = values - values.mean((1, 2), keepdims=True)
+    scaled /= np.maximum(scaled.std((1, 2), keepdims=True), 1e-8)
+    shape = (2 * height, 2 * width)
+    sums = np.fft.irfft2((np.abs(np.fft.rfft2(scaled, shape)) ** 2).sum(0), shape)
+    overlap = np.fft.irfft2(np.abs(np.fft.rfft2(np.ones((height, width)), shape)) ** 2, shape).round()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean = np.where(overlap >= _LEAST_OVERLAP * height * width, sums / (channels * overlap), 0.0)
+    return np.concatenate([mean[:height, -(width - 1) :], mean[:height, :width]], axis=1)
+
+
+def _near(similar: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The largest value within the tolerance, 0 at least."""
+    x = torch.from_numpy(similar).clamp_min(0)[None, None]
+    return np.asarray(F.max_pool2d(x, 2 * _TOLERANCE + 1, 1, _TOLERANCE)[0, 0].numpy())
+
+
+def _lags(shape: tuple[int, ...]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which lags are whole patches, and which lie half-way between them; none that is nearer than half a patch."""
+    height, width = shape[0], (shape[1] + 1) // 2
+    row, column = np.ogrid[:height, -(width - 1) : width]
+    halves = (row % (CELLS // 2) == 0) & (column % (CELLS // 2) == 0) & ((row > 0) | (column > 0))
+    enough = (height - row) * (width - abs(column)) >= _LEAST_OVERLAP * height * width
+    whole = (row % CELLS == 0) & (column % CELLS == 0)
+    return halves & whole & enough, halves & ~whole & enough

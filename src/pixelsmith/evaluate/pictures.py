@@ -1,0 +1,119 @@
+"""The pictures of an experiment, each made once: a file's name is the content key of its request."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import resource
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pixelsmith.evaluate.protocol import base_request
+from pixelsmith.evaluate.upscalers import Upscaler
+from pixelsmith.families import choose_device, model_files
+from pixelsmith.generate import generate, resume, settings_of
+from pixelsmith.geometry import Size
+from pixelsmith.pixels.files import FilePicture, read_picture, write_picture
+from pixelsmith.request import Request
+from pixelsmith.run import Identity
+from pixelsmith.stage import batch_size_of
+
+
+@dataclass(frozen=True)
+class Made:
+    """A picture's file, and what making it took: seconds, and the most memory of the process, or of CUDA."""
+
+    path: Path
+    seconds: float
+    peak_bytes: int
+
+    def read(self) -> FilePicture:
+        """The picture, read window by window."""
+        return read_picture(self.path)
+
+
+class Pictures:
+    """A folder of pictures. What is there is not made again; another model or version has other keys."""
+
+    def __init__(self, folder: Path, request: Request) -> None:
+        """``request``: any of those whose pictures belong here; its model is looked at once."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        batch_size = batch_size_of(request, choose_device(request.compute.device))
+        self._identity = Identity.of(settings_of(request), batch_size, model_files(request.model, request.parts), None)
+
+    @property
+    def versions(self) -> dict[str, str]:
+        return dict(self._identity.versions)
+
+    def made(self, request: Request) -> Made:
+        """The picture of a request. One whose making was interrupted goes on."""
+        path = self._folder / f"{self._key(request)}.png"
+        run_dir = Path(f"{path}.run")
+        return self._timed(path, lambda: resume(run_dir) if run_dir.exists() else generate(request, path), request)
+
+    def base(self, request: Request, native: Size) -> NDArray[np.uint8]:
+        """The base picture (h, w, 3) of a request."""
+        picture = self.made(base_request(request, native)).read()
+        return np.asarray(picture.read(picture.size.window).permute(1, 2, 0))
+
+    def enlarged(self, request: Request, native: Size, name: str, upscaler: Upscaler) -> Made:
+        """The base picture of a request, enlarged by an upscaler of this name."""
+        base = self.base(request, native)
+        path = self._folder / f"{self._key(base_request(request, native), name, str(request.size))}.png"
+
+        def enlarge() -> None:
+            larger = upscaler(base, request.prompt, request.seed, request.size)
+            write_picture(larger, path, settings_of(request))
+
+        return self._timed(path, enlarge, request)
+
+    def _key(self, request: Request, *more: str) -> str:
+        values = vars(replace(self._identity, settings=settings_of(request)))
+        return hashlib.sha256(json.dumps([values, *more], sort_keys=True).encode()).hexdigest()[:24]
+
+    def _timed(self, path: Path, make: Callable[[], object], request: Request) -> Made:
+        record = path.with_suffix(".json")
+        with suppress(OSError, ValueError, KeyError):
+            values = json.loads(record.read_text(encoding="utf-8"))
+            if path.exists():
+                return Made(path, values["seconds"], values["peak_bytes"])
+        _forget_peak()
+        began = time.perf_counter()
+        make()
+        made = Made(path, round(time.perf_counter() - began, 3), _peak())
+        values = {"seconds": made.seconds, "peak_bytes": made.peak_bytes, "request": request.to_dict()}
+        partial = record.with_suffix(".partial")
+        partial.write_text(json.dumps(values, indent=1), encoding="utf-8")
+        partial.replace(record)
+        return made
+
+
+_STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+def _forget_peak() -> None:
+    """Begin to count anew, where the system can; else the peak is that of the process so far."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    with suppress(OSError):
+        _RESET.write_text("5")
+
+
+def _peak() -> int:
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    with suppress(OSError, AttributeError):
+        found: Any = re.search(r"VmHWM:\s+(\d+) kB", _STATUS.read_text())
+        return 1024 * int(found.group(1))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -1,0 +1,159 @@
+"""Protocols: which pictures are made, of which variants of the method, and which metrics are taken of them."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from pixelsmith.errors import InputError, RequestError
+from pixelsmith.evaluate.metrics import METRICS
+from pixelsmith.evaluate.upscalers import UPSCALERS
+from pixelsmith.geometry import Size
+from pixelsmith.request import EMBEDDED, PRESETS, Compute, Method, Request
+
+NAMES = ("table1", "table2", "table3")
+"""The protocols that come with the package."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A row of a table: a preset with changes to its method; or the base picture and an upscaler that is no diffusion
+    of ours (``pixelsmith.evaluate.upscalers``).
+    """
+
+    name: str
+    preset: str = "default"
+    method: Mapping[str, Any] = field(default_factory=dict)
+    upscaler: str | None = None
+
+    @property
+    def settled(self) -> Method:
+        """Its method. Raises ``RequestError`` where a value is wrong."""
+        if self.preset not in PRESETS:
+            raise RequestError(f"variant {self.name}: there is no preset {self.preset!r}")
+        if self.upscaler is not None and self.upscaler not in UPSCALERS:
+            raise RequestError(f"variant {self.name}: there is no upscaler {self.upscaler!r}")
+        try:
+            return replace(PRESETS[self.preset], **self.method)
+        except TypeError as error:
+            raise RequestError(f"variant {self.name}: {error}") from error
+
+
+@dataclass(frozen=True)
+class Case:
+    """A column of the experiment: what all variants make a picture of."""
+
+    prompt: str
+    seed: int
+    size: Size
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """An experiment.
+
+    - ``prompts``: for the embedded model and for others; every one is combined with every seed.
+    - ``factors``: sizes of the pictures, as multiples of the sides of the model's own.
+    - ``reference``: the variant that the others are compared with; ``resamples``: of the bootstrap.
+    - ``left_out``: what is not compared, and why.
+
+    Raises ``RequestError`` for what does not fit together.
+    """
+
+    name: str
+    title: str
+    prompts: Mapping[str, tuple[str, ...]]
+    seeds: tuple[int, ...]
+    factors: tuple[float, ...]
+    metrics: tuple[str, ...]
+    reference: str
+    variants: tuple[Variant, ...]
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    resamples: int = 200
+
+    def __post_init__(self) -> None:
+        names = [variant.name for variant in self.variants]
+        if len(set(names)) != len(names) or self.reference not in names:
+            raise RequestError(f"{self.name}: variants need names of their own, and {self.reference!r} among them")
+        if unknown := set(self.metrics) - set(METRICS):
+            raise RequestError(
+                f"{self.name}: there is no metric {min(unknown)!r}; expected some of {', '.join(METRICS)}"
+            )
+        if not (self.seeds and self.factors and all(self.prompts.values())):
+            raise RequestError(f"{self.name}: prompts, seeds and factors must not be empty")
+        for variant in self.variants:
+            _ = variant.settled
+
+    def cases(self, model: str, native: Size) -> Iterator[Case]:
+        """What pictures are made of, the smallest first."""
+        prompts = self.prompts["embedded" if model == EMBEDDED else "other"]
+        for factor in self.factors:
+            for seed in self.seeds:
+                yield from (Case(prompt, seed, native.scaled(factor)) for prompt in prompts)
+
+    def tiny(self) -> Protocol:
+        """The same variants on two small pictures each, in two steps: to see that all of it works."""
+        quick = {"steps": 2, "base_steps": None}
+        return replace(
+            self,
+            name=f"{self.name}-tiny",
+            prompts={name: prompts[:1] for name, prompts in self.prompts.items()},
+            seeds=(0, 1),
+            factors=(2.0,),
+            variants=tuple(replace(variant, method={**variant.method, **quick}) for variant in self.variants),
+            resamples=5,
+        )
+
+
+def request_of(variant: Variant, case: Case, model: str, compute: Compute) -> Request:
+    """The picture of a variant."""
+    return Request(case.prompt, case.size, seed=case.seed, model=model, method=variant.settled, compute=compute)
+
+
+def base_request(request: Request, native: Size) -> Request:
+    """The base picture of a request, as a request that says no more than the base depends on."""
+    own = request.method
+    method = Method(
+        steps=own.base_steps or own.steps,
+        sampler=own.sampler,
+        guidance=own.guidance,
+        guidance_scale=own.guidance_scale,
+        guidance_rescale=own.guidance_rescale,
+        guidance_interval=own.guidance_interval,
+    )
+    return replace(request, size=native, method=method)
+
+
+def load_protocol(source: str) -> Protocol:
+    """A protocol that comes with the package, by name, or one of a TOML file. Raises ``RequestError``.
+
+    The file has the fields of ``Protocol`` and a ``[[variants]]`` for each row. Prompts that it leaves out are those of
+    the package's protocols.
+    """
+    folder = Path(str(files("pixelsmith.evaluate"))) / "protocols"
+    path = folder / f"{source}.toml" if source in NAMES else Path(source)
+    values = {"name": path.stem, **_read(folder / "prompts.toml"), **_read(path)}
+    try:
+        values["prompts"] = {name: tuple(items) for name, items in values["prompts"].items()}
+        values["variants"] = tuple(Variant(**variant) for variant in values["variants"])
+        values |= {name: tuple(values[name]) for name in ("seeds", "factors", "metrics")}
+        return Protocol(**values)
+    except InputError:
+        raise
+    except (TypeError, KeyError, AttributeError, ValueError) as error:
+        names = ", ".join(item.name for item in fields(Protocol))
+        raise RequestError(f"{source}: not a protocol ({error}); it needs {names}") from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise RequestError(
+            f"{path}: it cannot be read as a protocol ({error}); expected one of {', '.join(NAMES)}, or a TOML file"
+        ) from error

@@ -1,0 +1,140 @@
+"""An experiment's outcome as files: a table for people, one for programs, a contact sheet, the environment."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import platform
+from collections.abc import Iterator, Mapping
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image, ImageDraw
+
+from pixelsmith.evaluate.bootstrap import NORMAL_95, Estimate
+from pixelsmith.evaluate.experiment import Outcome, Row
+from pixelsmith.evaluate.structure import shrunk
+
+FEW = 10
+"""Pictures below which a bootstrap says little."""
+THUMBNAIL, LABEL, MOST_COLUMNS = 160, 130, 8
+
+
+def write_report(outcome: Outcome, output: Path, context: Mapping[str, str]) -> None:
+    """Write ``table.md``, ``table.csv``, ``sheet.jpg`` and ``environment.json``; ``context`` is said in all of them."""
+    (output / "table.md").write_text(table(outcome, context), encoding="utf-8")
+    with (output / "table.csv").open("w", newline="", encoding="utf-8") as file:
+        rows = [values_of(row) for row in outcome.rows]
+        writer = csv.DictWriter(file, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(rows)
+    contact_sheet(outcome).save(output / "sheet.jpg", quality=90)
+    text = json.dumps(environment(outcome, context), indent=1)
+    (output / "environment.json").write_text(text + "\n", encoding="utf-8")
+
+
+def values_of(row: Row) -> dict[str, Any]:
+    """A row of ``table.csv``: each metric, the ends of its 95 % interval, and the same of the difference."""
+    values: dict[str, Any] = {"variant": row.variant, "size": str(row.size), "pictures": len(row.made)}
+    for name, found in row.values.items():
+        values |= {name: found.value, f"{name}_low": found.interval[0], f"{name}_high": found.interval[1]}
+        apart = row.differences[name]
+        values |= {f"{name}_difference_low": apart.interval[0], f"{name}_difference_high": apart.interval[1]}
+    return values | {"seconds": row.seconds, "peak_bytes": row.peak_bytes}
+
+
+def table(outcome: Outcome, context: Mapping[str, str]) -> str:
+    """``table.md``."""
+    protocol, arrows = outcome.protocol, {"lower": "↓", "higher": "↑"}
+    names = [f"{name} {arrows[better]}" for name, better in outcome.better.items()]
+    header = ["variant", "size", "pictures", *names, "seconds", "GB"]
+    lines = [f"# {protocol.title}", ""]
+    lines += [", ".join(f"{name}: {value}" for name, value in context.items()) + ".", ""]
+    lines += [
+        "± is half of the 95 % confidence interval (bootstrap over the pictures). **Bold** differs significantly from "
+        f"`{protocol.reference}` (paired, 95 %, each number for itself): + is better, − worse. "
+        "Seconds are those of a picture.",
+        "",
+    ]
+    if any(len(row.made) < FEW for row in outcome.rows):
+        lines += [
+            f"With fewer than {FEW} pictures the intervals are too narrow: these say only that all of it works.",
+            "",
+        ]
+    lines += [_line(header), _line(["---"] * len(header))]
+    lines += [_line(_cells(row, outcome)) for row in outcome.rows]
+    if outcome.left_out:
+        lines += ["", "Left out:", *(f"- {name}: {reason}" for name, reason in outcome.left_out.items())]
+    lines += ["", f"What differs from `{protocol.reference}`:", *_differences(outcome)]
+    return "\n".join(lines) + "\n"
+
+
+def _line(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _cells(row: Row, outcome: Outcome) -> list[str]:
+    numbers = [_number(row.values[name], row.differences[name], better) for name, better in outcome.better.items()]
+    took = [f"{row.seconds:.1f}", f"{row.peak_bytes / 1e9:.1f}"]
+    return [row.variant, str(row.size), str(len(row.made)), *numbers, *took]
+
+
+def _number(found: Estimate, apart: Estimate, better: str) -> str:
+    if not isfinite(found.value):
+        return "–"
+    text = f"{found.value:.3g} ± {NORMAL_95 * found.error:.2g}"
+    return text if apart.is_zero else f"**{text}** {_sign(apart, better)}"
+
+
+def _sign(apart: Estimate, better: str) -> str:
+    return "+" if (apart.value > 0) == (better == "higher") else "−"
+
+
+def _differences(outcome: Outcome) -> Iterator[str]:
+    for row in outcome.rows:
+        if row.variant == outcome.protocol.reference:
+            continue
+        apart = {name: found for name, found in row.differences.items() if not found.is_zero}
+        signs = {name: _sign(found, outcome.better[name]) for name, found in apart.items()}
+        words = {"better": "+", "worse": "−"}
+        said = [f"{word} {', '.join(n for n in signs if signs[n] == sign)}" for word, sign in words.items()
+                if sign in signs.values()]  # fmt: skip
+        yield f"- {row.variant}, {row.size}: {'; '.join(said) or 'nothing that is significant'}"
+
+
+def contact_sheet(outcome: Outcome) -> Image.Image:
+    """A row a variant and size, a column a case, at most MOST_COLUMNS of them."""
+    columns = min(MOST_COLUMNS, max(len(row.made) for row in outcome.rows))
+    sheet = Image.new("RGB", (LABEL + columns * THUMBNAIL, THUMBNAIL * len(outcome.rows)), "white")
+    draw = ImageDraw.Draw(sheet)
+    for i, row in enumerate(outcome.rows):
+        draw.multiline_text((4, i * THUMBNAIL + 4), f"{row.variant}\n{row.size}", fill="black")
+        for j, made in enumerate(row.made[:columns]):
+            picture = made.read()
+            size = picture.size.scaled((THUMBNAIL - 2) / max(picture.size.width, picture.size.height))
+            sheet.paste(Image.fromarray(shrunk(picture, size)), (LABEL + j * THUMBNAIL, i * THUMBNAIL))
+    return sheet
+
+
+def environment(outcome: Outcome, context: Mapping[str, str]) -> dict[str, Any]:
+    """What the pictures were made with, and what each of them took."""
+    cuda = torch.cuda.is_available()
+    return {
+        **context,
+        "versions": {"python": platform.python_version(), **outcome.versions},
+        "machine": {
+            "system": platform.platform(),
+            "processor": platform.processor() or platform.machine(),
+            "cores": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "gpu": torch.cuda.get_device_name() if cuda else None,
+        },
+        "pictures": [
+            {"variant": row.variant, "size": str(row.size), "file": made.path.name, "seconds": made.seconds,
+             "peak_bytes": made.peak_bytes}
+            for row in outcome.rows for made in row.made
+        ],
+    }  # fmt: skip

@@ -1,0 +1,109 @@
+"""Are there seams? The gradient where patches or tiles meet, against that beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pixelsmith.geometry import Size, Window
+from pixelsmith.sampling.denoise import Readable
+from pixelsmith.sampling.patches import Tiling
+
+Mask = NDArray[np.bool_]
+_BESIDE = (-3, -2, 2, 3)
+"""Where the gradient is looked at for comparison, in latents from the border: near, but clear of what it smears."""
+_BAND = 16
+"""Latent rows of the picture in work at a time."""
+
+
+@dataclass(frozen=True, eq=False)
+class Borders:
+    """Where patches meet on a canvas of (h, w) latents, of ``scale`` pixels each.
+
+    ``across`` (h, w - 1): whether there is a border between a latent and its right neighbour; ``down`` (h - 1, w): the
+    same for the neighbour below.
+    """
+
+    across: Mask
+    down: Mask
+    scale: int
+
+    @classmethod
+    def of(cls, tilings: Iterable[Tiling], size: Size, scale: int) -> Borders:
+        """The borders of patches and tiles in the part ``size`` (latents) of their canvas.
+
+        A border is where another patch begins to count most: in the middle of a band of averaging.
+        """
+        across = np.zeros((size.height, size.width - 1), bool)
+        down = np.zeros((size.height - 1, size.width), bool)
+        for tiling in tilings:
+            owner = _owners(tiling)[: size.height, : size.width]
+            across |= owner[:, 1:] != owner[:, :-1]
+            down |= owner[1:] != owner[:-1]
+        return cls(across, down, scale)
+
+
+def _owners(tiling: Tiling) -> NDArray[np.int32]:
+    """The patch that counts most at each latent (h, w)."""
+    shape = (tiling.canvas.height, tiling.canvas.width)
+    owner, most = np.full(shape, -1, np.int32), np.zeros(shape, np.float32)
+    for index, patch in enumerate(tiling):
+        inside = patch.window.slices
+        ahead = patch.weights > most[inside]
+        owner[inside][ahead] = index
+        most[inside][ahead] = patch.weights[ahead]
+    return owner
+
+
+def seam_index(picture: Readable, borders: Borders) -> float:
+    """Mean absolute difference of neighbouring pixels across borders, divided by that across edges of latents beside.
+
+    1 where a border is as any other place, above 1 where it shows; lower is better, from 0, no upper end. Differences
+    vary from place to place by what a picture shows, so each border is compared with the edges two and three latents
+    away. ``picture`` (3, H, W) in 0..255 is read in bands. Without a border or a neighbour, not a number.
+    """
+    on, beside = 0.0, 0.0
+    for axis, mask in ((1, borders.across), (0, borders.down)):
+        gradient = gradients(picture, borders.scale, axis, mask.shape)
+        reference, known = _beside(gradient, mask, axis)
+        on += float(gradient[mask & known].sum())
+        beside += float(reference[mask & known].sum())
+    return on / beside if beside > 0 else float("nan")
+
+
+def gradients(picture: Readable, scale: int, axis: int, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Mean absolute difference across each edge of latents (``scale`` pixels each) on an axis.
+
+    ``axis`` and ``shape`` are 1 and (h, w - 1) for edges to the right, 0 and (h - 1, w) for those below, as ``Borders``
+    has them.
+    """
+    height, width = shape
+    found = np.zeros(shape)
+    for top in range(0, height, _BAND):
+        rows = min(_BAND, height - top)
+        window = Window(top * scale, 0, (rows + (axis == 0)) * scale, (width + (axis == 1)) * scale)
+        pixels = picture.read(window.cut(picture.size)).numpy().astype(np.float32)
+        # A canvas may be padded past its picture: there the last row and column go on.
+        pixels = np.pad(
+            pixels, ((0, 0), (0, window.height - pixels.shape[1]), (0, window.width - pixels.shape[2])), mode="edge"
+        )
+        lines = np.moveaxis(pixels, axis + 1, 0)
+        jumps = np.abs(lines[scale::scale] - lines[scale - 1 : -1 : scale]).mean(1)
+        by_latent = jumps.reshape(len(jumps), -1, scale).mean(2)
+        found[top : top + rows] = by_latent if axis == 0 else by_latent.T
+    return found
+
+
+def _beside(gradient: NDArray[np.float64], mask: Mask, axis: int) -> tuple[NDArray[np.float64], Mask]:
+    """The mean gradient of the edges beside each one that are no borders, and where there are such."""
+    total, count = np.zeros_like(gradient), np.zeros(gradient.shape)
+    for offset in _BESIDE:
+        here, there = slice(max(0, -offset), min(0, -offset) or None), slice(max(0, offset), min(0, offset) or None)
+        mine, other = ((slice(None), part) if axis else (part,) for part in (here, there))
+        plain = ~mask[other]
+        total[mine] += gradient[other] * plain
+        count[mine] += plain
+    return total / np.maximum(count, 1), count > 0

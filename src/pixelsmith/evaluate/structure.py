@@ -1,0 +1,66 @@
+"""What the result keeps of the picture it grew from: its structure and its colours."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pixelsmith.evaluate.spectrum import LUMA
+from pixelsmith.geometry import Size, tiles
+from pixelsmith.pixels.resample import Resized
+from pixelsmith.sampling.denoise import Readable
+
+_WINDOW, _SIGMA = 11, 1.5
+_C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+_TO_XYZ = ((0.4124564, 0.3575761, 0.1804375), (0.2126729, 0.7151522, 0.0721750), (0.0193339, 0.1191920, 0.9503041))
+_WHITE = np.array(_TO_XYZ).sum(1)
+
+
+def shrunk(picture: Readable, size: Size) -> NDArray[np.uint8]:
+    """A picture (3, H, W) at a smaller size as (h, w, 3), by Lanczos; a large one is read window by window."""
+    small = Resized(picture, picture.size, size, "lanczos")
+    pixels = np.empty((size.height, size.width, 3), np.uint8)
+    for window in tiles(size, 64):
+        pixels[window.slices] = small.read(window).permute(1, 2, 0)
+    return pixels
+
+
+def ssim(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
+    """Structural similarity of the grey values of two pictures (h, w, 3) (Wang et al., 2004): 11x11 Gaussian, σ 1.5.
+
+    From -1 to 1, 1 for equal pictures, about 0 for unrelated ones; higher is better. Pictures need 11 pixels a side.
+    """
+    x, y = (torch.from_numpy(pixels @ np.array(LUMA))[None, None] for pixels in (a, b))
+    mean_x, mean_y = _mean(x), _mean(y)
+    var_x, var_y, cov = _mean(x * x) - mean_x**2, _mean(y * y) - mean_y**2, _mean(x * y) - mean_x * mean_y
+    top = (2 * mean_x * mean_y + _C1) * (2 * cov + _C2)
+    return float((top / ((mean_x**2 + mean_y**2 + _C1) * (var_x + var_y + _C2))).mean())
+
+
+def _mean(x: Tensor) -> Tensor:
+    bell = torch.exp(-0.5 * ((torch.arange(_WINDOW) - _WINDOW // 2) / _SIGMA) ** 2).to(x.dtype)
+    kernel = bell[:, None] * bell / bell.sum() ** 2
+    return F.conv2d(x, kernel[None, None])
+
+
+def lab(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Pixels of sRGB (..., 3) in CIELAB, white point D65: L in 0..100, a and b about -128..128 (ISO 11664-4)."""
+    v = pixels / 255.0
+    linear = np.where(v <= 0.04045, v / 12.92, ((v + 0.055) / 1.055) ** 2.4)
+    t = linear @ np.array(_TO_XYZ).T / _WHITE
+    f = np.where(t > (6 / 29) ** 3, np.cbrt(t), t / (3 * (6 / 29) ** 2) + 4 / 29)
+    x, y, z = np.moveaxis(f, -1, 0)
+    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)
+
+
+def colour_drift(picture: NDArray[np.uint8], base: NDArray[np.uint8]) -> tuple[float, float]:
+    """How far the mean colour of a picture (h, w, 3) is from its base's, and how far its spread is, in CIELAB.
+
+    Both are lengths of differences (ΔE of 1976): 0 is no drift, about 2 can be seen, lower is better.
+    """
+    ours, theirs = (lab(pixels).reshape(-1, 3) for pixels in (picture, base))
+    mean = np.linalg.norm(ours.mean(0) - theirs.mean(0))
+    return float(mean), float(np.linalg.norm(ours.std(0) - theirs.std(0)))

@@ -1,0 +1,118 @@
+"""Ways to enlarge the base picture that are not ours, for comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from numpy.typing import NDArray
+
+from pixelsmith.canvas import Array, MemorySpace
+from pixelsmith.evaluate.exported import Exported
+from pixelsmith.evaluate.metrics import UnavailableError
+from pixelsmith.families.latent_upscaler import LatentUpscaler
+from pixelsmith.geometry import Size
+from pixelsmith.pixels.resample import Kernel, Resized
+from pixelsmith.sampling.denoise import Readable
+from pixelsmith.sampling.patches import fixed_grid
+
+Pixels = NDArray[np.uint8]
+
+
+@runtime_checkable
+class Upscaler(Protocol):
+    """Enlarges a base picture (h, w, 3) to a size, knowing its prompt and seed."""
+
+    def __call__(self, base: Pixels, prompt: str, seed: int, size: Size) -> Readable: ...
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Where the weights of upscalers are: ``latent``, a folder in the diffusers format; ``super_resolution``, a file.
+
+    The file is a ``.pt2`` program that takes pictures (1, 3, s, s) in 0..1 and returns them larger.
+    """
+
+    latent: str | None = None
+    super_resolution: str | None = None
+
+
+def load_upscaler(name: str, weights: Weights) -> Upscaler:
+    """The upscaler of this name. Raises ``UnavailableError`` without its weights, ``ModelError`` for wrong ones."""
+    return UPSCALERS[name](weights)
+
+
+@dataclass(frozen=True)
+class _Kernel:
+    kernel: Kernel
+
+    def __call__(self, base: Pixels, prompt: str, seed: int, size: Size) -> Readable:
+        return _resized(base, size, self.kernel)
+
+
+@dataclass(frozen=True)
+class _Repeated:
+    """As often as it takes to reach the size; what is too much is scaled down."""
+
+    once: Callable[[Pixels, str, int], Pixels]
+
+    def __call__(self, base: Pixels, prompt: str, seed: int, size: Size) -> Readable:
+        while not size.fits_in(Size(base.shape[1], base.shape[0])):
+            larger = self.once(base, prompt, seed)
+            if larger.shape[0] <= base.shape[0]:
+                raise ValueError("an upscaler must enlarge")
+            base = larger
+        return _resized(base, size, "lanczos")
+
+
+def _resized(pixels: Pixels, size: Size, kernel: Kernel) -> Resized:
+    picture = Array(torch.from_numpy(pixels.copy()).permute(2, 0, 1))
+    return Resized(picture, picture.size, size, kernel)
+
+
+def _super_resolved(program: Exported, base: Pixels) -> Pixels:
+    """One pass over a picture, tile by tile, with averaged borders."""
+    picture = Array(torch.from_numpy(base.copy()).permute(2, 0, 1))
+    tiles = fixed_grid(picture.size, program.side, program.side // 4, program.side // 8)
+    mosaic, factor = None, 1
+    for i, tile in enumerate(tiles):
+        x = picture.read(tile.window).float()[None] / 255
+        missing = (0, program.side - tile.window.width, 0, program.side - tile.window.height)
+        y = program(F.pad(x, missing, mode="replicate"))[0]
+        if mosaic is None:
+            factor = y.shape[-1] // program.side
+            mosaic = MemorySpace().open("larger", tiles.scaled(factor), 3, torch.uint8)
+        mosaic.put(i, 255 * y[:, : factor * tile.window.height, : factor * tile.window.width])
+    if mosaic is None:
+        raise ValueError("a picture has one tile at least")
+    return np.asarray(mosaic.read(mosaic.size.window).permute(1, 2, 0))
+
+
+def _latent(weights: Weights) -> Upscaler:
+    if weights.latent is None:
+        raise UnavailableError("it needs the weights of a 2x latent upscaler (--latent-upscaler)")
+    return _Repeated(LatentUpscaler(weights.latent))
+
+
+def _super_resolution(weights: Weights) -> Upscaler:
+    if weights.super_resolution is None:
+        raise UnavailableError("it needs a super-resolution network (--super-resolution)")
+    program = Exported(Path(weights.super_resolution))
+    return _Repeated(lambda base, prompt, seed: _super_resolved(program, base))
+
+
+def _kernel(kernel: Literal["lanczos", "bicubic"]) -> Callable[[Weights], Upscaler]:
+    return lambda weights: _Kernel(kernel)
+
+
+UPSCALERS: dict[str, Callable[[Weights], Upscaler]] = {
+    "lanczos": _kernel("lanczos"),
+    "bicubic": _kernel("bicubic"),
+    "latent": _latent,
+    "super-resolution": _super_resolution,
+}

@@ -1,0 +1,107 @@
+"""Seams and repetitions on pictures that have them, or have not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from pixelsmith.canvas import Array
+from pixelsmith.evaluate.duplication import CELLS, autocorrelation, duplication_index
+from pixelsmith.evaluate.seams import Borders, seam_index
+from pixelsmith.geometry import Size
+from pixelsmith.sampling.patches import COVERAGES, ShiftedGrid, fixed_grid
+
+SCALE = 4
+CANVAS = Size(40, 36)
+
+
+def noise(side: int, seed: int = 0) -> torch.Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).integers(0, 256, (3, side, side), np.uint8))
+
+
+def test_borders_lie_where_the_next_tile_begins() -> None:
+    borders = Borders.of([fixed_grid(CANVAS, 16, 4, 0)], CANVAS, SCALE)
+    assert borders.across.shape == (36, 39)
+    assert borders.down.shape == (35, 40)
+    # Tiles of 16 that overlap by 4 and meet in the middle of it: the first one keeps 14.
+    assert np.flatnonzero(borders.across[0]).tolist() == [13, 25]
+    assert (borders.across == borders.across[0]).all()
+
+
+@pytest.mark.parametrize("name", COVERAGES)
+def test_every_coverage_has_borders_and_most_places_have_none(name: str) -> None:
+    patches = COVERAGES[name](CANVAS, Size(16, 16), 2, 0, 1).patches(0)
+    borders = Borders.of([patches], CANVAS, SCALE)
+    assert 0.01 < borders.across.mean() < 0.35
+    assert 0.01 < borders.down.mean() < 0.35
+
+
+def test_a_step_on_every_border_in_closed_form() -> None:
+    """A slope of 1 a pixel both ways with a step of 4 more at borders: 5 against 1."""
+    borders = Borders.of([fixed_grid(CANVAS, 16, 4, 0)], CANVAS, SCALE)
+    values = []
+    for axis, mask in ((0, borders.down[:, 0]), (1, borders.across[0])):
+        step = np.zeros((len(mask) + 1) * SCALE)
+        step[(np.flatnonzero(mask) + 1) * SCALE] = 4
+        values.append(np.expand_dims((1 + step).cumsum(), 1 - axis))
+    picture = torch.from_numpy(values[0] + values[1]).float().expand(3, -1, -1)
+    assert seam_index(Array(picture), borders) == pytest.approx(5)
+
+
+@pytest.mark.parametrize("name", COVERAGES)
+def test_noise_has_no_seams(name: str) -> None:
+    borders = Borders.of([COVERAGES[name](Size(64, 64), Size(16, 16), 2, 0, 1).patches(0)], Size(64, 64), SCALE)
+    assert seam_index(Array(noise(256)), borders) == pytest.approx(1, abs=0.03)
+
+
+def test_patches_of_different_brightness_show() -> None:
+    coverage = ShiftedGrid(Size(64, 64), Size(16, 16), 0, 0, 1).patches(0)
+    picture = noise(256).float() / 8
+    for i, patch in enumerate(coverage):
+        kept = coverage.kept(i).scaled(SCALE)
+        picture[(..., *kept.slices)] += 16 * (i % 3)
+        assert patch.weights.max() == 1
+    assert seam_index(Array(picture), Borders.of([coverage], Size(64, 64), SCALE)) > 1.3
+
+
+def test_a_picture_smaller_than_its_padded_canvas() -> None:
+    borders = Borders.of([fixed_grid(CANVAS, 16, 4, 0)], CANVAS, SCALE)
+    assert seam_index(Array(noise(160)[:, :141, :158]), borders) == pytest.approx(1, abs=0.2)
+
+
+def test_without_borders_there_is_no_index() -> None:
+    borders = Borders.of([fixed_grid(Size(16, 16), 16, 4, 0)], Size(16, 16), SCALE)
+    assert np.isnan(seam_index(Array(noise(64)), borders))
+
+
+def test_autocorrelation_is_that_of_sums() -> None:
+    x = np.random.default_rng(0).standard_normal((2, 9, 7)).astype(np.float32)
+    found = autocorrelation(x)
+    scaled = (x - x.mean((1, 2), keepdims=True)) / x.std((1, 2), keepdims=True)
+    assert found[0, 6] == pytest.approx(1)
+    assert found[2, 6 + 3] == pytest.approx((scaled[:, 2:, 3:] * scaled[:, :-2, :-3]).mean(), abs=1e-6)
+    assert found[1, 6 - 2] == pytest.approx((scaled[:, 1:, :-2] * scaled[:, :-1, 2:]).mean(), abs=1e-6)
+
+
+def test_noise_does_not_repeat_itself() -> None:
+    found = [duplication_index(Array(noise(256, seed)), 2 * CELLS) for seed in range(8)]
+    assert np.mean(found) == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize("moved", [0, 1])
+def test_a_tiled_picture_repeats_itself(moved: int) -> None:
+    """The same patch everywhere, also where each copy is a little off its place."""
+    tile = noise(2 * CELLS)
+    rows = [torch.cat([tile.roll((moved * i, moved * j), (1, 2)) for j in range(4)], 2) for i in range(4)]
+    assert duplication_index(Array(torch.cat(rows, 1)), 2 * CELLS) > 4
+
+
+def test_a_repetition_at_another_distance_is_not_of_the_patches() -> None:
+    side = 3 * CELLS // 2 * 2
+    tiled = noise(side // 2).repeat(1, 6, 6)
+    assert duplication_index(Array(tiled[:, :256, :256]), 2 * CELLS) < 2
+
+
+def test_a_picture_of_one_patch_cannot_repeat_itself() -> None:
+    assert np.isnan(duplication_index(Array(noise(2 * CELLS)), 2 * CELLS))

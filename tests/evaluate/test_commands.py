@@ -1,0 +1,62 @@
+"""``pixelsmith evaluate`` and ``figures`` as a user calls them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.test_cli import Call, call  # noqa: F401 (a fixture)
+
+OWN = """
+title = "Two ways"
+seeds = [0]
+factors = [1.5]
+reference = "lanczos"
+metrics = ["structure", "spectrum"]
+prompts = {embedded = ["a map"], other = ["a map"]}
+[[variants]]
+name = "lanczos"
+method = {strategy = "lanczos", steps = 1}
+[[variants]]
+name = "one step"
+method = {steps = 1}
+"""
+
+
+def test_a_protocol_of_ones_own_from_the_command_line(call: Call, tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(OWN)
+    arguments = ("evaluate", tmp_path / "mine.toml", "--output", tmp_path / "out", "--model", tiny_model)
+    code, out, err = call(*arguments)
+    assert (code, err) == (0, "")
+    assert str(tmp_path / "out" / "table.md") in out
+    assert "it needs real pictures" in (tmp_path / "out" / "table.md").read_text()
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "table.md", "table.csv", "sheet.jpg", "environment.json", "pictures",
+    }  # fmt: skip
+    assert call(*arguments, "--quiet") == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["evaluate", "table9"], "table1, table2, table3"),
+        (["evaluate", "table1", "--truth", "/no/such"], "truth"),
+        (["evaluate", "table1", "--tiny", "--clip", "/no/such"], "CLIP"),
+        (["evaluate", "table3", "--super-resolution", "/no/such.pt2"], "torch.export"),
+        (["evaluate", "table2", "--features", "odd"], "feature network"),
+        (["evaluate", "table1", "--model", "/no/such"], "unknown model"),
+        (["figures", "sweep", "--model", "/no/such"], "unknown model"),
+        (["figures", "flowers"], "flowers"),
+    ],
+)
+def test_wrong_input_is_one_line_before_any_picture(
+    call: Call,
+    tmp_path: Path,
+    arguments: list[str],
+    said: str,
+) -> None:
+    code, out, err = call(*arguments, "--output", tmp_path / "out")
+    assert (code, out, err.count("\n")) == (2, "", 1), err
+    assert said in err
+    assert not list(tmp_path.rglob("*.png"))

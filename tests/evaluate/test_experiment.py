@@ -1,0 +1,242 @@
+"""Protocols from the file to the table, tiny, on the tiny model."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from pixelsmith import Compute, InputError, Request, RequestError, Size, generate
+from pixelsmith.evaluate.experiment import Outcome, Setting, borders_of, run
+from pixelsmith.evaluate.metrics import METRICS, Tools
+from pixelsmith.evaluate.protocol import NAMES, Protocol, Variant, load_protocol
+from pixelsmith.evaluate.report import write_report
+from pixelsmith.evaluate.truth import Truth, load_truth
+from pixelsmith.evaluate.upscalers import Weights
+from pixelsmith.families import read_facts
+from pixelsmith.families.autoencoder import LOCAL
+from pixelsmith.plan import coverage_of
+
+NEEDS_TRUTH = {"frechet", "kernel", "patch_frechet", "patch_kernel", "spectrum"}
+
+
+def noise(count: int, side: int = 64) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (count, side, side, 3), np.uint8)
+
+
+class Doubled(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.interpolate(x, scale_factor=2.0, mode="nearest")
+
+
+def tiny_protocol(name: str) -> Protocol:
+    """The paper's border of 10 latents does not fit into the tiny model's patch of 16."""
+    tiny = load_protocol(name).tiny()
+    variants = (replace(v, method={**v.method, "border": 5}) if v.preset == "paper" else v for v in tiny.variants)
+    return replace(tiny, variants=tuple(variants))
+
+
+def setting(model: Path, **changes: object) -> Setting:
+    made = Setting(str(model), Compute("cpu", "float32"), Tools(truth=Truth(noise(40), noise(40))), Weights())
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def outcomes(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Outcome, Path]]:
+    """Each protocol of the package in its tiny version, in one folder: what two have in common is made once."""
+    folder, found = tmp_path_factory.mktemp("evaluation"), {}
+    program = torch.export.export(Doubled(), (torch.zeros(1, 3, 32, 32),))
+    torch.export.save(program, folder / "doubled.pt2")
+    for name in NAMES:
+        output = folder / name
+        output.mkdir()
+        (output / "pictures").symlink_to(folder, target_is_directory=True)
+        weights = Weights(super_resolution=str(folder / "doubled.pt2"))
+        outcome = run(tiny_protocol(name), output, setting(tiny_model, weights=weights), lambda line: None)
+        write_report(outcome, output, {"protocol": name})
+        found[name] = (outcome, output)
+    return found
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_protocol_ends_in_tables_and_pictures(outcomes: dict[str, tuple[Outcome, Path]], name: str) -> None:
+    outcome, output = outcomes[name]
+    protocol = tiny_protocol(name)
+    missing = {"2x latent upscaler"} if name == "table3" else set()
+    with (output / "table.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["variant"] for row in rows] == [v.name for v in protocol.variants if v.name not in missing]
+    taken = set(protocol.metrics) - {"clip_score"}
+    for row in rows:
+        assert row["pictures"] == "2"
+        for metric in taken:
+            low, value, high = (float(row[key]) for key in (f"{metric}_low", metric, f"{metric}_high"))
+            assert low <= value <= high, metric
+        assert float(row["seconds"]) > 0
+        assert float(row["peak_bytes"]) > 1e6
+    assert {"seam_index", "duplication_index"} <= taken
+    text = (output / "table.md").read_text()
+    assert all(f"| {row['variant']} |" in text for row in rows)
+    assert all(f"- {what}: " in text for what in {"clip_score", *missing, *outcome.left_out})
+    with Image.open(output / "sheet.jpg") as sheet:
+        assert sheet.height == 160 * len(rows)
+    said = json.loads((output / "environment.json").read_text())
+    assert len(said["pictures"]) == 2 * len(rows)
+    assert {"torch", "diffusers", "python"} <= set(said["versions"])
+
+
+def test_the_reference_does_not_differ_from_itself(outcomes: dict[str, tuple[Outcome, Path]]) -> None:
+    for outcome, _ in outcomes.values():
+        (reference,) = (row for row in outcome.rows if row.variant == outcome.protocol.reference)
+        assert all(apart.value == 0 and apart.is_zero for apart in reference.differences.values())
+
+
+def test_what_is_known_of_a_variant_is_in_its_numbers(outcomes: dict[str, tuple[Outcome, Path]]) -> None:
+    """An enlarged base keeps all of its structure and its colours, and has no detail."""
+    rows = {row.variant: row for row in outcomes["table2"][0].rows}
+    values = {name: found.value for name, found in rows["lanczos"].values.items()}
+    assert values["structure"] > 0.98
+    assert values["colour_mean"] < 0.3
+    assert values["spectrum"] > rows["default"].values["spectrum"].value
+    same = {row.variant: row for row in outcomes["table3"][0].rows}["lanczos"]
+    for name in ("structure", "spectrum", "duplication_index"):
+        assert same.values[name].value == pytest.approx(values[name], abs=1e-3)
+
+
+PAIR = Protocol(
+    name="pair",
+    title="A pair",
+    prompts={"embedded": ("a map",), "other": ("a map",)},
+    seeds=(0,),
+    factors=(1.5,),
+    metrics=("structure", "colour_mean"),
+    reference="one",
+    variants=(Variant("one", method={"steps": 1}), Variant("two", method={"steps": 2})),
+    resamples=5,
+)
+
+
+def test_the_second_run_makes_nothing(tiny_model: Path, tmp_path: Path) -> None:
+    first = run(PAIR, tmp_path, setting(tiny_model), lambda line: None)
+    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "pictures").iterdir()}
+    second = run(PAIR, tmp_path, setting(tiny_model), lambda line: None)
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "pictures").iterdir()} == files
+    assert [row.values for row in second.rows] == [row.values for row in first.rows]
+    # Another seed is another picture, and only that one is made.
+    run(replace(PAIR, seeds=(0, 1)), tmp_path, setting(tiny_model), lambda line: None)
+    now = {path: path.stat().st_mtime_ns for path in (tmp_path / "pictures").iterdir()}
+    assert files.items() < now.items()
+
+
+def test_an_interrupted_experiment_goes_on(tiny_model: Path, tmp_path: Path) -> None:
+    def stop(line: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(PAIR, tmp_path, setting(tiny_model), stop)
+    done = {path: path.stat().st_mtime_ns for path in (tmp_path / "pictures").iterdir()}
+    assert done
+    run(PAIR, tmp_path, setting(tiny_model), lambda line: None)
+    assert done.items() < {path: path.stat().st_mtime_ns for path in (tmp_path / "pictures").iterdir()}.items()
+
+
+def test_the_picture_of_a_variant_is_what_generate_makes(tiny_model: Path, tmp_path: Path) -> None:
+    outcome = run(PAIR, tmp_path, setting(tiny_model), lambda line: None)
+    request = Request(
+        "a map", Size(96, 96), model=str(tiny_model), method=PAIR.variants[1].settled,
+        compute=Compute("cpu", "float32"),
+    )  # fmt: skip
+    (row,) = (row for row in outcome.rows if row.variant == "two")
+    with Image.open(row.made[0].path) as image:
+        assert np.array_equal(np.asarray(image), generate(request).pixels)
+
+
+def test_borders_are_those_of_the_last_step(tiny_model: Path) -> None:
+    """Where its grid has one patch end and the next begin; a picture without patches takes the default's."""
+    facts = read_facts(tiny_model, str(tiny_model))
+    request = Request("a map", Size(256, 256), model=str(tiny_model))
+    borders = borders_of(request, facts, LOCAL)
+    grid = coverage_of(1, Size(64, 64), request, facts).patches(facts.recommended.steps - 1)
+    # A patch begins to count where its ramp of one latent begins, and counts most from the middle of it on.
+    begins = {grid.kept(i).left for i in range(len(grid))} - {0}
+    found = set(np.flatnonzero(borders.across.any(0)).tolist())
+    assert len(found) == len(begins)
+    assert all(any(begin <= edge + 1 <= begin + 1 for begin in begins) for edge in found)
+    alone = borders_of(request.with_method(strategy="lanczos"), facts, LOCAL)
+    assert np.array_equal(alone.across, borders.across)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"metrics": ("beauty",)}, "beauty"),
+        ({"reference": "three"}, "three"),
+        ({"seeds": ()}, "empty"),
+        ({"variants": (Variant("one", preset="odd"),)}, "odd"),
+        ({"variants": (Variant("one", upscaler="odd"),)}, "odd"),
+        ({"variants": (Variant("one", method={"speed": 9}),)}, "speed"),
+        ({"variants": (Variant("one", method={"slider": 9}),)}, "slider"),
+    ],
+)
+def test_a_wrong_protocol_is_said(changes: dict, said: str) -> None:
+    with pytest.raises(RequestError, match=said):
+        replace(PAIR, **changes)
+
+
+@pytest.mark.parametrize("text", ["variants = 3", "not toml", 'title = "x"'])
+def test_a_file_that_is_no_protocol_is_said(tmp_path: Path, text: str) -> None:
+    (tmp_path / "mine.toml").write_text(text)
+    with pytest.raises(RequestError, match=r"mine\.toml"):
+        load_protocol(str(tmp_path / "mine.toml"))
+
+
+def test_a_protocol_of_ones_own(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(
+        'title = "Mine"\nseeds = [3]\nfactors = [2]\nreference = "a"\nmetrics = ["structure"]\n'
+        '[[variants]]\nname = "a"\n[[variants]]\nname = "b"\npreset = "fast"\nmethod = {slider = 0.3}\n'
+    )
+    protocol = load_protocol(str(tmp_path / "mine.toml"))
+    assert (protocol.name, protocol.variants[1].settled.slider, protocol.variants[1].settled.steps) == ("mine", 0.3, 4)
+    cases = list(protocol.cases("embedded", Size(256, 256)))
+    assert {case.size for case in cases} == {Size(512, 512)}
+    assert len(cases) == len(load_protocol("table1").prompts["embedded"])
+
+
+def test_protocols_name_only_metrics_that_exist() -> None:
+    for name in NAMES:
+        assert {"seam_index", "duplication_index"} <= set(load_protocol(name).metrics) <= set(METRICS)
+
+
+def test_truth_from_files(tmp_path: Path) -> None:
+    """A folder of pictures, an array, and a folder with one for wholes and one for patches."""
+    for i, pixels in enumerate(noise(3, 96)):
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+    truth = load_truth(tmp_path, 64)
+    assert truth.whole.shape == truth.patches.shape == (3, 64, 64, 3)
+    assert np.array_equal(truth.patches, noise(3, 96)[:, 16:80, 16:80])
+    both = tmp_path / "both"
+    both.mkdir()
+    np.save(both / "whole.npy", noise(5))
+    np.save(both / "patches.npy", noise(7))
+    assert [len(part) for part in (load_truth(both, 64).whole, load_truth(both, 64).patches)] == [5, 7]
+    assert len(load_truth(both / "whole.npy", 64).patches) == 5
+
+
+@pytest.mark.parametrize("what", ["missing", "empty", "small", "array", "wide"])
+def test_truth_that_cannot_be_used_is_said(tmp_path: Path, what: str) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "small").mkdir()
+    for i in range(2):
+        Image.new("RGB", (9, 9)).save(tmp_path / "small" / f"{i}.png")
+    np.save(tmp_path / "array", np.zeros((3, 4)))
+    np.save(tmp_path / "wide", noise(3, 32))
+    path = tmp_path / (f"{what}.npy" if what in ("array", "wide") else what)
+    with pytest.raises(InputError, match="truth"):
+        load_truth(path, 64)

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pixelsmith import Compute, Method, MissingPartError, Request, Size
+from pixelsmith.canvas import Array
+from pixelsmith.evaluate.commands import FIGURE_NAMES
+from pixelsmith.evaluate.figures import FIGURES, Scene, moved, seen
+from pixelsmith.geometry import Window
+
+
+def scene(model: Path, output: Path) -> Scene:
+    method = Method(steps=2, guidance_scale=1)
+    request = Request("a map", Size(128, 128), model=str(model), method=method, compute=Compute("cpu", "float32"))
+    return Scene(request, output)
+
+
+def test_the_command_knows_every_figure() -> None:
+    assert set(FIGURE_NAMES) == set(FIGURES)
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_is_drawn(tiny_model: Path, tmp_path: Path, name: str) -> None:
+    for path in FIGURES[name](scene(tiny_model, tmp_path)):
+        with Image.open(path) as image:
+            assert min(image.size) > 100
+            # An animation begins with nothing done.
+            image.seek(getattr(image, "n_frames", 1) // 4)
+            colours = image.convert("RGB").getcolors(1 << 24)
+            assert colours is not None
+            assert len(colours) >= 2
+
+
+@pytest.mark.parametrize("coverage", ["grid", "random"])
+def test_each_latent_moves_once_a_step(tiny_model: Path, tmp_path: Path, coverage: str) -> None:
+    request = scene(tiny_model, tmp_path).request.with_method(coverage=coverage)
+    states = list(moved(request))
+    assert states[0].max() == 0
+    assert all(((after - before) >= 0).all() for before, after in zip(states, states[1:], strict=False))
+    assert (states[12] == 1).all()
+    assert (states[-1] == 2).all()
+
+
+def test_a_panel_shows_the_window_asked_for() -> None:
+    pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, 60, 80), np.uint8))
+    found = seen(Array(pixels), Window(10, 20, 30, 40))
+    assert np.array_equal(found, pixels[:, 10:40, 20:60].permute(1, 2, 0))
+
+
+def test_without_matplotlib_the_command_is_named(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(MissingPartError, match=r"pixelsmith\[evaluate\]"):
+        scene(tiny_model, tmp_path)

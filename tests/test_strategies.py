@@ -1,0 +1,74 @@
+"""Strategies as a user chooses them, from the plan to the picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+import torch
+
+from pixelsmith import Method, Request, RequestError, Size, generate, plan
+from pixelsmith.canvas import Array
+from pixelsmith.pixels.resample import Resized
+from pixelsmith.request import StrategyName
+from pixelsmith.strategies import STRATEGIES
+
+
+def request_of(model: Path, strategy: Any, size: int = 144, **changes: Any) -> Request:
+    method = Method(steps=2, guidance_scale=1, strategy=strategy)
+    return Request("a map", Size(size, size), model=str(model), method=method, **changes)
+
+
+def test_every_name_is_a_strategy() -> None:
+    assert set(STRATEGIES) == set(get_args(StrategyName))
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_every_strategy_gives_a_picture_of_the_size_and_repeats(tiny_model: Path, strategy: StrategyName) -> None:
+    request = request_of(tiny_model, strategy)
+    pixels = generate(request).pixels
+    assert pixels.shape == (144, 144, 3)
+    assert np.array_equal(pixels, generate(request).pixels)
+
+
+def test_they_differ_from_each_other(tiny_model: Path) -> None:
+    pictures = [generate(request_of(tiny_model, strategy)).pixels.tobytes() for strategy in STRATEGIES]
+    assert len(set(pictures)) == len(STRATEGIES)
+
+
+def test_lanczos_is_the_base_enlarged(tiny_model: Path) -> None:
+    base = generate(request_of(tiny_model, "pixelsmith", 64)).pixels
+    below = Array(torch.from_numpy(base.copy()).permute(2, 0, 1))
+    expected = Resized(below, Size(64, 64), Size(144, 144), "lanczos").read(Size(144, 144).window)
+    assert np.array_equal(generate(request_of(tiny_model, "lanczos")).pixels, expected.permute(1, 2, 0))
+
+
+def test_the_plans(tiny_model: Path) -> None:
+    """Native size 64: demofusion climbs by multiples and its samples are counted; direct and lanczos do not climb."""
+    plans = {name: plan(request_of(tiny_model, name, 256)) for name in STRATEGIES}
+    sizes = {name: [stage.size.width for stage in made.stages] for name, made in plans.items()}
+    assert sizes == {
+        "pixelsmith": [256], "multidiffusion": [256], "demofusion": [128, 192, 256], "direct": [], "lanczos": [],
+    }  # fmt: skip
+    bases = {name: made.base.size.width for name, made in plans.items() if made.base}
+    assert bases == {"pixelsmith": 64, "multidiffusion": 64, "demofusion": 64, "direct": 256, "lanczos": 64}
+    local, with_samples = (plans[name].stages[-1].patches_per_step for name in ("multidiffusion", "demofusion"))
+    assert abs(with_samples - local - 16) < 3
+
+
+@pytest.mark.parametrize(
+    ("strategy", "changes", "said"),
+    [("direct", {"cascade": (Size(144, 144),)}, "cascade"), ("lanczos", {"cascade": (Size(144, 144),)}, "cascade"),
+     ("direct", {"from_image": "photo.png"}, "given")],
+)  # fmt: skip
+def test_what_does_not_fit_together_is_said(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, strategy: str, changes: dict, said: str
+) -> None:
+    from PIL import Image
+
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (64, 64)).save("photo.png")
+    with pytest.raises(RequestError, match=said):
+        plan(request_of(tiny_model, strategy, **changes))
