@@ -13,7 +13,7 @@ from torch import Tensor
 from pixelsmith.families.autoencoder import DiffusersAutoencoder
 from pixelsmith.families.protocol import Prompt
 from pixelsmith.families.quiet import quiet
-from pixelsmith.families.schedules import clean_estimate, prediction_of, schedule_of
+from pixelsmith.families.schedules import clean_estimate, prediction_of
 from pixelsmith.geometry import Size, Window
 from pixelsmith.plan import ModelFacts
 from pixelsmith.recommended import Recommended
@@ -185,11 +185,6 @@ def config_of(scheduler: Any) -> dict[str, Any]:
 def network_of(pipeline: Any) -> Any:
     """The U-Net or transformer of a pipeline."""
     return pipeline.unet if hasattr(pipeline, "unet") else pipeline.transformer
-
-
-def plain_schedule(scheduler: Any, steps: int, patch: Size) -> Schedule:
-    """Of schedulers that need nothing but the number of steps."""
-    return schedule_of(scheduler, steps)
 
 
 def repeated(value: float, like: Tensor) -> Tensor:

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pixelsmith.families.architecture import Configs, Scene, Traits, plain_schedule, repeated
+from pixelsmith.families.architecture import Configs, Scene, Traits, repeated
 from pixelsmith.families.protocol import Prompt
+from pixelsmith.families.schedules import schedule_of
 from pixelsmith.families.unet import guidance_embedding, recommended_for, unet_native
 from pixelsmith.geometry import Size
 from pixelsmith.recommended import Recommended
@@ -40,7 +41,7 @@ class StableDiffusionXL:
         )
 
     def schedule(self, scheduler: Any, steps: int, patch: Size) -> Schedule:
-        return plain_schedule(scheduler, steps, patch)
+        return schedule_of(scheduler, steps)
 
     def predict(self, pipeline: Any, x: Batch, level: Level, prompt: Prompt, scene: Scene) -> Batch:
         output: Tensor = pipeline.unet(
