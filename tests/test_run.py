@@ -34,6 +34,7 @@ from pixelsmith import (
     run,
 )
 from pixelsmith.events import Event
+from pixelsmith.families import read_facts
 from pixelsmith.generate import settings_of
 from pixelsmith.pixels.files import FORMATS, read_picture, read_settings
 from pixelsmith.run import Identity, Record, RunDirectory
@@ -360,7 +361,10 @@ def test_nothing_is_left_over_after_an_interruption(tiny_model: Path, tmp_path: 
 def test_the_settings_are_in_the_file(tiny_model: Path, tmp_path: Path) -> None:
     interrupted(tiny_model, tmp_path, 9)
     resume(tmp_path / "run")
-    assert Request.from_dict(read_settings(tmp_path / "map.png")["request"]) == request_of(tiny_model)
+    best = read_facts(tiny_model, "tiny").recommended
+    expected = request_of(tiny_model).settled(best)
+    assert Request.from_dict(read_settings(tmp_path / "map.png")["request"]) == expected
+    assert (expected.method.guidance, expected.method.guidance_scale) == ("cfg", 7.5), "nothing is left open"
 
 
 def test_a_preview_is_there_while_the_run_goes_on(tiny_model: Path, tmp_path: Path) -> None:

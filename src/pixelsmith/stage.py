@@ -74,7 +74,7 @@ class Cascade:
         """
         canvas = self.family.facts.latent_size(size)
         rung = self._denoised(0, size, ShiftedGrid(canvas, canvas, 0, self.request.seed, 0), lambda: None)
-        if self.family.refuses(rung.picture.read(size.window)):
+        if self.family.refuses(rung.picture):
             raise RefusedError(
                 "the model's safety checker refuses the base picture of this prompt and seed; a folder of the model "
                 "without its safety_checker is not checked"

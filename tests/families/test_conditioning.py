@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
+from pixelsmith import Compute
+from pixelsmith.families import load_family, read_facts
 from pixelsmith.families.architecture import Scene
 from pixelsmith.families.models import flux, flux_2
 from pixelsmith.families.models.stable_diffusion_xl import time_ids
 from pixelsmith.families.packing import pack, patchify, unpack, unpatchify
+from pixelsmith.families.quiet import quiet
 from pixelsmith.geometry import Size, Window
+from tests.zoo.all import SPECIMENS
 
 
 def test_xl_is_told_the_whole_picture_and_the_top_left_corner_of_each_patch_in_pixels() -> None:
@@ -17,6 +23,17 @@ def test_xl_is_told_the_whole_picture_and_the_top_left_corner_of_each_patch_in_p
     windows = [Window(40, 100, 128, 128).scaled(8), Window(0, 0, 128, 128).scaled(8)]
     found = time_ids(Scene(windows, Size(3000, 2000), 5.0))
     assert found.tolist() == [[2000, 3000, 320, 800, 2000, 3000], [2000, 3000, 0, 0, 2000, 3000]]
+
+
+@torch.inference_mode()
+def test_neighbouring_patches_of_a_gigapixel_are_told_apart_in_half_precision(tmp_path: Path) -> None:
+    with quiet():
+        SPECIMENS["sdxl"].save(tmp_path)
+    family = load_family(tmp_path, read_facts(tmp_path, "xl"), Compute("cpu", "bfloat16"))
+    denoiser = family.denoiser(family.encode("a sea", "")[0], Size(40_000, 40_000), 5.0)
+    x, level = torch.randn(1, 4, 16, 16), family.schedule(10).levels[4]
+    first, second = (denoiser(x, level, [Window(0, left, 16, 16)]) for left in (7500, 7501))
+    assert not torch.equal(first, second)
 
 
 def test_positions_count_from_the_patchs_own_corner() -> None:

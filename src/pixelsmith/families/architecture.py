@@ -13,10 +13,11 @@ from torch import Tensor
 from pixelsmith.families.autoencoder import DiffusersAutoencoder
 from pixelsmith.families.protocol import Prompt
 from pixelsmith.families.quiet import quiet
-from pixelsmith.families.schedules import clean_estimate, prediction_of, schedule_of
+from pixelsmith.families.schedules import clean_estimate, prediction_of
 from pixelsmith.geometry import Size, Window
 from pixelsmith.plan import ModelFacts
 from pixelsmith.recommended import Recommended
+from pixelsmith.sampling.denoise import Readable
 from pixelsmith.sampling.guidance import Batch, Denoiser
 from pixelsmith.sampling.schedule import Level, Schedule
 
@@ -144,10 +145,10 @@ class DiffusersFamily:
                 torch.cuda.empty_cache()
         return prompts
 
-    def refuses(self, picture: Tensor) -> bool:
+    def refuses(self, picture: Readable) -> bool:
         if getattr(self.pipeline, "safety_checker", None) is None:
             return False
-        pixels = picture[None].float().to(self.device) / 127.5 - 1
+        pixels = picture.read(picture.size.window)[None].float().to(self.device) / 127.5 - 1
         with quiet():
             _, flagged = self.pipeline.run_safety_checker(pixels, self.device, self.pipeline.safety_checker.dtype)
         return bool(flagged[0])
@@ -185,11 +186,6 @@ def config_of(scheduler: Any) -> dict[str, Any]:
 def network_of(pipeline: Any) -> Any:
     """The U-Net or transformer of a pipeline."""
     return pipeline.unet if hasattr(pipeline, "unet") else pipeline.transformer
-
-
-def plain_schedule(scheduler: Any, steps: int, patch: Size) -> Schedule:
-    """Of schedulers that need nothing but the number of steps."""
-    return schedule_of(scheduler, steps)
 
 
 def repeated(value: float, like: Tensor) -> Tensor:

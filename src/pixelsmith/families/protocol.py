@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pixelsmith.geometry import Size, Window
 from pixelsmith.plan import ModelFacts
+from pixelsmith.sampling.denoise import Readable
 from pixelsmith.sampling.guidance import Denoiser
 from pixelsmith.sampling.schedule import Schedule
 
@@ -86,7 +87,7 @@ class Family(Protocol):
         """Both as the model's own pipeline encodes them."""
         ...
 
-    def refuses(self, picture: Tensor) -> bool:
+    def refuses(self, picture: Readable) -> bool:
         """Whether the model's own safety checker, if it has one, refuses a picture (3, H, W) uint8."""
         ...
 

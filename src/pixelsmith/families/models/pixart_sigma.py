@@ -6,8 +6,9 @@ from typing import Any
 
 from torch import Tensor
 
-from pixelsmith.families.architecture import Configs, Scene, Traits, plain_schedule, repeated
+from pixelsmith.families.architecture import Configs, Scene, Traits, repeated
 from pixelsmith.families.protocol import Prompt
+from pixelsmith.families.schedules import schedule_of
 from pixelsmith.geometry import Size
 from pixelsmith.recommended import Recommended
 from pixelsmith.sampling.guidance import Batch
@@ -45,7 +46,7 @@ class PixArtSigma:
         return positive, negative
 
     def schedule(self, scheduler: Any, steps: int, patch: Size) -> Schedule:
-        return plain_schedule(scheduler, steps, patch)
+        return schedule_of(scheduler, steps)
 
     def predict(self, pipeline: Any, x: Batch, level: Level, prompt: Prompt, scene: Scene) -> Batch:
         conditions = {"resolution": None, "aspect_ratio": None}

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pixelsmith.families.architecture import Configs, Scene, Traits, plain_schedule, repeated
+from pixelsmith.families.architecture import Configs, Scene, Traits, repeated
 from pixelsmith.families.protocol import Prompt
+from pixelsmith.families.schedules import schedule_of
 from pixelsmith.families.unet import guidance_embedding, recommended_for, unet_native
 from pixelsmith.geometry import Size
 from pixelsmith.recommended import Recommended
@@ -40,7 +41,7 @@ class StableDiffusionXL:
         )
 
     def schedule(self, scheduler: Any, steps: int, patch: Size) -> Schedule:
-        return plain_schedule(scheduler, steps, patch)
+        return schedule_of(scheduler, steps)
 
     def predict(self, pipeline: Any, x: Batch, level: Level, prompt: Prompt, scene: Scene) -> Batch:
         output: Tensor = pipeline.unet(
@@ -48,7 +49,7 @@ class StableDiffusionXL:
             repeated(level.timestep, x),
             prompt["encoder_hidden_states"],
             timestep_cond=guidance_embedding(pipeline, x, scene.guidance_scale),
-            added_cond_kwargs={"text_embeds": prompt["text_embeds"], "time_ids": time_ids(scene).to(x)},
+            added_cond_kwargs={"text_embeds": prompt["text_embeds"], "time_ids": time_ids(scene).to(x.device)},
             return_dict=False,
         )[0]
         return output
@@ -57,10 +58,12 @@ class StableDiffusionXL:
 def time_ids(scene: Scene) -> Tensor:
     """(b, 6): original size, top left corner of the crop, target size, rows first (arXiv 2307.01952, section 2.2).
 
-    Both sizes are the whole picture's, and a patch is a crop of it.
+    Both sizes are the whole picture's, and a patch is a crop of it. They are float32 whatever the network's dtype:
+    bfloat16 knows no pixel 30,001, and float16 none beyond 65,504.
     """
     size = (scene.picture.height, scene.picture.width)
-    return torch.tensor([(*size, window.top, window.left, *size) for window in scene.windows])
+    rows = [(*size, window.top, window.left, *size) for window in scene.windows]
+    return torch.tensor(rows, dtype=torch.float32)
 
 
 ARCHITECTURE = StableDiffusionXL()
