@@ -44,5 +44,6 @@ def test_other_words_for_a_style_work() -> None:
 @pytest.mark.parametrize("prompt", ["watercolor map of islands in a turquoise sea"])
 def test_another_seed_is_another_picture(prompt: str) -> None:
     request = Request(prompt, Size(256, 256), method=Method(steps=8))
-    first, second = (generate(replace(request, seed=seed)).pixels.astype(int) for seed in (0, 1))
-    assert np.abs(first - second).mean() > 20
+    first, second = (generate(replace(request, seed=seed)).pixels.mean(-1).ravel() for seed in (0, 1))
+    # Both show much sea, so it is the places of light and dark that are compared.
+    assert abs(np.corrcoef(first, second)[0, 1]) < 0.5
