@@ -185,9 +185,8 @@ def write_picture(picture: Readable, path: Path, settings: Mapping[str, Any]) ->
 
 def _put_in_place(partial: Path, path: Path) -> None:
     """Rename a finished file, and a folder of tiles beside it, once a power loss could not take them back."""
-    if hasattr(os, "sync"):
-        os.sync()
     if path.suffix.lower() == ".dzi":
+        _settle(*tiles_of(partial).rglob("*"), partial)
         old = tiles_of(path).with_name(f".{path.stem}.old_files")
         if tiles_of(path).exists():
             tiles_of(path).replace(old)
@@ -195,9 +194,21 @@ def _put_in_place(partial: Path, path: Path) -> None:
         partial.replace(path)
         shutil.rmtree(old, ignore_errors=True)
     else:
+        _settle(partial)
         partial.replace(path)
-    if hasattr(os, "sync"):
-        os.sync()
+    _settle(path.parent)
+
+
+def _settle(*paths: Path) -> None:
+    """Return when files and the entries of folders would survive a power loss, where the system can tell."""
+    if os.name != "posix":
+        return
+    for path in paths:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def tiles_of(path: Path) -> Path:
