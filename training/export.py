@@ -32,7 +32,7 @@ def main() -> None:
     scaling_factor = json.loads((args.work / "latents.json").read_text())["scaling_factor"]
     vae.register_to_config(block_out_channels=vae.config.decoder_block_out_channels, scaling_factor=scaling_factor)
     tokenizer = CLIPTokenizer.from_pretrained(args.work / "tokenizer")
-    ema = torch.load(args.work / "denoiser.pt", weights_only=True)["ema"]
+    ema = torch.load(args.work / "denoiser.pt", map_location="cpu", weights_only=True)["ema"]
     parts = {"unet": build_denoiser(), "text_encoder": build_text_encoder(tokenizer)}
     for name, part in parts.items():
         prefix = f"module.{name}."

@@ -64,7 +64,7 @@ def train(
     saved = {**state, "optimizer": optimizer}
     step, trained_s = 0, 0.0
     if path.exists():
-        checkpoint = torch.load(path, weights_only=True)
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         step, trained_s = checkpoint["step"], checkpoint["seconds"]
         for key, item in saved.items():
             item.load_state_dict(checkpoint[key])
