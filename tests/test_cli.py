@@ -168,9 +168,12 @@ def started(*arguments: object) -> Iterator[subprocess.Popen[str]]:
     """The command in a process of its own, once it has begun to denoise."""
     command = [sys.executable, "-m", "pixelsmith", *map(str, arguments), "--json"]
     environment = os.environ | {"HF_HUB_OFFLINE": "1"}
+    # Under a shell's background job signals are ignored, and children inherit that.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     ) as process:
+        signal.signal(signal.SIGINT, before)
         assert process.stdout is not None
         for line in process.stdout:
             if '"denoise"' in line:
