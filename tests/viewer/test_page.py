@@ -51,9 +51,11 @@ def serving(path: Path) -> Iterator[str]:
     with PictureServer(path) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        yield server.url
-        server.shutdown()
-        thread.join()
+        try:
+            yield server.url
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 @pytest.fixture(scope="module")
