@@ -169,7 +169,8 @@ def _loaded(request: Request) -> Family:
 def _machine(request: Request) -> tuple[str, str, str]:
     """What rates depend on: the model, the device, the dtype."""
     device = choose_device(request.compute.device)
-    return request.model, device.type, str(choose_dtype(request.compute.dtype, device)).removeprefix("torch.")
+    dtype = choose_dtype(request.compute.dtype, device, _facts(request).float16_safe)
+    return request.model, device.type, str(dtype).removeprefix("torch.")
 
 
 def settings_of(request: Request) -> dict[str, Any]:

@@ -37,6 +37,7 @@ class ModelFacts:
     - ``train_steps``: the number of timesteps it was trained with.
     - ``weight_bytes``: its weight files on this disk; of a hub id that was never fetched they are unknown, and 0.
     - ``recommended``: what it is best run with.
+    - ``float16_safe``: whether its numbers stay in the range of float16.
     """
 
     name: str
@@ -48,6 +49,7 @@ class ModelFacts:
     train_steps: int
     weight_bytes: int
     recommended: Recommended = field(default_factory=Recommended)
+    float16_safe: bool = True
 
     @property
     def patch(self) -> Size:

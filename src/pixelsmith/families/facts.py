@@ -39,6 +39,7 @@ def read_facts(place: Path, name: str, parts: Parts = NO_PARTS) -> ModelFacts:
             train_steps=configs["scheduler"].get("num_train_timesteps", 1000),
             weight_bytes=_weight_bytes(place, parts),
             recommended=traits.recommended,
+            float16_safe=traits.float16_safe,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{name}: its configuration lacks what a {pipeline} has: {error}") from error
