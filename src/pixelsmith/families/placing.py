@@ -39,7 +39,7 @@ def release_encoders(pipeline: Any, device: torch.device) -> None:
     for name in _text_encoders(pipeline):
         setattr(pipeline, name, None)
     gc.collect()
-    if device.type != "cpu":
+    if torch.accelerator.is_available():
         torch.accelerator.empty_cache()
     with quiet(), _fitting(device):
         pipeline.to(device)
