@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from pixelsmith import (
@@ -18,15 +20,21 @@ from pixelsmith import (
     PhaseFinished,
     Progress,
     Request,
+    RequestError,
     RunFinished,
     RunStarted,
     Size,
     StageStarted,
+    Warned,
     generate,
     plan,
 )
+from pixelsmith.families import memory_of
+from pixelsmith.generate import _check_memory
 from pixelsmith.pixels.files import read_settings
 
+MODULE = import_module("pixelsmith.generate")
+"""Its name is that of the function as well."""
 FAST = Method(steps=3)
 FLOAT = Compute(dtype="float32")
 
@@ -153,3 +161,37 @@ def test_an_observer_that_fails_stops_the_run_and_leaves_no_file(tiny_model: Pat
     with pytest.raises(KeyboardInterrupt):
         generate(request_of(tiny_model), tmp_path / "x.png", stop)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_that_the_machine_has_no_memory_for_is_refused_by_name(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(MODULE, "memory_of", lambda device: 500_000_000)
+    with pytest.raises(RequestError, match=rf"memory: {tiny_model} needs about 1\.0 GB.*cpu has 0\.5.*smaller model"):
+        generate(request_of(tiny_model))
+
+
+def test_an_accelerators_memory_is_what_counts_there_and_too_little_of_it_is_told(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request, heard, asked = request_of(tiny_model), list[Event](), list[str]()
+
+    def little(device: torch.device) -> int:
+        asked.append(device.type)
+        return 500_000_000
+
+    the_plan = plan(request)
+    monkeypatch.setattr(MODULE, "choose_device", lambda name: torch.device("cuda"))
+    monkeypatch.setattr(MODULE, "memory_of", little)
+    _check_memory(the_plan, request, heard.append)
+    _check_memory(the_plan, replace(request, compute=Compute(memory="offload")), heard.append)
+    assert set(asked) == {"cuda"}
+    (warned,) = heard
+    assert isinstance(warned, Warned)
+    assert "cuda has 0.5; --memory encoders-released" in warned.message
+
+
+def test_this_machine_tells_how_much_memory_it_has() -> None:
+    there = memory_of(torch.device("cpu"))
+    assert there is not None
+    assert 2**28 < there < 2**50

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from pixelsmith import Method, Plan, Request, RequestError, Size
 from pixelsmith.plan import MAX_FACTOR, ModelFacts, make_plan
 
-EMBEDDED_LIKE = ModelFacts("m", "StableDiffusionPipeline", Size(256, 256), 8, 8, 4, 1000, 40_000_000)
-SDXL_LIKE = ModelFacts("x", "StableDiffusionXLPipeline", Size(1024, 1024), 8, 4, 4, 1000, 7_000_000_000)
+EMBEDDED_LIKE = ModelFacts("m", "StableDiffusionPipeline", Size(256, 256), 8, 8, 4, 1000, 10_000_000)
+SDXL_LIKE = ModelFacts("x", "StableDiffusionXLPipeline", Size(1024, 1024), 8, 4, 4, 1000, 3_500_000_000)
 
 
 def planned(
@@ -133,8 +133,14 @@ def test_memory_grows_with_the_picture_while_it_holds_the_canvases_and_disk_alwa
     disks = [plan.disk_bytes for plan in plans]
     assert 0 < disks[0] < disks[1] < disks[2] < disks[3]
     small, medium, large, huge = (plan.peak_memory_bytes for plan in plans)
-    assert EMBEDDED_LIKE.weight_bytes < small < medium
+    assert 4 * EMBEDDED_LIKE.parameters < small < medium
     assert large == huge
+
+
+def test_weights_count_in_the_dtype_they_run_in() -> None:
+    request = Request("a map", Size(1024, 1024))
+    single, half = (make_plan(request, SDXL_LIKE, weight_bytes=size).peak_memory_bytes for size in (4, 2))
+    assert single - half == 2 * SDXL_LIKE.parameters
 
 
 def test_a_huge_random_coverage_is_planned_from_one_step() -> None:

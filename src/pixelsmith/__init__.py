@@ -5,6 +5,7 @@ arXiv 2406.07251).
 """
 
 from pixelsmith.errors import (
+    DeviceError,
     InputError,
     MissingPartError,
     ModelError,
@@ -26,6 +27,7 @@ from pixelsmith.version import __version__
 __all__ = [
     "PRESETS",
     "Compute",
+    "DeviceError",
     "Event",
     "InputError",
     "Lora",

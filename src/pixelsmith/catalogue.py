@@ -28,6 +28,6 @@ def inspect_model(model: str, parts: Parts) -> dict[str, Any]:
         "native_size": str(facts.native_size),
         "latent_scale": facts.latent_scale,
         "latent_channels": facts.latent_channels,
-        "weight_bytes": facts.weight_bytes,
+        "parameters": facts.parameters,
         **asdict(facts.recommended),
     }

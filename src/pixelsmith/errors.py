@@ -37,3 +37,7 @@ class RefusedError(PixelsmithError):
 
 class OutputError(PixelsmithError):
     """What was made could not be written: the disk is full, or the folder is gone."""
+
+
+class DeviceError(PixelsmithError):
+    """The device gave out during the work: its memory ended, or a number left the range of its dtype."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections.abc import Mapping
@@ -18,13 +17,24 @@ from numpy.typing import NDArray
 from pixelsmith.calibrate import measure_rates
 from pixelsmith.canvas import MemorySpace, Space
 from pixelsmith.errors import InputError, RequestError, RunError
-from pixelsmith.events import Event, Observer, PhaseFinished, Progress, RunFinished, RunStarted, StageStarted, silent
+from pixelsmith.events import (
+    Event,
+    Observer,
+    PhaseFinished,
+    Progress,
+    RunFinished,
+    RunStarted,
+    StageStarted,
+    Warned,
+    silent,
+)
 from pixelsmith.families import (
     Family,
     choose_device,
     choose_dtype,
     find_model,
     load_family,
+    memory_of,
     model_files,
     read_facts,
 )
@@ -74,7 +84,7 @@ def plan(request: Request, calibrate: bool = False) -> Plan:
     some seconds.
     """
     facts = _facts(request)
-    the_plan = make_plan(request, facts, _start_size(request))
+    the_plan = make_plan(request, facts, _start_size(request), _dtype(request).itemsize)
     if calibrate:
         known = load_rates(*_machine(request)) or Rates()
         save_rates(measure_rates(_loaded(request), request, known), *_machine(request))
@@ -104,8 +114,10 @@ def generate(
     path = None if output is None else Path(output)
     if path is not None:
         check_output(path, request.size, settings_of(request))
+    # A hub id is fetched now: only then is it known how large the model is.
+    find_model(request.model, parts=request.parts)
     the_plan = plan(request)
-    _check_memory(the_plan)
+    _check_memory(the_plan, request, observer)
     job = _Job(request, settings_of(request), the_plan, path, observer)
     if run_dir is None and not the_plan.on_disk:
         _check_disk(the_plan, None, path)
@@ -169,7 +181,12 @@ def _loaded(request: Request) -> Family:
 def _machine(request: Request) -> tuple[str, str, str]:
     """What rates depend on: the model, the device, the dtype."""
     device = choose_device(request.compute.device)
-    return request.model, device.type, str(choose_dtype(request.compute.dtype, device)).removeprefix("torch.")
+    return request.model, device.type, str(_dtype(request)).removeprefix("torch.")
+
+
+def _dtype(request: Request) -> torch.dtype:
+    device = choose_device(request.compute.device)
+    return choose_dtype(request.compute.dtype, device, _facts(request).float16_safe)
 
 
 def settings_of(request: Request) -> dict[str, Any]:
@@ -178,16 +195,16 @@ def settings_of(request: Request) -> dict[str, Any]:
     return {"pixelsmith": __version__, "request": request.to_dict(), "device": device, "dtype": dtype}
 
 
-def _check_memory(the_plan: Plan) -> None:
-    """Refuse a picture that this machine's memory cannot hold, before hours are spent on it."""
-    if not hasattr(os, "sysconf"):
+def _check_memory(the_plan: Plan, request: Request, observer: Observer) -> None:
+    """Refuse what this machine's memory cannot hold, before hours are spent on it; of an accelerator's only warn."""
+    device = choose_device(request.compute.device)
+    there, needed = memory_of(device), the_plan.peak_memory_bytes
+    if there is None or needed <= there or request.compute.memory in ("offload", "sequential"):
         return
-    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if the_plan.peak_memory_bytes > there:
-        needed = the_plan.peak_memory_bytes / 1e9
-        raise RequestError(
-            f"size: it needs about {needed:,.0f} GB of memory, here are {there / 1e9:,.0f}; ask for less"
-        )
+    what = f"{request.model} needs about {needed / 1e9:,.1f} GB of memory at this size, {device} has {there / 1e9:,.1f}"
+    if device.type == "cpu":
+        raise RequestError(f"memory: {what}; take a smaller model or --dtype bfloat16, or a machine with more")
+    observer(Warned(f"{what}; --memory encoders-released, offload or sequential keep less of it there"))
 
 
 def _check_disk(the_plan: Plan, run_dir: Path | None, path: Path | None) -> None:

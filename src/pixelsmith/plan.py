@@ -35,8 +35,9 @@ class ModelFacts:
     - ``native_size``: the size it was trained at, in pixels; ``latent_scale``: pixels per latent on one axis.
     - ``latent_channels``; ``latent_multiple``: what the network needs the sides of a patch to be a multiple of.
     - ``train_steps``: the number of timesteps it was trained with.
-    - ``weight_bytes``: its weight files on this disk; of a hub id that was never fetched they are unknown, and 0.
+    - ``parameters``: the numbers in its weight files on this disk; of a hub id that was never fetched unknown, and 0.
     - ``recommended``: what it is best run with.
+    - ``float16_safe``: whether its numbers stay in the range of float16.
     """
 
     name: str
@@ -46,8 +47,9 @@ class ModelFacts:
     latent_channels: int
     latent_multiple: int
     train_steps: int
-    weight_bytes: int
+    parameters: int
     recommended: Recommended = field(default_factory=Recommended)
+    float16_safe: bool = True
 
     @property
     def patch(self) -> Size:
@@ -102,8 +104,10 @@ class Plan:
         return values
 
 
-def make_plan(request: Request, facts: ModelFacts, start: Size | None = None) -> Plan:
+def make_plan(request: Request, facts: ModelFacts, start: Size | None = None, weight_bytes: int = 4) -> Plan:
     """Plan a request for a model; ``start`` is the size in pixels of the picture to start from, if one is given.
+
+    ``weight_bytes``: of one weight in the dtype that the model runs in.
 
     Raises ``RequestError`` where the cascade would shrink, or a border does not fit into the model's patch.
     """
@@ -134,7 +138,7 @@ def make_plan(request: Request, facts: ModelFacts, start: Size | None = None) ->
         stages=stages,
         model_calls=round(calls),
         on_disk=on_disk,
-        peak_memory_bytes=_working_set(rungs, request, facts) + (0 if on_disk else canvases),
+        peak_memory_bytes=facts.parameters * weight_bytes + _working_set(rungs, request) + (0 if on_disk else canvases),
         disk_bytes=(canvases if on_disk else 0) + file_bytes,
         file_bytes=file_bytes,
     )
@@ -242,8 +246,8 @@ def _canvas_bytes(rungs: list[StagePlan], request: Request, facts: ModelFacts) -
     return round(latents * facts.latent_channels * 4) + sum(3 * rung.size.area for rung in rungs)
 
 
-def _working_set(rungs: list[StagePlan], request: Request, facts: ModelFacts) -> int:
-    """Weights, and a gigabyte for libraries and one tile or batch (measured: docs/decisions/0006-memory.md)."""
+def _working_set(rungs: list[StagePlan], request: Request) -> int:
+    """A gigabyte for libraries and one tile or batch (measured: docs/decisions/0006-memory.md)."""
     # Random coverage lists a step's pixels in random order and holds each patch's weights, 28 bytes a latent in all.
     listed = 28 * max(rung.latent_size.area for rung in rungs) if request.method.coverage == "random" else 0
-    return listed + 2 * facts.weight_bytes + 1_000_000_000
+    return listed + 1_000_000_000

@@ -122,7 +122,7 @@ class Cascade:
         if picture.complete and not needs_latents:
             self._forget(stage)
             return Rung(picture.picture, None)
-        denoiser = Splitting(self._guided(method, size), self._on_split)
+        denoiser = Splitting(self._guided(method, size), self._on_split, self._compiled_size(stage))
         denoising = Denoising(
             denoiser=denoiser,
             schedule=self.family.schedule(method.schedule_steps).last(method.steps),
@@ -183,6 +183,10 @@ class Cascade:
             method.guides_at,
             GUIDANCES[method.guidance],
         )
+
+    def _compiled_size(self, stage: int) -> int | None:
+        """What batches are filled up to where the network is compiled: each size is a graph. The base is one patch."""
+        return batch_size_of(self.request, self.family.device) if stage and self.request.compute.compile else None
 
     def _on_split(self, size: int) -> None:
         self.observer(Warned(f"the device has no memory for so many patches at once; going on with {size}"))

@@ -55,6 +55,29 @@ def test_a_dtype_is_taken_as_asked_for() -> None:
     assert choose_dtype("auto", torch.device("cpu")) in (torch.float32, torch.bfloat16)
 
 
+@pytest.mark.parametrize(
+    ("kind", "has_bfloat16", "float16_safe", "expected"),
+    [
+        ("cuda", True, False, torch.bfloat16),
+        ("cuda", False, True, torch.float16),
+        ("cuda", False, False, torch.float32),
+        ("xpu", True, False, torch.bfloat16),
+        ("mps", True, True, torch.bfloat16),
+        ("mps", False, False, torch.float32),
+    ],
+)
+def test_half_precision_is_one_that_hardware_and_model_can_do(
+    kind: str, has_bfloat16: bool, float16_safe: bool, expected: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module, ask in (
+        (torch.cuda, "is_bf16_supported"),
+        (torch.xpu, "is_bf16_supported"),
+        (torch.backends.mps, "is_macos_or_newer"),
+    ):
+        monkeypatch.setattr(module, ask, lambda *_, **options: has_bfloat16)
+    assert choose_dtype("auto", torch.device(kind), float16_safe) == expected
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_gpu_is_taken_by_itself_and_gives_what_the_cpu_gives(tiny_model: Path) -> None:

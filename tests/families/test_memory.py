@@ -11,10 +11,11 @@ import pytest
 import torch
 from transformers import CLIPConfig, CLIPImageProcessor
 
-from pixelsmith import Compute, Method, RefusedError, Request, RequestError, Size, Warned, generate
+from pixelsmith import Compute, DeviceError, Method, RefusedError, Request, RequestError, Size, Warned, generate
 from pixelsmith.events import Event
 from pixelsmith.families import load_family, read_facts
-from pixelsmith.families.architecture import DiffusersFamily
+from pixelsmith.families.architecture import DiffusersFamily, network_of
+from pixelsmith.families.placing import bring, release_encoders
 from pixelsmith.families.quiet import quiet
 from tests.tiny import build_stable_diffusion
 from tests.zoo.all import SPECIMENS
@@ -41,6 +42,38 @@ def test_text_encoders_are_released_once_they_have_read_the_prompt(tiny_model: P
     assert np.array_equal(kept, released)
 
 
+def test_text_encoders_and_network_are_never_on_the_device_at_once(tiny_model: Path) -> None:
+    """The meta device is one that can be moved to everywhere."""
+    pipeline, device = loaded(tiny_model).pipeline, torch.device("meta")
+    bring(pipeline, device, "encoders-released")
+    assert (pipeline.text_encoder.device, pipeline.unet.device.type, pipeline.vae.device.type) == (device, "cpu", "cpu")
+    release_encoders(pipeline, device)
+    assert pipeline.text_encoder is None
+    assert pipeline.unet.device == pipeline.vae.device == device
+
+
+def test_a_model_that_the_device_has_no_room_for_is_told_the_ways_out(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+    monkeypatch.setattr(torch.nn.Module, "to", full)
+    with pytest.raises(RequestError, match="--memory encoders-released, offload or sequential"):
+        loaded(tiny_model)
+
+
+def test_moving_a_model_in_half_precision_says_nothing(tiny_model: Path, caplog: pytest.LogCaptureFixture) -> None:
+    import diffusers.utils.logging as log
+
+    log.enable_propagation()
+    try:
+        loaded(tiny_model, dtype="float16")
+    finally:
+        log.disable_propagation()
+    assert [record.getMessage() for record in caplog.records] == []
+
+
 @pytest.mark.parametrize("memory", ["offload", "sequential"])
 def test_offloading_needs_somewhere_to_load_to(tiny_model: Path, memory: str) -> None:
     with pytest.raises(RequestError, match=f"memory: {memory}"):
@@ -55,15 +88,40 @@ def test_another_order_of_values_gives_the_same_picture_but_for_rounding(tiny_mo
     assert abs(usual - other).max() <= 2
 
 
+@pytest.mark.parametrize("name", ["sdxl", "pixart-sigma"])
 @pytest.mark.parametrize("upcast", [True, False])
-def test_the_autoencoder_of_xl_is_float32_where_half_precision_overflows(tmp_path: Path, upcast: bool) -> None:
+def test_the_autoencoder_of_xl_is_float32_where_half_precision_overflows(
+    tmp_path: Path, name: str, upcast: bool
+) -> None:
+    """PixArt-Σ comes with the same one."""
     with quiet():
-        pipeline = SPECIMENS["sdxl"].build()
+        pipeline = SPECIMENS[name].build()
         pipeline.vae.register_to_config(force_upcast=upcast)
         pipeline.save_pretrained(tmp_path)
     found = loaded(tmp_path, dtype="float16").pipeline
-    assert found.unet.dtype == torch.float16
+    assert network_of(found).dtype == torch.float16
     assert found.vae.dtype == (torch.float32 if upcast else torch.float16)
+
+
+def test_what_is_no_image_convolution_keeps_its_order_of_values(tmp_path: Path) -> None:
+    """Qwen-Image's autoencoder is one for video: its convolutions have an axis more."""
+    with quiet():
+        SPECIMENS["qwen-image"].save(tmp_path)
+    vae = loaded(tmp_path, channels_last=True).pipeline.vae
+    assert any(parameter.ndim == 5 for parameter in vae.parameters())
+    images = [parameter for parameter in vae.parameters() if parameter.ndim == 4]
+    assert all(parameter.is_contiguous(memory_format=torch.channels_last) for parameter in images)
+
+
+def test_a_network_that_overflows_is_an_error_and_no_black_picture(tiny_model: Path, tmp_path: Path) -> None:
+    with quiet():
+        pipeline = build_stable_diffusion()
+        pipeline.unet.conv_in.weight.data *= 1e6
+        pipeline.save_pretrained(tmp_path)
+    request = request_of(tmp_path)
+    assert generate(request).pixels.any()
+    with pytest.raises(DeviceError, match="--dtype bfloat16 or float32"):
+        generate(replace(request, compute=Compute("cpu", "float16")))
 
 
 def test_a_device_without_room_for_a_batch_goes_on_with_less_and_says_so_once(

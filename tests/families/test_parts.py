@@ -34,6 +34,7 @@ from pixelsmith.events import Event
 from pixelsmith.families import adapters, find_model, load_family, read_facts
 from pixelsmith.families.architecture import DiffusersFamily
 from pixelsmith.families.quiet import quiet
+from pixelsmith.request import DtypeName
 from tests.tiny import build_stable_diffusion
 from tests.zoo.all import SPECIMENS
 from tests.zoo.original import save_original
@@ -41,10 +42,10 @@ from tests.zoo.original import save_original
 CPU = Compute("cpu", "float32")
 
 
-def loaded(model: Path, parts: Parts) -> Any:
+def loaded(model: Path, parts: Parts, dtype: DtypeName = "float32") -> Any:
     """The pipeline of a family."""
     place = find_model(str(model), parts=parts)
-    family = load_family(place, read_facts(place, str(model), parts), CPU, parts)
+    family = load_family(place, read_facts(place, str(model), parts), Compute("cpu", dtype), parts)
     assert isinstance(family, DiffusersFamily)
     return family.pipeline
 
@@ -67,12 +68,41 @@ def queries(pipeline: Any) -> torch.Tensor:
     return found
 
 
+def parameters_of(*parts: Any) -> int:
+    """Of modules and of pipelines."""
+    modules = [module for part in parts for module in getattr(part, "components", {"": part}).values()]
+    return sum(p.numel() for module in modules if isinstance(module, torch.nn.Module) for p in module.parameters())
+
+
+def test_what_is_not_loaded_is_not_counted(tmp_path: Path) -> None:
+    """A cloned repository has every variant and often the whole model in one file as well."""
+    pipeline = build_stable_diffusion()
+    pipeline.save_pretrained(tmp_path / "model")
+    save_original(pipeline, tmp_path / "model" / "whole-model.safetensors")
+    pipeline.unet.save_pretrained(tmp_path / "model" / "unet", variant="non_ema")
+    pipeline.unet.save_pretrained(tmp_path / "model" / "unet-of-yesterday")
+    assert read_facts(tmp_path / "model", "x").parameters == parameters_of(pipeline)
+
+
+def test_what_is_put_beside_a_model_is_counted(tiny_model: Path, tmp_path: Path) -> None:
+    tiny = AutoencoderTiny(
+        encoder_block_out_channels=(8, 8, 8), decoder_block_out_channels=(8, 8, 8),
+        num_encoder_blocks=(1, 1, 1), num_decoder_blocks=(1, 1, 1),
+    )  # fmt: skip
+    tiny.save_pretrained(tmp_path / "taesd")
+    save_file({"rows": torch.ones(4, 5), "columns": torch.ones(7)}, tmp_path / "style.safetensors")
+    own = build_stable_diffusion()
+    parts = Parts(vae=str(tmp_path / "taesd"), loras=(Lora(str(tmp_path / "style.safetensors")),))
+    expected = parameters_of(own.unet, own.text_encoder, tiny) + 27
+    assert read_facts(tiny_model, "x", parts).parameters == expected
+
+
 def test_a_variant_is_taken_and_counted(tmp_path: Path) -> None:
     pipeline = build_stable_diffusion()
     pipeline.save_pretrained(tmp_path / "model")
     pipeline.to(dtype=torch.float16).save_pretrained(tmp_path / "model", variant="fp16")
     whole, half = (read_facts(tmp_path / "model", "x", Parts(variant=name)) for name in (None, "fp16"))
-    assert half.weight_bytes < 0.7 * whole.weight_bytes
+    assert half.parameters == whole.parameters == parameters_of(pipeline)
     assert loaded(tmp_path / "model", Parts(variant="fp16")).unet is not None
     with pytest.raises(ModelError, match="cannot be loaded"):
         loaded(tmp_path / "model", Parts(variant="fp8"))
@@ -105,13 +135,22 @@ def test_a_tiny_autoencoder_takes_the_place_of_the_models_own(tiny_model: Path, 
         generate(replace(request, parts=Parts(vae=str(tmp_path / "of another model"))))
 
 
-def test_a_single_file_is_the_same_model(tiny_model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_single_file_is_the_same_model(tiny_model: Path, tmp_path: Path, dtype: DtypeName) -> None:
     file = save_original(build_stable_diffusion(), tmp_path / "shared.safetensors")
-    found, expected = loaded(file, Parts(config=str(tiny_model))), loaded(tiny_model, Parts())
+    found, expected = (
+        loaded(model, parts, dtype) for model, parts in ((file, Parts(config=str(tiny_model))), (tiny_model, Parts()))
+    )
     for part in ("unet", "vae", "text_encoder"):
         ours, theirs = (getattr(pipeline, part).state_dict() for pipeline in (found, expected))
         assert ours.keys() == theirs.keys()
         assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+        assert getattr(found, part).dtype == getattr(torch, dtype)
+
+
+def test_another_autoencoder_has_the_models_dtype(tiny_model: Path) -> None:
+    found = loaded(tiny_model, Parts(vae=str(tiny_model / "vae")), "bfloat16")
+    assert found.vae.dtype == found.unet.dtype == torch.bfloat16
 
 
 def test_a_single_file_without_configuration_says_whose_it_needs(tmp_path: Path) -> None:

@@ -1,10 +1,17 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import accelerate
 import pytest
 import torch
 from torch import nn
 
+from pixelsmith.families.autoencoder import DiffusersAutoencoder
 from pixelsmith.families.steady import steady
+from tests.tiny import build_autoencoder
+
+CPU = torch.device("cpu")
 
 
 def network() -> nn.Sequential:
@@ -54,3 +61,24 @@ def test_hooks_are_gone_after_an_error() -> None:
     with pytest.raises(RuntimeError, match="stop"):
         fail()
     torch.testing.assert_close(model(torch.ones(1, 3, 4, 4)), before)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("offload", [accelerate.cpu_offload, accelerate.cpu_offload_with_hook])
+def test_an_autoencoder_that_is_loaded_in_parts_is_held_steady_as_one_that_is_there(
+    offload: Callable[..., object],
+) -> None:
+    """What ``--memory sequential`` and ``offload`` do, with the CPU as the device that computes."""
+    latents = torch.randn(3, 1, 4, 12, 12) * torch.tensor([1.0, 2.0, 3.0]).view(3, 1, 1, 1, 1)
+    usual, moved = build_autoencoder(), build_autoencoder()
+    offload(moved, CPU)
+
+    def held(vae: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
+        autoencoder = DiffusersAutoencoder(vae, CPU)
+        with autoencoder.steady_decoding(latents[:2]):
+            pixels = autoencoder.decode(latents[2])
+        with autoencoder.steady_encoding([pixels, pixels / 2]):
+            return pixels, autoencoder.encode(pixels / 3)
+
+    for found, expected in zip(held(moved), held(usual), strict=True):
+        torch.testing.assert_close(found, expected)

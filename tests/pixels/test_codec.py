@@ -5,6 +5,7 @@ from contextlib import nullcontext
 import pytest
 import torch
 
+from pixelsmith import DeviceError
 from pixelsmith.canvas import Array, MemorySpace
 from pixelsmith.families import Family, find_model, load_family, read_facts
 from pixelsmith.families.autoencoder import DiffusersAutoencoder
@@ -98,3 +99,38 @@ def test_a_global_autoencoder_shows_no_jump_of_tone_between_tiles(monkeypatch: p
         return torch.nn.functional.avg_pool2d(pixels - expected, 16).mean(0).abs().mean().item()
 
     assert tone_error(held) < 0.5 * tone_error(loose)
+
+
+@torch.inference_mode()
+def test_numbers_that_leave_the_range_of_their_dtype_are_an_error_and_no_black_tiles() -> None:
+    """In float32 the same weights serve."""
+    latents = Array(NoiseField(0, 0, 4).read(Size(16, 16).window))
+    for dtype in (torch.float32, torch.float16):
+        vae = build_autoencoder()
+        for part in (vae.decoder, vae.encoder):
+            part.conv_in.weight.data *= 1e6
+        autoencoder = DiffusersAutoencoder(vae.to(dtype), torch.device("cpu"))
+        picture = MemorySpace().open("picture", tile_grid(latents.size, autoencoder.tiling).scaled(4), 3, torch.uint8)
+        guide = MemorySpace().open("guide", tile_grid(latents.size, autoencoder.tiling), 4)
+        there = Array(smooth_picture(Size(64, 64)))
+        if dtype == torch.float32:
+            decode(latents, autoencoder, picture, quiet)
+            encode(there, 4, autoencoder, guide, quiet)
+            continue
+        with pytest.raises(DeviceError, match="dtype bfloat16"):
+            decode(latents, autoencoder, picture, quiet)
+        with pytest.raises(DeviceError, match="dtype bfloat16"):
+            encode(there, 4, autoencoder, guide, quiet)
+
+
+@torch.inference_mode()
+def test_a_device_without_memory_for_a_tile_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    autoencoder = DiffusersAutoencoder(build_autoencoder(), torch.device("cpu"))
+    monkeypatch.setattr(autoencoder, "tiling", Tiling(side=48, context=12, blend=12))
+
+    def full(*_: object) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(autoencoder, "decode", full)
+    with pytest.raises(DeviceError, match="no memory for a tile"):
+        decoded(Array(NoiseField(0, 0, 4).read(Size(96, 64).window)), autoencoder, Size(384, 256), 4)

@@ -2,7 +2,7 @@
 
 from pixelsmith.families.facts import read_facts
 from pixelsmith.families.find import find_model, model_files
-from pixelsmith.families.load import choose_device, choose_dtype, load_family
+from pixelsmith.families.load import choose_device, choose_dtype, load_family, memory_of
 from pixelsmith.families.protocol import Family, Prompt
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "choose_dtype",
     "find_model",
     "load_family",
+    "memory_of",
     "model_files",
     "read_facts",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pixelsmith.families.autoencoder import DiffusersAutoencoder
+from pixelsmith.families.placing import release_encoders
 from pixelsmith.families.protocol import Prompt
 from pixelsmith.families.quiet import quiet
 from pixelsmith.families.schedules import clean_estimate, prediction_of
@@ -32,11 +32,13 @@ class Traits:
 
     - ``native``: the size it was trained at, in latents; ``multiple``: what the sides of a patch are a multiple of.
     - ``recommended``: what it is best run with.
+    - ``float16_safe``: whether its numbers stay in the range of float16; else it is float32 where there is no bfloat16.
     """
 
     native: Size
     multiple: int
     recommended: Recommended
+    float16_safe: bool = True
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,8 @@ class Architecture(Protocol):
 class DiffusersFamily:
     """A loaded diffusers pipeline as a ``Family``.
 
-    ``device`` is where the network computes; ``releases_encoders``: the text encoders go once prompts are encoded.
+    ``device`` is where the network computes; ``releases_encoders``: the text encoders go once prompts are encoded, and
+    only then all else comes there.
     """
 
     architecture: Architecture
@@ -138,11 +141,7 @@ class DiffusersFamily:
         with quiet():
             prompts = self.architecture.encode(self.pipeline, prompt, negative_prompt or None)
         if self.releases_encoders:
-            for name in [name for name in self.pipeline.components if name.startswith("text_encoder")]:
-                setattr(self.pipeline, name, None)
-            gc.collect()
-            if self.device.type == "cuda":
-                torch.cuda.empty_cache()
+            release_encoders(self.pipeline, self.device)
         return prompts
 
     def refuses(self, picture: Readable) -> bool:

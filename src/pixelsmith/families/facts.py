@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import math
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,9 @@ from pixelsmith.plan import ModelFacts
 
 OWN = "pixelsmith.json"
 """What a model folder may say of itself: ``native_size`` (pixels) and ``method`` (``Recommended``)."""
+
+MAX_HEADER = 100_000_000
+"""Bytes; the format allows no longer ones."""
 
 
 def read_facts(place: Path, name: str, parts: Parts = NO_PARTS) -> ModelFacts:
@@ -37,8 +43,9 @@ def read_facts(place: Path, name: str, parts: Parts = NO_PARTS) -> ModelFacts:
             latent_channels=channels,
             latent_multiple=traits.multiple,
             train_steps=configs["scheduler"].get("num_train_timesteps", 1000),
-            weight_bytes=_weight_bytes(place, parts),
+            parameters=_parameters(place, configs["index"], parts),
             recommended=traits.recommended,
+            float16_safe=traits.float16_safe,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{name}: its configuration lacks what a {pipeline} has: {error}") from error
@@ -81,9 +88,33 @@ def _check_vae(facts: ModelFacts, parts: Parts) -> None:
         )
 
 
-def _weight_bytes(place: Path, parts: Parts) -> int:
-    if place.is_file():
-        return place.stat().st_size
-    weights = list(place.rglob("*.safetensors"))
-    of_variant = [path for path in weights if f".{parts.variant}." in path.name]
-    return sum(path.stat().st_size for path in (of_variant if parts.variant else weights))
+def _parameters(place: Path, index: Mapping[str, Any], parts: Parts) -> int:
+    """The numbers in the weight files that are loaded, whatever else lies beside them."""
+    files = [place] if place.is_file() else []
+    for name, classes in index.items() if place.is_dir() else ():
+        own = isinstance(classes, list) and not (name == "vae" and parts.vae)
+        files += _weights_of(place / name, parts.variant) if own else []
+    files += _weights_of(find_part(parts.vae, weights=False), None) if parts.vae else []
+    beside = [Path(lora.path).expanduser() for lora in parts.loras]
+    files += [file for path in beside for file in ([path] if path.is_file() else path.glob("*.safetensors"))]
+    return sum(_numbers_in(file) for file in files)
+
+
+def _weights_of(folder: Path, variant: str | None) -> list[Path]:
+    """Of one part: the files of the variant where it has them, else the plain ones; one file or several shards."""
+    files = [(path, path.name.split(".")[1:-1]) for path in folder.glob("*model*.safetensors")]
+    chosen = [path for path, between in files if any(word.split("-")[0] == variant for word in between)]
+    return chosen or [path for path, between in files if not between]
+
+
+def _numbers_in(file: Path) -> int:
+    """From the header alone: its length in 8 bytes, and the shape of each tensor. 0 of what cannot be read."""
+    if file.suffix != ".safetensors":
+        return 0
+    try:
+        with file.open("rb") as opened:
+            header = json.loads(opened.read(min(int.from_bytes(opened.read(8), "little"), MAX_HEADER)))
+    except (OSError, ValueError):
+        # A damaged file is reported, with its name, by what loads it.
+        return 0
+    return sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from pixelsmith.errors import InputError, ModelError, RequestError
 from pixelsmith.families.adapters import add_loras, add_textual_inversions
 from pixelsmith.families.architecture import DiffusersFamily, network_of
 from pixelsmith.families.find import NO_PARTS, config_folder, find_part
+from pixelsmith.families.placing import bring, to_channels_last
 from pixelsmith.families.protocol import Family
 from pixelsmith.families.quiet import quiet
 from pixelsmith.families.registry import architecture_of
@@ -23,7 +25,7 @@ def load_family(place: Path, facts: ModelFacts, compute: Compute, parts: Parts =
     """Load a model onto its device. Raises ``ModelError``, and ``RequestError`` for a device that is not there."""
     architecture = architecture_of(facts.pipeline, facts.name)
     device = choose_device(compute.device)
-    dtype = choose_dtype(compute.dtype, device)
+    dtype = choose_dtype(compute.dtype, device, facts.float16_safe)
     if device.type == "cpu" and compute.memory in ("offload", "sequential"):
         raise RequestError(f"memory: {compute.memory} moves the model between an accelerator and the CPU; here is none")
     try:
@@ -38,7 +40,8 @@ def load_family(place: Path, facts: ModelFacts, compute: Compute, parts: Parts =
         raise ModelError(f"{facts.name}: it cannot be loaded: {type(error).__name__}: {error}") from error
     if architecture.upcasts_vae and pipeline.vae.dtype == torch.float16 and pipeline.vae.config.get("force_upcast"):
         pipeline.vae.to(torch.float32)
-    _place(pipeline, device, compute)
+    _prepare(pipeline, compute)
+    bring(pipeline, device, compute.memory)
     return DiffusersFamily(architecture, pipeline, facts, device, compute.memory == "encoders-released")
 
 
@@ -64,18 +67,11 @@ def _read_vae(name: str, dtype: torch.dtype) -> Any:
     return AutoModel.from_pretrained(str(find_part(name)), dtype=dtype, use_safetensors=True, local_files_only=True)
 
 
-def _place(pipeline: Any, device: torch.device, compute: Compute) -> None:
-    """Bring a pipeline to its device in the way that was asked for."""
+def _prepare(pipeline: Any, compute: Compute) -> None:
     network = network_of(pipeline)
     if compute.channels_last:
-        network.to(memory_format=torch.channels_last)
-        pipeline.vae.to(memory_format=torch.channels_last)
-    if compute.memory == "offload":
-        pipeline.enable_model_cpu_offload(device=device)
-    elif compute.memory == "sequential":
-        pipeline.enable_sequential_cpu_offload(device=device)
-    else:
-        pipeline.to(device)
+        to_channels_last(network)
+        to_channels_last(pipeline.vae)
     if compute.compile:
         # Patches have one shape, so one graph serves the whole run.
         network.compile(dynamic=False)
@@ -89,14 +85,34 @@ def choose_device(name: str) -> torch.device:
     return torch.device(available[0] if name == "auto" else name)
 
 
-def choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    """The dtype asked for; by itself half precision where the hardware computes in it, else float32."""
+def choose_dtype(name: str, device: torch.device, float16_safe: bool = True) -> torch.dtype:
+    """The dtype asked for; by itself half precision where the hardware computes in it, else float32.
+
+    ``float16_safe``: whether the model stays in the range of float16 (``ModelFacts``).
+    """
     if name != "auto":
         return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[name]
+    if _computes_bfloat16(device):
+        return torch.bfloat16
+    return torch.float32 if device.type == "cpu" or not float16_safe else torch.float16
+
+
+def _computes_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    if device.type == "cpu":
-        # Only matrix units make bf16 the faster one: without any bf16 instructions it is several times slower than
-        # float32, and with those of AVX-512 alone a network was still measured at 0.7 times float32's speed.
-        return torch.bfloat16 if torch.cpu.get_capabilities().get("amx_bf16") else torch.float32
-    return torch.float16
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type == "xpu":
+        return bool(torch.xpu.is_bf16_supported(including_emulation=False))
+    if device.type == "mps":
+        return bool(torch.backends.mps.is_macos_or_newer(14, 0))
+    # Only matrix units make bf16 the faster one: without any bf16 instructions it is several times slower than
+    # float32, and with those of AVX-512 alone a network was still measured at 0.7 times float32's speed.
+    return bool(torch.cpu.get_capabilities().get("amx_bf16"))
+
+
+def memory_of(device: torch.device) -> int | None:
+    """Bytes of memory that a device has in all; ``None`` where the system does not tell."""
+    if device.type == "mps":
+        return torch.mps.recommended_max_memory()
+    if device.type != "cpu":
+        return torch.accelerator.get_memory_info(device)[1]
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else None

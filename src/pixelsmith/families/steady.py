@@ -28,8 +28,8 @@ def steady(network: nn.Module, forward: Callable[[Tensor], object], samples: Ite
 
     def remember(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         if isinstance(layer, nn.GroupNorm):
-            grouped = _grouped(inputs[0], layer)
-            seen[layer].append((grouped.mean((0, 2)), grouped.transpose(0, 1).flatten(1).var(1, correction=0)))
+            variance, mean = torch.var_mean(_grouped(inputs[0], layer), (0, 2), correction=0)
+            seen[layer].append((mean, variance))
 
     hooks = [layer.register_forward_pre_hook(remember) for layer in layers]
     try:
@@ -37,27 +37,37 @@ def steady(network: nn.Module, forward: Callable[[Tensor], object], samples: Ite
             forward(sample)
     finally:
         _remove(hooks)
-    hooks = [layer.register_forward_hook(_normalised_by(seen[layer])) for layer in layers]
+    hooks = [layer.register_forward_hook(_normalised_by(seen[layer], layer)) for layer in layers]
     try:
         yield
     finally:
         _remove(hooks)
 
 
-def _normalised_by(moments: Moments) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
+def _normalised_by(moments: Moments, layer: nn.GroupNorm) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
     means, variances = (torch.stack(values) for values in zip(*moments, strict=True))
     # Total variance: the mean of the samples' variances and the variance of their means.
     mean, variance = means.mean(0), variances.mean(0) + means.var(0, correction=0)
+    weight, bias = _affine(layer)
+    channels = layer.num_channels // layer.num_groups
+    mean = mean.repeat_interleave(channels)
+    scale = (variance + layer.eps).rsqrt().repeat_interleave(channels) * weight
 
-    def normalise(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        if not isinstance(layer, nn.GroupNorm):
-            return output
-        scaled = (_grouped(inputs[0], layer) - mean[:, None]) * (variance[:, None] + layer.eps).rsqrt()
-        shape = (1, -1, *[1] * (inputs[0].ndim - 2))
-        values = scaled.view(inputs[0].shape) * layer.weight.view(shape) + layer.bias.view(shape)
-        return values.to(output.dtype)
+    def normalise(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        shape = (1, -1, *[1] * (output.ndim - 2))
+        # In float32, and in one copy of what are the largest activations of all.
+        values = (inputs[0] - mean.view(shape)).mul_(scale.view(shape)).add_(bias.view(shape))
+        return output.copy_(values)
 
     return normalise
+
+
+def _affine(layer: nn.GroupNorm) -> tuple[Tensor, Tensor]:
+    """Weight and bias, copied in float32: offloaded ones are on the device only while the layer itself computes."""
+    from accelerate.utils import align_module_device
+
+    with align_module_device(layer):
+        return layer.weight.detach().float().clone(), layer.bias.detach().float().clone()
 
 
 def _grouped(x: Tensor, layer: nn.GroupNorm) -> Tensor:

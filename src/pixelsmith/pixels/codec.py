@@ -14,10 +14,12 @@ from torch import Tensor
 from pixelsmith.families.protocol import Autoencoder, Tiling
 from pixelsmith.geometry import Size, Window
 from pixelsmith.sampling.denoise import Patched, Readable
+from pixelsmith.sampling.device import finite, room_for
 from pixelsmith.sampling.patches import Grid, fixed_grid
 
 OnTile = Callable[[int, int], None]
 """Hears (tiles done, tiles in all)."""
+TILE = "a tile of the autoencoder"
 
 
 def tile_grid(latent_size: Size, tiling: Tiling) -> Grid:
@@ -28,16 +30,17 @@ def tile_grid(latent_size: Size, tiling: Tiling) -> Grid:
 def encode(picture: Readable, scale: int, autoencoder: Autoencoder, latents: Patched, on_tile: OnTile) -> None:
     """Encode a picture (3, H, W) uint8 into those tiles of ``latents`` that are missing.
 
-    A latent stands for ``scale`` pixels; the tiles are ``tile_grid``'s.
+    A latent stands for ``scale`` pixels; the tiles are ``tile_grid``'s. Raises ``DeviceError`` where the device has no
+    memory for a tile, or a latent is not finite.
     """
 
     def read(window: Window) -> Tensor:
         return picture.read(window.scaled(scale)).float()[None] / 127.5 - 1
 
     tiles = tile_grid(latents.size, autoencoder.tiling)
-    with _steady(autoencoder.steady_encoding, tiles, read, latents):
+    with room_for(TILE), _steady(autoencoder.steady_encoding, tiles, read, latents):
         for (index,) in latents.missing():
-            latents.put(index, autoencoder.encode(read(tiles[index].window))[0])
+            latents.put(index, finite(autoencoder.encode(read(tiles[index].window))[0], TILE))
             latents.sync()
             on_tile(index + 1, len(tiles))
 
@@ -45,19 +48,20 @@ def encode(picture: Readable, scale: int, autoencoder: Autoencoder, latents: Pat
 def decode(latents: Readable, autoencoder: Autoencoder, picture: Patched, on_tile: OnTile) -> None:
     """Decode a canvas into those tiles of ``picture`` (3, H, W) in 0..255 that are missing.
 
-    They are the tiles of the latents (``tile_grid``) at the scale of pixels.
+    They are the tiles of the latents (``tile_grid``) at the scale of pixels. Raises ``DeviceError`` where the device
+    has no memory for a tile, or a pixel is not finite.
     """
 
     def read(window: Window) -> Tensor:
         return latents.read(window)[None]
 
     tiles = tile_grid(latents.size, autoencoder.tiling)
-    with _steady(autoencoder.steady_decoding, tiles, read, picture):
+    with room_for(TILE), _steady(autoencoder.steady_decoding, tiles, read, picture):
         for (index,) in picture.missing():
             window = tiles[index].window
             # Tiles may meet in the middle of a latent: of the next one a part counts as well.
             kept = tiles.kept(index).relative_to(window).grown(1, Size(window.width, window.height))
-            pixels = (autoencoder.decode(read(window), kept)[0] + 1) * 127.5
+            pixels = (finite(autoencoder.decode(read(window), kept)[0], TILE) + 1) * 127.5
             picture.put(index, pixels.clamp(0, 255))
             picture.sync()
             on_tile(index + 1, len(tiles))

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from pixelsmith.geometry import Size, Window
 from pixelsmith.sampling.chess import chess_mask, chess_phase
+from pixelsmith.sampling.device import finite
 from pixelsmith.sampling.dilated import Dilated, Joined
 from pixelsmith.sampling.fusion import FUSIONS, Fusion, Residual, fuse
 from pixelsmith.sampling.guidance import Batch, Denoiser
@@ -106,7 +107,7 @@ class Denoising:
         """Denoise from the noisiest level to the clean one; what ``steps`` has already is not made again.
 
         ``on_batch`` hears (step, patches done, patches of the step) after each batch. Neither ``batch_size`` nor
-        ``device`` is part of what the picture is.
+        ``device`` is part of what the picture is. Raises ``DeviceError`` where a patch is not finite.
         """
         begin, canvas = self._furthest(steps)
         for i in range(begin, self.schedule.steps):
@@ -115,7 +116,7 @@ class Denoising:
             joined = self if target.complete else self._joined(i, canvas, batch_size, device)
             for indices in target.missing(batch_size):
                 moved = joined._move(i, [patches[index].window for index in indices], canvas, device)
-                for index, values in zip(indices, moved.cpu(), strict=True):
+                for index, values in zip(indices, finite(moved.cpu(), "a batch of patches"), strict=True):
                     target.put(index, values)
                 target.sync()
                 on_batch(i, indices.stop, len(patches))

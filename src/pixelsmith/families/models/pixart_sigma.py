@@ -23,7 +23,7 @@ class PixArtSigma:
     pipelines = ("PixArtSigmaPipeline",)
     native = "256, 512, 1024 or 2048 pixels"
     needs = "transformer of 0.6 billion parameters, T5-XXL"
-    upcasts_vae = False
+    upcasts_vae = True
     optional = ()
 
     def traits(self, configs: Configs) -> Traits:

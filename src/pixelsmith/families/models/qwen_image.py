@@ -30,7 +30,7 @@ class QwenImage:
     optional = ()
 
     def traits(self, configs: Configs) -> Traits:
-        return Traits(NATIVE, 2, Recommended(50, guidance="cfg-norm", guidance_scale=4.0))
+        return Traits(NATIVE, 2, Recommended(50, guidance="cfg-norm", guidance_scale=4.0), float16_safe=False)
 
     def reader(self, pipeline: Any) -> tuple[Any, int]:
         return pipeline.tokenizer, ROOM

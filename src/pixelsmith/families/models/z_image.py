@@ -35,7 +35,7 @@ class ZImage:
         # The two differ in nothing but the weights and the shift. Its pipeline counts guidance from 0, not from 1.
         turbo = configs["scheduler"].get("shift") == TURBO_SHIFT
         best = Recommended(8, guidance_scale=1.0) if turbo else Recommended(50, guidance_scale=5.0)
-        return Traits(NATIVE, 2, best)
+        return Traits(NATIVE, 2, best, float16_safe=False)
 
     def reader(self, pipeline: Any) -> tuple[Any, int]:
         return pipeline.tokenizer, room_in_chat(pipeline.tokenizer, ROOM, enable_thinking=True)
