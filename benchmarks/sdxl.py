@@ -199,7 +199,7 @@ def main() -> None:
         seconds, finite = one_patch(family)
         print(f"one patch of {family.facts.native_size} in bf16: {seconds:.1f} s, {'' if finite else 'NOT '}all finite")
         return
-    changes = {} if args.steps is None else {"steps": args.steps, "base_steps": None}
+    changes = {} if args.steps is None else {"steps": args.steps, "stage_steps": None}
     # The paper's border is wider than the small patch has room for.
     changes |= {"border": None} if args.tiny else {}
     methods = {name: replace(PRESETS[name], **changes) for name in args.presets}

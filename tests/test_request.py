@@ -14,7 +14,7 @@ from pixelsmith.recommended import Recommended
 methods = st.builds(
     Method,
     steps=st.none() | st.integers(1, 100),
-    base_steps=st.none() | st.integers(1, 100),
+    stage_steps=st.none() | st.integers(1, 100),
     start=st.floats(0.01, 1),
     stage_guidance_scale=st.none() | st.floats(0, 20),
     sampler=st.sampled_from(["ddim", "dpmpp-2m"]),
@@ -60,7 +60,7 @@ def test_a_bad_request_is_refused(changes: dict[str, Any], message: str) -> None
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("steps", 0), ("steps", 2.5), ("steps", True), ("base_steps", 0), ("start", 0),
+        ("steps", 0), ("steps", 2.5), ("steps", True), ("stage_steps", 0), ("start", 0),
         ("start", 1.1), ("stage_guidance_scale", -1), ("slider", 2), ("slider", -0.1), ("slider", float("nan")),
         ("slider", "high"), ("slider_fade", 1.5), ("guidance_scale", -1), ("guidance_rescale", 2), ("border", -1),
         ("guidance_interval", (0.8, 0.2)), ("guidance_interval", (0.5,)),
@@ -107,9 +107,8 @@ def test_the_paper_preset_is_the_papers() -> None:
 def test_a_stage_has_its_own_method(method: Method) -> None:
     best = Recommended(11, guidance_scale=4.5, guidance_rescale=0.2)
     base, stage = method.at(0, best), method.at(3, best)
-    asked = method.steps or best.steps
-    assert base.steps == (method.base_steps or asked)
-    assert stage.steps == asked
+    assert base.steps == (method.steps or best.steps)
+    assert stage.steps == (method.stage_steps or base.steps)
     assert (base.start, stage.start) == (1.0, method.start)
     scale = best.guidance_scale if method.guidance_scale is None else method.guidance_scale
     assert base.guidance_scale == scale
@@ -133,3 +132,9 @@ def test_a_model_that_is_told_its_guidance_is_never_run_twice() -> None:
     assert not any(Method().at(stage, told).guides_at(0.5) for stage in (0, 1))
     assert PRESETS["fast"].at(1, told).guidance_scale == 3.5, "saving the second call is no reason to tell it less"
     assert Method(stage_guidance_scale=2.0).at(1, told).guidance_scale == 2.0
+
+
+def test_the_fast_preset_leaves_the_base_to_the_model() -> None:
+    turbo = Recommended(4, guidance_scale=1.0)
+    base, stage = (PRESETS["fast"].at(number, turbo) for number in (0, 1))
+    assert (base.steps, base.guidance_scale, stage.steps) == (4, 1.0, 4)

@@ -53,10 +53,9 @@ def main() -> None:
         code = 2
     except click.ClickException as error:
         code = _complain(error.format_message(), 2)
-    except InputError as error:
-        code = _complain(str(error), 2)
     except (PixelsmithError, MemoryError, OSError, RuntimeError) as error:
-        code = _complain("; ".join([str(error) or type(error).__name__, *_notes(error)]), 1)
+        message = "; ".join([str(error) or type(error).__name__, *_notes(error)])
+        code = _complain(message, 2 if isinstance(error, InputError) else 1)
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -100,7 +99,7 @@ def request_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--allow-pickle", is_flag=True, help="Read weights from pickles; they can run any code."),
         click.option("--preset", type=click.Choice(list(PRESETS)), default="default", show_default=True),
         click.option("--steps", type=int, help="Denoising steps of the base and of each stage."),
-        click.option("--base-steps", type=int, help="Denoising steps of the base.  [default: --steps]"),
+        click.option("--stage-steps", type=int, help="Denoising steps of each stage.  [default: --steps]"),
         click.option("--start", type=float, help="0..1: share of the noise schedule that stages go through."),
         click.option("--sampler", type=click.Choice(get_args(Sampler))),
         click.option("--slider", type=float, help="0..1: share of guided steps; low invents, high keeps."),
@@ -135,7 +134,7 @@ def request_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 _METHOD_OPTIONS = (
-    "steps", "base_steps", "start", "sampler", "slider", "slider_fade", "guidance", "guidance_scale",
+    "steps", "stage_steps", "start", "sampler", "slider", "slider_fade", "guidance", "guidance_scale",
     "stage_guidance_scale", "guidance_rescale", "fusion", "chess_mask", "border", "coverage", "upsampling", "strategy",
 )  # fmt: skip
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pixelsmith.calibrate import measure_rates
 from pixelsmith.canvas import MemorySpace, Space
-from pixelsmith.errors import InputError, RequestError, RunError
+from pixelsmith.errors import InputError, RefusedError, RequestError, RunError
 from pixelsmith.events import Event, Observer, PhaseFinished, Progress, RunFinished, RunStarted, StageStarted, silent
 from pixelsmith.families import (
     Family,
@@ -106,7 +106,8 @@ def generate(
         check_output(path, request.size, settings_of(request))
     the_plan = plan(request)
     _check_memory(the_plan)
-    job = _Job(request, settings_of(request), the_plan, path, observer)
+    work = _Work(observer)
+    job = _Job(request, settings_of(request), the_plan, path, work)
     if run_dir is None and not the_plan.on_disk:
         _check_disk(the_plan, None, path)
         return _run(job, MemorySpace())
@@ -121,9 +122,12 @@ def generate(
         run.begin(Record(identity, Path.cwd(), path, keep))
         try:
             return _run_in(run, job, keep)
-        except InputError:
-            # Nothing was made yet: what is wrong can be mended, and the same command given again.
-            run.delete()
+        except InputError as error:
+            # While nothing was made, what is wrong can be mended and the same command given again.
+            if work.began:
+                error.add_note(run.advice)
+            else:
+                run.delete()
             raise
 
 
@@ -217,6 +221,18 @@ def _identity(settings: Mapping[str, Any], request: Request) -> Identity:
     raise RunError(f"device: the run was made on {settings['device']} {settings['dtype']}, here is {now['device']}")
 
 
+@dataclass
+class _Work:
+    """An observer that knows whether patches have been denoised, and tells another one everything."""
+
+    observer: Observer
+    began: bool = False
+
+    def __call__(self, event: Event) -> None:
+        self.began |= isinstance(event, Progress) and event.phase == "denoise"
+        self.observer(event)
+
+
 @dataclass(frozen=True)
 class _Job:
     """What is to be made; ``settings`` are those that the file carries."""
@@ -230,7 +246,13 @@ class _Job:
 
 def _run_in(run: RunDirectory, job: _Job, keep: bool) -> Result:
     space = run.space()
-    result = _run(replace(job, observer=_with_preview(job.observer, run.path)), space, run.path)
+    try:
+        result = _run(replace(job, observer=_with_preview(job.observer, run.path)), space, run.path)
+    except RefusedError:
+        # It would be refused again, however often the run goes on.
+        space.close()
+        run.delete()
+        raise
     if keep or job.path is None:
         run.finish()
         return result
@@ -269,7 +291,7 @@ def _run(job: _Job, space: Space, run_dir: Path | None = None) -> Result:
     observer(RunStarted(job.plan, None if run_dir is None else str(run_dir)))
     family = _loaded(request)
     with torch.inference_mode():
-        picture = _climb(Cascade.of(request, family, observer, space), job.plan, start)
+        picture = _climb(Cascade.of(request, family, job.plan, observer, space), job.plan, start)
     if job.path is not None:
         write_began = time.monotonic()
         write_picture(picture, job.path, job.settings)

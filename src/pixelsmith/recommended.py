@@ -50,6 +50,11 @@ class StageMethod:
         """Steps of the whole noise schedule of which ``steps`` are taken, the last ones."""
         return max(self.steps, round(self.steps / self.start))
 
+    @property
+    def guides(self) -> bool:
+        """Whether classifier-free guidance is on at any of the steps."""
+        return any(self.guides_at(step / self.steps) for step in range(self.steps))
+
     def guides_at(self, progress: float) -> bool:
         """Whether classifier-free guidance is on at this share (0..1) of the denoising."""
         start, end = self.guidance_interval

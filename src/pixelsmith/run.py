@@ -20,7 +20,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from pixelsmith.canvas import DiskSpace
-from pixelsmith.errors import InputError, OutputError, RunError
+from pixelsmith.errors import InputError, OutputError, RefusedError, RunError
 from pixelsmith.version import __version__
 
 FORMAT = 1
@@ -149,6 +149,10 @@ class RunDirectory:
         (self.path / _FINISHED).touch()
 
     @property
+    def advice(self) -> str:
+        return f"go on with 'pixelsmith resume {self.path}'"
+
+    @property
     def finished(self) -> bool:
         return (self.path / _FINISHED).exists()
 
@@ -171,12 +175,11 @@ class RunDirectory:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._lock.release()
-        if error is None or isinstance(error, InputError):
+        if error is None or isinstance(error, InputError | RefusedError):
             return
-        advice = f"go on with 'pixelsmith resume {self.path}'"
         if isinstance(error, OSError):
-            raise OutputError(f"{self.path}: {error.strerror or error}; {advice}") from error
-        error.add_note(advice)
+            raise OutputError(f"{self.path}: {error.strerror or error}; {self.advice}") from error
+        error.add_note(self.advice)
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -39,6 +39,12 @@ def test_a_schedule_that_ends_above_zero_needs_two_steps() -> None:
         flow_schedule(config, 1, 4096)
 
 
+def test_a_number_of_steps_that_the_scheduler_refuses_is_said_so() -> None:
+    """Consistency models were distilled on 50 levels."""
+    with pytest.raises(RequestError, match="LCMScheduler has no schedule of 60"):
+        schedule_of({"_class_name": "LCMScheduler", **BETAS}, 60)
+
+
 def test_euler_counts_sigma_over_alpha_and_ends_clean() -> None:
     """At the last training step ᾱ = 0.00466 for Stable Diffusion's betas."""
     levels = schedule_of({**EULER, "timestep_spacing": "trailing"}, 1).levels

@@ -47,7 +47,10 @@ def schedule_of(config: Any, steps: int, **arguments: Any) -> Schedule:
     if steps == 1 and config.get("shift_terminal"):
         raise RequestError("steps: expected at least 2; this model's schedule has a first and a last level of its own")
     scheduler: Any = getattr(diffusers, scheduler_class(config)).from_config(config)
-    scheduler.set_timesteps(steps, **arguments)
+    try:
+        scheduler.set_timesteps(steps, **arguments)
+    except ValueError as error:
+        raise RequestError(f"steps: {type(scheduler).__name__} has no schedule of {steps}: {error}") from error
     timesteps = [float(t) for t in scheduler.timesteps]
     if hasattr(scheduler, "sigmas"):
         pairs = [_flow(float(s)) if is_flow(config) else _preserving(float(s)) for s in scheduler.sigmas]
