@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,29 @@ def test_what_is_no_request_is_refused(values: dict[str, Any]) -> None:
 )
 def test_a_lora_is_a_path_and_a_weight(text: str, lora: Lora) -> None:
     assert Lora.parse(text) == lora
+
+
+def test_a_weight_out_of_range_is_no_path() -> None:
+    with pytest.raises(RequestError, match="weight of a LoRA"):
+        Lora.parse("style.safetensors:20")
+
+
+def test_parts_are_located_where_they_were_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for folder in ("home", "run"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "style.safetensors").touch()
+    parts = Parts(
+        vae="a/b", loras=(Lora("~/style.safetensors"), Lora("style.safetensors", 0.5)), scheduler="LCMScheduler"
+    )
+    expected = (Lora(f"{tmp_path}/home/style.safetensors"), Lora(f"{tmp_path}/run/style.safetensors", 0.5))
+    assert parts.located(tmp_path / "run") == replace(parts, loras=expected)
+
+
+@pytest.mark.parametrize("changes", [{"scheduler": "MagicScheduler"}, {"timestep_spacing": "wide"}])
+def test_an_unknown_scheduler_is_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(RequestError, match=next(iter(changes))):
+        Parts(**changes)
 
 
 def test_a_path_is_taken_as_text() -> None:

@@ -255,6 +255,11 @@ def test_another_version_is_refused(tiny_model: Path, tmp_path: Path, monkeypatc
         resume(run_dir)
 
 
+def test_what_is_missing_has_no_hash(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="nowhere: it cannot be read"):
+        Identity.of({}, 1, [tmp_path / "nowhere"], None)
+
+
 def test_a_changed_picture_to_start_from_is_refused(tiny_model: Path, tmp_path: Path) -> None:
     start, run_dir = tmp_path / "start.png", tmp_path / "run"
     generate(replace(request_of(tiny_model), size=Size(64, 64), cascade=()), start)

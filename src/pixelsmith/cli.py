@@ -17,7 +17,7 @@ from pixelsmith.errors import InputError, PixelsmithError
 from pixelsmith.evaluate.commands import evaluate_command, figures_command
 from pixelsmith.events import Observer, silent
 from pixelsmith.geometry import Size
-from pixelsmith.parts import Lora, Parts
+from pixelsmith.parts import Lora, Parts, SchedulerName, TimestepSpacing
 from pixelsmith.pixels.files import FORMATS, read_settings
 from pixelsmith.progress import ProgressBar, print_json
 from pixelsmith.recommended import GuidanceName
@@ -96,6 +96,10 @@ def request_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--textual-inversion", "textual_inversions", multiple=True, metavar="PATH", help="Its name is its token."
         ),
+        click.option(
+            "--scheduler", type=click.Choice(get_args(SchedulerName)), help="In the place of the model's own."
+        ),
+        click.option("--timestep-spacing", type=click.Choice(get_args(TimestepSpacing)), help="Where its steps lie."),
         click.option("--allow-pickle", is_flag=True, help="Read weights from pickles; they can run any code."),
         click.option("--preset", type=click.Choice(list(PRESETS)), default="default", show_default=True),
         click.option("--steps", type=int, help="Denoising steps of the base and of each stage."),
@@ -162,6 +166,8 @@ def make_request(options: dict[str, Any]) -> Request:
             vae=options["vae"],
             loras=tuple(Lora.parse(text) for text in options["loras"]),
             textual_inversions=options["textual_inversions"],
+            scheduler=options["scheduler"],
+            timestep_spacing=options["timestep_spacing"],
             allow_pickle=options["allow_pickle"],
         ),
     ).with_method(**changes)

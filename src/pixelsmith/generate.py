@@ -30,6 +30,7 @@ from pixelsmith.families import (
 )
 from pixelsmith.forecast import Forecast, Rates, load_rates, save_rates, seconds_of
 from pixelsmith.geometry import Size
+from pixelsmith.parts import located
 from pixelsmith.pixels.files import check_output, picture_size, read_picture, tiles_of, write_picture
 from pixelsmith.pixels.resample import Resized
 from pixelsmith.plan import ModelFacts, Plan, make_plan
@@ -155,9 +156,8 @@ def resume(run_dir: str | Path, observer: Observer = silent) -> Result:
 def _located(request: Request, folder: Path) -> Request:
     """The request with the paths in it as they were meant in the folder that it was made in."""
     picture = None if request.from_image is None else str(folder / request.from_image)
-    model = folder / request.model
-    parts = request.parts.located(folder)
-    return replace(request, from_image=picture, model=str(model) if model.exists() else request.model, parts=parts)
+    model, parts = located(request.model, folder), request.parts.located(folder)
+    return replace(request, from_image=picture, model=model, parts=parts)
 
 
 def _facts(request: Request) -> ModelFacts:

@@ -6,13 +6,15 @@ going on after a crash is the same run again, which finds done what is done.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -25,7 +27,10 @@ from pixelsmith.version import __version__
 
 FORMAT = 1
 """Of the directory; it changes when an older one can no longer be read."""
-_LIBRARIES = ("torch", "diffusers", "transformers", "numpy", "pillow", "pyvips")
+_LIBRARIES = (
+    "torch", "diffusers", "transformers", "tokenizers", "safetensors", "accelerate", "peft", "numpy", "pillow",
+    "pyvips",
+)  # fmt: skip
 _RECORD, _LOCK, _FINISHED = "run.json", "lock", "finished"
 
 
@@ -194,6 +199,8 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _sha256(place: Path) -> str:
     """Of the names and contents of a folder's files, or of one file."""
+    if not place.exists():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(place))
     files, root = ([place], place.parent) if place.is_file() else (sorted(place.rglob("*")), place)
     total = hashlib.sha256()
     for path in files:
@@ -205,7 +212,11 @@ def _sha256(place: Path) -> str:
 
 
 def _versions() -> dict[str, str]:
-    return {"pixelsmith": __version__} | {name: version(name) for name in _LIBRARIES}
+    found = {"pixelsmith": __version__}
+    for name in _LIBRARIES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def _partial(name: str) -> str:

@@ -78,6 +78,24 @@ def test_a_variant_is_taken_and_counted(tmp_path: Path) -> None:
         loaded(tmp_path / "model", Parts(variant="fp8"))
 
 
+@pytest.mark.parametrize(
+    ("parts", "timesteps"),
+    [
+        (Parts(), [751, 501, 251, 1]),
+        (Parts(timestep_spacing="trailing"), [999, 749, 499, 249]),
+        (Parts(scheduler="LCMScheduler"), [999, 759, 499, 259]),
+        (Parts(scheduler="DDIMScheduler", timestep_spacing="trailing"), [999, 749, 499, 249]),
+    ],
+)
+def test_few_steps_lie_where_the_scheduler_that_was_asked_for_puts_them(
+    tmp_path: Path, parts: Parts, timesteps: list[int]
+) -> None:
+    with quiet():
+        SPECIMENS["sdxl"].save(tmp_path)
+    family = load_family(tmp_path, read_facts(tmp_path, "xl", parts), CPU, parts)
+    assert [level.timestep for level in family.schedule(4).levels[:-1]] == timesteps
+
+
 def test_pickles_are_read_only_where_that_is_allowed(tiny_model: Path, tmp_path: Path) -> None:
     pipeline = build_stable_diffusion()
     pipeline.save_pretrained(tmp_path / "model", safe_serialization=False)

@@ -61,6 +61,7 @@ def test_euler_counts_sigma_over_alpha_and_ends_clean() -> None:
         ("HeunDiscreteScheduler", "DDIMScheduler"),
         ("EulerAncestralDiscreteScheduler", "EulerAncestralDiscreteScheduler"),
         ("FlowMatchHeunDiscreteScheduler", "FlowMatchEulerDiscreteScheduler"),
+        ("DDPMScheduler", "DDIMScheduler"),
     ],
 )
 def test_schedulers_with_several_evaluations_a_step_lend_their_configuration_only(name: str, taken: str) -> None:

@@ -11,6 +11,7 @@ from pixelsmith.families.architecture import Configs, Traits
 from pixelsmith.families.autoencoder import latent_space
 from pixelsmith.families.find import NO_PARTS, config_folder, find_part, read_json
 from pixelsmith.families.registry import architecture_of
+from pixelsmith.families.schedules import scheduler_class, with_choice
 from pixelsmith.geometry import Size
 from pixelsmith.parts import Parts
 from pixelsmith.plan import ModelFacts
@@ -22,37 +23,43 @@ OWN = "pixelsmith.json"
 def read_facts(place: Path, name: str, parts: Parts = NO_PARTS) -> ModelFacts:
     """Of a model that was found (``find_model``). Raises ``ModelError``."""
     folder = config_folder(place, parts)
-    configs = _configs(folder)
+    configs = _configs(folder, parts)
     pipeline = str(configs["index"].get("_class_name"))
     architecture = architecture_of(pipeline, name)
     try:
         scale, channels = latent_space(configs["vae"])
         traits = architecture.traits(configs)
-        traits = _with_own(traits, scale, folder / OWN)
-        facts = ModelFacts(
-            name=name,
-            pipeline=pipeline,
-            native_size=Size(traits.native.width * scale, traits.native.height * scale),
-            latent_scale=scale,
-            latent_channels=channels,
-            latent_multiple=traits.multiple,
-            train_steps=configs["scheduler"].get("num_train_timesteps", 1000),
-            weight_bytes=_weight_bytes(place, parts),
-            recommended=traits.recommended,
-        )
+        scheduler_class(configs["scheduler"])
+    except InputError:
+        raise
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{name}: its configuration lacks what a {pipeline} has: {error}") from error
+    traits = _with_own(traits, scale, folder / OWN)
+    facts = ModelFacts(
+        name=name,
+        pipeline=pipeline,
+        native_size=Size(traits.native.width * scale, traits.native.height * scale),
+        latent_scale=scale,
+        latent_channels=channels,
+        latent_multiple=traits.multiple,
+        train_steps=configs["scheduler"].get("num_train_timesteps", 1000),
+        weight_bytes=_weight_bytes(place, parts),
+        recommended=traits.recommended,
+    )
     _check_vae(facts, parts)
     return facts
 
 
-def _configs(folder: Path) -> Configs:
-    """All configurations of a diffusers folder."""
+def _configs(folder: Path, parts: Parts) -> Configs:
+    """All configurations of a diffusers folder, with the scheduler that was asked for."""
     index = read_json(folder / "model_index.json")
-    parts = [path.parent.name for path in folder.glob("*/config.json")]
-    configs = {part: read_json(folder / part / "config.json") for part in parts}
+    found = [path.parent.name for path in folder.glob("*/config.json")]
+    configs = {part: read_json(folder / part / "config.json") for part in found}
     scheduler = folder / "scheduler" / "scheduler_config.json"
-    return configs | {"index": index, "scheduler": read_json(scheduler) if scheduler.exists() else {}}
+    return configs | {
+        "index": index,
+        "scheduler": with_choice(read_json(scheduler) if scheduler.exists() else {}, parts),
+    }
 
 
 def _with_own(traits: Traits, scale: int, file: Path) -> Traits:
