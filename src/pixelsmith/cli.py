@@ -87,7 +87,10 @@ def request_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--negative-prompt", default="", help="What the picture should not show."),
         click.option("--seed", type=int, default=0, show_default=True, help="Another seed, another picture."),
         click.option(
-            "--model", default=EMBEDDED, show_default=True, help="A diffusers folder, a .safetensors file, or a hub id."
+            "--model",
+            default=EMBEDDED,
+            show_default=True,
+            help="A diffusers folder, a .safetensors file, or a hub id (owner/name, owner/name@revision).",
         ),
         click.option("--model-config", help="Folder or hub id with the configuration of a single file."),
         click.option("--variant", help="Of the model's weight files, such as fp16."),

@@ -26,6 +26,7 @@ from pixelsmith.families import (
     find_model,
     load_family,
     model_files,
+    pin,
     read_facts,
 )
 from pixelsmith.forecast import Forecast, Rates, load_rates, save_rates, seconds_of
@@ -102,6 +103,8 @@ def generate(
     """
     # What a model recommends is part of what was asked for: files and runs keep the numbers.
     request = request.settled(_facts(request).recommended)
+    model, parts = pin(request.model, request.parts)
+    request = replace(request, model=model, parts=parts)
     path = None if output is None else Path(output)
     if path is not None:
         check_output(path, request.size, settings_of(request))
@@ -171,9 +174,13 @@ def _loaded(request: Request) -> Family:
 
 
 def _machine(request: Request) -> tuple[str, str, str]:
-    """What rates depend on: the model, the device, the dtype."""
+    """What rates depend on: the model, of whichever revision, the device, the dtype."""
     device = choose_device(request.compute.device)
-    return request.model, device.type, str(choose_dtype(request.compute.dtype, device)).removeprefix("torch.")
+    return (
+        request.model.partition("@")[0],
+        device.type,
+        str(choose_dtype(request.compute.dtype, device)).removeprefix("torch."),
+    )
 
 
 def settings_of(request: Request) -> dict[str, Any]:
