@@ -18,6 +18,7 @@ from pixelsmith import (
     PhaseFinished,
     Progress,
     Request,
+    RequestError,
     RunFinished,
     RunStarted,
     Size,
@@ -80,6 +81,12 @@ def test_a_negative_prompt_without_guidance_is_said_to_be_unused(tiny_model: Pat
     assert warnings_of(request.with_method(guidance_scale=1.0)) == [
         "the negative prompt is not used: there is no classifier-free guidance"
     ]
+
+
+@pytest.mark.parametrize("guidance", ["cfg-norm", "cfg-norm-rows", "cfg-zero"])
+def test_guidance_of_velocities_is_for_flow_matching(tiny_model: Path, guidance: str) -> None:
+    with pytest.raises(RequestError, match=f"{guidance} is for flow matching"):
+        generate(request_of(tiny_model, "64").with_method(guidance=guidance))
 
 
 def test_guidance_on_a_distilled_model_is_remarked_on(tmp_path: Path) -> None:

@@ -256,12 +256,14 @@ def models_group(context: click.Context, as_json: bool) -> None:
 @click.argument("model")
 @click.option("--model-config", help="Folder or hub id with the configuration of a single file.")
 @click.option("--variant", help="Of the model's weight files, such as fp16.")
+@click.option("--vae", help="Another autoencoder, full or tiny: a folder or a hub id.")
+@click.option("--allow-pickle", is_flag=True, help="Take a file that is not .safetensors; nothing of it is read.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def inspect_command(model: str, model_config: str | None, variant: str | None, as_json: bool) -> None:
+def inspect_command(model: str, model_config: str | None, as_json: bool, **parts: Any) -> None:
     """Tell what MODEL is recognised as and what it is best run with. Loads nothing."""
     from pixelsmith.catalogue import inspect_model
 
-    found = inspect_model(model, Parts(config=model_config, variant=variant))
+    found = inspect_model(model, Parts(config=model_config, **parts))
     click.echo(json.dumps(found) if as_json else values_table(found))
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pixelsmith.checks import check_choices, check_range, check_whole
 
-GuidanceName = Literal["cfg", "cfg-norm", "cfg-zero", "apg"]
+GuidanceName = Literal["cfg", "cfg-norm", "cfg-norm-rows", "cfg-zero", "apg"]
 
 
 @dataclass(frozen=True)

@@ -149,7 +149,8 @@ PRESETS: dict[str, Method] = {
 
 @dataclass(frozen=True)
 class Compute:
-    """Where and how the work is done. Of it only ``dtype`` can be seen in the picture.
+    """Where and how the work is done. Of it only ``dtype`` is meant to show in the picture: the rest
+    changes it by rounding (docs/decisions/0013-devices.md).
 
     - ``batch_size``: patches in one call of the network, at least 1; ``None`` chooses by the device.
     - ``memory``: what is on the device: ``all`` of the model; all, with the text encoders released once they have read

@@ -11,7 +11,7 @@ from functools import partial
 import torch
 
 from pixelsmith.canvas import Space, WithOverview
-from pixelsmith.errors import RefusedError
+from pixelsmith.errors import RefusedError, RequestError
 from pixelsmith.events import Observer, PhaseFinished, Progress, Warned
 from pixelsmith.families import Family, Prompt
 from pixelsmith.geometry import Size
@@ -23,7 +23,7 @@ from pixelsmith.request import Request
 from pixelsmith.sampling.denoise import Denoising, Guide, Patched, Readable
 from pixelsmith.sampling.dilated import Dilated
 from pixelsmith.sampling.fusion import MERGES
-from pixelsmith.sampling.guidance import GUIDANCES, ClassifierFreeGuidance, Denoiser
+from pixelsmith.sampling.guidance import GUIDANCES, OF_VELOCITIES, ClassifierFreeGuidance, Denoiser
 from pixelsmith.sampling.noise import NoiseField
 from pixelsmith.sampling.patches import Coverage, ShiftedGrid, Tiling, dilation
 from pixelsmith.sampling.schedule import Schedule
@@ -65,11 +65,15 @@ class Cascade:
     def of(cls, request: Request, family: Family, the_plan: Plan, observer: Observer, space: Space) -> Cascade:
         """Encode the prompt and the negative prompt, and say what of the request will not show.
 
-        Raises ``RequestError`` where the model has no schedule for a rung, before anything is made.
+        Raises ``RequestError`` where the model has no schedule for a rung, or cannot be guided so, before anything is
+        made.
         """
         rungs = range(0 if the_plan.base else 1, len(the_plan.stages) + 1)
         methods = {rung: request.method.at(rung, family.facts.recommended) for rung in rungs}
         schedules = {rung: family.schedule(own.schedule_steps).last(own.steps) for rung, own in methods.items()}
+        for rung, own in methods.items():
+            if own.guides and own.guidance in OF_VELOCITIES and not schedules[rung].is_flow:
+                raise RequestError(f"guidance: {own.guidance} is for flow matching, which this model is not made by")
         for remark in _remarks(request, family, methods.values()):
             observer(Warned(remark))
         prompts = family.encode(request.prompt, request.negative_prompt)

@@ -107,6 +107,22 @@ def test_a_scheduler_that_none_stands_for_is_refused_by_name(tmp_path: Path, nam
     assert read_facts(folder, "x", Parts(scheduler="LCMScheduler")).recommended == Recommended(4, guidance_scale=1.0)
 
 
+def test_models_that_only_their_name_tells_apart(tmp_path: Path) -> None:
+    folder = a_model(tmp_path, "StableDiffusion3Pipeline", transformer={"sample_size": 128, "patch_size": 2})
+    found = {name: read_facts(folder, f"stabilityai/stable-diffusion-{name}").recommended
+             for name in ("3-medium", "3.5-large", "3.5-large-turbo@abc")}  # fmt: skip
+    assert [(best.steps, best.guidance_scale) for best in found.values()] == [(28, 7.0), (28, 3.5), (4, 1.0)]
+    (folder / "pixelsmith.json").write_text('{"method": {"steps": 6}}')
+    assert read_facts(folder, "stabilityai/stable-diffusion-3.5-large-turbo").recommended.steps == 6
+
+
+@pytest.mark.parametrize("pipeline", ["ChromaPipeline", "Lumina2Pipeline", "Flux2KleinPipeline"])
+def test_families_with_a_size_of_their_own_have_1024_pixels(tmp_path: Path, pipeline: str) -> None:
+    flux_2 = {"_class_name": "AutoencoderKLFlux2", "block_out_channels": [1] * 4, "latent_channels": 32}
+    parts = {"vae": flux_2} if pipeline == "Flux2KleinPipeline" else {}
+    assert read_facts(a_model(tmp_path, pipeline, transformer={}, **parts), "x").native_size == Size(1024, 1024)
+
+
 def test_a_scheduler_that_is_asked_for_decides_what_is_recommended(tmp_path: Path) -> None:
     """As for checkpoints of few steps, whose configuration is that of SDXL."""
     euler = {"_class_name": "EulerDiscreteScheduler", "timestep_spacing": "leading", "prediction_type": "epsilon"}

@@ -161,6 +161,16 @@ def test_loras_are_added_by_their_weights(tiny_model: Path, tmp_path: Path) -> N
     torch.testing.assert_close(both, 0.5 * one - 2 * other, atol=1e-4, rtol=1e-4)
 
 
+def test_a_lora_changes_the_picture(tiny_model: Path, tmp_path: Path) -> None:
+    file = save_lora(build_stable_diffusion(), tmp_path)
+    request = Request("a sea", Size(64, 64), model=str(tiny_model), method=Method(steps=2), compute=CPU)
+    pictures = [
+        generate(replace(request, parts=Parts(loras=(Lora(str(file), weight),)))).pixels for weight in (0.0, 1.0)
+    ]
+    assert np.array_equal(pictures[0], generate(request).pixels)
+    assert (pictures[0] != pictures[1]).mean() > 0.1
+
+
 @pytest.mark.parametrize("name", ["sdxl", "sd3", "flux-dev", "qwen-image", "z-image", "sana-euler", "lumina-2"])
 def test_a_lora_changes_the_weights_of_every_family_that_takes_one(name: str, tmp_path: Path) -> None:
     with quiet():

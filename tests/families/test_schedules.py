@@ -81,6 +81,7 @@ def test_consistency_models_end_with_the_clean_latents() -> None:
         ({"_class_name": "DPMSolverMultistepScheduler", "use_flow_sigmas": True}, "flow_prediction"),
         (EULER, "epsilon"),
         ({**EULER, "prediction_type": "v_prediction"}, "v_prediction"),
+        ({**EULER, "prediction_type": "sample"}, "sample"),
     ],
 )
 def test_every_prediction_is_turned_into_the_clean_latents(config: dict[str, Any], prediction: str) -> None:
@@ -93,5 +94,6 @@ def test_every_prediction_is_turned_into_the_clean_latents(config: dict[str, Any
         "epsilon": noise,
         "v_prediction": level.alpha * noise - level.sigma * clean,
         "flow_prediction": noise - clean,
+        "sample": clean,
     }[prediction]
     torch.testing.assert_close(clean_estimate(output, x, level, prediction), clean, atol=1e-5, rtol=1e-5)

@@ -19,6 +19,13 @@ from pixelsmith.plan import ModelFacts
 OWN = "pixelsmith.json"
 """What a model folder may say of itself: ``native_size`` (pixels) and ``method`` (``Recommended``)."""
 
+_KNOWN: dict[str, dict[str, Any]] = {
+    "stabilityai/stable-diffusion-3.5-large": {"steps": 28, "guidance_scale": 3.5},
+    "stabilityai/stable-diffusion-3.5-large-turbo": {"steps": 4, "guidance_scale": 1.0},
+    "stabilityai/stable-diffusion-3.5-medium": {"steps": 40, "guidance_scale": 4.5},
+}
+"""``method`` of hub ids whose configuration does not tell them from others of their family, from their cards."""
+
 
 def read_facts(place: Path, name: str, parts: Parts = NO_PARTS) -> ModelFacts:
     """Of a model that was found (``find_model``). Raises ``ModelError``."""
@@ -34,7 +41,8 @@ def read_facts(place: Path, name: str, parts: Parts = NO_PARTS) -> ModelFacts:
         raise
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{name}: its configuration lacks what a {pipeline} has: {error}") from error
-    traits = _with_own(traits, scale, folder / OWN)
+    known = replace(traits.recommended, **_KNOWN.get(name.partition("@")[0], {}))
+    traits = _with_own(replace(traits, recommended=known), scale, folder / OWN)
     facts = ModelFacts(
         name=name,
         pipeline=pipeline,
