@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -75,6 +76,28 @@ def cli() -> None:
     """Turn a sentence into a picture of any size."""
 
 
+_PART_OPTIONS = (
+    click.option("--model-config", help="Folder or hub id with the configuration of a single file."),
+    click.option("--variant", help="Of the model's weight files, such as fp16."),
+    click.option("--vae", help="Another autoencoder, full or tiny: a folder or a hub id."),
+    click.option("--lora", "loras", multiple=True, metavar="PATH[:WEIGHT]", help="Can be given several times."),
+    click.option(
+        "--textual-inversion", "textual_inversions", multiple=True, metavar="PATH", help="Its name is its token."
+    ),
+    click.option("--scheduler", type=click.Choice(get_args(SchedulerName)), help="In the place of the model's own."),
+    click.option("--timestep-spacing", type=click.Choice(get_args(TimestepSpacing)), help="Where its steps lie."),
+    click.option("--allow-pickle", is_flag=True, help="Read weights from pickles; they can run any code."),
+)
+"""What is loaded: the same for every command that looks at a model."""
+
+
+def _added(command: Callable[..., None], options: Sequence[Callable[..., Any]]) -> Callable[..., None]:
+    """A command with options, in their order."""
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 def request_options(command: Callable[..., None]) -> Callable[..., None]:
     """What describes a picture: the same options for every command that takes a request."""
     options = [
@@ -92,18 +115,7 @@ def request_options(command: Callable[..., None]) -> Callable[..., None]:
             show_default=True,
             help="A diffusers folder, a .safetensors file, or a hub id (owner/name, owner/name@revision).",
         ),
-        click.option("--model-config", help="Folder or hub id with the configuration of a single file."),
-        click.option("--variant", help="Of the model's weight files, such as fp16."),
-        click.option("--vae", help="Another autoencoder, full or tiny: a folder or a hub id."),
-        click.option("--lora", "loras", multiple=True, metavar="PATH[:WEIGHT]", help="Can be given several times."),
-        click.option(
-            "--textual-inversion", "textual_inversions", multiple=True, metavar="PATH", help="Its name is its token."
-        ),
-        click.option(
-            "--scheduler", type=click.Choice(get_args(SchedulerName)), help="In the place of the model's own."
-        ),
-        click.option("--timestep-spacing", type=click.Choice(get_args(TimestepSpacing)), help="Where its steps lie."),
-        click.option("--allow-pickle", is_flag=True, help="Read weights from pickles; they can run any code."),
+        *_PART_OPTIONS,
         click.option("--preset", type=click.Choice(list(PRESETS)), default="default", show_default=True),
         click.option("--steps", type=int, help="Denoising steps of the base and of each stage."),
         click.option("--stage-steps", type=int, help="Denoising steps of each stage.  [default: --steps]"),
@@ -135,9 +147,7 @@ def request_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--device", type=click.Choice(get_args(DeviceName)), default="auto", show_default=True),
         click.option("--dtype", type=click.Choice(get_args(DtypeName)), default="auto", show_default=True),
     ]
-    for option in reversed(options):
-        command = option(command)
-    return command
+    return _added(command, options)
 
 
 _METHOD_OPTIONS = (
@@ -163,17 +173,21 @@ def make_request(options: dict[str, Any]) -> Request:
         cascade=cascade,
         method=PRESETS[options["preset"]],
         compute=Compute(**{item.name: options[item.name] for item in fields(Compute)}),
-        parts=Parts(
-            variant=options["variant"],
-            config=options["model_config"],
-            vae=options["vae"],
-            loras=tuple(Lora.parse(text) for text in options["loras"]),
-            textual_inversions=options["textual_inversions"],
-            scheduler=options["scheduler"],
-            timestep_spacing=options["timestep_spacing"],
-            allow_pickle=options["allow_pickle"],
-        ),
+        parts=_parts(options),
     ).with_method(**changes)
+
+
+def _parts(options: dict[str, Any]) -> Parts:
+    return Parts(
+        variant=options["variant"],
+        config=options["model_config"],
+        vae=options["vae"],
+        loras=tuple(Lora.parse(text) for text in options["loras"]),
+        textual_inversions=options["textual_inversions"],
+        scheduler=options["scheduler"],
+        timestep_spacing=options["timestep_spacing"],
+        allow_pickle=options["allow_pickle"],
+    )
 
 
 def _interval(text: str) -> tuple[float, ...]:
@@ -254,16 +268,13 @@ def models_group(context: click.Context, as_json: bool) -> None:
 
 @models_group.command("inspect")
 @click.argument("model")
-@click.option("--model-config", help="Folder or hub id with the configuration of a single file.")
-@click.option("--variant", help="Of the model's weight files, such as fp16.")
-@click.option("--vae", help="Another autoencoder, full or tiny: a folder or a hub id.")
-@click.option("--allow-pickle", is_flag=True, help="Take a file that is not .safetensors; nothing of it is read.")
+@partial(_added, options=_PART_OPTIONS)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def inspect_command(model: str, model_config: str | None, as_json: bool, **parts: Any) -> None:
+def inspect_command(model: str, as_json: bool, **options: Any) -> None:
     """Tell what MODEL is recognised as and what it is best run with. Loads nothing."""
     from pixelsmith.catalogue import inspect_model
 
-    found = inspect_model(model, Parts(config=model_config, **parts))
+    found = inspect_model(model, _parts(options))
     click.echo(json.dumps(found) if as_json else values_table(found))
 
 
