@@ -157,7 +157,9 @@ def cascade(family: DiffusersFamily, method: Method, compute: Compute, factors: 
 
     if family.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    work = Cascade(request, family, prompts(family), observe, MemorySpace())
+    methods = {rung: method.at(rung, family.facts.recommended) for rung in range(len(sizes) + 1)}
+    schedules = {rung: family.schedule(own.schedule_steps).last(own.steps) for rung, own in methods.items()}
+    work = Cascade(request, family, schedules, prompts(family), observe, MemorySpace())
     rung = work.base(native)
     for number, size in enumerate(sizes, start=1):
         rung = work.stage(number, rung, size)
@@ -167,7 +169,7 @@ def cascade(family: DiffusersFamily, method: Method, compute: Compute, factors: 
 
 def timed(family: DiffusersFamily, method: Method, compute: Compute, factors: Sequence[int]) -> Timed:
     """A cascade after a short one that meets every shape: kernels are chosen and graphs compiled by then."""
-    cascade(family, replace(method, steps=1, base_steps=None), compute, factors[:1])
+    cascade(family, replace(method, steps=1, stage_steps=None), compute, factors[:1])
     return cascade(family, method, compute, factors)
 
 
@@ -235,7 +237,7 @@ def main() -> None:
         seconds, finite = one_patch(family)
         print(f"one patch of {family.facts.native_size} in bf16: {seconds:.1f} s, {'' if finite else 'NOT '}all finite")
         return
-    changes = {} if args.steps is None else {"steps": args.steps, "base_steps": None}
+    changes = {} if args.steps is None else {"steps": args.steps, "stage_steps": None}
     # The paper's border is wider than the small patch has room for.
     changes |= {"border": None} if args.tiny else {}
     methods = {name: replace(PRESETS[name], **changes) for name in args.presets}

@@ -23,7 +23,7 @@ from pixelsmith.canvas import Array, MemorySpace
 from pixelsmith.evaluate.seams import Borders, gradients
 from pixelsmith.events import silent
 from pixelsmith.families import autoencoder, find_model, load_family, protocol, read_facts
-from pixelsmith.plan import coverage_of
+from pixelsmith.plan import coverage_of, make_plan
 from pixelsmith.request import EMBEDDED
 from pixelsmith.sampling.denoise import Readable
 from pixelsmith.sampling.patches import Coverage, Tiling, fixed_grid
@@ -98,7 +98,7 @@ def finished_twice(request: Request) -> tuple[list[Readable], list[Tiling], Read
     family = load_family(folder, facts, request.compute)
     steps, size = request.method.at(1, facts.recommended).steps, request.size
     space = Unforgetting()
-    cascade = Cascade.of(request, family, silent, space)
+    cascade = Cascade.of(request, family, make_plan(request, facts), silent, space)
     base = cascade.base(facts.native_size)
     pictures: list[Readable] = []
     grids: list[Tiling] = []

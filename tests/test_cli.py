@@ -229,6 +229,8 @@ def test_families_are_listed_and_a_model_is_recognised(call: Call, tiny_model: P
     assert (found["family"], found["native_size"]) == ("Stable Diffusion 1.x, 2.x", "64x64")
     assert (found["steps"], found["guidance_scale"]) == (20, 7.5)
     assert "StableDiffusionPipeline" in call("models", "inspect", tiny_model)[1]
+    code, _, error = call("models", "inspect", tiny_model, "--vae", "nowhere")
+    assert (code, "nowhere" in error) == (2, True)
     code, _, error = call("models", "inspect", "nowhere")
     assert (code, "unknown model" in error) == (2, True)
 

@@ -30,8 +30,10 @@ from pixelsmith import (
     plan,
 )
 from pixelsmith.families import memory_of
+from pixelsmith.families.quiet import quiet
 from pixelsmith.generate import _check_memory
 from pixelsmith.pixels.files import read_settings
+from tests.zoo.all import SPECIMENS
 
 MODULE = import_module("pixelsmith.generate")
 """Its name is that of the function as well."""
@@ -73,12 +75,40 @@ def test_batch_size_does_not_change_the_picture(tiny_model: Path, coverage: str)
     assert np.abs(pictures[0] - pictures[1]).max() <= 1
 
 
+def warnings_of(request: Request) -> list[str]:
+    heard: list[Event] = []
+    generate(request, observer=heard.append)
+    return [event.message for event in heard if isinstance(event, Warned)]
+
+
+def test_a_negative_prompt_without_guidance_is_said_to_be_unused(tiny_model: Path) -> None:
+    request = request_of(tiny_model, "64", negative_prompt="roads")
+    assert warnings_of(request) == []
+    assert warnings_of(request.with_method(guidance_scale=1.0)) == [
+        "the negative prompt is not used: there is no classifier-free guidance"
+    ]
+
+
+@pytest.mark.parametrize("guidance", ["cfg-norm", "cfg-norm-rows", "cfg-zero"])
+def test_guidance_of_velocities_is_for_flow_matching(tiny_model: Path, guidance: str) -> None:
+    with pytest.raises(RequestError, match=f"{guidance} is for flow matching"):
+        generate(request_of(tiny_model, "64").with_method(guidance=guidance))
+
+
+def test_guidance_on_a_distilled_model_is_remarked_on(tmp_path: Path) -> None:
+    with quiet():
+        SPECIMENS["sdxl-turbo"].save(tmp_path)
+    assert warnings_of(request_of(tmp_path, "64")) == []
+    [remark] = warnings_of(request_of(tmp_path, "64", method=replace(PRESETS["paper"], steps=1, border=5)))
+    assert "distilled for a guidance scale of 1.0; 7.5" in remark
+
+
 VARIANTS: list[dict[str, Any]] = [
     {"slider": 0.0}, {"slider": 1.0}, {"slider": 0.5, "slider_fade": 0.6}, {"fusion": "none"}, {"fusion": "both"},
     {"fusion": "phase-guide"}, {"fusion": "amplitude"}, {"fusion": "amplitude-guide"}, {"fusion": "guide"},
     {"chess_mask": False}, {"border": 0}, {"border": 5}, {"coverage": "random"}, {"sampler": "dpmpp-2m"},
     {"upsampling": "bicubic"}, {"upsampling": "latent"}, {"guidance_scale": 1.0}, {"guidance_scale": 9.0},
-    {"guidance_rescale": 1.0}, {"guidance_interval": (0.5, 1.0)}, {"steps": 4}, {"base_steps": 5},
+    {"guidance_rescale": 1.0}, {"guidance_interval": (0.5, 1.0)}, {"steps": 4}, {"stage_steps": 5},
     {"start": 0.5}, {"stage_guidance_scale": 1.0},
 ]  # fmt: skip
 

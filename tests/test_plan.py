@@ -63,7 +63,7 @@ def test_model_calls_count_every_evaluation() -> None:
 
 
 def test_the_fast_preset_counts_its_own_steps() -> None:
-    method = Method(steps=4, base_steps=20, start=0.25, stage_guidance_scale=1.0)
+    method = Method(steps=20, stage_steps=4, start=0.25, stage_guidance_scale=1.0)
     plan = planned(2048, 2048, method=method)
     assert plan.base is not None
     assert (plan.base.steps, plan.stages[0].steps, plan.stages[0].guided_steps) == (20, 4, 2)

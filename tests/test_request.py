@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from pixelsmith.recommended import Recommended
 methods = st.builds(
     Method,
     steps=st.none() | st.integers(1, 100),
-    base_steps=st.none() | st.integers(1, 100),
+    stage_steps=st.none() | st.integers(1, 100),
     start=st.floats(0.01, 1),
     stage_guidance_scale=st.none() | st.floats(0, 20),
     sampler=st.sampled_from(["ddim", "dpmpp-2m"]),
@@ -60,7 +61,7 @@ def test_a_bad_request_is_refused(changes: dict[str, Any], message: str) -> None
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("steps", 0), ("steps", 2.5), ("steps", True), ("base_steps", 0), ("start", 0),
+        ("steps", 0), ("steps", 2.5), ("steps", True), ("stage_steps", 0), ("start", 0),
         ("start", 1.1), ("stage_guidance_scale", -1), ("slider", 2), ("slider", -0.1), ("slider", float("nan")),
         ("slider", "high"), ("slider_fade", 1.5), ("guidance_scale", -1), ("guidance_rescale", 2), ("border", -1),
         ("guidance_interval", (0.8, 0.2)), ("guidance_interval", (0.5,)),
@@ -92,6 +93,29 @@ def test_a_lora_is_a_path_and_a_weight(text: str, lora: Lora) -> None:
     assert Lora.parse(text) == lora
 
 
+def test_a_weight_out_of_range_is_no_path() -> None:
+    with pytest.raises(RequestError, match="weight of a LoRA"):
+        Lora.parse("style.safetensors:20")
+
+
+def test_parts_are_located_where_they_were_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for folder in ("home", "run"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "style.safetensors").touch()
+    parts = Parts(
+        vae="a/b", loras=(Lora("~/style.safetensors"), Lora("style.safetensors", 0.5)), scheduler="LCMScheduler"
+    )
+    expected = (Lora(f"{tmp_path}/home/style.safetensors"), Lora(f"{tmp_path}/run/style.safetensors", 0.5))
+    assert parts.located(tmp_path / "run") == replace(parts, loras=expected)
+
+
+@pytest.mark.parametrize("changes", [{"scheduler": "MagicScheduler"}, {"timestep_spacing": "wide"}])
+def test_an_unknown_scheduler_is_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(RequestError, match=next(iter(changes))):
+        Parts(**changes)
+
+
 def test_a_path_is_taken_as_text() -> None:
     request = Request("x", Size(64, 64), from_image=Path("photo.jpg"))  # type: ignore[arg-type]
     assert json.loads(json.dumps(request.to_dict()))["from_image"] == "photo.jpg"
@@ -107,9 +131,8 @@ def test_the_paper_preset_is_the_papers() -> None:
 def test_a_stage_has_its_own_method(method: Method) -> None:
     best = Recommended(11, guidance_scale=4.5, guidance_rescale=0.2)
     base, stage = method.at(0, best), method.at(3, best)
-    asked = method.steps or best.steps
-    assert base.steps == (method.base_steps or asked)
-    assert stage.steps == asked
+    assert base.steps == (method.steps or best.steps)
+    assert stage.steps == (method.stage_steps or base.steps)
     assert (base.start, stage.start) == (1.0, method.start)
     scale = best.guidance_scale if method.guidance_scale is None else method.guidance_scale
     assert base.guidance_scale == scale
@@ -133,3 +156,9 @@ def test_a_model_that_is_told_its_guidance_is_never_run_twice() -> None:
     assert not any(Method().at(stage, told).guides_at(0.5) for stage in (0, 1))
     assert PRESETS["fast"].at(1, told).guidance_scale == 3.5, "saving the second call is no reason to tell it less"
     assert Method(stage_guidance_scale=2.0).at(1, told).guidance_scale == 2.0
+
+
+def test_the_fast_preset_leaves_the_base_to_the_model() -> None:
+    turbo = Recommended(4, guidance_scale=1.0)
+    base, stage = (PRESETS["fast"].at(number, turbo) for number in (0, 1))
+    assert (base.steps, base.guidance_scale, stage.steps) == (4, 1.0, 4)

@@ -24,9 +24,11 @@ from pixelsmith import (
     Compute,
     Method,
     OutputError,
+    PhaseFinished,
     PictureError,
     Progress,
     Request,
+    RequestError,
     RunError,
     Size,
     generate,
@@ -35,9 +37,11 @@ from pixelsmith import (
 )
 from pixelsmith.events import Event
 from pixelsmith.families import read_facts
+from pixelsmith.families.quiet import quiet
 from pixelsmith.generate import settings_of
 from pixelsmith.pixels.files import FORMATS, read_picture, read_settings
 from pixelsmith.run import Identity, Record, RunDirectory
+from tests.zoo.all import SPECIMENS
 
 SPAWN = multiprocessing.get_context("forkserver")
 SPAWN.set_forkserver_preload(["pixelsmith", "diffusers", "transformers", "pixelsmith.families.stable_diffusion"])
@@ -251,6 +255,11 @@ def test_another_version_is_refused(tiny_model: Path, tmp_path: Path, monkeypatc
         resume(run_dir)
 
 
+def test_what_is_missing_has_no_hash(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="nowhere: it cannot be read"):
+        Identity.of({}, 1, [tmp_path / "nowhere"], None)
+
+
 def test_a_changed_picture_to_start_from_is_refused(tiny_model: Path, tmp_path: Path) -> None:
     start, run_dir = tmp_path / "start.png", tmp_path / "run"
     generate(replace(request_of(tiny_model), size=Size(64, 64), cascade=()), start)
@@ -348,6 +357,34 @@ def test_wrong_input_leaves_no_run_directory(tiny_model: Path, tmp_path: Path) -
     for place in ("map.dzi", "map_files"):
         with pytest.raises(RunError, match="to be written there"):
             generate(request_of(tiny_model), tmp_path / "map.dzi", run_dir=tmp_path / place)
+
+
+def test_work_outlives_a_mistake_that_shows_late(tiny_model: Path, tmp_path: Path, expected: bytes) -> None:
+    """The folder of the picture is gone when it is to be written."""
+    (tmp_path / "out").mkdir()
+
+    def lose(event: Event) -> None:
+        if isinstance(event, PhaseFinished) and (event.stage, event.phase) == (2, "decode"):
+            (tmp_path / "out").rmdir()
+            raise PictureError("the folder is gone")
+
+    with pytest.raises(PictureError) as caught:
+        generate(request_of(tiny_model), tmp_path / "out" / "map.png", lose, tmp_path / "run")
+    assert caught.value.__notes__ == [f"go on with 'pixelsmith resume {tmp_path / 'run'}'"]
+    (tmp_path / "out").mkdir()
+    resume(tmp_path / "run")
+    assert (tmp_path / "out" / "map.png").read_bytes() == expected
+
+
+def test_steps_that_the_scheduler_refuses_are_refused_before_the_base(tmp_path: Path) -> None:
+    with quiet():
+        SPECIMENS["lcm"].save(tmp_path / "model")
+    request = replace(request_of(tmp_path / "model"), method=Method(steps=2, stage_steps=60))
+    heard: list[Event] = []
+    with pytest.raises(RequestError, match="LCMScheduler has no schedule of 60"):
+        generate(request, observer=heard.append, run_dir=tmp_path / "run")
+    assert not any(isinstance(event, Progress) for event in heard)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("events", [0, 3, 5, 7, 9, 11])

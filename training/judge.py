@@ -29,6 +29,7 @@ from pixelsmith.evaluate.features import save_judge
 from pixelsmith.evaluate.judge import SIDE, STYLES, SUBJECTS, Judge
 from pixelsmith.events import silent
 from pixelsmith.families import find_model, load_family, read_facts
+from pixelsmith.plan import make_plan
 from pixelsmith.request import EMBEDDED
 from pixelsmith.stage import Cascade
 from training.data import load_pixels, load_records
@@ -98,7 +99,8 @@ def generated(captions: Sequence[str], method: Method) -> NDArray[np.uint8]:
     found = []
     for seed, caption in enumerate(captions):
         request = Request(caption, Size(256, 256), seed=seed, method=method)
-        picture = Cascade.of(request, family, silent, MemorySpace()).base(request.size).picture
+        the_plan = make_plan(request, family.facts)
+        picture = Cascade.of(request, family, the_plan, silent, MemorySpace()).base(request.size).picture
         found.append(picture.read(request.size.window).permute(1, 2, 0).numpy())
     return np.stack(found)
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -17,7 +18,7 @@ from pixelsmith.errors import InputError, PixelsmithError
 from pixelsmith.evaluate.commands import evaluate_command, figures_command
 from pixelsmith.events import Observer, silent
 from pixelsmith.geometry import Size
-from pixelsmith.parts import Lora, Parts
+from pixelsmith.parts import Lora, Parts, SchedulerName, TimestepSpacing
 from pixelsmith.pixels.files import FORMATS, read_settings
 from pixelsmith.progress import ProgressBar, print_json
 from pixelsmith.recommended import GuidanceName
@@ -53,10 +54,9 @@ def main() -> None:
         code = 2
     except click.ClickException as error:
         code = _complain(error.format_message(), 2)
-    except InputError as error:
-        code = _complain(str(error), 2)
     except (PixelsmithError, MemoryError, OSError, RuntimeError) as error:
-        code = _complain("; ".join([str(error) or type(error).__name__, *_notes(error)]), 1)
+        message = "; ".join([str(error) or type(error).__name__, *_notes(error)])
+        code = _complain(message, 2 if isinstance(error, InputError) else 1)
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -76,6 +76,28 @@ def cli() -> None:
     """Turn a sentence into a picture of any size."""
 
 
+_PART_OPTIONS = (
+    click.option("--model-config", help="Folder or hub id with the configuration of a single file."),
+    click.option("--variant", help="Of the model's weight files, such as fp16."),
+    click.option("--vae", help="Another autoencoder, full or tiny: a folder or a hub id."),
+    click.option("--lora", "loras", multiple=True, metavar="PATH[:WEIGHT]", help="Can be given several times."),
+    click.option(
+        "--textual-inversion", "textual_inversions", multiple=True, metavar="PATH", help="Its name is its token."
+    ),
+    click.option("--scheduler", type=click.Choice(get_args(SchedulerName)), help="In the place of the model's own."),
+    click.option("--timestep-spacing", type=click.Choice(get_args(TimestepSpacing)), help="Where its steps lie."),
+    click.option("--allow-pickle", is_flag=True, help="Read weights from pickles; they can run any code."),
+)
+"""What is loaded: the same for every command that looks at a model."""
+
+
+def _added(command: Callable[..., None], options: Sequence[Callable[..., Any]]) -> Callable[..., None]:
+    """A command with options, in their order."""
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 def request_options(command: Callable[..., None]) -> Callable[..., None]:
     """What describes a picture: the same options for every command that takes a request."""
     options = [
@@ -88,19 +110,15 @@ def request_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--negative-prompt", default="", help="What the picture should not show."),
         click.option("--seed", type=int, default=0, show_default=True, help="Another seed, another picture."),
         click.option(
-            "--model", default=EMBEDDED, show_default=True, help="A diffusers folder, a .safetensors file, or a hub id."
+            "--model",
+            default=EMBEDDED,
+            show_default=True,
+            help="A diffusers folder, a .safetensors file, or a hub id (owner/name, owner/name@revision).",
         ),
-        click.option("--model-config", help="Folder or hub id with the configuration of a single file."),
-        click.option("--variant", help="Of the model's weight files, such as fp16."),
-        click.option("--vae", help="Another autoencoder, full or tiny: a folder or a hub id."),
-        click.option("--lora", "loras", multiple=True, metavar="PATH[:WEIGHT]", help="Can be given several times."),
-        click.option(
-            "--textual-inversion", "textual_inversions", multiple=True, metavar="PATH", help="Its name is its token."
-        ),
-        click.option("--allow-pickle", is_flag=True, help="Read weights from pickles; they can run any code."),
+        *_PART_OPTIONS,
         click.option("--preset", type=click.Choice(list(PRESETS)), default="default", show_default=True),
         click.option("--steps", type=int, help="Denoising steps of the base and of each stage."),
-        click.option("--base-steps", type=int, help="Denoising steps of the base.  [default: --steps]"),
+        click.option("--stage-steps", type=int, help="Denoising steps of each stage.  [default: --steps]"),
         click.option("--start", type=float, help="0..1: share of the noise schedule that stages go through."),
         click.option("--sampler", type=click.Choice(get_args(Sampler))),
         click.option("--slider", type=float, help="0..1: share of guided steps; low invents, high keeps."),
@@ -129,13 +147,11 @@ def request_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--device", type=click.Choice(get_args(DeviceName)), default="auto", show_default=True),
         click.option("--dtype", type=click.Choice(get_args(DtypeName)), default="auto", show_default=True),
     ]
-    for option in reversed(options):
-        command = option(command)
-    return command
+    return _added(command, options)
 
 
 _METHOD_OPTIONS = (
-    "steps", "base_steps", "start", "sampler", "slider", "slider_fade", "guidance", "guidance_scale",
+    "steps", "stage_steps", "start", "sampler", "slider", "slider_fade", "guidance", "guidance_scale",
     "stage_guidance_scale", "guidance_rescale", "fusion", "chess_mask", "border", "coverage", "upsampling", "strategy",
 )  # fmt: skip
 
@@ -157,15 +173,21 @@ def make_request(options: dict[str, Any]) -> Request:
         cascade=cascade,
         method=PRESETS[options["preset"]],
         compute=Compute(**{item.name: options[item.name] for item in fields(Compute)}),
-        parts=Parts(
-            variant=options["variant"],
-            config=options["model_config"],
-            vae=options["vae"],
-            loras=tuple(Lora.parse(text) for text in options["loras"]),
-            textual_inversions=options["textual_inversions"],
-            allow_pickle=options["allow_pickle"],
-        ),
+        parts=_parts(options),
     ).with_method(**changes)
+
+
+def _parts(options: dict[str, Any]) -> Parts:
+    return Parts(
+        variant=options["variant"],
+        config=options["model_config"],
+        vae=options["vae"],
+        loras=tuple(Lora.parse(text) for text in options["loras"]),
+        textual_inversions=options["textual_inversions"],
+        scheduler=options["scheduler"],
+        timestep_spacing=options["timestep_spacing"],
+        allow_pickle=options["allow_pickle"],
+    )
 
 
 def _interval(text: str) -> tuple[float, ...]:
@@ -246,14 +268,13 @@ def models_group(context: click.Context, as_json: bool) -> None:
 
 @models_group.command("inspect")
 @click.argument("model")
-@click.option("--model-config", help="Folder or hub id with the configuration of a single file.")
-@click.option("--variant", help="Of the model's weight files, such as fp16.")
+@partial(_added, options=_PART_OPTIONS)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def inspect_command(model: str, model_config: str | None, variant: str | None, as_json: bool) -> None:
+def inspect_command(model: str, as_json: bool, **options: Any) -> None:
     """Tell what MODEL is recognised as and what it is best run with. Loads nothing."""
     from pixelsmith.catalogue import inspect_model
 
-    found = inspect_model(model, Parts(config=model_config, variant=variant))
+    found = inspect_model(model, _parts(options))
     click.echo(json.dumps(found) if as_json else values_table(found))
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pixelsmith.calibrate import measure_rates
 from pixelsmith.canvas import MemorySpace, Space
-from pixelsmith.errors import InputError, RequestError, RunError
+from pixelsmith.errors import InputError, RefusedError, RequestError, RunError
 from pixelsmith.events import (
     Event,
     Observer,
@@ -36,10 +36,12 @@ from pixelsmith.families import (
     load_family,
     memory_of,
     model_files,
+    pin,
     read_facts,
 )
 from pixelsmith.forecast import Forecast, Rates, load_rates, save_rates, seconds_of
 from pixelsmith.geometry import Size
+from pixelsmith.parts import located
 from pixelsmith.pixels.files import check_output, picture_size, read_picture, tiles_of, write_picture
 from pixelsmith.pixels.resample import Resized
 from pixelsmith.plan import ModelFacts, Plan, make_plan
@@ -111,6 +113,8 @@ def generate(
     """
     # What a model recommends is part of what was asked for: files and runs keep the numbers.
     request = request.settled(_facts(request).recommended)
+    model, parts = pin(request.model, request.parts)
+    request = replace(request, model=model, parts=parts)
     path = None if output is None else Path(output)
     if path is not None:
         check_output(path, request.size, settings_of(request))
@@ -118,7 +122,8 @@ def generate(
     find_model(request.model, parts=request.parts)
     the_plan = plan(request)
     _check_memory(the_plan, request, observer)
-    job = _Job(request, settings_of(request), the_plan, path, observer)
+    work = _Work(observer)
+    job = _Job(request, settings_of(request), the_plan, path, work)
     if run_dir is None and not the_plan.on_disk:
         _check_disk(the_plan, None, path)
         return _run(job, MemorySpace())
@@ -133,9 +138,12 @@ def generate(
         run.begin(Record(identity, Path.cwd(), path, keep))
         try:
             return _run_in(run, job, keep)
-        except InputError:
-            # Nothing was made yet: what is wrong can be mended, and the same command given again.
-            run.delete()
+        except InputError as error:
+            # While nothing was made, what is wrong can be mended and the same command given again.
+            if work.began:
+                error.add_note(run.advice)
+            else:
+                run.delete()
             raise
 
 
@@ -163,9 +171,8 @@ def resume(run_dir: str | Path, observer: Observer = silent) -> Result:
 def _located(request: Request, folder: Path) -> Request:
     """The request with the paths in it as they were meant in the folder that it was made in."""
     picture = None if request.from_image is None else str(folder / request.from_image)
-    model = folder / request.model
-    parts = request.parts.located(folder)
-    return replace(request, from_image=picture, model=str(model) if model.exists() else request.model, parts=parts)
+    model, parts = located(request.model, folder), request.parts.located(folder)
+    return replace(request, from_image=picture, model=model, parts=parts)
 
 
 def _facts(request: Request) -> ModelFacts:
@@ -179,9 +186,9 @@ def _loaded(request: Request) -> Family:
 
 
 def _machine(request: Request) -> tuple[str, str, str]:
-    """What rates depend on: the model, the device, the dtype."""
+    """What rates depend on: the model, of whichever revision, the device, the dtype."""
     device = choose_device(request.compute.device)
-    return request.model, device.type, str(_dtype(request)).removeprefix("torch.")
+    return request.model.partition("@")[0], device.type, str(_dtype(request)).removeprefix("torch.")
 
 
 def _dtype(request: Request) -> torch.dtype:
@@ -234,6 +241,18 @@ def _identity(settings: Mapping[str, Any], request: Request) -> Identity:
     raise RunError(f"device: the run was made on {settings['device']} {settings['dtype']}, here is {now['device']}")
 
 
+@dataclass
+class _Work:
+    """An observer that knows whether patches have been denoised, and tells another one everything."""
+
+    observer: Observer
+    began: bool = False
+
+    def __call__(self, event: Event) -> None:
+        self.began |= isinstance(event, Progress) and event.phase == "denoise"
+        self.observer(event)
+
+
 @dataclass(frozen=True)
 class _Job:
     """What is to be made; ``settings`` are those that the file carries."""
@@ -247,7 +266,13 @@ class _Job:
 
 def _run_in(run: RunDirectory, job: _Job, keep: bool) -> Result:
     space = run.space()
-    result = _run(replace(job, observer=_with_preview(job.observer, run.path)), space, run.path)
+    try:
+        result = _run(replace(job, observer=_with_preview(job.observer, run.path)), space, run.path)
+    except RefusedError:
+        # It would be refused again, however often the run goes on.
+        space.close()
+        run.delete()
+        raise
     if keep or job.path is None:
         run.finish()
         return result
@@ -286,7 +311,7 @@ def _run(job: _Job, space: Space, run_dir: Path | None = None) -> Result:
     observer(RunStarted(job.plan, None if run_dir is None else str(run_dir)))
     family = _loaded(request)
     with torch.inference_mode():
-        picture = _climb(Cascade.of(request, family, observer, space), job.plan, start)
+        picture = _climb(Cascade.of(request, family, job.plan, observer, space), job.plan, start)
     if job.path is not None:
         write_began = time.monotonic()
         write_picture(picture, job.path, job.settings)

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from pixelsmith.checks import check_range
+from pixelsmith.checks import check_choices, check_range
 from pixelsmith.errors import RequestError
+
+SchedulerName = Literal[
+    "DDIMScheduler",
+    "DPMSolverMultistepScheduler",
+    "EulerAncestralDiscreteScheduler",
+    "EulerDiscreteScheduler",
+    "LCMScheduler",
+    "UniPCMultistepScheduler",
+]
+"""Of diffusers, those whose numbers are taken as they are."""
+TimestepSpacing = Literal["leading", "linspace", "trailing"]
 
 
 @dataclass(frozen=True)
@@ -27,12 +38,13 @@ class Lora:
     @classmethod
     def parse(cls, text: str) -> Lora:
         """Read ``PATH`` or ``PATH:WEIGHT``. Raises ``RequestError``."""
-        path, colon, weight = text.rpartition(":")
+        path, _, weight = text.rpartition(":")
         try:
-            return cls(path, float(weight)) if colon else cls(text)
+            number = float(weight)
         except ValueError:
-            # The colon belongs to the path.
+            # If there is a colon, it belongs to the path.
             return cls(text)
+        return cls(path, number) if path else cls(text)
 
 
 @dataclass(frozen=True)
@@ -44,6 +56,8 @@ class Parts:
       hub's cache for the one that diffusers knows for such files.
     - ``vae``: another autoencoder for the same latents, full or tiny: a diffusers folder or a hub id.
     - ``loras``, in the order in which they are added; ``textual_inversions``: files, whose names are their tokens.
+    - ``scheduler``, ``timestep_spacing``: in the place of its scheduler's class and of where its steps lie, as
+      LoRAs and checkpoints for few steps need them; not for flow matching.
     - ``allow_pickle``: whether weights may be read from pickles, which can run any code.
 
     Raises ``RequestError`` for values of another kind.
@@ -54,23 +68,28 @@ class Parts:
     vae: str | None = None
     loras: tuple[Lora, ...] = ()
     textual_inversions: tuple[str, ...] = ()
+    scheduler: SchedulerName | None = None
+    timestep_spacing: TimestepSpacing | None = None
     allow_pickle: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "loras", tuple(self.loras))
         object.__setattr__(self, "textual_inversions", tuple(self.textual_inversions))
+        if self.scheduler is not None:
+            check_choices(self, scheduler=SchedulerName)
+        if self.timestep_spacing is not None:
+            check_choices(self, timestep_spacing=TimestepSpacing)
         if type(self.allow_pickle) is not bool:
             raise RequestError(f"allow pickle: expected True or False, got {self.allow_pickle!r}")
 
     def located(self, folder: Path) -> Parts:
         """The same with paths as they were meant in ``folder``."""
-        return Parts(
-            self.variant,
-            _located(self.config, folder),
-            _located(self.vae, folder),
-            tuple(Lora(str(folder / lora.path), lora.weight) for lora in self.loras),
-            tuple(str(folder / path) for path in self.textual_inversions),
-            self.allow_pickle,
+        return replace(
+            self,
+            config=None if self.config is None else located(self.config, folder),
+            vae=None if self.vae is None else located(self.vae, folder),
+            loras=tuple(Lora(located(lora.path, folder), lora.weight) for lora in self.loras),
+            textual_inversions=tuple(located(path, folder) for path in self.textual_inversions),
         )
 
     @classmethod
@@ -79,6 +98,7 @@ class Parts:
         return cls(**{**values, "loras": tuple(Lora(**lora) for lora in values.get("loras", ()))})
 
 
-def _located(name: str | None, folder: Path) -> str | None:
-    """A path, or the hub id that it is where there is no such folder."""
-    return str(folder / name) if name is not None and (folder / name).exists() else name
+def located(name: str, folder: Path) -> str:
+    """A path as it was meant in ``folder``, or the hub id that it is where there is no such place."""
+    place = folder / Path(name).expanduser()
+    return str(place) if place.exists() else name

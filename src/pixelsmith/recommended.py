@@ -7,7 +7,7 @@ from typing import Literal
 
 from pixelsmith.checks import check_choices, check_range, check_whole
 
-GuidanceName = Literal["cfg", "cfg-norm", "cfg-zero", "apg"]
+GuidanceName = Literal["cfg", "cfg-norm", "cfg-norm-rows", "cfg-zero", "apg"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,11 @@ class StageMethod:
     def schedule_steps(self) -> int:
         """Steps of the whole noise schedule of which ``steps`` are taken, the last ones."""
         return max(self.steps, round(self.steps / self.start))
+
+    @property
+    def guides(self) -> bool:
+        """Whether classifier-free guidance is on at any of the steps."""
+        return any(self.guides_at(step / self.steps) for step in range(self.steps))
 
     def guides_at(self, progress: float) -> bool:
         """Whether classifier-free guidance is on at this share (0..1) of the denoising."""

@@ -33,7 +33,7 @@ class Method:
     Where ``steps``, ``guidance``, ``guidance_scale`` and ``guidance_rescale`` are ``None``, they are as the model
     recommends (``Recommended``); ``at`` tells what they are for one rung.
 
-    - ``steps``: denoising steps of the base and of every stage, at least 1; ``base_steps``: other ones for the base.
+    - ``steps``: denoising steps of the base and of every stage, at least 1; ``stage_steps``: other ones for the stages.
     - ``start``: above 0, at most 1: the share of the noise schedule that a stage goes through. Below 1 it starts from a
       guide that is less noisy than pure noise: the coarse part is trusted, and fewer steps do.
     - ``sampler``: ``ddim`` (for flow models the same rule is Euler) or ``dpmpp-2m`` (second order, for few steps).
@@ -64,7 +64,7 @@ class Method:
     guidance_interval: tuple[float, float] = (0.0, 1.0)
     slider: float = 0.6
     start: float = 1.0
-    base_steps: int | None = None
+    stage_steps: int | None = None
     stage_guidance_scale: float | None = None
     slider_fade: float = 0.0
     fusion: FusionName = "phase"
@@ -76,7 +76,7 @@ class Method:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "guidance_interval", tuple(self.guidance_interval))
-        for name in ("steps", "base_steps", "border"):
+        for name in ("steps", "stage_steps", "border"):
             if getattr(self, name) is not None:
                 check_whole(name.replace("_", " "), getattr(self, name), least=name != "border")
         for name, highest in (("guidance_scale", 1000), ("stage_guidance_scale", 1000), ("guidance_rescale", 1)):
@@ -105,13 +105,12 @@ class Method:
 
     def at(self, stage: int, recommended: Recommended) -> StageMethod:
         """What the base (stage 0) or a stage is denoised with."""
-        own = self._over(recommended)
-        if stage == 0:
-            own = replace(own, steps=self.base_steps or own.steps)
-        elif self.stage_guidance_scale is not None and (self.stage_guidance_scale > 1 or not own.guidance_told):
-            # "No classifier-free guidance in the stages" saves nothing where the network is told its guidance.
-            own = replace(own, guidance_scale=self.stage_guidance_scale)
-        start = 1.0 if stage == 0 else self.start
+        own, start = self._over(recommended), 1.0
+        if stage > 0:
+            own, start = replace(own, steps=self.stage_steps or own.steps), self.start
+            if self.stage_guidance_scale is not None and (self.stage_guidance_scale > 1 or not own.guidance_told):
+                # "No classifier-free guidance in the stages" saves nothing where the network is told its guidance.
+                own = replace(own, guidance_scale=self.stage_guidance_scale)
         return StageMethod(**asdict(own), start=start, guidance_interval=self.guidance_interval)
 
     def _over(self, recommended: Recommended) -> Recommended:
@@ -138,20 +137,20 @@ PRESETS: dict[str, Method] = {
         upsampling="lanczos",
     ),
     "fast": Method(
-        steps=4,
-        base_steps=20,
+        stage_steps=4,
         start=0.5,
         stage_guidance_scale=1.0,
         slider=0.25,
     ),
 }
 """Named methods. ``paper`` is the paper's: 50 DDIM steps, guidance 7.5, random patches, 10 latents of averaging.
-``fast`` is for huge pictures: the stages trust the guide for the coarse part."""
+``fast`` is for huge pictures: the stages trust the guide for the coarse part; the base is as the model recommends."""
 
 
 @dataclass(frozen=True)
 class Compute:
-    """Where and how the work is done. Of it only ``dtype`` can be seen in the picture.
+    """Where and how the work is done. Of it only ``dtype`` is meant to show in the picture: the rest
+    changes it by rounding (docs/decisions/0013-devices.md).
 
     - ``batch_size``: patches in one call of the network, at least 1; ``None`` chooses by the device.
     - ``memory``: what is on the device: ``all`` of the model; all, with the text encoders released once they have read

@@ -6,13 +6,15 @@ going on after a crash is the same run again, which finds done what is done.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -20,12 +22,15 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from pixelsmith.canvas import DiskSpace
-from pixelsmith.errors import InputError, OutputError, RunError
+from pixelsmith.errors import InputError, OutputError, RefusedError, RunError
 from pixelsmith.version import __version__
 
 FORMAT = 1
 """Of the directory; it changes when an older one can no longer be read."""
-_LIBRARIES = ("torch", "diffusers", "transformers", "numpy", "pillow", "pyvips")
+_LIBRARIES = (
+    "torch", "diffusers", "transformers", "tokenizers", "safetensors", "accelerate", "peft", "numpy", "pillow",
+    "pyvips",
+)  # fmt: skip
 _RECORD, _LOCK, _FINISHED = "run.json", "lock", "finished"
 
 
@@ -149,6 +154,10 @@ class RunDirectory:
         (self.path / _FINISHED).touch()
 
     @property
+    def advice(self) -> str:
+        return f"go on with 'pixelsmith resume {self.path}'"
+
+    @property
     def finished(self) -> bool:
         return (self.path / _FINISHED).exists()
 
@@ -171,12 +180,11 @@ class RunDirectory:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._lock.release()
-        if error is None or isinstance(error, InputError):
+        if error is None or isinstance(error, InputError | RefusedError):
             return
-        advice = f"go on with 'pixelsmith resume {self.path}'"
         if isinstance(error, OSError):
-            raise OutputError(f"{self.path}: {error.strerror or error}; {advice}") from error
-        error.add_note(advice)
+            raise OutputError(f"{self.path}: {error.strerror or error}; {self.advice}") from error
+        error.add_note(self.advice)
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -191,6 +199,8 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _sha256(place: Path) -> str:
     """Of the names and contents of a folder's files, or of one file."""
+    if not place.exists():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(place))
     files, root = ([place], place.parent) if place.is_file() else (sorted(place.rglob("*")), place)
     total = hashlib.sha256()
     for path in files:
@@ -202,7 +212,11 @@ def _sha256(place: Path) -> str:
 
 
 def _versions() -> dict[str, str]:
-    return {"pixelsmith": __version__} | {name: version(name) for name in _LIBRARIES}
+    found = {"pixelsmith": __version__}
+    for name in _LIBRARIES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def _partial(name: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -11,21 +11,22 @@ from functools import partial
 import torch
 
 from pixelsmith.canvas import Space, WithOverview
-from pixelsmith.errors import RefusedError
+from pixelsmith.errors import RefusedError, RequestError
 from pixelsmith.events import Observer, PhaseFinished, Progress, Warned
 from pixelsmith.families import Family, Prompt
 from pixelsmith.geometry import Size
 from pixelsmith.pixels.codec import decode, encode, tile_grid
 from pixelsmith.pixels.resample import Resized
-from pixelsmith.plan import coverage_of
+from pixelsmith.plan import Plan, coverage_of
 from pixelsmith.recommended import StageMethod
 from pixelsmith.request import Request
 from pixelsmith.sampling.denoise import Denoising, Guide, Patched, Readable
 from pixelsmith.sampling.dilated import Dilated
 from pixelsmith.sampling.fusion import MERGES
-from pixelsmith.sampling.guidance import GUIDANCES, ClassifierFreeGuidance, Denoiser
+from pixelsmith.sampling.guidance import GUIDANCES, OF_VELOCITIES, ClassifierFreeGuidance, Denoiser
 from pixelsmith.sampling.noise import NoiseField
 from pixelsmith.sampling.patches import Coverage, ShiftedGrid, Tiling, dilation
+from pixelsmith.sampling.schedule import Schedule
 from pixelsmith.sampling.splitting import Splitting
 from pixelsmith.strategies import STRATEGIES
 
@@ -48,21 +49,35 @@ class Rung:
 
 @dataclass(frozen=True)
 class Cascade:
-    """What all rungs of one request share. What they make is kept in ``space``; what is there is not made again."""
+    """What all rungs of one request share. What they make is kept in ``space``; what is there is not made again.
+
+    ``schedules``: the levels of each rung, by its number.
+    """
 
     request: Request
     family: Family
+    schedules: Mapping[int, Schedule]
     prompts: tuple[Prompt, Prompt]
     observer: Observer
     space: Space
 
     @classmethod
-    def of(cls, request: Request, family: Family, observer: Observer, space: Space) -> Cascade:
-        """Encode the prompt and the negative prompt."""
-        for prompt in (request.prompt, request.negative_prompt):
-            if unread := family.unread(prompt):
-                observer(Warned(f"the model has no room for the end of the prompt: {unread!r} is not read"))
-        return cls(request, family, family.encode(request.prompt, request.negative_prompt), observer, space)
+    def of(cls, request: Request, family: Family, the_plan: Plan, observer: Observer, space: Space) -> Cascade:
+        """Encode the prompt and the negative prompt, and say what of the request will not show.
+
+        Raises ``RequestError`` where the model has no schedule for a rung, or cannot be guided so, before anything is
+        made.
+        """
+        rungs = range(0 if the_plan.base else 1, len(the_plan.stages) + 1)
+        methods = {rung: request.method.at(rung, family.facts.recommended) for rung in rungs}
+        schedules = {rung: family.schedule(own.schedule_steps).last(own.steps) for rung, own in methods.items()}
+        for rung, own in methods.items():
+            if own.guides and own.guidance in OF_VELOCITIES and not schedules[rung].is_flow:
+                raise RequestError(f"guidance: {own.guidance} is for flow matching, which this model is not made by")
+        for remark in _remarks(request, family, methods.values()):
+            observer(Warned(remark))
+        prompts = family.encode(request.prompt, request.negative_prompt)
+        return cls(request, family, schedules, prompts, observer, space)
 
     def _method(self, stage: int) -> StageMethod:
         return self.request.method.at(stage, self.family.facts.recommended)
@@ -125,7 +140,7 @@ class Cascade:
         denoiser = Splitting(self._guided(method, size), self._on_split, self._compiled_size(stage))
         denoising = Denoising(
             denoiser=denoiser,
-            schedule=self.family.schedule(method.schedule_steps).last(method.steps),
+            schedule=self.schedules[stage],
             coverage=coverage,
             noise=NoiseField(self.request.seed, stage, facts.latent_channels),
             seed=self.request.seed,
@@ -173,7 +188,7 @@ class Cascade:
     def _guided(self, method: StageMethod, picture: Size) -> Denoiser:
         """The denoiser of the prompt; classifier-free guidance wraps it where it is ever on."""
         positive, negative = (self.family.denoiser(prompt, picture, method.guidance_scale) for prompt in self.prompts)
-        if not any(method.guides_at(step / method.steps) for step in range(method.steps)):
+        if not method.guides:
             return positive
         return ClassifierFreeGuidance(
             positive,
@@ -198,6 +213,19 @@ class Cascade:
         began = time.monotonic()
         yield lambda step, done, total: self.observer(Progress(stage, phase, step + 1, steps, done, total))
         self.observer(PhaseFinished(stage, phase, time.monotonic() - began))
+
+
+def _remarks(request: Request, family: Family, methods: Collection[StageMethod]) -> Iterator[str]:
+    """What of a request will not show, or not as it was meant."""
+    best, guides = family.facts.recommended, any(method.guides for method in methods)
+    strongest = max(method.guidance_scale for method in methods)
+    if (best.guidance_told or best.guidance_scale <= 1) and strongest > 2 * best.guidance_scale:
+        yield f"the model is distilled for a guidance scale of {best.guidance_scale}; {strongest} may spoil the picture"
+    if request.negative_prompt and not guides:
+        yield "the negative prompt is not used: there is no classifier-free guidance"
+    for prompt in (request.prompt, request.negative_prompt if guides else ""):
+        if unread := family.unread(prompt):
+            yield f"the model has no room for the end of the prompt: {unread!r} is not read"
 
 
 @dataclass(frozen=True)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from pixelsmith import Compute
 from pixelsmith.families import load_family, read_facts
-from pixelsmith.families.architecture import Scene
+from pixelsmith.families.architecture import DiffusersFamily, Scene
 from pixelsmith.families.models import flux, flux_2
 from pixelsmith.families.models.stable_diffusion_xl import time_ids
 from pixelsmith.families.packing import pack, patchify, unpack, unpatchify
 from pixelsmith.families.quiet import quiet
 from pixelsmith.geometry import Size, Window
+from pixelsmith.sampling.schedule import Level
 from tests.zoo.all import SPECIMENS
 
 
@@ -39,6 +42,38 @@ def test_neighbouring_patches_of_a_gigapixel_are_told_apart_in_half_precision(tm
 def test_positions_count_from_the_patchs_own_corner() -> None:
     assert flux.position_ids(2, 3).tolist() == [[0, 0, 0], [0, 0, 1], [0, 0, 2], [0, 1, 0], [0, 1, 1], [0, 1, 2]]
     assert flux_2.position_ids(2, 2)[0].tolist() == [[0, 0, 0, 0], [0, 0, 1, 0], [0, 1, 0, 0], [0, 1, 1, 0]]
+
+
+EXPECTED: dict[str, dict[str, Any]] = {
+    "qwen-image": {"img_shapes": [[(1, 4, 6)]] * 2, "timestep": [0.25, 0.25], "guidance": None},
+    "sd3": {"timestep": [250.0, 250.0]},
+    "lumina-2": {"timestep": [0.75, 0.75]},
+    "z-image": {"timestep": [0.75, 0.75]},
+    "pixart-sigma": {"timestep": [250.0, 250.0], "added_cond_kwargs": {"resolution": None, "aspect_ratio": None}},
+    "sana": {"timestep": [250.0, 250.0]},
+}
+"""At timestep 250 of 1000, for two patches of 8x12 latents; Lumina and Z-Image count time from noise to image."""
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("name", EXPECTED)
+def test_what_the_transformers_are_told(tmp_path: Path, name: str) -> None:
+    with quiet():
+        SPECIMENS[name].save(tmp_path)
+    family = load_family(tmp_path, read_facts(tmp_path, name), Compute("cpu", "float32"))
+    assert isinstance(family, DiffusersFamily)
+    network, told = family.pipeline.transformer, {}
+
+    def listen(module: torch.nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+        told.update(inspect.signature(module.forward).bind(*arguments, **named).arguments)
+
+    handle = network.register_forward_pre_hook(listen, with_kwargs=True)
+    x = torch.randn(2, family.facts.latent_channels, 8, 12)
+    denoiser = family.denoiser(family.encode("a sea", "")[0], Size(4096, 4096), 5.0)
+    denoiser(x, Level(0.75, 0.25, 250, 0.5), [Window(400, 80, 8, 12), Window(0, 0, 8, 12)])
+    handle.remove()
+    told["timestep"] = told["timestep" if "timestep" in told else "t"].tolist()
+    assert {key: told[key] for key in EXPECTED[name]} == EXPECTED[name]
 
 
 def test_a_token_has_the_four_latents_of_each_channel_in_turn() -> None:

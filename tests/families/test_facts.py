@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pixelsmith import ModelError, Request, Size, plan
+from pixelsmith import ModelError, Parts, Request, Size, plan
 from pixelsmith.families import find_model, read_facts
 from pixelsmith.families.autoencoder import latent_space
 from pixelsmith.families.registry import architectures
@@ -21,7 +21,8 @@ from pixelsmith.request import EMBEDDED
 def a_model(folder: Path, pipeline: str, **configs: dict[str, Any]) -> Path:
     """A folder with configuration files alone."""
     vae = {"_class_name": "AutoencoderKL", "block_out_channels": [128, 256, 512, 512], "latent_channels": 4}
-    for part, config in ({"vae": vae} | configs).items():
+    scheduler = {"_class_name": "FlowMatchEulerDiscreteScheduler"} | configs.get("scheduler", {})
+    for part, config in ({"vae": vae} | configs | {"scheduler": scheduler}).items():
         name = "scheduler_config.json" if part == "scheduler" else "config.json"
         (folder / part).mkdir(parents=True)
         (folder / part / name).write_text(json.dumps(config))
@@ -94,8 +95,44 @@ def test_a_folder_says_itself_what_it_is_best_run_with(tmp_path: Path) -> None:
 def test_what_a_folder_says_wrongly_is_refused(tmp_path: Path, own: Any) -> None:
     folder = a_model(tmp_path, "FluxPipeline", transformer={"guidance_embeds": False}, scheduler={})
     (folder / "pixelsmith.json").write_text(json.dumps(own))
-    with pytest.raises(ModelError, match=r"pixelsmith\.json"):
+    with pytest.raises(ModelError, match=r"^\S*pixelsmith\.json: "):
         read_facts(folder, "x")
+
+
+@pytest.mark.parametrize("name", ["EDMDPMSolverMultistepScheduler", "TCDScheduler"])
+def test_a_scheduler_that_none_stands_for_is_refused_by_name(tmp_path: Path, name: str) -> None:
+    folder = a_model(tmp_path, "StableDiffusionXLPipeline", unet=XL_UNET, scheduler={"_class_name": name})
+    with pytest.raises(ModelError, match=f"^scheduler: {name} is not supported.*--scheduler"):
+        read_facts(folder, "x")
+    assert read_facts(folder, "x", Parts(scheduler="LCMScheduler")).recommended == Recommended(4, guidance_scale=1.0)
+
+
+def test_models_that_only_their_name_tells_apart(tmp_path: Path) -> None:
+    folder = a_model(tmp_path, "StableDiffusion3Pipeline", transformer={"sample_size": 128, "patch_size": 2})
+    found = {name: read_facts(folder, f"stabilityai/stable-diffusion-{name}").recommended
+             for name in ("3-medium", "3.5-large", "3.5-large-turbo@abc")}  # fmt: skip
+    assert [(best.steps, best.guidance_scale) for best in found.values()] == [(28, 7.0), (28, 3.5), (4, 1.0)]
+    (folder / "pixelsmith.json").write_text('{"method": {"steps": 6}}')
+    assert read_facts(folder, "stabilityai/stable-diffusion-3.5-large-turbo").recommended.steps == 6
+
+
+@pytest.mark.parametrize("pipeline", ["ChromaPipeline", "Lumina2Pipeline", "Flux2KleinPipeline"])
+def test_families_with_a_size_of_their_own_have_1024_pixels(tmp_path: Path, pipeline: str) -> None:
+    flux_2 = {"_class_name": "AutoencoderKLFlux2", "block_out_channels": [1] * 4, "latent_channels": 32}
+    parts = {"vae": flux_2} if pipeline == "Flux2KleinPipeline" else {}
+    assert read_facts(a_model(tmp_path, pipeline, transformer={}, **parts), "x").native_size == Size(1024, 1024)
+
+
+def test_a_scheduler_that_is_asked_for_decides_what_is_recommended(tmp_path: Path) -> None:
+    """As for checkpoints of few steps, whose configuration is that of SDXL."""
+    euler = {"_class_name": "EulerDiscreteScheduler", "timestep_spacing": "leading", "prediction_type": "epsilon"}
+    folder = a_model(tmp_path / "xl", "StableDiffusionXLPipeline", unet=XL_UNET, scheduler=euler)
+    assert read_facts(folder, "x").recommended.steps == 20
+    lightning = Parts(timestep_spacing="trailing")
+    assert read_facts(folder, "x", lightning).recommended == Recommended(4, guidance_scale=1.0)
+    flow = a_model(tmp_path / "flux", "FluxPipeline", transformer={"guidance_embeds": False}, scheduler={})
+    with pytest.raises(ModelError, match="flow matching"):
+        read_facts(flow, "x", lightning)
 
 
 def test_the_embedded_model_says_what_it_is_best_run_with() -> None:

@@ -11,9 +11,13 @@ import pytest
 import torch
 
 from pixelsmith.errors import ModelError, RequestError
-from pixelsmith.families import find_model, load_family, read_facts
+from pixelsmith.families import find_model, load_family, model_files, read_facts
 from pixelsmith.families.load import choose_device, choose_dtype
+from pixelsmith.parts import Parts
+from pixelsmith.pixels.files import read_settings
 from pixelsmith.request import Compute
+from tests.families.test_parts import save_lora
+from tests.tiny import build_stable_diffusion
 
 
 @pytest.mark.parametrize("name", ["no such folder", "nobody/no-such-model", "a/b/c"])
@@ -93,21 +97,62 @@ def test_a_gpu_is_taken_by_itself_and_gives_what_the_cpu_gives(tiny_model: Path)
     torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
 
 
+FIRST, SECOND = "a" * 40, "b" * 40
+"""Commits."""
+
+
 def test_a_hub_id_is_taken_from_the_local_cache_alone(tiny_model: Path, tmp_path: Path) -> None:
     """In a process of its own: the hub's library reads its settings when it is imported."""
-    for name, folder in (("tiny", tiny_model), ("vae", tiny_model / "vae")):
-        repository = tmp_path / "hub" / f"models--somebody--{name}"
-        shutil.copytree(folder, repository / "snapshots" / "abc")
-        (repository / "refs").mkdir()
-        (repository / "refs" / "main").write_text("abc")
-    models = ["--model", "somebody/tiny", "--vae", "somebody/vae"]
+    lora = save_lora(build_stable_diffusion(), tmp_path / "lora").parent
+    for name, folder in (("tiny", tiny_model), ("vae", tiny_model / "vae"), ("style", lora)):
+        publish(tmp_path / "hub", name, folder, FIRST)
+    models = ["--model", "somebody/tiny", "--vae", "somebody/vae", "--lora", "somebody/style:0.5"]
     command = ["generate", "a sea", "--size", "64", "--steps", "1", *models, "--device", "cpu"]
+    assert offline(tmp_path, *command, "--run-dir", "run", "--output", "sea.png") == (0, "")
+    request = read_settings(tmp_path / "sea.png")["request"]
+    assert (request["model"], request["parts"]["vae"]) == (f"somebody/tiny@{FIRST}", f"somebody/vae@{FIRST}")
+    assert request["parts"]["loras"] == [{"path": f"somebody/style@{FIRST}", "weight": 0.5}]
+    # Another commit is the newest now; the run goes on with its own.
+    publish(tmp_path / "hub", "tiny", tiny_model / "vae", SECOND)
+    (tmp_path / "sea.png").unlink()
+    assert offline(tmp_path, "resume", "run") == (0, "")
+    assert (tmp_path / "sea.png").exists()
+
+
+def publish(hub: Path, name: str, folder: Path, commit: str) -> None:
+    """A repository as the hub's library keeps it."""
+    repository = hub / f"models--somebody--{name}"
+    shutil.copytree(folder, repository / "snapshots" / commit)
+    (repository / "refs").mkdir(exist_ok=True)
+    (repository / "refs" / "main").write_text(commit)
+
+
+def offline(folder: Path, *command: str) -> tuple[int, str]:
     process = subprocess.run(
-        [sys.executable, "-m", "pixelsmith", *command, "--quiet", "--output", tmp_path / "sea.png"],
-        env={**os.environ, "HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"},
+        [sys.executable, "-m", "pixelsmith", *command, "--quiet"],
+        env={**os.environ, "HF_HUB_CACHE": str(folder / "hub"), "HF_HUB_OFFLINE": "1"},
+        cwd=folder,
         capture_output=True,
         text=True,
         check=False,
     )
-    assert (process.returncode, process.stderr) == (0, "")
-    assert (tmp_path / "sea.png").exists()
+    return process.returncode, process.stderr
+
+
+def test_only_what_is_loaded_belongs_to_a_run(tiny_model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model, folder)
+    own = model_files(str(folder), Parts())
+    assert {path.name for path in own} >= {"model_index.json", "diffusion_pytorch_model.safetensors", "tokenizer.json"}
+    others = (
+        "unet/diffusion_pytorch_model.fp16.safetensors", "unet/diffusion_pytorch_model.safetensors.index.fp16.json",
+        "whole.safetensors", ".git/config.json", "unet/diffusion_pytorch_model.bin", "README.md",
+    )  # fmt: skip
+    for name in others:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"")
+    assert model_files(str(folder), Parts()) == own
+    half = {path.relative_to(folder).as_posix() for path in model_files(str(folder), Parts(variant="fp16"))}
+    assert half >= set(others[:2])
+    assert "unet/diffusion_pytorch_model.safetensors" not in half
+    assert "vae/diffusion_pytorch_model.safetensors" in half, "a part without the variant is read as it is"

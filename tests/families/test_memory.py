@@ -168,7 +168,9 @@ def test_a_models_own_safety_checker_is_asked(tmp_path: Path, strict: bool) -> N
         pipeline.save_pretrained(tmp_path)
     request = replace(request_of(tmp_path), size=Size(64, 64))
     if strict:
-        with pytest.raises(RefusedError, match="safety checker"):
-            generate(request)
+        with pytest.raises(RefusedError, match="safety checker") as refused:
+            generate(request, run_dir=tmp_path / "run")
+        assert not (tmp_path / "run").exists(), "going on would be refused again"
+        assert not hasattr(refused.value, "__notes__")
     else:
         assert generate(request).pixels.shape == (64, 64, 3)

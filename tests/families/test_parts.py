@@ -108,6 +108,24 @@ def test_a_variant_is_taken_and_counted(tmp_path: Path) -> None:
         loaded(tmp_path / "model", Parts(variant="fp8"))
 
 
+@pytest.mark.parametrize(
+    ("parts", "timesteps"),
+    [
+        (Parts(), [751, 501, 251, 1]),
+        (Parts(timestep_spacing="trailing"), [999, 749, 499, 249]),
+        (Parts(scheduler="LCMScheduler"), [999, 759, 499, 259]),
+        (Parts(scheduler="DDIMScheduler", timestep_spacing="trailing"), [999, 749, 499, 249]),
+    ],
+)
+def test_few_steps_lie_where_the_scheduler_that_was_asked_for_puts_them(
+    tmp_path: Path, parts: Parts, timesteps: list[int]
+) -> None:
+    with quiet():
+        SPECIMENS["sdxl"].save(tmp_path)
+    family = load_family(tmp_path, read_facts(tmp_path, "xl", parts), CPU, parts)
+    assert [level.timestep for level in family.schedule(4).levels[:-1]] == timesteps
+
+
 def test_pickles_are_read_only_where_that_is_allowed(tiny_model: Path, tmp_path: Path) -> None:
     pipeline = build_stable_diffusion()
     pipeline.save_pretrained(tmp_path / "model", safe_serialization=False)
@@ -180,6 +198,16 @@ def test_loras_are_added_by_their_weights(tiny_model: Path, tmp_path: Path) -> N
     assert one.abs().max() > 0.1
     both = change(Lora(str(first), 0.5), Lora(str(second), -2.0))
     torch.testing.assert_close(both, 0.5 * one - 2 * other, atol=1e-4, rtol=1e-4)
+
+
+def test_a_lora_changes_the_picture(tiny_model: Path, tmp_path: Path) -> None:
+    file = save_lora(build_stable_diffusion(), tmp_path)
+    request = Request("a sea", Size(64, 64), model=str(tiny_model), method=Method(steps=2), compute=CPU)
+    pictures = [
+        generate(replace(request, parts=Parts(loras=(Lora(str(file), weight),)))).pixels for weight in (0.0, 1.0)
+    ]
+    assert np.array_equal(pictures[0], generate(request).pixels)
+    assert (pictures[0] != pictures[1]).mean() > 0.1
 
 
 @pytest.mark.parametrize("name", ["sdxl", "sd3", "flux-dev", "qwen-image", "z-image", "sana-euler", "lumina-2"])

@@ -39,6 +39,12 @@ def test_a_schedule_that_ends_above_zero_needs_two_steps() -> None:
         flow_schedule(config, 1, 4096)
 
 
+def test_a_number_of_steps_that_the_scheduler_refuses_is_said_so() -> None:
+    """Consistency models were distilled on 50 levels."""
+    with pytest.raises(RequestError, match="LCMScheduler has no schedule of 60"):
+        schedule_of({"_class_name": "LCMScheduler", **BETAS}, 60)
+
+
 def test_euler_counts_sigma_over_alpha_and_ends_clean() -> None:
     """At the last training step ᾱ = 0.00466 for Stable Diffusion's betas."""
     levels = schedule_of({**EULER, "timestep_spacing": "trailing"}, 1).levels
@@ -55,6 +61,7 @@ def test_euler_counts_sigma_over_alpha_and_ends_clean() -> None:
         ("HeunDiscreteScheduler", "DDIMScheduler"),
         ("EulerAncestralDiscreteScheduler", "EulerAncestralDiscreteScheduler"),
         ("FlowMatchHeunDiscreteScheduler", "FlowMatchEulerDiscreteScheduler"),
+        ("DDPMScheduler", "DDIMScheduler"),
     ],
 )
 def test_schedulers_with_several_evaluations_a_step_lend_their_configuration_only(name: str, taken: str) -> None:
@@ -74,6 +81,7 @@ def test_consistency_models_end_with_the_clean_latents() -> None:
         ({"_class_name": "DPMSolverMultistepScheduler", "use_flow_sigmas": True}, "flow_prediction"),
         (EULER, "epsilon"),
         ({**EULER, "prediction_type": "v_prediction"}, "v_prediction"),
+        ({**EULER, "prediction_type": "sample"}, "sample"),
     ],
 )
 def test_every_prediction_is_turned_into_the_clean_latents(config: dict[str, Any], prediction: str) -> None:
@@ -86,5 +94,6 @@ def test_every_prediction_is_turned_into_the_clean_latents(config: dict[str, Any
         "epsilon": noise,
         "v_prediction": level.alpha * noise - level.sigma * clean,
         "flow_prediction": noise - clean,
+        "sample": clean,
     }[prediction]
     torch.testing.assert_close(clean_estimate(output, x, level, prediction), clean, atol=1e-5, rtol=1e-5)

@@ -96,6 +96,16 @@ def test_cfg_zero_fits_the_velocity_without_the_prompt_and_rests_in_the_first_st
     torch.testing.assert_close(((velocity - fitted) * without).sum(1), torch.zeros(2), atol=1e-3, rtol=0)
     first = Level(0.0, 1.0, 1000, 0.0)
     torch.testing.assert_close(zero(positive, negative, 4.0, x, first), x)
+    # A stage that starts in the middle of the schedule has no step to lose.
+    begun = Level(FLOW.alpha, FLOW.sigma, FLOW.timestep, 0.0)
+    torch.testing.assert_close(zero(positive, negative, 4.0, x, begun), zero(positive, negative, 4.0, x, FLOW))
+
+
+def test_kept_norms_of_rows_are_those_with_the_prompt() -> None:
+    positive, negative, x = estimates()
+    guided = GUIDANCES["cfg-norm-rows"](positive, negative, 4.0, x, FLOW)
+    found, expected = (((x - clean) / FLOW.sigma).norm(dim=-1) for clean in (guided, positive))
+    torch.testing.assert_close(found, expected)
 
 
 def test_projected_guidance_leaves_the_length_along_the_estimate_and_is_bounded() -> None:

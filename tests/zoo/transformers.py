@@ -277,11 +277,12 @@ FLOW_DPM = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow
 
 
 def call_flux(pipeline: Any, stock: Stock) -> Tensor:
-    """Latents go in and come out as tokens."""
+    """Latents go in and come out as tokens; schnell was made with 256 tokens of text."""
     height, width = stock.size
     b, c, h, w = stock.noise.shape
     images: Tensor = pipeline(
         PROMPT, height=height, width=width, num_inference_steps=stock.steps, guidance_scale=stock.scale,
+        max_sequence_length=512 if pipeline.transformer.config.guidance_embeds else 256,
         latents=pipeline._pack_latents(stock.noise, b, c, h, w), output_type=stock.output,
     ).images  # fmt: skip
     return _unpacked(pipeline, images, stock)
@@ -328,10 +329,6 @@ def call_chroma(pipeline: Any, stock: Stock) -> Tensor:
     )
 
 
-def call_lumina(pipeline: Any, stock: Stock) -> Tensor:
-    return usual_call(pipeline, stock, cfg_normalization=False)
-
-
 def call_z(pipeline: Any, stock: Stock) -> Tensor:
     """Its guidance scale counts from 0."""
     return usual_call(pipeline, stock, guidance_scale=stock.scale - 1)
@@ -349,7 +346,7 @@ SPECIMENS = [
     Specimen("qwen-image", "QwenImagePipeline", build_qwen, call_qwen, NATIVE),
     Specimen("flux-2-klein", "Flux2KleinPipeline", build_flux_2, call_flux_2, NATIVE),
     Specimen("chroma", "ChromaPipeline", build_chroma, call_chroma, NATIVE),
-    Specimen("lumina-2", "Lumina2Pipeline", build_lumina, call_lumina, NATIVE),
+    Specimen("lumina-2", "Lumina2Pipeline", build_lumina, usual_call, NATIVE),
     Specimen("z-image", "ZImagePipeline", build_z, call_z, NATIVE),
     Specimen(
         "sana",

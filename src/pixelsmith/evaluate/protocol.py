@@ -97,7 +97,7 @@ class Protocol:
 
     def tiny(self) -> Protocol:
         """The same variants on two small pictures each, in two steps: to see that all of it works."""
-        quick = {"steps": 2, "base_steps": None}
+        quick = {"steps": 2, "stage_steps": None}
         return replace(
             self,
             name=f"{self.name}-tiny",
@@ -118,7 +118,7 @@ def base_request(request: Request, native: Size) -> Request:
     """The base picture of a request, as a request that says no more than the base depends on."""
     own = request.method
     method = Method(
-        steps=own.base_steps or own.steps,
+        steps=own.steps,
         sampler=own.sampler,
         guidance=own.guidance,
         guidance_scale=own.guidance_scale,

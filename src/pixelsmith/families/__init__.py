@@ -1,7 +1,7 @@
 """Model families: the only place that knows diffusers. A new model touches nothing else."""
 
 from pixelsmith.families.facts import read_facts
-from pixelsmith.families.find import find_model, model_files
+from pixelsmith.families.find import find_model, model_files, pin
 from pixelsmith.families.load import choose_device, choose_dtype, load_family, memory_of
 from pixelsmith.families.protocol import Family, Prompt
 
@@ -14,5 +14,6 @@ __all__ = [
     "load_family",
     "memory_of",
     "model_files",
+    "pin",
     "read_facts",
 ]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pixelsmith.errors import MissingPartError, ModelError
+from pixelsmith.families.find import find_addition
 from pixelsmith.parts import Parts
 
 
@@ -23,9 +24,9 @@ def add_loras(pipeline: Any, parts: Parts, model: str) -> None:
         raise ModelError(f"{model}: {type(pipeline).__name__} takes no LoRA")
     names = [f"lora-{i}" for i in range(len(parts.loras))]
     for name, lora in zip(names, parts.loras, strict=True):
-        folder, file = _weights(lora.path, parts)
+        file = find_addition(lora.path, parts.allow_pickle)
         try:
-            pipeline.load_lora_weights(folder, weight_name=file, adapter_name=name)
+            pipeline.load_lora_weights(str(file.parent), weight_name=file.name, adapter_name=name)
         except Exception as error:
             raise ModelError(f"{lora.path}: it is no LoRA of {model}: {error}") from error
     if missing := set(names) - {name for found in pipeline.get_list_adapters().values() for name in found}:
@@ -41,9 +42,9 @@ def add_textual_inversions(pipeline: Any, parts: Parts, model: str) -> None:
     for path in parts.textual_inversions:
         if not hasattr(pipeline, "load_textual_inversion"):
             raise ModelError(f"{model}: {type(pipeline).__name__} takes no textual inversion")
-        folder, file = _weights(path, parts)
+        file = find_addition(path, parts.allow_pickle)
         try:
-            _add_words(pipeline, Path(folder) / file)
+            _add_words(pipeline, file)
         except Exception as error:
             raise ModelError(f"{path}: it is no textual inversion of {model}: {error}") from error
 
@@ -59,14 +60,3 @@ def _add_words(pipeline: Any, file: Path) -> None:
     for key, suffix in (("clip_l", ""), ("clip_g", "_2")):
         encoder, tokenizer = (getattr(pipeline, f"{name}{suffix}") for name in ("text_encoder", "tokenizer"))
         pipeline.load_textual_inversion(vectors[key], token=file.stem, text_encoder=encoder, tokenizer=tokenizer)
-
-
-def _weights(path: str, parts: Parts) -> tuple[str, str]:
-    """The folder and the name of a weight file, which may be given as the folder that it is in."""
-    place = Path(path).expanduser()
-    files = sorted(place.glob("*.safetensors")) if place.is_dir() else [place]
-    if len(files) != 1 or not files[0].is_file():
-        raise ModelError(f"{path}: expected a .safetensors file or a folder with one")
-    if files[0].suffix != ".safetensors" and not parts.allow_pickle:
-        raise ModelError(f"{path}: expected a .safetensors file; --allow-pickle takes others, which can run any code")
-    return str(files[0].parent), files[0].name

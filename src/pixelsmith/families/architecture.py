@@ -13,7 +13,7 @@ from pixelsmith.families.autoencoder import DiffusersAutoencoder
 from pixelsmith.families.placing import release_encoders
 from pixelsmith.families.protocol import Prompt
 from pixelsmith.families.quiet import quiet
-from pixelsmith.families.schedules import clean_estimate, prediction_of
+from pixelsmith.families.schedules import clean_estimate, config_of, prediction_of
 from pixelsmith.geometry import Size, Window
 from pixelsmith.plan import ModelFacts
 from pixelsmith.recommended import Recommended
@@ -175,11 +175,6 @@ class _Network:
         typed = x.to(network_of(family.pipeline).dtype)
         output = family.architecture.predict(family.pipeline, typed, level, prompt, scene)
         return clean_estimate(output.float(), x, level, self.prediction)
-
-
-def config_of(scheduler: Any) -> dict[str, Any]:
-    """A scheduler's configuration, with the name of its class."""
-    return {**scheduler.config, "_class_name": type(scheduler).__name__}
 
 
 def network_of(pipeline: Any) -> Any:

@@ -14,6 +14,7 @@ from pixelsmith.families.architecture import Configs, Traits
 from pixelsmith.families.autoencoder import latent_space
 from pixelsmith.families.find import NO_PARTS, config_folder, find_part, read_json
 from pixelsmith.families.registry import architecture_of
+from pixelsmith.families.schedules import scheduler_class, with_choice
 from pixelsmith.geometry import Size
 from pixelsmith.parts import Parts
 from pixelsmith.plan import ModelFacts
@@ -23,43 +24,56 @@ OWN = "pixelsmith.json"
 
 MAX_HEADER = 100_000_000
 """Bytes; the format allows no longer ones."""
+_KNOWN: dict[str, dict[str, Any]] = {
+    "stabilityai/stable-diffusion-3.5-large": {"steps": 28, "guidance_scale": 3.5},
+    "stabilityai/stable-diffusion-3.5-large-turbo": {"steps": 4, "guidance_scale": 1.0},
+    "stabilityai/stable-diffusion-3.5-medium": {"steps": 40, "guidance_scale": 4.5},
+}
+"""``method`` of hub ids whose configuration does not tell them from others of their family, from their cards."""
 
 
 def read_facts(place: Path, name: str, parts: Parts = NO_PARTS) -> ModelFacts:
     """Of a model that was found (``find_model``). Raises ``ModelError``."""
     folder = config_folder(place, parts)
-    configs = _configs(folder)
+    configs = _configs(folder, parts)
     pipeline = str(configs["index"].get("_class_name"))
     architecture = architecture_of(pipeline, name)
     try:
         scale, channels = latent_space(configs["vae"])
         traits = architecture.traits(configs)
-        traits = _with_own(traits, scale, folder / OWN)
-        facts = ModelFacts(
-            name=name,
-            pipeline=pipeline,
-            native_size=Size(traits.native.width * scale, traits.native.height * scale),
-            latent_scale=scale,
-            latent_channels=channels,
-            latent_multiple=traits.multiple,
-            train_steps=configs["scheduler"].get("num_train_timesteps", 1000),
-            parameters=_parameters(place, configs["index"], parts),
-            recommended=traits.recommended,
-            float16_safe=traits.float16_safe,
-        )
+        scheduler_class(configs["scheduler"])
+    except InputError:
+        raise
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{name}: its configuration lacks what a {pipeline} has: {error}") from error
+    known = replace(traits.recommended, **_KNOWN.get(name.partition("@")[0], {}))
+    traits = _with_own(replace(traits, recommended=known), scale, folder / OWN)
+    facts = ModelFacts(
+        name=name,
+        pipeline=pipeline,
+        native_size=Size(traits.native.width * scale, traits.native.height * scale),
+        latent_scale=scale,
+        latent_channels=channels,
+        latent_multiple=traits.multiple,
+        train_steps=configs["scheduler"].get("num_train_timesteps", 1000),
+        parameters=_parameters(place, configs["index"], parts),
+        recommended=traits.recommended,
+        float16_safe=traits.float16_safe,
+    )
     _check_vae(facts, parts)
     return facts
 
 
-def _configs(folder: Path) -> Configs:
-    """All configurations of a diffusers folder."""
+def _configs(folder: Path, parts: Parts) -> Configs:
+    """All configurations of a diffusers folder, with the scheduler that was asked for."""
     index = read_json(folder / "model_index.json")
-    parts = [path.parent.name for path in folder.glob("*/config.json")]
-    configs = {part: read_json(folder / part / "config.json") for part in parts}
+    found = [path.parent.name for path in folder.glob("*/config.json")]
+    configs = {part: read_json(folder / part / "config.json") for part in found}
     scheduler = folder / "scheduler" / "scheduler_config.json"
-    return configs | {"index": index, "scheduler": read_json(scheduler) if scheduler.exists() else {}}
+    return configs | {
+        "index": index,
+        "scheduler": with_choice(read_json(scheduler) if scheduler.exists() else {}, parts),
+    }
 
 
 def _with_own(traits: Traits, scale: int, file: Path) -> Traits:

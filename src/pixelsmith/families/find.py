@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -14,6 +18,8 @@ from pixelsmith.parts import Parts
 from pixelsmith.request import EMBEDDED
 
 NO_PARTS = Parts()
+_HUB_ID = re.compile(r"(?P<id>[\w.-]+/[\w.-]+?)(@(?P<revision>[\w.-]+))?")
+_TEXTS, _PICKLES = (".json", ".txt", ".model", ".jinja"), (".bin", ".ckpt", ".pt", ".pth")
 
 
 def find_model(model: str, weights: bool = True, parts: Parts = NO_PARTS) -> Path:
@@ -26,10 +32,10 @@ def find_model(model: str, weights: bool = True, parts: Parts = NO_PARTS) -> Pat
         return place
     if place.is_file():
         return _checked(place, parts)
-    if model == EMBEDDED or not re.fullmatch(r"[\w.-]+/[\w.-]+", model):
+    if model == EMBEDDED or not _HUB_ID.fullmatch(model):
         raise ModelError(
-            f"unknown model {model!r}: expected a folder, a .safetensors file, a hub id such as owner/name, "
-            f"or {EMBEDDED!r}"
+            f"unknown model {model!r}: expected a folder, a .safetensors file, a hub id such as owner/name or "
+            f"owner/name@revision, or {EMBEDDED!r}"
         )
     return _from_hub(model, weights, parts)
 
@@ -39,26 +45,69 @@ def find_part(name: str, weights: bool = True) -> Path:
     folder = Path(name).expanduser()
     if folder.is_dir():
         return folder
-    from huggingface_hub import snapshot_download
+    return _snapshot("part", name, ["*.json", "diffusion_pytorch_model*.safetensors"] if weights else ["*.json"])
 
-    patterns = ["*.json", "diffusion_pytorch_model*.safetensors"] if weights else ["*.json"]
-    try:
-        with quiet_hub():
-            return Path(snapshot_download(name, allow_patterns=patterns))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"unknown part {name!r}: there is no such folder, and the hub said: {error}") from error
+
+def find_addition(name: str, allow_pickle: bool) -> Path:
+    """The one weight file of a LoRA or textual inversion: itself, its folder, or its hub id. Raises ``ModelError``."""
+    place = Path(name).expanduser()
+    if not place.exists() and place.suffix != ".safetensors" and _HUB_ID.fullmatch(name):
+        place = _snapshot("LoRA or textual inversion", name, ["*.safetensors"])
+    found = sorted(place.glob("*.safetensors")) if place.is_dir() else [place]
+    if len(found) != 1 or not found[0].is_file():
+        raise ModelError(f"{name}: expected a .safetensors file, or a folder or a hub id with one")
+    if found[0].suffix != ".safetensors" and not allow_pickle:
+        raise ModelError(f"{name}: expected a .safetensors file; --allow-pickle takes others, which can run any code")
+    return found[0]
+
+
+def pin(model: str, parts: Parts) -> tuple[str, Parts]:
+    """Hub ids with the commits that are found now, so that the same are found again whatever is published later."""
+    loras = [
+        replace(lora, path=_pinned(lora.path, find_addition(lora.path, parts.allow_pickle))) for lora in parts.loras
+    ]
+    vae = None if parts.vae is None else _pinned(parts.vae, find_part(parts.vae, weights=False))
+    return _pinned(model, find_model(model, False, parts)), replace(parts, vae=vae, loras=tuple(loras))
+
+
+def _pinned(name: str, place: Path) -> str:
+    folder = place if place.is_dir() else place.parent
+    in_hub = _HUB_ID.fullmatch(name) and folder.parent.name == "snapshots" and not Path(name).expanduser().exists()
+    return f"{name.partition('@')[0]}@{folder.name}" if in_hub else name
 
 
 def model_files(model: str, parts: Parts) -> list[Path]:
-    """The folders and files that decide what a model computes: its own and all that is put beside them.
-
-    Raises ``ModelError``.
-    """
+    """The files that decide what a model computes: its own and all that is put beside them. Raises ``ModelError``."""
     place = find_model(model, parts=parts)
-    found = [place] if place.is_dir() else [place, config_folder(place, parts)]
-    found += [] if parts.vae is None else [find_part(parts.vae)]
-    beside = [*(lora.path for lora in parts.loras), *parts.textual_inversions]
-    return [*found, *(Path(path).expanduser() for path in beside)]
+    folder = config_folder(place, parts)
+    components = [folder / name for name, value in read_json(folder / "model_index.json").items() if _is_part(value)]
+    components += [] if parts.vae is None else [find_part(parts.vae)]
+    found = [*folder.glob("*.json"), *(file for part in components for file in _part_files(part, parts))]
+    additions = [*(lora.path for lora in parts.loras), *parts.textual_inversions]
+    added = [find_addition(name, parts.allow_pickle) for name in additions]
+    return [*([place] if place.is_file() else []), *sorted(found), *added]
+
+
+def _is_part(value: Any) -> bool:
+    """Whether an entry of ``model_index.json`` names a library and a class."""
+    return isinstance(value, list) and None not in value
+
+
+def _part_files(folder: Path, parts: Parts) -> list[Path]:
+    """What is read of a part's folder: the weights of the variant if it has them, and all that is text."""
+    kinds = (*_TEXTS, ".safetensors", *(_PICKLES if parts.allow_pickle else ()))
+    read = [path for path in folder.glob("*") if path.suffix in kinds]
+    taken = parts.variant if any(_variant(path) == parts.variant for path in read) else None
+    return [path for path in read if _variant(path) in (taken, "")]
+
+
+def _variant(path: Path) -> str | None:
+    """Of a weight file or its index: ``fp16`` of ``model.fp16-00001-of-00002.safetensors``; of other files ''."""
+    *pieces, _ = path.name.split(".")[1:] or [""]
+    if path.suffix in _TEXTS and "index" not in pieces:
+        return ""
+    named = [piece for piece in pieces if piece not in ("safetensors", "bin", "index")]
+    return named[0].split("-")[0] if named else None
 
 
 def config_folder(place: Path, parts: Parts = NO_PARTS) -> Path:
@@ -70,14 +119,11 @@ def config_folder(place: Path, parts: Parts = NO_PARTS) -> Path:
     if folder.is_dir():
         return folder
     try:
-        from huggingface_hub import snapshot_download
-
-        with quiet_hub():
-            return Path(snapshot_download(name, allow_patterns=["*.json", "*.txt", "*.model"]))
-    except (OSError, ValueError) as error:
+        return _snapshot("configuration", name, ["*.json", "*.txt", "*.model"])
+    except ModelError as error:
         raise ModelError(
             f"{place}: a single file needs configuration files; those of {name} cannot be had here: give a folder "
-            "in the diffusers format (its weights are not needed) with --model-config"
+            "in the diffusers format (with weights for those parts only that the file lacks) with --model-config"
         ) from error
 
 
@@ -102,19 +148,35 @@ def _checked(place: Path, parts: Parts) -> Path:
 
 
 def _from_hub(model: str, weights: bool, parts: Parts) -> Path:
+    if not weights:
+        return _snapshot("model", model, ["*.json"])
+    from diffusers import DiffusionPipeline
+
+    options = {"use_safetensors": None if parts.allow_pickle else True, "variant": parts.variant}
+    return _fetched("model", model, quiet(), partial(DiffusionPipeline.download, **options))
+
+
+def _snapshot(kind: str, name: str, patterns: list[str]) -> Path:
+    """The files of a hub repository that match the patterns. Raises ``ModelError``."""
     from huggingface_hub import snapshot_download
 
-    try:
-        if not weights:
-            with quiet_hub():
-                return Path(snapshot_download(model, allow_patterns=["*.json"]))
-        from diffusers import DiffusionPipeline
+    return _fetched(kind, name, quiet_hub(), partial(snapshot_download, allow_patterns=patterns))
 
-        with quiet():
-            safe = None if parts.allow_pickle else True
-            return Path(DiffusionPipeline.download(model, use_safetensors=safe, variant=parts.variant))
+
+def _fetched(kind: str, name: str, silence: AbstractContextManager[None], fetch: Callable[..., str]) -> Path:
+    """What ``fetch`` puts into the hub's cache of a repository and its revision. Raises ``ModelError``."""
+    from huggingface_hub.errors import GatedRepoError
+
+    repository, _, revision = name.partition("@")
+    try:
+        with silence:
+            return Path(fetch(repository, revision=revision or None))
+    except GatedRepoError as error:
+        raise ModelError(
+            f"{name}: accept its terms on its page of the hub first, then log in with 'hf auth login'"
+        ) from error
     except (OSError, ValueError) as error:
-        raise ModelError(f"unknown model {model!r}: there is no such folder, and the hub said: {error}") from error
+        raise ModelError(f"unknown {kind} {name!r}: there is no such folder, and the hub said: {error}") from error
 
 
 def _usual_config(place: Path) -> str:

@@ -16,6 +16,7 @@ from pixelsmith.families.placing import bring, to_channels_last
 from pixelsmith.families.protocol import Family
 from pixelsmith.families.quiet import quiet
 from pixelsmith.families.registry import architecture_of
+from pixelsmith.families.schedules import put_scheduler
 from pixelsmith.parts import Parts
 from pixelsmith.plan import ModelFacts
 from pixelsmith.request import Compute
@@ -33,6 +34,7 @@ def load_family(place: Path, facts: ModelFacts, compute: Compute, parts: Parts =
             pipeline = _read(place, facts, dtype, parts)
             add_loras(pipeline, parts, facts.name)
             add_textual_inversions(pipeline, parts, facts.name)
+            put_scheduler(pipeline, parts)
     except InputError:
         raise
     except Exception as error:

@@ -3,33 +3,71 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, get_args
 
 from torch import Tensor
 
-from pixelsmith.errors import RequestError
+from pixelsmith.errors import ModelError, RequestError
+from pixelsmith.parts import Parts, SchedulerName
 from pixelsmith.sampling.schedule import Level, Schedule
 
-_ONE_LEVEL_A_STEP = (
-    "DDIMScheduler",
-    "DPMSolverMultistepScheduler",
-    "EulerAncestralDiscreteScheduler",
-    "EulerDiscreteScheduler",
-    "FlowMatchEulerDiscreteScheduler",
-    "LCMScheduler",
-    "UniPCMultistepScheduler",
-)
-"""Schedulers whose numbers are taken as they are. For others (PNDM, Heun ...: several evaluations a step) those of
-DDIM, or for flow matching Euler, from the same configuration."""
+_FLOW = "FlowMatchEulerDiscreteScheduler"
+_TAKEN_FROM: dict[str, str] = {
+    **{name: name for name in (*get_args(SchedulerName), _FLOW)},
+    "FlowMatchHeunDiscreteScheduler": _FLOW,
+    "DDIMParallelScheduler": "DDIMScheduler",
+    "DDPMParallelScheduler": "DDIMScheduler",
+    "DDPMScheduler": "DDIMScheduler",
+    "DEISMultistepScheduler": "DDIMScheduler",
+    "DPMSolverSDEScheduler": "DDIMScheduler",
+    "DPMSolverSinglestepScheduler": "DDIMScheduler",
+    "HeunDiscreteScheduler": "DDIMScheduler",
+    "KDPM2AncestralDiscreteScheduler": "DDIMScheduler",
+    "KDPM2DiscreteScheduler": "DDIMScheduler",
+    "LMSDiscreteScheduler": "DDIMScheduler",
+    "PNDMScheduler": "DDIMScheduler",
+}
+"""The class whose numbers are taken for each that is known. Those with several evaluations a step, and others that a
+deterministic step of one level is not made of, lend their configuration only."""
 
 
 def scheduler_class(config: Any) -> str:
-    """The diffusers class whose numbers are taken for a scheduler's configuration."""
+    """The diffusers class whose numbers are taken for a scheduler's configuration.
+
+    Raises ``ModelError`` for a scheduler that none stands for: its model would give noise with another one's levels.
+    """
     name = str(config["_class_name"])
-    if name in _ONE_LEVEL_A_STEP:
-        return name
-    return "FlowMatchEulerDiscreteScheduler" if name.startswith("FlowMatch") else "DDIMScheduler"
+    taken = _TAKEN_FROM.get(name)
+    if taken is None or (taken == "DDIMScheduler" and config.get("use_flow_sigmas")):
+        raise ModelError(
+            f"scheduler: {name} is not supported, and its model may give noise with another; if it is known to work "
+            f"with one of {', '.join(get_args(SchedulerName))}, give that with --scheduler"
+        )
+    return taken
+
+
+def with_choice(config: Mapping[str, Any], parts: Parts) -> dict[str, Any]:
+    """A scheduler's configuration with what was asked for in its place. Raises ``ModelError`` for flow matching."""
+    asked = {"_class_name": parts.scheduler, "timestep_spacing": parts.timestep_spacing}
+    given = {name: value for name, value in asked.items() if value is not None}
+    name = str(config.get("_class_name"))
+    if given and (name.startswith("FlowMatch") or config.get("use_flow_sigmas")):
+        raise ModelError(f"scheduler: the model is for flow matching and keeps its own {name}; leave it out")
+    return {**config, **given}
+
+
+def config_of(scheduler: Any) -> dict[str, Any]:
+    """A scheduler's configuration, with the name of its class."""
+    return {**scheduler.config, "_class_name": type(scheduler).__name__}
+
+
+def put_scheduler(pipeline: Any, parts: Parts) -> None:
+    """Put the scheduler that was asked for in the place of a pipeline's own."""
+    import diffusers
+
+    config = with_choice(config_of(pipeline.scheduler), parts)
+    pipeline.scheduler = getattr(diffusers, config["_class_name"]).from_config(config)
 
 
 def is_flow(config: Any) -> bool:
@@ -47,7 +85,10 @@ def schedule_of(config: Any, steps: int, **arguments: Any) -> Schedule:
     if steps == 1 and config.get("shift_terminal"):
         raise RequestError("steps: expected at least 2; this model's schedule has a first and a last level of its own")
     scheduler: Any = getattr(diffusers, scheduler_class(config)).from_config(config)
-    scheduler.set_timesteps(steps, **arguments)
+    try:
+        scheduler.set_timesteps(steps, **arguments)
+    except ValueError as error:
+        raise RequestError(f"steps: {type(scheduler).__name__} has no schedule of {steps}: {error}") from error
     timesteps = [float(t) for t in scheduler.timesteps]
     if hasattr(scheduler, "sigmas"):
         pairs = [_flow(float(s)) if is_flow(config) else _preserving(float(s)) for s in scheduler.sigmas]

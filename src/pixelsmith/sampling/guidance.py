@@ -50,12 +50,21 @@ def norm_kept(positive: Batch, negative: Batch, scale: float, x: Batch, level: L
     return _clean(guided * (_lengths(v) / _lengths(guided)), x, level)
 
 
-def zero_star(positive: Batch, negative: Batch, scale: float, x: Batch, level: Level) -> Batch:
-    """CFG-Zero*: the velocity without the prompt is first scaled to fit the one with it; the first step does not move.
+def row_norm_kept(positive: Batch, negative: Batch, scale: float, x: Batch, level: Level) -> Batch:
+    """The same for each row of a channel in the place of each token. As the pipeline of Lumina Image 2 guides."""
+    v = _velocity(positive, x, level)
+    guided = torch.lerp(_velocity(negative, x, level), v, scale)
+    lengths = v.norm(dim=-1, keepdim=True) / guided.norm(dim=-1, keepdim=True).clamp_min(1e-12)
+    return _clean(guided * lengths, x, level)
 
-    arXiv 2503.18886, equations 8 and 9; for flow matching.
+
+def zero_star(positive: Batch, negative: Batch, scale: float, x: Batch, level: Level) -> Batch:
+    """CFG-Zero*: the velocity without the prompt is first scaled to fit the one with it; pure noise does not move.
+
+    arXiv 2503.18886, equations 8 and 9. No solver extrapolates from an estimate of pure noise, so no later step is led
+    astray by what rested.
     """
-    if level.progress == 0:
+    if level.alpha == 0:
         return _clean(torch.zeros_like(x), x, level)
     v, without = _velocity(positive, x, level), _velocity(negative, x, level)
     fit = _dot(v, without) / _dot(without, without).clamp_min(1e-8)
@@ -77,7 +86,15 @@ def projected(positive: Batch, negative: Batch, scale: float, x: Batch, level: L
     return positive + (scale - 1) * (difference - along)
 
 
-GUIDANCES: dict[str, Combination] = {"cfg": plain, "cfg-norm": norm_kept, "cfg-zero": zero_star, "apg": projected}
+GUIDANCES: dict[str, Combination] = {
+    "cfg": plain,
+    "cfg-norm": norm_kept,
+    "cfg-norm-rows": row_norm_kept,
+    "cfg-zero": zero_star,
+    "apg": projected,
+}
+OF_VELOCITIES = ("cfg-norm", "cfg-norm-rows", "cfg-zero")
+"""Those that mean something for flow matching only."""
 
 
 def _velocity(clean: Batch, x: Batch, level: Level) -> Batch:

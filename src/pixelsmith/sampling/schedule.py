@@ -48,6 +48,11 @@ class Schedule:
     def steps(self) -> int:
         return len(self.levels) - 1
 
+    @property
+    def is_flow(self) -> bool:
+        """Whether α = 1 − σ at all levels."""
+        return all(math.isclose(level.alpha + level.sigma, 1, abs_tol=1e-4) for level in self.levels)
+
     def last(self, steps: int) -> Schedule:
         """Its last ``steps`` steps as a schedule of their own, which begins at progress 0."""
         levels = self.levels[self.steps - steps :]

@@ -18,8 +18,8 @@ from pixelsmith.sampling.schedule import Level, Schedule
 
 NATIVE = Size(128, 128)
 """Latents; the pipeline has it as a constant."""
-ROOM = 512
-"""Tokens that the pipeline lets T5 read."""
+ROOM, SCHNELL_ROOM = 512, 256
+"""Tokens that T5 reads, as the models were made."""
 
 
 class Flux:
@@ -37,7 +37,7 @@ class Flux:
         return Traits(NATIVE, 2, best)
 
     def reader(self, pipeline: Any) -> tuple[Any, int]:
-        return pipeline.tokenizer_2, ROOM
+        return pipeline.tokenizer_2, _room(pipeline)
 
     def encode(self, pipeline: Any, prompt: str, negative_prompt: str | None) -> tuple[Prompt, Prompt]:
         return _encoded(pipeline, prompt), _encoded(pipeline, negative_prompt or "")
@@ -70,8 +70,12 @@ def position_ids(rows: int, columns: int) -> Tensor:
     return torch.stack(grid, dim=-1).reshape(-1, 3)
 
 
+def _room(pipeline: Any) -> int:
+    return ROOM if pipeline.transformer.config.guidance_embeds else SCHNELL_ROOM
+
+
 def _encoded(pipeline: Any, text: str) -> Prompt:
-    embeddings, pooled, _ = pipeline.encode_prompt(text, None, max_sequence_length=ROOM)
+    embeddings, pooled, _ = pipeline.encode_prompt(text, None, max_sequence_length=_room(pipeline))
     return {"embeddings": embeddings, "pooled": pooled}
 
 

@@ -29,7 +29,8 @@ class Lumina2:
     optional = ()
 
     def traits(self, configs: Configs) -> Traits:
-        return Traits(NATIVE, 2, Recommended(30, guidance_scale=4.0), float16_safe=False)
+        best = Recommended(30, guidance="cfg-norm-rows", guidance_scale=4.0)
+        return Traits(NATIVE, 2, best, float16_safe=False)
 
     def reader(self, pipeline: Any) -> tuple[Any, int]:
         before = pipeline.tokenizer(f"{pipeline.system_prompt} <Prompt Start> ", add_special_tokens=False).input_ids
