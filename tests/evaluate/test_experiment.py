@@ -203,7 +203,8 @@ def test_a_protocol_of_ones_own(tmp_path: Path) -> None:
         '[[variants]]\nname = "a"\n[[variants]]\nname = "b"\npreset = "fast"\nmethod = {slider = 0.3}\n'
     )
     protocol = load_protocol(str(tmp_path / "mine.toml"))
-    assert (protocol.name, protocol.variants[1].settled.slider, protocol.variants[1].settled.stage_steps) == ("mine", 0.3, 4)
+    assert protocol.name == "mine"
+    assert (protocol.variants[1].settled.slider, protocol.variants[1].settled.stage_steps) == (0.3, 4)
     cases = list(protocol.cases("embedded", Size(256, 256)))
     assert {case.size for case in cases} == {Size(512, 512)}
     assert len(cases) == len(load_protocol("table1").prompts["embedded"])
