@@ -57,9 +57,10 @@ def test_code_that_only_looks_at_pictures_is_not_in_the_key(tmp_path: Path) -> N
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("x = 1")
     digests = []
-    for name in (None, "evaluate/seams.py", "evaluate/upscalers.py", "sampling/chess.py"):
-        if name:
-            (tmp_path / name).write_text("x = 2")
+    changes: tuple[str | None, ...] = (None, "evaluate/seams.py", "evaluate/upscalers.py", "sampling/chess.py")
+    for change in changes:
+        if change:
+            (tmp_path / change).write_text("x = 2")
         code_digest.cache_clear()
         digests.append(code_digest(tmp_path))
     assert digests[0] == digests[1]

@@ -30,6 +30,7 @@ from pixelsmith.request import Request
 from pixelsmith.run import Identity, RunDirectory
 from pixelsmith.stage import batch_size_of
 
+PACKAGE = Path(str(files("pixelsmith")))
 _LOOKING = ("evaluate", "viewer")
 """Folders of the package that no picture depends on, but for two files of one of them."""
 _ENLARGING = ("evaluate/upscalers.py", "evaluate/exported.py")
@@ -49,7 +50,7 @@ class Made:
 
 
 @cache
-def code_digest(root: Path = Path(str(files("pixelsmith")))) -> str:
+def code_digest(root: Path = PACKAGE) -> str:
     """SHA-256 of the source that makes pictures: all of the package but what looks at finished ones."""
     total = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):
@@ -60,7 +61,7 @@ def code_digest(root: Path = Path(str(files("pixelsmith")))) -> str:
 
 
 class Pictures:
-    """A folder of pictures. What is there is not made again; another model, version or state of the code has other keys."""
+    """A folder of pictures. What is there is not made again; another model, version or code has other keys."""
 
     def __init__(self, folder: Path, request: Request) -> None:
         """``request``: any of those whose pictures belong here; its model is looked at once."""
