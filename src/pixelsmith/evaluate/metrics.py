@@ -204,5 +204,5 @@ METRICS: dict[str, Callable[[Tools], Metric]] = {
     "colour_spread": _by_picture(lambda shot: colour_drift(shot.small, shot.base)[1], "lower"),
 }
 """Distances of whole pictures (``frechet``: the FID, with Inception's features; ``kernel``: the KID) shrink them to the
-model's own size and cannot see detail; those of patches look at crops that the network need not shrink. What each is: in the
-module of its function."""
+model's own size and cannot see detail; those of patches look at crops that the network need not shrink. What each is:
+in the module of its function."""
