@@ -15,8 +15,8 @@ from pixelsmith.sampling.patches import Tiling
 Mask = NDArray[np.bool_]
 _BESIDE = (-3, -2, 2, 3)
 """Where the gradient is looked at for comparison, in latents from the border: near, but clear of what it smears."""
-JUMP = 0.4
-"""The share of the weights that changes hands at a jump: a plain mean of two begins with a half."""
+JUMP = 0.5
+"""The share of the weights that changes hands at a jump, at least: a plain mean of two begins with a half."""
 _BAND = 16
 """Latent rows of the picture in work at a time."""
 
