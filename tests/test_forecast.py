@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -122,3 +123,12 @@ def test_a_plan_knows_the_time_after_a_run_or_a_calibration(tiny_model: Path, mo
     assert plan(other).seconds is None
     assert (plan(other, calibrate=True).seconds or 0) > 0
     assert plan(other).seconds is not None
+
+
+def test_a_whole_canvas_does_not_become_the_rate_of_a_patch(tiny_model: Path) -> None:
+    method = Method(steps=2, guidance_scale=1, strategy="direct")
+    request = Request("a map", Size(128, 128), model=str(tiny_model), method=method, compute=Compute("cpu"))
+    generate(request)
+    assert plan(request).seconds is None
+    generate(replace(request, size=Size(64, 64)))
+    assert plan(request).seconds is not None

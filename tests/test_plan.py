@@ -146,3 +146,18 @@ def test_weights_count_in_the_dtype_they_run_in() -> None:
 def test_a_huge_random_coverage_is_planned_from_one_step() -> None:
     plan = planned(16384, 16384, method=Method(coverage="random", steps=20))
     assert plan.stages[-1].patches_per_step / plan.stages[-1].fewest_patches_per_step == pytest.approx(2.2, abs=0.1)
+
+
+def test_a_whole_canvas_counts_by_its_area() -> None:
+    """The model's own size is 256: 1024 is 16 of it, in calls and (beyond the weights and libraries) in memory."""
+    method = Method(steps=10, guidance_scale=1, strategy="direct")
+    own, large, larger = (planned(side, side, method=method) for side in (256, 1024, 2048))
+    assert [plan.model_calls for plan in (own, large, larger)] == [10, 160, 640]
+    huge = planned(32768, 32768, method=method)
+    assert huge.peak_memory_bytes > 200e9 > 20 * planned(32768, 32768).peak_memory_bytes
+
+
+def test_dilated_sampling_holds_whole_canvases() -> None:
+    plans = [planned(side, side, method=Method(steps=1, strategy="demofusion")) for side in (4096, 8192)]
+    grown = plans[1].peak_memory_bytes - 1_000_000_000 - 4 * EMBEDDED_LIKE.parameters
+    assert grown >= 8 * EMBEDDED_LIKE.latent_channels * 4 * 1024**2

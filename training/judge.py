@@ -51,7 +51,7 @@ def prepared(pixels: NDArray[np.uint8]) -> Tensor:
 
 
 def train_judge(work: Path, minutes: float) -> None:
-    """Train on all pictures that are not held out, turned and mirrored where they show the earth from above."""
+    """Train on all pictures that are not held out; half of the batches are mirrored."""
     records, pixels = load_records(work), load_pixels(work)
     weights = balanced_weights(records)
     torch.manual_seed(0)

@@ -3,8 +3,9 @@
     python -m training.truth --data DIR --output truth
 
 ``whole.npy``: tiles of any zoom whose caption is a prompt, as many of each. ``patches.npy``: tiles of the finest
-zooms, in the same shares of styles: a crop of a picture that is four times as large as the model's own shows the planet
-two zooms finer than the base. Most of them were seen in training, by the model and by the judge.
+zooms, in the same shares of styles. A crop of a picture that is four times as large as the model's own should show the
+planet two zooms finer than its base; these are finer than some wholes only, and a few tiles are in both sets. Most of
+them were seen in training, by the model and by the judge.
 """
 
 from __future__ import annotations

@@ -316,7 +316,9 @@ def _run(job: _Job, space: Space, run_dir: Path | None = None) -> Result:
         write_began = time.monotonic()
         write_picture(picture, job.path, job.settings)
         observer(PhaseFinished(len(job.plan.stages), "write", time.monotonic() - write_began))
-    save_rates(forecast.rates, *_machine(request))
+    if job.plan.base is None or job.plan.base.patches_per_step == 1:
+        # A whole canvas at once says nothing of what a patch takes.
+        save_rates(forecast.rates, *_machine(request))
     observer(RunFinished(None if job.path is None else str(job.path), time.monotonic() - began))
     return Result(job.plan, job.path, run_dir, picture)
 

@@ -11,7 +11,7 @@ from pixelsmith.errors import RequestError
 from pixelsmith.geometry import Size
 from pixelsmith.recommended import Recommended, StageMethod
 from pixelsmith.request import Request
-from pixelsmith.sampling.patches import COVERAGES, Coverage, ShiftedGrid, dilation, fewest_patches
+from pixelsmith.sampling.patches import COVERAGES, RandomCoverage, ShiftedGrid, dilation, fewest_patches
 from pixelsmith.strategies import STRATEGIES
 
 MAX_FACTOR = 4.0
@@ -21,6 +21,10 @@ MAX_SHAPE = 4.0
 PAPER_BORDER, PAPER_PATCH = 10, 128
 MEMORY_LIMIT = 256 << 20
 """Bytes of canvases and pictures up to which they are kept in memory."""
+NETWORK_BYTES = 16 << 10
+"""What a network takes for each latent of a canvas that goes through it at once; large networks take more."""
+DILATED_COPIES = 12
+"""Whole canvases (float32) that dilated sampling holds: state, guide, noise, their fusion, blurred, sampled."""
 SAMPLE_SIDE = 1024
 LARGE_CANVAS = SAMPLE_SIDE**2
 """Latents above which random coverage is counted on one step of a canvas of this size and scaled up by the area: its
@@ -63,7 +67,11 @@ class ModelFacts:
 
 @dataclass(frozen=True)
 class StagePlan:
-    """One rung: its picture (pixels), its canvas (latents) and how much there is to do."""
+    """One rung: its picture (pixels), its canvas (latents) and how much there is to do.
+
+    ``patches_per_step``: evaluations of the network in units of the model's own size: a whole canvas that goes through
+    it at once counts by its area. That is the least it takes: attention grows faster than the area.
+    """
 
     size: Size
     latent_size: Size
@@ -128,7 +136,7 @@ def make_plan(request: Request, facts: ModelFacts, start: Size | None = None, we
     )
     rungs = [stage for stage in (base, *stages) if stage is not None]
     calls = sum(stage.patches_per_step * _calls_per_patch(request.method.at(1, facts.recommended)) for stage in stages)
-    calls += _calls_per_patch(request.method.at(0, facts.recommended)) if base else 0
+    calls += base.patches_per_step * _calls_per_patch(request.method.at(0, facts.recommended)) if base else 0
     canvases = _canvas_bytes(rungs, request, facts)
     on_disk = canvases > MEMORY_LIMIT
     # The picture's bytes for libvips, and the file, which with its pyramid may be larger still.
@@ -138,7 +146,9 @@ def make_plan(request: Request, facts: ModelFacts, start: Size | None = None, we
         stages=stages,
         model_calls=round(calls),
         on_disk=on_disk,
-        peak_memory_bytes=facts.parameters * weight_bytes + _working_set(rungs, request) + (0 if on_disk else canvases),
+        peak_memory_bytes=facts.parameters * weight_bytes
+        + _working_set(rungs, request, facts)
+        + (0 if on_disk else canvases),
         disk_bytes=(canvases if on_disk else 0) + file_bytes,
         file_bytes=file_bytes,
     )
@@ -203,7 +213,7 @@ def border_of(request: Request, facts: ModelFacts) -> int:
     return max(1, min(facts.patch.width, facts.patch.height) * PAPER_BORDER // PAPER_PATCH)
 
 
-def coverage_of(stage: int, canvas: Size, request: Request, facts: ModelFacts) -> Coverage:
+def coverage_of(stage: int, canvas: Size, request: Request, facts: ModelFacts) -> ShiftedGrid | RandomCoverage:
     """Which patches move the canvas of stage ``stage`` (from 1)."""
     patch = Size(min(facts.patch.width, canvas.width), min(facts.patch.height, canvas.height))
     if STRATEGIES[request.method.strategy].half_overlap:
@@ -213,7 +223,9 @@ def coverage_of(stage: int, canvas: Size, request: Request, facts: ModelFacts) -
 
 
 def _single_patch_plan(size: Size, request: Request, facts: ModelFacts) -> StagePlan:
-    return StagePlan(size, facts.latent_size(size), request.method.at(0, facts.recommended).steps, 0, 1, 1)
+    canvas = facts.latent_size(size)
+    patches = max(1, canvas.area // facts.patch.area)
+    return StagePlan(size, canvas, request.method.at(0, facts.recommended).steps, 0, patches, 1)
 
 
 def _stage_plan(stage: int, size: Size, request: Request, facts: ModelFacts) -> StagePlan:
@@ -246,8 +258,18 @@ def _canvas_bytes(rungs: list[StagePlan], request: Request, facts: ModelFacts) -
     return round(latents * facts.latent_channels * 4) + sum(3 * rung.size.area for rung in rungs)
 
 
-def _working_set(rungs: list[StagePlan], request: Request) -> int:
-    """A gigabyte for libraries and one tile or batch (measured: docs/decisions/0006-memory.md)."""
-    # Random coverage lists a step's pixels in random order and holds each patch's weights, 28 bytes a latent in all.
-    listed = 28 * max(rung.latent_size.area for rung in rungs) if request.method.coverage == "random" else 0
-    return listed + 1_000_000_000
+def _working_set(rungs: list[StagePlan], request: Request, facts: ModelFacts) -> int:
+    """A gigabyte for libraries and one tile or batch, and what is held of a whole canvas.
+
+    Measured: docs/decisions/0006-memory.md.
+    """
+    strategy, a_latent = STRATEGIES[request.method.strategy], 0
+    if request.method.coverage == "random":
+        # A step's pixels in random order, and each patch's weights.
+        a_latent += 28
+    if strategy.dilated:
+        a_latent += DILATED_COPIES * 4 * facts.latent_channels
+    if not strategy.native_base:
+        a_latent += NETWORK_BYTES
+    canvas = max(rung.latent_size.area for rung in rungs)
+    return a_latent * canvas + 1_000_000_000

@@ -56,8 +56,8 @@ class Identity:
         ``model``: the folders and files that it is made of.
         """
         try:
-            start = None if picture is None else _sha256(picture)
-            hashes = "\n".join(_sha256(place) for place in model)
+            start = None if picture is None else sha256_of(picture)
+            hashes = "\n".join(sha256_of(place) for place in model)
             return cls(settings, batch_size, hashlib.sha256(hashes.encode()).hexdigest(), start, _versions())
         except OSError as error:
             raise RunError(f"{error.filename}: it cannot be read ({error.strerror})") from error
@@ -102,7 +102,7 @@ class RunDirectory:
     @classmethod
     def create(cls, path: Path) -> RunDirectory:
         """A new one. Raises ``RunError`` where there is something already, or nothing can be made."""
-        if (path / _RECORD).exists():
+        if cls(path).begun:
             raise RunError(f"{path}: there is a run in it; go on with 'pixelsmith resume {path}', or remove it")
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -114,7 +114,7 @@ class RunDirectory:
 
     def begin(self, record: Record) -> None:
         """Say whose run it is. Raises ``RunError`` where another process was faster."""
-        if (self.path / _RECORD).exists():
+        if self.begun:
             raise RunError(f"{self.path}: another process has just begun a run in it")
         values = {
             "format": FORMAT,
@@ -161,9 +161,19 @@ class RunDirectory:
     def finished(self) -> bool:
         return (self.path / _FINISHED).exists()
 
+    @property
+    def begun(self) -> bool:
+        """Whether there is a run in it to go on with."""
+        return (self.path / _RECORD).exists()
+
     def delete(self) -> None:
-        """Remove the directory and all that is in it."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        """Remove the directory and all that is in it: at once, so that none is left from which nothing can go on."""
+        gone = self.path.with_name(f"{self.path.name}.deleted")
+        shutil.rmtree(gone, ignore_errors=True)
+        with suppress(OSError):
+            self.path.rename(gone)
+        for path in (gone, self.path):
+            shutil.rmtree(path, ignore_errors=True)
 
     def __enter__(self) -> RunDirectory:
         if not self.path.is_dir():
@@ -197,8 +207,8 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def _sha256(place: Path) -> str:
-    """Of the names and contents of a folder's files, or of one file."""
+def sha256_of(place: Path) -> str:
+    """SHA-256 of the names and contents of a folder's files, or of one file."""
     if not place.exists():
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(place))
     files, root = ([place], place.parent) if place.is_file() else (sorted(place.rglob("*")), place)

@@ -9,8 +9,9 @@ import torch
 from pixelsmith.canvas import Array
 from pixelsmith.evaluate.duplication import CELLS, autocorrelation, duplication_index
 from pixelsmith.evaluate.seams import Borders, seam_index
-from pixelsmith.geometry import Size
-from pixelsmith.sampling.patches import COVERAGES, ShiftedGrid, fixed_grid
+from pixelsmith.geometry import Size, Window
+from pixelsmith.pixels.resample import Resized
+from pixelsmith.sampling.patches import COVERAGES, Patch, Scattered, ShiftedGrid, fixed_grid
 
 SCALE = 4
 CANVAS = Size(40, 36)
@@ -65,6 +66,16 @@ def test_patches_of_different_brightness_show() -> None:
     assert seam_index(Array(picture), Borders.of([coverage], Size(64, 64), SCALE)) > 1.3
 
 
+def test_both_ends_of_a_plain_mean_are_borders() -> None:
+    """Random patches share a band half and half: the picture may jump where it begins, and where it ends."""
+    weights = np.ones((2, 16, 24), np.float32)
+    weights[0, :, 20:] = weights[1, :, :4] = 0.5
+    pair = [Patch(Window(0, left, 16, 24), weights[i]) for i, left in enumerate((0, 20))]
+    borders = Borders.of([Scattered(Size(44, 16), pair)], Size(44, 16), SCALE)
+    assert np.flatnonzero(borders.across[0]).tolist() == [19, 23]
+    assert not borders.down.any()
+
+
 def test_a_picture_smaller_than_its_padded_canvas() -> None:
     borders = Borders.of([fixed_grid(CANVAS, 16, 4, 0)], CANVAS, SCALE)
     assert seam_index(Array(noise(160)[:, :141, :158]), borders) == pytest.approx(1, abs=0.2)
@@ -84,24 +95,43 @@ def test_autocorrelation_is_that_of_sums() -> None:
     assert found[1, 6 - 2] == pytest.approx((scaled[:, 1:, :-2] * scaled[:, :-1, 2:]).mean(), abs=1e-6)
 
 
-def test_noise_does_not_repeat_itself() -> None:
-    found = [duplication_index(Array(noise(256, seed)), 2 * CELLS) for seed in range(8)]
-    assert np.mean(found) == pytest.approx(1, abs=0.1)
+SPACING = 2 * CELLS
 
 
+def smooth(seed: int) -> torch.Tensor:
+    """A base of noise, enlarged four times."""
+    base = Array(noise(64, seed))
+    return Resized(base, base.size, Size(256, 256), "lanczos").read(Size(256, 256).window)
+
+
+def index(picture: torch.Tensor, stride: int, base: torch.Tensor | None = None) -> float:
+    base = smooth(9) if base is None else base
+    return duplication_index(Array(picture), Array(base), SPACING, Size(stride, stride))
+
+
+def test_a_picture_repeats_itself_as_much_as_its_base() -> None:
+    assert index(smooth(9), SPACING) == 1
+    found = [index(smooth(seed), SPACING) for seed in range(8)]
+    assert np.mean(found) == pytest.approx(1, abs=0.2)
+
+
+@pytest.mark.parametrize("period", [64, 60, 32])
 @pytest.mark.parametrize("moved", [0, 1])
-def test_a_tiled_picture_repeats_itself(moved: int) -> None:
-    """The same patch everywhere, also where each copy is a little off its place."""
-    tile = noise(2 * CELLS)
-    rows = [torch.cat([tile.roll((moved * i, moved * j), (1, 2)) for j in range(4)], 2) for i in range(4)]
-    assert duplication_index(Array(torch.cat(rows, 1)), 2 * CELLS) > 4
+def test_a_tiled_picture_repeats_itself(period: int, moved: int) -> None:
+    """The same patch everywhere, also where each copy is a little off: a patch apart, a border nearer, half a patch."""
+    tile, times = noise(period), 256 // period + 1
+    rows = [torch.cat([tile.roll((moved * i, moved * j), (1, 2)) for j in range(times)], 2) for i in range(times)]
+    tiled = torch.cat(rows, 1)[:, :256, :256]
+    assert index(tiled, period) > 2.5
+    assert index(tiled, period) > 2 * index(tiled, period * 3 // 2 + 5)
 
 
-def test_a_repetition_at_another_distance_is_not_of_the_patches() -> None:
-    side = 3 * CELLS // 2 * 2
-    tiled = noise(side // 2).repeat(1, 6, 6)
-    assert duplication_index(Array(tiled[:, :256, :256]), 2 * CELLS) < 2
+def test_what_the_base_repeats_is_not_of_the_patches() -> None:
+    """Fields and waves of the scene itself."""
+    tiled = noise(SPACING).repeat(1, 4, 4)
+    assert index(tiled, SPACING, tiled) == pytest.approx(1)
 
 
 def test_a_picture_of_one_patch_cannot_repeat_itself() -> None:
-    assert np.isnan(duplication_index(Array(noise(2 * CELLS)), 2 * CELLS))
+    picture = noise(SPACING)
+    assert np.isnan(index(picture, SPACING, picture))

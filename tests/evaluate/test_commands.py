@@ -48,6 +48,8 @@ def test_a_protocol_of_ones_own_from_the_command_line(call: Call, tiny_model: Pa
         (["evaluate", "table1", "--model", "/no/such"], "unknown model"),
         (["figures", "sweep", "--model", "/no/such"], "unknown model"),
         (["figures", "flowers"], "flowers"),
+        (["figures", "sweep", "--factor", "nan"], "factor"),
+        (["figures", "sweep", "--factor", "0.5"], "factor"),
     ],
 )
 def test_wrong_input_is_one_line_before_any_picture(

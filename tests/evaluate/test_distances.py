@@ -47,6 +47,16 @@ def test_kernel_distance_of_sets_from_one_distribution_is_about_zero() -> None:
     assert kernel_distance(rows(40, 8), rows(40, 8, 1) + 1) > max(found)
 
 
+def test_two_crops_of_one_picture_are_no_pair() -> None:
+    """Crops that are alike within each picture: the distance of a set from its own kind is still about zero."""
+    real, found = rows(400, 8, 99), []
+    for seed in range(40):
+        crops = np.repeat(rows(10, 8, seed), 16, axis=0)
+        found.append(kernel_distance(crops, real, together=16))
+        assert kernel_distance(crops, real) > found[-1]
+    assert abs(np.mean(found)) < 3 * np.std(found) / np.sqrt(len(found)) + 0.02
+
+
 def test_inception_score_reaches_from_one_to_the_number_of_classes() -> None:
     assert inception_score(np.eye(7)) == pytest.approx(7)
     assert inception_score(np.full((9, 7), 1 / 7)) == pytest.approx(1)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,14 @@ def test_each_latent_moves_once_a_step(tiny_model: Path, tmp_path: Path, coverag
     assert all(((after - before) >= 0).all() for before, after in zip(states, states[1:], strict=False))
     assert (states[12] == 1).all()
     assert (states[-1] == 2).all()
+
+
+def test_random_patches_come_in_the_order_of_the_paper(tiny_model: Path, tmp_path: Path) -> None:
+    """Around random pixels: after a quarter of a step what has moved reaches into the lower half as well."""
+    request = replace(scene(tiny_model, tmp_path).request, size=Size(512, 512)).with_method(coverage="random")
+    quarter = list(moved(request))[3]
+    assert quarter[:64].any()
+    assert quarter[64:].any()
 
 
 def test_a_panel_shows_the_window_asked_for() -> None:

@@ -99,3 +99,15 @@ def test_missing_weights_are_a_reason_and_wrong_ones_an_error(tmp_path: Path) ->
             load_upscaler(name, Weights())
         with pytest.raises(ModelError):
             load_upscaler(name, Weights(str(tmp_path), str(tmp_path)))
+
+
+def test_weights_are_told_apart_by_content_and_only_by_those_that_are_used(tmp_path: Path) -> None:
+    file, other = tmp_path / "a.pt2", tmp_path / "b.pt2"
+    file.write_bytes(b"one")
+    other.write_bytes(b"two")
+    weights = Weights(super_resolution=str(file))
+    before = weights.digest("super-resolution")
+    assert before != Weights(super_resolution=str(other)).digest("super-resolution")
+    assert weights.digest("lanczos") == Weights(super_resolution=str(other)).digest("lanczos") == ""
+    file.write_bytes(b"three")
+    assert weights.digest("super-resolution") != before

@@ -59,22 +59,29 @@ def test_the_blur_is_a_gaussian() -> None:
 
 
 def demofusion_as_written(model: Smoothing, noise: Tensor, guide: Tensor, coverage: ShiftedGrid) -> Tensor:
-    """The paper's loop over whole canvases: both paths take their own step, and the results are mixed (eq. 4 to 9)."""
+    """The paper's loop over whole canvases: both paths take their own step, and the results are mixed (eq. 4 to 9).
+
+    As in the authors' code, the blurred canvas has the mean and spread of the one before, and the noise that is found
+    in its samples is taken from the samples of the canvas itself.
+    """
     levels, steps = SCHEDULE.levels, SCHEDULE.steps
     x = levels[0].alpha * guide + levels[0].sigma * noise
     for i in range(steps):
         t, s = levels[i], levels[i + 1]
         cosine = (1 + math.cos(math.pi * i / steps)) / 2
         x = cosine**3 * (t.alpha * guide + t.sigma * noise) + (1 - cosine**3) * x
-        local, blurry, spread = torch.zeros_like(x), blurred(x[None], 0.99 * cosine + 0.01, 4)[0], torch.empty_like(x)
+        local, blurry, spread = torch.zeros_like(x), blurred(x[None], 0.99 * cosine + 0.01, 2)[0], torch.empty_like(x)
+        blurry = (blurry - blurry.mean()) / blurry.std() * x.std() + x.mean()
         for patch in coverage.patches(i):
             inside = x[(..., *patch.window.slices)]
             moved = step(inside, model(inside[None], t, [])[0], t, s)
             local[(..., *patch.window.slices)] += torch.from_numpy(patch.weights) * moved
         for row in range(3):
             for column in range(3):
-                estimate = model(blurry[None, :, row::3, column::3], t, [])[0]
-                spread[:, row::3, column::3] = step(x[:, row::3, column::3], estimate, t, s)
+                sample = x[:, row::3, column::3]
+                seen = blurry[:, row::3, column::3]
+                found = (seen - t.alpha * model(seen[None], t, [])[0]) / t.sigma
+                spread[:, row::3, column::3] = s.alpha * (sample - t.sigma * found) / t.alpha + s.sigma * found
         x = cosine * spread + (1 - cosine) * local
     return x
 
@@ -142,3 +149,23 @@ def test_levels_reach_the_network_unchanged() -> None:
 
     Dilated(model, 2, 1).estimate(canvas(), SCHEDULE.levels[1], 4)
     assert asked == [SCHEDULE.levels[1]]
+
+
+def test_the_network_sees_as_much_noise_as_there_is() -> None:
+    """A blur of one latent brings noise of spread 1 down to about 0.3; the network is told that there is 1."""
+    seen: list[Tensor] = []
+
+    def model(x: Tensor, level: Level, windows: Sequence[Window]) -> Tensor:
+        seen.append(x)
+        return x
+
+    x = canvas()
+    Dilated(model, 3, 1).estimate(x, SCHEDULE.levels[0], 16)
+    assert seen[0].std() == pytest.approx(float(x.std()), rel=0.02)
+
+
+def test_without_a_signal_the_estimate_is_that_of_the_network() -> None:
+    """At zero terminal SNR noise says nothing of x̂0."""
+    level = replace(SCHEDULE.levels[0], alpha=0.0)
+    found = Dilated(lambda x, level, windows: torch.full_like(x, 0.25), 3, 1).estimate(canvas(), level, 4)
+    torch.testing.assert_close(found, torch.full_like(found, 0.25))

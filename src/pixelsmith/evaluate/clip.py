@@ -8,6 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 
 from pixelsmith.errors import ModelError
 
@@ -17,7 +18,8 @@ _MEAN, _SPREAD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0
 class ClipScore:
     """100 times the cosine of a picture's and its prompt's embedding, 0 where it is negative: 0..100, higher is better.
 
-    Scores of one CLIP model compare with each other only; published ones are often of ``openai/clip-vit-base-patch16``.
+    The source has 2.5 in the place of 100; torchmetrics has 100. Scores of one CLIP model compare with each other only;
+    published ones are often of ``openai/clip-vit-base-patch16``.
     ``source`` is a folder in the format of transformers, or a hub id. Raises ``ModelError`` where it cannot be loaded.
     """
 
@@ -27,7 +29,7 @@ class ClipScore:
         try:
             self._model: Any = CLIPModel.from_pretrained(source).eval()
             self._tokenizer: Any = CLIPTokenizer.from_pretrained(source)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, SafetensorError) as error:
             raise ModelError(
                 f"CLIP: {source!r} cannot be loaded; give a folder with config.json, model.safetensors and a "
                 f"tokenizer, such as a copy of openai/clip-vit-base-patch16 ({type(error).__name__})"
@@ -37,7 +39,8 @@ class ClipScore:
     @torch.inference_mode()
     def __call__(self, pixels: NDArray[np.uint8], prompt: str) -> float:
         """The score of a picture (h, w, 3) and the prompt, cut off where the model has no room for more of it."""
-        tokens = self._tokenizer([prompt], return_tensors="pt", truncation=True)
+        room = self._model.config.text_config.max_position_embeddings
+        tokens = self._tokenizer([prompt], return_tensors="pt", truncation=True, max_length=room)
         found = self._model(**tokens, pixel_values=self._prepared(pixels))
         # The model has brought both embeddings to length 1.
         return 100 * max(0.0, float((found.image_embeds * found.text_embeds).sum()))

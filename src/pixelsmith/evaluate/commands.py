@@ -8,9 +8,10 @@ from typing import get_args
 
 import click
 
-from pixelsmith.errors import PictureError
+from pixelsmith.errors import PictureError, RequestError
 from pixelsmith.request import EMBEDDED, PRESETS, Compute, DeviceName, DtypeName, Request
 
+MOST_FACTOR = 1000
 PROMPT = "watercolor map of islands in a turquoise sea"
 
 
@@ -40,7 +41,7 @@ def folder_at(path: Path) -> Path:
 @click.command("evaluate")
 @click.argument("protocol")
 @model_options
-@click.option("--tiny", is_flag=True, help="Two small pictures a variant, in two steps: does all of it work?")
+@click.option("--tiny", is_flag=True, help="Two small pictures a variant, in few steps: does all of it work?")
 @click.option("--truth", type=click.Path(path_type=Path), help="Real pictures: a folder or a .npy file.")
 @click.option("--features", default="judge", show_default=True, help="judge, a folder, inception:FILE, or a .pt2 file.")
 @click.option("--clip", help="A CLIP model: a folder in the format of transformers, or a hub id.")
@@ -71,9 +72,9 @@ def evaluate_command(
         tools=Tools(features, real, options["clip"]),
         weights=Weights(options["latent_upscaler"], options["super_resolution"]),
     )
-    outcome = run(loaded, folder_at(output), setting, (lambda line: None) if quiet else click.echo)
     context = {"protocol": loaded.name, "model": options["model"], "features": features, "truth": str(truth or "none")}
-    write_report(outcome, output, context)
+    say = (lambda line: None) if quiet else click.echo
+    run(loaded, folder_at(output), setting, say, lambda outcome: write_report(outcome, output, context))
     if not quiet:
         click.echo(f"{output / 'table.md'}: done")
 
@@ -100,6 +101,8 @@ def figures_command(
     from pixelsmith.evaluate.figures import FIGURES, Scene
     from pixelsmith.families import find_model, read_facts
 
+    if not 1 <= factor <= MOST_FACTOR:
+        raise RequestError(f"factor: expected a number in 1..{MOST_FACTOR}, got {factor}")
     native = read_facts(find_model(options["model"], weights=False), options["model"]).native_size
     request = Request(
         prompt,

@@ -7,32 +7,34 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 
-from pixelsmith.geometry import Window
+from pixelsmith.geometry import Size, Window
 from pixelsmith.sampling.denoise import Readable
 
 CELLS = 32
 """Cells of descriptors on the side of a patch."""
 _TOLERANCE = 2
 """Cells by which a repetition may miss the distance of the patches."""
+_CHANCE = 0.01
+"""Self-similarity below which there is none."""
 _LEAST_OVERLAP = 0.25
 """The share of the picture that must overlap its shifted self for a lag to say something."""
 
 
-def duplication_index(picture: Readable, spacing: int) -> float:
-    """Self-similarity at the lags of the patches, ``spacing`` pixels apart, divided by that half-way between them.
+def duplication_index(picture: Readable, base: Readable, spacing: int, stride: Size) -> float:
+    """Self-similarity at the distances of the patches, divided by that of the base picture there.
 
-    About 1 for a picture that patches left no mark on (noise, for one), far above 1 for one that repeats itself from
-    patch to patch; lower is better, from 0. Not a number for pictures smaller than one and a half patches.
+    1 for a picture that is as like itself as its base is, which no patches made; above 1 for one that repeats itself
+    from patch to patch; lower is better, from 0. Not a number where no two patches fit beside each other.
 
-    The picture (3, H, W) becomes local descriptors, CELLS for each side of a patch: the mean colour and the mean
-    gradient of a cell, freed of all that is coarser than a patch. Self-similarity at a lag is their normalised
-    autocorrelation, its largest value within two cells, so that copies need not lie exactly.
+    ``picture`` and ``base``, enlarged to the same size, are (3, H, W); ``spacing``: pixels on the side of a patch;
+    ``stride``: pixels from one patch to the next. Each becomes local descriptors, CELLS for each side of a patch: the
+    mean colour and the mean gradient of a cell, freed of all that is coarser than a patch. Self-similarity at a lag is
+    their normalised autocorrelation, its largest value within two cells, so that copies need not lie exactly.
     """
-    similar = _near(autocorrelation(descriptors(picture, max(1, spacing // CELLS))))
-    on, between = _lags(similar.shape)
-    if not on.any() or not between.any():
-        return float("nan")
-    return float(similar[on].mean() / max(similar[between].mean(), 1e-6))
+    cell = max(1, spacing // CELLS)
+    own, alone = (_near(autocorrelation(descriptors(pixels, cell))) for pixels in (picture, base))
+    lags = _lags(own.shape, (stride.height / cell, stride.width / cell))
+    return float(own[lags].mean() / max(alone[lags].mean(), _CHANCE)) if lags.any() else float("nan")
 
 
 def descriptors(picture: Readable, cell: int) -> NDArray[np.float32]:
@@ -77,11 +79,13 @@ def _near(similar: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(F.max_pool2d(x, 2 * _TOLERANCE + 1, 1, _TOLERANCE)[0, 0].numpy())
 
 
-def _lags(shape: tuple[int, ...]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which lags are whole patches, and which lie half-way between them; none that is nearer than half a patch."""
+def _lags(shape: tuple[int, ...], strides: tuple[float, float]) -> NDArray[np.bool_]:
+    """The lags that are whole strides (cells, down and across) and leave enough of the picture to compare."""
     height, width = shape[0], (shape[1] + 1) // 2
     row, column = np.ogrid[:height, -(width - 1) : width]
-    halves = (row % (CELLS // 2) == 0) & (column % (CELLS // 2) == 0) & ((row > 0) | (column > 0))
+    down, across = (
+        np.round(np.arange(length / stride) * stride) for length, stride in zip((height, width), strides, strict=True)
+    )
     enough = (height - row) * (width - abs(column)) >= _LEAST_OVERLAP * height * width
-    whole = (row % CELLS == 0) & (column % CELLS == 0)
-    return halves & whole & enough, halves & ~whole & enough
+    on = np.isin(row, down) & np.isin(abs(column), across)
+    return np.asarray(on & enough & ((row > 0) | (column > 0)))

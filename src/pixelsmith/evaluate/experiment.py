@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from pixelsmith.errors import PictureError, RequestError
-from pixelsmith.evaluate.bootstrap import Estimate, difference, draws, estimate, replicates
+from pixelsmith.errors import PictureError, PixelsmithError, RequestError
+from pixelsmith.evaluate.jackknife import Estimate, difference, estimate, without_each
 from pixelsmith.evaluate.metrics import Kept, Metric, Tools, UnavailableError, load_metric
 from pixelsmith.evaluate.pictures import Made, Pictures
 from pixelsmith.evaluate.protocol import Case, Protocol, Variant, request_of
@@ -22,12 +23,15 @@ from pixelsmith.evaluate.shots import Shot
 from pixelsmith.evaluate.upscalers import Upscaler, Weights, load_upscaler
 from pixelsmith.families import find_model, read_facts
 from pixelsmith.families.autoencoder import tiling_of
+from pixelsmith.families.find import config_folder
 from pixelsmith.families.protocol import Tiling
 from pixelsmith.generate import plan
 from pixelsmith.geometry import Size
 from pixelsmith.pixels.codec import tile_grid
 from pixelsmith.plan import ModelFacts, base_size, cascade_of, coverage_of
 from pixelsmith.request import Compute, Method, Request
+from pixelsmith.sampling.patches import RandomCoverage, ShiftedGrid
+from pixelsmith.strategies import STRATEGIES
 
 Say = Callable[[str], None]
 
@@ -48,6 +52,7 @@ class Row:
 
     variant: str
     size: Size
+    cases: Sequence[Case]
     made: Sequence[Made]
     values: Mapping[str, Estimate]
     differences: Mapping[str, Estimate]
@@ -73,16 +78,25 @@ class Outcome:
     versions: Mapping[str, str]
 
 
-def run(protocol: Protocol, output: Path, setting: Setting, say: Say = print) -> Outcome:
+def run(
+    protocol: Protocol,
+    output: Path,
+    setting: Setting,
+    say: Say = print,
+    on_row: Callable[[Outcome], None] = lambda outcome: None,
+) -> Outcome:
     """Make what is missing of the pictures (``output/pictures``) and take the metrics of all.
 
-    Raises ``InputError`` before any long work where a variant, the model, or what metrics need cannot be used.
+    ``on_row`` hears what was found so far after each row. A row that cannot be made (no memory, a refused prompt) is
+    left out, with the reason. Raises ``InputError`` before any long work where a variant, the model, or what metrics
+    need cannot be used.
     """
     facts = read_facts(find_model(setting.model, weights=False), setting.model)
     cases = list(protocol.cases(setting.model, facts.native_size))
-    metrics, left_out = _metrics(protocol, setting.tools)
+    metrics, left_out = _metrics(protocol, setting.tools, len(cases) // len(protocol.factors))
     upscalers, without = _upscalers(protocol, setting.weights)
     variants = [variant for variant in protocol.variants if variant.name not in without]
+    _check_different(variants, facts)
     for variant in variants:
         # Prompts and seeds can all be planned where one can.
         for case in {case.size: case for case in cases}.values():
@@ -91,25 +105,41 @@ def run(protocol: Protocol, output: Path, setting: Setting, say: Say = print) ->
         pictures = Pictures(output / "pictures", request_of(variants[0], cases[0], setting.model, setting.compute))
     except OSError as error:
         raise PictureError(f"{output}: pictures cannot be kept there ({error.strerror})") from error
-    lab = _Lab(facts, _tiling(setting.model), setting, pictures, upscalers, metrics)
-    rows = list(_rows(protocol, variants, cases, lab, say))
-    return Outcome(
-        protocol,
-        rows,
-        {name: metric.better for name, metric in metrics.items()},
-        {**protocol.left_out, **left_out, **without},
-        pictures.versions,
-    )
+    digests = {variant.name: setting.weights.digest(variant.upscaler or "") for variant in variants}
+    lab = _Lab(facts, _tiling(setting.model), setting, pictures, upscalers, digests, metrics)
+    better = {name: metric.better for name, metric in metrics.items()}
+    nothing = outcome = Outcome(protocol, [], better, {**protocol.left_out, **left_out, **without}, pictures.versions)
+    for outcome in _outcomes(nothing, variants, cases, lab, say):
+        on_row(outcome)
+    if not outcome.rows:
+        raise RequestError(f"{protocol.name}: no row could be made: {'; '.join(outcome.left_out.values())}")
+    return outcome
 
 
-def _metrics(protocol: Protocol, tools: Tools) -> tuple[dict[str, Metric], dict[str, str]]:
-    """Those that can be taken, and why the others cannot."""
+def _check_different(variants: Sequence[Variant], facts: ModelFacts) -> None:
+    """Refuse two rows of the same pictures, such as of two sliders that lead as many of the steps."""
+    seen: dict[object, str] = {}
+    for variant in variants:
+        method = variant.settled.settled(facts.recommended)
+        lead = STRATEGIES[method.strategy].lead(method, method.at(1, facts.recommended).steps)
+        what = (variant.upscaler, lead, replace(method, slider=0.0, slider_fade=0.0))
+        if (other := seen.setdefault(what, variant.name)) != variant.name:
+            raise RequestError(f"variants {other!r} and {variant.name!r} make the same pictures; leave out one of them")
+
+
+def _metrics(protocol: Protocol, tools: Tools, pictures: int) -> tuple[dict[str, Metric], dict[str, str]]:
+    """Those that can be taken of so many pictures, and why the others cannot."""
     found, missing = {}, {}
     for name in protocol.metrics:
         try:
-            found[name] = load_metric(name, tools)
+            metric = load_metric(name, tools)
         except UnavailableError as reason:
             missing[name] = str(reason)
+            continue
+        if metric.least <= pictures:
+            found[name] = metric
+        else:
+            missing[name] = f"it needs {metric.least} pictures of a size at least; here are {pictures}"
     return found, missing
 
 
@@ -128,7 +158,7 @@ def _upscalers(protocol: Protocol, weights: Weights) -> tuple[dict[str, Upscaler
 
 
 def _tiling(model: str) -> Tiling:
-    config = find_model(model) / "vae" / "config.json"
+    config = config_folder(find_model(model)) / "vae" / "config.json"
     return tiling_of(json.loads(config.read_text(encoding="utf-8")))
 
 
@@ -141,12 +171,13 @@ class _Lab:
     setting: Setting
     pictures: Pictures
     upscalers: Mapping[str, Upscaler]
+    digests: Mapping[str, str]
     metrics: Mapping[str, Metric]
 
     def made(self, variant: Variant, case: Case) -> Made:
         request = self._request(variant, case)
         if variant.name in self.upscalers:
-            name = f"{variant.upscaler} {self.setting.weights}"
+            name = f"{variant.upscaler} {self.digests[variant.name]}"
             return self.pictures.enlarged(request, self.facts.native_size, name, self.upscalers[variant.name])
         return self.pictures.made(request)
 
@@ -159,6 +190,7 @@ class _Lab:
             base=self.pictures.base(request, self.facts.native_size),
             borders=borders_of(request, self.facts, self.tiling),
             spacing=min(self.facts.native_size.width, self.facts.native_size.height),
+            stride=stride_of(request, self.facts),
             seed=case.seed,
         )
         return {name: metric.describe(shot) for name, metric in self.metrics.items()}
@@ -168,63 +200,93 @@ class _Lab:
 
 
 def borders_of(request: Request, facts: ModelFacts, tiling: Tiling) -> Borders:
-    """Where the patches of the last step and the decoder's tiles meet in the picture of a request.
+    """Where the patches of the last step and the decoder's tiles meet in the picture of a request."""
+    coverage, last = _last(request, facts)
+    canvas, scale = facts.latent_size(request.size), facts.latent_scale
+    tilings = [coverage.patches(last), tile_grid(canvas, tiling)]
+    return Borders.of(tilings, request.size.padded(scale).divided(scale), scale)
 
-    A picture that has no patches is looked at where those of the default method would meet: what it shows there is
-    what a picture without seams has.
+
+def stride_of(request: Request, facts: ModelFacts) -> Size:
+    """From one patch of the last stage to the next, in pixels."""
+    stride = _last(request, facts)[0].stride
+    return Size(stride.width * facts.latent_scale, stride.height * facts.latent_scale)
+
+
+def _last(request: Request, facts: ModelFacts) -> tuple[ShiftedGrid | RandomCoverage, int]:
+    """The coverage of the last stage, and its last step.
+
+    A picture that has no patches is looked at where those of the default method would be: what it shows there is what a
+    picture without patches has.
     """
     base = base_size(request.size, facts.native_size)
     if not cascade_of(request, base, None):
         request = Request(request.prompt, request.size, seed=request.seed, model=request.model, method=Method())
     stages = len(cascade_of(request, base, None))
-    canvas = facts.latent_size(request.size)
     last = request.method.at(stages, facts.recommended).steps - 1
-    patches = coverage_of(stages, canvas, request, facts).patches(last)
-    scale = facts.latent_scale
-    return Borders.of([patches, tile_grid(canvas, tiling)], request.size.padded(scale).divided(scale), scale)
+    return coverage_of(stages, facts.latent_size(request.size), request, facts), last
 
 
-def _rows(protocol: Protocol, variants: Sequence[Variant], cases: Sequence[Case], lab: _Lab, say: Say) -> Iterator[Row]:
-    """Size by size, the reference first: then there is something to compare with."""
-    ordered = sorted(variants, key=lambda variant: variant.name != protocol.reference)
+def _outcomes(
+    outcome: Outcome, variants: Sequence[Variant], cases: Sequence[Case], lab: _Lab, say: Say
+) -> Iterator[Outcome]:
+    """What is found after each row: size by size, the reference first, then there is something to compare with."""
+    order = [variant.name for variant in variants]
     for size, group in groupby(cases, key=lambda case: case.size):
-        of_size, found = list(group), {}
-        reference: _Numbers | None = None
-        for variant in ordered:
-            made = []
-            for i, case in enumerate(of_size, start=1):
-                made.append(lab.made(variant, case))
-                say(f"{variant.name} {size}: picture {i} of {len(of_size)}, {made[-1].seconds:.1f} s")
-            kept = [lab.kept(variant, case, picture) for case, picture in zip(of_size, made, strict=True)]
-            numbers = _Numbers.of(kept, lab.metrics, protocol.resamples)
-            reference = reference or numbers
-            found[variant.name] = Row(variant.name, size, made, numbers.estimates, numbers.differences_from(reference))
-        yield from (found[variant.name] for variant in variants)
+        of_size, reference, done = list(group), _Numbers(), list(outcome.rows)
+        found: dict[str, Row] = {}
+        for variant in sorted(variants, key=lambda variant: variant.name != outcome.protocol.reference):
+            try:
+                made = _made(variant, of_size, lab, say)
+                numbers = _Numbers.of(
+                    [lab.kept(variant, *pair) for pair in zip(of_size, made, strict=True)], of_size, lab
+                )
+            except (PixelsmithError, torch.OutOfMemoryError, MemoryError) as error:
+                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+                outcome = replace(outcome, left_out={**outcome.left_out, f"{variant.name}, {size}": reason})
+                yield outcome
+                continue
+            reference = numbers if variant.name == outcome.protocol.reference else reference
+            apart = numbers.differences_from(reference)
+            found[variant.name] = Row(variant.name, size, of_size, made, numbers.estimates, apart)
+            outcome = replace(outcome, rows=[*done, *sorted(found.values(), key=lambda row: order.index(row.variant))])
+            yield outcome
+
+
+def _made(variant: Variant, cases: Sequence[Case], lab: _Lab, say: Say) -> list[Made]:
+    made = []
+    for i, case in enumerate(cases, start=1):
+        made.append(lab.made(variant, case))
+        say(f"{variant.name} {case.size}: picture {i} of {len(cases)}, {made[-1].seconds:.1f} s")
+    return made
 
 
 @dataclass(frozen=True)
 class _Numbers:
-    """Each metric's number of a variant, and what it is in the resamples."""
+    """Each metric's number of a variant, and what it is without each prompt."""
 
-    values: Mapping[str, float]
-    replicated: Mapping[str, NDArray[np.float64]]
+    values: Mapping[str, float] = field(default_factory=dict)
+    without: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, kept: Sequence[Mapping[str, Kept]], metrics: Mapping[str, Metric], resamples: int) -> _Numbers:
-        drawn = draws(len(kept), resamples)
-        values, replicated = {}, {}
-        for name, metric in metrics.items():
+    def of(cls, kept: Sequence[Mapping[str, Kept]], cases: Sequence[Case], lab: _Lab) -> _Numbers:
+        prompts = [case.prompt for case in cases]
+        values, without = {}, {}
+        for name, metric in lab.metrics.items():
             mine = [picture[name] for picture in kept]
-            values[name], replicated[name] = _valued(metric, mine), replicates(metric.value, mine, drawn)
-        return cls(values, replicated)
+            values[name], without[name] = _valued(metric, mine), without_each(metric.value, mine, prompts)
+        return cls(values, without)
 
     @property
     def estimates(self) -> dict[str, Estimate]:
-        return {name: estimate(value, self.replicated[name]) for name, value in self.values.items()}
+        return {name: estimate(value, self.without[name]) for name, value in self.values.items()}
 
     def differences_from(self, other: _Numbers) -> dict[str, Estimate]:
+        """Not numbers where there is no other."""
         return {
-            name: difference(value, other.values[name], self.replicated[name], other.replicated[name])
+            name: difference(
+                value, other.values.get(name, math.nan), self.without[name], other.without.get(name, self.without[name])
+            )
             for name, value in self.values.items()
         }
 

@@ -45,6 +45,11 @@ class Features(Protocol):
         """As a table shows it."""
         ...
 
+    @property
+    def side(self) -> int:
+        """Pixels a side of what it looks at: larger pictures are shrunk to it, and lose their detail."""
+        ...
+
     def __call__(self, pixels: NDArray[np.uint8]) -> Described:
         """Describe pictures (n, h, w, 3) of any size."""
         ...
@@ -81,6 +86,8 @@ def save_judge(judge: Judge, folder: Path, **facts: Any) -> None:
 class JudgeFeatures:
     """The features of a judge and the probabilities of its subjects."""
 
+    side = SIDE
+
     def __init__(self, folder: Path) -> None:
         self.name = JUDGE if folder.name == JUDGE else str(folder)
         self._judge = Judge()
@@ -106,14 +113,19 @@ class _Exported:
     def __init__(self, path: Path) -> None:
         self.name = path.name
         self._network = Exported(path)
+        self.side = self._network.side
 
     def __call__(self, pixels: NDArray[np.uint8]) -> Described:
-        found = [self._network(scaled(pixels[i : i + 1], self._network.side)) for i in range(len(pixels))]
+        found = [self._network(scaled(pixels[i : i + 1], self.side)) for i in range(len(pixels))]
+        if any(not isinstance(row, Tensor) or row.ndim != 2 or len(row) != 1 for row in found):
+            raise ModelError(f"features: {self.name}: expected a program that returns features (1, d)")
         return Described(torch.cat(found).double().numpy())
 
 
 class _Inception:
     """Inception-v3 as the FID has it (the features of 2048 and the unbiased logits of torch-fidelity)."""
+
+    side = 299
 
     def __init__(self, weights: Path) -> None:
         self.name = "Inception"
@@ -124,7 +136,8 @@ class _Inception:
             )
         try:
             from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
-        except ImportError as error:
+        except (ImportError, RuntimeError) as error:
+            # A torchvision that was built for another torch fails with a RuntimeError.
             raise MissingPartError(
                 "features: Inception needs torch-fidelity and a torchvision that fits torch; "
                 f"run: pip install 'pixelsmith[inception]'; {OFFLINE}"

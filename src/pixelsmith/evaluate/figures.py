@@ -23,9 +23,10 @@ from pixelsmith.plan import coverage_of
 from pixelsmith.request import CoverageName, Request
 from pixelsmith.sampling.chess import chess_mask, chess_phase
 from pixelsmith.sampling.denoise import Readable
+from pixelsmith.sampling.patches import RandomCoverage, ShiftedGrid
 
 Pixels = NDArray[np.uint8]
-SLIDERS = (0.0, 0.2, 0.4, 0.6, 0.8, 0.98)
+SLIDERS = (0.0, 0.2, 0.4, 0.6, 0.8, 0.95)
 SHOWN = 512
 """Pixels a side of a panel at most."""
 _FRAMES_A_STEP, _FRAME_MS, _STEPS_SHOWN = 12, 80, 3
@@ -126,7 +127,8 @@ def order(scene: Scene) -> list[Path]:
 def moved(request: Request) -> Iterator[NDArray[np.int64]]:
     """How many steps each latent (h, w) has moved, at moments evenly spread over the first steps of a stage.
 
-    Patches are taken in the order of their numbers; those of a step do not depend on each other, so any other would do.
+    Random patches come in the order in which they are drawn, as in the paper; those of a grid in that of their numbers.
+    Patches of a step do not depend on each other, so any other order would do.
     """
     facts = read_facts(find_model(request.model), request.model)
     canvas = facts.latent_size(request.size)
@@ -134,12 +136,20 @@ def moved(request: Request) -> Iterator[NDArray[np.int64]]:
     state = np.zeros((canvas.height, canvas.width), np.int64)
     yield state.copy()
     for step in range(min(_STEPS_SHOWN, request.method.at(1, facts.recommended).steps)):
-        patches = coverage.patches(step)
-        ends = np.linspace(0, len(patches), _FRAMES_A_STEP + 1).round().astype(int)
+        windows = _in_order(coverage, step)
+        ends = np.linspace(0, len(windows), _FRAMES_A_STEP + 1).round().astype(int)
         for first, last in pairwise(ends):
-            for i in range(first, last):
-                state[patches.kept(i).slices] = step + 1
+            for window in windows[first:last]:
+                state[window.slices] = step + 1
             yield state.copy()
+
+
+def _in_order(coverage: ShiftedGrid | RandomCoverage, step: int) -> list[Window]:
+    """Where the patches of a step move latents, one after another."""
+    if isinstance(coverage, RandomCoverage):
+        return [window for window, _ in coverage.windows(step)]
+    grid = coverage.patches(step)
+    return [grid.kept(i) for i in range(len(grid))]
 
 
 FIGURES: dict[str, Callable[[Scene], list[Path]]] = {

@@ -17,15 +17,17 @@ from pixelsmith.evaluate.distances import frechet_distance, inception_score, ker
 from pixelsmith.evaluate.duplication import duplication_index
 from pixelsmith.evaluate.features import JUDGE, Features, load_features
 from pixelsmith.evaluate.seams import seam_index
-from pixelsmith.evaluate.shots import Shot
+from pixelsmith.evaluate.shots import CROPS, Shot
 from pixelsmith.evaluate.spectrum import radial_spectrum, spectrum_distance
 from pixelsmith.evaluate.structure import colour_drift, ssim
-from pixelsmith.evaluate.truth import Truth
+from pixelsmith.evaluate.truth import Truth, batches
 from pixelsmith.evaluate.wasserstein import laplacian_pyramid, neighbourhoods, sliced_wasserstein, slices
 
 Kept = NDArray[Any]
 LEVELS = 4
 """Levels of the pyramid of the sliced Wasserstein distance; 0 is the finest."""
+_ROWS_A_FEATURE = 10
+"""Pictures for each feature, below which a Fréchet distance of whole pictures is not taken."""
 _NEIGHBOURHOODS = 8
 """For each crop: 128 for a picture of 16 crops, as in the source."""
 
@@ -35,12 +37,14 @@ class Metric:
     """A number for a set of pictures.
 
     ``describe`` keeps of a picture what the number needs, in rows; ``value`` makes the number of what was kept of each
-    picture of a set: so a set can be drawn again and again (bootstrap) without looking at a picture twice.
+    picture of a set: so a set can be taken again without some of it (jackknife) and no picture is looked at twice.
+    ``least``: the pictures that it needs to mean something.
     """
 
     better: Literal["lower", "higher"]
     describe: Callable[[Shot], Kept]
     value: Callable[[Sequence[Kept]], float]
+    least: int = 1
 
 
 class UnavailableError(Exception):
@@ -64,6 +68,21 @@ class Tools:
         if self.truth is None:
             raise UnavailableError("it needs real pictures (--truth)")
         return self.truth
+
+    @cached_property
+    def side(self) -> int:
+        """Pixels a side of the crops that the network sees: as many as it looks at, so that it does not shrink them."""
+        return min(self.network.side, self.real.side)
+
+    @cached_property
+    def real_features(self) -> Kept:
+        """Features (n, d) of the real pictures as wholes."""
+        return np.concatenate([self.network(some).features for some in batches(self.real.whole)])
+
+    @cached_property
+    def real_details(self) -> Kept:
+        """Features (n, d) of the real pictures at full size."""
+        return np.concatenate([self.network(some).features for some in batches(self.real.patches, self.side)])
 
     @cached_property
     def clip_score(self) -> ClipScore:
@@ -95,14 +114,40 @@ def _clip(tools: Tools) -> Metric:
     return _mean_of(lambda shot: score(shot.small, shot.prompt), "higher")
 
 
-def _feature_distance(distance: Callable[[Kept, Kept], float], part: Literal["small", "crops"], tools: Tools) -> Metric:
-    """Between the features of whole pictures (``small``) or of crops, and those of real ones."""
-    real = tools.network(tools.real.whole if part == "small" else tools.real.patches).features
+def _frechet(tools: Tools) -> Metric:
+    real = tools.real_features
+    # With fewer the covariance of so many features is mostly noise.
+    least = _ROWS_A_FEATURE * real.shape[1]
+    return Metric("lower", partial(_features, tools), lambda kept: frechet_distance(np.concatenate(kept), real), least)
 
-    def describe(shot: Shot) -> Kept:
-        return tools.network(shot.crops if part == "crops" else shot.small[None]).features
 
-    return Metric("lower", describe, lambda kept: distance(np.concatenate(kept), real))
+def _kernel(tools: Tools) -> Metric:
+    real = tools.real_features
+    return Metric("lower", partial(_features, tools), lambda kept: kernel_distance(np.concatenate(kept), real), 2)
+
+
+def _patch_frechet(tools: Tools) -> Metric:
+    real = tools.real_details
+    return Metric("lower", partial(_details, tools), lambda kept: frechet_distance(np.concatenate(kept), real))
+
+
+def _patch_kernel(tools: Tools) -> Metric:
+    real = tools.real_details
+
+    def value(kept: Sequence[Kept]) -> float:
+        return kernel_distance(np.concatenate(kept), real, together=CROPS)
+
+    return Metric("lower", partial(_details, tools), value, 2)
+
+
+def _features(tools: Tools, shot: Shot) -> Kept:
+    """Of a whole picture (1, d)."""
+    return tools.network(shot.small[None]).features
+
+
+def _details(tools: Tools, shot: Shot) -> Kept:
+    """Of a picture's crops (CROPS, d)."""
+    return tools.network(shot.crops(tools.side)).features
 
 
 def _classes(tools: Tools) -> Metric:
@@ -121,38 +166,43 @@ def _wasserstein(level: int, tools: Tools) -> Metric:
         return neighbourhoods(bands[level], _NEIGHBOURHOODS, seed)
 
     # All of them at once would be large: the pyramid of a real picture does not depend on the others.
-    real = slices(np.concatenate([describe(tools.real.patches[i : i + 1], i) for i in range(len(tools.real.patches))]))
+    photos = tools.real.patches
+    real = slices(np.concatenate([describe(photos[i][None], i) for i in range(len(photos))]))
     return Metric(
         "lower",
-        lambda shot: describe(shot.crops, shot.seed),
+        lambda shot: describe(shot.crops(shot.spacing), shot.seed),
         lambda kept: sliced_wasserstein(slices(np.concatenate(kept)), real),
     )
 
 
 def _spectrum(tools: Tools) -> Metric:
-    real = radial_spectrum(tools.real.patches)
+    photos = tools.real.patches
+    found = [(len(some), radial_spectrum(some)) for some in batches(photos)]
+    real = np.average([power for _, power in found], axis=0, weights=[count for count, _ in found])
     return Metric(
         "lower",
-        lambda shot: radial_spectrum(shot.crops)[None],
+        lambda shot: radial_spectrum(shot.crops(shot.spacing))[None],
         lambda kept: spectrum_distance(np.concatenate(kept).mean(0), real),
     )
 
 
 METRICS: dict[str, Callable[[Tools], Metric]] = {
-    "frechet": partial(_feature_distance, frechet_distance, "small"),
-    "kernel": partial(_feature_distance, kernel_distance, "small"),
-    "patch_frechet": partial(_feature_distance, frechet_distance, "crops"),
-    "patch_kernel": partial(_feature_distance, kernel_distance, "crops"),
+    "frechet": _frechet,
+    "kernel": _kernel,
+    "patch_frechet": _patch_frechet,
+    "patch_kernel": _patch_kernel,
     "inception_score": _classes,
     "clip_score": _clip,
     **{f"wasserstein_{level}": partial(_wasserstein, level) for level in range(LEVELS)},
     "spectrum": _spectrum,
     "structure": _by_picture(lambda shot: ssim(shot.small, shot.base), "higher"),
     "seam_index": _by_picture(lambda shot: seam_index(shot.picture, shot.borders), "lower"),
-    "duplication_index": _by_picture(lambda shot: duplication_index(shot.picture, shot.spacing), "lower"),
+    "duplication_index": _by_picture(
+        lambda shot: duplication_index(shot.picture, shot.enlarged, shot.spacing, shot.stride), "lower"
+    ),
     "colour_mean": _by_picture(lambda shot: colour_drift(shot.small, shot.base)[0], "lower"),
     "colour_spread": _by_picture(lambda shot: colour_drift(shot.small, shot.base)[1], "lower"),
 }
 """Distances of whole pictures (``frechet``: the FID, with Inception's features; ``kernel``: the KID) shrink them to the
-model's own size and cannot see detail; those of patches look at crops at full size. What each is: in the module of its
-function."""
+model's own size and cannot see detail; those of patches look at crops that the network need not shrink. What each is:
+in the module of its function."""

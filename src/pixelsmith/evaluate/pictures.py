@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +22,18 @@ from numpy.typing import NDArray
 
 from pixelsmith.evaluate.protocol import base_request
 from pixelsmith.evaluate.upscalers import Upscaler
-from pixelsmith.families import choose_device, model_files
+from pixelsmith.families import choose_device, find_model, model_files, read_facts
 from pixelsmith.generate import generate, resume, settings_of
 from pixelsmith.geometry import Size
 from pixelsmith.pixels.files import FilePicture, read_picture, write_picture
 from pixelsmith.request import Request
-from pixelsmith.run import Identity
+from pixelsmith.run import Identity, RunDirectory
 from pixelsmith.stage import batch_size_of
+
+PACKAGE = Path(str(files("pixelsmith")))
+_LOOKING = ("evaluate", "viewer")
+"""Folders of the package that no picture depends on, but for two files of one of them."""
+_ENLARGING = ("evaluate/upscalers.py", "evaluate/exported.py")
 
 
 @dataclass(frozen=True)
@@ -42,13 +49,25 @@ class Made:
         return read_picture(self.path)
 
 
+@cache
+def code_digest(root: Path = PACKAGE) -> str:
+    """SHA-256 of the source that makes pictures: all of the package but what looks at finished ones."""
+    total = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        name = path.relative_to(root)
+        if name.parts[0] not in _LOOKING or name.as_posix() in _ENLARGING:
+            total.update(f"{name.as_posix()}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return total.hexdigest()
+
+
 class Pictures:
-    """A folder of pictures. What is there is not made again; another model or version has other keys."""
+    """A folder of pictures. What is there is not made again; another model, version or code has other keys."""
 
     def __init__(self, folder: Path, request: Request) -> None:
         """``request``: any of those whose pictures belong here; its model is looked at once."""
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
+        self._recommended = read_facts(find_model(request.model, False, request.parts), request.model).recommended
         batch_size = batch_size_of(request, choose_device(request.compute.device))
         self._identity = Identity.of(settings_of(request), batch_size, model_files(request.model, request.parts), None)
 
@@ -60,7 +79,8 @@ class Pictures:
         """The picture of a request. One whose making was interrupted goes on."""
         path = self._folder / f"{self._key(request)}.png"
         run_dir = Path(f"{path}.run")
-        return self._timed(path, lambda: resume(run_dir) if run_dir.exists() else generate(request, path), request)
+        begun = RunDirectory(run_dir).begun
+        return self._timed(path, lambda: resume(run_dir) if begun else generate(request, path), request)
 
     def base(self, request: Request, native: Size) -> NDArray[np.uint8]:
         """The base picture (h, w, 3) of a request."""
@@ -79,8 +99,8 @@ class Pictures:
         return self._timed(path, enlarge, request)
 
     def _key(self, request: Request, *more: str) -> str:
-        values = vars(replace(self._identity, settings=settings_of(request)))
-        return hashlib.sha256(json.dumps([values, *more], sort_keys=True).encode()).hexdigest()[:24]
+        values = vars(replace(self._identity, settings=settings_of(request.settled(self._recommended))))
+        return hashlib.sha256(json.dumps([values, code_digest(), *more], sort_keys=True).encode()).hexdigest()[:24]
 
     def _timed(self, path: Path, make: Callable[[], object], request: Request) -> Made:
         record = path.with_suffix(".json")

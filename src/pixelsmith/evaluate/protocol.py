@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -57,8 +58,8 @@ class Protocol:
     """An experiment.
 
     - ``prompts``: for the embedded model and for others; every one is combined with every seed.
-    - ``factors``: sizes of the pictures, as multiples of the sides of the model's own.
-    - ``reference``: the variant that the others are compared with; ``resamples``: of the bootstrap.
+    - ``factors``: sizes of the pictures, as multiples of the sides of the model's own, at least 1.
+    - ``reference``: the variant that the others are compared with.
     - ``left_out``: what is not compared, and why.
 
     Raises ``RequestError`` for what does not fit together.
@@ -73,7 +74,6 @@ class Protocol:
     reference: str
     variants: tuple[Variant, ...]
     left_out: Mapping[str, str] = field(default_factory=dict)
-    resamples: int = 200
 
     def __post_init__(self) -> None:
         names = [variant.name for variant in self.variants]
@@ -85,19 +85,29 @@ class Protocol:
             )
         if not (self.seeds and self.factors and all(self.prompts.values())):
             raise RequestError(f"{self.name}: prompts, seeds and factors must not be empty")
+        if any(type(factor) not in (int, float) or not 1 <= factor < math.inf for factor in self.factors):
+            raise RequestError(f"{self.name}: factors: expected numbers of at least 1, got {list(self.factors)}")
+        for what, items in {"seeds": self.seeds, "factors": self.factors, **self.prompts}.items():
+            # What is counted twice looks surer than it is.
+            if len(set(items)) != len(items):
+                raise RequestError(f"{self.name}: {what}: each may be there once, got {list(items)}")
+        if not isinstance(self.left_out, Mapping):
+            raise RequestError(f"{self.name}: left_out: expected a table of reasons, got {self.left_out!r}")
         for variant in self.variants:
             _ = variant.settled
 
     def cases(self, model: str, native: Size) -> Iterator[Case]:
-        """What pictures are made of, the smallest first."""
-        prompts = self.prompts["embedded" if model == EMBEDDED else "other"]
-        for factor in self.factors:
+        """What pictures are made of, the smallest first. Raises ``RequestError`` without prompts for the model."""
+        kind = "embedded" if model == EMBEDDED else "other"
+        if kind not in self.prompts:
+            raise RequestError(f"{self.name}: there are no prompts for {model!r}; give some named {kind!r}")
+        for factor in sorted(self.factors):
             for seed in self.seeds:
-                yield from (Case(prompt, seed, native.scaled(factor)) for prompt in prompts)
+                yield from (Case(prompt, seed, native.scaled(factor)) for prompt in self.prompts[kind])
 
     def tiny(self) -> Protocol:
-        """The same variants on two small pictures each, in two steps: to see that all of it works."""
-        quick = {"steps": 2, "stage_steps": None}
+        """The same variants on two small pictures each, in as few steps as tell them apart: does all of it work?"""
+        quick = {"steps": 5, "stage_steps": None}
         return replace(
             self,
             name=f"{self.name}-tiny",
@@ -105,7 +115,6 @@ class Protocol:
             seeds=(0, 1),
             factors=(2.0,),
             variants=tuple(replace(variant, method={**variant.method, **quick}) for variant in self.variants),
-            resamples=5,
         )
 
 

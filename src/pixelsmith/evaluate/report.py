@@ -14,17 +14,20 @@ from typing import Any
 import torch
 from PIL import Image, ImageDraw
 
-from pixelsmith.evaluate.bootstrap import NORMAL_95, Estimate
 from pixelsmith.evaluate.experiment import Outcome, Row
+from pixelsmith.evaluate.jackknife import FEW, Estimate
 from pixelsmith.evaluate.structure import shrunk
 
-FEW = 10
-"""Pictures below which a bootstrap says little."""
 THUMBNAIL, LABEL, MOST_COLUMNS = 160, 130, 8
 
 
 def write_report(outcome: Outcome, output: Path, context: Mapping[str, str]) -> None:
-    """Write ``table.md``, ``table.csv``, ``sheet.jpg`` and ``environment.json``; ``context`` is said in all of them."""
+    """Write ``table.md``, ``table.csv``, ``sheet.jpg`` and ``environment.json``; ``context`` is said in all of them.
+
+    An outcome without rows leaves what is there.
+    """
+    if not outcome.rows:
+        return
     (output / "table.md").write_text(table(outcome, context), encoding="utf-8")
     with (output / "table.csv").open("w", newline="", encoding="utf-8") as file:
         rows = [values_of(row) for row in outcome.rows]
@@ -42,7 +45,8 @@ def values_of(row: Row) -> dict[str, Any]:
     for name, found in row.values.items():
         values |= {name: found.value, f"{name}_low": found.interval[0], f"{name}_high": found.interval[1]}
         apart = row.differences[name]
-        values |= {f"{name}_difference_low": apart.interval[0], f"{name}_difference_high": apart.interval[1]}
+        low, high = apart.interval
+        values |= {f"{name}_difference": apart.value, f"{name}_difference_low": low, f"{name}_difference_high": high}
     return values | {"seconds": row.seconds, "peak_bytes": row.peak_bytes}
 
 
@@ -54,16 +58,13 @@ def table(outcome: Outcome, context: Mapping[str, str]) -> str:
     lines = [f"# {protocol.title}", ""]
     lines += [", ".join(f"{name}: {value}" for name, value in context.items()) + ".", ""]
     lines += [
-        "± is half of the 95 % confidence interval (bootstrap over the pictures). **Bold** differs significantly from "
+        "± is half of the 95 % confidence interval (jackknife over the prompts). **Bold** differs significantly from "
         f"`{protocol.reference}` (paired, 95 %, each number for itself): + is better, − worse. "
         "Seconds are those of a picture.",
         "",
     ]
-    if any(len(row.made) < FEW for row in outcome.rows):
-        lines += [
-            f"With fewer than {FEW} pictures the intervals are too narrow: these say only that all of it works.",
-            "",
-        ]
+    if any(len({case.prompt for case in row.cases}) < FEW for row in outcome.rows):
+        lines += [f"With fewer than {FEW} prompts nothing is called significant.", ""]
     lines += [_line(header), _line(["---"] * len(header))]
     lines += [_line(_cells(row, outcome)) for row in outcome.rows]
     if outcome.left_out:
@@ -73,7 +74,8 @@ def table(outcome: Outcome, context: Mapping[str, str]) -> str:
 
 
 def _line(cells: list[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+    """Of a table; a bar inside a cell would end it."""
+    return f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |"
 
 
 def _cells(row: Row, outcome: Outcome) -> list[str]:
@@ -85,7 +87,7 @@ def _cells(row: Row, outcome: Outcome) -> list[str]:
 def _number(found: Estimate, apart: Estimate, better: str) -> str:
     if not isfinite(found.value):
         return "–"
-    text = f"{found.value:.3g} ± {NORMAL_95 * found.error:.2g}"
+    text = f"{found.value:.3g}" + (f" ± {found.half_width:.2g}" if isfinite(found.half_width) else "")
     return text if apart.is_zero else f"**{text}** {_sign(apart, better)}"
 
 
@@ -133,8 +135,8 @@ def environment(outcome: Outcome, context: Mapping[str, str]) -> dict[str, Any]:
             "gpu": torch.cuda.get_device_name() if cuda else None,
         },
         "pictures": [
-            {"variant": row.variant, "size": str(row.size), "file": made.path.name, "seconds": made.seconds,
-             "peak_bytes": made.peak_bytes}
-            for row in outcome.rows for made in row.made
+            {"variant": row.variant, "size": str(row.size), "prompt": case.prompt, "seed": case.seed,
+             "file": made.path.name, "seconds": made.seconds, "peak_bytes": made.peak_bytes}
+            for row in outcome.rows for case, made in zip(row.cases, row.made, strict=True)
         ],
     }  # fmt: skip

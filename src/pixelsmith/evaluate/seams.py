@@ -15,6 +15,8 @@ from pixelsmith.sampling.patches import Tiling
 Mask = NDArray[np.bool_]
 _BESIDE = (-3, -2, 2, 3)
 """Where the gradient is looked at for comparison, in latents from the border: near, but clear of what it smears."""
+JUMP = 0.5
+"""The share of the weights that changes hands at a jump, at least: a plain mean of two begins with a half."""
 _BAND = 16
 """Latent rows of the picture in work at a time."""
 
@@ -35,14 +37,16 @@ class Borders:
     def of(cls, tilings: Iterable[Tiling], size: Size, scale: int) -> Borders:
         """The borders of patches and tiles in the part ``size`` (latents) of their canvas.
 
-        A border is where another patch begins to count most: in the middle of a band of averaging.
+        A border is where another patch begins to count most, in the middle of a band of averaging; or where the shares
+        of patches jump, as at both ends of a band of plain means.
         """
         across = np.zeros((size.height, size.width - 1), bool)
         down = np.zeros((size.height - 1, size.width), bool)
         for tiling in tilings:
             owner = _owners(tiling)[: size.height, : size.width]
-            across |= owner[:, 1:] != owner[:, :-1]
-            down |= owner[1:] != owner[:-1]
+            jumps = [_shares_moved(tiling, axis)[: size.height, : size.width] >= JUMP for axis in (0, 1)]
+            across |= (owner[:, 1:] != owner[:, :-1]) | jumps[1][:, : size.width - 1]
+            down |= (owner[1:] != owner[:-1]) | jumps[0][: size.height - 1]
         return cls(across, down, scale)
 
 
@@ -56,6 +60,22 @@ def _owners(tiling: Tiling) -> NDArray[np.int32]:
         owner[inside][ahead] = index
         most[inside][ahead] = patch.weights[ahead]
     return owner
+
+
+def _shares_moved(tiling: Tiling, axis: int) -> NDArray[np.float32]:
+    """The part of the shares, 0..1, that other patches have in the next latent on an axis than in each (h, w)."""
+    height, width = tiling.canvas.height, tiling.canvas.width
+    moved = np.zeros((height, width), np.float32)
+    for patch in tiling:
+        window = patch.window
+        # Outside of its window a patch counts nothing; past the canvas there is no edge.
+        padded = np.pad(patch.weights, [(1, 1) if i == axis else (0, 0) for i in (0, 1)])
+        changes = np.abs(np.diff(padded, axis=axis)) / 2
+        top, left = (window.top - (axis == 0), window.left - (axis == 1))
+        first = (max(0, -top), max(0, -left))
+        part = changes[first[0] : height - top, first[1] : width - left]
+        moved[top + first[0] :, left + first[1] :][: part.shape[0], : part.shape[1]] += part
+    return moved
 
 
 def seam_index(picture: Readable, borders: Borders) -> float:

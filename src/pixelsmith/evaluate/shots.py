@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from pixelsmith.canvas import Array
 from pixelsmith.evaluate.seams import Borders
 from pixelsmith.evaluate.structure import shrunk
 from pixelsmith.geometry import Size, Window
+from pixelsmith.pixels.resample import Resized
 from pixelsmith.sampling.denoise import Readable
 
 CROPS = 16
@@ -22,8 +26,9 @@ class Shot:
     """One picture of a variant.
 
     - ``picture``: (3, H, W) uint8; ``base``: (h, w, 3), what the model makes of prompt and seed at its own size.
-    - ``borders``: where patches and tiles meet; ``spacing``: the side of a patch in pixels, and of the crops.
-    - ``seed``: of the crops' places, which are the same for all variants.
+    - ``borders``: where patches and tiles meet; ``spacing``: the side of a patch in pixels; ``stride``: from one patch
+      to the next.
+    - ``prompt``, ``seed``: what it was made of, and what the places of crops are drawn by.
     """
 
     prompt: str
@@ -31,6 +36,7 @@ class Shot:
     base: NDArray[np.uint8]
     borders: Borders
     spacing: int
+    stride: Size
     seed: int
 
     @cached_property
@@ -38,11 +44,16 @@ class Shot:
         """The whole picture at the size of its base (h, w, 3)."""
         return shrunk(self.picture, Size(self.base.shape[1], self.base.shape[0]))
 
-    @cached_property
-    def crops(self) -> NDArray[np.uint8]:
-        """Windows (CROPS, spacing, spacing, 3) at full size, at random places."""
-        size, side = self.picture.size, self.spacing
-        rng = np.random.default_rng((self.seed, size.width, size.height))
+    @property
+    def enlarged(self) -> Readable:
+        """The base at the size of the picture (Lanczos): what it shows, without what was added."""
+        pixels = Array(torch.from_numpy(self.base.copy()).permute(2, 0, 1))
+        return Resized(pixels, pixels.size, self.picture.size, "lanczos")
+
+    def crops(self, side: int) -> NDArray[np.uint8]:
+        """Windows (CROPS, side, side, 3) at full size, at places that are random but the same for all variants."""
+        size = self.picture.size
+        rng = np.random.default_rng((zlib.crc32(self.prompt.encode()), self.seed, size.width, size.height))
         tops, lefts = (rng.integers(0, length - side + 1, CROPS) for length in (size.height, size.width))
         windows = (Window(int(top), int(left), side, side) for top, left in zip(tops, lefts, strict=True))
         return np.stack([self.picture.read(window).permute(1, 2, 0).numpy() for window in windows])

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,28 +18,53 @@ Pixels = NDArray[np.uint8]
 _T = TypeVar("_T")
 MOST = 1000
 """Pictures of a set that are used, evenly taken from it."""
+_BATCH = 32
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff"}
+
+
+class Photos(Protocol):
+    """Pictures (s, s, 3) of one size by number; an array (n, s, s, 3) is such."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Any: ...
 
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """Real pictures (n, s, s, 3): what a whole picture should look like from afar, and what a crop at full size."""
+    """Real pictures: what a whole picture should look like from afar, and what a crop at full size."""
 
-    whole: Pixels
-    patches: Pixels
+    whole: Photos
+    patches: Photos
+
+    @property
+    def side(self) -> int:
+        """Pixels a side of the patches."""
+        return int(self.patches[0].shape[0])
+
+
+def batches(photos: Photos, side: int | None = None) -> Iterator[Pixels]:
+    """A few at a time (b, s, s, 3), so that memory does not grow with the set; ``side``: of each the middle."""
+    for first in range(0, len(photos), _BATCH):
+        some = np.stack([photos[i] for i in range(first, min(first + _BATCH, len(photos)))])
+        cut = 0 if side is None else (some.shape[1] - side) // 2
+        yield some[:, cut : some.shape[1] - cut, cut : some.shape[2] - cut][:, :side, :side]
 
 
 def load_truth(path: Path, side: int) -> Truth:
-    """Read a truth set; ``side`` is the model's own size in pixels, and that of its patches.
+    """Open a truth set; ``side`` is the model's own size in pixels, and that of its patches.
 
     ``path`` is a folder of pictures or a ``.npy`` file (n, side, side, 3) of bytes, or a folder with two of them, named
     ``whole`` and ``patches``. Pictures of a folder are scaled to the side as wholes, and cut out of their middle as
-    patches. Raises ``PictureError``.
+    patches, each when it is needed. Raises ``PictureError``.
     """
     if not path.exists():
         raise PictureError(f"truth: there is no {path}; give a folder of pictures or a .npy file")
     whole, patches = (_part(path, name) for name in ("whole", "patches"))
-    return Truth(_read(whole, side, _covering), _read(patches, side, _middle))
+    truth = Truth(_opened(whole, side, _covering), _opened(patches, side, _middle))
+    # One of each is looked at now; the others are when a metric begins.
+    _ = truth.whole[0], truth.side
+    return truth
 
 
 def _part(path: Path, name: str) -> Path:
@@ -46,22 +72,55 @@ def _part(path: Path, name: str) -> Path:
     return next((part for part in (path / name, path / f"{name}.npy") if part.exists()), path)
 
 
-def _read(path: Path, side: int, fit: Callable[[Image.Image, int], Pixels]) -> Pixels:
+@dataclass(frozen=True)
+class _Files:
+    """Pictures of a folder, read when they are asked for."""
+
+    files: Sequence[Path]
+    side: int
+    fit: Callable[[Image.Image, int], Pixels]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> Pixels:
+        file = self.files[index]
+        try:
+            with Image.open(file) as image:
+                return self.fit(image.convert("RGB"), self.side)
+        except (OSError, UnidentifiedImageError) as error:
+            raise PictureError(f"truth: {file} cannot be read ({error})") from error
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Some rows of an array on disk."""
+
+    pixels: NDArray[np.uint8]
+    rows: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Pixels:
+        return np.asarray(self.pixels[self.rows[index]])
+
+
+def _opened(path: Path, side: int, fit: Callable[[Image.Image, int], Pixels]) -> Photos:
     if path.is_dir():
         files = _some(sorted(file for file in path.rglob("*") if file.suffix.lower() in _SUFFIXES))
         if len(files) < 2:
             raise PictureError(f"truth: {path} holds {len(files)} pictures; a set needs two at least")
-        try:
-            return np.stack([fit(Image.open(file).convert("RGB"), side) for file in files])
-        except (OSError, UnidentifiedImageError) as error:
-            raise PictureError(f"truth: a picture in {path} cannot be read ({error})") from error
+        return _Files(files, side, fit)
     try:
-        pixels = np.load(path, mmap_mode="r")
-    except (OSError, ValueError) as error:
+        pixels: Any = np.load(path, mmap_mode="r")
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise PictureError(f"truth: {path} is not a .npy file ({error})") from error
+    if not isinstance(pixels, np.ndarray):
+        raise PictureError(f"truth: {path} holds several arrays; give a .npy file of one")
     if pixels.dtype != np.uint8 or pixels.shape[1:] != (side, side, 3) or len(pixels) < 2:
         raise PictureError(f"truth: {path}: expected bytes (n, {side}, {side}, 3), got {pixels.dtype} {pixels.shape}")
-    return np.stack([pixels[i] for i in _some(range(len(pixels)))])
+    return _Rows(pixels, _some(range(len(pixels))))
 
 
 def _some(items: Sequence[_T]) -> list[_T]:

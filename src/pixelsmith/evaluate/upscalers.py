@@ -13,11 +13,14 @@ import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 
 from pixelsmith.canvas import Array, MemorySpace
+from pixelsmith.errors import ModelError
 from pixelsmith.evaluate.exported import Exported
 from pixelsmith.evaluate.metrics import UnavailableError
+from pixelsmith.families import find_model
 from pixelsmith.families.latent_upscaler import LatentUpscaler
 from pixelsmith.geometry import Size
 from pixelsmith.pixels.resample import Kernel, Resized
+from pixelsmith.run import sha256_of
 from pixelsmith.sampling.denoise import Readable
 from pixelsmith.sampling.patches import fixed_grid
 
@@ -40,6 +43,14 @@ class Weights:
 
     latent: str | None = None
     super_resolution: str | None = None
+
+    def digest(self, name: str) -> str:
+        """SHA-256 of what the upscaler of this name computes with; empty for one that has no weights."""
+        if name == "latent" and self.latent is not None:
+            return sha256_of(find_model(self.latent))
+        if name == "super-resolution" and self.super_resolution is not None:
+            return sha256_of(Path(self.super_resolution))
+        return ""
 
 
 def load_upscaler(name: str, weights: Weights) -> Upscaler:
@@ -65,7 +76,7 @@ class _Repeated:
         while not size.fits_in(Size(base.shape[1], base.shape[0])):
             larger = self.once(base, prompt, seed)
             if larger.shape[0] <= base.shape[0]:
-                raise ValueError("an upscaler must enlarge")
+                raise ModelError(f"upscaler: expected a picture larger than {base.shape[1]}x{base.shape[0]}, got none")
             base = larger
         return _resized(base, size, "lanczos")
 

@@ -43,24 +43,36 @@ class Dilated:
     multiple: int
 
     def estimate(self, x: Float[Tensor, "c h w"], level: Level, batch_size: int) -> Float[Tensor, "c h w"]:
-        """x̂0 of a canvas. The canvas is blurred before it is sampled, less and less, so that samples agree."""
+        """x̂0 of a canvas. The noise is estimated on a blurred canvas, less and less blurred, so that samples agree."""
         height, width = x.shape[-2:]
         sides = [-side % (self.factor * self.multiple) for side in (width, height)]
         padded = F.pad(x[None], (0, sides[0], 0, sides[1]), mode="replicate")
+        blurry = self._blurred(padded, level)
+        # Each sample shows the whole canvas, and that is what a network that asks for places is told.
+        clean = self._clean(blurry, level, Window(0, 0, height, width), batch_size)
+        if level.alpha > 0:
+            # x̂0 = (x − σ·ε̂) / α with the ε̂ of the blurred canvas: what the blur took from the canvas comes back.
+            clean = clean + (padded - blurry) / level.alpha
+        return clean[0, :, :height, :width]
+
+    def _blurred(self, x: Batch, level: Level) -> Batch:
+        """Blurred, with mean and spread as before: a network knows noise by its spread."""
         sigma = NARROWEST + cosine_weight(level.progress) * (WIDEST - NARROWEST)
-        blurry = blurred(padded, sigma, 2 * (self.factor - 1))
+        blurry = blurred(x, sigma, self.factor - 1)
+        return (blurry - blurry.mean()) / blurry.std().clamp_min(1e-8) * x.std() + x.mean()
+
+    def _clean(self, blurry: Batch, level: Level, window: Window, batch_size: int) -> Batch:
+        """x̂0 of the blurred canvas, sample by sample."""
+        height, width = blurry.shape[-2:]
         # Channel by channel, the s·s samples come one after another.
         samples = (
             F.pixel_unshuffle(blurry, self.factor)
-            .reshape(len(x), -1, padded.shape[-2] // self.factor, padded.shape[-1] // self.factor)
+            .reshape(blurry.shape[1], -1, height // self.factor, width // self.factor)
             .transpose(0, 1)
         )
-        # Each sample shows the whole canvas, and that is what a network that asks for places is told.
-        window = Window(0, 0, height, width)
         batches = (samples[i : i + batch_size] for i in range(0, len(samples), batch_size))
         estimates = [self.denoiser(batch, level, [window] * len(batch)) for batch in batches]
-        whole = F.pixel_shuffle(torch.cat(estimates).transpose(0, 1).flatten(0, 1)[None], self.factor)
-        return whole[0, :, :height, :width]
+        return F.pixel_shuffle(torch.cat(estimates).transpose(0, 1).flatten(0, 1)[None], self.factor)
 
 
 @dataclass(frozen=True)

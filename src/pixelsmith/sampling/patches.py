@@ -104,6 +104,11 @@ class ShiftedGrid:
     seed: int
     stage: int
 
+    @property
+    def stride(self) -> Size:
+        """From one patch to the next, where they lie as far apart as they may."""
+        return Size(max(1, self.patch.width - self.border), max(1, self.patch.height - self.border))
+
     def patches(self, step: int) -> Grid:
         shifts = keyed_generator(Purpose.COVERAGE, self.seed, self.stage, step).random(2)
         return Grid(
@@ -287,6 +292,11 @@ class RandomCoverage:
     seed: int
     stage: int
 
+    @property
+    def stride(self) -> Size:
+        """Patches that do not overlap lie this far apart, if not farther."""
+        return self.patch
+
     def patches(self, step: int) -> Scattered:
         claims = self._claims(step)
         total = np.zeros((self.canvas.height, self.canvas.width), np.float32)
@@ -297,17 +307,17 @@ class RandomCoverage:
         return Scattered(self.canvas, [Patch(window, claim / total[window.slices]) for window, claim in claims])
 
     def count(self, step: int) -> int:
-        return sum(1 for _ in self._windows(step))
+        return sum(1 for _ in self.windows(step))
 
     def _claims(self, step: int) -> list[tuple[Window, Weights]]:
         """Each window with 1 where it counts: on its new pixels and in the band around them."""
         return [
             (window, (_dilated(new, self.border) if self.border else new).astype(np.float32))
-            for window, new in self._windows(step)
+            for window, new in self.windows(step)
         ]
 
-    def _windows(self, step: int) -> list[tuple[Window, NDArray[np.bool_]]]:
-        """Each window with the pixels that no window before it has moved.
+    def windows(self, step: int) -> list[tuple[Window, NDArray[np.bool_]]]:
+        """Each window with the pixels that no window before it has moved, in the order in which they are drawn.
 
         Pixels are tried in a random order drawn once, not listed anew for every patch: the work per patch does not
         depend on the canvas.

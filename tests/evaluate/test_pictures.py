@@ -1,0 +1,116 @@
+"""What pictures are kept by, and what an interruption leaves."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from pixelsmith import Compute, Method, Request, Size
+from pixelsmith.evaluate import pictures as module
+from pixelsmith.evaluate.pictures import Pictures, code_digest
+from pixelsmith.run import RunDirectory
+from pixelsmith.stage import Cascade
+
+
+def request_of(model: Path, **changes: Any) -> Request:
+    method = Method(steps=1, guidance_scale=1, **changes)
+    return Request("a map", Size(96, 96), model=str(model), method=method, compute=Compute("cpu", "float32"))
+
+
+def made(request: Request, folder: Path) -> Path:
+    return Pictures(folder, request).made(request).path
+
+
+def pixels_of(path: Path) -> NDArray[np.uint8]:
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+def test_what_a_model_recommends_is_in_the_key(tiny_model: Path, tmp_path: Path) -> None:
+    """Left open, rescale is the model's: the same picture as when it is asked for, another one than with another."""
+    model = tmp_path / "model"
+    shutil.copytree(tiny_model, model)
+    (model / "pixelsmith.json").write_text(json.dumps({"method": {"guidance_rescale": 0.3}}))
+    paths = [made(request_of(model, guidance_rescale=rescale), tmp_path / "p") for rescale in (None, 0.3, 0.6)]
+    assert paths[0] == paths[1] != paths[2]
+
+
+def test_another_state_of_the_code_makes_its_own_pictures(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = made(request_of(tiny_model), tmp_path)
+    assert made(request_of(tiny_model), tmp_path) == before
+    monkeypatch.setattr(module, "code_digest", lambda: "another")
+    assert made(request_of(tiny_model), tmp_path) != before
+
+
+def test_code_that_only_looks_at_pictures_is_not_in_the_key(tmp_path: Path) -> None:
+    for name in ("sampling/chess.py", "evaluate/seams.py", "evaluate/upscalers.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x = 1")
+    digests = []
+    changes: tuple[str | None, ...] = (None, "evaluate/seams.py", "evaluate/upscalers.py", "sampling/chess.py")
+    for change in changes:
+        if change:
+            (tmp_path / change).write_text("x = 2")
+        code_digest.cache_clear()
+        digests.append(code_digest(tmp_path))
+    assert digests[0] == digests[1]
+    assert len(set(digests)) == 3
+
+
+@pytest.mark.parametrize("when", ["begin", "delete"])
+def test_a_start_or_a_clean_up_that_was_killed_does_not_block(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """With canvases on disk: before there is a record of the run, and after the picture is there."""
+    monkeypatch.setattr(sys.modules["pixelsmith.plan"], "MEMORY_LIMIT", 0)
+    request = request_of(tiny_model)
+    expected = pixels_of(made(request, tmp_path / "whole"))
+
+    def killed(*args: object, **kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        owner, name = {"begin": (RunDirectory, "begin"), "delete": (shutil, "rmtree")}[when]
+        patched.setattr(owner, name, killed)
+        with pytest.raises(KeyboardInterrupt):
+            made(request, tmp_path / "killed")
+    assert np.array_equal(pixels_of(made(request, tmp_path / "killed")), expected)
+    assert not list((tmp_path / "killed").glob("*.run"))
+
+
+def test_a_picture_that_was_interrupted_goes_on(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The base is not made again: it is in the run directory."""
+    monkeypatch.setattr(sys.modules["pixelsmith.plan"], "MEMORY_LIMIT", 0)
+    request = request_of(tiny_model)
+
+    def killed(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Cascade, "stage", killed)
+        with pytest.raises(KeyboardInterrupt):
+            made(request, tmp_path / "killed")
+    assert list((tmp_path / "killed").glob("*.run/stage-0/picture*"))
+    made_stages: list[int] = []
+    denoised = Cascade._denoised
+
+    def counted(self: Cascade, number: int, *args: Any) -> Any:
+        made_stages.extend([] if self._new_picture(number, args[0]).complete else [number])
+        return denoised(self, number, *args)
+
+    monkeypatch.setattr(Cascade, "_denoised", counted)
+    found = pixels_of(made(request, tmp_path / "killed"))
+    assert made_stages == [1]
+    assert np.array_equal(found, pixels_of(made(request, tmp_path / "whole")))
