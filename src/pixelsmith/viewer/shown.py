@@ -92,13 +92,15 @@ def _file(path: Path) -> Shown:
 
 
 def _flat(values: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Names with their values, of all depths; what was left open is left out."""
     found: list[tuple[str, Any]] = []
     for name, value in values.items():
-        found += _flat(value) if isinstance(value, Mapping) else [(name.replace("_", " "), value)]
+        if isinstance(value, Mapping):
+            found += _flat(value)
+        elif value not in (None, "", []):
+            found.append((name.replace("_", " "), value))
     return found
 
 
 def _text(value: object) -> str:
-    if isinstance(value, list):
-        return ", ".join(map(str, value)) or "-"
-    return "-" if value is None or value == "" else str(value)
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
