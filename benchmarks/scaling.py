@@ -3,7 +3,8 @@
     python -m benchmarks.scaling [--sides 2048,4096,8192,16384] [--preset fast] [--work FOLDER]
 
 Every run keeps its canvases in a run directory, as large pictures do, so that all sizes take the same way. The peak is
-the resident memory of the whole process; seconds a megapixel are those of the last stage and of writing the file.
+the resident memory of the whole process; seconds a megapixel by phase are those of the last stage and of writing the
+file; the forecast is by how much the time left was ever wrong after the first tenth.
 """
 
 from __future__ import annotations
@@ -12,35 +13,53 @@ import argparse
 import json
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
+import time
 from collections import defaultdict
+from dataclasses import dataclass
 from pathlib import Path
 
 PROMPT = "satellite photo of coast, green forest and blue sea"
 PHASES = ("encode", "denoise", "decode", "write")
 
 
-def measured(side: int, preset: str, work: Path) -> tuple[int, float, dict[str, float]]:
-    """The peak in bytes, the seconds in all, and those of the last stage by phase."""
-    events, folder = work / "events.jsonl", work / "run"
+@dataclass(frozen=True)
+class Run:
+    """Of one run: peak in bytes, seconds in all, those of the last stage by phase, and the worst forecast.
+
+    ``forecast_error`` is the largest error, as a share of the whole time, of the times left that were told after the
+    first tenth of it.
+    """
+
+    peak: int
+    seconds: float
+    phases: dict[str, float]
+    forecast_error: float
+
+
+def measured(side: int, preset: str, work: Path) -> Run:
+    folder = work / "run"
     command = [sys.executable, "-m", "pixelsmith", "generate", PROMPT, "--seed", "1", "--preset", preset, "--size"]
     command += [str(side), "--output", str(work / "picture.tif"), "--run-dir", str(folder), "--json"]
-    with events.open("wb") as target:
-        actions = [(os.POSIX_SPAWN_DUP2, target.fileno(), 1)]
-        process = os.posix_spawn(sys.executable, command, os.environ, file_actions=actions)
-        _, status, usage = os.wait4(process, 0)
+    phases: dict[int, dict[str, float]] = defaultdict(dict)
+    forecasts: list[tuple[float, float]] = []
+    began = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    for line in process.stdout or ():
+        event, now = json.loads(line), time.perf_counter() - began
+        if event["event"] == "PhaseFinished":
+            phases[event["stage"]][event["phase"]] = event["seconds"]
+        elif event["event"] == "Progress" and event.get("seconds_left") is not None:
+            forecasts.append((now, now + event["seconds_left"]))
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - began
     if status:
         raise SystemExit(f"the run of {side}x{side} failed")
-    seconds: dict[int, dict[str, float]] = defaultdict(dict)
-    total = 0.0
-    for event in map(json.loads, events.read_text().splitlines()):
-        if event["event"] == "PhaseFinished":
-            seconds[event["stage"]][event["phase"]] = event["seconds"]
-        elif event["event"] == "RunFinished":
-            total = event["seconds"]
     shutil.rmtree(folder)
-    return usage.ru_maxrss * 1024, total, seconds[max(seconds)]
+    error = max(abs(told - seconds) for now, told in forecasts if now >= seconds / 10) / seconds
+    return Run(usage.ru_maxrss * 1024, seconds, phases[max(phases)], error)
 
 
 def main() -> None:
@@ -49,13 +68,17 @@ def main() -> None:
     parser.add_argument("--preset", default="fast")
     parser.add_argument("--work", type=Path, help="where there is room for the largest run")
     args = parser.parse_args()
-    print("side    peak MB   seconds   s/MP  " + "  ".join(f"{phase} s/MP" for phase in PHASES))
+    print("side    peak MB   seconds   s/MP  forecast  " + "  ".join(f"{phase} s/MP" for phase in PHASES))
     for side in map(int, args.sides.split(",")):
         with tempfile.TemporaryDirectory(dir=args.work) as folder:
-            peak, total, phases = measured(side, args.preset, Path(folder))
+            run = measured(side, args.preset, Path(folder))
         megapixels = side * side / 1e6
-        parts = "  ".join(f"{phases.get(phase, 0) / megapixels:{len(phase) + 5}.3f}" for phase in PHASES)
-        print(f"{side:6d} {peak / 1e6:8.0f} {total:9.1f} {total / megapixels:6.2f}  {parts}", flush=True)
+        parts = "  ".join(f"{run.phases.get(phase, 0) / megapixels:{len(phase) + 5}.3f}" for phase in PHASES)
+        rate = run.seconds / megapixels
+        print(
+            f"{side:6d} {run.peak / 1e6:8.0f} {run.seconds:9.1f} {rate:6.2f} {run.forecast_error:9.1%}  {parts}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":
