@@ -49,10 +49,10 @@ def clip(projection: int | None = None, seed: int = 0) -> tuple[Any, Any]:
 
 def encoders(*pairs: tuple[Any, Any]) -> dict[str, Any]:
     """Text encoders and their tokenizers, by the names that pipelines have for the first, second and third."""
-    named = {}
+    parts: dict[str, Any] = {}
     for (encoder, tokenizer), suffix in zip(pairs, ("", "_2", "_3"), strict=False):
-        named |= {f"text_encoder{suffix}": encoder, f"tokenizer{suffix}": tokenizer}
-    return named
+        parts |= {f"text_encoder{suffix}": encoder, f"tokenizer{suffix}": tokenizer}
+    return parts
 
 
 def t5(width: int = WIDTH) -> tuple[Any, Any]:

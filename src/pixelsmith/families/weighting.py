@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from pixelsmith.errors import MissingPartError, RequestError
 from pixelsmith.families.protocol import Prompt
@@ -50,13 +51,15 @@ def encode_weighted(
     # A word of a textual inversion is written out as one word for each of its vectors.
     texts = [pipeline.maybe_convert_prompt(text, pipeline.tokenizer) for text in (prompt, negative_prompt or "")]
     found = reader(texts[0], negative_prompt=texts[1])
-    sides = [[found.embeds, found.pooled_embeds], [found.negative_embeds, found.negative_pooled_embeds]]
+    positive = _told(found.embeds, found.pooled_embeds, pipeline.unet.dtype)
+    negative = _told(found.negative_embeds, found.negative_pooled_embeds, pipeline.unet.dtype)
     if negative_prompt is None and pipeline.config.get("force_zeros_for_empty_prompt"):
         # As the pipeline itself has it.
-        sides[1] = [torch.zeros_like(value) for value in sides[0]]
-    names = ("encoder_hidden_states", "text_embeds")
-    positive, negative = (
-        {name: value.to(pipeline.unet.dtype) for name, value in zip(names, side, strict=True) if value is not None}
-        for side in sides
-    )
+        negative = {name: torch.zeros_like(value) for name, value in negative.items()}
     return positive, negative
+
+
+def _told(words: Tensor, whole: Tensor | None, dtype: torch.dtype) -> Prompt:
+    """The vectors of the words, and that of the whole text, which only SDXL is told."""
+    prompt = {"encoder_hidden_states": words, "text_embeds": whole}
+    return {name: value.to(dtype) for name, value in prompt.items() if value is not None}
