@@ -241,7 +241,7 @@ def test_a_lora_changes_what_every_family_predicts_that_takes_one(pipeline: str,
         for loras in ((), (Lora(str(file), 0.0),), (Lora(str(file)),))
     )
     torch.testing.assert_close(off, plain, atol=1e-5, rtol=1e-5)
-    assert (on - plain).abs().max() > 1e-2
+    assert (on - plain).abs().max() > 1e-3
 
 
 def test_only_pixart_takes_no_lora() -> None:
