@@ -40,7 +40,7 @@ Load = Callable[..., Family]
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("models")
     with quiet():
-        saved = {name: SPECIMENS[name].save(root / name) for name in ("epsilon", "sdxl", "flux-dev")}
+        saved = {name: SPECIMENS[name].save(root / name) for name in ("epsilon", "lcm", "sdxl", "flux-dev")}
     return {**saved, EMBEDDED: find_model(EMBEDDED)}
 
 
@@ -60,7 +60,7 @@ def embeddings(family: Family, prompt: str, weighted: bool = True) -> torch.Tens
 
 @torch.inference_mode()
 @pytest.mark.parametrize("negative", ["roads", ""])
-@pytest.mark.parametrize("name", ["epsilon", "sdxl", EMBEDDED])
+@pytest.mark.parametrize("name", ["epsilon", "lcm", "sdxl", EMBEDDED])
 def test_a_prompt_without_weights_is_encoded_as_the_pipeline_does(load: Load, name: str, negative: str) -> None:
     family = load(name)
     plain, weighted = (family.encode("a coast", negative, flag) for flag in (False, True))
