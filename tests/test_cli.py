@@ -149,11 +149,15 @@ def test_a_picture_that_the_machine_cannot_hold_is_refused_before_any_work(
 
 def test_the_end_of_a_long_prompt_is_said_to_be_unread(call: Call, tiny_model: Path, tmp_path: Path) -> None:
     common = ("--size", "64", "--steps", 1, "--model", tiny_model, "-o", tmp_path / "x.png", "--json")
-    _, out, err = call("generate", "a very long prompt about islands", *common)
-    warned = [event for event in map(json.loads, out.splitlines()) if event["event"] == "Warned"]
-    assert len(warned) == 1
-    assert "islands" in warned[0]["message"]
-    assert err == ""
+    warnings = []
+    for options in ([], ["--prompt-weighting"]):
+        _, out, err = call("generate", "a very long prompt about islands", *common, *options)
+        warnings.append([event["message"] for event in map(json.loads, out.splitlines()) if event["event"] == "Warned"])
+        assert err == ""
+    assert len(warnings[0]) == 1
+    assert "islands" in warnings[0][0]
+    assert warnings[1] == [], "then all of it is read"
+    assert json.loads(call("info", tmp_path / "x.png", "--json")[1])["request"]["prompt_weighting"] is True
 
 
 def test_help_and_version(call: Call) -> None:

@@ -108,6 +108,9 @@ def request_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--cascade", help="Sizes of the stages, such as 512x512,2048x2048."),
         click.option("--from-image", help="Start from this picture in place of a generated one."),
         click.option("--negative-prompt", default="", help="What the picture should not show."),
+        click.option(
+            "--prompt-weighting", is_flag=True, help="Read (word)1.3 and word++ as weights, and prompts of any length."
+        ),
         click.option("--seed", type=int, default=0, show_default=True, help="Another seed, another picture."),
         click.option(
             "--model",
@@ -167,6 +170,7 @@ def make_request(options: dict[str, Any]) -> Request:
         prompt=options["prompt"],
         size=size,
         negative_prompt=options["negative_prompt"],
+        prompt_weighting=options["prompt_weighting"],
         seed=options["seed"],
         model=options["model"],
         from_image=options["from_image"],

@@ -30,6 +30,7 @@ from pixelsmith.events import (
 )
 from pixelsmith.families import (
     Family,
+    check_weighting,
     choose_device,
     choose_dtype,
     find_model,
@@ -86,6 +87,8 @@ def plan(request: Request, calibrate: bool = False) -> Plan:
     some seconds.
     """
     facts = _facts(request)
+    if request.prompt_weighting:
+        check_weighting(facts, request.prompt, request.negative_prompt)
     the_plan = make_plan(request, facts, _start_size(request), _dtype(request).itemsize)
     if calibrate:
         known = load_rates(*_machine(request)) or Rates()

@@ -18,7 +18,7 @@ FusionName = Literal["phase", "phase-guide", "amplitude", "amplitude-guide", "bo
 CoverageName = Literal["grid", "random"]
 Upsampling = Literal["lanczos", "bicubic", "latent"]
 StrategyName = Literal["pixelsmith", "multidiffusion", "demofusion", "direct", "lanczos"]
-DeviceName = Literal["auto", "cuda", "mps", "xpu", "cpu"]
+DeviceName = Literal["auto", "cuda", "rocm", "mps", "xpu", "cpu"]
 DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
 MemoryMode = Literal["all", "encoders-released", "offload", "sequential"]
 
@@ -178,6 +178,8 @@ class Request:
     """One picture to make.
 
     - ``prompt``, ``negative_prompt``: text; the prompt must not be empty.
+    - ``prompt_weighting``: whether both are read as compel reads them: ``(word)1.3``, ``word++``, and to their end
+      however long they are. For Stable Diffusion 1.x and 2.x and SDXL.
     - ``size``: the exact size of the result in pixels.
     - ``seed``: at least 0; the same request and seed give the same picture.
     - ``model``: a folder in the diffusers format, a single ``.safetensors`` file, a hub id, or ``embedded``.
@@ -193,6 +195,7 @@ class Request:
     prompt: str
     size: Size
     negative_prompt: str = ""
+    prompt_weighting: bool = False
     seed: int = 0
     model: str = EMBEDDED
     parts: Parts = field(default_factory=Parts)
@@ -207,6 +210,8 @@ class Request:
             raise RequestError("the prompt is empty; say what the picture should show")
         if not self.model.strip():
             raise RequestError("the model is empty; give a folder, a .safetensors file, a hub id, or 'embedded'")
+        if type(self.prompt_weighting) is not bool:
+            raise RequestError(f"prompt weighting: expected True or False, got {self.prompt_weighting!r}")
         check_whole("seed", self.seed, least=0)
         if self.from_image is not None:
             object.__setattr__(self, "from_image", str(self.from_image))

@@ -76,7 +76,7 @@ class Cascade:
                 raise RequestError(f"guidance: {own.guidance} is for flow matching, which this model is not made by")
         for remark in _remarks(request, family, methods.values()):
             observer(Warned(remark))
-        prompts = family.encode(request.prompt, request.negative_prompt)
+        prompts = family.encode(request.prompt, request.negative_prompt, request.prompt_weighting)
         return cls(request, family, schedules, prompts, observer, space)
 
     def _method(self, stage: int) -> StageMethod:
@@ -223,6 +223,9 @@ def _remarks(request: Request, family: Family, methods: Collection[StageMethod])
         yield f"the model is distilled for a guidance scale of {best.guidance_scale}; {strongest} may spoil the picture"
     if request.negative_prompt and not guides:
         yield "the negative prompt is not used: there is no classifier-free guidance"
+    if request.prompt_weighting:
+        # All of it is read.
+        return
     for prompt in (request.prompt, request.negative_prompt if guides else ""):
         if unread := family.unread(prompt):
             yield f"the model has no room for the end of the prompt: {unread!r} is not read"

@@ -54,6 +54,15 @@ def test_a_device_that_is_not_there_is_refused() -> None:
     assert choose_device("cpu").type == "cpu"
 
 
+def test_rocm_is_what_pytorch_built_for_it_calls_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.version, "hip", "6.4")
+    assert choose_device("rocm").type == choose_device("auto").type == "cuda"
+    monkeypatch.setattr(torch.version, "hip", None)
+    with pytest.raises(RequestError, match=r"rocm is not available here; expected auto or one of cuda"):
+        choose_device("rocm")
+
+
 def test_a_dtype_is_taken_as_asked_for() -> None:
     assert choose_dtype("bfloat16", torch.device("cpu")) == torch.bfloat16
     assert choose_dtype("auto", torch.device("cpu")) in (torch.float32, torch.bfloat16)

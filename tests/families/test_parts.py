@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import numpy as np
 import pytest
 import torch
@@ -31,7 +32,7 @@ from pixelsmith import (
     resume,
 )
 from pixelsmith.events import Event
-from pixelsmith.families import adapters, find_model, load_family, read_facts
+from pixelsmith.families import Family, adapters, find_model, load_family, read_facts
 from pixelsmith.families.architecture import DiffusersFamily
 from pixelsmith.families.quiet import quiet
 from pixelsmith.request import DtypeName
@@ -210,14 +211,42 @@ def test_a_lora_changes_the_picture(tiny_model: Path, tmp_path: Path) -> None:
     assert (pictures[0] != pictures[1]).mean() > 0.1
 
 
-@pytest.mark.parametrize("name", ["sdxl", "sd3", "flux-dev", "qwen-image", "z-image", "sana-euler", "lumina-2"])
-def test_a_lora_changes_the_weights_of_every_family_that_takes_one(name: str, tmp_path: Path) -> None:
+OF_PIPELINES = {specimen.pipeline: name for name, specimen in SPECIMENS.items()}
+"""One specimen for each class of pipelines."""
+
+
+def family_of(folder: Path, parts: Parts) -> Family:
+    place = find_model(str(folder), parts=parts)
+    return load_family(place, read_facts(place, str(folder), parts), CPU, parts)
+
+
+@torch.inference_mode()
+def prediction(family: Family) -> torch.Tensor:
+    """What it takes for the clean latents of a patch."""
+    patch, level = family.facts.patch, family.schedule(10).levels[4]
+    shape = (1, family.facts.latent_channels, patch.height, patch.width)
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    denoiser = family.denoiser(family.encode("a sea", "")[0], family.facts.native_size, 3.0)
+    return denoiser(x, level, [patch.window])
+
+
+@pytest.mark.parametrize("pipeline", [name for name in OF_PIPELINES if hasattr(getattr(diffusers, name), "fuse_lora")])
+def test_a_lora_changes_what_every_family_predicts_that_takes_one(pipeline: str, tmp_path: Path) -> None:
     with quiet():
-        pipeline = SPECIMENS[name].build()
-        pipeline.save_pretrained(tmp_path / "model")
-        file = save_lora(pipeline, tmp_path / "lora")
-    before, after = (queries(loaded(tmp_path / "model", parts)) for parts in (Parts(), Parts(loras=(Lora(str(file)),))))
-    assert (before - after).abs().max() > 0.1
+        model = SPECIMENS[OF_PIPELINES[pipeline]].build()
+        model.save_pretrained(tmp_path / "model")
+        file = save_lora(model, tmp_path / "lora")
+    plain, off, on = (
+        prediction(family_of(tmp_path / "model", Parts(loras=loras)))
+        for loras in ((), (Lora(str(file), 0.0),), (Lora(str(file)),))
+    )
+    torch.testing.assert_close(off, plain, atol=1e-5, rtol=1e-5)
+    assert (on - plain).abs().max() > 1e-3
+
+
+def test_only_pixart_takes_no_lora() -> None:
+    without = {name for name in OF_PIPELINES if not hasattr(getattr(diffusers, name), "load_lora_weights")}
+    assert without == {"PixArtSigmaPipeline"}
 
 
 def foreign_lora(folder: Path) -> Path:
@@ -269,16 +298,31 @@ def test_a_new_word_means_its_vectors(tiny_model: Path, tmp_path: Path) -> None:
     torch.testing.assert_close(*same)
 
 
-def test_a_new_word_of_xl_has_a_vector_for_each_encoder(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "second"), [("sdxl", "clip_g"), ("flux-dev", "t5")])
+def test_a_new_word_has_a_vector_for_each_of_two_encoders(tmp_path: Path, name: str, second: str) -> None:
     with quiet():
-        SPECIMENS["sdxl"].save(tmp_path / "model")
+        SPECIMENS[name].save(tmp_path / "model")
     file = tmp_path / "glacier.safetensors"
-    save_file({"clip_l": torch.randn(1, 16), "clip_g": torch.randn(1, 16)}, file)
-    pipeline = loaded(tmp_path / "model", Parts(textual_inversions=(str(file),)))
-    for tokenizer in (pipeline.tokenizer, pipeline.tokenizer_2):
-        assert len(tokenizer("glacier", add_special_tokens=False).input_ids) == 1
+    save_file({"clip_l": torch.randn(1, 16), second: torch.randn(1, 16)}, file)
+    before, after = (
+        family_of(tmp_path / "model", parts).encode("a glacier", "a sea")
+        for parts in (Parts(), Parts(textual_inversions=(str(file),)))
+    )
+    for key, value in before[0].items():
+        # SDXL's encoders have half of the channels each.
+        changes = (after[0][key] - value).abs().flatten(0, -2).amax(0)
+        assert (changes > 1e-3).all(), key
+        assert torch.equal(after[1][key], before[1][key]), "the other prompt does not have the word"
     with pytest.raises(ModelError, match="no textual inversion"):
         loaded(tmp_path / "model", Parts(textual_inversions=(str(nonsense(tmp_path)),)))
+
+
+def test_a_new_word_of_another_model_is_refused(tmp_path: Path) -> None:
+    with quiet():
+        SPECIMENS["sdxl"].save(tmp_path / "model")
+    save_file({"emb_params": torch.randn(1, 16)}, tmp_path / "glacier.safetensors")
+    with pytest.raises(ModelError, match="no textual inversion"):
+        loaded(tmp_path / "model", Parts(textual_inversions=(str(tmp_path / "glacier.safetensors"),)))
 
 
 def test_parts_belong_to_a_run(tiny_model: Path, tmp_path: Path) -> None:

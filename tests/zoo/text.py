@@ -47,6 +47,14 @@ def clip(projection: int | None = None, seed: int = 0) -> tuple[Any, Any]:
     return (CLIPTextModel if projection is None else CLIPTextModelWithProjection)(config), tokenizer
 
 
+def encoders(*pairs: tuple[Any, Any]) -> dict[str, Any]:
+    """Text encoders and their tokenizers, by the names that pipelines have for the first, second and third."""
+    parts: dict[str, Any] = {}
+    for (encoder, tokenizer), suffix in zip(pairs, ("", "_2", "_3"), strict=False):
+        parts |= {f"text_encoder{suffix}": encoder, f"tokenizer{suffix}": tokenizer}
+    return parts
+
+
 def t5(width: int = WIDTH) -> tuple[Any, Any]:
     torch.manual_seed(1)
     pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -2.0)]

@@ -36,7 +36,7 @@ from transformers import Qwen3ForCausalLM, Qwen3Model
 
 from tests.tiny import build_autoencoder
 from tests.zoo.specimen import NEGATIVE, PROMPT, Specimen, Stock, usual_call
-from tests.zoo.text import WIDTH, clip, gemma, qwen3, qwen_vl, t5
+from tests.zoo.text import WIDTH, clip, encoders, gemma, qwen3, qwen_vl, t5
 
 NATIVE = 64
 """Pixels, where a family's own size is a constant."""
@@ -59,11 +59,24 @@ def autoencoder_16(levels: int = 3) -> AutoencoderKL:
     )
 
 
-def build_3(with_t5: bool = True) -> StableDiffusion3Pipeline:
-    (first, tokenizer), (second, tokenizer_2) = clip(projection=16), clip(projection=16, seed=1)
-    third, tokenizer_3 = t5(2 * WIDTH) if with_t5 else (None, None)
+def seeded(kind: Any, spread: float | None = None, **config: Any) -> Any:
+    """A network with the weights of seed 0, or normal ones of this spread where some of its layers begin empty."""
     torch.manual_seed(0)
-    transformer = SD3Transformer2DModel(
+    network = kind(**config)
+    if spread is not None:
+        for parameter in network.parameters():
+            torch.nn.init.normal_(parameter, std=spread)
+    return network
+
+
+TWO_HEADS: dict[str, Any] = {"num_layers": 1, "num_attention_heads": 2}
+JOINT = TWO_HEADS | {"attention_head_dim": 16, "joint_attention_dim": WIDTH, "axes_dims_rope": (4, 4, 8)}
+"""One block that sees tokens of text and image together, by their positions."""
+
+
+def build_3(with_t5: bool = True) -> StableDiffusion3Pipeline:
+    transformer = seeded(
+        SD3Transformer2DModel,
         sample_size=16,
         in_channels=16,
         num_layers=2,
@@ -77,145 +90,104 @@ def build_3(with_t5: bool = True) -> StableDiffusion3Pipeline:
         dual_attention_layers=(0,),
         qk_norm="rms_norm",
     )
+    third = t5(2 * WIDTH) if with_t5 else (None, None)
     return StableDiffusion3Pipeline(
         transformer=transformer,
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
         vae=autoencoder_16(),
-        text_encoder=first,
-        tokenizer=tokenizer,
-        text_encoder_2=second,
-        tokenizer_2=tokenizer_2,
-        text_encoder_3=third,
-        tokenizer_3=tokenizer_3,
+        **encoders(clip(projection=16), clip(projection=16, seed=1), third),
     )
 
 
 def build_flux(dev: bool) -> FluxPipeline:
-    (first, tokenizer), (second, tokenizer_2) = clip(), t5()
-    torch.manual_seed(0)
-    transformer = FluxTransformer2DModel(
+    transformer = seeded(
+        FluxTransformer2DModel,
         in_channels=64,
-        num_layers=1,
         num_single_layers=1,
-        attention_head_dim=16,
-        num_attention_heads=2,
-        joint_attention_dim=WIDTH,
         pooled_projection_dim=WIDTH,
         guidance_embeds=dev,
-        axes_dims_rope=(4, 4, 8),
+        **JOINT,
     )
     return FluxPipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0 if dev else 1.0, use_dynamic_shifting=dev),
         vae=autoencoder_16(),
-        text_encoder=first,
-        tokenizer=tokenizer,
-        text_encoder_2=second,
-        tokenizer_2=tokenizer_2,
         transformer=transformer,
+        **encoders(clip(), t5()),
     )
 
 
 def build_qwen() -> QwenImagePipeline:
-    encoder, tokenizer = qwen_vl()
-    torch.manual_seed(0)
-    vae = AutoencoderKLQwenImage(
-        base_dim=8,
-        z_dim=16,
-        dim_mult=[1, 1, 1],
-        num_res_blocks=1,
-        temperal_downsample=[False, True],
-    )
-    transformer = QwenImageTransformer2DModel(
-        num_layers=1,
-        attention_head_dim=16,
-        num_attention_heads=2,
-        joint_attention_dim=WIDTH,
-        axes_dims_rope=(4, 4, 8),
-    )
     return QwenImagePipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(
             use_dynamic_shifting=True, max_shift=0.9, max_image_seq_len=8192, shift_terminal=0.02
         ),
-        vae=vae,
-        text_encoder=encoder,
-        tokenizer=tokenizer,
-        transformer=transformer,
+        vae=seeded(
+            AutoencoderKLQwenImage,
+            base_dim=8,
+            z_dim=16,
+            dim_mult=[1, 1, 1],
+            num_res_blocks=1,
+            temperal_downsample=[False, True],
+        ),
+        transformer=seeded(QwenImageTransformer2DModel, **JOINT),
+        **encoders(qwen_vl()),
     )
 
 
 def build_z(shift: float = 3.0) -> ZImagePipeline:
-    encoder, tokenizer = qwen3(Qwen3Model)
-    torch.manual_seed(0)
-    transformer = ZImageTransformer2DModel(
-        dim=32, n_layers=1, n_refiner_layers=1, n_heads=2, n_kv_heads=2, cap_feat_dim=WIDTH, axes_dims=[4, 6, 6],
-        axes_lens=[1024, 64, 64],
+    transformer = seeded(
+        ZImageTransformer2DModel, spread=0.1, dim=32, n_layers=1, n_refiner_layers=1, n_heads=2, n_kv_heads=2,
+        cap_feat_dim=WIDTH, axes_dims=[4, 6, 6], axes_lens=[1024, 64, 64],
     )  # fmt: skip
-    # Its last layer and padding tokens begin empty.
-    for parameter in transformer.parameters():
-        torch.nn.init.normal_(parameter, std=0.1)
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=shift)
     return ZImagePipeline(
-        scheduler=FlowMatchEulerDiscreteScheduler(shift=shift),
-        vae=autoencoder_16(),
-        text_encoder=encoder,
-        tokenizer=tokenizer,
-        transformer=transformer,
+        scheduler=scheduler, vae=autoencoder_16(), transformer=transformer, **encoders(qwen3(Qwen3Model))
     )
 
 
 def build_sana(scheduler: Any) -> SanaPipeline:
-    encoder, tokenizer = gemma()
-    torch.manual_seed(0)
-    transformer = SanaTransformer2DModel(
+    transformer = seeded(
+        SanaTransformer2DModel,
         in_channels=8,
         out_channels=8,
-        num_attention_heads=2,
         attention_head_dim=8,
-        num_layers=1,
         num_cross_attention_heads=2,
         cross_attention_head_dim=8,
         cross_attention_dim=16,
         caption_channels=WIDTH,
         sample_size=8,
+        **TWO_HEADS,
     )
-    vae = AutoencoderDC(
-        in_channels=3,
-        latent_channels=8,
-        encoder_block_types=("ResBlock", "ResBlock", "EfficientViTBlock", "EfficientViTBlock"),
-        decoder_block_types=("ResBlock", "ResBlock", "EfficientViTBlock", "EfficientViTBlock"),
-        encoder_block_out_channels=(8, 8, 16, 16),
-        decoder_block_out_channels=(8, 8, 16, 16),
-        encoder_layers_per_block=(1, 1, 1, 1),
-        decoder_layers_per_block=(1, 1, 1, 1),
-        encoder_qkv_multiscales=((), (), (5,), (5,)),
-        decoder_qkv_multiscales=((), (), (5,), (5,)),
-        attention_head_dim=8,
-        scaling_factor=0.41407,
-    )
-    return SanaPipeline(tokenizer, encoder, vae, transformer, scheduler)
+    ends: dict[str, Any] = {}
+    for end in ("encoder", "decoder"):
+        ends |= {
+            f"{end}_block_types": ("ResBlock", "ResBlock", "EfficientViTBlock", "EfficientViTBlock"),
+            f"{end}_block_out_channels": (8, 8, 16, 16),
+            f"{end}_layers_per_block": (1, 1, 1, 1),
+            f"{end}_qkv_multiscales": ((), (), (5,), (5,)),
+        }
+    vae = seeded(AutoencoderDC, in_channels=3, latent_channels=8, attention_head_dim=8, scaling_factor=0.41407, **ends)
+    return SanaPipeline(vae=vae, transformer=transformer, scheduler=scheduler, **encoders(gemma()))
 
 
 def build_pixart() -> PixArtSigmaPipeline:
-    encoder, tokenizer = t5()
-    torch.manual_seed(0)
-    transformer = PixArtTransformer2DModel(
-        num_attention_heads=2,
+    transformer = seeded(
+        PixArtTransformer2DModel,
         attention_head_dim=8,
-        num_layers=1,
         cross_attention_dim=16,
         sample_size=16,
         caption_channels=WIDTH,
         interpolation_scale=1,
         use_additional_conditions=False,
+        **TWO_HEADS,
     )
-    return PixArtSigmaPipeline(
-        tokenizer, encoder, build_autoencoder(), transformer, DPMSolverMultistepScheduler(**PIXART_BETAS)
-    )
+    scheduler = DPMSolverMultistepScheduler(**PIXART_BETAS)
+    return PixArtSigmaPipeline(vae=build_autoencoder(), transformer=transformer, scheduler=scheduler, **encoders(t5()))
 
 
 def build_flux_2() -> Flux2KleinPipeline:
-    encoder, tokenizer = qwen3(Qwen3ForCausalLM, layers=28)
-    torch.manual_seed(0)
-    vae = AutoencoderKLFlux2(
+    vae = seeded(
+        AutoencoderKLFlux2,
         block_out_channels=(8, 16, 16),
         down_block_types=("DownEncoderBlock2D",) * 3,
         up_block_types=("UpDecoderBlock2D",) * 3,
@@ -225,51 +197,47 @@ def build_flux_2() -> Flux2KleinPipeline:
     )
     torch.nn.init.uniform_(vae.bn.running_mean, -0.5, 0.5)
     torch.nn.init.uniform_(vae.bn.running_var, 0.5, 2.0)
-    transformer = Flux2Transformer2DModel(
+    joint = {"joint_attention_dim": 3 * WIDTH, "axes_dims_rope": (4, 4, 4, 4)}
+    transformer = seeded(
+        Flux2Transformer2DModel,
         in_channels=16,
-        num_layers=1,
         num_single_layers=1,
-        attention_head_dim=16,
-        num_attention_heads=2,
-        joint_attention_dim=3 * WIDTH,
         timestep_guidance_channels=16,
-        axes_dims_rope=(4, 4, 4, 4),
         guidance_embeds=False,
+        **(JOINT | joint),
     )
-    scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True)
-    return Flux2KleinPipeline(scheduler, vae, encoder, tokenizer, transformer)
+    return Flux2KleinPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True),
+        vae=vae,
+        transformer=transformer,
+        **encoders(qwen3(Qwen3ForCausalLM, layers=28)),
+    )
 
 
 def build_chroma() -> ChromaPipeline:
-    encoder, tokenizer = t5()
-    torch.manual_seed(0)
-    transformer = ChromaTransformer2DModel(
+    transformer = seeded(
+        ChromaTransformer2DModel,
         in_channels=64,
-        num_layers=1,
         num_single_layers=1,
-        attention_head_dim=16,
-        num_attention_heads=2,
-        joint_attention_dim=WIDTH,
-        axes_dims_rope=(4, 4, 8),
         approximator_num_channels=8,
         approximator_hidden_dim=16,
         approximator_layers=1,
+        **JOINT,
     )
     scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True)
-    return ChromaPipeline(scheduler, autoencoder_16(), encoder, tokenizer, transformer)
+    return ChromaPipeline(scheduler=scheduler, vae=autoencoder_16(), transformer=transformer, **encoders(t5()))
 
 
 def build_lumina() -> Lumina2Pipeline:
-    encoder, tokenizer = gemma()
-    torch.manual_seed(0)
-    transformer = Lumina2Transformer2DModel(
-        sample_size=8, hidden_size=24, num_layers=1, num_refiner_layers=1, num_attention_heads=1, num_kv_heads=1,
-        multiple_of=16, axes_dim_rope=(8, 8, 8), axes_lens=(300, 64, 64), cap_feat_dim=WIDTH,
+    transformer = seeded(
+        Lumina2Transformer2DModel, spread=0.1, sample_size=8, hidden_size=24, num_layers=1, num_refiner_layers=1,
+        num_attention_heads=1, num_kv_heads=1, multiple_of=16, axes_dim_rope=(8, 8, 8), axes_lens=(300, 64, 64),
+        cap_feat_dim=WIDTH,
     )  # fmt: skip
-    for parameter in transformer.parameters():
-        torch.nn.init.normal_(parameter, std=0.1)
     scheduler = FlowMatchEulerDiscreteScheduler(shift=6.0)
-    return Lumina2Pipeline(transformer, scheduler, autoencoder_16(levels=4), encoder, tokenizer)
+    return Lumina2Pipeline(
+        transformer=transformer, scheduler=scheduler, vae=autoencoder_16(levels=4), **encoders(gemma())
+    )
 
 
 PIXART_BETAS = {"beta_start": 0.0001, "beta_end": 0.02, "beta_schedule": "linear"}

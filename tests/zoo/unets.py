@@ -16,14 +16,13 @@ from torch import Tensor
 
 from tests.tiny import build_autoencoder, build_stable_diffusion, build_unet
 from tests.zoo.specimen import PROMPT, Specimen, Stock, usual_call
-from tests.zoo.text import WIDTH, clip
+from tests.zoo.text import WIDTH, clip, encoders
 
 BETAS = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
 
 
 def build_xl(scheduler: Any) -> StableDiffusionXLPipeline:
     """Two text encoders of 16 channels each, pooled 32, six time ids of 8 channels."""
-    (first, tokenizer), (second, tokenizer_2) = clip(), clip(projection=32, seed=1)
     unet = build_unet(
         attention_head_dim=(2, 4),
         use_linear_projection=True,
@@ -34,13 +33,10 @@ def build_xl(scheduler: Any) -> StableDiffusionXLPipeline:
     )
     return StableDiffusionXLPipeline(
         vae=build_autoencoder(),
-        text_encoder=first,
-        text_encoder_2=second,
-        tokenizer=tokenizer,
-        tokenizer_2=tokenizer_2,
         unet=unet,
         scheduler=scheduler,
         add_watermarker=False,
+        **encoders(clip(), clip(projection=32, seed=1)),
     )
 
 

@@ -4,10 +4,12 @@ from pixelsmith.families.facts import read_facts
 from pixelsmith.families.find import find_model, model_files, pin
 from pixelsmith.families.load import choose_device, choose_dtype, load_family, memory_of
 from pixelsmith.families.protocol import Family, Prompt
+from pixelsmith.families.weighting import check_weighting
 
 __all__ = [
     "Family",
     "Prompt",
+    "check_weighting",
     "choose_device",
     "choose_dtype",
     "find_model",

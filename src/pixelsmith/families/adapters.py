@@ -10,6 +10,9 @@ from pixelsmith.errors import MissingPartError, ModelError
 from pixelsmith.families.find import find_addition
 from pixelsmith.parts import Parts
 
+_OF_ENCODER = {"clip_l": "", "clip_g": "_2", "t5": "_2"}
+"""Files for two text encoders have vectors for each, by these names: SDXL's CLIPs, Flux.1's CLIP and T5."""
+
 
 def add_loras(pipeline: Any, parts: Parts, model: str) -> None:
     """Add low-rank weights to the network's (and text encoders') own, for good: they cost nothing while it runs.
@@ -53,10 +56,8 @@ def _add_words(pipeline: Any, file: Path) -> None:
     if not hasattr(pipeline, "text_encoder_2"):
         pipeline.load_textual_inversion(str(file), token=file.stem)
         return
-    # SDXL's files hold one embedding for each of its text encoders.
     from safetensors.torch import load_file
 
-    vectors = load_file(file)
-    for key, suffix in (("clip_l", ""), ("clip_g", "_2")):
-        encoder, tokenizer = (getattr(pipeline, f"{name}{suffix}") for name in ("text_encoder", "tokenizer"))
-        pipeline.load_textual_inversion(vectors[key], token=file.stem, text_encoder=encoder, tokenizer=tokenizer)
+    for key, vectors in load_file(file).items():
+        encoder, tokenizer = (getattr(pipeline, f"{name}{_OF_ENCODER[key]}") for name in ("text_encoder", "tokenizer"))
+        pipeline.load_textual_inversion(vectors, token=file.stem, text_encoder=encoder, tokenizer=tokenizer)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -14,6 +15,7 @@ from pixelsmith.families.placing import release_encoders
 from pixelsmith.families.protocol import Prompt
 from pixelsmith.families.quiet import quiet
 from pixelsmith.families.schedules import clean_estimate, config_of, prediction_of
+from pixelsmith.families.weighting import encode_weighted
 from pixelsmith.geometry import Size, Window
 from pixelsmith.plan import ModelFacts
 from pixelsmith.recommended import Recommended
@@ -137,9 +139,10 @@ class DiffusersFamily:
             ids = tokenizer(prompt, add_special_tokens=False).input_ids
             return str(tokenizer.decode(ids[room - specials :]))
 
-    def encode(self, prompt: str, negative_prompt: str) -> tuple[Prompt, Prompt]:
+    def encode(self, prompt: str, negative_prompt: str, weighted: bool = False) -> tuple[Prompt, Prompt]:
+        encode = partial(encode_weighted, device=self.device) if weighted else self.architecture.encode
         with quiet():
-            prompts = self.architecture.encode(self.pipeline, prompt, negative_prompt or None)
+            prompts = encode(self.pipeline, prompt, negative_prompt or None)
         if self.releases_encoders:
             release_encoders(self.pipeline, self.device)
         return prompts

@@ -82,6 +82,9 @@ def _prepare(pipeline: Any, compute: Compute) -> None:
 def choose_device(name: str) -> torch.device:
     """The device asked for, or the best one here. Raises ``RequestError`` where it is not available."""
     available = [kind for kind in ("cuda", "mps", "xpu") if getattr(torch, kind).is_available()] + ["cpu"]
+    if name == "rocm" and torch.version.hip:
+        # PyTorch's build for AMD has CUDA's names for everything.
+        name = "cuda"
     if name != "auto" and name not in available:
         raise RequestError(f"device: {name} is not available here; expected auto or one of {', '.join(available)}")
     return torch.device(available[0] if name == "auto" else name)

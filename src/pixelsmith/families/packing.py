@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from jaxtyping import Float
 from torch import Tensor
 
@@ -19,6 +22,12 @@ def unpack(tokens: Tokens, height: int, width: int) -> Float[Tensor, "b c h w"]:
     b, _, d = tokens.shape
     grid = tokens.view(b, height // 2, width // 2, d // 4, 2, 2)
     return grid.permute(0, 3, 1, 4, 2, 5).reshape(b, d // 4, height, width)
+
+
+def over_tokens(network: Callable[..., Any], x: Float[Tensor, "b c h w"], **told: Any) -> Float[Tensor, "b c h w"]:
+    """What a network that sees 2x2 latents as one token makes of latents."""
+    output = network(hidden_states=pack(x), **told, return_dict=False)[0]
+    return unpack(output, *x.shape[2:])
 
 
 def patchify(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d i j"]:

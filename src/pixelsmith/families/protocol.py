@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -19,6 +19,11 @@ from pixelsmith.sampling.schedule import Schedule
 
 Prompt = Mapping[str, Tensor]
 """A prompt as the network is told it: tensors by name, each for a batch of one."""
+
+
+def named(names: Sequence[str], positive: Sequence[Tensor], negative: Sequence[Tensor]) -> tuple[Prompt, Prompt]:
+    """The tensors of a prompt and of the negative one, by the names that the network's call has for them."""
+    return dict(zip(names, positive, strict=True)), dict(zip(names, negative, strict=True))
 
 
 @dataclass(frozen=True)
@@ -83,8 +88,8 @@ class Family(Protocol):
         """The end of a prompt that the model has no room for; empty where all of it is read."""
         ...
 
-    def encode(self, prompt: str, negative_prompt: str) -> tuple[Prompt, Prompt]:
-        """Both as the model's own pipeline encodes them."""
+    def encode(self, prompt: str, negative_prompt: str, weighted: bool = False) -> tuple[Prompt, Prompt]:
+        """Both as the model's own pipeline encodes them; ``weighted``: as prompts whose words have weights."""
         ...
 
     def refuses(self, picture: Readable) -> bool:

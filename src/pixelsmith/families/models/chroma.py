@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from pixelsmith.families.architecture import Configs, Scene, Traits, repeated
 from pixelsmith.families.models.flux import NATIVE, ROOM, position_ids
-from pixelsmith.families.packing import pack, unpack
-from pixelsmith.families.protocol import Prompt
+from pixelsmith.families.packing import over_tokens
+from pixelsmith.families.protocol import Prompt, named
 from pixelsmith.families.schedules import flow_schedule
 from pixelsmith.geometry import Size
 from pixelsmith.recommended import Recommended
@@ -34,29 +33,24 @@ class Chroma:
 
     def encode(self, pipeline: Any, prompt: str, negative_prompt: str | None) -> tuple[Prompt, Prompt]:
         found = pipeline.encode_prompt(prompt, negative_prompt or "", max_sequence_length=ROOM)
-        positive, _, positive_mask, negative, _, negative_mask = found
-        return (
-            {"embeddings": positive, "mask": positive_mask},
-            {"embeddings": negative, "mask": negative_mask},
-        )
+        # Embeddings, positions and mask of the one, then of the other; all positions of text are 0.
+        return named(("embeddings", "mask"), found[0:3:2], found[3:6:2])
 
     def schedule(self, scheduler: Any, steps: int, patch: Size) -> Schedule:
         return flow_schedule(scheduler, steps, patch.area // 4)
 
     def predict(self, pipeline: Any, x: Batch, level: Level, prompt: Prompt, scene: Scene) -> Batch:
-        height, width = x.shape[2:]
-        tokens, mask = pack(x), prompt["mask"]
-        image_mask = torch.ones(tokens.shape[:2], dtype=mask.dtype, device=mask.device)
-        output: Tensor = pipeline.transformer(
-            hidden_states=tokens,
+        mask, (height, width) = prompt["mask"], x.shape[2:]
+        image_mask = mask.new_ones(len(x), height * width // 4)
+        return over_tokens(
+            pipeline.transformer,
+            x,
             timestep=repeated(level.timestep, x).to(x.dtype) / 1000,
             encoder_hidden_states=prompt["embeddings"],
             txt_ids=torch.zeros(prompt["embeddings"].shape[1], 3).to(x),
             img_ids=position_ids(height // 2, width // 2).to(x),
             attention_mask=torch.cat([mask, image_mask], dim=1).to(x.dtype),
-            return_dict=False,
-        )[0]
-        return unpack(output, height, width)
+        )
 
 
 ARCHITECTURE = Chroma()

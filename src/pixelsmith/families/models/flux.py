@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pixelsmith.families.architecture import Configs, Scene, Traits, repeated
-from pixelsmith.families.packing import pack, unpack
+from pixelsmith.families.packing import over_tokens
 from pixelsmith.families.protocol import Prompt
 from pixelsmith.families.schedules import flow_schedule
 from pixelsmith.geometry import Size
@@ -47,17 +47,16 @@ class Flux:
 
     def predict(self, pipeline: Any, x: Batch, level: Level, prompt: Prompt, scene: Scene) -> Batch:
         network, (height, width) = pipeline.transformer, x.shape[2:]
-        output: Tensor = network(
-            hidden_states=pack(x),
+        return over_tokens(
+            network,
+            x,
             timestep=repeated(level.timestep, x).to(x.dtype) / 1000,
             guidance=repeated(scene.guidance_scale, x) if network.config.guidance_embeds else None,
             pooled_projections=prompt["pooled"],
             encoder_hidden_states=prompt["embeddings"],
             txt_ids=torch.zeros(prompt["embeddings"].shape[1], 3).to(x),
             img_ids=position_ids(height // 2, width // 2).to(x),
-            return_dict=False,
-        )[0]
-        return unpack(output, height, width)
+        )
 
 
 def position_ids(rows: int, columns: int) -> Tensor:

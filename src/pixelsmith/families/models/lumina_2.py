@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from pixelsmith.families.architecture import Configs, Scene, Traits, repeated
-from pixelsmith.families.protocol import Prompt
+from pixelsmith.families.protocol import Prompt, named
 from pixelsmith.families.schedules import flow_schedule
 from pixelsmith.geometry import Size
 from pixelsmith.recommended import Recommended
@@ -38,11 +38,7 @@ class Lumina2:
 
     def encode(self, pipeline: Any, prompt: str, negative_prompt: str | None) -> tuple[Prompt, Prompt]:
         found = pipeline.encode_prompt(prompt, negative_prompt=negative_prompt or "", max_sequence_length=ROOM)
-        positive, negative = (
-            {"encoder_hidden_states": embeddings, "encoder_attention_mask": mask}
-            for embeddings, mask in (found[:2], found[2:])
-        )
-        return positive, negative
+        return named(("encoder_hidden_states", "encoder_attention_mask"), found[:2], found[2:])
 
     def schedule(self, scheduler: Any, steps: int, patch: Size) -> Schedule:
         return flow_schedule(scheduler, steps, patch.area // 4)

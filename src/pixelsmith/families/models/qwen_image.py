@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor
-
 from pixelsmith.families.architecture import Configs, Scene, Traits, repeated
-from pixelsmith.families.packing import pack, unpack
+from pixelsmith.families.packing import over_tokens
 from pixelsmith.families.protocol import Prompt
 from pixelsmith.families.schedules import flow_schedule
 from pixelsmith.geometry import Size
@@ -44,16 +42,15 @@ class QwenImage:
 
     def predict(self, pipeline: Any, x: Batch, level: Level, prompt: Prompt, scene: Scene) -> Batch:
         network, (height, width) = pipeline.transformer, x.shape[2:]
-        output: Tensor = network(
-            hidden_states=pack(x),
+        return over_tokens(
+            network,
+            x,
             timestep=repeated(level.timestep, x).to(x.dtype) / 1000,
             guidance=repeated(scene.guidance_scale, x) if network.config.guidance_embeds else None,
             encoder_hidden_states=prompt["embeddings"],
             encoder_hidden_states_mask=None,
             img_shapes=[[(1, height // 2, width // 2)]] * len(x),
-            return_dict=False,
-        )[0]
-        return unpack(output, height, width)
+        )
 
 
 def _encoded(pipeline: Any, text: str) -> Prompt:

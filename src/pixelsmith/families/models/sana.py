@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from pixelsmith.families.architecture import Configs, Scene, Traits, repeated
-from pixelsmith.families.protocol import Prompt
+from pixelsmith.families.protocol import Prompt, named
 from pixelsmith.families.schedules import schedule_of
 from pixelsmith.geometry import Size
 from pixelsmith.recommended import Recommended
@@ -44,11 +44,7 @@ class Sana:
             max_sequence_length=ROOM,
             complex_human_instruction=instruction,
         )
-        positive, negative = (
-            {"encoder_hidden_states": embeddings, "encoder_attention_mask": mask}
-            for embeddings, mask in (found[:2], found[2:])
-        )
-        return positive, negative
+        return named(("encoder_hidden_states", "encoder_attention_mask"), found[:2], found[2:])
 
     def schedule(self, scheduler: Any, steps: int, patch: Size) -> Schedule:
         return schedule_of(scheduler, steps)

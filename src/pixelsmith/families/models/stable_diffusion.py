@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from pixelsmith.families.architecture import Configs, Scene, Traits, repeated
-from pixelsmith.families.protocol import Prompt
+from pixelsmith.families.protocol import Prompt, named
 from pixelsmith.families.schedules import schedule_of
 from pixelsmith.families.unet import guidance_embedding, recommended_for, unet_native
 from pixelsmith.geometry import Size
@@ -33,8 +33,7 @@ class StableDiffusion:
 
     def encode(self, pipeline: Any, prompt: str, negative_prompt: str | None) -> tuple[Prompt, Prompt]:
         found = pipeline.encode_prompt(prompt, pipeline._execution_device, 1, True, negative_prompt)
-        positive, negative = ({"encoder_hidden_states": embeddings} for embeddings in found)
-        return positive, negative
+        return named(("encoder_hidden_states",), found[:1], found[1:])
 
     def schedule(self, scheduler: Any, steps: int, patch: Size) -> Schedule:
         return schedule_of(scheduler, steps)

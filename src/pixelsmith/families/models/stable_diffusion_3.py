@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from pixelsmith.families.architecture import Configs, Scene, Traits, repeated
-from pixelsmith.families.protocol import Prompt
+from pixelsmith.families.protocol import Prompt, named
 from pixelsmith.families.schedules import flow_schedule, schedule_of
 from pixelsmith.geometry import Size
 from pixelsmith.recommended import Recommended
@@ -38,11 +38,7 @@ class StableDiffusion3:
 
     def encode(self, pipeline: Any, prompt: str, negative_prompt: str | None) -> tuple[Prompt, Prompt]:
         found = pipeline.encode_prompt(prompt, None, None, negative_prompt=negative_prompt, max_sequence_length=ROOM)
-        positive, negative, pooled, negative_pooled = found
-        return (
-            {"encoder_hidden_states": positive, "pooled_projections": pooled},
-            {"encoder_hidden_states": negative, "pooled_projections": negative_pooled},
-        )
+        return named(("encoder_hidden_states", "pooled_projections"), found[::2], found[1::2])
 
     def schedule(self, scheduler: Any, steps: int, patch: Size) -> Schedule:
         if not scheduler.get("use_dynamic_shifting"):

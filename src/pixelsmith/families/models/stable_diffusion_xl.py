@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pixelsmith.families.architecture import Configs, Scene, Traits, repeated
-from pixelsmith.families.protocol import Prompt
+from pixelsmith.families.protocol import Prompt, named
 from pixelsmith.families.schedules import schedule_of
 from pixelsmith.families.unet import guidance_embedding, recommended_for, unet_native
 from pixelsmith.geometry import Size
@@ -34,11 +34,7 @@ class StableDiffusionXL:
 
     def encode(self, pipeline: Any, prompt: str, negative_prompt: str | None) -> tuple[Prompt, Prompt]:
         found = pipeline.encode_prompt(prompt, negative_prompt=negative_prompt)
-        positive, negative, pooled, negative_pooled = found
-        return (
-            {"encoder_hidden_states": positive, "text_embeds": pooled},
-            {"encoder_hidden_states": negative, "text_embeds": negative_pooled},
-        )
+        return named(("encoder_hidden_states", "text_embeds"), found[::2], found[1::2])
 
     def schedule(self, scheduler: Any, steps: int, patch: Size) -> Schedule:
         return schedule_of(scheduler, steps)
