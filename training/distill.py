@@ -19,7 +19,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
-from diffusers import StableDiffusionPipeline
 from numpy.typing import NDArray
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
@@ -27,6 +26,7 @@ from torch import Tensor, nn
 
 from pixelsmith import Compute, Method
 from pixelsmith.families import Family, find_model, load_family, read_facts
+from pixelsmith.families.architecture import DiffusersFamily
 from pixelsmith.families.find import OWN, read_json
 from pixelsmith.sampling.schedule import Level
 from training.data import load_records, paraphrase
@@ -47,9 +47,13 @@ LAYERS = (
 FILE = Path("lora", "few-steps.safetensors")
 
 
-def load_teacher(model: str, device: str) -> Family:
+def load_teacher(model: str, device: str = "cpu") -> DiffusersFamily:
     place = find_model(model)
-    return load_family(place, read_facts(place, model), Compute(device=device, dtype="float32"))  # type: ignore[arg-type]
+    compute = Compute(device=device, dtype="float32")  # type: ignore[arg-type]
+    family = load_family(place, read_facts(place, model), compute)
+    if not isinstance(family, DiffusersFamily):
+        raise TypeError(f"{model}: expected a diffusers pipeline")
+    return family
 
 
 def student_levels(family: Family) -> tuple[Level, ...]:
@@ -99,51 +103,48 @@ def leap(x_t: Tensor, x_s: Tensor, t: Level, s: Level) -> Tensor:
 
 def add_lora(unet: nn.Module) -> nn.ParameterDict:
     """Low-rank weights beside all larger layers, which alone are trained; at first they change nothing."""
+    torch.manual_seed(0)
     unet.requires_grad_(False)
     unet.add_adapter(LoraConfig(r=RANK, lora_alpha=RANK, target_modules=list(LAYERS)))  # type: ignore[operator]
     trained = {name.replace(".", "/"): value for name, value in unet.named_parameters() if value.requires_grad}
     return nn.ParameterDict(trained)
 
 
-def load_student(model: str) -> tuple[StableDiffusionPipeline, nn.ParameterDict]:
-    pipeline = StableDiffusionPipeline.from_pretrained(find_model(model), torch_dtype=torch.float32)
-    torch.manual_seed(0)
-    return pipeline, add_lora(pipeline.unet)
-
-
 @torch.inference_mode()
-def contexts(pipeline: StableDiffusionPipeline, captions: Sequence[str]) -> Tensor:
+def contexts(family: Family, captions: Sequence[str]) -> Tensor:
     """What the network is told of each caption."""
-    return torch.cat([pipeline.encode_prompt(caption, "cpu", 1, False)[0] for caption in captions])
+    return torch.cat([family.encode(caption, "")[0]["encoder_hidden_states"] for caption in captions])
 
 
 def train_student(model: str, work: Path, progress: Progress, batch: int, peak: float, device: str) -> None:
-    pipeline, lora = load_student(model)
-    levels = student_levels(load_teacher(model, "cpu"))
+    family = load_teacher(model)
+    levels, unet = student_levels(family), family.pipeline.unet
+    lora = add_lora(unet)
     states, captions = load_trajectories(work)
-    told = contexts(pipeline, captions)
-    unet = pipeline.unet.to(device, memory_format=torch.channels_last)
+    told = contexts(family, captions)
+    unet.to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(lora.parameters(), betas=(0.9, 0.98), weight_decay=1e-3)
 
     def step_fn(step: int, _: float) -> Losses:
         rng = np.random.default_rng((5, step))
         rows, k = rng.integers(len(states), size=batch), rng.integers(STEPS, size=batch)
         x_t, x_s = (torch.from_numpy(states[rows, j].astype(np.float32)).to(device) for j in (k, k + 1))
-        wanted = torch.stack([leap(*pair, levels[j], levels[j + 1]) for *pair, j in zip(x_t, x_s, k, strict=True)])
+        leaps = [leap(a, b, levels[j], levels[j + 1]) for a, b, j in zip(x_t, x_s, k, strict=True)]
         timestep = torch.tensor([levels[j].timestep for j in k], device=device)
         with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
             v = unet(x_t, timestep, told[rows].clone().to(device), return_dict=False)[0]
-        losses = F.mse_loss(v.float(), wanted, reduction="none").mean((1, 2, 3))
-        losses.mean().backward()
+        loss = F.mse_loss(v.float(), torch.stack(leaps))
+        loss.backward()
         nn.utils.clip_grad_norm_(lora.parameters(), 1.0)
-        return {"loss": losses.mean().item()}
+        return {"loss": loss.item()}
 
     train("few-steps", work, progress, peak, {"lora": lora}, optimizer, step_fn)
 
 
 def export(model: str, work: Path, output: Path) -> None:
     """Write the LoRA into a model's folder, and into its ``pixelsmith.json`` how it is run."""
-    pipeline, lora = load_student(model)
+    pipeline = load_teacher(model).pipeline
+    lora = add_lora(pipeline.unet)
     lora.load_state_dict(torch.load(work / "few-steps.pt", map_location="cpu", weights_only=True)["lora"])
     weights = {name: value.half() for name, value in get_peft_model_state_dict(pipeline.unet).items()}
     pipeline.save_lora_weights(output / FILE.parent, unet_lora_layers=weights, weight_name=FILE.name)

@@ -127,7 +127,7 @@ class Study:
             if not file.exists():
                 family, began = self.load(parts), time.perf_counter()
                 found = pictures(family, chosen, settled)
-                _save(file, pixels=found, seconds=time.perf_counter() - began)
+                save_arrays(file, pixels=found, seconds=time.perf_counter() - began)
                 print(f"{start + len(chosen)} of {len(shots)} pictures", flush=True)
             with np.load(file) as kept:
                 pixels.append(kept["pixels"])
@@ -135,7 +135,8 @@ class Study:
         return Pictures(np.concatenate(pixels), seconds / len(shots))
 
 
-def _save(file: Path, **arrays: object) -> None:
+def save_arrays(file: Path, **arrays: object) -> None:
+    """All or nothing."""
     with file.with_suffix(".tmp").open("wb") as opened:
         np.savez(opened, **arrays)  # type: ignore[arg-type]
     file.with_suffix(".tmp").rename(file)

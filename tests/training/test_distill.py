@@ -28,7 +28,7 @@ def test_a_leap_arrives() -> None:
 def test_levels_that_the_teacher_does_not_have_are_refused(teacher: Path) -> None:
     (teacher / "pixelsmith.json").write_text('{"method": {"steps": 9}}')
     with pytest.raises(ValueError, match="the levels of 4 steps"):
-        student_levels(load_teacher(str(teacher), "cpu"))
+        student_levels(load_teacher(str(teacher)))
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def lessons(work: Path, tmp_path: Path) -> Path:
 
 def test_teaching_goes_on(teacher: Path, lessons: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(distill, "CHUNK", 4)
-    family = load_teacher(str(teacher), "cpu")
+    family = load_teacher(str(teacher))
     teach(family, lessons, 4)
     first = sorted((lessons / "trajectories").iterdir())
     teach(family, lessons, 8)
@@ -53,7 +53,7 @@ def test_teaching_goes_on(teacher: Path, lessons: Path, monkeypatch: pytest.Monk
 
 
 def test_the_student_comes_nearer_to_the_teacher(teacher: Path, lessons: Path) -> None:
-    teach(load_teacher(str(teacher), "cpu"), lessons, 4)
+    teach(load_teacher(str(teacher)), lessons, 4)
     # In two parts, the second of which goes on from the first.
     for steps in (60, 120):
         train_student(str(teacher), lessons, lambda step, _, steps=steps: step / steps, 4, 3e-3, "cpu")  # type: ignore[misc]

@@ -108,9 +108,9 @@ def test_noise_is_rougher_and_finer_than_pictures() -> None:
 
 def test_copies_are_near_and_seeds_differ() -> None:
     trained = np.random.default_rng(0).standard_normal((20, 5)).astype(np.float32)
-    found = nearest(trained[[3, 4]] + np.float32([[0], [0.1]]), trained)
+    found = nearest(trained[[3, 4]] + np.array([[0], [0.1]], np.float32), trained)
     np.testing.assert_allclose(found, [0, 0.1 * 5**0.5], atol=2e-3)
-    rows = np.float32([[0, 0], [3, 4], [1, 1], [1, 1], [9, 9]])
+    rows = np.array([[0, 0], [3, 4], [1, 1], [1, 1], [9, 9]], np.float32)
     assert spread(rows, ["a", "a", "b", "b", "c"]) == pytest.approx(2.5), "5 and 0; c has but one"
 
 

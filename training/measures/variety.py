@@ -16,7 +16,7 @@ from pixelsmith.run import sha256_of
 from training.data import load_pixels, load_records
 from training.figures import Figure
 from training.judge import judged
-from training.study import Study
+from training.study import Study, save_arrays
 
 THUMBNAIL = 16
 NEAR = 0.05
@@ -71,7 +71,7 @@ def _described(study: Study, indices: list[int]) -> dict[str, Rows]:
     if not file.exists():
         pixels = load_pixels(study.work)
         parts = [_rows(study, pixels[chosen]) for chosen in np.array_split(indices, 1 + len(indices) // 256)]
-        np.savez(file, **{name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+        save_arrays(file, **{name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
     with np.load(file) as kept:
         return dict(kept)
 
