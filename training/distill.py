@@ -110,10 +110,10 @@ def add_lora(unet: nn.Module) -> nn.ParameterDict:
     return nn.ParameterDict(trained)
 
 
-@torch.inference_mode()
 def contexts(family: Family, captions: Sequence[str]) -> Tensor:
     """What the network is told of each caption."""
-    return torch.cat([family.encode(caption, "")[0]["encoder_hidden_states"] for caption in captions])
+    with torch.no_grad():
+        return torch.cat([family.encode(caption, "")[0]["encoder_hidden_states"] for caption in captions])
 
 
 def train_student(model: str, work: Path, progress: Progress, batch: int, peak: float, device: str) -> None:
@@ -132,9 +132,9 @@ def train_student(model: str, work: Path, progress: Progress, batch: int, peak: 
         leaps = [leap(a, b, levels[j], levels[j + 1]) for a, b, j in zip(x_t, x_s, k, strict=True)]
         timestep = torch.tensor([levels[j].timestep for j in k], device=device)
         with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
-            v = unet(x_t, timestep, told[rows].clone().to(device), return_dict=False)[0]
+            v = unet(x_t, timestep, told[rows].to(device), return_dict=False)[0]
         loss = F.mse_loss(v.float(), torch.stack(leaps))
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(lora.parameters(), 1.0)
         return {"loss": loss.item()}
 

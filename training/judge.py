@@ -47,6 +47,10 @@ class Verdict:
     styles: NDArray[np.float64]
     subjects: NDArray[np.float64]
 
+    def of(self, chosen: Sequence[int]) -> Verdict:
+        """Of some of the pictures."""
+        return Verdict(self.features[chosen], self.styles[chosen], self.subjects[chosen])
+
     def style_agreement(self, wanted: Sequence[str]) -> float:
         """The share of pictures whose likeliest style is the one that was wanted."""
         return _agreement(self.styles, STYLES, wanted)

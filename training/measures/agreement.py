@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-import numpy as np
-
 from training.figures import Figure
-from training.judge import judged, style_of, subject_of
+from training.judge import style_of, subject_of
 from training.study import Study
 
 STYLE, SUBJECT = 0.98, 0.85
@@ -32,7 +30,7 @@ def agreement(study: Study) -> list[Figure]:
         *(
             Figure(
                 f"subject, {subject}",
-                judged(study.judge, study.base.pixels[np.array(chosen)]).subject_agreement([subject] * len(chosen)),
+                verdict.of(chosen).subject_agreement([subject] * len(chosen)),
                 note=f"{len(chosen)} pictures",
             )
             for subject, chosen in sorted(groups.items())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -26,7 +27,7 @@ def speed(study: Study) -> list[Figure]:
         for compiled in (False, True):
             family = study.load(compute=Compute(dtype=dtype, compile=compiled))
             note = f"{dtype}, {threads()}, {'compiled' if compiled else 'as it is'}"
-            seconds = timed(partial(_call, family)) / BATCH
+            seconds = timed(_call_of(family)) / BATCH
             most = 18 if dtype == "bfloat16" else None
             figures.append(Figure("a call of the network, ms a patch at batch 8", 1000 * seconds, most=most, note=note))
     variants = _megabytes(study.folder / "lora")
@@ -38,12 +39,13 @@ def speed(study: Study) -> list[Figure]:
     ]
 
 
-def _call(family: Family) -> object:
+def _call_of(family: Family) -> Callable[[], object]:
     """One evaluation for some patches at the middle of the denoising."""
     facts, level = family.facts, family.schedule(2).levels[1]
     prompt, _ = family.encode("watercolor map of a coast", "")
     x = torch.ones(BATCH, facts.latent_channels, facts.patch.height, facts.patch.width)
-    return family.denoiser(prompt, facts.native_size, 1.0)(x, level, [facts.patch.window] * BATCH)
+    denoiser = family.denoiser(prompt, facts.native_size, 1.0)
+    return partial(denoiser, x, level, [facts.patch.window] * BATCH)
 
 
 def _megabytes(folder: Path) -> float:
