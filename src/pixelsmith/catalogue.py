@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from pixelsmith.families import find_model, read_facts
+from pixelsmith.families.find import config_folder, few_steps_of
 from pixelsmith.families.registry import architecture_of, architectures
 from pixelsmith.parts import Parts
 
@@ -20,7 +21,8 @@ def list_families() -> list[dict[str, Any]]:
 
 def inspect_model(model: str, parts: Parts) -> dict[str, Any]:
     """What a model is recognised as and best run with, as plain values. Raises ``ModelError``."""
-    facts = read_facts(find_model(model, False, parts), model, parts)
+    place = find_model(model, False, parts)
+    facts = read_facts(place, model, parts)
     return {
         "model": model,
         "family": architecture_of(facts.pipeline, model).name,
@@ -29,5 +31,6 @@ def inspect_model(model: str, parts: Parts) -> dict[str, Any]:
         "latent_scale": facts.latent_scale,
         "latent_channels": facts.latent_channels,
         "parameters": facts.parameters,
+        "few_steps": bool(few_steps_of(config_folder(place, parts), replace(parts, few_steps=True))),
         **asdict(facts.recommended),
     }

@@ -84,6 +84,11 @@ _PART_OPTIONS = (
     click.option(
         "--textual-inversion", "textual_inversions", multiple=True, metavar="PATH", help="Its name is its token."
     ),
+    click.option(
+        "--few-steps/--no-few-steps",
+        default=None,
+        help="Add the model's own LoRA for few steps, if it has one.  [default: with --preset fast]",
+    ),
     click.option("--scheduler", type=click.Choice(get_args(SchedulerName)), help="In the place of the model's own."),
     click.option("--timestep-spacing", type=click.Choice(get_args(TimestepSpacing)), help="Where its steps lie."),
     click.option("--allow-pickle", is_flag=True, help="Read weights from pickles; they can run any code."),
@@ -182,12 +187,14 @@ def make_request(options: dict[str, Any]) -> Request:
 
 
 def _parts(options: dict[str, Any]) -> Parts:
+    few_steps = options["few_steps"]
     return Parts(
         variant=options["variant"],
         config=options["model_config"],
         vae=options["vae"],
         loras=tuple(Lora.parse(text) for text in options["loras"]),
         textual_inversions=options["textual_inversions"],
+        few_steps=options.get("preset") == "fast" if few_steps is None else few_steps,
         scheduler=options["scheduler"],
         timestep_spacing=options["timestep_spacing"],
         allow_pickle=options["allow_pickle"],

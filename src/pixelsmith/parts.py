@@ -56,6 +56,8 @@ class Parts:
       hub's cache for the one that diffusers knows for such files.
     - ``vae``: another autoencoder for the same latents, full or tiny: a diffusers folder or a hub id.
     - ``loras``, in the order in which they are added; ``textual_inversions``: files, whose names are their tokens.
+    - ``few_steps``: whether the model's own LoRA for few steps is added, where its folder tells of one
+      (docs/decisions/0021-few-steps.md), with the scheduler and the steps that it is for.
     - ``scheduler``, ``timestep_spacing``: in the place of its scheduler's class and of where its steps lie, as
       LoRAs and checkpoints for few steps need them; not for flow matching.
     - ``allow_pickle``: whether weights may be read from pickles, which can run any code.
@@ -68,6 +70,7 @@ class Parts:
     vae: str | None = None
     loras: tuple[Lora, ...] = ()
     textual_inversions: tuple[str, ...] = ()
+    few_steps: bool = False
     scheduler: SchedulerName | None = None
     timestep_spacing: TimestepSpacing | None = None
     allow_pickle: bool = False
@@ -79,8 +82,9 @@ class Parts:
             check_choices(self, scheduler=SchedulerName)
         if self.timestep_spacing is not None:
             check_choices(self, timestep_spacing=TimestepSpacing)
-        if type(self.allow_pickle) is not bool:
-            raise RequestError(f"allow pickle: expected True or False, got {self.allow_pickle!r}")
+        for name in ("few_steps", "allow_pickle"):
+            if type(getattr(self, name)) is not bool:
+                raise RequestError(f"{name.replace('_', ' ')}: expected True or False, got {getattr(self, name)!r}")
 
     def located(self, folder: Path) -> Parts:
         """The same with paths as they were meant in ``folder``."""

@@ -137,7 +137,8 @@ class Cascade:
         if picture.complete and not needs_latents:
             self._forget(stage)
             return Rung(picture.picture, None)
-        denoiser = Splitting(self._guided(method, size), self._on_split, self._compiled_size(stage))
+        guided = guided_denoiser(self.family, self.prompts, method, size)
+        denoiser = Splitting(guided, self._on_split, self._compiled_size(stage))
         denoising = Denoising(
             denoiser=denoiser,
             schedule=self.schedules[stage],
@@ -185,20 +186,6 @@ class Cascade:
             facts.latent_scale,
         )
 
-    def _guided(self, method: StageMethod, picture: Size) -> Denoiser:
-        """The denoiser of the prompt; classifier-free guidance wraps it where it is ever on."""
-        positive, negative = (self.family.denoiser(prompt, picture, method.guidance_scale) for prompt in self.prompts)
-        if not method.guides:
-            return positive
-        return ClassifierFreeGuidance(
-            positive,
-            negative,
-            method.guidance_scale,
-            method.guidance_rescale,
-            method.guides_at,
-            GUIDANCES[method.guidance],
-        )
-
     def _compiled_size(self, stage: int) -> int | None:
         """What batches are filled up to where the network is compiled: each size is a graph. The base is one patch."""
         return batch_size_of(self.request, self.family.device) if stage and self.request.compute.compile else None
@@ -213,6 +200,21 @@ class Cascade:
         began = time.monotonic()
         yield lambda step, done, total: self.observer(Progress(stage, phase, step + 1, steps, done, total))
         self.observer(PhaseFinished(stage, phase, time.monotonic() - began))
+
+
+def guided_denoiser(family: Family, prompts: tuple[Prompt, Prompt], method: StageMethod, picture: Size) -> Denoiser:
+    """The denoiser of the prompt; classifier-free guidance away from the negative one wraps it where it is ever on."""
+    positive, negative = (family.denoiser(prompt, picture, method.guidance_scale) for prompt in prompts)
+    if not method.guides:
+        return positive
+    return ClassifierFreeGuidance(
+        positive,
+        negative,
+        method.guidance_scale,
+        method.guidance_rescale,
+        method.guides_at,
+        GUIDANCES[method.guidance],
+    )
 
 
 def _remarks(request: Request, family: Family, methods: Collection[StageMethod]) -> Iterator[str]:

@@ -83,6 +83,20 @@ def save_judge(judge: Judge, folder: Path, **facts: Any) -> None:
     (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
 
 
+def load_judge(folder: Path) -> Judge:
+    """What ``save_judge`` wrote, for judging. Raises ``ModelError``."""
+    judge = Judge()
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        if [config["styles"], config["subjects"]] != [list(STYLES), SUBJECTS]:
+            raise ValueError("its styles or subjects are others")
+        weights = load_file(folder / "model.safetensors")
+        judge.load_state_dict({name: value.float() for name, value in weights.items()})
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise ModelError(f"features: {folder} is not a judge's folder ({error})") from error
+    return judge.eval()
+
+
 class JudgeFeatures:
     """The features of a judge and the probabilities of its subjects."""
 
@@ -90,16 +104,7 @@ class JudgeFeatures:
 
     def __init__(self, folder: Path) -> None:
         self.name = JUDGE if folder.name == JUDGE else str(folder)
-        self._judge = Judge()
-        try:
-            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-            if [config["styles"], config["subjects"]] != [list(STYLES), SUBJECTS]:
-                raise ValueError("its styles or subjects are others")
-            weights = load_file(folder / "model.safetensors")
-            self._judge.load_state_dict({name: value.float() for name, value in weights.items()})
-        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-            raise ModelError(f"features: {folder} is not a judge's folder ({error})") from error
-        self._judge.eval()
+        self._judge = load_judge(folder)
 
     @torch.inference_mode()
     def __call__(self, pixels: NDArray[np.uint8]) -> Described:

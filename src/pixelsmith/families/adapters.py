@@ -22,7 +22,10 @@ def add_loras(pipeline: Any, parts: Parts, model: str) -> None:
     if not parts.loras:
         return
     if find_spec("peft") is None:
-        raise MissingPartError("LoRA needs peft, which is not installed: pip install 'pixelsmith[lora]'")
+        raise MissingPartError(
+            "LoRA needs peft, which is not installed: pip install 'pixelsmith[lora]' (--preset fast adds the LoRA of a "
+            "model that has one; --no-few-steps leaves it out)"
+        )
     if not hasattr(pipeline, "load_lora_weights"):
         raise ModelError(f"{model}: {type(pipeline).__name__} takes no LoRA")
     names = [f"lora-{i}" for i in range(len(parts.loras))]

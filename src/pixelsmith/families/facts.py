@@ -12,15 +12,12 @@ from typing import Any
 from pixelsmith.errors import InputError, ModelError
 from pixelsmith.families.architecture import Configs, Traits
 from pixelsmith.families.autoencoder import latent_space
-from pixelsmith.families.find import NO_PARTS, config_folder, find_part, read_json
+from pixelsmith.families.find import NO_PARTS, OWN, config_folder, few_steps_of, find_part, read_json, with_few_steps
 from pixelsmith.families.registry import architecture_of
 from pixelsmith.families.schedules import scheduler_class, with_choice
 from pixelsmith.geometry import Size
 from pixelsmith.parts import Parts
 from pixelsmith.plan import ModelFacts
-
-OWN = "pixelsmith.json"
-"""What a model folder may say of itself: ``native_size`` (pixels) and ``method`` (``Recommended``)."""
 
 MAX_HEADER = 100_000_000
 """Bytes; the format allows no longer ones."""
@@ -35,6 +32,7 @@ _KNOWN: dict[str, dict[str, Any]] = {
 def read_facts(place: Path, name: str, parts: Parts = NO_PARTS) -> ModelFacts:
     """Of a model that was found (``find_model``). Raises ``ModelError``."""
     folder = config_folder(place, parts)
+    few, parts = few_steps_of(folder, parts), with_few_steps(folder, parts)
     configs = _configs(folder, parts)
     pipeline = str(configs["index"].get("_class_name"))
     architecture = architecture_of(pipeline, name)
@@ -47,7 +45,7 @@ def read_facts(place: Path, name: str, parts: Parts = NO_PARTS) -> ModelFacts:
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{name}: its configuration lacks what a {pipeline} has: {error}") from error
     known = replace(traits.recommended, **_KNOWN.get(name.partition("@")[0], {}))
-    traits = _with_own(replace(traits, recommended=known), scale, folder / OWN)
+    traits = _with_own(replace(traits, recommended=known), scale, folder / OWN, few)
     facts = ModelFacts(
         name=name,
         pipeline=pipeline,
@@ -76,13 +74,13 @@ def _configs(folder: Path, parts: Parts) -> Configs:
     }
 
 
-def _with_own(traits: Traits, scale: int, file: Path) -> Traits:
-    """With what the model's folder says of itself in the place of what its family says."""
+def _with_own(traits: Traits, scale: int, file: Path, few_steps: Mapping[str, Any]) -> Traits:
+    """With what the model's folder says of itself, or of its variant for few steps, in the place of its family's."""
     if not file.exists():
         return traits
     own: dict[str, Any] = read_json(file)
     try:
-        recommended = replace(traits.recommended, **own.get("method", {}))
+        recommended = replace(traits.recommended, **{**own.get("method", {}), **few_steps.get("method", {})})
         if "native_size" in own:
             traits = replace(traits, native=Size.parse(own["native_size"]).divided(scale))
     except (InputError, TypeError) as error:

@@ -14,9 +14,13 @@ from typing import Any
 
 from pixelsmith.errors import ModelError
 from pixelsmith.families.quiet import quiet, quiet_hub
-from pixelsmith.parts import Parts
+from pixelsmith.parts import Lora, Parts, located
 from pixelsmith.request import EMBEDDED
 
+OWN = "pixelsmith.json"
+"""What a model folder may say of itself: ``native_size`` (pixels), ``method`` (``Recommended``), and ``few_steps``: the
+``lora`` of its variant for few steps (from the folder, or a hub id), the ``method`` that is best with it, and the
+``scheduler`` and ``timestep_spacing`` that it is for."""
 NO_PARTS = Parts()
 _HUB_ID = re.compile(r"(?P<id>[\w.-]+/[\w.-]+?)(@(?P<revision>[\w.-]+))?")
 _TEXTS, _PICKLES = (".json", ".txt", ".model", ".jinja"), (".bin", ".ckpt", ".pt", ".pth")
@@ -61,13 +65,42 @@ def find_addition(name: str, allow_pickle: bool) -> Path:
     return found[0]
 
 
+def few_steps_of(folder: Path, parts: Parts) -> dict[str, Any]:
+    """What a model's folder says of its variant for few steps; empty where it has none or it is not asked for.
+
+    Raises ``ModelError``.
+    """
+    if not parts.few_steps or not (folder / OWN).exists():
+        return {}
+    few: dict[str, Any] = read_json(folder / OWN).get("few_steps", {})
+    if few and not {"lora"} <= set(few) <= {"lora", "method", "scheduler", "timestep_spacing"}:
+        raise ModelError(f"{folder / OWN}: few_steps: expected lora, method, scheduler, timestep_spacing; got {few}")
+    return few
+
+
+def with_few_steps(folder: Path, parts: Parts) -> Parts:
+    """The parts with what ``few_steps`` stands for in its place; a scheduler that was asked for stays."""
+    few = few_steps_of(folder, parts)
+    return replace(
+        parts,
+        few_steps=False,
+        loras=(*([Lora(located(few["lora"], folder))] if few else []), *parts.loras),
+        scheduler=parts.scheduler or few.get("scheduler"),
+        timestep_spacing=parts.timestep_spacing or few.get("timestep_spacing"),
+    )
+
+
 def pin(model: str, parts: Parts) -> tuple[str, Parts]:
-    """Hub ids with the commits that are found now, so that the same are found again whatever is published later."""
+    """What was asked for with what is found now: of hub ids the commits, so that the same are found again whatever is
+    published later; whether the model has a variant for few steps.
+    """
     loras = [
         replace(lora, path=_pinned(lora.path, find_addition(lora.path, parts.allow_pickle))) for lora in parts.loras
     ]
     vae = None if parts.vae is None else _pinned(parts.vae, find_part(parts.vae, weights=False))
-    return _pinned(model, find_model(model, False, parts)), replace(parts, vae=vae, loras=tuple(loras))
+    place = find_model(model, False, parts)
+    few = bool(few_steps_of(config_folder(place, parts), parts))
+    return _pinned(model, place), replace(parts, vae=vae, loras=tuple(loras), few_steps=few)
 
 
 def _pinned(name: str, place: Path) -> str:
@@ -80,6 +113,7 @@ def model_files(model: str, parts: Parts) -> list[Path]:
     """The files that decide what a model computes: its own and all that is put beside them. Raises ``ModelError``."""
     place = find_model(model, parts=parts)
     folder = config_folder(place, parts)
+    parts = with_few_steps(folder, parts)
     components = [folder / name for name, value in read_json(folder / "model_index.json").items() if _is_part(value)]
     components += [] if parts.vae is None else [find_part(parts.vae)]
     found = [*folder.glob("*.json"), *(file for part in components for file in _part_files(part, parts))]

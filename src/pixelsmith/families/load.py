@@ -11,7 +11,7 @@ import torch
 from pixelsmith.errors import InputError, ModelError, RequestError
 from pixelsmith.families.adapters import add_loras, add_textual_inversions
 from pixelsmith.families.architecture import DiffusersFamily, network_of
-from pixelsmith.families.find import NO_PARTS, config_folder, find_part
+from pixelsmith.families.find import NO_PARTS, config_folder, find_part, with_few_steps
 from pixelsmith.families.placing import bring, to_channels_last
 from pixelsmith.families.protocol import Family
 from pixelsmith.families.quiet import quiet
@@ -25,6 +25,7 @@ from pixelsmith.request import Compute
 def load_family(place: Path, facts: ModelFacts, compute: Compute, parts: Parts = NO_PARTS) -> Family:
     """Load a model onto its device. Raises ``ModelError``, and ``RequestError`` for a device that is not there."""
     architecture = architecture_of(facts.pipeline, facts.name)
+    parts = with_few_steps(config_folder(place, parts), parts)
     device = choose_device(compute.device)
     dtype = choose_dtype(compute.dtype, device, facts.float16_safe)
     if device.type == "cpu" and compute.memory in ("offload", "sequential"):

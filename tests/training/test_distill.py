@@ -1,0 +1,77 @@
+"""The variant for few steps, trained on a tiny model."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pixelsmith import Compute, Method, Parts
+from pixelsmith.families import load_family, read_facts
+from pixelsmith.sampling.schedule import Level, step
+from training import distill
+from training.distill import export, leap, load_teacher, load_trajectories, student_levels, teach, train_student
+from training.sampling import Shot, denoised
+
+
+def test_a_leap_arrives() -> None:
+    t, s = Level(0.6, 0.8, 500, 0), Level(0.8, 0.6, 250, 0.5)
+    x_t, x_s = torch.randn(2, 4, 8, 8, generator=torch.manual_seed(0))
+    v = leap(x_t, x_s, t, s)
+    torch.testing.assert_close(step(x_t, t.alpha * x_t - t.sigma * v, t, s), x_s)
+
+
+def test_levels_that_the_teacher_does_not_have_are_refused(teacher: Path) -> None:
+    (teacher / "pixelsmith.json").write_text('{"method": {"steps": 9}}')
+    with pytest.raises(ValueError, match="the levels of 4 steps"):
+        student_levels(load_teacher(str(teacher)))
+
+
+@pytest.fixture
+def lessons(work: Path, tmp_path: Path) -> Path:
+    shutil.copy(work / "records.csv", tmp_path)
+    return tmp_path
+
+
+def test_teaching_goes_on(teacher: Path, lessons: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distill, "CHUNK", 4)
+    family = load_teacher(str(teacher))
+    teach(family, lessons, 4)
+    first = sorted((lessons / "trajectories").iterdir())
+    teach(family, lessons, 8)
+    assert sorted((lessons / "trajectories").iterdir())[:1] == first
+    states, captions = load_trajectories(lessons)
+    assert states.shape == (8, 5, 4, 16, 16)
+    assert len(captions) == 8
+    shot = Shot(captions[5], distill.FIRST_SEED + 5)
+    *_, last = denoised(family, [shot], Method().at(0, family.facts.recommended))
+    np.testing.assert_allclose(states[5, -1], last[0].numpy(), atol=0.01)
+
+
+def test_the_student_comes_nearer_to_the_teacher(teacher: Path, lessons: Path) -> None:
+    teach(load_teacher(str(teacher)), lessons, 4)
+    # In two parts, the second of which goes on from the first.
+    for steps in (60, 120):
+        train_student(str(teacher), lessons, lambda step, _, steps=steps: step / steps, 4, 3e-3, "cpu")  # type: ignore[misc]
+    with (lessons / "few-steps.csv").open() as file:
+        losses = [float(row["loss"]) for row in csv.DictReader(file)]
+    assert losses[-1] < 0.7 * losses[0]
+    export(str(teacher), lessons, teacher)
+    states, captions = load_trajectories(lessons)
+    shots = [Shot(caption, distill.FIRST_SEED + i) for i, caption in enumerate(captions)]
+
+    def distance(parts: Parts) -> float:
+        facts = read_facts(teacher, "x", parts)
+        family = load_family(teacher, facts, Compute("cpu", "float32"), parts)
+        method = Method(steps=4, guidance_scale=1).at(0, facts.recommended)
+        *_, last = denoised(family, shots, method)
+        return float(np.square(last.numpy() - states[:, -1].astype(np.float32)).mean())
+
+    few = Parts(few_steps=True)
+    recommended = read_facts(teacher, "x", few).recommended
+    assert (recommended.steps, recommended.guidance_scale) == (4, 1)
+    assert distance(few) < 0.7 * distance(Parts())

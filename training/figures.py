@@ -1,0 +1,78 @@
+"""Figures beside their targets: one table for people, one JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number that was measured; where there is a target it is at least ``least`` and at most ``most``.
+
+    ``note``: what it depends on (threads, dtype, number of pictures).
+    """
+
+    name: str
+    value: float
+    least: float | None = None
+    most: float | None = None
+    note: str = ""
+
+    @property
+    def reached(self) -> bool | None:
+        """Whether the target is; ``None`` without one. A number that is not one reaches none."""
+        if self.least is None and self.most is None:
+            return None
+        above = self.least is None or self.value >= self.least
+        return above and (self.most is None or self.value <= self.most)
+
+    @property
+    def target(self) -> str:
+        """In words."""
+        bounds = [f"{sign} {bound:g}" for sign, bound in (("≥", self.least), ("≤", self.most)) if bound is not None]
+        return " and ".join(bounds)
+
+
+Results = Mapping[str, Sequence[Figure]]
+"""The figures of each measurement by its name."""
+
+
+def load_results(file: Path, model: str) -> dict[str, list[Figure]]:
+    """What was measured of this model already; nothing where the file is of another one."""
+    values = json.loads(file.read_text()) if file.exists() else {}
+    if values.get("model") != model:
+        return {}
+    return {name: [_figure(row) for row in rows] for name, rows in values["figures"].items()}
+
+
+def save_results(file: Path, model: str, results: Results) -> None:
+    """``model``: the hash of all that was measured."""
+    rows = {name: [_row(figure) for figure in figures] for name, figures in results.items()}
+    file.with_suffix(".tmp").write_text(json.dumps({"model": model, "figures": rows}, indent=1) + "\n")
+    file.with_suffix(".tmp").rename(file)
+
+
+def _row(figure: Figure) -> dict[str, object]:
+    """JSON has no NaN."""
+    value = figure.value if math.isfinite(figure.value) else None
+    return asdict(figure) | {"value": value, "reached": figure.reached}
+
+
+def _figure(row: dict) -> Figure:
+    known = {name: value for name, value in row.items() if name != "reached"}
+    return Figure(**known | {"value": math.nan if row["value"] is None else row["value"]})
+
+
+def table(results: Results) -> str:
+    """Markdown."""
+    signs = {True: "yes", False: "**no**", None: ""}
+    lines = ["| what | figure | target | reached | |", "| --- | --- | --- | --- | --- |"]
+    for name, figures in results.items():
+        for figure in figures:
+            cells = (f"{name}: {figure.name}", f"{figure.value:.4g}", figure.target, signs[figure.reached], figure.note)
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,80 @@
+"""Does it look real: distances in the judge's features, and the power of each fineness."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from statistics import fmean
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pixelsmith.evaluate.distances import Rows, frechet_distance
+from pixelsmith.evaluate.judge import STYLES
+from training.figures import Figure
+from training.study import Study
+
+SPLITS = 20
+MOST_DISTANCE, MOST_POWER = 5.0, 0.1
+FEWEST = 20
+"""Pictures of a style below which there are no two halves to compare."""
+
+
+def realism(study: Study) -> list[Figure]:
+    return [
+        figure
+        for name, chosen in _groups(study)
+        for figure in (*_distance(study, name, chosen), *_power(study, name, chosen))
+    ]
+
+
+def _groups(study: Study) -> Iterator[tuple[str, NDArray[np.int_]]]:
+    """All, and each style: which of the held-out pictures, and of the generated ones of their captions."""
+    pairs = study.held_out[: study.count]
+    yield "all", np.arange(len(pairs))
+    for style in STYLES:
+        chosen = np.array([i for i, (_, record) in enumerate(pairs) if record.style == style], dtype=int)
+        if len(chosen) >= FEWEST:
+            yield style, chosen
+
+
+def _distance(study: Study, name: str, chosen: NDArray[np.int_]) -> list[Figure]:
+    ours, theirs = study.base_verdict.features[chosen], study.real_verdict.features[chosen]
+    ratio, between = distance_ratio(ours, theirs)
+    note = f"{len(chosen)} of each, in halves, mean of {SPLITS} splits"
+    return [
+        Figure(f"Fréchet distance between two halves of the real, {name}", between, note=note),
+        Figure(f"Fréchet distance to the real, in times of that, {name}", ratio, most=MOST_DISTANCE, note=note),
+    ]
+
+
+def distance_ratio(ours: Rows, theirs: Rows) -> tuple[float, float]:
+    """How much farther it is from real pictures to generated ones of the same captions than to other real ones.
+
+    Features (n, d), row by row of the same captions. A half of the real ones is compared with the other half, and with
+    what was generated for that one's captions: the same number of pictures of the same subjects. Also returns the
+    distance between the halves.
+    """
+    rng, to_ours, to_theirs = np.random.default_rng(0), [], []
+    for _ in range(SPLITS):
+        one, other = np.array_split(rng.permutation(len(theirs)), 2)
+        to_ours.append(frechet_distance(ours[one], theirs[other]))
+        to_theirs.append(frechet_distance(theirs[one], theirs[other]))
+    return fmean(to_ours) / fmean(to_theirs), fmean(to_theirs)
+
+
+def _power(study: Study, name: str, chosen: NDArray[np.int_]) -> list[Figure]:
+    ratios = octaves(study.base.pixels[chosen]) / octaves(study.real[chosen])
+    places = ("third finest", "second finest", "finest")
+    return [
+        Figure(f"power to the real, {place} octave, {name}", ratio, 1 - MOST_POWER, 1 + MOST_POWER)
+        for place, ratio in zip(places, ratios.tolist(), strict=True)
+    ]
+
+
+def octaves(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """The mean power of grey values of pictures (n, s, s, 3) in each of the upper three octaves (3,), lowest first."""
+    grey, side = pixels.astype(np.float64).mean(-1), pixels.shape[1]
+    power = np.abs(np.fft.fft2(grey - grey.mean((1, 2), keepdims=True))) ** 2
+    frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(side), np.fft.fftfreq(side)))
+    bands = [(frequency >= 0.5 / 2 ** (i + 1)) & (frequency < 0.5 / 2**i) for i in (2, 1, 0)]
+    return np.array([power[:, band].mean() for band in bands])

@@ -1,0 +1,114 @@
+"""The autoencoder: what comes back of held-out pictures, how fast, and whether tiles show."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from functools import partial
+from statistics import fmean, median
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pixelsmith import Compute
+from pixelsmith.canvas import Array, MemorySpace
+from pixelsmith.evaluate.structure import ssim
+from pixelsmith.families import Family
+from pixelsmith.pixels.codec import decode, tile_grid
+from pixelsmith.request import DtypeName
+from training.figures import Figure
+from training.study import Study
+
+MOSAIC = 4
+"""Held-out pictures a side of what tiles and time are measured on: more than one tile."""
+REPEATS = 5
+
+
+def psnr(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
+    """Peak signal-to-noise ratio in dB, peak 255; infinite for equal pictures."""
+    error = np.square(a.astype(np.float64) - b).mean()
+    return float(10 * np.log10(255**2 / error)) if error else float("inf")
+
+
+@torch.inference_mode()
+def reconstruction(study: Study) -> list[Figure]:
+    family = study.load(compute=Compute(dtype="float32"))
+    autoencoder = family.autoencoder
+    found = defaultdict(list)
+    for (_, record), picture in zip(study.held_out, study.real, strict=True):
+        again = _pixels(autoencoder.decode(autoencoder.encode(_input(picture))))
+        for group in (record.style, "all"):
+            found[group].append((psnr(picture, again), ssim(picture, again)))
+    return [*_figures(found), *_tiles(study, family), *_speed(study)]
+
+
+def _figures(found: dict[str, list[tuple[float, float]]]) -> list[Figure]:
+    figures = []
+    for group in sorted(found):
+        decibel, similar = (fmean(values) for values in zip(*found[group], strict=True))
+        note, whole = f"{len(found[group])} held-out pictures", group == "all"
+        figures += [Figure(f"PSNR in dB, {group}", decibel, least=31 if whole else None, note=note)]
+        figures += [Figure(f"SSIM, {group}", similar, least=0.88 if whole else None, note=note)]
+    return figures
+
+
+def _tiles(study: Study, family: Family) -> list[Figure]:
+    latents = family.autoencoder.encode(_input(_mosaic(study.real)))
+    whole = ((family.autoencoder.decode(latents)[0] + 1) * 127.5).clamp(0, 255)
+    tiled = _decoded(latents[0], family)
+    return [Figure("tiled decoding against untiled, of 255", float((tiled - whole).abs().max()), most=0.5)]
+
+
+def _speed(study: Study) -> list[Figure]:
+    dtypes: tuple[DtypeName, ...] = ("bfloat16", "float32")
+    picture, figures = _mosaic(study.real), []
+    for dtype in dtypes:
+        family = study.load(compute=Compute(dtype=dtype))
+        seconds = timed(partial(_decoded, family.autoencoder.encode(_input(picture))[0], family))
+        most = 0.8 if dtype == "bfloat16" else None
+        note = f"{dtype}, {threads()}, median of {REPEATS}"
+        figures.append(Figure("decoding, seconds a megapixel", seconds * 1e6 * 3 / picture.size, most=most, note=note))
+    return figures
+
+
+def timed(work: Callable[[], object]) -> float:
+    """The median seconds of some runs, after one that is not counted."""
+    work()
+    taken = []
+    for _ in range(REPEATS):
+        began = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - began)
+    return median(taken)
+
+
+def threads() -> str:
+    return f"{torch.get_num_threads()} threads"
+
+
+def _decoded(latents: Tensor, family: Family) -> Tensor:
+    """Tile by tile, as a stage does."""
+    canvas = Array(latents)
+    tiles = tile_grid(canvas.size, family.autoencoder.tiling)
+    picture = MemorySpace().open("picture", tiles.scaled(family.facts.latent_scale), 3)
+    decode(canvas, family.autoencoder, picture, lambda done, total: None)
+    return picture.read(picture.size.window)
+
+
+def _mosaic(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Some pictures as one."""
+    chosen = pictures[np.arange(MOSAIC**2) % len(pictures)]
+    rows = [np.concatenate(list(chosen[i : i + MOSAIC]), axis=1) for i in range(0, MOSAIC**2, MOSAIC)]
+    return np.concatenate(rows, axis=0)
+
+
+def _input(picture: NDArray[np.uint8]) -> Tensor:
+    return torch.from_numpy(picture.astype(np.float32)).permute(2, 0, 1)[None] / 127.5 - 1
+
+
+def _pixels(output: Tensor) -> NDArray[np.uint8]:
+    found = ((output[0] + 1) * 127.5).clamp(0, 255).round().to(torch.uint8).permute(1, 2, 0)
+    return np.asarray(found)

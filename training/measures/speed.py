@@ -1,0 +1,52 @@
+"""How long the network takes for a patch, how long for a picture, and how large the files are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from pixelsmith import Compute
+from pixelsmith.families import Family
+from pixelsmith.request import DtypeName
+from training.figures import Figure
+from training.measures.reconstruction import threads, timed
+from training.study import Study
+
+BATCH = 8
+LARGEST_MODEL, LARGEST_VARIANT = 48, 16
+
+
+@torch.inference_mode()
+def speed(study: Study) -> list[Figure]:
+    dtypes: tuple[DtypeName, ...] = ("bfloat16", "float32")
+    figures = []
+    for dtype in dtypes:
+        for compiled in (False, True):
+            family = study.load(compute=Compute(dtype=dtype, compile=compiled))
+            note = f"{dtype}, {threads()}, {'compiled' if compiled else 'as it is'}"
+            seconds = timed(_call_of(family)) / BATCH
+            most = 18 if dtype == "bfloat16" else None
+            figures.append(Figure("a call of the network, ms a patch at batch 8", 1000 * seconds, most=most, note=note))
+    variants = _megabytes(study.folder / "lora")
+    whole = _megabytes(study.folder) - variants
+    return [
+        *figures,
+        Figure("weights, MB", whole, most=LARGEST_MODEL),
+        Figure("weights of the variants, MB", variants, most=LARGEST_VARIANT),
+    ]
+
+
+def _call_of(family: Family) -> Callable[[], object]:
+    """One evaluation for some patches at the middle of the denoising."""
+    facts, level = family.facts, family.schedule(2).levels[1]
+    prompt, _ = family.encode("watercolor map of a coast", "")
+    x = torch.ones(BATCH, facts.latent_channels, facts.patch.height, facts.patch.width)
+    denoiser = family.denoiser(prompt, facts.native_size, 1.0)
+    return partial(denoiser, x, level, [facts.patch.window] * BATCH)
+
+
+def _megabytes(folder: Path) -> float:
+    return sum(file.stat().st_size for file in folder.rglob("*.safetensors")) / 1e6

@@ -1,0 +1,57 @@
+"""Base pictures of many prompts in one batch, by Pixelsmith's own parts: those that ``generate`` makes one by one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pixelsmith.families import Family, Prompt
+from pixelsmith.recommended import StageMethod
+from pixelsmith.sampling.noise import NoiseField
+from pixelsmith.sampling.schedule import step
+from pixelsmith.stage import guided_denoiser
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One picture to make."""
+
+    prompt: str
+    seed: int
+    negative_prompt: str = ""
+
+
+@torch.inference_mode()
+def denoised(family: Family, shots: Sequence[Shot], method: StageMethod) -> Iterator[Tensor]:
+    """The latents (n, c, h, w) at each level, from noise to clean: one more than there are steps (DDIM)."""
+    size, patch, levels = family.facts.native_size, family.facts.patch, family.schedule(method.schedule_steps).levels
+    fields = [NoiseField(shot.seed, 0, family.facts.latent_channels) for shot in shots]
+    x = torch.stack([field.read(patch.window) for field in fields]).to(family.device)
+    x = math.hypot(levels[0].alpha, levels[0].sigma) * x
+    encoded = [family.encode(shot.prompt, shot.negative_prompt) for shot in shots]
+    positive, negative = (_stacked(prompts) for prompts in zip(*encoded, strict=True))
+    denoiser = guided_denoiser(family, (positive, negative), method, size)
+    yield x
+    for t, s in pairwise(levels):
+        x = step(x, denoiser(x, t, [patch.window] * len(shots)), t, s)
+        yield x
+
+
+@torch.inference_mode()
+def pictures(family: Family, shots: Sequence[Shot], method: StageMethod) -> NDArray[np.uint8]:
+    """The pictures (n, H, W, 3)."""
+    *_, latents = denoised(family, shots, method)
+    pixels = (family.autoencoder.decode(latents) + 1) * 127.5
+    return np.asarray(pixels.clamp(0, 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu())
+
+
+def _stacked(prompts: Sequence[Prompt]) -> Prompt:
+    """Prompts for a batch of one each, as one for a batch of them all."""
+    return {name: torch.cat([prompt[name] for prompt in prompts]) for name in prompts[0]}

@@ -1,0 +1,152 @@
+"""What all measurements share: the model, the judge, real held-out pictures, and generated ones, each made once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pixelsmith import Compute, Method, Parts
+from pixelsmith.evaluate.features import load_judge
+from pixelsmith.evaluate.judge import Judge
+from pixelsmith.families import Family, find_model, load_family, model_files, read_facts
+from pixelsmith.request import DtypeName
+from pixelsmith.run import sha256_of
+from training.data import Record, load_pixels, load_records
+from training.judge import Verdict, judged
+from training.sampling import Shot, pictures
+
+CHUNK = 8
+"""Pictures that are made in one batch, and kept in one file."""
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """``pixels`` (n, H, W, 3) and how long one took, in seconds."""
+
+    pixels: NDArray[np.uint8]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Study:
+    """One model under measurement.
+
+    - ``model``: as for ``--model``; ``judge_folder``: of the judge.
+    - ``work``: the training pictures; ``output``: where generated pictures and what was computed of them is kept.
+    - ``count``: pictures that the large comparisons are made with.
+    """
+
+    model: str
+    judge_folder: Path
+    work: Path
+    output: Path
+    count: int
+    dtype: DtypeName = "auto"
+
+    def load(self, parts: Parts | None = None, compute: Compute | None = None) -> Family:
+        """The model, kept loaded where it is the same as the last."""
+        return _load(self.model, parts or Parts(), compute or Compute(dtype=self.dtype))
+
+    @cached_property
+    def judge(self) -> Judge:
+        return load_judge(self.judge_folder)
+
+    @cached_property
+    def folder(self) -> Path:
+        """The model's."""
+        return find_model(self.model)
+
+    @cached_property
+    def has_few_steps(self) -> bool:
+        """Whether the model has a variant for few steps."""
+        few, usual = (model_files(self.model, Parts(few_steps=given)) for given in (True, False))
+        return few != usual
+
+    @cached_property
+    def identity(self) -> str:
+        """A hash of the model with all its variants, of the judge, and of how many pictures are made."""
+        files = [*model_files(self.model, Parts(few_steps=True)), self.judge_folder]
+        return _hash([*(sha256_of(file) for file in files), self.count, self.dtype])
+
+    @cached_property
+    def held_out(self) -> list[tuple[int, Record]]:
+        """Place among the pictures and record of those held out, in an order of no meaning."""
+        found = [(i, record) for i, record in enumerate(load_records(self.work)) if record.held_out]
+        return [found[i] for i in np.random.default_rng(0).permutation(len(found))]
+
+    @cached_property
+    def captions(self) -> list[str]:
+        """Of ``base``: those of the held-out pictures, in their order, again and again."""
+        return [self.held_out[i % len(self.held_out)][1].caption for i in range(self.count)]
+
+    @cached_property
+    def real(self) -> NDArray[np.uint8]:
+        """The held-out pictures."""
+        pixels = load_pixels(self.work)
+        return np.stack([pixels[i] for i, _ in self.held_out])
+
+    @cached_property
+    def base(self) -> Pictures:
+        """Of every caption, as the model recommends."""
+        return self.made([Shot(caption, seed) for seed, caption in enumerate(self.captions)])
+
+    @cached_property
+    def few(self) -> Pictures:
+        """The same with the variant for few steps."""
+        shots = [Shot(caption, seed) for seed, caption in enumerate(self.captions)]
+        return self.made(shots, parts=Parts(few_steps=True))
+
+    @cached_property
+    def real_verdict(self) -> Verdict:
+        return judged(self.judge, self.real)
+
+    @cached_property
+    def base_verdict(self) -> Verdict:
+        return judged(self.judge, self.base.pixels)
+
+    def made(self, shots: Sequence[Shot], method: Method | None = None, parts: Parts | None = None) -> Pictures:
+        """A picture for each shot; those that were made before are read."""
+        parts = parts or Parts()
+        recommended = read_facts(self.folder, self.model, parts).recommended
+        settled = (method or Method()).at(0, recommended)
+        files = [sha256_of(file) for file in model_files(self.model, parts)]
+        folder = self.output / "pictures" / _hash([files, asdict(settled), self.dtype])
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels, seconds = [], 0.0
+        for start in range(0, len(shots), CHUNK):
+            chosen = shots[start : start + CHUNK]
+            file = folder / f"{_hash([asdict(shot) for shot in chosen])}.npz"
+            if not file.exists():
+                family, began = self.load(parts), time.perf_counter()
+                found = pictures(family, chosen, settled)
+                save_arrays(file, pixels=found, seconds=time.perf_counter() - began)
+                print(f"{start + len(chosen)} of {len(shots)} pictures", flush=True)
+            with np.load(file) as kept:
+                pixels.append(kept["pixels"])
+                seconds += float(kept["seconds"])
+        return Pictures(np.concatenate(pixels), seconds / len(shots))
+
+
+def save_arrays(file: Path, **arrays: object) -> None:
+    """All or nothing."""
+    with file.with_suffix(".tmp").open("wb") as opened:
+        np.savez(opened, **arrays)  # type: ignore[arg-type]
+    file.with_suffix(".tmp").rename(file)
+
+
+@lru_cache(maxsize=1)
+def _load(model: str, parts: Parts, compute: Compute) -> Family:
+    place = find_model(model)
+    return load_family(place, read_facts(place, model, parts), compute, parts)
+
+
+def _hash(values: object) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
