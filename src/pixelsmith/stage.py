@@ -23,7 +23,7 @@ from pixelsmith.request import Request
 from pixelsmith.sampling.denoise import Denoising, Guide, Patched, Readable
 from pixelsmith.sampling.dilated import Dilated
 from pixelsmith.sampling.fusion import MERGES
-from pixelsmith.sampling.guidance import GUIDANCES, OF_VELOCITIES, ClassifierFreeGuidance, Denoiser
+from pixelsmith.sampling.guidance import GUIDANCES, OF_VELOCITIES, Away, Denoiser, Guided
 from pixelsmith.sampling.noise import NoiseField
 from pixelsmith.sampling.patches import Coverage, ShiftedGrid, Tiling, dilation
 from pixelsmith.sampling.schedule import Schedule
@@ -186,18 +186,16 @@ class Cascade:
         )
 
     def _guided(self, method: StageMethod, picture: Size) -> Denoiser:
-        """The denoiser of the prompt; classifier-free guidance wraps it where it is ever on."""
-        positive, negative = (self.family.denoiser(prompt, picture, method.guidance_scale) for prompt in self.prompts)
-        if not method.guides:
-            return positive
-        return ClassifierFreeGuidance(
-            positive,
-            negative,
-            method.guidance_scale,
-            method.guidance_rescale,
-            method.guides_at,
-            GUIDANCES[method.guidance],
-        )
+        """The denoiser of the prompt, and what it is pushed away from where that is ever on."""
+        scale, aways = method.guidance_scale, []
+        positive, negative = (self.family.denoiser(prompt, picture, scale) for prompt in self.prompts)
+        if method.guides:
+            aways.append(Away(negative, scale, method.guides_at, GUIDANCES[method.guidance]))
+        if method.perturbation:
+            worse = self.family.denoiser(self.prompts[0], picture, scale, method.perturbation)
+            # Of n + s·(p − n) the push is s − 1 times the difference.
+            aways.append(Away(worse, 1 + method.perturbation.scale, method.perturbation.is_on))
+        return Guided(positive, aways, method.guidance_rescale) if aways else positive
 
     def _compiled_size(self, stage: int) -> int | None:
         """What batches are filled up to where the network is compiled: each size is a graph. The base is one patch."""
