@@ -106,7 +106,15 @@ class StageMethod:
         start, end = self.guidance_interval
         return self.guidance_scale > 1 and not self.guidance_told and start <= progress < end
 
+    @property
+    def perturbs(self) -> bool:
+        """Whether a perturbed network is guided away from at any of the steps."""
+        return any(self.perturbs_at(step / self.steps) for step in range(self.steps))
+
+    def perturbs_at(self, progress: float) -> bool:
+        """Whether a perturbed network is guided away from at this share (0..1) of the denoising."""
+        return self.perturbation is not None and self.perturbation.is_on(progress)
+
     def calls_at(self, progress: float) -> int:
         """Evaluations of the network that one patch takes: with the prompt, with the negative one, perturbed."""
-        perturbs = self.perturbation is not None and self.perturbation.is_on(progress)
-        return 1 + self.guides_at(progress) + perturbs
+        return 1 + self.guides_at(progress) + self.perturbs_at(progress)

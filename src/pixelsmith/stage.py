@@ -194,7 +194,7 @@ class Cascade:
         if method.perturbation:
             worse = self.family.denoiser(self.prompts[0], picture, scale, method.perturbation)
             # Of n + s·(p − n) the push is s − 1 times the difference.
-            aways.append(Away(worse, 1 + method.perturbation.scale, method.perturbation.is_on))
+            aways.append(Away(worse, 1 + method.perturbation.scale, method.perturbs_at))
         return Guided(positive, aways, method.guidance_rescale) if aways else positive
 
     def _compiled_size(self, stage: int) -> int | None:
@@ -221,6 +221,8 @@ def _remarks(request: Request, family: Family, methods: Collection[StageMethod])
         yield f"the model is distilled for a guidance scale of {best.guidance_scale}; {strongest} may spoil the picture"
     if request.negative_prompt and not guides:
         yield "the negative prompt is not used: there is no classifier-free guidance"
+    if request.method.perturbation and not any(method.perturbs for method in methods):
+        yield "the perturbation is not used: none of the steps lies in its interval, or its scale is 0"
     for prompt in (request.prompt, request.negative_prompt if guides else ""):
         if unread := family.unread(prompt):
             yield f"the model has no room for the end of the prompt: {unread!r} is not read"
