@@ -99,7 +99,7 @@ def _self_attentions(block: nn.Module) -> list[nn.Module]:
     return [part for part in block.modules() if isinstance(part, Attention) and not part.is_cross_attention]
 
 
-def _skipped(block: Any, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None, *_: Any, **__: Any) -> Any:
+def _skipped(block: Any, hidden_states: Tensor, *_: Any, encoder_hidden_states: Tensor | None = None, **__: Any) -> Any:
     """What comes in goes out; blocks that also change the text give it back first."""
     from diffusers.models.attention import JointTransformerBlock
 
