@@ -26,7 +26,7 @@ def unet_native(configs: Configs) -> Size:
 
 def attends_in_the_middle(configs: Configs) -> bool:
     """Whether the middle of a U-Net has attention; some small ones have no middle."""
-    return configs["unet"].get("mid_block_type", MIDDLE) == MIDDLE
+    return bool(configs["unet"].get("mid_block_type", MIDDLE) == MIDDLE)
 
 
 def recommended_for(configs: Configs, usual: Recommended) -> Recommended:
