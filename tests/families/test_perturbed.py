@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -52,14 +53,11 @@ class Case:
     named: str
     call: Callable[..., Tensor] = usual_call
     sampler: Sampler = "ddim"
-    options: tuple[tuple[str, Any], ...] = ()
 
 
 CASES = {
-    "sd": Case(build_stable_diffusion, "StableDiffusionPAGPipeline", (), "mid", options=(("safety_checker", None),)),
-    "sdxl": Case(
-        SPECIMENS["sdxl"].build, "StableDiffusionXLPAGPipeline", (), "mid", options=(("add_watermarker", False),)
-    ),
+    "sd": Case(build_stable_diffusion, "StableDiffusionPAGPipeline", (), "mid"),
+    "sdxl": Case(SPECIMENS["sdxl"].build, "StableDiffusionXLPAGPipeline", (), "mid"),
     "sd3": Case(build_first_3, "StableDiffusion3PAGPipeline", (0,), "blocks.0"),
     "pixart-sigma": Case(
         SPECIMENS["pixart-sigma"].build,
@@ -79,6 +77,11 @@ def loaded(build: Callable[[], Any], folder: Path) -> DiffusersFamily:
         family = load_family(folder, read_facts(folder, "tiny"), Compute("cpu", "float32"))
     assert isinstance(family, DiffusersFamily)
     return family
+
+
+def own_pipeline(folder: Path) -> Any:
+    """As diffusers loads it."""
+    return diffusers.DiffusionPipeline.from_pretrained(folder, dtype=torch.float32)
 
 
 def base_latents(family: DiffusersFamily, method: Method) -> Tensor:
@@ -111,7 +114,9 @@ def test_perturbed_attention_is_that_of_the_stock_pipelines(tmp_path: Path, name
     method = Method(4, case.sampler, guidance_scale=scale, perturbation=perturbation)
     with quiet():
         kind = getattr(diffusers, case.stock)
-        stock = kind(**{**case.build().components, **dict(case.options)}, pag_applied_layers=case.named)
+        parts = own_pipeline(tmp_path).components | {"requires_safety_checker": False, "add_watermarker": False}
+        taken = parts.keys() & inspect.signature(kind.__init__).parameters
+        stock = kind(**{part: parts[part] for part in taken}, pag_applied_layers=case.named)
         expected = stock_latents(family, stock, partial(case.call, pag_scale=2.0), method)
     found = base_latents(family, method)
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
@@ -126,7 +131,7 @@ def test_skipped_layers_are_those_of_the_stock_pipeline_of_stable_diffusion_3(tm
     method = Method(steps=4, guidance_scale=3.0, perturbation=perturbation)
     options: Any = {"skip_guidance_layers": [0], "skip_layer_guidance_start": 0.2, "skip_layer_guidance_stop": 0.8}
     with quiet():
-        expected = stock_latents(family, build_3(), partial(usual_call, **options), method)
+        expected = stock_latents(family, own_pipeline(tmp_path), partial(usual_call, **options), method)
     found = base_latents(family, method)
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
     assert (found - base_latents(family, replace(method, perturbation=None))).abs().max() > 1e-3
