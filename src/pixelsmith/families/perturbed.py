@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from types import MethodType
 from typing import Any
 
 import torch
@@ -68,9 +69,10 @@ def forwards_of(network: Any, perturbation: Perturbation) -> Forwards:
             f"perturbed layers: expected numbers from 0 to {len(blocks) - 1}, got {', '.join(map(str, layers))}"
         )
     chosen = [blocks[layer] for layer in layers]
+    # As methods: a compiled network knows them again.
     if perturbation.name == "slg":
-        return {block: partial(_skipped, block) for block in chosen}
-    return {part: partial(_identity, part) for block in chosen for part in _self_attentions(block)}
+        return {block: MethodType(_skipped, block) for block in chosen}
+    return {part: MethodType(_identity, part) for block in chosen for part in _self_attentions(block)}
 
 
 def usual_layers(name: PerturbationName, count: int, in_unet: bool) -> Sequence[int]:
@@ -110,7 +112,7 @@ def _identity(attention: Any, hidden_states: Tensor, encoder_hidden_states: Tens
     """Self-attention whose map is the identity among image tokens; text that they attend to with them stays."""
     if encoder_hidden_states is not None:
         with _Apart(hidden_states.shape[1]):
-            return type(attention).forward(attention, hidden_states, encoder_hidden_states, **others)
+            return attention.processor(attention, hidden_states, encoder_hidden_states, **others)
     values = attention.to_v(hidden_states)
     for layer in attention.to_out:
         values = layer(values)
