@@ -130,7 +130,7 @@ class _Apart(TorchFunctionMode):
         called = partial(func, *args, **(kwargs or {}))
         if func is not scaled_dot_product_attention:
             return called()
-        query = args[0]
-        seen = torch.ones(2 * query.shape[-2:-1], dtype=torch.bool, device=query.device)
-        seen[: self._images, : self._images] = torch.eye(self._images, dtype=torch.bool, device=query.device)
+        tokens, device = args[0].shape[-2], args[0].device
+        seen = torch.ones(tokens, tokens, dtype=torch.bool, device=device)
+        seen[: self._images, : self._images] = torch.eye(self._images, dtype=torch.bool, device=device)
         return called(attn_mask=seen)
