@@ -90,6 +90,8 @@ def test_plan_prints_one_object_and_a_table(call: Call) -> None:
     assert set(last) == {"size", "latent_size", "steps", "guided_steps", "patches_per_step", "fewest_patches_per_step"}
     assert plan["seconds"] is None
     assert min(plan["model_calls"], plan["peak_memory_bytes"], plan["disk_bytes"]) > 0
+    perturbed = call("plan", "a map", "--size", "4096x4096", "--json", "--perturbation", "pag")[1]
+    assert json.loads(perturbed)["model_calls"] == pytest.approx(1.5 * plan["model_calls"], abs=1)
     code, out, _ = call("plan", "a map", "--size", "4096", "--preset", "paper")
     assert code == 0
     assert "stage 1" in out
@@ -109,6 +111,9 @@ def test_plan_prints_one_object_and_a_table(call: Call) -> None:
         (["x", "--guidance-interval", "a,b"], "guidance interval"),
         (["x", "--guidance-interval", "0.9,0.1"], "guidance interval"),
         (["x", "--sampler", "magic"], "sampler"),
+        (["x", "--perturbation", "slg", "--perturbed-layers", "7,b"], "perturbed layers"),
+        (["x", "--perturbation", "pag", "--perturbation-interval", "1"], "perturbation interval"),
+        (["x", "--perturbation-scale", "2"], "give --perturbation"),
         (["x", "--model", "nobody/nothing"], "unknown model"),
         (["x", "--model", "/no/such/folder"], "unknown model"),
         (["x", "--cascade", "512,256"], "shrinks"),

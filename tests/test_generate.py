@@ -13,10 +13,12 @@ import torch
 from PIL import Image
 
 from pixelsmith import (
+    PERTURBATIONS,
     PRESETS,
     Compute,
     Event,
     Method,
+    Perturbation,
     PhaseFinished,
     Progress,
     Request,
@@ -89,6 +91,14 @@ def test_a_negative_prompt_without_guidance_is_said_to_be_unused(tiny_model: Pat
     ]
 
 
+def test_a_perturbation_that_no_step_is_in_the_interval_of_is_said_to_be_unused(tiny_model: Path) -> None:
+    """Three steps are at 0, 0.33 and 0.67 of the denoising; skipped layers are on from 0.01 to 0.2 by default."""
+    request = request_of(tiny_model, "64")
+    assert warnings_of(request.with_method(perturbation=PERTURBATIONS["pag"])) == []
+    [remark] = warnings_of(request.with_method(perturbation=PERTURBATIONS["slg"]))
+    assert "the perturbation is not used" in remark
+
+
 @pytest.mark.parametrize("guidance", ["cfg-norm", "cfg-norm-rows", "cfg-zero"])
 def test_guidance_of_velocities_is_for_flow_matching(tiny_model: Path, guidance: str) -> None:
     with pytest.raises(RequestError, match=f"{guidance} is for flow matching"):
@@ -109,7 +119,8 @@ VARIANTS: list[dict[str, Any]] = [
     {"chess_mask": False}, {"border": 0}, {"border": 5}, {"coverage": "random"}, {"sampler": "dpmpp-2m"},
     {"upsampling": "bicubic"}, {"upsampling": "latent"}, {"guidance_scale": 1.0}, {"guidance_scale": 9.0},
     {"guidance_rescale": 1.0}, {"guidance_interval": (0.5, 1.0)}, {"steps": 4}, {"stage_steps": 5},
-    {"start": 0.5}, {"stage_guidance_scale": 1.0},
+    {"start": 0.5}, {"stage_guidance_scale": 1.0}, {"perturbation": PERTURBATIONS["pag"]},
+    {"perturbation": Perturbation("slg", 2.8, (0.3, 0.6))},
 ]  # fmt: skip
 
 

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pixelsmith import Method, Plan, Request, RequestError, Size
+from pixelsmith import Method, Perturbation, Plan, Request, RequestError, Size
 from pixelsmith.plan import MAX_FACTOR, ModelFacts, make_plan
 
 EMBEDDED_LIKE = ModelFacts("m", "StableDiffusionPipeline", Size(256, 256), 8, 8, 4, 1000, 10_000_000)
@@ -60,6 +61,14 @@ def test_model_calls_count_every_evaluation() -> None:
     assert plan.model_calls == round(patches * (10 + 3))
     alone = planned(512, 512, method=Method(steps=10, guidance_scale=1))
     assert alone.model_calls == round(patches * 10)
+
+
+@pytest.mark.parametrize(("guidance_scale", "scale", "calls"), [(7.5, 2.8, 20 + 3), (1, 2.8, 13), (1, 0, 10)])
+def test_a_perturbed_network_is_one_more_call_where_it_is_on(guidance_scale: float, scale: float, calls: int) -> None:
+    perturbation = Perturbation("slg", scale, (0.2, 0.5))
+    method = Method(steps=10, guidance_scale=guidance_scale, perturbation=perturbation)
+    plan = planned(256, 256, replace(EMBEDDED_LIKE, perturbable=True), method=method)
+    assert plan.model_calls == calls
 
 
 def test_the_fast_preset_counts_its_own_steps() -> None:

@@ -9,7 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pixelsmith import PRESETS, Compute, Lora, Method, Parts, Request, RequestError, Size
+from pixelsmith import (
+    PERTURBATIONS,
+    PRESETS,
+    Compute,
+    Lora,
+    Method,
+    Parts,
+    Perturbation,
+    Request,
+    RequestError,
+    Size,
+)
 from pixelsmith.recommended import Recommended
 
 methods = st.builds(
@@ -22,6 +33,7 @@ methods = st.builds(
     guidance=st.sampled_from([None, "cfg", "apg"]),
     guidance_scale=st.none() | st.floats(0, 20),
     guidance_interval=st.tuples(st.floats(0, 1), st.floats(0, 1)).map(sorted).map(tuple),
+    perturbation=st.sampled_from([None, *PERTURBATIONS.values(), Perturbation("slg", 1.5, (0.1, 0.3), (7, 8))]),
     slider=st.floats(0, 1),
     border=st.none() | st.integers(0, 10),
     coverage=st.sampled_from(["grid", "random"]),
@@ -72,6 +84,27 @@ def test_a_bad_request_is_refused(changes: dict[str, Any], message: str) -> None
 def test_a_bad_value_of_the_method_is_refused_by_name(name: str, value: Any) -> None:
     with pytest.raises(RequestError, match=name.replace("_", " ")):
         Method(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": "sag"}, "perturbation: expected one of pag, slg"),
+        ({"scale": -1}, "perturbation scale"),
+        ({"interval": (0.5, 0.2)}, "perturbation interval"),
+        ({"layers": (7, -1)}, "perturbed layers"),
+    ],
+)
+def test_a_bad_value_of_a_perturbation_is_refused_by_name(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        replace(PERTURBATIONS["slg"], **changes)
+
+
+@pytest.mark.parametrize("stage", [0, 1])
+def test_intervals_hold_for_the_base_and_for_the_stages(stage: int) -> None:
+    perturbation = Perturbation("pag", 3.0, (0.0, 0.3))
+    own = Method(steps=10, guidance_interval=(0.2, 0.5), perturbation=perturbation).at(stage, Recommended())
+    assert [own.calls_at(step / 10) for step in range(10)] == [2, 2, 3, 2, 2, 1, 1, 1, 1, 1]
 
 
 @pytest.mark.parametrize("values", [{}, {"prompt": "x"}, {"prompt": "x", "size": "64", "colour": "red"}])

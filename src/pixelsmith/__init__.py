@@ -21,10 +21,12 @@ from pixelsmith.generate import Result, generate, plan, resume
 from pixelsmith.geometry import Size
 from pixelsmith.parts import Lora, Parts
 from pixelsmith.plan import Plan, StagePlan
+from pixelsmith.recommended import PERTURBATIONS, Perturbation
 from pixelsmith.request import PRESETS, Compute, Method, Request
 from pixelsmith.version import __version__
 
 __all__ = [
+    "PERTURBATIONS",
     "PRESETS",
     "Compute",
     "DeviceError",
@@ -37,6 +39,7 @@ __all__ = [
     "Observer",
     "OutputError",
     "Parts",
+    "Perturbation",
     "PhaseFinished",
     "PictureError",
     "PixelsmithError",

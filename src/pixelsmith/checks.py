@@ -19,6 +19,14 @@ def check_range(name: str, value: object, low: float, high: float) -> None:
         raise RequestError(f"{name}: expected a number from {low} to {high}, got {value!r}")
 
 
+def check_interval(name: str, value: tuple[float, ...]) -> None:
+    """Two shares in 0..1, of which the second is not the smaller one."""
+    for share in value:
+        check_range(name, share, 0, 1)
+    if len(value) != 2 or list(value) != sorted(value):
+        raise RequestError(f"{name}: expected two rising shares in 0..1, got {value}")
+
+
 def check_choices(owner: object, **choices: Any) -> None:
     """Fields of ``owner`` that hold one of the values of a ``Literal``."""
     for name, allowed in choices.items():

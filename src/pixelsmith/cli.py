@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
@@ -21,7 +21,7 @@ from pixelsmith.geometry import Size
 from pixelsmith.parts import Lora, Parts, SchedulerName, TimestepSpacing
 from pixelsmith.pixels.files import FORMATS, read_settings
 from pixelsmith.progress import ProgressBar, print_json
-from pixelsmith.recommended import GuidanceName
+from pixelsmith.recommended import PERTURBATIONS, GuidanceName, Perturbation
 from pixelsmith.report import families_table, plan_table, settings_table, values_table
 from pixelsmith.request import (
     EMBEDDED,
@@ -136,6 +136,12 @@ def request_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--stage-guidance-scale", type=float, help="The same for the stages.  [default: as the base]"),
         click.option("--guidance-rescale", type=float, help="0..1: against over-saturation."),
         click.option("--guidance-interval", help="START,END in 0..1: where guidance is on."),
+        click.option(
+            "--perturbation", type=click.Choice(list(PERTURBATIONS)), help="Also guide away from a worse network."
+        ),
+        click.option("--perturbation-scale", type=float, help="How strongly.  [default: pag 3, slg 2.8]"),
+        click.option("--perturbation-interval", help="Where it is on.  [default: pag 0,1, slg 0.01,0.2]"),
+        click.option("--perturbed-layers", help="Numbers of blocks, such as 7,8,9.  [default: in the middle]"),
         click.option("--fusion", type=click.Choice(get_args(FusionName)), help="What the guide gives to a patch."),
         click.option("--chess-mask/--no-chess-mask", default=None),
         click.option("--border", type=int, help="Latents over which patches are averaged; 0 is off."),
@@ -168,9 +174,11 @@ def make_request(options: dict[str, Any]) -> Request:
     """A request from the options of the command line. Raises ``RequestError``."""
     cascade = tuple(Size.parse(size) for size in (options["cascade"] or "").split(",") if size.strip())
     size = Size.parse(options["size"] or (str(cascade[-1]) if cascade else DEFAULT_SIZE))
-    changes = {name: options[name] for name in _METHOD_OPTIONS if options[name] is not None}
-    if options["guidance_interval"] is not None:
-        changes["guidance_interval"] = _interval(options["guidance_interval"])
+    asked = {name: options[name] for name in _METHOD_OPTIONS} | {
+        "guidance_interval": _interval("guidance interval", options["guidance_interval"]),
+        "perturbation": _perturbation(options),
+    }
+    changes = {name: value for name, value in asked.items() if value is not None}
     return Request(
         prompt=options["prompt"],
         size=size,
@@ -201,11 +209,29 @@ def _parts(options: dict[str, Any]) -> Parts:
     )
 
 
-def _interval(text: str) -> tuple[float, ...]:
+def _perturbation(options: dict[str, Any]) -> Perturbation | None:
+    """The one that is named, with what is said of it."""
+    name = options["perturbation"]
+    values = {
+        "scale": options["perturbation_scale"],
+        "interval": _interval("perturbation interval", options["perturbation_interval"]),
+        "layers": _numbers(options["perturbed_layers"], int, "perturbed layers: expected numbers such as 7,8,9"),
+    }
+    said = {key: value for key, value in values.items() if value is not None}
+    if said and name is None:
+        raise click.BadParameter(f"perturbation: none is named, but its {' and '.join(said)}; give --perturbation")
+    return None if name is None else replace(PERTURBATIONS[name], **said)
+
+
+def _interval(name: str, text: str | None) -> Any:
+    return _numbers(text, float, f"{name}: expected START,END such as 0.1,0.8")
+
+
+def _numbers(text: str | None, kind: Callable[[str], float], expected: str) -> Any:
     try:
-        return tuple(float(part) for part in text.split(","))
+        return None if text is None else tuple(kind(part) for part in text.split(","))
     except ValueError as error:
-        raise click.BadParameter(f"guidance interval: expected START,END such as 0.1,0.8, got {text!r}") from error
+        raise click.BadParameter(f"{expected}, got {text!r}") from error
 
 
 def run_options(command: Callable[..., None]) -> Callable[..., None]:

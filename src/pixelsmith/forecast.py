@@ -168,8 +168,8 @@ def _name(model: str, device: str, dtype: str) -> str:
 
 
 def _evaluations(method: StageMethod, steps: int, first: int | None = None) -> int:
-    """Of one patch in the first steps (without ``first`` in all): two where classifier-free guidance is on."""
-    return sum(2 if method.guides_at(step / steps) else 1 for step in range(steps if first is None else first))
+    """Of one patch in the first steps (without ``first`` in all)."""
+    return sum(method.calls_at(step / steps) for step in range(steps if first is None else first))
 
 
 def _order(key: Key) -> tuple[int, int]:

@@ -42,6 +42,7 @@ class ModelFacts:
     - ``parameters``: the numbers in its weight files on this disk; of a hub id that was never fetched unknown, and 0.
     - ``recommended``: what it is best run with.
     - ``float16_safe``: whether its numbers stay in the range of float16.
+    - ``perturbable``: whether a ``Perturbation`` of its network is known.
     """
 
     name: str
@@ -54,6 +55,7 @@ class ModelFacts:
     parameters: int
     recommended: Recommended = field(default_factory=Recommended)
     float16_safe: bool = True
+    perturbable: bool = False
 
     @property
     def patch(self) -> Size:
@@ -87,7 +89,8 @@ class Plan:
 
     - ``base``: the picture made at the native size, ``None`` where the cascade starts from a given picture.
     - ``stages``: the cascade; empty where the base is large enough.
-    - ``model_calls``: patches that go through the network; with classifier-free guidance a patch goes through twice.
+    - ``model_calls``: patches that go through the network; with classifier-free guidance a patch goes through twice,
+      and with a perturbation once more.
     - ``on_disk``: whether the canvases are kept in a run directory by default, because memory should not hold them.
     - ``peak_memory_bytes``, ``disk_bytes``: upper estimates; ``file_bytes``: the part of the disk that is needed beside
       the output. ``seconds``: ``None`` while unknown.
@@ -117,8 +120,13 @@ def make_plan(request: Request, facts: ModelFacts, start: Size | None = None, we
 
     ``weight_bytes``: of one weight in the dtype that the model runs in.
 
-    Raises ``RequestError`` where the cascade would shrink, or a border does not fit into the model's patch.
+    Raises ``RequestError`` where the cascade would shrink, a border does not fit into the model's patch, or the network
+    cannot be perturbed.
     """
+    if request.method.perturbation and not facts.perturbable:
+        raise RequestError(
+            f"perturbation: how to perturb the network of {facts.name} ({facts.pipeline}) is not known; leave it out"
+        )
     border = border_of(request, facts)
     steps = max(request.method.at(stage, facts.recommended).schedule_steps for stage in (0, 1))
     if steps > facts.train_steps:
@@ -245,8 +253,8 @@ def _stage_plan(stage: int, size: Size, request: Request, facts: ModelFacts) -> 
 
 
 def _calls_per_patch(method: StageMethod) -> int:
-    """Network evaluations of one patch over all steps: two where classifier-free guidance is on."""
-    return sum(2 if method.guides_at(step / method.steps) else 1 for step in range(method.steps))
+    """Network evaluations of one patch over all steps."""
+    return sum(method.calls_at(step / method.steps) for step in range(method.steps))
 
 
 def _canvas_bytes(rungs: list[StagePlan], request: Request, facts: ModelFacts) -> int:

@@ -3,11 +3,56 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
-from pixelsmith.checks import check_choices, check_range, check_whole
+from pixelsmith.checks import check_choices, check_interval, check_range, check_whole
+from pixelsmith.errors import RequestError
 
 GuidanceName = Literal["cfg", "cfg-norm", "cfg-norm-rows", "cfg-zero", "apg"]
+PerturbationName = Literal["pag", "slg"]
+
+
+@dataclass(frozen=True)
+class Perturbation:
+    """A worse network to be guided away from: the model's own, told the prompt, with some of its blocks perturbed.
+
+    - ``name``: ``pag``: an image token there sees of the image only itself (perturbed attention guidance, arXiv
+      2403.17377); ``slg``: the blocks are skipped (skip layer guidance, as in the pipeline of Stable Diffusion 3.5).
+    - ``scale``: 0..1000, what is added of the difference; 0 is off. ``interval``: the part of the denoising, as two
+      shares in 0..1, in which it is on.
+    - ``layers``: which blocks, from 0: of the transformer, or of the middle of the U-Net. Empty chooses by the network
+      (``pixelsmith.families.perturbed``).
+
+    Raises ``RequestError`` for a value out of range.
+    """
+
+    name: PerturbationName
+    scale: float
+    interval: tuple[float, float]
+    layers: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("interval", "layers"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if self.name not in get_args(PerturbationName):
+            names = ", ".join(get_args(PerturbationName))
+            raise RequestError(f"perturbation: expected one of {names}, got {self.name!r}")
+        check_range("perturbation scale", self.scale, 0, 1000)
+        check_interval("perturbation interval", self.interval)
+        for layer in self.layers:
+            check_whole("perturbed layers", layer, least=0)
+
+    def is_on(self, progress: float) -> bool:
+        """At this share (0..1) of the denoising."""
+        start, end = self.interval
+        return self.scale > 0 and start <= progress < end
+
+
+PERTURBATIONS: dict[PerturbationName, Perturbation] = {
+    "pag": Perturbation("pag", scale=3.0, interval=(0.0, 1.0)),
+    "slg": Perturbation("slg", scale=2.8, interval=(0.01, 0.2)),
+}
+"""As their pipelines have them by default."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +89,7 @@ class StageMethod:
     guidance_told: bool
     start: float
     guidance_interval: tuple[float, float]
+    perturbation: Perturbation | None
 
     @property
     def schedule_steps(self) -> int:
@@ -59,3 +105,16 @@ class StageMethod:
         """Whether classifier-free guidance is on at this share (0..1) of the denoising."""
         start, end = self.guidance_interval
         return self.guidance_scale > 1 and not self.guidance_told and start <= progress < end
+
+    @property
+    def perturbs(self) -> bool:
+        """Whether a perturbed network is guided away from at any of the steps."""
+        return any(self.perturbs_at(step / self.steps) for step in range(self.steps))
+
+    def perturbs_at(self, progress: float) -> bool:
+        """Whether a perturbed network is guided away from at this share (0..1) of the denoising."""
+        return self.perturbation is not None and self.perturbation.is_on(progress)
+
+    def calls_at(self, progress: float) -> int:
+        """Evaluations of the network that one patch takes: with the prompt, with the negative one, perturbed."""
+        return 1 + self.guides_at(progress) + self.perturbs_at(progress)

@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import pairwise
 from typing import Any, Literal
 
-from pixelsmith.checks import check_choices, check_range, check_whole
+from pixelsmith.checks import check_choices, check_interval, check_range, check_whole
 from pixelsmith.errors import RequestError
 from pixelsmith.geometry import Size
 from pixelsmith.parts import Parts
-from pixelsmith.recommended import GuidanceName, Recommended, StageMethod
+from pixelsmith.recommended import GuidanceName, Perturbation, Recommended, StageMethod
 
 Sampler = Literal["ddim", "dpmpp-2m"]
 FusionName = Literal["phase", "phase-guide", "amplitude", "amplitude-guide", "both", "guide", "none", "residual"]
@@ -43,6 +43,7 @@ class Method:
       (``Recommended.guidance_told``) are told this number. ``stage_guidance_scale``: another one for the stages.
     - ``guidance_rescale``: 0..1, how far the spread of the guided estimate is brought back to the unguided one's.
     - ``guidance_interval``: the part of the denoising, as two shares in 0..1, in which guidance is on.
+    - ``perturbation``: a perturbed network that is guided away from, in the base and in the stages (``PERTURBATIONS``).
     - ``slider``: 0..1, the share of steps that the guide leads; low invents detail, high keeps structure.
     - ``slider_fade``: 0..1, the share of steps over which the lead fades out; 0 is a hard cut.
     - ``fusion``: what the guide gives to a patch (``pixelsmith.sampling.fusion.MERGES``).
@@ -62,6 +63,7 @@ class Method:
     guidance_scale: float | None = None
     guidance_rescale: float | None = None
     guidance_interval: tuple[float, float] = (0.0, 1.0)
+    perturbation: Perturbation | None = None
     slider: float = 0.6
     start: float = 1.0
     stage_steps: int | None = None
@@ -93,10 +95,13 @@ class Method:
         check_choices(self, strategy=StrategyName)
         if type(self.chess_mask) is not bool:
             raise RequestError(f"chess mask: expected True or False, got {self.chess_mask!r}")
-        for share in self.guidance_interval:
-            check_range("guidance interval", share, 0, 1)
-        if len(self.guidance_interval) != 2 or self.guidance_interval[0] > self.guidance_interval[1]:
-            raise RequestError(f"guidance interval: expected two rising shares in 0..1, got {self.guidance_interval}")
+        check_interval("guidance interval", self.guidance_interval)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Method:
+        """Read plain values. Raises ``TypeError`` for unknown names."""
+        perturbation = values.get("perturbation")
+        return cls(**{**values, "perturbation": None if perturbation is None else Perturbation(**perturbation)})
 
     def settled(self, recommended: Recommended) -> Method:
         """The same with the model's choices where it leaves them open."""
@@ -111,7 +116,9 @@ class Method:
             if self.stage_guidance_scale is not None and (self.stage_guidance_scale > 1 or not own.guidance_told):
                 # "No classifier-free guidance in the stages" saves nothing where the network is told its guidance.
                 own = replace(own, guidance_scale=self.stage_guidance_scale)
-        return StageMethod(**asdict(own), start=start, guidance_interval=self.guidance_interval)
+        return StageMethod(
+            **asdict(own), start=start, guidance_interval=self.guidance_interval, perturbation=self.perturbation
+        )
 
     def _over(self, recommended: Recommended) -> Recommended:
         """What is recommended, with what was asked for in its place."""
@@ -224,13 +231,8 @@ class Request:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; ``from_dict`` reads them back to an equal request."""
-        values = asdict(self)
-        values["size"] = str(self.size)
-        values["cascade"] = [str(size) for size in self.cascade]
-        values["method"]["guidance_interval"] = list(self.method.guidance_interval)
-        for name in ("loras", "textual_inversions"):
-            values["parts"][name] = list(values["parts"][name])
-        return values
+        values = asdict(self, dict_factory=_with_lists)
+        return values | {"size": str(self.size), "cascade": [str(size) for size in self.cascade]}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Request:
@@ -240,7 +242,7 @@ class Request:
             known["size"] = Size.parse(known["size"])
             known["cascade"] = tuple(Size.parse(size) for size in known.get("cascade", ()))
             known["parts"] = Parts.from_dict(known.get("parts", {}))
-            known["method"] = Method(**known.get("method", {}))
+            known["method"] = Method.from_dict(known.get("method", {}))
             known["compute"] = Compute(**known.get("compute", {}))
             return cls(**known)
         except (TypeError, KeyError, AttributeError) as error:
@@ -254,3 +256,8 @@ class Request:
     def with_method(self, **changes: Any) -> Request:
         """The same request with some values of its method changed."""
         return replace(self, method=replace(self.method, **changes))
+
+
+def _with_lists(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    """What JSON knows: a list for a tuple."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in items}

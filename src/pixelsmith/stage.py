@@ -23,7 +23,7 @@ from pixelsmith.request import Request
 from pixelsmith.sampling.denoise import Denoising, Guide, Patched, Readable
 from pixelsmith.sampling.dilated import Dilated
 from pixelsmith.sampling.fusion import MERGES
-from pixelsmith.sampling.guidance import GUIDANCES, OF_VELOCITIES, ClassifierFreeGuidance, Denoiser
+from pixelsmith.sampling.guidance import GUIDANCES, OF_VELOCITIES, Away, Denoiser, Guided
 from pixelsmith.sampling.noise import NoiseField
 from pixelsmith.sampling.patches import Coverage, ShiftedGrid, Tiling, dilation
 from pixelsmith.sampling.schedule import Schedule
@@ -203,18 +203,16 @@ class Cascade:
 
 
 def guided_denoiser(family: Family, prompts: tuple[Prompt, Prompt], method: StageMethod, picture: Size) -> Denoiser:
-    """The denoiser of the prompt; classifier-free guidance away from the negative one wraps it where it is ever on."""
-    positive, negative = (family.denoiser(prompt, picture, method.guidance_scale) for prompt in prompts)
-    if not method.guides:
-        return positive
-    return ClassifierFreeGuidance(
-        positive,
-        negative,
-        method.guidance_scale,
-        method.guidance_rescale,
-        method.guides_at,
-        GUIDANCES[method.guidance],
-    )
+    """The denoiser of the prompt, and what it is pushed away from where that is ever on."""
+    scale, aways = method.guidance_scale, []
+    positive, negative = (family.denoiser(prompt, picture, scale) for prompt in prompts)
+    if method.guides:
+        aways.append(Away(negative, scale, method.guides_at, GUIDANCES[method.guidance]))
+    if method.perturbation:
+        worse = family.denoiser(prompts[0], picture, scale, method.perturbation)
+        # Of n + s·(p − n) the push is s − 1 times the difference.
+        aways.append(Away(worse, 1 + method.perturbation.scale, method.perturbs_at))
+    return Guided(positive, aways, method.guidance_rescale) if aways else positive
 
 
 def _remarks(request: Request, family: Family, methods: Collection[StageMethod]) -> Iterator[str]:
@@ -225,6 +223,8 @@ def _remarks(request: Request, family: Family, methods: Collection[StageMethod])
         yield f"the model is distilled for a guidance scale of {best.guidance_scale}; {strongest} may spoil the picture"
     if request.negative_prompt and not guides:
         yield "the negative prompt is not used: there is no classifier-free guidance"
+    if request.method.perturbation and not any(method.perturbs for method in methods):
+        yield "the perturbation is not used: none of the steps lies in its interval, or its scale is 0"
     if request.prompt_weighting:
         # All of it is read.
         return

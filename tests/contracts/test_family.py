@@ -14,15 +14,27 @@ import torch
 from diffusers import DiffusionPipeline
 from torch import Tensor
 
-from pixelsmith import Compute, Method, Progress, Request, Size, generate, resume
+from pixelsmith import (
+    PERTURBATIONS,
+    Compute,
+    Method,
+    Perturbation,
+    Progress,
+    Request,
+    RequestError,
+    Size,
+    generate,
+    resume,
+)
 from pixelsmith.events import Event
 from pixelsmith.families import Family, find_model, load_family, read_facts
 from pixelsmith.families.architecture import DiffusersFamily, network_of
 from pixelsmith.families.quiet import quiet
 from pixelsmith.geometry import Window
+from pixelsmith.plan import make_plan
 from pixelsmith.request import EMBEDDED
 from pixelsmith.sampling.denoise import Denoising
-from pixelsmith.sampling.guidance import GUIDANCES, ClassifierFreeGuidance, Denoiser
+from pixelsmith.sampling.guidance import GUIDANCES, Away, Denoiser, Guided
 from pixelsmith.sampling.noise import NoiseField
 from pixelsmith.sampling.patches import ShiftedGrid
 from tests.kept import KeptSteps
@@ -65,7 +77,7 @@ class Case:
         positive, negative = self.denoisers()
         if best.guidance_told or scale <= 1:
             return positive
-        return ClassifierFreeGuidance(positive, negative, scale, 0.0, lambda _: True, GUIDANCES[best.guidance])
+        return Guided(positive, [Away(negative, scale, lambda _: True, GUIDANCES[best.guidance])])
 
 
 @pytest.fixture(scope="module", params=["embedded", *SPECIMENS])
@@ -163,6 +175,29 @@ def test_a_batch_gives_what_its_patches_give_one_by_one(case: Case) -> None:
     windows = [Window(8 * i, 4 * i, patch.height, patch.width) for i in range(3)]
     together = denoiser(x, level, windows)
     one_by_one = torch.cat([denoiser(x[i : i + 1], level, windows[i : i + 1]) for i in range(3)])
+    torch.testing.assert_close(together, one_by_one, atol=1e-4, rtol=1e-4)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("perturbation", PERTURBATIONS.values(), ids=PERTURBATIONS.keys())
+def test_a_network_is_perturbed_for_its_own_calls_only_or_that_is_refused(
+    case: Case, perturbation: Perturbation
+) -> None:
+    """Each patch of a batch for itself."""
+    family, patch = case.family, case.family.facts.patch
+    request = Request(PROMPT, family.facts.native_size, method=Method(perturbation=perturbation))
+    if not family.facts.perturbable:
+        with pytest.raises(RequestError, match="perturbation: how to perturb the network"):
+            make_plan(request, family.facts)
+        return
+    prompt, size = family.encode(PROMPT, NEGATIVE)[0], Size(4096, 2048)
+    plain = family.denoiser(prompt, size, case.specimen.scale)
+    perturbed = family.denoiser(prompt, size, case.specimen.scale, perturbation)
+    x, level, windows = patches_of(family, 2), family.schedule(10).levels[4], [patch.window] * 2
+    before, together, after = plain(x, level, windows), perturbed(x, level, windows), plain(x, level, windows)
+    assert torch.equal(before, after)
+    assert (together - before).abs().max() > 1e-5
+    one_by_one = torch.cat([perturbed(x[i : i + 1], level, windows[:1]) for i in range(2)])
     torch.testing.assert_close(together, one_by_one, atol=1e-4, rtol=1e-4)
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -10,7 +11,7 @@ from pixelsmith.families.packing import pack
 from pixelsmith.geometry import Window
 from pixelsmith.recommended import Recommended
 from pixelsmith.request import Method
-from pixelsmith.sampling.guidance import APG_LENGTH, GUIDANCES, ClassifierFreeGuidance
+from pixelsmith.sampling.guidance import APG_LENGTH, GUIDANCES, Away, Combination, Guided
 from pixelsmith.sampling.schedule import Level
 
 LEVEL = Level(0.6, 0.8, 500, 0.5)
@@ -36,6 +37,10 @@ def pair() -> tuple[Constant, Constant, Tensor]:
     return Constant(positive), Constant(negative), x
 
 
+def guided_by(away: Constant, positive: Constant, x: Tensor, scale: float, rescale: float = 0.0) -> Tensor:
+    return Guided(positive, [Away(away, scale, lambda _: True)], rescale)(x, LEVEL, WINDOWS)
+
+
 def estimates() -> tuple[Tensor, Tensor, Tensor]:
     positive, negative, x = pair()
     return positive.estimate, negative.estimate, x
@@ -43,23 +48,45 @@ def estimates() -> tuple[Tensor, Tensor, Tensor]:
 
 def test_guidance_goes_from_the_negative_through_the_positive() -> None:
     positive, negative, x = pair()
-    guided = ClassifierFreeGuidance(positive, negative, 3.0, 0.0, lambda _: True)(x, LEVEL, WINDOWS)
+    guided = guided_by(negative, positive, x, 3.0)
     torch.testing.assert_close(guided, negative.estimate + 3 * (positive.estimate - negative.estimate))
 
 
 def test_outside_its_interval_the_negative_is_not_even_called() -> None:
     positive, negative, x = pair()
     method = Method(guidance_interval=(0.2, 0.5)).at(1, Recommended())
-    guided = ClassifierFreeGuidance(positive, negative, 3.0, 0.0, method.guides_at)
+    guided = Guided(positive, [Away(negative, 3.0, method.guides_at)])
     assert torch.equal(guided(x, LEVEL, WINDOWS), positive.estimate)
     assert negative.calls == 0
     guided(x, Level(0.6, 0.8, 500, 0.2), WINDOWS)
     assert negative.calls == 1
 
 
+@pytest.mark.parametrize("combination", GUIDANCES.values())
+def test_pushes_away_from_several_estimates_add_up(combination: Combination) -> None:
+    """``n + s·(p − n) + k·(p − q)``: as pipelines with perturbed attention put the three together."""
+    positive, negative, x = pair()
+    perturbed = Constant(torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1)))
+    aways = [Away(negative, 3.0, lambda _: True, combination), Away(perturbed, 1 + 2.5, lambda _: True)]
+    found = Guided(positive, aways)(x, FLOW, WINDOWS)
+    alone = combination(positive.estimate, negative.estimate, 3.0, x, FLOW)
+    torch.testing.assert_close(found, alone + 2.5 * (positive.estimate - perturbed.estimate), atol=1e-4, rtol=1e-4)
+    assert (positive.calls, negative.calls, perturbed.calls) == (1, 1, 1)
+
+
+def test_each_push_has_its_own_interval() -> None:
+    positive, negative, x = pair()
+    perturbed = Constant(negative.estimate + 1)
+    aways = [Away(negative, 3.0, lambda progress: progress < 0.5), Away(perturbed, 2.0, lambda progress: progress > 0)]
+    guided = Guided(positive, aways)
+    for progress, expected in ((0.0, (1, 0)), (0.2, (2, 1)), (0.7, (2, 2))):
+        guided(x, Level(0.6, 0.8, 500, progress), WINDOWS)
+        assert (negative.calls, perturbed.calls) == expected
+
+
 def test_full_rescale_gives_each_patch_the_spread_of_the_positive() -> None:
     positive, negative, x = pair()
-    guided = ClassifierFreeGuidance(positive, negative, 7.5, 1.0, lambda _: True)(x, LEVEL, WINDOWS)
+    guided = guided_by(negative, positive, x, 7.5, rescale=1.0)
     torch.testing.assert_close(guided.std((1, 2, 3)), positive.estimate.std((1, 2, 3)))
 
 

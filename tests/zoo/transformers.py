@@ -302,8 +302,8 @@ def call_z(pipeline: Any, stock: Stock) -> Tensor:
     return usual_call(pipeline, stock, guidance_scale=stock.scale - 1)
 
 
-def call_exact_size(pipeline: Any, stock: Stock) -> Tensor:
-    return usual_call(pipeline, stock, use_resolution_binning=False)
+def call_exact_size(pipeline: Any, stock: Stock, **options: Any) -> Tensor:
+    return usual_call(pipeline, stock, use_resolution_binning=False, **options)
 
 
 SPECIMENS = [

@@ -133,6 +133,7 @@ def base_request(request: Request, native: Size) -> Request:
         guidance_scale=own.guidance_scale,
         guidance_rescale=own.guidance_rescale,
         guidance_interval=own.guidance_interval,
+        perturbation=own.perturbation,
     )
     return replace(request, size=native, method=method)
 

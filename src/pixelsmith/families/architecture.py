@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pixelsmith.families.autoencoder import DiffusersAutoencoder
+from pixelsmith.families.perturbed import Perturbed, forwards_of
 from pixelsmith.families.placing import release_encoders
 from pixelsmith.families.protocol import Prompt
 from pixelsmith.families.quiet import quiet
@@ -18,7 +19,7 @@ from pixelsmith.families.schedules import clean_estimate, config_of, prediction_
 from pixelsmith.families.weighting import encode_weighted
 from pixelsmith.geometry import Size, Window
 from pixelsmith.plan import ModelFacts
-from pixelsmith.recommended import Recommended
+from pixelsmith.recommended import Perturbation, Recommended
 from pixelsmith.sampling.denoise import Readable
 from pixelsmith.sampling.guidance import Batch, Denoiser
 from pixelsmith.sampling.schedule import Level, Schedule
@@ -35,12 +36,14 @@ class Traits:
     - ``native``: the size it was trained at, in latents; ``multiple``: what the sides of a patch are a multiple of.
     - ``recommended``: what it is best run with.
     - ``float16_safe``: whether its numbers stay in the range of float16; else it is float32 where there is no bfloat16.
+    - ``perturbable``: whether its network can be perturbed (``pixelsmith.families.perturbed``).
     """
 
     native: Size
     multiple: int
     recommended: Recommended
     float16_safe: bool = True
+    perturbable: bool = False
 
 
 @dataclass(frozen=True)
@@ -155,9 +158,14 @@ class DiffusersFamily:
             _, flagged = self.pipeline.run_safety_checker(pixels, self.device, self.pipeline.safety_checker.dtype)
         return bool(flagged[0])
 
-    def denoiser(self, prompt: Prompt, picture: Size, guidance_scale: float) -> Denoiser:
+    def denoiser(
+        self, prompt: Prompt, picture: Size, guidance_scale: float, perturbation: Perturbation | None = None
+    ) -> Denoiser:
         prediction = prediction_of(config_of(self.pipeline.scheduler))
-        return _Network(self, prompt, picture, guidance_scale, prediction)
+        network = _Network(self, prompt, picture, guidance_scale, prediction)
+        if perturbation is None:
+            return network
+        return Perturbed(network, forwards_of(network_of(self.pipeline), perturbation))
 
 
 @dataclass(frozen=True)

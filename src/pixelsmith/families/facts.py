@@ -57,6 +57,7 @@ def read_facts(place: Path, name: str, parts: Parts = NO_PARTS) -> ModelFacts:
         parameters=_parameters(place, configs["index"], parts),
         recommended=traits.recommended,
         float16_safe=traits.float16_safe,
+        perturbable=traits.perturbable,
     )
     _check_vae(facts, parts)
     return facts

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pixelsmith.geometry import Size, Window
 from pixelsmith.plan import ModelFacts
+from pixelsmith.recommended import Perturbation
 from pixelsmith.sampling.denoise import Readable
 from pixelsmith.sampling.guidance import Denoiser
 from pixelsmith.sampling.schedule import Schedule
@@ -96,9 +97,12 @@ class Family(Protocol):
         """Whether the model's own safety checker, if it has one, refuses a picture (3, H, W) uint8."""
         ...
 
-    def denoiser(self, prompt: Prompt, picture: Size, guidance_scale: float) -> Denoiser:
-        """The network told this prompt.
+    def denoiser(
+        self, prompt: Prompt, picture: Size, guidance_scale: float, perturbation: Perturbation | None = None
+    ) -> Denoiser:
+        """The network told this prompt, perturbed if asked for.
 
         ``picture`` is the size in pixels that patches are part of; ``guidance_scale`` is for networks that are told it.
+        Raises ``RequestError`` where the network has none of the layers that are to be perturbed.
         """
         ...

@@ -14,6 +14,7 @@ from pixelsmith.recommended import Recommended
 
 FEW_STEPS = 4
 """Of models distilled to 1 to 8 steps."""
+MIDDLE = "UNetMidBlock2DCrossAttn"
 
 
 def unet_native(configs: Configs) -> Size:
@@ -21,6 +22,11 @@ def unet_native(configs: Configs) -> Size:
     sample = configs["unet"]["sample_size"]
     height, width = sample if isinstance(sample, list) else (sample, sample)
     return Size(width, height)
+
+
+def attends_in_the_middle(configs: Configs) -> bool:
+    """Whether the middle of a U-Net has attention; some small ones have no middle."""
+    return bool(configs["unet"].get("mid_block_type", MIDDLE) == MIDDLE)
 
 
 def recommended_for(configs: Configs, usual: Recommended) -> Recommended:

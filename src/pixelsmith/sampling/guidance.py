@@ -118,26 +118,41 @@ def _lengths(x: Batch) -> Tensor:
 
 
 @dataclass(frozen=True)
-class ClassifierFreeGuidance:
-    """Push the estimate away from the negative prompt, as ``combination`` does (``GUIDANCES``).
+class Away:
+    """A worse denoiser to be pushed away from by ``scale``, as ``combination`` does (``GUIDANCES``).
 
-    ``rescale`` in 0..1 brings the spread of the result back to that of the positive estimate (arXiv 2305.08891,
-    section 3.4, here on x̂0, so that it means the same for every prediction type). ``is_on`` tells for the share of
-    the denoising that is done whether to guide at all (arXiv 2404.07724).
+    ``is_on`` tells for the share of the denoising that is done whether to do so at all (arXiv 2404.07724).
     """
 
-    positive: Denoiser
-    negative: Denoiser
+    denoiser: Denoiser
     scale: float
-    rescale: float
     is_on: Callable[[float], bool]
     combination: Combination = plain
 
+
+@dataclass(frozen=True)
+class Guided:
+    """Push the estimate with the prompt away from worse ones; where there are several, the pushes add up.
+
+    Worse are the network with the negative prompt (classifier-free guidance) and the network perturbed
+    (``pixelsmith.recommended.Perturbation``). ``rescale`` in 0..1 brings the spread of the result back to that of the
+    positive estimate (arXiv 2305.08891, section 3.4, here on x̂0, so that it means the same for every prediction type).
+    """
+
+    positive: Denoiser
+    aways: Sequence[Away]
+    rescale: float = 0.0
+
     def __call__(self, x: Batch, level: Level, windows: Sequence[Window]) -> Batch:
         positive = self.positive(x, level, windows)
-        if not self.is_on(level.progress):
+        pushed = [
+            away.combination(positive, away.denoiser(x, level, windows), away.scale, x, level)
+            for away in self.aways
+            if away.is_on(level.progress)
+        ]
+        if not pushed:
             return positive
-        guided = self.combination(positive, self.negative(x, level, windows), self.scale, x, level)
+        guided = pushed[0] + sum(other - positive for other in pushed[1:])
         if self.rescale == 0:
             return guided
         spread = positive.std((1, 2, 3), keepdim=True) / guided.std((1, 2, 3), keepdim=True).clamp_min(1e-12)

@@ -29,7 +29,7 @@ class PixArtSigma:
     def traits(self, configs: Configs) -> Traits:
         network = configs["transformer"]
         side = network["sample_size"]
-        return Traits(Size(side, side), network["patch_size"], Recommended(20, guidance_scale=4.5))
+        return Traits(Size(side, side), network["patch_size"], Recommended(20, guidance_scale=4.5), perturbable=True)
 
     def reader(self, pipeline: Any) -> tuple[Any, int]:
         return pipeline.tokenizer, ROOM

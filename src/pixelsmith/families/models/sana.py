@@ -30,7 +30,8 @@ class Sana:
     def traits(self, configs: Configs) -> Traits:
         network = configs["transformer"]
         side = network["sample_size"]
-        return Traits(Size(side, side), network["patch_size"], Recommended(20, guidance_scale=4.5), float16_safe=False)
+        best = Recommended(20, guidance_scale=4.5)
+        return Traits(Size(side, side), network["patch_size"], best, float16_safe=False, perturbable=True)
 
     def reader(self, pipeline: Any) -> tuple[Any, int]:
         return pipeline.tokenizer, ROOM

@@ -9,7 +9,7 @@ from torch import Tensor
 from pixelsmith.families.architecture import Configs, Scene, Traits, repeated
 from pixelsmith.families.protocol import Prompt, named
 from pixelsmith.families.schedules import schedule_of
-from pixelsmith.families.unet import guidance_embedding, recommended_for, unet_native
+from pixelsmith.families.unet import attends_in_the_middle, guidance_embedding, recommended_for, unet_native
 from pixelsmith.geometry import Size
 from pixelsmith.recommended import Recommended
 from pixelsmith.sampling.guidance import Batch
@@ -26,7 +26,8 @@ class StableDiffusion:
 
     def traits(self, configs: Configs) -> Traits:
         multiple = 2 ** (len(configs["unet"]["block_out_channels"]) - 1)
-        return Traits(unet_native(configs), multiple, recommended_for(configs, Recommended(20, guidance_scale=7.5)))
+        best = recommended_for(configs, Recommended(20, guidance_scale=7.5))
+        return Traits(unet_native(configs), multiple, best, perturbable=attends_in_the_middle(configs))
 
     def reader(self, pipeline: Any) -> tuple[Any, int]:
         return pipeline.tokenizer, pipeline.tokenizer.model_max_length

@@ -29,7 +29,7 @@ class StableDiffusion3:
     def traits(self, configs: Configs) -> Traits:
         network = configs["transformer"]
         side = network["sample_size"]
-        return Traits(Size(side, side), network["patch_size"], Recommended(28, guidance_scale=7.0))
+        return Traits(Size(side, side), network["patch_size"], Recommended(28, guidance_scale=7.0), perturbable=True)
 
     def reader(self, pipeline: Any) -> tuple[Any, int]:
         if pipeline.text_encoder_3 is not None:

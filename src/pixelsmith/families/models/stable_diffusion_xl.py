@@ -10,7 +10,7 @@ from torch import Tensor
 from pixelsmith.families.architecture import Configs, Scene, Traits, repeated
 from pixelsmith.families.protocol import Prompt, named
 from pixelsmith.families.schedules import schedule_of
-from pixelsmith.families.unet import guidance_embedding, recommended_for, unet_native
+from pixelsmith.families.unet import attends_in_the_middle, guidance_embedding, recommended_for, unet_native
 from pixelsmith.geometry import Size
 from pixelsmith.recommended import Recommended
 from pixelsmith.sampling.guidance import Batch
@@ -27,7 +27,8 @@ class StableDiffusionXL:
 
     def traits(self, configs: Configs) -> Traits:
         multiple = 2 ** (len(configs["unet"]["block_out_channels"]) - 1)
-        return Traits(unet_native(configs), multiple, recommended_for(configs, Recommended(20, guidance_scale=5.0)))
+        best = recommended_for(configs, Recommended(20, guidance_scale=5.0))
+        return Traits(unet_native(configs), multiple, best, perturbable=attends_in_the_middle(configs))
 
     def reader(self, pipeline: Any) -> tuple[Any, int]:
         return pipeline.tokenizer_2, pipeline.tokenizer_2.model_max_length
