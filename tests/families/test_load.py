@@ -16,6 +16,7 @@ from pixelsmith.families.load import choose_device, choose_dtype
 from pixelsmith.parts import Parts
 from pixelsmith.pixels.files import read_settings
 from pixelsmith.request import Compute
+from tests.devices import WITH_CUDA
 from tests.families.test_parts import save_lora
 from tests.tiny import build_stable_diffusion
 
@@ -83,7 +84,7 @@ def test_half_precision_is_one_that_hardware_and_model_can_do(
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@WITH_CUDA
 def test_a_gpu_is_taken_by_itself_and_gives_what_the_cpu_gives(tiny_model: Path) -> None:
     facts = read_facts(tiny_model, "tiny")
     gpu, cpu = (load_family(tiny_model, facts, Compute(device=name, dtype="float32")) for name in ("auto", "cpu"))
@@ -94,7 +95,8 @@ def test_a_gpu_is_taken_by_itself_and_gives_what_the_cpu_gives(tiny_model: Path)
             family.denoiser(family.encode("sea", "")[0], facts.native_size, 1.0)(x.to(family.device), level, []).cpu()
             for family in (gpu, cpu)
         )
-    torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
+    # Convolutions multiply in TF32 there, with 10 bits.
+    torch.testing.assert_close(found, expected, atol=1e-2, rtol=1e-2)
 
 
 FIRST, SECOND = "a" * 40, "b" * 40
