@@ -38,6 +38,7 @@ VAE: dict[str, Any] = {
 }
 TINY_UNET = UNET | {
     "sample_size": 16,
+    "layers_per_block": 1,
     "block_out_channels": (16, 32),
     "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
     "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
@@ -81,7 +82,7 @@ def _filled(module: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.M
         if values.ndim == 1:
             values.fill_(name.endswith("weight"))
             continue
-        for part in values.view(-1).split(NOISE):
+        for part in torch.split(values.view(-1), NOISE):
             torch.mul(noise[: len(part)], values[0].numel() ** -0.5, out=part)
     return module.eval()
 

@@ -17,7 +17,21 @@ from pixelsmith import PRESETS, Size
 from pixelsmith.plan import StagePlan
 from pixelsmith.recommended import Recommended
 
-TINY = ("--tiny", "--device", "cpu", "--batch-sizes", "4", "--presets", "fast", "--factors", "2", "--sample", "1")
+TINY = (
+    "--tiny",
+    "--device",
+    "cpu",
+    "--dtype",
+    "float32",
+    "--batch-sizes",
+    "4",
+    "--presets",
+    "fast",
+    "--factors",
+    "2",
+    "--sample",
+    "1",
+)
 
 
 def test_the_network_of_the_benchmark_is_xls() -> None:

@@ -16,7 +16,6 @@ from pixelsmith.families.load import choose_device, choose_dtype
 from pixelsmith.parts import Parts
 from pixelsmith.pixels.files import read_settings
 from pixelsmith.request import Compute
-from tests.devices import WITH_CUDA
 from tests.families.test_parts import save_lora
 from tests.tiny import build_stable_diffusion
 
@@ -84,7 +83,7 @@ def test_half_precision_is_one_that_hardware_and_model_can_do(
 
 
 @pytest.mark.gpu
-@WITH_CUDA
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_gpu_is_taken_by_itself_and_gives_what_the_cpu_gives(tiny_model: Path) -> None:
     facts = read_facts(tiny_model, "tiny")
     gpu, cpu = (load_family(tiny_model, facts, Compute(device=name, dtype="float32")) for name in ("auto", "cpu"))

@@ -22,7 +22,7 @@ from pixelsmith.families.quiet import quiet
 from pixelsmith.geometry import Window
 from pixelsmith.request import DeviceName
 from pixelsmith.sampling.splitting import Splitting
-from tests.devices import DEVICES
+from tests.devices import DEVICES, ON_GPU
 from tests.tiny import build_stable_diffusion
 from tests.zoo.all import SPECIMENS
 
@@ -45,11 +45,14 @@ def test_text_encoders_are_released_once_they_have_read_the_prompt(tiny_model: P
     assert family.pipeline.text_encoder is None
 
 
-@pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("memory", ["encoders-released", "offload", "sequential"])
+@pytest.mark.parametrize(
+    ("device", "memory"),
+    [
+        ("cpu", "encoders-released"),
+        *(pytest.param("cuda", memory, marks=ON_GPU) for memory in ("encoders-released", "offload", "sequential")),
+    ],
+)
 def test_what_is_on_the_device_does_not_show_in_the_picture(tiny_model: Path, device: str, memory: str) -> None:
-    if device == "cpu" and memory != "encoders-released":
-        pytest.skip("offloading needs somewhere to load to")
     kept, moved = (
         generate(request_of(tiny_model, device=device, memory=mode)).pixels.astype(int) for mode in ("all", memory)
     )
@@ -195,9 +198,12 @@ def test_a_batch_larger_than_memory_is_halved_and_nothing_else_changes(tiny_mode
     torch.testing.assert_close(parts, whole, atol=1e-2, rtol=1e-2)
 
 
+@pytest.mark.filterwarnings("ignore:TensorFloat32")  # that a GPU multiplies float32 faster with fewer bits
 @pytest.mark.parametrize("device", DEVICES)
-def test_a_run_compiles_two_graphs_the_base_and_all_stages(tiny_model: Path, device: DeviceName) -> None:
-    """However many patches a step leaves over for its last batch."""
+def test_a_run_compiles_two_graphs_the_base_and_all_stages(tmp_path: Path, device: DeviceName) -> None:
+    """However many patches a step leaves over for its last batch. A transformer is traced sooner than a U-Net."""
+    with quiet():
+        model = SPECIMENS["pixart-sigma"].save(tmp_path)
     graphs: list[torch.fx.GraphModule] = []
 
     def counting(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Callable[..., Any]:
@@ -208,13 +214,13 @@ def test_a_run_compiles_two_graphs_the_base_and_all_stages(tiny_model: Path, dev
 
     stages, method = (Size(100, 90), Size(150, 160)), Method(steps=2, coverage="random")
     compute = Compute(device, "float32", batch_size=4)
-    request = Request("a sea", stages[-1], model=str(tiny_model), cascade=stages, method=method, compute=compute)
+    request = Request("a sea", stages[-1], model=str(model), cascade=stages, method=method, compute=compute)
     plain = generate(request).pixels.astype(int)
     torch._dynamo.reset()
     with torch.compiler.set_stance(force_backend=counting):
         compiled = generate(replace(request, compute=replace(compute, compile=True))).pixels.astype(int)
     assert len(graphs) == 2
-    assert abs(compiled - plain).max() <= 2
+    assert abs(compiled - plain).max() <= 4
 
 
 @pytest.mark.parametrize("strict", [True, False])
