@@ -18,20 +18,9 @@ from pixelsmith.plan import StagePlan
 from pixelsmith.recommended import Recommended
 
 TINY = (
-    "--tiny",
-    "--device",
-    "cpu",
-    "--dtype",
-    "float32",
-    "--batch-sizes",
-    "4",
-    "--presets",
-    "fast",
-    "--factors",
-    "2",
-    "--sample",
-    "1",
-)
+    "--tiny", "--device", "cpu", "--dtype", "float32", "--batch-sizes", "4", "--presets", "fast", "--factors", "2",
+    "--sample", "1",
+)  # fmt: skip
 
 
 def test_the_network_of_the_benchmark_is_xls() -> None:
