@@ -18,7 +18,7 @@ from pixelsmith.plan import StagePlan
 from pixelsmith.recommended import Recommended
 
 TINY = (
-    "--tiny", "--device", "cpu", "--dtype", "float32", "--batch-sizes", "4", "--presets", "fast", "--factors", "2",
+    "--tiny", "--device", "cpu", "--dtype", "float32", "--batch-sizes", "1", "--presets", "fast", "--factors", "2",
     "--sample", "1",
 )  # fmt: skip
 
