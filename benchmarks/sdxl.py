@@ -34,6 +34,7 @@ from pixelsmith.canvas import MemorySpace
 from pixelsmith.events import Event, PhaseFinished, Warned
 from pixelsmith.families import choose_device
 from pixelsmith.families.architecture import DiffusersFamily
+from pixelsmith.families.quiet import quiet
 from pixelsmith.plan import StagePlan, make_plan
 from pixelsmith.recommended import Recommended
 from pixelsmith.stage import Cascade
@@ -125,7 +126,8 @@ class Bench:
 
         Kernels are chosen and graphs compiled by then. Raises ``TimeUp``.
         """
-        self.family.pipeline.vae.to(DTYPES[setting.autoencoder])
+        with quiet():
+            self.family.pipeline.vae.to(DTYPES[setting.autoencoder])
         with nullcontext() if setting.compiled else torch.compiler.set_stance("force_eager"):
             replace(self, factors=self.factors[:1], sample=1)._climb(setting, method, lambda timed: None)
             self._climb(setting, method, report)
