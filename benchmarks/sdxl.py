@@ -1,67 +1,44 @@
 """SDXL's true architecture at full size with random weights: speed and memory do not depend on what weights say.
 
-python -m benchmarks.sdxl                      # on a GPU: 1024 -> 2048 -> 4096 -> 8192, beside the published seconds
-python -m benchmarks.sdxl --compile            # the same, with a second row for each that is compiled
-python -m benchmarks.sdxl --one-patch          # one call of the network in bf16, on the CPU if there is no GPU
-python -m benchmarks.sdxl --tiny --device cpu  # the same program, shrunk: shows that it works
+python -m benchmarks.sdxl                       # on a GPU: 1024 -> 2048 -> 4096 -> 8192, after the published seconds
+python -m benchmarks.sdxl --compile             # the same, with compiled rows beside the eager ones
+python -m benchmarks.sdxl --one-patch           # one call of the network in bf16, on the CPU if there is no GPU
+python -m benchmarks.sdxl --tiny --device cpu   # the same program, shrunk: shows that it works
+
+Every rung of every cascade is a row, printed as soon as it is timed. Of a rung's steps a few are run (``--sample``),
+and its denoising is extrapolated by the patches of the others; such seconds have a tilde. benchmarks/README.md has a
+plan for a day with a GPU.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import math
+import resource
+import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from itertools import product
+from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
-from torch import nn
 
+from benchmarks.sdxl_model import build, prompts
 from pixelsmith import PRESETS, Compute, Method, Request, Size
 from pixelsmith.canvas import MemorySpace
-from pixelsmith.events import Event, PhaseFinished
-from pixelsmith.families import Prompt, choose_device
-from pixelsmith.families.architecture import DiffusersFamily, network_of
+from pixelsmith.events import Event, PhaseFinished, Warned
+from pixelsmith.families import choose_device
+from pixelsmith.families.architecture import DiffusersFamily
 from pixelsmith.families.quiet import quiet
-from pixelsmith.families.registry import architecture_of
-from pixelsmith.plan import ModelFacts, make_plan
+from pixelsmith.plan import StagePlan, make_plan
 from pixelsmith.recommended import Recommended
 from pixelsmith.stage import Cascade
 
-UNET: dict[str, Any] = {
-    "sample_size": 128,
-    "block_out_channels": (320, 640, 1280),
-    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-    "transformer_layers_per_block": (1, 2, 10),
-    "attention_head_dim": (5, 10, 20),
-    "use_linear_projection": True,
-    "addition_embed_type": "text_time",
-    "addition_time_embed_dim": 256,
-    "projection_class_embeddings_input_dim": 2816,
-    "cross_attention_dim": 2048,
-}
-VAE: dict[str, Any] = {
-    "block_out_channels": (128, 256, 512, 512),
-    "down_block_types": ("DownEncoderBlock2D",) * 4,
-    "up_block_types": ("UpDecoderBlock2D",) * 4,
-    "layers_per_block": 2,
-    "scaling_factor": 0.13025,
-}
-TINY_UNET = UNET | {
-    "sample_size": 16,
-    "block_out_channels": (16, 32),
-    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
-    "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
-    "transformer_layers_per_block": (1, 1),
-    "attention_head_dim": (2, 4),
-    "norm_num_groups": 8,
-}
-TINY_VAE = VAE | {"block_out_channels": (8, 8, 8, 8), "layers_per_block": 1, "norm_num_groups": 4}
-BETAS: dict[str, Any] = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
-TOKENS, POOLED = 77, 1280
 PUBLISHED = {
     "SDXL direct": {2: 71, 4: 515},
     "ScaleCrafter": {2: 80, 4: 1257},
@@ -72,64 +49,56 @@ PUBLISHED = {
     "Pixelsmith (the paper's code)": {2: 130, 4: 549},
 }
 """Seconds for 2048² and 4096², by factor: RTX 3090, SDXL, 50 steps (arXiv 2406.07251, table 1)."""
+DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a cascade is timed with. ``autoencoder`` is its dtype."""
+
+    preset: str
+    batch_size: int
+    compiled: bool
+    autoencoder: str
+
+
+@dataclass(frozen=True)
+class Timed:
+    """One rung: seconds of its phases, and of all from the base to it; ``guessed`` where steps of those were left out.
+
+    ``patches_per_second``: patches that move by one step; with guidance the network runs twice for each.
+    """
+
+    size: str
+    steps: int
+    steps_run: int
+    encode: float
+    denoise: float
+    decode: float
+    so_far: float
+    guessed: bool
+    patches_per_second: float
+    peak_gb: float
+
+
+class TimeUp(Exception):  # noqa: N818 (it ends the benchmark, as it should)
+    """The budget is over."""
 
 
 @dataclass
-class Timed:
-    """One cascade: seconds of each phase of each stage, patches, and the most memory that the device held."""
+class Stopwatch:
+    """An observer: seconds by stage and phase. Raises ``TimeUp`` after the deadline."""
 
-    seconds: dict[tuple[int, str], float]
-    patches: float
-    peak_bytes: int
+    deadline: float
+    seconds: dict[tuple[int, str], float] = field(default_factory=lambda: defaultdict(float))
 
-    def upto(self, stage: int) -> float:
-        return sum(seconds for (at, _), seconds in self.seconds.items() if at <= stage)
-
-    def of_phase(self, phase: str) -> float:
-        """Over all stages, without the base."""
-        return sum(seconds for (at, what), seconds in self.seconds.items() if at and what == phase)
-
-
-def build(tiny: bool, device: torch.device, dtype: torch.dtype) -> DiffusersFamily:
-    """Made without memory on the meta device, then given memory and random weights where it is to run."""
-    with torch.device("meta"):
-        unet = UNet2DConditionModel(**(TINY_UNET if tiny else UNET))
-        vae = AutoencoderKL(**(TINY_VAE if tiny else VAE))
-    parts = {"unet": _filled(unet, device, dtype), "vae": _filled(vae, device, dtype)}
-    scheduler = EulerDiscreteScheduler(**BETAS, timestep_spacing="leading", steps_offset=1)
-    text = dict.fromkeys(("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2"))
-    pipeline = StableDiffusionXLPipeline(scheduler=scheduler, add_watermarker=False, **parts, **text)
-    parameters = sum(p.numel() for part in parts.values() for p in part.parameters())
-    native, multiple = 8 * unet.config.sample_size, 2 ** (len(unet.config.block_out_channels) - 1)
-    facts = ModelFacts(
-        "random SDXL", "StableDiffusionXLPipeline", Size(native, native), 8, 4, multiple, 1000, parameters,
-        Recommended(20, guidance_scale=5.0),
-    )  # fmt: skip
-    return DiffusersFamily(architecture_of(facts.pipeline, facts.name), pipeline, facts, device)
-
-
-def _filled(module: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
-    with quiet():
-        module.to(dtype).to_empty(device=device)
-    torch.manual_seed(0)
-    for layer in module.modules():
-        reset = getattr(layer, "reset_parameters", None)
-        if callable(reset):
-            reset()
-    return module.eval()
-
-
-def prompts(family: DiffusersFamily) -> tuple[Prompt, Prompt]:
-    """Random embeddings of the true shapes: the text encoders take no time worth measuring."""
-    generator = torch.Generator().manual_seed(0)
-
-    def random(*shape: int) -> torch.Tensor:
-        return torch.randn(shape, generator=generator).to(family.device, family.pipeline.unet.dtype)
-
-    positive, negative = (
-        {"encoder_hidden_states": random(1, TOKENS, 2048), "text_embeds": random(1, POOLED)} for _ in range(2)
-    )
-    return positive, negative
+    def __call__(self, event: Event) -> None:
+        if time.monotonic() > self.deadline:
+            raise TimeUp
+        if isinstance(event, PhaseFinished):
+            self.seconds[event.stage, event.phase] += event.seconds
+        if isinstance(event, Warned):
+            print(event.message, file=sys.stderr, flush=True)
 
 
 @torch.inference_mode()
@@ -143,106 +112,184 @@ def one_patch(family: DiffusersFamily) -> tuple[float, bool]:
     return time.perf_counter() - began, bool(found.isfinite().all())
 
 
-@torch.inference_mode()
-def cascade(family: DiffusersFamily, method: Method, compute: Compute, factors: Sequence[int]) -> Timed:
-    """From the base to these multiples of the native size."""
-    native = family.facts.native_size
-    sizes = tuple(native.scaled(factor) for factor in factors)
-    request = Request("x", sizes[-1], cascade=sizes, method=method, compute=compute)
-    the_plan, seconds = make_plan(request, family.facts), defaultdict[tuple[int, str], float](float)
+@dataclass(frozen=True)
+class Bench:
+    """A family, the multiples of its native size to climb to, the most steps to run of a rung, and when to stop."""
 
-    def observe(event: Event) -> None:
-        if isinstance(event, PhaseFinished):
-            seconds[event.stage, event.phase] += event.seconds
+    family: DiffusersFamily
+    factors: Sequence[int]
+    sample: int
+    deadline: float = math.inf
 
-    if family.device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-    methods = {rung: method.at(rung, family.facts.recommended) for rung in range(len(sizes) + 1)}
-    schedules = {rung: family.schedule(own.schedule_steps).last(own.steps) for rung, own in methods.items()}
-    work = Cascade(request, family, schedules, prompts(family), observe, MemorySpace())
-    rung = work.base(native)
-    for number, size in enumerate(sizes, start=1):
-        rung = work.stage(number, rung, size)
-    peak = torch.cuda.max_memory_allocated() if family.device.type == "cuda" else 0
-    return Timed(seconds, sum(stage.patches_per_step * stage.steps for stage in the_plan.stages), peak)
+    def measure(self, setting: Setting, method: Method, report: Callable[[Timed], None]) -> None:
+        """Tell each rung of a cascade once it is timed, after a short cascade that meets every shape.
+
+        Kernels are chosen and graphs compiled by then. Raises ``TimeUp``.
+        """
+        with quiet():
+            self.family.pipeline.vae.to(DTYPES[setting.autoencoder])
+        with nullcontext() if setting.compiled else torch.compiler.set_stance("force_eager"):
+            replace(self, factors=self.factors[:1], sample=1)._climb(setting, method, lambda timed: None)
+            self._climb(setting, method, report)
+
+    @torch.inference_mode()
+    def _climb(self, setting: Setting, method: Method, report: Callable[[Timed], None]) -> None:
+        facts, watch, below = self.family.facts, Stopwatch(self.deadline), None
+        sizes = tuple(facts.native_size.scaled(factor) for factor in self.factors)
+        compute = Compute(batch_size=setting.batch_size, compile=setting.compiled)
+        request = Request("x", sizes[-1], cascade=sizes, method=method, compute=compute)
+        shorter = replace(request, method=shortened(method, facts.recommended, self.sample))
+        cascade = self._cascade(shorter, watch)
+        timed = None
+        for stage, (whole, run) in enumerate(zip(self._rungs(request), self._rungs(shorter), strict=True)):
+            _forget_peak(self.family.device)
+            below = cascade.base(run.size) if below is None else cascade.stage(stage, below, run.size)
+            seconds = [watch.seconds[stage, phase] for phase in ("encode", "denoise", "decode")]
+            timed = extrapolated(whole, run, seconds, timed, _peak_gb(self.family.device))
+            report(timed)
+
+    def _rungs(self, request: Request) -> list[StagePlan]:
+        plan = make_plan(request, self.family.facts)
+        return [rung for rung in (plan.base, *plan.stages) if rung]
+
+    def _cascade(self, request: Request, watch: Stopwatch) -> Cascade:
+        family = self.family
+        methods = [request.method.at(rung, family.facts.recommended) for rung in range(len(self.factors) + 1)]
+        schedules = {rung: family.schedule(own.schedule_steps).last(own.steps) for rung, own in enumerate(methods)}
+        return Cascade(request, family, schedules, prompts(family), watch, MemorySpace())
 
 
-def timed(family: DiffusersFamily, method: Method, compute: Compute, factors: Sequence[int]) -> Timed:
-    """A cascade after a short one that meets every shape: kernels are chosen and graphs compiled by then."""
-    cascade(family, replace(method, steps=1, stage_steps=None), compute, factors[:1])
-    return cascade(family, method, compute, factors)
+def shortened(method: Method, recommended: Recommended, most: int) -> Method:
+    """The same with at most so many steps in each rung."""
+    base, stage = (min(most, method.at(rung, recommended).steps) for rung in (0, 1))
+    return replace(method, steps=base, stage_steps=stage)
 
 
-def rows(
-    family: DiffusersFamily, batch_sizes: list[int], methods: dict[str, Method], factors: Sequence[int], compiled: bool
-) -> Iterator[str]:
-    """For each method and batch size: seconds up to each size, then those of each phase of the stages."""
-    if compiled:
-        network_of(family.pipeline).compile(dynamic=False)
-    for name, method in methods.items():
-        for batch_size in batch_sizes:
-            found = timed(family, method, Compute(batch_size=batch_size, compile=compiled), factors)
-            denoise, encode, decode = (found.of_phase(phase) for phase in ("denoise", "encode", "decode"))
-            cells = [found.upto(stage) for stage in range(len(factors) + 1)] + [denoise, encode, decode]
-            yield (
-                f"| {name}, batch {batch_size}, {'compiled' if compiled else 'eager'} | "
-                + " | ".join(f"{seconds:.1f}" for seconds in cells)
-                + f" | {found.patches / denoise:.2f} | {found.peak_bytes / 1e9:.1f} |"
-            )
-
-
-def heading(native: int, factors: Sequence[int]) -> Iterator[str]:
-    sizes = " | ".join(f"to {factor * native}², s" for factor in (1, *factors))
-    yield (
-        f"| what | {sizes} | of it stages: denoise, s | encode, s | decode, s | denoising patches/s | peak memory, GB |"
+def extrapolated(
+    whole: StagePlan, run: StagePlan, seconds: Sequence[float], below: Timed | None, peak_gb: float
+) -> Timed:
+    """A whole rung by what was run of it; ``seconds`` to encode, denoise and decode; ``below`` is the rung below."""
+    encode, denoise, decode = seconds
+    rate = run.patches_per_step * run.steps / denoise
+    denoise = whole.patches_per_step * whole.steps / rate
+    return Timed(
+        size=str(run.size),
+        steps=whole.steps,
+        steps_run=run.steps,
+        encode=encode,
+        denoise=denoise,
+        decode=decode,
+        so_far=(below.so_far if below else 0.0) + encode + denoise + decode,
+        guessed=run.steps < whole.steps or (below is not None and below.guessed),
+        patches_per_second=rate,
+        peak_gb=peak_gb,
     )
-    yield "| --- |" + " --- |" * (len(factors) + 6)
 
 
-def published(factors: Sequence[int]) -> Iterator[str]:
+def _forget_peak(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def _peak_gb(device: torch.device) -> float:
+    """Of a GPU the most that was allocated since the peak was forgotten, of a CPU the most that was ever resident."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+
+
+HEADING = (
+    "| preset | batch | network | autoencoder | to | steps run | encode, s | denoise, s | decode, s | from the base, s "
+    "| patches/s | peak memory, GB |",
+    "|" + " --- |" * 12,
+)
+
+
+def row(setting: Setting, timed: Timed) -> str:
+    """A rung in the table; a tilde marks what is extrapolated."""
+    cells = [
+        setting.preset,
+        setting.batch_size,
+        "compiled" if setting.compiled else "eager",
+        setting.autoencoder,
+        timed.size,
+        f"{timed.steps_run} of {timed.steps}",
+        f"{timed.encode:.1f}",
+        f"{'~' * (timed.steps_run < timed.steps)}{timed.denoise:.1f}",
+        f"{timed.decode:.1f}",
+        f"{'~' * timed.guessed}{timed.so_far:.1f}",
+        f"{timed.patches_per_second:.2f}",
+        f"{timed.peak_gb:.1f}",
+    ]
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def published() -> Iterator[str]:
+    yield "| published: RTX 3090, SDXL, 50 steps | to 2048², s | to 4096², s |"
+    yield "| --- | --- | --- |"
     for name, seconds in PUBLISHED.items():
-        cells = [f"{seconds.get(factor, '–')}" for factor in factors]
-        yield f"| {name}, RTX 3090, published | | {' | '.join(cells)} | | | | | |"
+        yield f"| {name} | {seconds.get(2, '–')} | {seconds.get(4, '–')} |"
 
 
-def table(
-    family: DiffusersFamily, batch_sizes: list[int], methods: dict[str, Method], factors: Sequence[int], compiled: bool
-) -> Iterator[str]:
-    """All rows, eager ones first; compiled ones last, because a network stays compiled."""
-    native = family.facts.native_size.width
-    yield from heading(native, factors)
-    for state in (False, True) if compiled else (False,):
-        yield from rows(family, batch_sizes, methods, factors, state)
-    if native == 1024:
-        yield from published(factors)
-
-
-def main() -> None:
+def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--one-patch", action="store_true")
-    parser.add_argument("--compile", action="store_true", help="add rows with the network compiled")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 2, 4, 8])
-    parser.add_argument("--factors", type=int, nargs="+", default=[2, 4, 8], help="the stages, in native sizes")
+    parser.add_argument("--dtype", choices=list(DTYPES), default="bfloat16")
+    parser.add_argument("--autoencoders", nargs="+", choices=list(DTYPES), help="dtypes; float32 is upcast")
+    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[8, 1, 2, 4])
+    parser.add_argument("--compile", action="store_true", help="add rows with the network compiled")
     parser.add_argument("--presets", nargs="+", choices=list(PRESETS), default=list(PRESETS))
-    parser.add_argument("--steps", type=int, help="in the place of the presets' own")
-    args = parser.parse_args()
+    parser.add_argument("--factors", type=int, nargs="+", default=[2, 4, 8], help="the stages, in native sizes")
+    parser.add_argument("--sample", type=int, default=5, help="the most steps of a rung that are run")
+    parser.add_argument("--budget", type=float, default=math.inf, help="seconds after which it stops")
+    parser.add_argument("--output", type=Path, help="a file that a line of JSON is added to for each row")
+    return parser.parse_args(argv)
+
+
+def settings(args: argparse.Namespace) -> Iterator[Setting]:
+    """All combinations: the presets of one batch size first, then the same compiled, then the next batch size."""
+    compiled = (False, True) if args.compile else (False,)
+    for dtype, batch_size, state, preset in product(
+        args.autoencoders or [args.dtype], args.batch_sizes, compiled, args.presets
+    ):
+        yield Setting(preset, batch_size, state, dtype)
+
+
+def record(output: Path | None, machine: str, setting: Setting, timed: Timed) -> None:
+    """Print a row, and add it to a file of JSON lines."""
+    print(row(setting, timed), flush=True)
+    if output:
+        with output.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"machine": machine, **asdict(setting), **asdict(timed)}) + "\n")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    began, args = time.monotonic(), arguments(argv)
     device = choose_device(args.device)
-    began = time.perf_counter()
-    family = build(args.tiny, device, torch.bfloat16)
-    took, size = time.perf_counter() - began, 2 * family.facts.parameters / 1e9
-    print(f"built on {device} in {took:.1f} s, {size:.2f} GB of weights")
+    family = build(args.tiny, device, DTYPES[args.dtype])
+    machine = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    size = family.facts.parameters * DTYPES[args.dtype].itemsize / 1e9
+    print(f"built on {machine} in {time.monotonic() - began:.1f} s, {size:.2f} GB of weights", flush=True)
     if args.one_patch:
         seconds, finite = one_patch(family)
-        print(f"one patch of {family.facts.native_size} in bf16: {seconds:.1f} s, {'' if finite else 'NOT '}all finite")
+        print(
+            f"one patch of {family.facts.native_size} in {args.dtype}: {seconds:.1f} s, {'' if finite else 'NOT '}all "
+            f"finite, {_peak_gb(device):.2f} GB at the peak"
+        )
         return
-    changes = {} if args.steps is None else {"steps": args.steps, "stage_steps": None}
-    # The paper's border is wider than the small patch has room for.
-    changes |= {"border": None} if args.tiny else {}
-    methods = {name: replace(PRESETS[name], **changes) for name in args.presets}
-    for line in table(family, args.batch_sizes, methods, args.factors, args.compile):
-        print(line, flush=True)
+    print(*published(), "", *HEADING, sep="\n", flush=True)
+    family.pipeline.unet.compile(dynamic=False)
+    bench = Bench(family, args.factors, args.sample, began + args.budget)
+    try:
+        for setting in settings(args):
+            method = PRESETS[setting.preset]
+            # The paper's border is wider than the small patch has room for.
+            method = replace(method, border=None) if args.tiny else method
+            bench.measure(setting, method, partial(record, args.output, machine, setting))
+    except TimeUp:
+        print("the budget is over")
 
 
 if __name__ == "__main__":

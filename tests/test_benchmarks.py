@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
-from benchmarks.sdxl import UNET, build, heading, one_patch, published, table
-from pixelsmith import Method
+from benchmarks.sdxl import Setting, arguments, extrapolated, main, row, settings, shortened
+from benchmarks.sdxl_model import UNET, build
+from pixelsmith import PRESETS, Size
+from pixelsmith.plan import StagePlan
+from pixelsmith.recommended import Recommended
+
+TINY = (
+    "--tiny", "--device", "cpu", "--dtype", "float32", "--batch-sizes", "1", "--presets", "fast", "--factors", "2",
+    "--sample", "1",
+)  # fmt: skip
 
 
 def test_the_network_of_the_benchmark_is_xls() -> None:
@@ -17,19 +30,70 @@ def test_the_network_of_the_benchmark_is_xls() -> None:
     assert sum(parameter.numel() for parameter in unet.parameters()) == 2_567_463_684
 
 
-def test_it_runs_shrunk_and_prints_a_row_for_each_batch_size() -> None:
-    family = build(tiny=True, device=torch.device("cpu"), dtype=torch.bfloat16)
-    assert one_patch(family)[1]
-    lines = list(table(family, [4], {"default": Method(steps=2)}, (2, 3), compiled=False))
-    assert [line.count("|") for line in lines] == [10, 10, 10]
-    assert "| to 128², s | to 256², s | to 384², s |" in lines[0]
-    base, small, large, *phases, rate, _ = (float(cell) for cell in lines[2].split("|")[2:-1])
-    assert 0 < base < small < large
-    assert sum(phases) == pytest.approx(large - base, abs=0.3), "nothing of a stage is in no phase"
-    assert rate > 0
+def test_weights_keep_the_spread_of_what_goes_through() -> None:
+    unet = build(tiny=True, device=torch.device("cpu"), dtype=torch.float32).pipeline.unet
+    x = torch.randn(1, 16, 16, 16, generator=torch.Generator().manual_seed(0))
+    assert 0.5 < unet.down_blocks[0].resnets[0].conv1(x).std() < 2
+    assert (unet.conv_norm_out.weight.unique().item(), unet.conv_norm_out.bias.unique().item()) == (1, 0)
 
 
-def test_published_seconds_stand_below_the_size_that_they_were_measured_at() -> None:
-    (row,) = (row for row in published([4, 8]) if row.startswith("| DemoFusion"))
-    assert [cell.strip() for cell in row.split("|")[2:5]] == ["", "1632", "–"]
-    assert all(line.count("|") == next(heading(1024, [4, 8])).count("|") for line in published([4, 8]))
+def test_it_runs_shrunk_eager_and_compiled_and_keeps_each_row(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Compiled by a backend that runs graphs as they are: to generate code takes longer than all tests."""
+    with torch.compiler.set_stance(force_backend="eager"):
+        main([*TINY, "--compile", "--output", str(tmp_path / "rows.jsonl")])
+    rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
+    assert [(row["compiled"], row["size"]) for row in rows] == [
+        (compiled, size) for compiled in (False, True) for size in ("128x128", "256x256")
+    ]
+    for base, stage in (rows[:2], rows[2:]):
+        assert base["so_far"] == pytest.approx(base["denoise"] + base["decode"])
+        assert stage["so_far"] - base["so_far"] == pytest.approx(stage["encode"] + stage["denoise"] + stage["decode"])
+        assert min(stage[name] for name in ("encode", "denoise", "decode", "patches_per_second", "peak_gb")) > 0
+    assert capsys.readouterr().out.count("| 128x128 | 1 of 20 |") == 2
+
+
+def test_it_stops_when_its_budget_is_over(capsys: pytest.CaptureFixture[str]) -> None:
+    main([*TINY, "--budget", "0"])
+    assert capsys.readouterr().out.endswith("| --- |\nthe budget is over\n")
+
+
+def test_one_patch_is_finite(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--tiny", "--device", "cpu", "--one-patch"])
+    assert "s, all finite" in capsys.readouterr().out
+
+
+def rung(steps: int, patches: float) -> StagePlan:
+    return StagePlan(Size(2048, 2048), Size(256, 256), steps, 0, patches, 4)
+
+
+def test_the_steps_that_are_left_out_count_by_their_patches() -> None:
+    base = extrapolated(rung(5, 1), rung(5, 1), [0, 10, 2], None, 1.0)
+    assert (base.denoise, base.so_far, base.guessed) == (10, 12, False)
+    stage = extrapolated(rung(50, 6), rung(5, 8), [1, 20, 3], base, 1.0)
+    assert stage.patches_per_second == 2
+    assert (stage.denoise, stage.so_far, stage.guessed) == (150, 12 + 154, True)
+    above = extrapolated(rung(5, 8), rung(5, 8), [1, 20, 3], stage, 1.0)
+    line = row(Setting("paper", 8, False, "float32"), stage), row(Setting("paper", 8, True, "float32"), above)
+    assert "| eager | float32 | 2048x2048 | 5 of 50 | 1.0 | ~150.0 | 3.0 | ~166.0 |" in line[0]
+    assert "| compiled | float32 | 2048x2048 | 5 of 5 | 1.0 | 20.0 | 3.0 | ~190.0 |" in line[1]
+
+
+@pytest.mark.parametrize(("most", "expected"), [(3, (3, 3)), (10, (10, 4)), (100, (20, 4))])
+def test_a_sample_takes_no_more_steps_than_there_are(most: int, expected: tuple[int, int]) -> None:
+    method = shortened(PRESETS["fast"], Recommended(20), most)
+    assert (method.steps, method.stage_steps) == expected
+    assert replace(method, steps=None, stage_steps=4) == PRESETS["fast"], "nothing else is changed"
+
+
+def all_of(*argv: str) -> Sequence[Setting]:
+    return list(settings(arguments(argv)))
+
+
+def test_the_most_telling_rows_come_first() -> None:
+    asked = all_of("--compile", "--autoencoders", "float16", "float32")
+    assert len(asked) == 2 * 4 * 2 * len(PRESETS)
+    assert [(row.preset, row.compiled) for row in asked[:6]] == [(p, c) for c in (False, True) for p in PRESETS]
+    assert {row.batch_size for row in asked[:6]} == {8}
+    assert all_of("--dtype", "float16")[0].autoencoder == "float16"

@@ -32,11 +32,12 @@ from pixelsmith.families.architecture import DiffusersFamily, network_of
 from pixelsmith.families.quiet import quiet
 from pixelsmith.geometry import Window
 from pixelsmith.plan import make_plan
-from pixelsmith.request import EMBEDDED
+from pixelsmith.request import EMBEDDED, DeviceName
 from pixelsmith.sampling.denoise import Denoising
 from pixelsmith.sampling.guidance import GUIDANCES, Away, Denoiser, Guided
 from pixelsmith.sampling.noise import NoiseField
 from pixelsmith.sampling.patches import ShiftedGrid
+from tests.devices import DEVICES
 from tests.kept import KeptSteps
 from tests.zoo.all import SPECIMENS
 from tests.zoo.specimen import NEGATIVE, PROMPT, Specimen, Stock, usual_call
@@ -225,12 +226,14 @@ def test_what_it_has_no_room_for_is_told(case: Case) -> None:
     assert end.strip().endswith("zebra")
 
 
-def test_bfloat16_runs_and_is_close(case: Case) -> None:
-    low = load_family(case.folder, case.family.facts, Compute(device="cpu", dtype="bfloat16"))
-    patch, level, x = case.family.facts.patch, case.family.schedule(10).levels[4], patches_of(case.family, 1)
+@pytest.mark.parametrize("device", DEVICES)
+def test_bfloat16_runs_and_is_close(case: Case, device: DeviceName) -> None:
+    """To float32 on the CPU, whatever it runs on."""
+    low = load_family(case.folder, case.family.facts, Compute(device, "bfloat16"))
+    window, level, x = case.family.facts.patch.window, case.family.schedule(10).levels[4], patches_of(case.family, 1)
     with torch.inference_mode():
         found, expected = (
-            model.denoiser(model.encode("sea", "")[0], Size(64, 64), 2.0)(x, level, [patch.window])
+            model.denoiser(model.encode("sea", "")[0], Size(64, 64), 2.0)(x.to(model.device), level, [window]).cpu()
             for model in (low, case.family)
         )
     assert isinstance(low, DiffusersFamily)

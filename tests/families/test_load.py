@@ -103,7 +103,8 @@ def test_a_gpu_is_taken_by_itself_and_gives_what_the_cpu_gives(tiny_model: Path)
             family.denoiser(family.encode("sea", "")[0], facts.native_size, 1.0)(x.to(family.device), level, []).cpu()
             for family in (gpu, cpu)
         )
-    torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
+    # Convolutions multiply in TF32 there, with 10 bits.
+    torch.testing.assert_close(found, expected, atol=1e-2, rtol=1e-2)
 
 
 FIRST, SECOND = "a" * 40, "b" * 40
