@@ -11,9 +11,9 @@ import torch
 
 from pixelsmith import Method, Request, RequestError, Size, generate, plan
 from pixelsmith.canvas import Array
+from pixelsmith.events import Warned
 from pixelsmith.pixels.resample import Resized
-from pixelsmith.request import StrategyName
-from pixelsmith.strategies import STRATEGIES
+from pixelsmith.strategies import STRATEGIES, StrategyName
 
 
 def request_of(model: Path, strategy: Any, size: int = 144, **changes: Any) -> Request:
@@ -43,6 +43,15 @@ def test_lanczos_is_the_base_enlarged(tiny_model: Path) -> None:
     below = Array(torch.from_numpy(base.copy()).permute(2, 0, 1))
     expected = Resized(below, Size(64, 64), Size(144, 144), "lanczos").read(Size(144, 144).window)
     assert np.array_equal(generate(request_of(tiny_model, "lanczos")).pixels, expected.permute(1, 2, 0))
+
+
+def test_what_a_strategy_has_no_use_for_is_said(tiny_model: Path) -> None:
+    method = {"slider": 0.3, "border": 0, "start": 0.5}
+    for strategy, expected in (("demofusion", "slider, border"), ("lanczos", "slider, border, start")):
+        heard: list[object] = []
+        generate(request_of(tiny_model, strategy).with_method(**method), observer=heard.append)
+        said = [event.message for event in heard if isinstance(event, Warned)]
+        assert said == [f"strategy: {strategy} has no use for {expected}"]
 
 
 def test_the_plans(tiny_model: Path) -> None:

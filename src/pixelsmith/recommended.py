@@ -42,8 +42,10 @@ class StageMethod:
     guidance_scale: float
     guidance_rescale: float
     guidance_told: bool
-    start: float
     guidance_interval: tuple[float, float]
+    start: float
+    slider: float
+    slider_fade: float
 
     @property
     def schedule_steps(self) -> int:
