@@ -63,7 +63,8 @@ def test_a_bad_request_is_refused(changes: dict[str, Any], message: str) -> None
     [
         ("steps", 0), ("steps", 2.5), ("steps", True), ("stage_steps", 0), ("start", 0),
         ("start", 1.1), ("stage_guidance_scale", -1), ("slider", 2), ("slider", -0.1), ("slider", float("nan")),
-        ("slider", "high"), ("slider", (0.5, 2)), ("slider", ()), ("slider_fade", 1.5), ("guidance_scale", -1), ("guidance_rescale", 2), ("border", -1),
+        ("slider", "high"), ("slider", (0.5, 2)), ("slider", ()),
+        ("slider_fade", 1.5), ("guidance_scale", -1), ("guidance_rescale", 2), ("border", -1),
         ("guidance_interval", (0.8, 0.2)), ("guidance_interval", (0.5,)),
         ("guidance_interval", ("a", "b")), ("chess_mask", 1), ("sampler", "magic"), ("fusion", "cold"),
         ("coverage", "none"), ("upsampling", "nearest"), ("guidance", "much"),

@@ -21,6 +21,9 @@ DeviceName = Literal["auto", "cuda", "mps", "xpu", "cpu"]
 DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
 MemoryMode = Literal["all", "encoders-released", "offload", "sequential"]
 
+_HIGHEST = {"guidance_scale": 1000, "stage_guidance_scale": 1000, "guidance_rescale": 1, "start": 1, "slider_fade": 1}
+"""Numbers of a method that are at least 0 and at most this."""
+
 EMBEDDED = "embedded"
 """The name of the model that comes with the package."""
 
@@ -77,32 +80,31 @@ class Method:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "guidance_interval", tuple(self.guidance_interval))
-        for name in ("steps", "stage_steps", "border"):
-            if getattr(self, name) is not None:
-                check_whole(name.replace("_", " "), getattr(self, name), least=name != "border")
-        for name, highest in (("guidance_scale", 1000), ("stage_guidance_scale", 1000), ("guidance_rescale", 1)):
-            if getattr(self, name) is not None:
-                check_range(name.replace("_", " "), getattr(self, name), 0, highest)
-        if self.start is not None:
-            check_range("start", self.start, 0, 1)
-        if self.start == 0:
-            raise RequestError("start: expected a share above 0, at most 1; at 0 there is nothing to denoise")
         if isinstance(self.slider, list | tuple):
             # One for all stages is a number, however it was given.
             object.__setattr__(self, "slider", self.slider[0] if len(self.slider) == 1 else tuple(self.slider))
-        if not self.sliders:
-            raise RequestError("slider: expected a share in 0..1, or one for each stage; got none")
-        for slider in self.sliders:
-            check_range("slider", slider, 0, 1)
-        check_range("slider fade", self.slider_fade, 0, 1)
+        for name in ("steps", "stage_steps", "border"):
+            if getattr(self, name) is not None:
+                check_whole(name.replace("_", " "), getattr(self, name), least=name != "border")
+        for name, highest in _HIGHEST.items():
+            if getattr(self, name) is not None:
+                check_range(name.replace("_", " "), getattr(self, name), 0, highest)
+        if self.start == 0:
+            raise RequestError("start: expected a share above 0, at most 1; at 0 there is nothing to denoise")
+        self._check_shares()
         check_choices(self, sampler=Sampler, fusion=FusionName, coverage=CoverageName, upsampling=Upsampling)
         if self.guidance is not None:
             check_choices(self, guidance=GuidanceName)
         check_choices(self, strategy=StrategyName)
         if type(self.chess_mask) is not bool:
             raise RequestError(f"chess mask: expected True or False, got {self.chess_mask!r}")
-        for share in self.guidance_interval:
-            check_range("guidance interval", share, 0, 1)
+
+    def _check_shares(self) -> None:
+        if not self.sliders:
+            raise RequestError("slider: expected a share in 0..1, or one for each stage; got none")
+        for name, shares in (("slider", self.sliders), ("guidance interval", self.guidance_interval)):
+            for share in shares:
+                check_range(name, share, 0, 1)
         if len(self.guidance_interval) != 2 or self.guidance_interval[0] > self.guidance_interval[1]:
             raise RequestError(f"guidance interval: expected two rising shares in 0..1, got {self.guidance_interval}")
 
