@@ -41,7 +41,7 @@ Place = tuple[str, int, int, int]
 
 
 class Planet:
-    """The tiles of all zooms and styles, by their place. ``rows``: those of ``captions.csv``, in the folder ``data``."""
+    """The tiles of all zooms and styles, by their place. ``rows``: those of ``captions.csv`` in the folder ``data``."""
 
     def __init__(self, rows: Sequence[Row], data: Path) -> None:
         self._data = data
@@ -96,7 +96,10 @@ def place_of(row: Row) -> Place:
 
 
 def sets(planet: Planet, prompts: Sequence[str]) -> Iterator[tuple[str, list[Place]]]:
-    """Each set of the truth by its name, with as many tiles of each prompt. Raises ``ValueError`` where one has none."""
+    """Each set of the truth by its name, with as many tiles of each prompt.
+
+    Raises ``ValueError`` where a prompt has none.
+    """
     named = {"whole": [planet.captioned(prompt) for prompt in prompts]}
     named |= {f"patches-{factor}x": [planet.details(prompt, factor) for prompt in prompts] for factor in FACTORS}
     for name, groups in named.items():

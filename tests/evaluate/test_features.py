@@ -11,7 +11,8 @@ from pixelsmith import ModelError
 from pixelsmith.evaluate.clip import ClipScore
 from pixelsmith.evaluate.features import Features, load_features, save_judge, scaled
 from pixelsmith.evaluate.judge import SUBJECTS, Judge
-from pixelsmith.evaluate.metrics import Tools, UnavailableError, load_metric
+from pixelsmith.evaluate.metrics import Tools, load_metric
+from pixelsmith.evaluate.unavailable import UnavailableError
 
 
 def pictures(count: int = 3, side: int = 64) -> np.ndarray:

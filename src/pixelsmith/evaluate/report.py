@@ -60,7 +60,7 @@ def table(outcome: Outcome, context: Mapping[str, str]) -> str:
     lines += [
         "± is half of the 95 % confidence interval (jackknife over the prompts). **Bold** differs significantly from "
         f"`{protocol.reference}` (paired, 95 %, each number for itself): + is better, − worse. "
-        "Seconds are those of a picture.",
+        "Seconds are those of a picture, from its base on (`direct` has none).",
         "",
     ]
     if any(len({case.prompt for case in row.cases}) < FEW for row in outcome.rows):
@@ -126,7 +126,8 @@ def environment(outcome: Outcome, context: Mapping[str, str]) -> dict[str, Any]:
     cuda = torch.cuda.is_available()
     return {
         **context,
-        "versions": {"python": platform.python_version(), **outcome.versions},
+        "python": platform.python_version(),
+        **outcome.provenance,
         "machine": {
             "system": platform.platform(),
             "processor": platform.processor() or platform.machine(),
@@ -136,7 +137,8 @@ def environment(outcome: Outcome, context: Mapping[str, str]) -> dict[str, Any]:
         },
         "pictures": [
             {"variant": row.variant, "size": str(row.size), "prompt": case.prompt, "seed": case.seed,
-             "file": made.path.name, "seconds": made.seconds, "peak_bytes": made.peak_bytes}
+             "file": made.path.name, "seconds": made.seconds if isfinite(made.seconds) else None,
+             "peak_bytes": made.peak_bytes}
             for row in outcome.rows for case, made in zip(row.cases, row.made, strict=True)
         ],
     }  # fmt: skip
