@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from PIL import Image, ImageDraw
 
+from pixelsmith.evaluate.advice import draw_advice
 from pixelsmith.evaluate.experiment import Outcome, Row
 from pixelsmith.evaluate.jackknife import FEW, Estimate
 from pixelsmith.evaluate.structure import shrunk
@@ -24,7 +25,7 @@ THUMBNAIL, LABEL, MOST_COLUMNS = 160, 130, 8
 def write_report(outcome: Outcome, output: Path, context: Mapping[str, str]) -> None:
     """Write ``table.md``, ``table.csv``, ``sheet.jpg`` and ``environment.json``; ``context`` is said in all of them.
 
-    An outcome without rows leaves what is there.
+    With positions of the Slider also ``advice.png``, where Matplotlib is there. An outcome without rows leaves what is there.
     """
     if not outcome.rows:
         return
@@ -35,6 +36,7 @@ def write_report(outcome: Outcome, output: Path, context: Mapping[str, str]) -> 
         writer.writeheader()
         writer.writerows(rows)
     contact_sheet(outcome).save(output / "sheet.jpg", quality=90)
+    draw_advice(outcome, output / "advice.png")
     text = json.dumps(environment(outcome, context), indent=1)
     (output / "environment.json").write_text(text + "\n", encoding="utf-8")
 
