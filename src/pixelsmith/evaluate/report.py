@@ -25,7 +25,7 @@ THUMBNAIL, LABEL, MOST_COLUMNS = 160, 130, 8
 def write_report(outcome: Outcome, output: Path, context: Mapping[str, str]) -> None:
     """Write ``table.md``, ``table.csv``, ``sheet.jpg`` and ``environment.json``; ``context`` is said in all of them.
 
-    With positions of the Slider also ``advice.png``, where Matplotlib is there. An outcome without rows leaves what is there.
+    With positions of the Slider also ``advice.png``, if there is Matplotlib. An outcome without rows leaves what is there.
     """
     if not outcome.rows:
         return
