@@ -71,11 +71,12 @@ def evaluate_command(
     native = read_facts(find_model(options["model"], weights=False), options["model"]).native_size
     # The judge knows no other model's world.
     features = features or (JUDGE if options["model"] == EMBEDDED else None)
-    network, clip = features and load_features(features), options["clip"] and ClipScore(options["clip"])
+    network = None if features is None else load_features(features)
+    clip = None if options["clip"] is None else ClipScore(options["clip"])
 
     def tools(factor: float) -> Tools:
         real = None if truth is None else load_truth(truth, min(native.width, native.height), factor)
-        return Tools(network or None, real, clip or None)
+        return Tools(network, real, clip)
 
     weights = Weights(options["latent_upscaler"], options["super_resolution"])
     setting = Setting(options["model"], compute_of(options), tools, weights)

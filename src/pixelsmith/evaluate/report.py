@@ -25,7 +25,7 @@ THUMBNAIL, LABEL, MOST_COLUMNS = 160, 130, 8
 def write_report(outcome: Outcome, output: Path, context: Mapping[str, str]) -> None:
     """Write ``table.md``, ``table.csv``, ``sheet.jpg`` and ``environment.json``; ``context`` is said in all of them.
 
-    With positions of the Slider also ``advice.png``, if there is Matplotlib. An outcome without rows leaves what is there.
+    With positions of the Slider also ``advice.png``, if there is Matplotlib. Without rows what is there stays.
     """
     if not outcome.rows:
         return
@@ -62,7 +62,7 @@ def table(outcome: Outcome, context: Mapping[str, str]) -> str:
     lines += [
         "± is half of the 95 % confidence interval (jackknife over the prompts). **Bold** differs significantly from "
         f"`{protocol.reference}` (paired, 95 %, each number for itself): + is better, − worse. "
-        "Seconds are those of a picture, from its base on (`direct` has none).",
+        "Seconds are those of a picture, from its base on where it has one.",
         "",
     ]
     if any(len({case.prompt for case in row.cases}) < FEW for row in outcome.rows):
