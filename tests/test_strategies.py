@@ -70,7 +70,7 @@ def test_the_plans(tiny_model: Path) -> None:
 @pytest.mark.parametrize(
     ("strategy", "changes", "said"),
     [("direct", {"cascade": (Size(144, 144),)}, "cascade"), ("lanczos", {"cascade": (Size(144, 144),)}, "cascade"),
-     ("direct", {"from_image": "photo.png"}, "given")],
+     ("direct", {"from_image": "photo.png"}, "given"), ("lanczos", {"from_image": "photo.png"}, "given")],
 )  # fmt: skip
 def test_what_does_not_fit_together_is_said(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, strategy: str, changes: dict, said: str

@@ -181,8 +181,8 @@ def _check_without_stages(request: Request, start: Size | None) -> None:
     strategy = request.method.strategy
     if request.cascade:
         raise RequestError(f"strategy: {strategy} has no stages; leave out the cascade")
-    if start and not STRATEGIES[strategy].native_base:
-        raise RequestError(f"strategy: {strategy} makes the whole picture itself; it cannot start from a given one")
+    if start:
+        raise RequestError(f"strategy: {strategy} has no stages; it cannot start from a given picture")
 
 
 def _covering_factor(origin: Size, target: Size) -> float:

@@ -114,12 +114,13 @@ class Pictures:
         return self._timed(path, enlarge, request)
 
     def _from_base(self, request: Request) -> Request:
-        """From a base picture of its own, where it has one of the model's own size and needs no more of it."""
-        method, base = request.method, base_request(request, self._native)
-        native = STRATEGIES[method.strategy].native_base and base_size(request.size, self._native) == self._native
-        if request.size == self._native or not native or method.upsampling == "latent":
+        """With the picture of its base to start from, where it has stages and they need no more of the base."""
+        method, native = request.method, base_size(request.size, self._native) == self._native
+        climbs = request.size != self._native and STRATEGIES[method.strategy].growth != "none"
+        if not (climbs and native) or method.upsampling == "latent":
             return request
-        return replace(request, from_image=str(self.made(base).path.absolute()))
+        base = self.made(base_request(request, self._native))
+        return replace(request, from_image=str(base.path.absolute()))
 
     def _key(self, request: Request, *more: str) -> str:
         values = vars(replace(self._identity, settings=settings_of(request.settled(self._recommended))))
