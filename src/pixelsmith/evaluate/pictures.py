@@ -42,7 +42,7 @@ _ENLARGING = ("evaluate/upscalers.py", "evaluate/exported.py")
 class Made:
     """A picture's file, and what making it took.
 
-    ``seconds``: from the base picture on, where there is one, with loading the model; not a number where the making was
+    ``seconds``: with loading the model, and from the kept base on where it has stages; not a number where the making was
     interrupted. ``peak_bytes``: the most memory of the process, or of CUDA.
     """
 

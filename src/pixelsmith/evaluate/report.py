@@ -62,7 +62,7 @@ def table(outcome: Outcome, context: Mapping[str, str]) -> str:
     lines += [
         "± is half of the 95 % confidence interval (jackknife over the prompts). **Bold** differs significantly from "
         f"`{protocol.reference}` (paired, 95 %, each number for itself): + is better, − worse. "
-        "Seconds are those of a picture, from its base on where it has one.",
+        "Seconds are those of a picture; one that is made in stages starts from a kept base.",
         "",
     ]
     if any(len({case.prompt for case in row.cases}) < FEW for row in outcome.rows):
@@ -82,7 +82,7 @@ def _line(cells: list[str]) -> str:
 
 def _cells(row: Row, outcome: Outcome) -> list[str]:
     numbers = [_number(row.values[name], row.differences[name], better) for name, better in outcome.better.items()]
-    took = [f"{row.seconds:.1f}", f"{row.peak_bytes / 1e9:.1f}"]
+    took = [f"{row.seconds:.1f}" if isfinite(row.seconds) else "–", f"{row.peak_bytes / 1e9:.1f}"]
     return [row.variant, str(row.size), str(len(row.made)), *numbers, *took]
 
 
