@@ -42,8 +42,8 @@ _ENLARGING = ("evaluate/upscalers.py", "evaluate/exported.py")
 class Made:
     """A picture's file, and what making it took.
 
-    ``seconds``: with loading the model, and from the kept base on where it has stages; not a number where the making was
-    interrupted. ``peak_bytes``: the most memory of the process, or of CUDA.
+    ``seconds``: with loading the model, and from the kept base on where it has stages; not a number where the making
+    was interrupted. ``peak_bytes``: the most memory of the process, or of CUDA.
     """
 
     path: Path

@@ -111,7 +111,8 @@ class _Rows:
         return len(self.rows)
 
     def __getitem__(self, index: int) -> Pixels:
-        return np.asarray(self.pixels[self.rows[index]])
+        # A copy: what is mapped cannot be written to, which torch warns of.
+        return np.array(self.pixels[self.rows[index]])
 
 
 def _opened(path: Path, side: int, fit: Callable[[Image.Image, int], Pixels]) -> Photos:
