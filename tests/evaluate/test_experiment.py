@@ -98,7 +98,7 @@ def test_every_protocol_ends_in_tables_and_pictures(outcomes: dict[str, tuple[Ou
     said = json.loads((output / "environment.json").read_text())
     assert len(said["pictures"]) == 2 * len(rows)
     assert {"torch", "diffusers"} <= set(said["versions"])
-    assert (said["device"], said["dtype"], len(said["code"])) == ("cpu", "float32", 64)
+    assert (said["device"], said["dtype"], len(said["code_sha256"])) == ("cpu", "float32", 64)
 
 
 def test_what_is_known_of_a_variant_is_in_its_numbers(outcomes: dict[str, tuple[Outcome, Path]]) -> None:

@@ -117,7 +117,8 @@ def run(
     digests = {variant.name: setting.weights.digest(variant.upscaler or "") for variant in variants}
     lab = _Lab(facts, _tiling(setting.model), setting, pictures, upscalers, digests, metrics)
     better = {name: metric.better for name, metric in metrics[protocol.factors[0]].items()}
-    provenance = {**pictures.provenance, "upscalers": {name: digest for name, digest in digests.items() if digest}}
+    used = {f"{name}_sha256": digest for name, digest in digests.items() if digest}
+    provenance = {**pictures.provenance, "upscalers": used}
     nothing = outcome = Outcome(protocol, [], better, {**protocol.left_out, **left_out, **without}, provenance)
     for outcome in _outcomes(nothing, variants, cases, lab, say):
         on_row(outcome)

@@ -68,7 +68,7 @@ class Tools:
             raise UnavailableError(f"it needs a feature network (--features); {OFFLINE}")
         return self.features
 
-    @cached_property
+    @property
     def real(self) -> Truth:
         if self.truth is None:
             raise UnavailableError("it needs real pictures (--truth)")

@@ -81,9 +81,11 @@ class Pictures:
     @property
     def provenance(self) -> dict[str, Any]:
         """What all pictures here have in common: versions, code, model, device, dtype, batch size."""
-        settings = {name: self._identity.settings[name] for name in ("device", "dtype")}
-        common = {"versions": dict(self._identity.versions), "code": code_digest(), "model": self._identity.model}
-        return {**common, **settings, "batch_size": self._identity.batch_size}
+        own = self._identity
+        return {
+            "versions": dict(own.versions), "code_sha256": code_digest(), "model_sha256": own.model,
+            "device": own.settings["device"], "dtype": own.settings["dtype"], "batch_size": own.batch_size,
+        }  # fmt: skip
 
     def made(self, request: Request) -> Made:
         """The picture of a request. One whose making was interrupted goes on.
