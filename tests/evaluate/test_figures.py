@@ -42,7 +42,12 @@ def test_panels_show_different_pictures(
 ) -> None:
     """Of two steps the Slider's positions lead none, one or both."""
     shown: list[np.ndarray] = []
-    monkeypatch.setattr(figures, "_panels", lambda path, rows, *titles: shown.extend(rows[0]) or path)
+
+    def kept(path: Path, rows: list[list[np.ndarray]], *titles: object) -> Path:
+        shown.extend(rows[0])
+        return path
+
+    monkeypatch.setattr(figures, "_panels", kept)
     FIGURES[name](scene(tiny_model, tmp_path))
     assert len(shown) == count
     assert len({panel.tobytes() for panel in shown}) == different
