@@ -89,6 +89,14 @@ def test_large_pictures_are_kept_on_disk_and_memory_does_not_grow(side: int, on_
     assert plan.disk_bytes > 6 * side**2
 
 
+def test_more_sliders_than_stages_are_refused() -> None:
+    method = Method(steps=20, slider=(0.2, 0.6))
+    stages = planned(1024, 1024, cascade=(Size(512, 512),), method=method).stages
+    assert [stage.guided_steps for stage in stages] == [4, 12]
+    with pytest.raises(RequestError, match="2 of them, but there are 1 stages"):
+        planned(512, 512, method=method)
+
+
 def test_guided_steps_follow_the_slider() -> None:
     assert planned(512, 512, method=Method(steps=20, slider=0.6)).stages[0].guided_steps == 12
     assert planned(512, 512, method=Method(steps=20, slider=0.0)).stages[0].guided_steps == 0

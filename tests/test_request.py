@@ -27,14 +27,14 @@ methods = st.builds(
     Method,
     steps=st.none() | st.integers(1, 100),
     stage_steps=st.none() | st.integers(1, 100),
-    start=st.floats(0.01, 1),
+    start=st.none() | st.floats(0.01, 1),
     stage_guidance_scale=st.none() | st.floats(0, 20),
     sampler=st.sampled_from(["ddim", "dpmpp-2m"]),
     guidance=st.sampled_from([None, "cfg", "apg"]),
     guidance_scale=st.none() | st.floats(0, 20),
     guidance_interval=st.tuples(st.floats(0, 1), st.floats(0, 1)).map(sorted).map(tuple),
     perturbation=st.sampled_from([None, *PERTURBATIONS.values(), Perturbation("slg", 1.5, (0.1, 0.3), (7, 8))]),
-    slider=st.floats(0, 1),
+    slider=st.floats(0, 1) | st.lists(st.floats(0, 1), min_size=1, max_size=3).map(tuple),
     border=st.none() | st.integers(0, 10),
     coverage=st.sampled_from(["grid", "random"]),
 )
@@ -75,7 +75,8 @@ def test_a_bad_request_is_refused(changes: dict[str, Any], message: str) -> None
     [
         ("steps", 0), ("steps", 2.5), ("steps", True), ("stage_steps", 0), ("start", 0),
         ("start", 1.1), ("stage_guidance_scale", -1), ("slider", 2), ("slider", -0.1), ("slider", float("nan")),
-        ("slider", "high"), ("slider_fade", 1.5), ("guidance_scale", -1), ("guidance_rescale", 2), ("border", -1),
+        ("slider", "high"), ("slider", (0.5, 2)), ("slider", ()),
+        ("slider_fade", 1.5), ("guidance_scale", -1), ("guidance_rescale", 2), ("border", -1),
         ("guidance_interval", (0.8, 0.2)), ("guidance_interval", (0.5,)),
         ("guidance_interval", ("a", "b")), ("chess_mask", 1), ("sampler", "magic"), ("fusion", "cold"),
         ("coverage", "none"), ("upsampling", "nearest"), ("guidance", "much"),
@@ -166,14 +167,26 @@ def test_a_stage_has_its_own_method(method: Method) -> None:
     base, stage = method.at(0, best), method.at(3, best)
     assert base.steps == (method.steps or best.steps)
     assert stage.steps == (method.stage_steps or base.steps)
-    assert (base.start, stage.start) == (1.0, method.start)
+    assert (base.start, stage.start) == (1.0, method.start or 1.0)
     scale = best.guidance_scale if method.guidance_scale is None else method.guidance_scale
     assert base.guidance_scale == scale
     own = method.stage_guidance_scale
     assert stage.guidance_scale == (scale if own is None else own)
     assert base.schedule_steps == base.steps
     assert stage.steps <= stage.schedule_steps
-    assert stage.steps / stage.schedule_steps == pytest.approx(method.start, abs=0.5 / stage.steps)
+    assert stage.steps / stage.schedule_steps == pytest.approx(stage.start, abs=0.5 / stage.steps)
+
+
+@pytest.mark.parametrize(("slider", "expected"), [(0.4, [0.4] * 3), ((0.4, 0.6), [0.4, 0.6, 0.6]), ([0.5], [0.5] * 3)])
+def test_each_stage_has_a_slider_and_the_last_one_holds_on(slider: Any, expected: list[float]) -> None:
+    method = Method(slider=slider)
+    assert [method.at(stage, Recommended()).slider for stage in (1, 2, 3)] == expected
+
+
+def test_the_start_is_the_strategys_where_nothing_is_said() -> None:
+    starts = [Method(strategy="multidiffusion", start=start).at(1, Recommended()).start for start in (None, 1.0, 0.3)]
+    assert starts == [0.5, 1.0, 0.3]
+    assert Method().at(1, Recommended()).start == 1.0
 
 
 @given(method=methods)

@@ -11,9 +11,9 @@ import torch
 
 from pixelsmith import Method, Request, RequestError, Size, generate, plan
 from pixelsmith.canvas import Array
+from pixelsmith.events import Warned
 from pixelsmith.pixels.resample import Resized
-from pixelsmith.request import StrategyName
-from pixelsmith.strategies import STRATEGIES
+from pixelsmith.strategies import STRATEGIES, StrategyName
 
 
 def request_of(model: Path, strategy: Any, size: int = 144, **changes: Any) -> Request:
@@ -45,6 +45,15 @@ def test_lanczos_is_the_base_enlarged(tiny_model: Path) -> None:
     assert np.array_equal(generate(request_of(tiny_model, "lanczos")).pixels, expected.permute(1, 2, 0))
 
 
+def test_what_a_strategy_has_no_use_for_is_said(tiny_model: Path) -> None:
+    method = {"slider": 0.3, "border": 0, "start": 0.5}
+    for strategy, expected in (("demofusion", "slider, border"), ("lanczos", "slider, border, start")):
+        heard: list[object] = []
+        generate(request_of(tiny_model, strategy).with_method(**method), observer=heard.append)
+        said = [event.message for event in heard if isinstance(event, Warned)]
+        assert said == [f"strategy: {strategy} has no use for {expected}"]
+
+
 def test_the_plans(tiny_model: Path) -> None:
     """Native size 64: demofusion climbs by multiples and its samples are counted; direct and lanczos do not climb."""
     plans = {name: plan(request_of(tiny_model, name, 256)) for name in STRATEGIES}
@@ -61,7 +70,7 @@ def test_the_plans(tiny_model: Path) -> None:
 @pytest.mark.parametrize(
     ("strategy", "changes", "said"),
     [("direct", {"cascade": (Size(144, 144),)}, "cascade"), ("lanczos", {"cascade": (Size(144, 144),)}, "cascade"),
-     ("direct", {"from_image": "photo.png"}, "given")],
+     ("direct", {"from_image": "photo.png"}, "given"), ("lanczos", {"from_image": "photo.png"}, "given")],
 )  # fmt: skip
 def test_what_does_not_fit_together_is_said(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, strategy: str, changes: dict, said: str

@@ -1,11 +1,15 @@
-"""Real pictures for ``pixelsmith evaluate --truth``: what the protocols' prompts should look like, near and from afar.
+"""Real pictures for ``pixelsmith evaluate --truth``: what the protocols' prompts should look like, from afar and near.
 
     python -m training.truth --data DIR --output truth
 
-``whole.npy``: tiles of any zoom whose caption is a prompt, as many of each. ``patches.npy``: tiles of the finest
-zooms, in the same shares of styles. A crop of a picture that is four times as large as the model's own should show the
-planet two zooms finer than its base; these are finer than some wholes only, and a few tiles are in both sets. Most of
-them were seen in training, by the model and by the judge.
+``whole.npy``: tiles of any zoom whose caption is a prompt. ``patches-2x.npy``, ``patches-4x.npy``: tiles that lie in a
+tile of that caption and are one or two zooms finer: crops, at full size, of a real picture with two or four times the
+sides, whether or not all of its other tiles are here. As many of each prompt; those that were held out from training
+come first, and most were not.
+
+    python -m training.truth --data DIR --output mosaics --mosaics 4
+
+writes some such pictures in full, for the eye, and says how far each, shrunk, is from its own tile.
 """
 
 from __future__ import annotations
@@ -13,9 +17,11 @@ from __future__ import annotations
 import argparse
 import csv
 import io
+import math
 import zipfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -24,57 +30,121 @@ from PIL import Image
 
 from pixelsmith.evaluate.protocol import load_protocol
 from pixelsmith.evaluate.truth import MOST
-from training.data import crops
+from training.data import SIZE, crops, is_held_out
 
-FINEST = ("7", "8")
-Row = dict[str, str]
-
-
-def chosen(rows: Sequence[Row], prompts: Sequence[str]) -> tuple[list[Row], list[Row]]:
-    """The tiles that stand for whole pictures of these prompts, and those that stand for their details."""
-    rng, styles = np.random.default_rng(0), Counter(_style(prompt, rows) for prompt in prompts)
-    count = MOST // len(prompts)
-    whole = [row for prompt in prompts for row in _drawn([r for r in rows if r["caption"] == prompt], count, rng)]
-    patches = [
-        row
-        for style, share in styles.items()
-        for row in _drawn([r for r in rows if r["style"] == style and r["zoom"] in FINEST], count * share, rng)
-    ]
-    return whole, patches
+FACTORS = (2, 4)
+MOST_MOSAICS = 4
+"""Of a style that are written to be looked at."""
+Row = Mapping[str, str]
+Place = tuple[str, int, int, int]
+"""Style, zoom, column and row of a tile."""
 
 
-def _style(prompt: str, rows: Sequence[Row]) -> str:
-    """The style of the tiles with this caption. Raises ``ValueError`` where there is none."""
-    for row in rows:
-        if row["caption"] == prompt:
-            return row["style"]
-    raise ValueError(f"no picture has the caption {prompt!r}")
+class Planet:
+    """The tiles of all zooms and styles, by their place. ``rows``: those of ``captions.csv`` in the folder ``data``."""
+
+    def __init__(self, rows: Sequence[Row], data: Path) -> None:
+        self._data = data
+        self.tiles = {place_of(row): row for row in rows if row["zoom"]}
+
+    def captioned(self, caption: str) -> list[Place]:
+        return [place for place, row in self.tiles.items() if row["caption"] == caption]
+
+    def inside(self, place: Place, factor: int) -> Iterator[Place]:
+        """The places in a tile that show it ``factor`` times as large, row by row."""
+        style, zoom, column, row = place
+        for y in range(factor * row, factor * (row + 1)):
+            for x in range(factor * column, factor * (column + 1)):
+                yield style, zoom + int(math.log2(factor)), x, y
+
+    def details(self, caption: str, factor: int) -> list[Place]:
+        """The tiles there are inside those of this caption."""
+        places = (inner for place in self.captioned(caption) for inner in self.inside(place, factor))
+        return [place for place in places if place in self.tiles]
+
+    def mosaic(self, place: Place, factor: int) -> NDArray[np.uint8] | None:
+        """The real picture of ``factor`` times the sides, or nothing where a tile is missing."""
+        places = list(self.inside(place, factor))
+        if not all(place in self.tiles for place in places):
+            return None
+        tiles = self.pixels(places).reshape(factor, factor, SIZE, SIZE, 3)
+        return tiles.swapaxes(1, 2).reshape(factor * SIZE, factor * SIZE, 3)
+
+    def pixels(self, places: Sequence[Place]) -> NDArray[np.uint8]:
+        """The tiles (n, 256, 256, 3) as the model was trained on them."""
+        rows = [self.tiles[place] for place in places]
+        files = (io.BytesIO(self._archives[row["archive"]].read(row["file"])) for row in rows)
+        return np.stack([crops(Image.open(file), row["style"])[0] for file, row in zip(files, rows, strict=True)])
+
+    def drawn(self, places: Sequence[Place], count: int) -> list[Place]:
+        """So many of them at random, held-out ones first."""
+        order = [places[i] for i in np.random.default_rng(0).permutation(len(places))]
+        return sorted(order, key=lambda place: not self.held_out(place))[:count]
+
+    def held_out(self, place: Place) -> bool:
+        return is_held_out(place[0], self.tiles[place]["file"])
+
+    @cached_property
+    def _archives(self) -> dict[str, zipfile.ZipFile]:
+        return {name: zipfile.ZipFile(self._data / name) for name in {row["archive"] for row in self.tiles.values()}}
 
 
-def _drawn(rows: list[Row], count: int, rng: np.random.Generator) -> list[Row]:
-    return [rows[i] for i in rng.permutation(len(rows))[:count]]
+def place_of(row: Row) -> Place:
+    """Where a tile lies: its file is named by zoom, column and row."""
+    zoom, column, line = (int(part) for part in Path(row["file"]).stem.split("_"))
+    return row["style"], zoom, column, line
 
 
-def pixels_of(rows: Sequence[Row], data: Path) -> NDArray[np.uint8]:
-    """The tiles (n, 256, 256, 3) as the model was trained on them."""
-    archives = {name: zipfile.ZipFile(data / name) for name in {row["archive"] for row in rows}}
-    return np.stack(
-        [crops(Image.open(io.BytesIO(archives[row["archive"]].read(row["file"]))), row["style"])[0] for row in rows]
-    )
+def sets(planet: Planet, prompts: Sequence[str]) -> Iterator[tuple[str, list[Place]]]:
+    """Each set of the truth by its name, with as many tiles of each prompt.
+
+    Raises ``ValueError`` where a prompt has none.
+    """
+    named = {"whole": [planet.captioned(prompt) for prompt in prompts]}
+    named |= {f"patches-{factor}x": [planet.details(prompt, factor) for prompt in prompts] for factor in FACTORS}
+    for name, groups in named.items():
+        count = min(MOST // len(prompts), *(len(group) for group in groups))
+        if not count:
+            raise ValueError(f"{name}: a prompt has no tiles: {prompts[[len(group) for group in groups].index(0)]!r}")
+        yield name, [place for group in groups for place in planet.drawn(group, count)]
+
+
+def write_sets(planet: Planet, prompts: Sequence[str], output: Path) -> None:
+    """``whole.npy`` and the patches of each factor."""
+    for name, places in sets(planet, prompts):
+        np.save(output / f"{name}.npy", planet.pixels(places))
+        held_out = sum(planet.held_out(place) for place in places)
+        print(f"{name}: {len(places)} tiles ({held_out} held out), {dict(Counter(place[0] for place in places))}")
+
+
+def write_mosaics(planet: Planet, factor: int, output: Path) -> None:
+    """Some real pictures of each style in full; beside each is said how near its tile is to it (PSNR in dB)."""
+    left = dict.fromkeys(sorted({style for style, *_ in planet.tiles}), MOST_MOSAICS)
+    for place in planet.drawn(list(planet.tiles), len(planet.tiles)):
+        if not left[place[0]] or (pixels := planet.mosaic(place, factor)) is None:
+            continue
+        left[place[0]] -= 1
+        path = output / f"{'_'.join(str(part) for part in place)}.png"
+        picture = Image.fromarray(pixels)
+        picture.save(path)
+        small = np.asarray(picture.resize((SIZE, SIZE), Image.Resampling.LANCZOS), np.float64)
+        decibel = 10 * np.log10(255**2 / np.square(small - planet.pixels([place])[0]).mean())
+        print(f"{path}: {planet.tiles[place]['caption']}, {decibel:.1f} dB from its own tile")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--mosaics", type=int, choices=FACTORS)
     args = parser.parse_args()
     with (args.data / "captions.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+        planet = Planet(list(csv.DictReader(file)), args.data)
     args.output.mkdir(parents=True, exist_ok=True)
-    parts = chosen(rows, load_protocol("table1").prompts["embedded"])
-    for name, part in zip(("whole", "patches"), parts, strict=True):
-        np.save(args.output / f"{name}.npy", pixels_of(part, args.data))
-        print(f"{name}: {len(part)} tiles, {dict(Counter(row['style'] for row in part))}")
+    if args.mosaics:
+        write_mosaics(planet, args.mosaics, args.output)
+    else:
+        write_sets(planet, load_protocol("table1").prompts["embedded"], args.output)
 
 
 if __name__ == "__main__":

@@ -19,10 +19,17 @@ def check_range(name: str, value: object, low: float, high: float) -> None:
         raise RequestError(f"{name}: expected a number from {low} to {high}, got {value!r}")
 
 
+def check_shares(name: str, values: tuple[float, ...]) -> None:
+    """At least one number, all in 0..1."""
+    if not values:
+        raise RequestError(f"{name}: expected numbers from 0 to 1, got none")
+    for share in values:
+        check_range(name, share, 0, 1)
+
+
 def check_interval(name: str, value: tuple[float, ...]) -> None:
     """Two shares in 0..1, of which the second is not the smaller one."""
-    for share in value:
-        check_range(name, share, 0, 1)
+    check_shares(name, value)
     if len(value) != 2 or list(value) != sorted(value):
         raise RequestError(f"{name}: expected two rising shares in 0..1, got {value}")
 

@@ -30,13 +30,12 @@ from pixelsmith.request import (
     CoverageName,
     DeviceName,
     DtypeName,
-    FusionName,
     MemoryMode,
     Request,
     Sampler,
-    StrategyName,
     Upsampling,
 )
+from pixelsmith.strategies import FusionName, StrategyName
 
 DEFAULT_SIZE = "2048x2048"
 
@@ -129,7 +128,7 @@ def request_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--stage-steps", type=int, help="Denoising steps of each stage.  [default: --steps]"),
         click.option("--start", type=float, help="0..1: share of the noise schedule that stages go through."),
         click.option("--sampler", type=click.Choice(get_args(Sampler))),
-        click.option("--slider", type=float, help="0..1: share of guided steps; low invents, high keeps."),
+        click.option("--slider", help="0..1: share of guided steps; low invents, high keeps. A,B: one for each stage."),
         click.option("--slider-fade", type=float, help="0..1: share of steps over which the guide fades out."),
         click.option("--guidance", type=click.Choice(get_args(GuidanceName)), help="How the prompt is put to effect."),
         click.option("--guidance-scale", type=float, help="How strongly the prompt pulls; 1 is off."),
@@ -166,7 +165,8 @@ def request_options(command: Callable[..., None]) -> Callable[..., None]:
 
 _METHOD_OPTIONS = (
     "steps", "stage_steps", "start", "sampler", "slider", "slider_fade", "guidance", "guidance_scale",
-    "stage_guidance_scale", "guidance_rescale", "fusion", "chess_mask", "border", "coverage", "upsampling", "strategy",
+    "stage_guidance_scale", "guidance_rescale", "guidance_interval", "fusion", "chess_mask", "border", "coverage",
+    "upsampling", "strategy",
 )  # fmt: skip
 
 
@@ -175,6 +175,7 @@ def make_request(options: dict[str, Any]) -> Request:
     cascade = tuple(Size.parse(size) for size in (options["cascade"] or "").split(",") if size.strip())
     size = Size.parse(options["size"] or (str(cascade[-1]) if cascade else DEFAULT_SIZE))
     asked = {name: options[name] for name in _METHOD_OPTIONS} | {
+        "slider": _numbers(options["slider"], float, "slider: expected a share, or one for each stage such as 0.4,0.6"),
         "guidance_interval": _interval("guidance interval", options["guidance_interval"]),
         "perturbation": _perturbation(options),
     }

@@ -142,6 +142,8 @@ def make_plan(request: Request, facts: ModelFacts, start: Size | None = None, we
     stages = tuple(
         _stage_plan(i + 1, size, request, facts) for i, size in enumerate(cascade_of(request, origin, start))
     )
+    if len(request.method.sliders) > max(1, len(stages)):
+        raise RequestError(f"slider: {len(request.method.sliders)} of them, but there are {len(stages)} stages")
     rungs = [stage for stage in (base, *stages) if stage is not None]
     calls = sum(stage.patches_per_step * _calls_per_patch(request.method.at(1, facts.recommended)) for stage in stages)
     calls += base.patches_per_step * _calls_per_patch(request.method.at(0, facts.recommended)) if base else 0
@@ -187,8 +189,8 @@ def _check_without_stages(request: Request, start: Size | None) -> None:
     strategy = request.method.strategy
     if request.cascade:
         raise RequestError(f"strategy: {strategy} has no stages; leave out the cascade")
-    if start and not STRATEGIES[strategy].native_base:
-        raise RequestError(f"strategy: {strategy} makes the whole picture itself; it cannot start from a given one")
+    if start:
+        raise RequestError(f"strategy: {strategy} has no stages; it cannot start from a given picture")
 
 
 def _covering_factor(origin: Size, target: Size) -> float:
@@ -238,8 +240,8 @@ def _single_patch_plan(size: Size, request: Request, facts: ModelFacts) -> Stage
 
 def _stage_plan(stage: int, size: Size, request: Request, facts: ModelFacts) -> StagePlan:
     method, canvas = request.method, facts.latent_size(size)
-    steps, strategy = method.at(stage, facts.recommended).steps, STRATEGIES[method.strategy]
-    weights = strategy.lead(method, steps)
+    own, strategy = method.at(stage, facts.recommended), STRATEGIES[method.strategy]
+    steps, weights = own.steps, strategy.lead(own)
     fewest = fewest_patches(canvas, facts.patch)
     if method.coverage == "random" and canvas.area > LARGE_CANVAS:
         sample = Size(min(canvas.width, SAMPLE_SIDE), min(canvas.height, SAMPLE_SIDE))

@@ -87,9 +87,11 @@ class StageMethod:
     guidance_scale: float
     guidance_rescale: float
     guidance_told: bool
-    start: float
     guidance_interval: tuple[float, float]
     perturbation: Perturbation | None
+    start: float
+    slider: float
+    slider_fade: float
 
     @property
     def schedule_steps(self) -> int:

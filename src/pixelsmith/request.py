@@ -7,20 +7,22 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import pairwise
 from typing import Any, Literal
 
-from pixelsmith.checks import check_choices, check_interval, check_range, check_whole
+from pixelsmith.checks import check_choices, check_interval, check_range, check_shares, check_whole
 from pixelsmith.errors import RequestError
 from pixelsmith.geometry import Size
 from pixelsmith.parts import Parts
 from pixelsmith.recommended import GuidanceName, Perturbation, Recommended, StageMethod
+from pixelsmith.strategies import STRATEGIES, FusionName, StrategyName
 
 Sampler = Literal["ddim", "dpmpp-2m"]
-FusionName = Literal["phase", "phase-guide", "amplitude", "amplitude-guide", "both", "guide", "none", "residual"]
 CoverageName = Literal["grid", "random"]
 Upsampling = Literal["lanczos", "bicubic", "latent"]
-StrategyName = Literal["pixelsmith", "multidiffusion", "demofusion", "direct", "lanczos"]
 DeviceName = Literal["auto", "cuda", "rocm", "mps", "xpu", "cpu"]
 DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
 MemoryMode = Literal["all", "encoders-released", "offload", "sequential"]
+
+_HIGHEST = {"guidance_scale": 1000, "stage_guidance_scale": 1000, "guidance_rescale": 1, "start": 1, "slider_fade": 1}
+"""Numbers of a method that are at least 0 and at most this."""
 
 EMBEDDED = "embedded"
 """The name of the model that comes with the package."""
@@ -35,7 +37,8 @@ class Method:
 
     - ``steps``: denoising steps of the base and of every stage, at least 1; ``stage_steps``: other ones for the stages.
     - ``start``: above 0, at most 1: the share of the noise schedule that a stage goes through. Below 1 it starts from a
-      guide that is less noisy than pure noise: the coarse part is trusted, and fewer steps do.
+      guide that is less noisy than pure noise: the coarse part is trusted, and fewer steps do. ``None`` is as the
+      strategy has it: all of it, if nothing else.
     - ``sampler``: ``ddim`` (for flow models the same rule is Euler) or ``dpmpp-2m`` (second order, for few steps).
     - ``guidance``: how the estimates with and without the prompt are put together
       (``pixelsmith.sampling.guidance.GUIDANCES``).
@@ -44,7 +47,8 @@ class Method:
     - ``guidance_rescale``: 0..1, how far the spread of the guided estimate is brought back to the unguided one's.
     - ``guidance_interval``: the part of the denoising, as two shares in 0..1, in which guidance is on.
     - ``perturbation``: a perturbed network that is guided away from, in the base and in the stages (``PERTURBATIONS``).
-    - ``slider``: 0..1, the share of steps that the guide leads; low invents detail, high keeps structure.
+    - ``slider``: 0..1, the share of steps that the guide leads; low invents detail, high keeps structure. One for all
+      stages, or one for each, of which the last one is that of all later stages too.
     - ``slider_fade``: 0..1, the share of steps over which the lead fades out; 0 is a hard cut.
     - ``fusion``: what the guide gives to a patch (``pixelsmith.sampling.fusion.MERGES``).
     - ``chess_mask``: whether the guide replaces every other latent pixel after a guided step.
@@ -64,8 +68,8 @@ class Method:
     guidance_rescale: float | None = None
     guidance_interval: tuple[float, float] = (0.0, 1.0)
     perturbation: Perturbation | None = None
-    slider: float = 0.6
-    start: float = 1.0
+    slider: float | tuple[float, ...] = 0.6
+    start: float | None = None
     stage_steps: int | None = None
     stage_guidance_scale: float | None = None
     slider_fade: float = 0.0
@@ -78,30 +82,36 @@ class Method:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "guidance_interval", tuple(self.guidance_interval))
+        if isinstance(self.slider, list | tuple):
+            # One for all stages is a number, however it was given.
+            object.__setattr__(self, "slider", self.slider[0] if len(self.slider) == 1 else tuple(self.slider))
         for name in ("steps", "stage_steps", "border"):
             if getattr(self, name) is not None:
                 check_whole(name.replace("_", " "), getattr(self, name), least=name != "border")
-        for name, highest in (("guidance_scale", 1000), ("stage_guidance_scale", 1000), ("guidance_rescale", 1)):
+        for name, highest in _HIGHEST.items():
             if getattr(self, name) is not None:
                 check_range(name.replace("_", " "), getattr(self, name), 0, highest)
-        check_range("start", self.start, 0, 1)
         if self.start == 0:
             raise RequestError("start: expected a share above 0, at most 1; at 0 there is nothing to denoise")
-        check_range("slider", self.slider, 0, 1)
-        check_range("slider fade", self.slider_fade, 0, 1)
+        check_shares("slider", self.sliders)
+        check_interval("guidance interval", self.guidance_interval)
         check_choices(self, sampler=Sampler, fusion=FusionName, coverage=CoverageName, upsampling=Upsampling)
         if self.guidance is not None:
             check_choices(self, guidance=GuidanceName)
         check_choices(self, strategy=StrategyName)
         if type(self.chess_mask) is not bool:
             raise RequestError(f"chess mask: expected True or False, got {self.chess_mask!r}")
-        check_interval("guidance interval", self.guidance_interval)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Method:
         """Read plain values. Raises ``TypeError`` for unknown names."""
         perturbation = values.get("perturbation")
         return cls(**{**values, "perturbation": None if perturbation is None else Perturbation(**perturbation)})
+
+    @property
+    def sliders(self) -> tuple[float, ...]:
+        """The Slider of the first stage and of those after it; the last one holds on."""
+        return self.slider if isinstance(self.slider, tuple) else (self.slider,)
 
     def settled(self, recommended: Recommended) -> Method:
         """The same with the model's choices where it leaves them open."""
@@ -110,14 +120,21 @@ class Method:
 
     def at(self, stage: int, recommended: Recommended) -> StageMethod:
         """What the base (stage 0) or a stage is denoised with."""
-        own, start = self._over(recommended), 1.0
+        own, start, slider = self._over(recommended), 1.0, 0.0
         if stage > 0:
-            own, start = replace(own, steps=self.stage_steps or own.steps), self.start
+            own = replace(own, steps=self.stage_steps or own.steps)
+            start = STRATEGIES[self.strategy].start if self.start is None else self.start
+            slider = self.sliders[min(stage, len(self.sliders)) - 1]
             if self.stage_guidance_scale is not None and (self.stage_guidance_scale > 1 or not own.guidance_told):
                 # "No classifier-free guidance in the stages" saves nothing where the network is told its guidance.
                 own = replace(own, guidance_scale=self.stage_guidance_scale)
         return StageMethod(
-            **asdict(own), start=start, guidance_interval=self.guidance_interval, perturbation=self.perturbation
+            **asdict(own),
+            guidance_interval=self.guidance_interval,
+            perturbation=self.perturbation,
+            start=start,
+            slider=slider,
+            slider_fade=self.slider_fade,
         )
 
     def _over(self, recommended: Recommended) -> Recommended:

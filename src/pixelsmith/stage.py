@@ -19,7 +19,7 @@ from pixelsmith.pixels.codec import decode, encode, tile_grid
 from pixelsmith.pixels.resample import Resized
 from pixelsmith.plan import Plan, coverage_of
 from pixelsmith.recommended import StageMethod
-from pixelsmith.request import Request
+from pixelsmith.request import Method, Request
 from pixelsmith.sampling.denoise import Denoising, Guide, Patched, Readable
 from pixelsmith.sampling.dilated import Dilated
 from pixelsmith.sampling.fusion import MERGES
@@ -104,7 +104,7 @@ class Cascade:
             strategy = STRATEGIES[method.strategy]
             return Guide(
                 latents=self._guide_latents(stage, below, size),
-                weights=strategy.lead(method, self._method(stage).steps),
+                weights=strategy.lead(self._method(stage)),
                 fusion=MERGES[strategy.fusion or method.fusion],
                 chess_mask=method.chess_mask and strategy.fusion is None,
             )
@@ -221,6 +221,9 @@ def _remarks(request: Request, family: Family, methods: Collection[StageMethod])
     strongest = max(method.guidance_scale for method in methods)
     if (best.guidance_told or best.guidance_scale <= 1) and strongest > 2 * best.guidance_scale:
         yield f"the model is distilled for a guidance scale of {best.guidance_scale}; {strongest} may spoil the picture"
+    plain, asked, strategy = Method(), request.method, request.method.strategy
+    if unused := [name for name in STRATEGIES[strategy].unused if getattr(asked, name) != getattr(plain, name)]:
+        yield f"strategy: {strategy} has no use for {', '.join(unused).replace('_', ' ')}"
     if request.negative_prompt and not guides:
         yield "the negative prompt is not used: there is no classifier-free guidance"
     if request.method.perturbation and not any(method.perturbs for method in methods):

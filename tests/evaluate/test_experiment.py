@@ -16,9 +16,10 @@ from torch import nn
 from pixelsmith import Compute, InputError, Request, RequestError, Size, generate
 from pixelsmith.canvas import Array
 from pixelsmith.evaluate.experiment import Outcome, Setting, borders_of, run
+from pixelsmith.evaluate.features import load_features
 from pixelsmith.evaluate.metrics import METRICS, Tools, load_metric
 from pixelsmith.evaluate.pictures import Made, Pictures
-from pixelsmith.evaluate.protocol import NAMES, Protocol, Variant, load_protocol
+from pixelsmith.evaluate.protocol import NAMES, Protocol, Variant, load_protocol, request_of
 from pixelsmith.evaluate.report import write_report
 from pixelsmith.evaluate.seams import Borders
 from pixelsmith.evaluate.shots import Shot
@@ -48,7 +49,8 @@ def tiny_protocol(name: str) -> Protocol:
 
 
 def setting(model: Path, **changes: object) -> Setting:
-    made = Setting(str(model), Compute("cpu", "float32"), Tools(truth=Truth(noise(40), noise(40))), Weights())
+    tools = Tools(load_features("judge"), Truth(noise(40), noise(40)))
+    made = Setting(str(model), Compute("cpu", "float32"), lambda factor: tools, Weights())
     return replace(made, **changes)  # type: ignore[arg-type]
 
 
@@ -74,11 +76,12 @@ def test_every_protocol_ends_in_tables_and_pictures(outcomes: dict[str, tuple[Ou
     outcome, output = outcomes[name]
     protocol = tiny_protocol(name)
     missing = {"2x latent upscaler"} if name == "table3" else set()
+    untaken = {"clip_score"} & set(protocol.metrics)
     with (output / "table.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["variant"] for row in rows] == [v.name for v in protocol.variants if v.name not in missing]
-    taken = set(protocol.metrics) - {"clip_score"}
-    assert outcome.left_out.keys() == {"clip_score", *missing, *protocol.left_out}
+    taken = set(protocol.metrics) - untaken
+    assert outcome.left_out.keys() == {*untaken, *missing, *protocol.left_out}
     for row in rows:
         assert row["pictures"] == "2"
         for metric in taken:
@@ -89,12 +92,14 @@ def test_every_protocol_ends_in_tables_and_pictures(outcomes: dict[str, tuple[Ou
     assert {"seam_index", "duplication_index"} <= taken
     text = (output / "table.md").read_text()
     assert all(f"| {row['variant']} |" in text for row in rows)
-    assert all(f"- {what}: " in text for what in {"clip_score", *missing, *outcome.left_out})
+    assert all(f"- {what}: " in text for what in outcome.left_out)
     with Image.open(output / "sheet.jpg") as sheet:
         assert sheet.height == 160 * len(rows)
+    assert (output / "advice.png").exists() == (name == "sweep")
     said = json.loads((output / "environment.json").read_text())
     assert len(said["pictures"]) == 2 * len(rows)
-    assert {"torch", "diffusers", "python"} <= set(said["versions"])
+    assert {"torch", "diffusers"} <= set(said["versions"])
+    assert (said["device"], said["dtype"], len(said["code_sha256"])) == ("cpu", "float32", 64)
 
 
 def test_what_is_known_of_a_variant_is_in_its_numbers(outcomes: dict[str, tuple[Outcome, Path]]) -> None:
@@ -185,6 +190,8 @@ def test_borders_are_those_of_the_last_step(tiny_model: Path) -> None:
         ({"factors": ("x",)}, "factors"),
         ({"factors": (float("nan"),)}, "factors"),
         ({"prompts": {"other": ("a", "a")}}, "other"),
+        ({"prompts": {"other": "a map"}}, "prompts"),
+        ({"variants": (Variant("one", stages=0),)}, "stages"),
         ({"left_out": "x"}, "left_out"),
         ({"variants": (Variant("one", preset="odd"),)}, "odd"),
         ({"variants": (Variant("one", upscaler="odd"),)}, "odd"),
@@ -237,7 +244,8 @@ def test_detail_that_is_as_fine_as_a_pixel_is_seen() -> None:
     rows, columns = np.ogrid[:256, :256]
     plain = np.full((3, 256, 256), 128, np.uint8)
     checked = np.broadcast_to(128 + 40 * (2 * ((rows + columns) % 2) - 1), (3, 256, 256)).astype(np.uint8)
-    tools, borders = Tools(truth=Truth(noise(40, 256), noise(40, 256))), Borders.of([], Size(4, 4), 8)
+    tools = Tools(load_features("judge"), Truth(noise(40, 256), noise(40, 256)))
+    borders = Borders.of([], Size(4, 4), 8)
     metric = load_metric("patch_frechet", tools)
     values = []
     for pixels in (plain, checked):
@@ -275,6 +283,20 @@ def test_a_protocol_of_ones_own(tmp_path: Path) -> None:
     assert len(cases) == len(load_protocol("table1").prompts["embedded"])
 
 
+def test_positions_of_the_slider_make_a_series(tmp_path: Path) -> None:
+    """One number, or one for each of two stages, whose sides grow by equal factors."""
+    (tmp_path / "mine.toml").write_text(
+        'title = "Mine"\nseeds = [3]\nfactors = [4]\nreference = "a, Slider 0.5"\nmetrics = ["structure"]\n'
+        '[[variants]]\nname = "a"\nsliders = [0, 0.5]\n[[variants]]\nname = "b"\nstages = 2\nsliders = [[0.5, 1]]\n'
+    )
+    protocol = load_protocol(str(tmp_path / "mine.toml"))
+    names = [(variant.name, variant.series, variant.settled.slider) for variant in protocol.variants]
+    assert names == [("a, Slider 0", "a", 0), ("a, Slider 0.5", "a", 0.5), ("b, Slider 0.5, 1", "b", (0.5, 1))]
+    (case, *_) = protocol.cases("embedded", Size(256, 256))
+    cascades = [request_of(variant, case, "embedded", Compute()).cascade for variant in protocol.variants]
+    assert cascades == [(), (), (Size(512, 512), Size(1024, 1024))]
+
+
 def test_protocols_name_only_metrics_that_exist() -> None:
     for name in NAMES:
         assert {"seam_index", "duplication_index"} <= set(load_protocol(name).metrics) <= set(METRICS)
@@ -284,7 +306,7 @@ def test_truth_from_files(tmp_path: Path) -> None:
     """A folder of pictures, an array, and a folder with one for wholes and one for patches."""
     for i, pixels in enumerate(noise(3, 96)):
         Image.fromarray(pixels).save(tmp_path / f"{i}.png")
-    truth = load_truth(tmp_path, 64)
+    truth = load_truth(tmp_path, 64, 2)
     whole, patches = (np.concatenate(list(batches(photos))) for photos in (truth.whole, truth.patches))
     assert whole.shape == (3, 64, 64, 3)
     assert np.array_equal(patches, noise(3, 96)[:, 16:80, 16:80])
@@ -293,8 +315,16 @@ def test_truth_from_files(tmp_path: Path) -> None:
     both.mkdir()
     np.save(both / "whole.npy", noise(5))
     np.save(both / "patches.npy", noise(7))
-    assert [len(part) for part in (load_truth(both, 64).whole, load_truth(both, 64).patches)] == [5, 7]
-    assert len(load_truth(both / "whole.npy", 64).patches) == 5
+    assert [len(part) for part in (load_truth(both, 64, 2).whole, load_truth(both, 64, 2).patches)] == [5, 7]
+    assert len(load_truth(both / "whole.npy", 64, 2).patches) == 5
+
+
+def test_what_is_twice_as_large_has_a_truth_that_is_twice_as_fine(tmp_path: Path) -> None:
+    for name, count in (("whole", 3), ("patches-2x", 4), ("patches-4x", 5)):
+        np.save(tmp_path / f"{name}.npy", noise(count))
+    assert [len(load_truth(tmp_path, 64, factor).patches) for factor in (2.0, 4.0)] == [4, 5]
+    with pytest.raises(InputError, match=r"no patches-3x"):
+        load_truth(tmp_path, 64, 3.0)
 
 
 @pytest.mark.parametrize("what", ["missing", "empty", "small", "array", "wide", "several.npz", "nothing.npy"])
@@ -309,4 +339,4 @@ def test_truth_that_cannot_be_used_is_said(tmp_path: Path, what: str) -> None:
     (tmp_path / "nothing.npy").touch()
     path = tmp_path / (f"{what}.npy" if what in ("array", "wide") else what)
     with pytest.raises(InputError, match="truth"):
-        load_truth(path, 64)
+        load_truth(path, 64, 2)

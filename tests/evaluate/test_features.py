@@ -11,7 +11,8 @@ from pixelsmith import ModelError
 from pixelsmith.evaluate.clip import ClipScore
 from pixelsmith.evaluate.features import Features, load_features, save_judge, scaled
 from pixelsmith.evaluate.judge import SUBJECTS, Judge
-from pixelsmith.evaluate.metrics import Tools, UnavailableError, load_metric
+from pixelsmith.evaluate.metrics import Tools, load_metric
+from pixelsmith.evaluate.unavailable import UnavailableError
 
 
 def pictures(count: int = 3, side: int = 64) -> np.ndarray:
@@ -56,7 +57,7 @@ def test_an_exported_program_is_run_as_it_is(tmp_path: Path) -> None:
 def test_a_network_without_classes_has_no_inception_score(tmp_path: Path) -> None:
     torch.export.save(torch.export.export(Colours(), (torch.zeros(1, 3, 32, 32),)), tmp_path / "c.pt2")
     with pytest.raises(UnavailableError, match=r"c\.pt2"):
-        load_metric("inception_score", Tools(str(tmp_path / "c.pt2")))
+        load_metric("inception_score", Tools(load_features(str(tmp_path / "c.pt2"))))
 
 
 def test_a_saved_judge_judges_as_before(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from pixelsmith import Compute, Method, Request, Size
+from pixelsmith import Compute, Method, Request, Size, generate
 from pixelsmith.evaluate import pictures as module
 from pixelsmith.evaluate.pictures import Pictures, code_digest
 from pixelsmith.run import RunDirectory
@@ -91,7 +92,7 @@ def test_a_start_or_a_clean_up_that_was_killed_does_not_block(
 def test_a_picture_that_was_interrupted_goes_on(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The base is not made again: it is in the run directory."""
+    """The base is not made again, and nobody says that the rest was all of the time."""
     monkeypatch.setattr(sys.modules["pixelsmith.plan"], "MEMORY_LIMIT", 0)
     request = request_of(tiny_model)
 
@@ -102,7 +103,7 @@ def test_a_picture_that_was_interrupted_goes_on(
         patched.setattr(Cascade, "stage", killed)
         with pytest.raises(KeyboardInterrupt):
             made(request, tmp_path / "killed")
-    assert list((tmp_path / "killed").glob("*.run/stage-0/picture*"))
+    assert len(list((tmp_path / "killed").glob("*.run/run.json"))) == 1
     made_stages: list[int] = []
     denoised = Cascade._denoised
 
@@ -111,6 +112,17 @@ def test_a_picture_that_was_interrupted_goes_on(
         return denoised(self, number, *args)
 
     monkeypatch.setattr(Cascade, "_denoised", counted)
-    found = pixels_of(made(request, tmp_path / "killed"))
+    resumed = [Pictures(tmp_path / "killed", request).made(request) for _ in range(2)]
     assert made_stages == [1]
-    assert np.array_equal(found, pixels_of(made(request, tmp_path / "whole")))
+    assert all(math.isnan(found.seconds) for found in resumed)
+    assert np.array_equal(pixels_of(resumed[0].path), pixels_of(made(request, tmp_path / "whole")))
+
+
+@pytest.mark.parametrize("changes", [{}, {"strategy": "demofusion"}, {"strategy": "direct"}, {"upsampling": "latent"}])
+def test_a_picture_that_starts_from_the_kept_base_is_what_generate_makes(
+    tiny_model: Path, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    request = request_of(tiny_model, **changes)
+    assert np.array_equal(pixels_of(made(request, tmp_path)), generate(request).pixels)
+    own_base = "direct" not in changes.values() and "latent" not in changes.values()
+    assert len(list(tmp_path.glob("*.png"))) == 1 + own_base

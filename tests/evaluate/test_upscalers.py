@@ -11,7 +11,7 @@ from PIL import Image
 from torch import nn
 
 from pixelsmith import ModelError, Size
-from pixelsmith.evaluate.metrics import UnavailableError
+from pixelsmith.evaluate.unavailable import UnavailableError
 from pixelsmith.evaluate.upscalers import UPSCALERS, Weights, load_upscaler
 from tests.tiny import build_tokenizer
 

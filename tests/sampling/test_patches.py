@@ -87,6 +87,19 @@ def test_seams_move_from_step_to_step(length: int) -> None:
     assert len(set(cuts)) >= 4
 
 
+def test_random_patches_meet_along_ramps() -> None:
+    """From one latent to the next no share changes by more than a ramp's step, but where a window ends in its ramp."""
+    border, canvas = 4, Size(160, 160)
+    patches = RandomCoverage(canvas, Size(32, 32), border, seed=0, stage=1).patches(0)
+    shares = np.zeros((len(patches), canvas.height, canvas.width), np.float32)
+    for share, patch in zip(shares, patches, strict=True):
+        share[patch.window.slices] = patch.weights
+    for axis in (1, 2):
+        moved = np.abs(np.diff(shares, axis=axis)).max(0)
+        assert np.mean(moved > 0) > 0.15
+        assert np.mean(moved > 1 / border + 1e-6) < 0.02
+
+
 def test_averaging_off_is_a_hard_cut() -> None:
     for name, coverage in COVERAGES.items():
         for patch in coverage(Size(90, 70), Size(16, 16), 0, seed=0, stage=1).patches(0):

@@ -43,19 +43,23 @@ def folder_at(path: Path) -> Path:
 @model_options
 @click.option("--tiny", is_flag=True, help="Two small pictures a variant, in few steps: does all of it work?")
 @click.option("--truth", type=click.Path(path_type=Path), help="Real pictures: a folder or a .npy file.")
-@click.option("--features", default="judge", show_default=True, help="judge, a folder, inception:FILE, or a .pt2 file.")
+@click.option(
+    "--features", help="judge, a folder, inception:FILE, or a .pt2 file.  [default: judge, for the embedded model]"
+)
 @click.option("--clip", help="A CLIP model: a folder in the format of transformers, or a hub id.")
 @click.option("--latent-upscaler", help="For table3: its folder in the diffusers format, or a hub id.")
 @click.option("--super-resolution", help="For table3: a .pt2 file that enlarges pictures (1, 3, s, s).")
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing.")
 def evaluate_command(
-    protocol: str, output: Path, tiny: bool, truth: Path | None, features: str, quiet: bool, **options: str
+    protocol: str, output: Path, tiny: bool, truth: Path | None, features: str | None, quiet: bool, **options: str
 ) -> None:
-    """Run PROTOCOL (table1, table2, table3 or a TOML file): pictures, metrics, tables.
+    """Run PROTOCOL (table1, table2, table3, sweep or a TOML file): pictures, metrics, tables.
 
     What is in OUTPUT is not made again: the same command goes on after an interruption.
     """
+    from pixelsmith.evaluate.clip import ClipScore
     from pixelsmith.evaluate.experiment import Setting, run
+    from pixelsmith.evaluate.features import JUDGE, load_features
     from pixelsmith.evaluate.metrics import Tools
     from pixelsmith.evaluate.protocol import load_protocol
     from pixelsmith.evaluate.report import write_report
@@ -65,14 +69,19 @@ def evaluate_command(
 
     loaded = load_protocol(protocol).tiny() if tiny else load_protocol(protocol)
     native = read_facts(find_model(options["model"], weights=False), options["model"]).native_size
-    real = None if truth is None else load_truth(truth, min(native.width, native.height))
-    setting = Setting(
-        model=options["model"],
-        compute=compute_of(options),
-        tools=Tools(features, real, options["clip"]),
-        weights=Weights(options["latent_upscaler"], options["super_resolution"]),
-    )
-    context = {"protocol": loaded.name, "model": options["model"], "features": features, "truth": str(truth or "none")}
+    # The judge knows no other model's world.
+    features = features or (JUDGE if options["model"] == EMBEDDED else None)
+    network = None if features is None else load_features(features)
+    clip = None if options["clip"] is None else ClipScore(options["clip"])
+
+    def tools(factor: float) -> Tools:
+        real = None if truth is None else load_truth(truth, min(native.width, native.height), factor)
+        return Tools(network, real, clip)
+
+    weights = Weights(options["latent_upscaler"], options["super_resolution"])
+    setting = Setting(options["model"], compute_of(options), tools, weights)
+    given = {"model": options["model"], "features": features, "truth": truth, "CLIP": options["clip"]}
+    context = {"protocol": loaded.name, **{name: str(value or "none") for name, value in given.items()}}
     say = (lambda line: None) if quiet else click.echo
     run(loaded, folder_at(output), setting, say, lambda outcome: write_report(outcome, output, context))
     if not quiet:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,11 +16,12 @@ from numpy.typing import NDArray
 
 from pixelsmith.errors import PictureError, PixelsmithError, RequestError
 from pixelsmith.evaluate.jackknife import Estimate, difference, estimate, without_each
-from pixelsmith.evaluate.metrics import Kept, Metric, Tools, UnavailableError, load_metric
+from pixelsmith.evaluate.metrics import Kept, Metric, Tools, load_metric
 from pixelsmith.evaluate.pictures import Made, Pictures
 from pixelsmith.evaluate.protocol import Case, Protocol, Variant, request_of
 from pixelsmith.evaluate.seams import Borders
 from pixelsmith.evaluate.shots import Shot
+from pixelsmith.evaluate.unavailable import UnavailableError
 from pixelsmith.evaluate.upscalers import Upscaler, Weights, load_upscaler
 from pixelsmith.families import find_model, read_facts
 from pixelsmith.families.autoencoder import tiling_of
@@ -38,11 +40,11 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Setting:
-    """What an experiment is run with, beside its protocol."""
+    """What an experiment is run with, beside its protocol; ``tools`` of a factor: what is real depends on it."""
 
     model: str
     compute: Compute
-    tools: Tools
+    tools: Callable[[float], Tools]
     weights: Weights
 
 
@@ -59,8 +61,9 @@ class Row:
 
     @property
     def seconds(self) -> float:
-        """For a picture, in the middle of all of them."""
-        return float(np.median([made.seconds for made in self.made]))
+        """For a picture, in the middle of all that were made without an interruption."""
+        known = [made.seconds for made in self.made if math.isfinite(made.seconds)]
+        return float(np.median(known)) if known else math.nan
 
     @property
     def peak_bytes(self) -> int:
@@ -69,13 +72,17 @@ class Row:
 
 @dataclass(frozen=True)
 class Outcome:
-    """All that an experiment found. ``better``: for each metric, which way is good; ``left_out``: what, and why."""
+    """All that an experiment found.
+
+    ``better``: for each metric, which way is good; ``left_out``: what, and why; ``provenance``: what pictures were made
+    with.
+    """
 
     protocol: Protocol
     rows: Sequence[Row]
     better: Mapping[str, str]
     left_out: Mapping[str, str]
-    versions: Mapping[str, str]
+    provenance: Mapping[str, Any]
 
 
 def run(
@@ -93,7 +100,9 @@ def run(
     """
     facts = read_facts(find_model(setting.model, weights=False), setting.model)
     cases = list(protocol.cases(setting.model, facts.native_size))
-    metrics, left_out = _metrics(protocol, setting.tools, len(cases) // len(protocol.factors))
+    pictures_a_row = len(cases) // len(protocol.factors)
+    found = {factor: _metrics(protocol, setting.tools(factor), pictures_a_row) for factor in protocol.factors}
+    metrics, left_out = {factor: taken for factor, (taken, _) in found.items()}, found[protocol.factors[0]][1]
     upscalers, without = _upscalers(protocol, setting.weights)
     variants = [variant for variant in protocol.variants if variant.name not in without]
     _check_different(variants, facts)
@@ -107,8 +116,10 @@ def run(
         raise PictureError(f"{output}: pictures cannot be kept there ({error.strerror})") from error
     digests = {variant.name: setting.weights.digest(variant.upscaler or "") for variant in variants}
     lab = _Lab(facts, _tiling(setting.model), setting, pictures, upscalers, digests, metrics)
-    better = {name: metric.better for name, metric in metrics.items()}
-    nothing = outcome = Outcome(protocol, [], better, {**protocol.left_out, **left_out, **without}, pictures.versions)
+    better = {name: metric.better for name, metric in metrics[protocol.factors[0]].items()}
+    used = {f"{name}_sha256": digest for name, digest in digests.items() if digest}
+    provenance = {**pictures.provenance, "upscalers": used}
+    nothing = outcome = Outcome(protocol, [], better, {**protocol.left_out, **left_out, **without}, provenance)
     for outcome in _outcomes(nothing, variants, cases, lab, say):
         on_row(outcome)
     if not outcome.rows:
@@ -120,9 +131,9 @@ def _check_different(variants: Sequence[Variant], facts: ModelFacts) -> None:
     """Refuse two rows of the same pictures, such as of two sliders that lead as many of the steps."""
     seen: dict[object, str] = {}
     for variant in variants:
-        method = variant.settled.settled(facts.recommended)
-        lead = STRATEGIES[method.strategy].lead(method, method.at(1, facts.recommended).steps)
-        what = (variant.upscaler, lead, replace(method, slider=0.0, slider_fade=0.0))
+        method, stages = variant.settled.settled(facts.recommended), range(1, (variant.stages or 1) + 1)
+        leads = [STRATEGIES[method.strategy].lead(method.at(stage, facts.recommended)) for stage in stages]
+        what = (variant.upscaler, tuple(leads), replace(method, slider=0.0, slider_fade=0.0))
         if (other := seen.setdefault(what, variant.name)) != variant.name:
             raise RequestError(f"variants {other!r} and {variant.name!r} make the same pictures; leave out one of them")
 
@@ -172,13 +183,13 @@ class _Lab:
     pictures: Pictures
     upscalers: Mapping[str, Upscaler]
     digests: Mapping[str, str]
-    metrics: Mapping[str, Metric]
+    metrics: Mapping[float, Mapping[str, Metric]]
 
     def made(self, variant: Variant, case: Case) -> Made:
         request = self._request(variant, case)
         if variant.name in self.upscalers:
             name = f"{variant.upscaler} {self.digests[variant.name]}"
-            return self.pictures.enlarged(request, self.facts.native_size, name, self.upscalers[variant.name])
+            return self.pictures.enlarged(request, name, self.upscalers[variant.name])
         return self.pictures.made(request)
 
     def kept(self, variant: Variant, case: Case, made: Made) -> dict[str, Kept]:
@@ -187,13 +198,13 @@ class _Lab:
         shot = Shot(
             prompt=case.prompt,
             picture=made.read(),
-            base=self.pictures.base(request, self.facts.native_size),
+            base=self.pictures.base(request),
             borders=borders_of(request, self.facts, self.tiling),
             spacing=min(self.facts.native_size.width, self.facts.native_size.height),
             stride=stride_of(request, self.facts),
             seed=case.seed,
         )
-        return {name: metric.describe(shot) for name, metric in self.metrics.items()}
+        return {name: metric.describe(shot) for name, metric in self.metrics[case.factor].items()}
 
     def _request(self, variant: Variant, case: Case) -> Request:
         return request_of(variant, case, self.setting.model, self.setting.compute)
@@ -272,7 +283,7 @@ class _Numbers:
     def of(cls, kept: Sequence[Mapping[str, Kept]], cases: Sequence[Case], lab: _Lab) -> _Numbers:
         prompts = [case.prompt for case in cases]
         values, without = {}, {}
-        for name, metric in lab.metrics.items():
+        for name, metric in lab.metrics[cases[0].factor].items():
             mine = [picture[name] for picture in kept]
             values[name], without[name] = _valued(metric, mine), without_each(metric.value, mine, prompts)
         return cls(values, without)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
-from typing import Any, Literal
+from functools import cached_property, lru_cache, partial
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -15,15 +15,17 @@ from pixelsmith.errors import RequestError
 from pixelsmith.evaluate.clip import ClipScore
 from pixelsmith.evaluate.distances import frechet_distance, inception_score, kernel_distance
 from pixelsmith.evaluate.duplication import duplication_index
-from pixelsmith.evaluate.features import JUDGE, Features, load_features
+from pixelsmith.evaluate.features import OFFLINE, Described, Features
 from pixelsmith.evaluate.seams import seam_index
 from pixelsmith.evaluate.shots import CROPS, Shot
 from pixelsmith.evaluate.spectrum import radial_spectrum, spectrum_distance
 from pixelsmith.evaluate.structure import colour_drift, ssim
 from pixelsmith.evaluate.truth import Truth, batches
+from pixelsmith.evaluate.unavailable import UnavailableError
 from pixelsmith.evaluate.wasserstein import laplacian_pyramid, neighbourhoods, sliced_wasserstein, slices
 
 Kept = NDArray[Any]
+_T = TypeVar("_T")
 LEVELS = 4
 """Levels of the pyramid of the sliced Wasserstein distance; 0 is the finest."""
 _ROWS_A_FEATURE = 10
@@ -47,23 +49,26 @@ class Metric:
     least: int = 1
 
 
-class UnavailableError(Exception):
-    """A metric cannot be computed with what was given; the message says what is missing."""
+def _once(describe: Callable[[Shot], _T]) -> Callable[[Shot], _T]:
+    """What several metrics keep of a picture, made once: they look at one picture after another."""
+    return lru_cache(maxsize=1)(describe)
 
 
 @dataclass(frozen=True, eq=False)
 class Tools:
-    """What metrics are computed with: the name of a feature network, real pictures, the name of a CLIP model."""
+    """What metrics are computed with, of what was given: a feature network, real pictures, a CLIP model."""
 
-    features: str = JUDGE
+    features: Features | None = None
     truth: Truth | None = None
-    clip: str | None = None
+    clip: ClipScore | None = None
 
-    @cached_property
+    @property
     def network(self) -> Features:
-        return load_features(self.features)
+        if self.features is None:
+            raise UnavailableError(f"it needs a feature network (--features); {OFFLINE}")
+        return self.features
 
-    @cached_property
+    @property
     def real(self) -> Truth:
         if self.truth is None:
             raise UnavailableError("it needs real pictures (--truth)")
@@ -85,12 +90,22 @@ class Tools:
         return np.concatenate([self.network(some).features for some in batches(self.real.patches, self.side)])
 
     @cached_property
-    def clip_score(self) -> ClipScore:
-        if self.clip is None:
-            raise UnavailableError(
-                "it needs a CLIP model (--clip: a folder, or a hub id such as openai/clip-vit-base-patch16)"
-            )
-        return ClipScore(self.clip)
+    def real_slices(self) -> list[Kept]:
+        """Of the neighbourhoods of the real pictures at full size, level by level."""
+        photos = self.real.patches
+        # The pyramids of all at once would be large.
+        found = [_neighbourhoods(photos[i][None], i) for i in range(len(photos))]
+        return [slices(np.concatenate(level)) for level in zip(*found, strict=True)]
+
+    @cached_property
+    def whole(self) -> Callable[[Shot], Described]:
+        """What the network says of a whole picture."""
+        return _once(lambda shot: self.network(shot.small[None]))
+
+    @cached_property
+    def details(self) -> Callable[[Shot], Kept]:
+        """Features (CROPS, d) of a picture's crops."""
+        return _once(lambda shot: self.network(shot.crops(self.side)).features)
 
 
 def load_metric(name: str, tools: Tools) -> Metric:
@@ -110,7 +125,11 @@ def _by_picture(measure: Callable[[Shot], float], better: Literal["lower", "high
 
 
 def _clip(tools: Tools) -> Metric:
-    score = tools.clip_score
+    score = tools.clip
+    if score is None:
+        raise UnavailableError(
+            "it needs a CLIP model (--clip: a folder, or a hub id such as openai/clip-vit-base-patch16)"
+        )
     return _mean_of(lambda shot: score(shot.small, shot.prompt), "higher")
 
 
@@ -118,17 +137,24 @@ def _frechet(tools: Tools) -> Metric:
     real = tools.real_features
     # With fewer the covariance of so many features is mostly noise.
     least = _ROWS_A_FEATURE * real.shape[1]
-    return Metric("lower", partial(_features, tools), lambda kept: frechet_distance(np.concatenate(kept), real), least)
+    return Metric(
+        "lower",
+        lambda shot: tools.whole(shot).features,
+        lambda kept: frechet_distance(np.concatenate(kept), real),
+        least,
+    )
 
 
 def _kernel(tools: Tools) -> Metric:
     real = tools.real_features
-    return Metric("lower", partial(_features, tools), lambda kept: kernel_distance(np.concatenate(kept), real), 2)
+    return Metric(
+        "lower", lambda shot: tools.whole(shot).features, lambda kept: kernel_distance(np.concatenate(kept), real), 2
+    )
 
 
 def _patch_frechet(tools: Tools) -> Metric:
     real = tools.real_details
-    return Metric("lower", partial(_details, tools), lambda kept: frechet_distance(np.concatenate(kept), real))
+    return Metric("lower", tools.details, lambda kept: frechet_distance(np.concatenate(kept), real))
 
 
 def _patch_kernel(tools: Tools) -> Metric:
@@ -137,42 +163,36 @@ def _patch_kernel(tools: Tools) -> Metric:
     def value(kept: Sequence[Kept]) -> float:
         return kernel_distance(np.concatenate(kept), real, together=CROPS)
 
-    return Metric("lower", partial(_details, tools), value, 2)
-
-
-def _features(tools: Tools, shot: Shot) -> Kept:
-    """Of a whole picture (1, d)."""
-    return tools.network(shot.small[None]).features
-
-
-def _details(tools: Tools, shot: Shot) -> Kept:
-    """Of a picture's crops (CROPS, d)."""
-    return tools.network(shot.crops(tools.side)).features
+    return Metric("lower", tools.details, value, 2)
 
 
 def _classes(tools: Tools) -> Metric:
     if tools.network(np.zeros((1, 64, 64, 3), np.uint8)).probabilities is None:
         raise UnavailableError(f"it needs a network with classes, which {tools.network.name} does not have")
 
-    def describe(shot: Shot) -> Kept:
-        return np.asarray(tools.network(shot.small[None]).probabilities)
-
-    return Metric("higher", describe, lambda kept: inception_score(np.concatenate(kept)))
+    return Metric(
+        "higher",
+        lambda shot: np.asarray(tools.whole(shot).probabilities),
+        lambda kept: inception_score(np.concatenate(kept)),
+    )
 
 
 def _wasserstein(level: int, tools: Tools) -> Metric:
-    def describe(pixels: NDArray[np.uint8], seed: int) -> Kept:
-        bands = laplacian_pyramid(torch.from_numpy(pixels).permute(0, 3, 1, 2).float(), level + 2)
-        return neighbourhoods(bands[level], _NEIGHBOURHOODS, seed)
-
-    # All of them at once would be large: the pyramid of a real picture does not depend on the others.
-    photos = tools.real.patches
-    real = slices(np.concatenate([describe(photos[i][None], i) for i in range(len(photos))]))
+    real = tools.real_slices[level]
     return Metric(
         "lower",
-        lambda shot: describe(shot.crops(shot.spacing), shot.seed),
+        lambda shot: _of_crops(shot)[level],
         lambda kept: sliced_wasserstein(slices(np.concatenate(kept)), real),
     )
+
+
+def _neighbourhoods(pixels: NDArray[np.uint8], seed: int) -> list[Kept]:
+    """Of pictures (n, h, w, 3), level by level of their pyramid."""
+    bands = laplacian_pyramid(torch.from_numpy(pixels).permute(0, 3, 1, 2).float(), LEVELS + 1)
+    return [neighbourhoods(band, _NEIGHBOURHOODS, seed) for band in bands[:LEVELS]]
+
+
+_of_crops = _once(lambda shot: _neighbourhoods(shot.crops(shot.spacing), shot.seed))
 
 
 def _spectrum(tools: Tools) -> Metric:

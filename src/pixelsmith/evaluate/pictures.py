@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 import resource
 import sys
@@ -24,11 +25,12 @@ from pixelsmith.evaluate.protocol import base_request
 from pixelsmith.evaluate.upscalers import Upscaler
 from pixelsmith.families import choose_device, find_model, model_files, read_facts
 from pixelsmith.generate import generate, resume, settings_of
-from pixelsmith.geometry import Size
 from pixelsmith.pixels.files import FilePicture, read_picture, write_picture
+from pixelsmith.plan import base_size
 from pixelsmith.request import Request
 from pixelsmith.run import Identity, RunDirectory
 from pixelsmith.stage import batch_size_of
+from pixelsmith.strategies import STRATEGIES
 
 PACKAGE = Path(str(files("pixelsmith")))
 _LOOKING = ("evaluate", "viewer")
@@ -38,7 +40,11 @@ _ENLARGING = ("evaluate/upscalers.py", "evaluate/exported.py")
 
 @dataclass(frozen=True)
 class Made:
-    """A picture's file, and what making it took: seconds, and the most memory of the process, or of CUDA."""
+    """A picture's file, and what making it took.
+
+    ``seconds``: with loading the model, and from the kept base on where it has stages; not a number where the making
+    was interrupted. ``peak_bytes``: the most memory of the process, or of CUDA.
+    """
 
     path: Path
     seconds: float
@@ -67,30 +73,41 @@ class Pictures:
         """``request``: any of those whose pictures belong here; its model is looked at once."""
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
-        self._recommended = read_facts(find_model(request.model, False, request.parts), request.model).recommended
+        facts = read_facts(find_model(request.model, False, request.parts), request.model)
+        self._native, self._recommended = facts.native_size, facts.recommended
         batch_size = batch_size_of(request, choose_device(request.compute.device))
         self._identity = Identity.of(settings_of(request), batch_size, model_files(request.model, request.parts), None)
 
     @property
-    def versions(self) -> dict[str, str]:
-        return dict(self._identity.versions)
+    def provenance(self) -> dict[str, Any]:
+        """What all pictures here have in common: versions, code, model, device, dtype, batch size."""
+        own = self._identity
+        return {
+            "versions": dict(own.versions), "code_sha256": code_digest(), "model_sha256": own.model,
+            "device": own.settings["device"], "dtype": own.settings["dtype"], "batch_size": own.batch_size,
+        }  # fmt: skip
 
     def made(self, request: Request) -> Made:
-        """The picture of a request. One whose making was interrupted goes on."""
+        """The picture of a request. One whose making was interrupted goes on.
+
+        Variants of one base start from the picture of it that is there, which changes nothing but the time.
+        """
         path = self._folder / f"{self._key(request)}.png"
         run_dir = Path(f"{path}.run")
-        begun = RunDirectory(run_dir).begun
-        return self._timed(path, lambda: resume(run_dir) if begun else generate(request, path), request)
+        if RunDirectory(run_dir).begun:
+            return self._timed(path, lambda: resume(run_dir), request, whole=False)
+        from_base = self._from_base(request)
+        return self._timed(path, lambda: generate(from_base, path), request)
 
-    def base(self, request: Request, native: Size) -> NDArray[np.uint8]:
+    def base(self, request: Request) -> NDArray[np.uint8]:
         """The base picture (h, w, 3) of a request."""
-        picture = self.made(base_request(request, native)).read()
+        picture = self.made(base_request(request, self._native)).read()
         return np.asarray(picture.read(picture.size.window).permute(1, 2, 0))
 
-    def enlarged(self, request: Request, native: Size, name: str, upscaler: Upscaler) -> Made:
+    def enlarged(self, request: Request, name: str, upscaler: Upscaler) -> Made:
         """The base picture of a request, enlarged by an upscaler of this name."""
-        base = self.base(request, native)
-        path = self._folder / f"{self._key(base_request(request, native), name, str(request.size))}.png"
+        base = self.base(request)
+        path = self._folder / f"{self._key(base_request(request, self._native), name, str(request.size))}.png"
 
         def enlarge() -> None:
             larger = upscaler(base, request.prompt, request.seed, request.size)
@@ -98,21 +115,33 @@ class Pictures:
 
         return self._timed(path, enlarge, request)
 
+    def _from_base(self, request: Request) -> Request:
+        """With the picture of its base to start from, where it has stages and they need no more of the base."""
+        method, native = request.method, base_size(request.size, self._native) == self._native
+        climbs = request.size != self._native and STRATEGIES[method.strategy].growth != "none"
+        if not (climbs and native) or method.upsampling == "latent":
+            return request
+        base = self.made(base_request(request, self._native))
+        return replace(request, from_image=str(base.path.absolute()))
+
     def _key(self, request: Request, *more: str) -> str:
         values = vars(replace(self._identity, settings=settings_of(request.settled(self._recommended))))
         return hashlib.sha256(json.dumps([values, code_digest(), *more], sort_keys=True).encode()).hexdigest()[:24]
 
-    def _timed(self, path: Path, make: Callable[[], object], request: Request) -> Made:
+    def _timed(self, path: Path, make: Callable[[], object], request: Request, whole: bool = True) -> Made:
+        """``whole``: whether all of it is made now."""
         record = path.with_suffix(".json")
         with suppress(OSError, ValueError, KeyError):
             values = json.loads(record.read_text(encoding="utf-8"))
             if path.exists():
-                return Made(path, values["seconds"], values["peak_bytes"])
+                seconds = values["seconds"]
+                return Made(path, math.nan if seconds is None else seconds, values["peak_bytes"])
         _forget_peak()
         began = time.perf_counter()
         make()
-        made = Made(path, round(time.perf_counter() - began, 3), _peak())
-        values = {"seconds": made.seconds, "peak_bytes": made.peak_bytes, "request": request.to_dict()}
+        made = Made(path, round(time.perf_counter() - began, 3) if whole else math.nan, _peak())
+        seconds = made.seconds if whole else None
+        values = {"seconds": seconds, "peak_bytes": made.peak_bytes, "request": request.to_dict()}
         partial = record.with_suffix(".partial")
         partial.write_text(json.dumps(values, indent=1), encoding="utf-8")
         partial.replace(record)

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import math
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from pixelsmith.checks import check_whole
 from pixelsmith.errors import InputError, RequestError
 from pixelsmith.evaluate.metrics import METRICS
 from pixelsmith.evaluate.upscalers import UPSCALERS
 from pixelsmith.geometry import Size
 from pixelsmith.request import EMBEDDED, PRESETS, Compute, Method, Request
 
-NAMES = ("table1", "table2", "table3")
+NAMES = ("table1", "table2", "table3", "sweep")
 """The protocols that come with the package."""
 
 
@@ -24,12 +25,24 @@ NAMES = ("table1", "table2", "table3")
 class Variant:
     """A row of a table: a preset with changes to its method; or the base picture and an upscaler that is no diffusion
     of ours (``pixelsmith.evaluate.upscalers``).
+
+    - ``stages``: the number of stages, in equal factors; ``None`` leaves the cascade open.
+    - ``series``: the name of those that differ from each other by the Slider only, if it is one of such.
     """
 
     name: str
     preset: str = "default"
     method: Mapping[str, Any] = field(default_factory=dict)
     upscaler: str | None = None
+    stages: int | None = None
+    series: str | None = None
+
+    def at_sliders(self, sliders: Sequence[Any]) -> Iterator[Variant]:
+        """The same at each of these positions; a position is one number, or a list of one for each stage."""
+        for slider in sliders:
+            label = ", ".join(f"{share:g}" for share in (slider if isinstance(slider, list) else [slider]))
+            method = {**self.method, "slider": slider}
+            yield replace(self, name=f"{self.name}, Slider {label}", method=method, series=self.name)
 
     @property
     def settled(self) -> Method:
@@ -38,6 +51,8 @@ class Variant:
             raise RequestError(f"variant {self.name}: there is no preset {self.preset!r}")
         if self.upscaler is not None and self.upscaler not in UPSCALERS:
             raise RequestError(f"variant {self.name}: there is no upscaler {self.upscaler!r}")
+        if self.stages is not None:
+            check_whole(f"variant {self.name}: stages", self.stages, least=1)
         try:
             return replace(PRESETS[self.preset], **self.method)
         except TypeError as error:
@@ -46,10 +61,11 @@ class Variant:
 
 @dataclass(frozen=True)
 class Case:
-    """A column of the experiment: what all variants make a picture of."""
+    """A column of the experiment: what all variants make a picture of, ``factor`` times as large as the model's own."""
 
     prompt: str
     seed: int
+    factor: float
     size: Size
 
 
@@ -83,6 +99,8 @@ class Protocol:
             raise RequestError(
                 f"{self.name}: there is no metric {min(unknown)!r}; expected some of {', '.join(METRICS)}"
             )
+        if not all(isinstance(prompts, tuple) for prompts in self.prompts.values()):
+            raise RequestError(f"{self.name}: prompts: expected lists of prompts, got {dict(self.prompts)}")
         if not (self.seeds and self.factors and all(self.prompts.values())):
             raise RequestError(f"{self.name}: prompts, seeds and factors must not be empty")
         if any(type(factor) not in (int, float) or not 1 <= factor < math.inf for factor in self.factors):
@@ -103,7 +121,7 @@ class Protocol:
             raise RequestError(f"{self.name}: there are no prompts for {model!r}; give some named {kind!r}")
         for factor in sorted(self.factors):
             for seed in self.seeds:
-                yield from (Case(prompt, seed, native.scaled(factor)) for prompt in self.prompts[kind])
+                yield from (Case(prompt, seed, factor, native.scaled(factor)) for prompt in self.prompts[kind])
 
     def tiny(self) -> Protocol:
         """The same variants on two small pictures each, in as few steps as tell them apart: does all of it work?"""
@@ -120,7 +138,17 @@ class Protocol:
 
 def request_of(variant: Variant, case: Case, model: str, compute: Compute) -> Request:
     """The picture of a variant."""
-    return Request(case.prompt, case.size, seed=case.seed, model=model, method=variant.settled, compute=compute)
+    stages = variant.stages or 0
+    cascade = tuple(case.size.scaled(case.factor ** (stage / stages - 1)) for stage in range(1, stages + 1))
+    return Request(
+        case.prompt,
+        case.size,
+        seed=case.seed,
+        model=model,
+        cascade=cascade,
+        method=variant.settled,
+        compute=compute,
+    )
 
 
 def base_request(request: Request, native: Size) -> Request:
@@ -135,21 +163,23 @@ def base_request(request: Request, native: Size) -> Request:
         guidance_interval=own.guidance_interval,
         perturbation=own.perturbation,
     )
-    return replace(request, size=native, method=method)
+    return replace(request, size=native, cascade=(), method=method)
 
 
 def load_protocol(source: str) -> Protocol:
     """A protocol that comes with the package, by name, or one of a TOML file. Raises ``RequestError``.
 
-    The file has the fields of ``Protocol`` and a ``[[variants]]`` for each row. Prompts that it leaves out are those of
-    the package's protocols.
+    The file has the fields of ``Protocol`` and a ``[[variants]]`` for each row, or for each series of rows where it has
+    ``sliders``, a list of positions. Prompts that it leaves out are those of the package's protocols.
     """
     folder = Path(str(files("pixelsmith.evaluate"))) / "protocols"
     path = folder / f"{source}.toml" if source in NAMES else Path(source)
     values = {"name": path.stem, **_read(folder / "prompts.toml"), **_read(path)}
     try:
-        values["prompts"] = {name: tuple(items) for name, items in values["prompts"].items()}
-        values["variants"] = tuple(Variant(**variant) for variant in values["variants"])
+        values["prompts"] = {
+            name: tuple(items) if isinstance(items, list) else items for name, items in values["prompts"].items()
+        }
+        values["variants"] = tuple(row for variant in values["variants"] for row in _rows(**variant))
         values |= {name: tuple(values[name]) for name in ("seeds", "factors", "metrics")}
         return Protocol(**values)
     except InputError:
@@ -157,6 +187,12 @@ def load_protocol(source: str) -> Protocol:
     except (TypeError, KeyError, AttributeError, ValueError) as error:
         names = ", ".join(item.name for item in fields(Protocol))
         raise RequestError(f"{source}: not a protocol ({error}); it needs {names}") from error
+
+
+def _rows(sliders: Sequence[Any] | None = None, **values: Any) -> Iterable[Variant]:
+    """What a ``[[variants]]`` of a file stands for."""
+    variant = Variant(**values)
+    return [variant] if sliders is None else variant.at_sliders(sliders)
 
 
 def _read(path: Path) -> dict[str, Any]:

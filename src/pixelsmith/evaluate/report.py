@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from PIL import Image, ImageDraw
 
+from pixelsmith.evaluate.advice import draw_advice
 from pixelsmith.evaluate.experiment import Outcome, Row
 from pixelsmith.evaluate.jackknife import FEW, Estimate
 from pixelsmith.evaluate.structure import shrunk
@@ -24,7 +25,7 @@ THUMBNAIL, LABEL, MOST_COLUMNS = 160, 130, 8
 def write_report(outcome: Outcome, output: Path, context: Mapping[str, str]) -> None:
     """Write ``table.md``, ``table.csv``, ``sheet.jpg`` and ``environment.json``; ``context`` is said in all of them.
 
-    An outcome without rows leaves what is there.
+    With positions of the Slider also ``advice.png``, if there is Matplotlib. Without rows what is there stays.
     """
     if not outcome.rows:
         return
@@ -35,6 +36,7 @@ def write_report(outcome: Outcome, output: Path, context: Mapping[str, str]) -> 
         writer.writeheader()
         writer.writerows(rows)
     contact_sheet(outcome).save(output / "sheet.jpg", quality=90)
+    draw_advice(outcome, output / "advice.png")
     text = json.dumps(environment(outcome, context), indent=1)
     (output / "environment.json").write_text(text + "\n", encoding="utf-8")
 
@@ -60,7 +62,7 @@ def table(outcome: Outcome, context: Mapping[str, str]) -> str:
     lines += [
         "± is half of the 95 % confidence interval (jackknife over the prompts). **Bold** differs significantly from "
         f"`{protocol.reference}` (paired, 95 %, each number for itself): + is better, − worse. "
-        "Seconds are those of a picture.",
+        "Seconds are those of a picture; one that is made in stages starts from a kept base.",
         "",
     ]
     if any(len({case.prompt for case in row.cases}) < FEW for row in outcome.rows):
@@ -80,7 +82,7 @@ def _line(cells: list[str]) -> str:
 
 def _cells(row: Row, outcome: Outcome) -> list[str]:
     numbers = [_number(row.values[name], row.differences[name], better) for name, better in outcome.better.items()]
-    took = [f"{row.seconds:.1f}", f"{row.peak_bytes / 1e9:.1f}"]
+    took = [f"{row.seconds:.1f}" if isfinite(row.seconds) else "–", f"{row.peak_bytes / 1e9:.1f}"]
     return [row.variant, str(row.size), str(len(row.made)), *numbers, *took]
 
 
@@ -126,7 +128,8 @@ def environment(outcome: Outcome, context: Mapping[str, str]) -> dict[str, Any]:
     cuda = torch.cuda.is_available()
     return {
         **context,
-        "versions": {"python": platform.python_version(), **outcome.versions},
+        "python": platform.python_version(),
+        **outcome.provenance,
         "machine": {
             "system": platform.platform(),
             "processor": platform.processor() or platform.machine(),
@@ -136,7 +139,8 @@ def environment(outcome: Outcome, context: Mapping[str, str]) -> dict[str, Any]:
         },
         "pictures": [
             {"variant": row.variant, "size": str(row.size), "prompt": case.prompt, "seed": case.seed,
-             "file": made.path.name, "seconds": made.seconds, "peak_bytes": made.peak_bytes}
+             "file": made.path.name, "seconds": made.seconds if isfinite(made.seconds) else None,
+             "peak_bytes": made.peak_bytes}
             for row in outcome.rows for case, made in zip(row.cases, row.made, strict=True)
         ],
     }  # fmt: skip

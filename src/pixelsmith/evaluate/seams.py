@@ -16,7 +16,7 @@ Mask = NDArray[np.bool_]
 _BESIDE = (-3, -2, 2, 3)
 """Where the gradient is looked at for comparison, in latents from the border: near, but clear of what it smears."""
 JUMP = 0.5
-"""The share of the weights that changes hands at a jump, at least: a plain mean of two begins with a half."""
+"""The share of the weights that changes hands at a jump, at least: more than a ramp of two latents moves at a time."""
 _BAND = 16
 """Latent rows of the picture in work at a time."""
 
@@ -38,7 +38,7 @@ class Borders:
         """The borders of patches and tiles in the part ``size`` (latents) of their canvas.
 
         A border is where another patch begins to count most, in the middle of a band of averaging; or where the shares
-        of patches jump, as at both ends of a band of plain means.
+        of patches jump, as where the window of a random patch ends inside its band.
         """
         across = np.zeros((size.height, size.width - 1), bool)
         down = np.zeros((size.height - 1, size.width), bool)

@@ -51,25 +51,33 @@ def batches(photos: Photos, side: int | None = None) -> Iterator[Pixels]:
         yield some[:, cut : some.shape[1] - cut, cut : some.shape[2] - cut][:, :side, :side]
 
 
-def load_truth(path: Path, side: int) -> Truth:
-    """Open a truth set; ``side`` is the model's own size in pixels, and that of its patches.
+def load_truth(path: Path, side: int, factor: float) -> Truth:
+    """Open a truth set for pictures of ``factor`` times the sides of the model's own, ``side`` pixels, as are patches.
 
-    ``path`` is a folder of pictures or a ``.npy`` file (n, side, side, 3) of bytes, or a folder with two of them, named
-    ``whole`` and ``patches``. Pictures of a folder are scaled to the side as wholes, and cut out of their middle as
+    ``path`` is a folder of pictures or a ``.npy`` file (n, side, side, 3) of bytes, or a folder with some of them:
+    ``whole``, and ``patches``, or ``patches-2x``, ``patches-4x`` and so on for one factor each: what is twice as large
+    should be twice as fine. Pictures of a folder are scaled to the side as wholes, and cut out of their middle as
     patches, each when it is needed. Raises ``PictureError``.
     """
     if not path.exists():
         raise PictureError(f"truth: there is no {path}; give a folder of pictures or a .npy file")
-    whole, patches = (_part(path, name) for name in ("whole", "patches"))
+    whole, patches = _part(path, "whole"), _part(path, f"patches-{factor:g}x", "patches")
     truth = Truth(_opened(whole, side, _covering), _opened(patches, side, _middle))
     # One of each is looked at now; the others are when a metric begins.
     _ = truth.whole[0], truth.side
     return truth
 
 
-def _part(path: Path, name: str) -> Path:
-    """Where wholes or patches are: in a part of the folder, or all of it."""
-    return next((part for part in (path / name, path / f"{name}.npy") if part.exists()), path)
+def _part(path: Path, *names: str) -> Path:
+    """Where wholes or patches are: in the first of these parts of the folder that is there, or all of it.
+
+    A folder that has patches of other factors only has none of this one. Raises ``PictureError``.
+    """
+    parts = [part for name in names for part in (path / name, path / f"{name}.npy") if part.exists()]
+    others = sorted(part.name for part in path.glob(f"{names[-1]}*")) if path.is_dir() else []
+    if not parts and others:
+        raise PictureError(f"truth: {path} has {', '.join(others)} and no {names[0]}")
+    return parts[0] if parts else path
 
 
 @dataclass(frozen=True)
@@ -103,7 +111,8 @@ class _Rows:
         return len(self.rows)
 
     def __getitem__(self, index: int) -> Pixels:
-        return np.asarray(self.pixels[self.rows[index]])
+        # A copy: what is mapped cannot be written to, which torch warns of.
+        return np.array(self.pixels[self.rows[index]])
 
 
 def _opened(path: Path, side: int, fit: Callable[[Image.Image, int], Pixels]) -> Photos:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pixelsmith.canvas import Array, MemorySpace
 from pixelsmith.errors import ModelError
 from pixelsmith.evaluate.exported import Exported
-from pixelsmith.evaluate.metrics import UnavailableError
+from pixelsmith.evaluate.unavailable import UnavailableError
 from pixelsmith.families import find_model
 from pixelsmith.families.latent_upscaler import LatentUpscaler
 from pixelsmith.geometry import Size

@@ -283,7 +283,7 @@ class RandomCoverage:
     """Patches around random pixels that have not moved yet, until all have (paper, section 3.2).
 
     It takes about 2.2 times the fewest patches. ``border`` is the width in latents of the band around a patch's new
-    pixels where it and the earlier patches are averaged, as in the paper.
+    pixels over which it gives way to the earlier patches, along linear ramps.
     """
 
     canvas: Size
@@ -298,23 +298,18 @@ class RandomCoverage:
         return self.patch
 
     def patches(self, step: int) -> Scattered:
-        claims = self._claims(step)
-        total = np.zeros((self.canvas.height, self.canvas.width), np.float32)
-        for window, claim in claims:
-            total[window.slices] += claim
+        left, found = np.ones((self.canvas.height, self.canvas.width), np.float32), []
+        # A patch takes its share of what the patches after it leave; of its new pixels it takes all that is left.
+        for window, new in reversed(self.windows(step)):
+            weights = left[window.slices] * _feathered(new, self.border)
+            left[window.slices] -= weights
+            found.append(Patch(window, weights))
         # They were chosen at random, but are moved in the order of their places: neighbours read the same pieces.
-        claims.sort(key=lambda claim: (claim[0].top // (2 * self.patch.height), claim[0].left))
-        return Scattered(self.canvas, [Patch(window, claim / total[window.slices]) for window, claim in claims])
+        found.sort(key=lambda patch: (patch.window.top // (2 * self.patch.height), patch.window.left))
+        return Scattered(self.canvas, found)
 
     def count(self, step: int) -> int:
         return sum(1 for _ in self.windows(step))
-
-    def _claims(self, step: int) -> list[tuple[Window, Weights]]:
-        """Each window with 1 where it counts: on its new pixels and in the band around them."""
-        return [
-            (window, (_dilated(new, self.border) if self.border else new).astype(np.float32))
-            for window, new in self.windows(step)
-        ]
 
     def windows(self, step: int) -> list[tuple[Window, NDArray[np.bool_]]]:
         """Each window with the pixels that no window before it has moved, in the order in which they are drawn.
@@ -344,13 +339,18 @@ def _unmoved(order: NDArray[np.int64], moved: NDArray[np.bool_]) -> Iterator[int
                 yield pixel
 
 
-def _dilated(mask: NDArray[np.bool_], margin: int) -> NDArray[np.bool_]:
-    """Grow the true part by ``margin`` pixels in the eight directions (a square), axis by axis."""
+def _feathered(mask: NDArray[np.bool_], border: int) -> Weights:
+    """1 on a mask (h, w), falling to 0 over ``border`` pixels around it: a product of linear ramps, as a grid's are."""
+    weights = mask.astype(np.float32)
+    if border == 0:
+        return weights
+    away = np.abs(np.arange(-border, border + 1, dtype=np.float32))
+    ramp = np.clip(1 - (away - 0.5) / border, 0, 1)
     for axis in (0, 1):
-        padding = [(margin, margin) if i == axis else (0, 0) for i in (0, 1)]
-        spans = np.lib.stride_tricks.sliding_window_view(np.pad(mask, padding), 2 * margin + 1, axis)
-        mask = np.asarray(spans.any(axis=-1))
-    return mask
+        padding = [(border, border) if i == axis else (0, 0) for i in (0, 1)]
+        spans = np.lib.stride_tricks.sliding_window_view(np.pad(weights, padding), 2 * border + 1, axis)
+        weights = np.asarray((spans * ramp).max(axis=-1))
+    return weights
 
 
 def _kept(patch: Patch) -> Window:
