@@ -94,7 +94,7 @@ def test_a_single_file_that_lacks_what_is_needed_says_so_before_any_work(sd3: tu
     file = save_original_3(sd3[0], tmp_path / "sd3.safetensors", "text_encoder")
     config = without_weights(sd3[1], tmp_path / "config", "vae", "text_encoder_2", "text_encoder_3")
     request = Request("a sea", Size(64, 64), model=str(file), parts=Parts(config=str(config)))
-    with pytest.raises(ModelError, match=r"it has no vae, text_encoder_2, .*--model-config.*--network"):
+    with pytest.raises(ModelError, match=r"it has no text_encoder_2, vae, .*--model-config.*--network"):
         plan(request)
 
 

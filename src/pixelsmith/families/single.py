@@ -21,9 +21,9 @@ def read_part(source: Path, name: str, folder: Path, dtype: torch.dtype) -> Any:
 
     options: dict[str, Any] = {"dtype": dtype, "local_files_only": True}
     if source == folder / name:
-        return diffusers.AutoModel.from_pretrained(folder, subfolder=name, use_safetensors=True, **options)
+        return diffusers.AutoModel.from_pretrained(str(folder), subfolder=name, use_safetensors=True, **options)
     if source.is_dir():
-        return diffusers.AutoModel.from_pretrained(source, use_safetensors=True, **options)
+        return diffusers.AutoModel.from_pretrained(str(source), use_safetensors=True, **options)
     if source.suffix == ".gguf":
         if find_spec("gguf") is None:
             raise MissingPartError(

@@ -14,10 +14,12 @@ NETWORKS = ("transformer", "unet")
 IN_FILES = {
     "vae": ("first_stage_model.", "vae."),
     "text_encoder": ("cond_stage_model.", "conditioner.embedders.0.", "text_encoders.clip_l."),
-    "text_encoder_2": ("conditioner.embedders.1.", "text_encoders.clip_g.", "text_encoders.t5xxl."),
-    "text_encoder_3": ("text_encoders.t5xxl.",),
+    "text_encoder_2": ("conditioner.embedders.1.", "text_encoders.clip_g."),
+    "text_encoder_3": (),
 }
 """What a single file can have beside the network, by how the names of its tensors begin."""
+T5 = "text_encoders.t5xxl."
+"""The same of a T5, which is Flux's second and Stable Diffusion 3's third text encoder."""
 _TEXTS, _PICKLES = (".json", ".txt", ".model", ".jinja"), (".bin", ".ckpt", ".pt", ".pth")
 
 
@@ -33,14 +35,14 @@ def sources_of(place: Path, parts: Parts) -> dict[str, Path | None]:
     names = [name for name, value in index.items() if isinstance(value, list) and None not in value]
     own = {name: usual_source(name, place, folder) for name in names if name not in given}
     if place.is_file():
-        own = {name: source if _holds(source, name) else folder / name for name, source in own.items()}
+        own = {name: source if _holds(source, name, index[name][1]) else folder / name for name, source in own.items()}
     optional = architecture_of(str(index.get("_class_name")), place.name).optional
     without = [name for name, source in own.items() if _is_missing(name, source, place)]
     needed = [name for name in without if name not in optional]
     if needed and place.is_file():
         raise ModelError(
             f"{place}: it has no {', '.join(needed)}, and its configuration comes without weights: give a folder that "
-            "has them with --model-config, or a whole model of its family with --model (such as "
+            "has them with --model-config, or a whole model with --model (its configuration is that of "
             f"{config_name(place, parts)}) and this file with --network"
         )
     return own | dict.fromkeys(set(without) - set(needed)) | given
@@ -66,10 +68,11 @@ def _given(network: str, parts: Parts) -> dict[str, str]:
     return {name: place for name, place in (("vae", parts.vae), (network, parts.network)) if place is not None}
 
 
-def _holds(file: Path, name: str) -> bool:
+def _holds(file: Path, name: str, kind: str) -> bool:
     """Whether a single file has a part; one whose header cannot be read is taken to have all."""
     tensors = tensors_of(file)
-    return name in NETWORKS or not tensors or any(tensor.startswith(IN_FILES.get(name, ())) for tensor in tensors)
+    beginnings = T5 if kind == "T5EncoderModel" else IN_FILES.get(name, ())
+    return name in NETWORKS or not tensors or any(tensor.startswith(beginnings) for tensor in tensors)
 
 
 def _is_missing(name: str, source: Path, place: Path) -> bool:
