@@ -33,13 +33,15 @@ class Hub(SimpleHTTPRequestHandler):
 
     def do_GET(self) -> None:
         pieces = self.path.partition("?")[0].strip("/").split("/")
-        name = pieces[3] if pieces[0] == "api" else pieces[1]
+        name = (pieces[3:] or [""])[0] if pieces[0] == "api" else pieces[1]
         folder = Path(self.directory) / name
         if name in REFUSALS:
             status, code = REFUSALS[name]
             self._answer(status, b"", {"X-Error-Code": code, "X-Error-Message": "no"})
         elif pieces[0] != "api":
             self._answer(200, (folder / "/".join(pieces[4:])).read_bytes(), {"X-Repo-Commit": COMMIT})
+        elif not (folder.is_dir() and name):
+            self._answer(404, b"", {})
         elif pieces[4] == "tree":
             paths = [path for path in folder.rglob("*") if path.is_file()]
             entries = [
@@ -80,7 +82,7 @@ def run(folder: Path, endpoint: str, *command: str, **environment: str) -> tuple
     settings = {"HF_ENDPOINT": endpoint, "HF_HUB_CACHE": str(folder / "cache"), "HF_HUB_OFFLINE": "0"}
     process = subprocess.run(
         [sys.executable, "-m", "pixelsmith", *command],
-        env={**os.environ, **settings, "HF_HUB_DISABLE_XET": "1", "TQDM_POSITION": "-1", **environment},
+        env={**os.environ, **settings, "HF_HUB_DISABLE_XET": "1", **environment},
         cwd=folder, capture_output=True, text=True, check=False,
     )  # fmt: skip
     return process.returncode, process.stderr
@@ -91,13 +93,13 @@ def test_a_missing_model_is_fetched_with_a_bar_unless_it_is_quiet(hub: str, tmp_
     shutil.copytree(tiny_model / "vae", tmp_path / "served" / "vae")
     file = "somebody/vae/diffusion_pytorch_model.safetensors"
     command = ["generate", "a sea", "--size", "64", "--steps", "1", "--model", "somebody/tiny", "--vae", file]
-    code, said = run(tmp_path, hub, *command, "--output", "loud.png")
+    code, said = run(tmp_path, hub, *command, "--output", "loud.png", TQDM_POSITION="-1")
     assert (code, "Fetching" in said, "Download complete" in said) == (0, True, True)
     snapshot = tmp_path / "cache" / "models--somebody--tiny" / "snapshots" / COMMIT
     assert (snapshot / "unet" / "diffusion_pytorch_model.safetensors").exists()
     assert not (snapshot / "vae" / "diffusion_pytorch_model.safetensors").exists(), "another one was given"
     shutil.rmtree(tmp_path / "cache")
-    assert run(tmp_path, hub, *command, "--output", "quiet.png", "--quiet") == (0, "")
+    assert run(tmp_path, hub, *command, "--output", "quiet.png", "--quiet", TQDM_POSITION="-1") == (0, "")
     assert (tmp_path / "quiet.png").read_bytes()
 
 

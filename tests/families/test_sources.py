@@ -186,7 +186,7 @@ def test_a_lora_stays_beside_quantised_weights(flux: Path, gguf_file: Path, tmp_
 
 
 def test_a_gguf_network_belongs_to_a_run(flux: Path, gguf_file: Path, tmp_path: Path) -> None:
-    file = shutil.copy(gguf_file, tmp_path / "flux.gguf")
+    file = Path(shutil.copy(gguf_file, tmp_path / "flux.gguf"))
     request = Request(
         "a sea", Size(80, 64), model=str(flux), method=Method(steps=2), compute=CPU, parts=Parts(network=str(file))
     )

@@ -10,6 +10,7 @@ from typing import Any
 
 from pixelsmith.errors import ModelError
 from pixelsmith.families.hub import HUB_ID, fetched, fetched_pipeline, pinned
+from pixelsmith.families.quiet import quiet
 from pixelsmith.parts import Parts
 from pixelsmith.request import EMBEDDED
 
@@ -129,9 +130,10 @@ def config_name(place: Path, parts: Parts) -> str:
     if place.suffix != ".safetensors":
         raise ModelError(f"{place}: give the folder or hub id with its configuration files with --model-config")
     import torch
-    from diffusers.loaders.single_file_utils import fetch_diffusers_config
     from safetensors import SafetensorError, safe_open
 
+    with quiet():
+        from diffusers.loaders.single_file_utils import fetch_diffusers_config
     try:
         with safe_open(place, framework="pt") as file:
             shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118

@@ -45,7 +45,8 @@ def fetched_pipeline(model: str, weights: bool, parts: Parts) -> Path:
                 f"a single file in it is {model}/FILE.safetensors"
             )
         return folder
-    from diffusers import DiffusionPipeline
+    with quiet():
+        from diffusers import DiffusionPipeline
 
     given = {"vae": parts.vae, "unet": parts.network, "transformer": parts.network}
     # diffusers fetches no part that it is given, whatever it is given.

@@ -38,6 +38,7 @@ def quiet(bars: bool = False) -> Iterator[None]:
     import huggingface_hub.utils as hub
 
     with _without_logs():
+        import diffusers.pipelines.pipeline_utils  # noqa: F401 (it imports what remarks)
         import diffusers.utils.logging as diffusers_log
         import transformers.utils.logging as transformers_log
 
