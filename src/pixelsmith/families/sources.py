@@ -58,7 +58,7 @@ def model_files(place: Path, parts: Parts) -> list[Path]:
     folder = config_folder(place, parts)
     found = sorted(folder.glob("*.json"))
     for name, source in sources_of(place, parts).items():
-        texts = sorted(path for path in (folder / name).glob("*") if path.suffix in _TEXTS)
+        texts = sorted(path for path in (folder / name).glob("*") if path.suffix in _TEXTS and _variant(path) == "")
         found += [*texts, *(_part_files(source, parts) if source else [])]
     additions = [*(lora.path for lora in parts.loras), *parts.textual_inversions]
     return list(dict.fromkeys([*found, *(find_addition(name, parts.allow_pickle) for name in additions)]))
