@@ -17,8 +17,9 @@ from pixelsmith import __version__, generate, plan, resume
 from pixelsmith.errors import InputError, PixelsmithError
 from pixelsmith.evaluate.commands import evaluate_command, figures_command
 from pixelsmith.events import Observer, silent
+from pixelsmith.families.quiet import quiet_hub
 from pixelsmith.geometry import Size
-from pixelsmith.parts import Lora, Parts, SchedulerName, TimestepSpacing
+from pixelsmith.parts import Lora, Parts, Quantization, SchedulerName, TimestepSpacing
 from pixelsmith.pixels.files import FORMATS, read_settings
 from pixelsmith.progress import ProgressBar, print_json
 from pixelsmith.recommended import PERTURBATIONS, GuidanceName, Perturbation
@@ -78,7 +79,9 @@ def cli() -> None:
 _PART_OPTIONS = (
     click.option("--model-config", help="Folder or hub id with the configuration of a single file."),
     click.option("--variant", help="Of the model's weight files, such as fp16."),
-    click.option("--vae", help="Another autoencoder, full or tiny: a folder or a hub id."),
+    click.option("--vae", help="Another autoencoder, full or tiny: a folder, a .safetensors file, or a hub id."),
+    click.option("--network", help="Another U-Net or transformer: the same, or a .gguf file."),
+    click.option("--quantize", type=click.Choice(get_args(Quantization)), help="Make the network smaller when loaded."),
     click.option("--lora", "loras", multiple=True, metavar="PATH[:WEIGHT]", help="Can be given several times."),
     click.option(
         "--textual-inversion", "textual_inversions", multiple=True, metavar="PATH", help="Its name is its token."
@@ -201,6 +204,8 @@ def _parts(options: dict[str, Any]) -> Parts:
         variant=options["variant"],
         config=options["model_config"],
         vae=options["vae"],
+        network=options["network"],
+        quantize=options["quantize"],
         loras=tuple(Lora.parse(text) for text in options["loras"]),
         textual_inversions=options["textual_inversions"],
         few_steps=options.get("preset") == "fast" if few_steps is None else few_steps,
@@ -244,7 +249,8 @@ def run_options(command: Callable[..., None]) -> Callable[..., None]:
 def _observed(run: Callable[[Observer], object], as_json: bool, quiet: bool) -> None:
     """Run with the observer that was asked for."""
     if quiet or as_json:
-        run(silent if quiet else print_json)
+        with quiet_hub():
+            run(silent if quiet else print_json)
         return
     with ProgressBar() as bar:
         run(bar)

@@ -33,6 +33,7 @@ from pixelsmith.families import (
     check_weighting,
     choose_device,
     choose_dtype,
+    fetch,
     find_model,
     load_family,
     memory_of,
@@ -86,16 +87,11 @@ def plan(request: Request, calibrate: bool = False) -> Plan:
     The time is known from the last run of the model on this machine. ``calibrate`` loads the model and measures it for
     some seconds.
     """
-    facts = _facts(request)
-    if request.prompt_weighting:
-        check_weighting(facts, request.prompt, request.negative_prompt)
-    the_plan = make_plan(request, facts, _start_size(request), _dtype(request).itemsize)
+    model = _Model.of(request, fetched=calibrate)
     if calibrate:
-        known = load_rates(*_machine(request)) or Rates()
-        save_rates(measure_rates(_loaded(request), request, known), *_machine(request))
-    rates = load_rates(*_machine(request))
-    method_at = partial(request.method.at, recommended=facts.recommended)
-    return replace(the_plan, seconds=None if rates is None else seconds_of(the_plan, method_at, rates))
+        known = load_rates(*model.machine) or Rates()
+        save_rates(measure_rates(model.load(request), request, known), *model.machine)
+    return _planned(request, model)
 
 
 def generate(
@@ -115,18 +111,19 @@ def generate(
     the disk is full.
     """
     # What a model recommends is part of what was asked for: files and runs keep the numbers.
-    request = request.settled(_facts(request).recommended)
-    model, parts = pin(request.model, request.parts)
-    request = replace(request, model=model, parts=parts)
+    found = _Model.of(request)
+    request = request.settled(found.facts.recommended)
+    name, parts = pin(request.model, request.parts)
+    request = replace(request, model=name, parts=parts)
     path = None if output is None else Path(output)
     if path is not None:
-        check_output(path, request.size, settings_of(request))
+        check_output(path, request.size, found.settings(request))
     # A hub id is fetched now: only then is it known how large the model is.
-    find_model(request.model, parts=request.parts)
-    the_plan = plan(request)
+    model = _Model.of(request, fetched=True)
+    the_plan = _planned(request, model)
     _check_memory(the_plan, request, observer)
     work = _Work(observer)
-    job = _Job(request, settings_of(request), the_plan, path, work)
+    job = _Job(request, model, model.settings(request), the_plan, path, work)
     if run_dir is None and not the_plan.on_disk:
         _check_disk(the_plan, None, path)
         return _run(job, MemorySpace())
@@ -136,7 +133,7 @@ def generate(
     if path is not None and place.absolute() in (path.absolute(), tiles_of(path).absolute()):
         raise RunError(f"{place}: the picture is to be written there; choose another run directory")
     _check_disk(the_plan, place, path)
-    identity, keep = _identity(job.settings, request), run_dir is not None
+    identity, keep = _identity(job.settings, request, model), run_dir is not None
     with RunDirectory.create(place) as run:
         run.begin(Record(identity, Path.cwd(), path, keep))
         try:
@@ -161,13 +158,14 @@ def resume(run_dir: str | Path, observer: Observer = silent) -> Result:
         if difference := record.identity.difference_in_versions():
             raise RunError(f"{run_dir}: it cannot go on here: {difference}")
         request = _located(Request.from_dict(record.identity.settings["request"]), record.folder)
-        if difference := record.identity.difference_from(_identity(record.identity.settings, request)):
+        model = _Model.of(request, fetched=True)
+        if difference := record.identity.difference_from(_identity(record.identity.settings, request, model)):
             raise RunError(f"{run_dir}: it cannot go on here: {difference}")
         if record.output is not None:
             check_output(record.output, request.size, record.identity.settings)
-        the_plan = plan(request)
+        the_plan = _planned(request, model)
         _check_disk(the_plan, None, record.output)
-        job = _Job(request, record.identity.settings, the_plan, record.output, observer)
+        job = _Job(request, model, record.identity.settings, the_plan, record.output, observer)
         return _run_in(run, job, record.keep)
 
 
@@ -178,31 +176,49 @@ def _located(request: Request, folder: Path) -> Request:
     return replace(request, from_image=picture, model=model, parts=parts)
 
 
-def _facts(request: Request) -> ModelFacts:
-    """Of the model, from its configuration files."""
-    return read_facts(find_model(request.model, False, request.parts), request.model, request.parts)
+@dataclass(frozen=True)
+class _Model:
+    """The model of a request as it is found on this disk, and what ``auto`` means for it on this machine."""
 
+    place: Path
+    facts: ModelFacts
+    device: torch.device
+    dtype: torch.dtype
 
-def _loaded(request: Request) -> Family:
-    place = find_model(request.model, parts=request.parts)
-    return load_family(place, read_facts(place, request.model, request.parts), request.compute, request.parts)
+    @classmethod
+    def of(cls, request: Request, fetched: bool = False) -> _Model:
+        """``fetched``: with its weights; else its configuration is enough."""
+        name, parts = request.model, request.parts
+        place = fetch(name, parts) if fetched else find_model(name, False, parts)
+        facts, device = read_facts(place, name, parts), choose_device(request.compute.device)
+        return cls(place, facts, device, choose_dtype(request.compute.dtype, device, facts.float16_safe))
 
+    @property
+    def machine(self) -> tuple[str, str, str]:
+        """What rates depend on: the model, of whichever revision, the device, the dtype."""
+        return self.facts.name.partition("@")[0], self.device.type, str(self.dtype).removeprefix("torch.")
 
-def _machine(request: Request) -> tuple[str, str, str]:
-    """What rates depend on: the model, of whichever revision, the device, the dtype."""
-    device = choose_device(request.compute.device)
-    return request.model.partition("@")[0], device.type, str(_dtype(request)).removeprefix("torch.")
+    def load(self, request: Request) -> Family:
+        return load_family(self.place, self.facts, request.compute, request.parts)
 
-
-def _dtype(request: Request) -> torch.dtype:
-    device = choose_device(request.compute.device)
-    return choose_dtype(request.compute.dtype, device, _facts(request).float16_safe)
+    def settings(self, request: Request) -> dict[str, Any]:
+        """What a picture file carries: the request, and what ``auto`` meant on this machine."""
+        _, device, dtype = self.machine
+        return {"pixelsmith": __version__, "request": request.to_dict(), "device": device, "dtype": dtype}
 
 
 def settings_of(request: Request) -> dict[str, Any]:
-    """What a picture file carries: the request, and what ``auto`` meant on this machine."""
-    _, device, dtype = _machine(request)
-    return {"pixelsmith": __version__, "request": request.to_dict(), "device": device, "dtype": dtype}
+    """What a picture file of this request carries."""
+    return _Model.of(request).settings(request)
+
+
+def _planned(request: Request, model: _Model) -> Plan:
+    if request.prompt_weighting:
+        check_weighting(model.facts, request.prompt, request.negative_prompt)
+    the_plan = make_plan(request, model.facts, _start_size(request), model.dtype.itemsize)
+    rates = load_rates(*model.machine)
+    method_at = partial(request.method.at, recommended=model.facts.recommended)
+    return replace(the_plan, seconds=None if rates is None else seconds_of(the_plan, method_at, rates))
 
 
 def _check_memory(the_plan: Plan, request: Request, observer: Observer) -> None:
@@ -233,15 +249,14 @@ def _check_disk(the_plan: Plan, run_dir: Path | None, path: Path | None) -> None
             )
 
 
-def _identity(settings: Mapping[str, Any], request: Request) -> Identity:
+def _identity(settings: Mapping[str, Any], request: Request, model: _Model) -> Identity:
     """Of a run with these settings; ``request`` is where its files are."""
-    device = choose_device(request.compute.device)
-    if {"device": device.type, "dtype": settings_of(request)["dtype"]}.items() <= settings.items():
-        picture = None if request.from_image is None else Path(request.from_image)
-        model = model_files(request.model, request.parts)
-        return Identity.of(settings, batch_size_of(request, device), model, picture)
-    now = settings_of(request)
-    raise RunError(f"device: the run was made on {settings['device']} {settings['dtype']}, here is {now['device']}")
+    made, here = (f"{values['device']} {values['dtype']}" for values in (settings, model.settings(request)))
+    if made != here:
+        raise RunError(f"device: the run was made on {made}, here is {here}")
+    picture = None if request.from_image is None else Path(request.from_image)
+    files = model_files(model.place, request.parts)
+    return Identity.of(settings, batch_size_of(request, model.device), files, picture)
 
 
 @dataclass
@@ -261,6 +276,7 @@ class _Job:
     """What is to be made; ``settings`` are those that the file carries."""
 
     request: Request
+    model: _Model
     settings: Mapping[str, Any]
     plan: Plan
     path: Path | None
@@ -300,9 +316,9 @@ def _with_preview(observer: Observer, run_dir: Path) -> Observer:
 
 
 def _run(job: _Job, space: Space, run_dir: Path | None = None) -> Result:
-    request, began = job.request, time.monotonic()
-    method_at = partial(request.method.at, recommended=_facts(request).recommended)
-    forecast = Forecast(job.plan, method_at, load_rates(*_machine(request)) or Rates())
+    request, model, began = job.request, job.model, time.monotonic()
+    method_at = partial(request.method.at, recommended=model.facts.recommended)
+    forecast = Forecast(job.plan, method_at, load_rates(*model.machine) or Rates())
 
     def observer(event: Event) -> None:
         forecast(event)
@@ -312,7 +328,7 @@ def _run(job: _Job, space: Space, run_dir: Path | None = None) -> Result:
 
     start = None if request.from_image is None else Rung(read_picture(Path(request.from_image)), None)
     observer(RunStarted(job.plan, None if run_dir is None else str(run_dir)))
-    family = _loaded(request)
+    family = model.load(request)
     with torch.inference_mode():
         picture = _climb(Cascade.of(request, family, job.plan, observer, space), job.plan, start)
     if job.path is not None:
@@ -321,7 +337,7 @@ def _run(job: _Job, space: Space, run_dir: Path | None = None) -> Result:
         observer(PhaseFinished(len(job.plan.stages), "write", time.monotonic() - write_began))
     if job.plan.base is None or job.plan.base.patches_per_step == 1:
         # A whole canvas at once says nothing of what a patch takes.
-        save_rates(forecast.rates, *_machine(request))
+        save_rates(forecast.rates, *model.machine)
     observer(RunFinished(None if job.path is None else str(job.path), time.monotonic() - began))
     return Result(job.plan, job.path, run_dir, picture)
 

@@ -20,11 +20,14 @@ SchedulerName = Literal[
 ]
 """Of diffusers, those whose numbers are taken as they are."""
 TimestepSpacing = Literal["leading", "linspace", "trailing"]
+Quantization = Literal["int8", "float8"]
 
 
 @dataclass(frozen=True)
 class Lora:
-    """Low-rank weights to add to the model's: a ``.safetensors`` file or a folder with one; ``weight`` -10..10.
+    """Low-rank weights to add to the model's; ``weight`` -10..10.
+
+    ``path``: a ``.safetensors`` file, a folder or hub id with one, or a hub id's (``owner/name/file.safetensors``).
 
     Raises ``RequestError`` for a weight out of range.
     """
@@ -54,7 +57,10 @@ class Parts:
     - ``variant``: of its weight files, such as ``fp16``.
     - ``config``: for a model in a single file, the folder or hub id with its configuration files; ``None`` looks in the
       hub's cache for the one that diffusers knows for such files.
-    - ``vae``: another autoencoder for the same latents, full or tiny: a diffusers folder or a hub id.
+    - ``vae``: another autoencoder for the same latents, full or tiny; ``network``: another U-Net or transformer of the
+      same family. Each a diffusers folder, a hub id, or a single ``.safetensors`` file, here or of a hub id
+      (``owner/name/file.safetensors``); a network also a ``.gguf`` file.
+    - ``quantize``: the format that the network's linear layers are brought to when all is loaded.
     - ``loras``, in the order in which they are added; ``textual_inversions``: files, whose names are their tokens.
     - ``few_steps``: whether the model's own LoRA for few steps is added, where its folder tells of one
       (docs/decisions/0021-few-steps.md), with the scheduler and the steps that it is for.
@@ -68,6 +74,8 @@ class Parts:
     variant: str | None = None
     config: str | None = None
     vae: str | None = None
+    network: str | None = None
+    quantize: Quantization | None = None
     loras: tuple[Lora, ...] = ()
     textual_inversions: tuple[str, ...] = ()
     few_steps: bool = False
@@ -78,10 +86,8 @@ class Parts:
     def __post_init__(self) -> None:
         object.__setattr__(self, "loras", tuple(self.loras))
         object.__setattr__(self, "textual_inversions", tuple(self.textual_inversions))
-        if self.scheduler is not None:
-            check_choices(self, scheduler=SchedulerName)
-        if self.timestep_spacing is not None:
-            check_choices(self, timestep_spacing=TimestepSpacing)
+        choices = {"scheduler": SchedulerName, "timestep_spacing": TimestepSpacing, "quantize": Quantization}
+        check_choices(self, **{name: kind for name, kind in choices.items() if getattr(self, name) is not None})
         for name in ("few_steps", "allow_pickle"):
             if type(getattr(self, name)) is not bool:
                 raise RequestError(f"{name.replace('_', ' ')}: expected True or False, got {getattr(self, name)!r}")
@@ -92,6 +98,7 @@ class Parts:
             self,
             config=None if self.config is None else located(self.config, folder),
             vae=None if self.vae is None else located(self.vae, folder),
+            network=None if self.network is None else located(self.network, folder),
             loras=tuple(Lora(located(lora.path, folder), lora.weight) for lora in self.loras),
             textual_inversions=tuple(located(path, folder) for path in self.textual_inversions),
         )

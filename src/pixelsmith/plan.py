@@ -40,6 +40,7 @@ class ModelFacts:
     - ``latent_channels``; ``latent_multiple``: what the network needs the sides of a patch to be a multiple of.
     - ``train_steps``: the number of timesteps it was trained with.
     - ``parameters``: the numbers in its weight files on this disk; of a hub id that was never fetched unknown, and 0.
+    - ``quantised_bytes``: of weights that stay in a format of their own, which ``parameters`` does not count.
     - ``recommended``: what it is best run with.
     - ``float16_safe``: whether its numbers stay in the range of float16.
     - ``perturbable``: whether a ``Perturbation`` of its network is known.
@@ -56,6 +57,7 @@ class ModelFacts:
     recommended: Recommended = field(default_factory=Recommended)
     float16_safe: bool = True
     perturbable: bool = False
+    quantised_bytes: int = 0
 
     @property
     def patch(self) -> Size:
@@ -157,6 +159,7 @@ def make_plan(request: Request, facts: ModelFacts, start: Size | None = None, we
         model_calls=round(calls),
         on_disk=on_disk,
         peak_memory_bytes=facts.parameters * weight_bytes
+        + facts.quantised_bytes
         + _working_set(rungs, request, facts)
         + (0 if on_disk else canvases),
         disk_bytes=(canvases if on_disk else 0) + file_bytes,

@@ -28,8 +28,8 @@ from pixelsmith.version import __version__
 FORMAT = 1
 """Of the directory; it changes when an older one can no longer be read."""
 _LIBRARIES = (
-    "torch", "diffusers", "transformers", "tokenizers", "safetensors", "accelerate", "peft", "compel", "numpy",
-    "pillow", "pyvips",
+    "torch", "diffusers", "transformers", "tokenizers", "safetensors", "accelerate", "peft", "compel", "gguf",
+    "torchao", "bitsandbytes", "numpy", "pillow", "pyvips",
 )  # fmt: skip
 _RECORD, _LOCK, _FINISHED = "run.json", "lock", "finished"
 

@@ -152,7 +152,7 @@ def offline(folder: Path, *command: str) -> tuple[int, str]:
 def test_only_what_is_loaded_belongs_to_a_run(tiny_model: Path, tmp_path: Path) -> None:
     folder = tmp_path / "model"
     shutil.copytree(tiny_model, folder)
-    own = model_files(str(folder), Parts())
+    own = model_files(folder, Parts())
     assert {path.name for path in own} >= {"model_index.json", "diffusion_pytorch_model.safetensors", "tokenizer.json"}
     others = (
         "unet/diffusion_pytorch_model.fp16.safetensors", "unet/diffusion_pytorch_model.safetensors.index.fp16.json",
@@ -161,8 +161,8 @@ def test_only_what_is_loaded_belongs_to_a_run(tiny_model: Path, tmp_path: Path) 
     for name in others:
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(b"")
-    assert model_files(str(folder), Parts()) == own
-    half = {path.relative_to(folder).as_posix() for path in model_files(str(folder), Parts(variant="fp16"))}
+    assert model_files(folder, Parts()) == own
+    half = {path.relative_to(folder).as_posix() for path in model_files(folder, Parts(variant="fp16"))}
     assert half >= set(others[:2])
     assert "unet/diffusion_pytorch_model.safetensors" not in half
     assert "vae/diffusion_pytorch_model.safetensors" in half, "a part without the variant is read as it is"

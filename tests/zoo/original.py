@@ -32,19 +32,25 @@ ENDS = {
 def save_original(pipeline: Any, file: Path) -> Path:
     """Everything but the tokenizer and the scheduler."""
     layers = pipeline.unet.config.layers_per_block
-    levels = len(pipeline.vae.config.block_out_channels)
     tensors: dict[str, Tensor] = {}
     for name, value in pipeline.unet.state_dict().items():
         tensors[f"model.diffusion_model.{_unet_name(name, layers)}"] = value
-    for name, value in pipeline.vae.state_dict().items():
-        # Its attention was written as convolutions of 1x1.
-        square = "attentions" in name and value.ndim == 2
-        tensors[f"first_stage_model.{_vae_name(name, levels)}"] = value[..., None, None] if square else value
+    tensors |= vae_tensors(pipeline.vae)
     for name, value in pipeline.text_encoder.state_dict().items():
         prefix = "" if name.startswith("text_model.") else "text_model."
         tensors[f"cond_stage_model.transformer.{prefix}{name}"] = value
     save_file({name: value.contiguous() for name, value in tensors.items()}, file)
     return file
+
+
+def vae_tensors(vae: Any, prefix: str = "first_stage_model.") -> dict[str, Tensor]:
+    """An autoencoder; its attention was written as convolutions of 1x1."""
+    levels = len(vae.config.block_out_channels)
+    square = {name for name, value in vae.state_dict().items() if "attentions" in name and value.ndim == 2}
+    return {
+        prefix + _vae_name(name, levels): value[..., None, None] if name in square else value
+        for name, value in vae.state_dict().items()
+    }
 
 
 def _unet_name(name: str, layers: int) -> str:

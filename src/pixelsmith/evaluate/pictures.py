@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from pixelsmith.evaluate.protocol import base_request
 from pixelsmith.evaluate.upscalers import Upscaler
-from pixelsmith.families import choose_device, find_model, model_files, read_facts
+from pixelsmith.families import choose_device, fetch, model_files, read_facts
 from pixelsmith.generate import generate, resume, settings_of
 from pixelsmith.pixels.files import FilePicture, read_picture, write_picture
 from pixelsmith.plan import base_size
@@ -73,10 +73,11 @@ class Pictures:
         """``request``: any of those whose pictures belong here; its model is looked at once."""
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
-        facts = read_facts(find_model(request.model, False, request.parts), request.model)
+        place = fetch(request.model, request.parts)
+        facts = read_facts(place, request.model, request.parts)
         self._native, self._recommended = facts.native_size, facts.recommended
         batch_size = batch_size_of(request, choose_device(request.compute.device))
-        self._identity = Identity.of(settings_of(request), batch_size, model_files(request.model, request.parts), None)
+        self._identity = Identity.of(settings_of(request), batch_size, model_files(place, request.parts), None)
 
     @property
     def provenance(self) -> dict[str, Any]:

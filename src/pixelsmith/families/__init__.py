@@ -1,9 +1,10 @@
 """Model families: the only place that knows diffusers. A new model touches nothing else."""
 
 from pixelsmith.families.facts import read_facts
-from pixelsmith.families.find import find_model, model_files, pin
+from pixelsmith.families.find import fetch, find_model, pin
 from pixelsmith.families.load import choose_device, choose_dtype, load_family, memory_of
 from pixelsmith.families.protocol import Family, Prompt
+from pixelsmith.families.sources import model_files
 from pixelsmith.families.weighting import check_weighting
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "check_weighting",
     "choose_device",
     "choose_dtype",
+    "fetch",
     "find_model",
     "load_family",
     "memory_of",

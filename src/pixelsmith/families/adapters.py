@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from pixelsmith.errors import MissingPartError, ModelError
+from pixelsmith.families.architecture import network_of
 from pixelsmith.families.find import find_addition
+from pixelsmith.families.quantised import is_quantised
 from pixelsmith.parts import Parts
 
 _OF_ENCODER = {"clip_l": "", "clip_g": "_2", "t5": "_2"}
@@ -16,6 +18,8 @@ _OF_ENCODER = {"clip_l": "", "clip_g": "_2", "t5": "_2"}
 
 def add_loras(pipeline: Any, parts: Parts, model: str) -> None:
     """Add low-rank weights to the network's (and text encoders') own, for good: they cost nothing while it runs.
+
+    Beside weights that are quantised they stay, for sums would have to be quantised again.
 
     Raises ``MissingPartError`` without peft, and ``ModelError`` where the file or the pipeline does not serve.
     """
@@ -39,6 +43,8 @@ def add_loras(pipeline: Any, parts: Parts, model: str) -> None:
         path = parts.loras[names.index(min(missing))].path
         raise ModelError(f"{path}: it has no weights for {model}, which is a {type(pipeline).__name__}")
     pipeline.set_adapters(names, [lora.weight for lora in parts.loras])
+    if is_quantised(network_of(pipeline)):
+        return
     pipeline.fuse_lora(adapter_names=names)
     pipeline.unload_lora_weights()
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,12 +13,12 @@ from pixelsmith.families.autoencoder import latent_space
 from pixelsmith.families.find import NO_PARTS, OWN, config_folder, few_steps_of, find_part, read_json, with_few_steps
 from pixelsmith.families.registry import architecture_of
 from pixelsmith.families.schedules import scheduler_class, with_choice
+from pixelsmith.families.sources import sources_of
+from pixelsmith.families.weights import Weights, weights_of
 from pixelsmith.geometry import Size
 from pixelsmith.parts import Parts
 from pixelsmith.plan import ModelFacts
 
-MAX_HEADER = 100_000_000
-"""Bytes; the format allows no longer ones."""
 _KNOWN: dict[str, dict[str, Any]] = {
     "stabilityai/stable-diffusion-3.5-large": {"steps": 28, "guidance_scale": 3.5},
     "stabilityai/stable-diffusion-3.5-large-turbo": {"steps": 4, "guidance_scale": 1.0},
@@ -46,6 +44,7 @@ def read_facts(place: Path, name: str, parts: Parts = NO_PARTS) -> ModelFacts:
         raise ModelError(f"{name}: its configuration lacks what a {pipeline} has: {error}") from error
     known = replace(traits.recommended, **_KNOWN.get(name.partition("@")[0], {}))
     traits = _with_own(replace(traits, recommended=known), scale, folder / OWN, few)
+    weights = _weights(place, parts)
     facts = ModelFacts(
         name=name,
         pipeline=pipeline,
@@ -54,7 +53,8 @@ def read_facts(place: Path, name: str, parts: Parts = NO_PARTS) -> ModelFacts:
         latent_channels=channels,
         latent_multiple=traits.multiple,
         train_steps=configs["scheduler"].get("num_train_timesteps", 1000),
-        parameters=_parameters(place, configs["index"], parts),
+        parameters=weights.parameters,
+        quantised_bytes=weights.quantised_bytes,
         recommended=traits.recommended,
         float16_safe=traits.float16_safe,
         perturbable=traits.perturbable,
@@ -90,9 +90,11 @@ def _with_own(traits: Traits, scale: int, file: Path, few_steps: Mapping[str, An
 
 
 def _check_vae(facts: ModelFacts, parts: Parts) -> None:
-    if parts.vae is None:
+    """A single file is held against the configuration of the model's own autoencoder, when it is loaded."""
+    folder = None if parts.vae is None else find_part(parts.vae, weights=False)
+    if folder is None or not folder.is_dir():
         return
-    config = read_json(find_part(parts.vae, weights=False) / "config.json")
+    config = read_json(folder / "config.json")
     found, needed = latent_space(config), (facts.latent_scale, facts.latent_channels)
     if found != needed:
         raise ModelError(
@@ -101,33 +103,10 @@ def _check_vae(facts: ModelFacts, parts: Parts) -> None:
         )
 
 
-def _parameters(place: Path, index: Mapping[str, Any], parts: Parts) -> int:
-    """The numbers in the weight files that are loaded, whatever else lies beside them."""
-    files = [place] if place.is_file() else []
-    for name, classes in index.items() if place.is_dir() else ():
-        own = isinstance(classes, list) and not (name == "vae" and parts.vae)
-        files += _weights_of(place / name, parts.variant) if own else []
-    files += _weights_of(find_part(parts.vae, weights=False), None) if parts.vae else []
+def _weights(place: Path, parts: Parts) -> Weights:
+    """Of all that is loaded, whatever else lies beside it; of hub ids that were never fetched none."""
+    # One file can hold several parts.
+    sources = {source for source in sources_of(place, parts).values() if source is not None}
     beside = [Path(lora.path).expanduser() for lora in parts.loras]
-    files += [file for path in beside for file in ([path] if path.is_file() else path.glob("*.safetensors"))]
-    return sum(_numbers_in(file) for file in files)
-
-
-def _weights_of(folder: Path, variant: str | None) -> list[Path]:
-    """Of one part: the files of the variant where it has them, else the plain ones; one file or several shards."""
-    files = [(path, path.name.split(".")[1:-1]) for path in folder.glob("*model*.safetensors")]
-    chosen = [path for path, between in files if any(word.split("-")[0] == variant for word in between)]
-    return chosen or [path for path, between in files if not between]
-
-
-def _numbers_in(file: Path) -> int:
-    """From the header alone: its length in 8 bytes, and the shape of each tensor. 0 of what cannot be read."""
-    if file.suffix != ".safetensors":
-        return 0
-    try:
-        with file.open("rb") as opened:
-            header = json.loads(opened.read(min(int.from_bytes(opened.read(8), "little"), MAX_HEADER)))
-    except (OSError, ValueError):
-        # A damaged file is reported, with its name, by what loads it.
-        return 0
-    return sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
+    files = [file for path in beside for file in ([path] if path.is_file() else path.glob("*.safetensors"))]
+    return sum((weights_of(source, parts.variant) for source in (*sources, *files)), Weights())

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import replace
-from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from pixelsmith.errors import ModelError
-from pixelsmith.families.quiet import quiet, quiet_hub
+from pixelsmith.families.hub import HUB_ID, fetched, fetched_pipeline, pinned
+from pixelsmith.families.quiet import quiet
 from pixelsmith.parts import Lora, Parts, located
 from pixelsmith.request import EMBEDDED
 
@@ -22,8 +19,6 @@ OWN = "pixelsmith.json"
 ``lora`` of its variant for few steps (from the folder, or a hub id), the ``method`` that is best with it, and the
 ``scheduler`` and ``timestep_spacing`` that it is for."""
 NO_PARTS = Parts()
-_HUB_ID = re.compile(r"(?P<id>[\w.-]+/[\w.-]+?)(@(?P<revision>[\w.-]+))?")
-_TEXTS, _PICKLES = (".json", ".txt", ".model", ".jinja"), (".bin", ".ckpt", ".pt", ".pth")
 
 
 def find_model(model: str, weights: bool = True, parts: Parts = NO_PARTS) -> Path:
@@ -36,33 +31,46 @@ def find_model(model: str, weights: bool = True, parts: Parts = NO_PARTS) -> Pat
         return place
     if place.is_file():
         return _checked(place, parts)
-    if model == EMBEDDED or not _HUB_ID.fullmatch(model):
+    named = HUB_ID.fullmatch(model)
+    if model == EMBEDDED or not named:
         raise ModelError(
-            f"unknown model {model!r}: expected a folder, a .safetensors file, a hub id such as owner/name or "
-            f"owner/name@revision, or {EMBEDDED!r}"
+            f"unknown model {model!r}: expected a folder, a .safetensors file, a hub id such as owner/name, "
+            f"owner/name@revision or owner/name/file.safetensors, or {EMBEDDED!r}"
         )
-    return _from_hub(model, weights, parts)
+    return fetched("model", model, []) if named["file"] else fetched_pipeline(model, weights, parts)
 
 
 def find_part(name: str, weights: bool = True) -> Path:
-    """The folder of one part, such as an autoencoder: a folder, or a hub id. Raises ``ModelError``."""
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        return folder
-    return _snapshot("part", name, ["*.json", "diffusion_pytorch_model*.safetensors"] if weights else ["*.json"])
+    """One part, such as an autoencoder: a folder, a single file, or a hub id's. Raises ``ModelError``.
+
+    Without ``weights`` those of a hub id are not fetched; the place of a single file in it may then be empty.
+    """
+    place = Path(name).expanduser()
+    if place.is_file() and place.suffix not in (".safetensors", ".gguf"):
+        raise ModelError(f"{name}: expected a folder, a .safetensors or .gguf file, or a hub id")
+    if place.exists():
+        return place
+    return fetched("part", name, ["*.json", "diffusion_pytorch_model*.safetensors"] if weights else ["*.json"], weights)
 
 
 def find_addition(name: str, allow_pickle: bool) -> Path:
-    """The one weight file of a LoRA or textual inversion: itself, its folder, or its hub id. Raises ``ModelError``."""
+    """The one weight file of a LoRA or textual inversion: itself, its folder, or a hub id's. Raises ``ModelError``."""
     place = Path(name).expanduser()
-    if not place.exists() and place.suffix != ".safetensors" and _HUB_ID.fullmatch(name):
-        place = _snapshot("LoRA or textual inversion", name, ["*.safetensors"])
+    if not place.exists() and HUB_ID.fullmatch(name):
+        place = fetched("LoRA or textual inversion", name, ["*.safetensors"])
     found = sorted(place.glob("*.safetensors")) if place.is_dir() else [place]
     if len(found) != 1 or not found[0].is_file():
-        raise ModelError(f"{name}: expected a .safetensors file, or a folder or a hub id with one")
+        raise ModelError(f"{name}: expected a .safetensors file, or a folder or a hub id with one; found {len(found)}")
     if found[0].suffix != ".safetensors" and not allow_pickle:
         raise ModelError(f"{name}: expected a .safetensors file; --allow-pickle takes others, which can run any code")
     return found[0]
+
+
+def fetch(model: str, parts: Parts) -> Path:
+    """``find_model``, with all that is put beside or in the place of its own files. Raises ``ModelError``."""
+    for part in filter(None, (parts.vae, parts.network)):
+        find_part(part)
+    return find_model(model, parts=parts)
 
 
 def few_steps_of(folder: Path, parts: Parts) -> dict[str, Any]:
@@ -95,65 +103,24 @@ def pin(model: str, parts: Parts) -> tuple[str, Parts]:
     published later; whether the model has a variant for few steps.
     """
     loras = [
-        replace(lora, path=_pinned(lora.path, find_addition(lora.path, parts.allow_pickle))) for lora in parts.loras
+        replace(lora, path=pinned(lora.path, find_addition(lora.path, parts.allow_pickle))) for lora in parts.loras
     ]
-    vae = None if parts.vae is None else _pinned(parts.vae, find_part(parts.vae, weights=False))
+    vae, network = (name and pinned(name, find_part(name, weights=False)) for name in (parts.vae, parts.network))
     place = find_model(model, False, parts)
     few = bool(few_steps_of(config_folder(place, parts), parts))
-    return _pinned(model, place), replace(parts, vae=vae, loras=tuple(loras), few_steps=few)
-
-
-def _pinned(name: str, place: Path) -> str:
-    folder = place if place.is_dir() else place.parent
-    in_hub = _HUB_ID.fullmatch(name) and folder.parent.name == "snapshots" and not Path(name).expanduser().exists()
-    return f"{name.partition('@')[0]}@{folder.name}" if in_hub else name
-
-
-def model_files(model: str, parts: Parts) -> list[Path]:
-    """The files that decide what a model computes: its own and all that is put beside them. Raises ``ModelError``."""
-    place = find_model(model, parts=parts)
-    folder = config_folder(place, parts)
-    parts = with_few_steps(folder, parts)
-    components = [folder / name for name, value in read_json(folder / "model_index.json").items() if _is_part(value)]
-    components += [] if parts.vae is None else [find_part(parts.vae)]
-    found = [*folder.glob("*.json"), *(file for part in components for file in _part_files(part, parts))]
-    additions = [*(lora.path for lora in parts.loras), *parts.textual_inversions]
-    added = [find_addition(name, parts.allow_pickle) for name in additions]
-    return [*([place] if place.is_file() else []), *sorted(found), *added]
-
-
-def _is_part(value: Any) -> bool:
-    """Whether an entry of ``model_index.json`` names a library and a class."""
-    return isinstance(value, list) and None not in value
-
-
-def _part_files(folder: Path, parts: Parts) -> list[Path]:
-    """What is read of a part's folder: the weights of the variant if it has them, and all that is text."""
-    kinds = (*_TEXTS, ".safetensors", *(_PICKLES if parts.allow_pickle else ()))
-    read = [path for path in folder.glob("*") if path.suffix in kinds]
-    taken = parts.variant if any(_variant(path) == parts.variant for path in read) else None
-    return [path for path in read if _variant(path) in (taken, "")]
-
-
-def _variant(path: Path) -> str | None:
-    """Of a weight file or its index: ``fp16`` of ``model.fp16-00001-of-00002.safetensors``; of other files ''."""
-    *pieces, _ = path.name.split(".")[1:] or [""]
-    if path.suffix in _TEXTS and "index" not in pieces:
-        return ""
-    named = [piece for piece in pieces if piece not in ("safetensors", "bin", "index")]
-    return named[0].split("-")[0] if named else None
+    return pinned(model, place), replace(parts, vae=vae, network=network, loras=tuple(loras), few_steps=few)
 
 
 def config_folder(place: Path, parts: Parts = NO_PARTS) -> Path:
     """The folder with the configuration files of a model that was found. Raises ``ModelError``."""
     if place.is_dir():
         return place
-    name = parts.config or _usual_config(place)
+    name = config_name(place, parts)
     folder = Path(name).expanduser()
     if folder.is_dir():
         return folder
     try:
-        return _snapshot("configuration", name, ["*.json", "*.txt", "*.model"])
+        return fetched("configuration", name, ["*.json", "*.txt", "*.model"], weights=False)
     except ModelError as error:
         raise ModelError(
             f"{place}: a single file needs configuration files; those of {name} cannot be had here: give a folder "
@@ -173,6 +140,10 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _checked(place: Path, parts: Parts) -> Path:
+    if place.suffix == ".gguf":
+        raise ModelError(
+            f"{place}: it has a network alone; give it with --network, and a model of its family with --model"
+        )
     if place.suffix != ".safetensors" and not parts.allow_pickle:
         raise ModelError(
             f"{place}: expected a .safetensors file; other kinds may be pickles, which can run any code: "
@@ -181,46 +152,20 @@ def _checked(place: Path, parts: Parts) -> Path:
     return place
 
 
-def _from_hub(model: str, weights: bool, parts: Parts) -> Path:
-    if not weights:
-        return _snapshot("model", model, ["*.json"])
-    from diffusers import DiffusionPipeline
+def config_name(place: Path, parts: Parts) -> str:
+    """Whose configuration a single file has: what was asked for, or the hub id that diffusers knows for its tensors.
 
-    options = {"use_safetensors": None if parts.allow_pickle else True, "variant": parts.variant}
-    return _fetched("model", model, quiet(), partial(DiffusionPipeline.download, **options))
-
-
-def _snapshot(kind: str, name: str, patterns: list[str]) -> Path:
-    """The files of a hub repository that match the patterns. Raises ``ModelError``."""
-    from huggingface_hub import snapshot_download
-
-    return _fetched(kind, name, quiet_hub(), partial(snapshot_download, allow_patterns=patterns))
-
-
-def _fetched(kind: str, name: str, silence: AbstractContextManager[None], fetch: Callable[..., str]) -> Path:
-    """What ``fetch`` puts into the hub's cache of a repository and its revision. Raises ``ModelError``."""
-    from huggingface_hub.errors import GatedRepoError
-
-    repository, _, revision = name.partition("@")
-    try:
-        with silence:
-            return Path(fetch(repository, revision=revision or None))
-    except GatedRepoError as error:
-        raise ModelError(
-            f"{name}: accept its terms on its page of the hub first, then log in with 'hf auth login'"
-        ) from error
-    except (OSError, ValueError) as error:
-        raise ModelError(f"unknown {kind} {name!r}: there is no such folder, and the hub said: {error}") from error
-
-
-def _usual_config(place: Path) -> str:
-    """The hub id that diffusers knows for a checkpoint, from the names and shapes of its tensors alone."""
+    It is recognised from their names and shapes alone.
+    """
+    if parts.config is not None:
+        return parts.config
     if place.suffix != ".safetensors":
         raise ModelError(f"{place}: give the folder or hub id with its configuration files with --model-config")
     import torch
-    from diffusers.loaders.single_file_utils import fetch_diffusers_config
     from safetensors import SafetensorError, safe_open
 
+    with quiet():
+        from diffusers.loaders.single_file_utils import fetch_diffusers_config
     try:
         with safe_open(place, framework="pt") as file:
             shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118

@@ -7,16 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from pixelsmith.errors import InputError, ModelError, RequestError
 from pixelsmith.families.adapters import add_loras, add_textual_inversions
 from pixelsmith.families.architecture import DiffusersFamily, network_of
-from pixelsmith.families.find import NO_PARTS, config_folder, find_part, with_few_steps
+from pixelsmith.families.find import NO_PARTS, config_folder, with_few_steps
 from pixelsmith.families.placing import bring, to_channels_last
 from pixelsmith.families.protocol import Family
+from pixelsmith.families.quantised import quantize
 from pixelsmith.families.quiet import quiet
 from pixelsmith.families.registry import architecture_of
 from pixelsmith.families.schedules import put_scheduler
+from pixelsmith.families.single import read_part
+from pixelsmith.families.sources import sources_of, usual_source
 from pixelsmith.parts import Parts
 from pixelsmith.plan import ModelFacts
 from pixelsmith.request import Compute
@@ -33,9 +37,11 @@ def load_family(place: Path, facts: ModelFacts, compute: Compute, parts: Parts =
     try:
         with quiet():
             pipeline = _read(place, facts, dtype, parts)
+            _check_whole(pipeline, facts.name)
             add_loras(pipeline, parts, facts.name)
             add_textual_inversions(pipeline, parts, facts.name)
             put_scheduler(pipeline, parts)
+            quantize(network_of(pipeline), parts, facts.name)
     except InputError:
         raise
     except Exception as error:
@@ -51,23 +57,31 @@ def load_family(place: Path, facts: ModelFacts, compute: Compute, parts: Parts =
 def _read(place: Path, facts: ModelFacts, dtype: torch.dtype, parts: Parts) -> Any:
     import diffusers
 
-    options: dict[str, Any] = {} if parts.vae is None else {"vae": _read_vae(parts.vae, dtype)}
-    optional = architecture_of(facts.pipeline, facts.name).optional
-    options |= {part: None for part in optional if place.is_dir() and not (place / part).is_dir()}
-    safe = None if parts.allow_pickle else True
+    folder = config_folder(place, parts)
+    others: dict[str, Any] = {
+        name: source and read_part(source, name, folder, dtype)
+        for name, source in sources_of(place, parts).items()
+        if source != usual_source(name, place, folder)
+    }
     if place.is_file():
-        config = str(config_folder(place, parts))
         kind = getattr(diffusers, facts.pipeline)
-        return kind.from_single_file(str(place), config=config, dtype=dtype, local_files_only=True, **options)
+        if not hasattr(kind, "from_single_file"):
+            raise ModelError(f"{place}: a {facts.pipeline} is not read from one file; give this one with --network")
+        return kind.from_single_file(str(place), config=str(folder), dtype=dtype, local_files_only=True, **others)
+    safe = None if parts.allow_pickle else True
     return diffusers.DiffusionPipeline.from_pretrained(
-        place, dtype=dtype, variant=parts.variant, use_safetensors=safe, local_files_only=True, **options
+        place, dtype=dtype, variant=parts.variant, use_safetensors=safe, local_files_only=True, **others
     )
 
 
-def _read_vae(name: str, dtype: torch.dtype) -> Any:
-    from diffusers import AutoModel
-
-    return AutoModel.from_pretrained(str(find_part(name)), dtype=dtype, use_safetensors=True, local_files_only=True)
+def _check_whole(pipeline: Any, model: str) -> None:
+    """Single files can lack weights of a part without a word of diffusers."""
+    for part, module in pipeline.components.items():
+        values = module.named_parameters() if isinstance(module, nn.Module) else ()
+        if missing := [name for name, value in values if value.is_meta]:
+            raise ModelError(
+                f"{model}: the file given for its {part} lacks {len(missing)} weights, such as {missing[0]}"
+            )
 
 
 def _prepare(pipeline: Any, compute: Compute) -> None:

@@ -1,0 +1,102 @@
+"""Where the parts of a model are read from: its folder, its single file, or what was given in their place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pixelsmith.errors import ModelError
+from pixelsmith.families.find import config_folder, config_name, find_addition, find_part, read_json, with_few_steps
+from pixelsmith.families.registry import architecture_of
+from pixelsmith.families.weights import tensors_of
+from pixelsmith.parts import Parts
+
+NETWORKS = ("transformer", "unet")
+IN_FILES = {
+    "vae": ("first_stage_model.", "vae."),
+    "text_encoder": ("cond_stage_model.", "conditioner.embedders.0.", "text_encoders.clip_l."),
+    "text_encoder_2": ("conditioner.embedders.1.", "text_encoders.clip_g."),
+    "text_encoder_3": (),
+}
+"""What a single file can have beside the network, by how the names of its tensors begin."""
+T5 = "text_encoders.t5xxl."
+"""The same of a T5, which is Flux's second and Stable Diffusion 3's third text encoder."""
+_TEXTS, _PICKLES = (".json", ".txt", ".model", ".jinja"), (".bin", ".ckpt", ".pt", ".pth")
+
+
+def sources_of(place: Path, parts: Parts) -> dict[str, Path | None]:
+    """The file or folder of each part of a model that was found; ``None`` where it does without.
+
+    Raises ``ModelError`` where a single file lacks a part that its configuration's folder lacks, too.
+    """
+    folder = config_folder(place, parts)
+    index = read_json(folder / "model_index.json")
+    network = next((name for name in NETWORKS if name in index), "")
+    given = {name: find_part(given, weights=False) for name, given in _given(network, parts).items()}
+    names = [name for name, value in index.items() if isinstance(value, list) and None not in value]
+    own = {name: usual_source(name, place, folder) for name in names if name not in given}
+    if place.is_file():
+        own = {name: source if _holds(source, name, index[name][1]) else folder / name for name, source in own.items()}
+    optional = architecture_of(str(index.get("_class_name")), place.name).optional
+    without = [name for name, source in own.items() if _is_missing(name, source, place)]
+    needed = [name for name in without if name not in optional]
+    if needed and place.is_file():
+        raise ModelError(
+            f"{place}: it has no {', '.join(needed)}, and its configuration comes without weights: give a folder that "
+            "has them with --model-config, or a whole model with --model (its configuration is that of "
+            f"{config_name(place, parts)}) and this file with --network"
+        )
+    return own | dict.fromkeys(set(without) - set(needed)) | given
+
+
+def usual_source(name: str, place: Path, folder: Path) -> Path:
+    """Where diffusers itself reads a part from."""
+    return place if place.is_file() and name in (*NETWORKS, *IN_FILES) else folder / name
+
+
+def model_files(place: Path, parts: Parts) -> list[Path]:
+    """The files that decide what a model computes: its own and all that is put beside them. Raises ``ModelError``."""
+    folder = config_folder(place, parts)
+    parts = with_few_steps(folder, parts)
+    found = sorted(folder.glob("*.json"))
+    for name, source in sources_of(place, parts).items():
+        texts = sorted(path for path in (folder / name).glob("*") if path.suffix in _TEXTS and _variant(path) == "")
+        found += [*texts, *(_part_files(source, parts) if source else [])]
+    additions = [*(lora.path for lora in parts.loras), *parts.textual_inversions]
+    return list(dict.fromkeys([*found, *(find_addition(name, parts.allow_pickle) for name in additions)]))
+
+
+def _given(network: str, parts: Parts) -> dict[str, str]:
+    return {name: place for name, place in (("vae", parts.vae), (network, parts.network)) if place is not None}
+
+
+def _holds(file: Path, name: str, kind: str) -> bool:
+    """Whether a single file has a part; one whose header cannot be read is taken to have all."""
+    tensors = tensors_of(file)
+    beginnings = T5 if kind == "T5EncoderModel" else IN_FILES.get(name, ())
+    return name in NETWORKS or not tensors or any(tensor.startswith(beginnings) for tensor in tensors)
+
+
+def _is_missing(name: str, source: Path, place: Path) -> bool:
+    """Whether there is nothing to read. Of a hub id that was not fetched yet there are folders without weights."""
+    if place.is_dir():
+        return not source.is_dir()
+    return name in IN_FILES and source.is_dir() and not any(source.glob("*model*.safetensors"))
+
+
+def _part_files(source: Path, parts: Parts) -> list[Path]:
+    """Of a part its file, or of its folder the weights of the variant if it has them, and all that is text."""
+    if not source.is_dir():
+        return [source]
+    kinds = (*_TEXTS, ".safetensors", *(_PICKLES if parts.allow_pickle else ()))
+    read = [path for path in sorted(source.glob("*")) if path.suffix in kinds]
+    taken = parts.variant if any(_variant(path) == parts.variant for path in read) else None
+    return [path for path in read if _variant(path) in (taken, "")]
+
+
+def _variant(path: Path) -> str | None:
+    """Of a weight file or its index: ``fp16`` of ``model.fp16-00001-of-00002.safetensors``; of other files ''."""
+    *pieces, _ = path.name.split(".")[1:] or [""]
+    if path.suffix in _TEXTS and "index" not in pieces:
+        return ""
+    named = [piece for piece in pieces if piece not in ("safetensors", "bin", "index")]
+    return named[0].split("-")[0] if named else None
