@@ -67,13 +67,13 @@ class Study:
     @cached_property
     def has_few_steps(self) -> bool:
         """Whether the model has a variant for few steps."""
-        few, usual = (model_files(self.model, Parts(few_steps=given)) for given in (True, False))
+        few, usual = (model_files(self.folder, Parts(few_steps=given)) for given in (True, False))
         return few != usual
 
     @cached_property
     def identity(self) -> str:
         """A hash of the model with all its variants, of the judge, and of how many pictures are made."""
-        files = [*model_files(self.model, Parts(few_steps=True)), self.judge_folder]
+        files = [*model_files(self.folder, Parts(few_steps=True)), self.judge_folder]
         return _hash([*(sha256_of(file) for file in files), self.count, self.dtype])
 
     @cached_property
@@ -117,7 +117,7 @@ class Study:
         parts = parts or Parts()
         recommended = read_facts(self.folder, self.model, parts).recommended
         settled = (method or Method()).at(0, recommended)
-        files = [sha256_of(file) for file in model_files(self.model, parts)]
+        files = [sha256_of(file) for file in model_files(self.folder, parts)]
         folder = self.output / "pictures" / _hash([files, asdict(settled), self.dtype])
         folder.mkdir(parents=True, exist_ok=True)
         pixels, seconds = [], 0.0

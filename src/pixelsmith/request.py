@@ -219,7 +219,6 @@ class Request:
     prompt: str
     size: Size
     negative_prompt: str = ""
-    prompt_weighting: bool = False
     seed: int = 0
     model: str = EMBEDDED
     parts: Parts = field(default_factory=Parts)
@@ -227,6 +226,7 @@ class Request:
     cascade: tuple[Size, ...] = ()
     method: Method = field(default_factory=Method)
     compute: Compute = field(default_factory=Compute)
+    prompt_weighting: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "cascade", tuple(self.cascade))
