@@ -45,7 +45,8 @@ def sources_of(place: Path, parts: Parts) -> dict[str, Path | None]:
             "has them with --model-config, or a whole model with --model (its configuration is that of "
             f"{config_name(place, parts)}) and this file with --network"
         )
-    return own | dict.fromkeys(set(without) - set(needed)) | given
+    # diffusers wants to be told of each part that it does without.
+    return own | dict.fromkeys(set(optional) - (set(own) - set(without))) | given
 
 
 def usual_source(name: str, place: Path, folder: Path) -> Path:
