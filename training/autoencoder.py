@@ -14,7 +14,7 @@ import torch.nn.functional as F  # noqa: N812
 from diffusers import AutoencoderDC
 
 from training.data import load_pixels, load_records, unpack
-from training.loop import Losses, balanced_weights, train
+from training.loop import Losses, balanced_weights, flush_denormals, train
 
 LATENT_CHANNELS = 16
 LATENT_NOISE = 0.03
@@ -49,6 +49,7 @@ def reconstruction_loss(output: torch.Tensor, target: torch.Tensor) -> torch.Ten
 
 
 def main() -> None:
+    flush_denormals()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, default=Path("training/work"))

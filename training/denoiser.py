@@ -21,7 +21,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from training.autoencoder import LATENT_CHANNELS
 from training.data import load_records, paraphrase
-from training.loop import Losses, balanced_weights, train
+from training.loop import Losses, balanced_weights, flush_denormals, train
 from training.text import TOKENS, WIDTH, build_text_encoder, build_tokenizer
 
 STYLE_SHARES = {"satellite": 0.47, "watercolor": 0.28, "night": 0.15, "landscape": 0.1}
@@ -70,6 +70,7 @@ def start_from(model: nn.ModuleDict, folder: Path) -> None:
 
 
 def main() -> None:
+    flush_denormals()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, default=Path("training/work"))
     parser.add_argument("--minutes", type=float, default=80)

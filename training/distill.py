@@ -31,7 +31,7 @@ from pixelsmith.families.find import OWN, read_json
 from pixelsmith.sampling.schedule import Level
 from training.data import load_records, paraphrase
 from training.denoiser import STYLE_SHARES
-from training.loop import Losses, Progress, balanced_weights, train
+from training.loop import Losses, Progress, balanced_weights, flush_denormals, train
 from training.sampling import Shot, denoised
 
 STEPS = 4
@@ -155,6 +155,7 @@ def export(model: str, work: Path, output: Path) -> None:
 
 
 def main() -> None:
+    flush_denormals()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=["teach", "train", "export"])
     parser.add_argument("--work", type=Path, default=Path("training/work"))

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from pixelsmith.evaluate.features import batches, save_judge, scaled
 from pixelsmith.evaluate.judge import SIDE, STYLES, SUBJECTS, Judge
 from training.data import load_pixels, load_records
-from training.loop import Losses, balanced_weights, train
+from training.loop import Losses, balanced_weights, flush_denormals, train
 
 
 def style_of(caption: str) -> str:
@@ -120,6 +120,7 @@ def export(work: Path, output: Path) -> dict[str, float]:
 
 
 def main() -> None:
+    flush_denormals()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=["train", "export"])
     parser.add_argument("--work", type=Path, default=Path("training/work"))

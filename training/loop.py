@@ -15,10 +15,6 @@ import torch
 
 from training.data import Record
 
-# Gradients of a network that has learnt are full of denormal numbers, which make a CPU three times slower. Set here,
-# before torch starts its threads: they take it over from this one.
-torch.set_flush_denormal(True)
-
 LOG_EVERY = 50
 SAVE_EVERY = 250
 
@@ -26,6 +22,14 @@ SAVE_EVERY = 250
 Losses = dict[str, float]
 Progress = Callable[[int, float], float]
 """(steps done, seconds trained) -> the share of the training that is done; it ends at 1."""
+
+
+def flush_denormals() -> None:
+    """Gradients of a network that has learnt are full of denormal numbers, which make a CPU three times slower.
+
+    For the first line of a script: the threads that torch starts take it over from this one.
+    """
+    torch.set_flush_denormal(True)
 
 
 def learning_rate(step: int, progress: float, peak: float, warmup: int = 100) -> float:
