@@ -33,8 +33,9 @@ demo: setup
 	$(BIN)/pixelsmith generate "$(PROMPT)" --size $(SIZE) --output $(OUTPUT)
 	@echo "The picture is at $(abspath $(OUTPUT))"
 
+# A process for each core, each with one thread: many tests are short, and two pools of threads would fight.
 test: lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lint: setup
 	$(BIN)/ruff check .
