@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -58,7 +59,7 @@ def measured(side: int, preset: str, work: Path) -> Run:
     if status:
         raise SystemExit(f"the run of {side}x{side} failed")
     shutil.rmtree(folder)
-    error = max(abs(told - seconds) for now, told in forecasts if now >= seconds / 10) / seconds
+    error = max((abs(told / seconds - 1) for now, told in forecasts if now >= seconds / 10), default=math.nan)
     return Run(usage.ru_maxrss * 1024, seconds, phases[max(phases)], error)
 
 

@@ -14,6 +14,7 @@ import argparse
 import json
 import random
 from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -24,12 +25,13 @@ from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from torch import Tensor, nn
 
-from pixelsmith import Compute, Method
-from pixelsmith.families import Family, find_model, load_family, read_facts
+from pixelsmith import Compute, Method, Parts
+from pixelsmith.families import Family, find_model, load_family, model_files, read_facts
 from pixelsmith.families.architecture import DiffusersFamily
 from pixelsmith.families.find import OWN, read_json
+from pixelsmith.run import sha256_of
 from pixelsmith.sampling.schedule import Level
-from training.data import load_records, paraphrase
+from training.data import Record, load_records, paraphrase
 from training.denoiser import STYLE_SHARES
 from training.loop import Losses, Progress, balanced_weights, flush_denormals, train
 from training.sampling import Shot, denoised
@@ -66,9 +68,18 @@ def student_levels(family: Family) -> tuple[Level, ...]:
     return few
 
 
-def teach(family: Family, work: Path, count: int) -> None:
+def own_folder(work: Path, model: str) -> Path:
+    """Where all that is learnt of these weights is kept: another denoiser has trajectories and a student of its own."""
+    weights = [file for file in model_files(find_model(model), Parts()) if file.suffix == ".safetensors"]
+    digest = sha256("".join(map(sha256_of, weights)).encode()).hexdigest()
+    folder = work / f"few-steps-{digest[:12]}"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def teach(family: Family, records: Sequence[Record], work: Path, count: int) -> None:
     """Write ``work/trajectories/*.npz``: states (n, STEPS + 1, c, h, w) float16 and their captions. Goes on."""
-    records, folder = load_records(work), work / "trajectories"
+    folder = work / "trajectories"
     folder.mkdir(exist_ok=True)
     weights, method = balanced_weights(records, STYLE_SHARES), Method().at(0, family.facts.recommended)
     every = method.steps // (len(student_levels(family)) - 1)
@@ -167,15 +178,14 @@ def main() -> None:
     parser.add_argument("--peak", type=float, default=1e-3, help="the highest learning rate")
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
+    work = own_folder(args.work, args.model)
     if args.command == "teach":
-        teach(load_teacher(args.model, args.device), args.work, args.pictures)
+        teach(load_teacher(args.model, args.device), load_records(args.work), work, args.pictures)
     elif args.command == "train":
         seconds_in_all = 60 * args.minutes
-        train_student(
-            args.model, args.work, lambda _, seconds: seconds / seconds_in_all, args.batch, args.peak, args.device
-        )
+        train_student(args.model, work, lambda _, seconds: seconds / seconds_in_all, args.batch, args.peak, args.device)
     else:
-        export(args.model, args.work, args.output or Path(args.model))
+        export(args.model, work, args.output or Path(args.model))
 
 
 if __name__ == "__main__":

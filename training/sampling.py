@@ -48,7 +48,7 @@ def denoised(family: Family, shots: Sequence[Shot], method: StageMethod) -> Iter
 def pictures(family: Family, shots: Sequence[Shot], method: StageMethod) -> NDArray[np.uint8]:
     """The pictures (n, H, W, 3)."""
     *_, latents = denoised(family, shots, method)
-    pixels = (family.autoencoder.decode(latents) + 1) * 127.5
+    pixels = (family.autoencoder.decode(latents.cpu()) + 1) * 127.5
     return np.asarray(pixels.clamp(0, 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu())
 
 

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import csv
-import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from pixelsmith import Compute, Method, Parts
 from pixelsmith.families import load_family, read_facts
 from pixelsmith.sampling.schedule import Level, step
 from training import distill
-from training.distill import export, leap, load_teacher, load_trajectories, student_levels, teach, train_student
+from training.data import Record, load_records
+from training.distill import (
+    export,
+    leap,
+    load_teacher,
+    load_trajectories,
+    own_folder,
+    student_levels,
+    teach,
+    train_student,
+)
 from training.sampling import Shot, denoised
 
 
@@ -32,19 +43,30 @@ def test_levels_that_the_teacher_does_not_have_are_refused(teacher: Path) -> Non
 
 
 @pytest.fixture
-def lessons(work: Path, tmp_path: Path) -> Path:
-    shutil.copy(work / "records.csv", tmp_path)
-    return tmp_path
+def records(work: Path) -> Sequence[Record]:
+    return load_records(work)
 
 
-def test_teaching_goes_on(teacher: Path, lessons: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_denoiser_has_a_student_of_its_own(teacher: Path, tmp_path: Path) -> None:
+    first = own_folder(tmp_path, str(teacher))
+    (teacher / "pixelsmith.json").write_text('{"method": {"steps": 8}}')
+    assert own_folder(tmp_path, str(teacher)) == first
+    file = teacher / "unet" / "diffusion_pytorch_model.safetensors"
+    save_file({name: value + 1 for name, value in load_file(file).items()}, file)
+    assert own_folder(tmp_path, str(teacher)) != first
+
+
+def test_teaching_goes_on(
+    teacher: Path, records: Sequence[Record], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(distill, "CHUNK", 4)
     family = load_teacher(str(teacher))
-    teach(family, lessons, 4)
-    first = sorted((lessons / "trajectories").iterdir())
-    teach(family, lessons, 8)
-    assert sorted((lessons / "trajectories").iterdir())[:1] == first
-    states, captions = load_trajectories(lessons)
+    teach(family, records, tmp_path, 4)
+    (first,) = (tmp_path / "trajectories").iterdir()
+    written = first.stat().st_mtime_ns
+    teach(family, records, tmp_path, 8)
+    assert first.stat().st_mtime_ns == written
+    states, captions = load_trajectories(tmp_path)
     assert states.shape == (8, 5, 4, 16, 16)
     assert len(captions) == 8
     shot = Shot(captions[5], distill.FIRST_SEED + 5)
@@ -52,16 +74,16 @@ def test_teaching_goes_on(teacher: Path, lessons: Path, monkeypatch: pytest.Monk
     np.testing.assert_allclose(states[5, -1], last[0].numpy(), atol=0.01)
 
 
-def test_the_student_comes_nearer_to_the_teacher(teacher: Path, lessons: Path) -> None:
-    teach(load_teacher(str(teacher)), lessons, 4)
+def test_the_student_comes_nearer_to_the_teacher(teacher: Path, records: Sequence[Record], tmp_path: Path) -> None:
+    teach(load_teacher(str(teacher)), records, tmp_path, 4)
     # In two parts, the second of which goes on from the first.
     for steps in (60, 120):
-        train_student(str(teacher), lessons, lambda step, _, steps=steps: step / steps, 4, 3e-3, "cpu")  # type: ignore[misc]
-    with (lessons / "few-steps.csv").open() as file:
+        train_student(str(teacher), tmp_path, lambda step, _, steps=steps: step / steps, 4, 3e-3, "cpu")  # type: ignore[misc]
+    with (tmp_path / "few-steps.csv").open() as file:
         losses = [float(row["loss"]) for row in csv.DictReader(file)]
     assert losses[-1] < 0.7 * losses[0]
-    export(str(teacher), lessons, teacher)
-    states, captions = load_trajectories(lessons)
+    export(str(teacher), tmp_path, teacher)
+    states, captions = load_trajectories(tmp_path)
     shots = [Shot(caption, distill.FIRST_SEED + i) for i, caption in enumerate(captions)]
 
     def distance(parts: Parts) -> float:

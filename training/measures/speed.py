@@ -43,7 +43,7 @@ def _call_of(family: Family) -> Callable[[], object]:
     """One evaluation for some patches at the middle of the denoising."""
     facts, level = family.facts, family.schedule(2).levels[1]
     prompt, _ = family.encode("watercolor map of a coast", "")
-    x = torch.ones(BATCH, facts.latent_channels, facts.patch.height, facts.patch.width)
+    x = torch.ones(BATCH, facts.latent_channels, facts.patch.height, facts.patch.width, device=family.device)
     denoiser = family.denoiser(prompt, facts.native_size, 1.0)
     return partial(denoiser, x, level, [facts.patch.window] * BATCH)
 

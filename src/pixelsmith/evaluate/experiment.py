@@ -30,7 +30,7 @@ from pixelsmith.families.protocol import Tiling
 from pixelsmith.generate import plan
 from pixelsmith.geometry import Size
 from pixelsmith.pixels.codec import tile_grid
-from pixelsmith.plan import ModelFacts, base_size, cascade_of, coverage_of
+from pixelsmith.plan import ModelFacts, Plan, base_size, cascade_of, coverage_of
 from pixelsmith.request import Compute, Method, Request
 from pixelsmith.sampling.patches import RandomCoverage, ShiftedGrid
 from pixelsmith.strategies import STRATEGIES
@@ -105,11 +105,13 @@ def run(
     metrics, left_out = {factor: taken for factor, (taken, _) in found.items()}, found[protocol.factors[0]][1]
     upscalers, without = _upscalers(protocol, setting.weights)
     variants = [variant for variant in protocol.variants if variant.name not in without]
-    _check_different(variants, facts)
-    for variant in variants:
-        # Prompts and seeds can all be planned where one can.
-        for case in {case.size: case for case in cases}.values():
-            plan(request_of(variant, case, setting.model, setting.compute))
+    # Prompts and seeds can all be planned where one can. The largest size has the most stages.
+    sizes = {case.size: case for case in cases}.values()
+    plans = {
+        variant.name: [plan(request_of(variant, case, setting.model, setting.compute)) for case in sizes][-1]
+        for variant in variants
+    }
+    _check_different(variants, plans, facts)
     try:
         pictures = Pictures(output / "pictures", request_of(variants[0], cases[0], setting.model, setting.compute))
     except OSError as error:
@@ -127,13 +129,14 @@ def run(
     return outcome
 
 
-def _check_different(variants: Sequence[Variant], facts: ModelFacts) -> None:
+def _check_different(variants: Sequence[Variant], plans: Mapping[str, Plan], facts: ModelFacts) -> None:
     """Refuse two rows of the same pictures, such as of two sliders that lead as many of the steps."""
     seen: dict[object, str] = {}
     for variant in variants:
-        method, stages = variant.settled.settled(facts.recommended), range(1, (variant.stages or 1) + 1)
-        leads = [STRATEGIES[method.strategy].lead(method.at(stage, facts.recommended)) for stage in stages]
-        what = (variant.upscaler, tuple(leads), replace(method, slider=0.0, slider_fade=0.0))
+        method, lead = variant.settled.settled(facts.recommended), STRATEGIES[variant.settled.strategy].lead
+        stages = enumerate(plans[variant.name].stages, 1)
+        rungs = tuple((stage.size, lead(method.at(number, facts.recommended))) for number, stage in stages)
+        what = (variant.upscaler, rungs, replace(method, slider=0.0, slider_fade=0.0))
         if (other := seen.setdefault(what, variant.name)) != variant.name:
             raise RequestError(f"variants {other!r} and {variant.name!r} make the same pictures; leave out one of them")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -68,13 +69,16 @@ def load_truth(path: Path, side: int, factor: float) -> Truth:
     return truth
 
 
+_PART = re.compile(r"(whole|patches(-[\d.]+x)?)(\.npy)?")
+
+
 def _part(path: Path, *names: str) -> Path:
     """Where wholes or patches are: in the first of these parts of the folder that is there, or all of it.
 
-    A folder that has patches of other factors only has none of this one. Raises ``PictureError``.
+    A folder that has named parts, but none of these, is not a folder of pictures. Raises ``PictureError``.
     """
     parts = [part for name in names for part in (path / name, path / f"{name}.npy") if part.exists()]
-    others = sorted(part.name for part in path.glob(f"{names[-1]}*")) if path.is_dir() else []
+    others = sorted(part.name for part in path.iterdir() if _PART.fullmatch(part.name)) if path.is_dir() else []
     if not parts and others:
         raise PictureError(f"truth: {path} has {', '.join(others)} and no {names[0]}")
     return parts[0] if parts else path
