@@ -209,6 +209,8 @@ def test_a_wrong_protocol_is_said(changes: dict, said: str) -> None:
     [
         ({"prompts": {"embedded": ("a map",)}}, "no prompts"),
         ({"variants": (Variant("one"), Variant("two", method={"slider": 0.61}))}, "same pictures"),
+        # Left open, the cascade has two stages there.
+        ({"factors": (8.0,), "variants": (Variant("one"), Variant("two", stages=2))}, "same pictures"),
     ],
 )
 def test_what_does_not_fit_the_model_is_said_before_any_picture(
@@ -340,3 +342,12 @@ def test_truth_that_cannot_be_used_is_said(tmp_path: Path, what: str) -> None:
     path = tmp_path / (f"{what}.npy" if what in ("array", "wide") else what)
     with pytest.raises(InputError, match="truth"):
         load_truth(path, 64, 2)
+
+
+def test_photos_may_have_any_names(tmp_path: Path) -> None:
+    for name in ("wholesale.png", "patches_of_grass.png"):
+        Image.new("RGB", (80, 80)).save(tmp_path / name)
+    assert len(load_truth(tmp_path, 64, 2).whole) == 2
+    np.save(tmp_path / "patches-2x.npy", np.zeros((4, 64, 64, 3), np.uint8))
+    with pytest.raises(InputError, match=r"has patches-2x.npy and no whole"):
+        load_truth(tmp_path, 64, 2)
