@@ -151,8 +151,8 @@ def make_plan(request: Request, facts: ModelFacts, start: Size | None = None, we
     calls += base.patches_per_step * _calls_per_patch(request.method.at(0, facts.recommended)) if base else 0
     canvases = _canvas_bytes(rungs, request, facts)
     on_disk = canvases > MEMORY_LIMIT
-    # The picture's bytes for libvips, and the file, which with its pyramid may be larger still.
-    file_bytes = request.size.area * 3 * (1 + 2)
+    # With its pyramid, and for what does not compress, a file may be larger than the pixels are.
+    file_bytes = request.size.area * 3 * 2
     return Plan(
         base=base,
         stages=stages,

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyvips
 import torch
 from PIL import ExifTags, Image, UnidentifiedImageError
@@ -20,6 +19,7 @@ from torch import Tensor
 
 from pixelsmith.errors import OutputError, PictureError
 from pixelsmith.geometry import Size, Window
+from pixelsmith.pixels.stream import streamed
 from pixelsmith.sampling.denoise import Readable
 
 KEY = "pixelsmith"
@@ -30,8 +30,6 @@ _PIXELS_PER_MM = 300 / 25.4
 """What print shops expect where nothing else is said: 300 dpi."""
 _EXIF_LIMIT = 60_000
 """Characters that EXIF takes: one segment of 64 KiB with the other fields in it."""
-_BAND = 512
-"""Rows of the picture that are in work at a time while it is written."""
 # A picture of a gigapixel is what this project is for, not an attack.
 Image.MAX_IMAGE_PIXELS = None
 
@@ -154,33 +152,38 @@ class FilePicture:
 def write_picture(picture: Readable, path: Path, settings: Mapping[str, Any]) -> None:
     """Write pixels (3, H, W) uint8 with their settings inside; the file appears whole or not at all.
 
-    The picture is read in bands from top to bottom, so memory does not grow with its height; beside the file there is
-    room needed for its uncompressed pixels. Raises ``OutputError`` where it cannot be written.
+    The picture is read in bands from top to bottom, so memory does not grow with its height. Raises ``OutputError``
+    where it cannot be written.
     """
     suffix, size = path.suffix.lower(), picture.size
     kind = _LARGE_TIFF if FORMATS[suffix] is _TIFF and size.area >= LARGE else FORMATS[suffix]
     # Named by the output alone: what a crash left here is written over by the next try.
-    partial, raw = (path.with_name(f".{path.stem}.partial{end}") for end in (suffix, ".rgb"))
+    partial = path.with_name(f".{path.stem}.partial{suffix}")
+    text = _settings_text(settings)
     try:
-        image, text = _write_raw(picture, raw), _settings_text(settings)
-        if suffix == ".zip":
-            image.dzsave(str(partial), imagename=path.stem, **kind.options)
-            with zipfile.ZipFile(partial, "a") as archive:
-                archive.writestr(_SETTINGS_FILE, text)
-        elif suffix == ".dzi":
-            shutil.rmtree(tiles_of(partial), ignore_errors=True)
-            image.dzsave(str(partial.with_suffix("")), **kind.options)
-            (tiles_of(partial) / _SETTINGS_FILE).write_text(text, encoding="utf-8")
-        else:
-            image.set_type(pyvips.GValue.gstr_type, kind.settings, text)
-            image.write_to_file(str(partial), **kind.options)
+        with streamed(picture) as pixels:
+            image = pixels.copy(xres=_PIXELS_PER_MM, yres=_PIXELS_PER_MM)
+            _write(image, partial, path.stem, kind, text)
         _put_in_place(partial, path)
     except (OSError, pyvips.Error) as error:
         raise OutputError(f"{path}: it could not be written ({error})") from error
     finally:
         partial.unlink(missing_ok=True)
-        raw.unlink(missing_ok=True)
         shutil.rmtree(tiles_of(partial), ignore_errors=True)
+
+
+def _write(image: pyvips.Image, path: Path, name: str, kind: Format, text: str) -> None:
+    if path.suffix == ".zip":
+        image.dzsave(str(path), imagename=name, **kind.options)
+        with zipfile.ZipFile(path, "a") as archive:
+            archive.writestr(_SETTINGS_FILE, text)
+    elif path.suffix == ".dzi":
+        shutil.rmtree(tiles_of(path), ignore_errors=True)
+        image.dzsave(str(path.with_suffix("")), **kind.options)
+        (tiles_of(path) / _SETTINGS_FILE).write_text(text, encoding="utf-8")
+    else:
+        image.set_type(pyvips.GValue.gstr_type, kind.settings, text)
+        image.write_to_file(str(path), **kind.options)
 
 
 def _put_in_place(partial: Path, path: Path) -> None:
@@ -214,23 +217,6 @@ def _settle(*paths: Path) -> None:
 def tiles_of(path: Path) -> Path:
     """The folder of tiles beside a ``.dzi``."""
     return path.with_name(f"{path.stem}_files")
-
-
-def _write_raw(picture: Readable, path: Path) -> pyvips.Image:
-    """The picture's bytes in a file, band by band, as an image of libvips, which maps what it needs of it."""
-    size = picture.size
-    with path.open("wb") as file:
-        file.truncate(3 * size.area)
-    for top in range(0, size.height, _BAND):
-        height = min(_BAND, size.height - top)
-        # Mapped band by band, and read block by block: neither the file nor a band of the picture is ever in memory.
-        band = np.memmap(path, np.uint8, "r+", 3 * size.width * top, (height, size.width, 3))
-        for left in range(0, size.width, 4 * _BAND):
-            window = Window(top, left, height, min(4 * _BAND, size.width - left))
-            band[:, left : window.right] = picture.read(window).permute(1, 2, 0)
-        del band
-    image = pyvips.Image.rawload(str(path), size.width, size.height, 3, access="sequential")
-    return image.copy(interpretation="srgb", xres=_PIXELS_PER_MM, yres=_PIXELS_PER_MM)
 
 
 def read_settings(path: Path) -> dict[str, Any]:

@@ -1,0 +1,72 @@
+"""A picture as libvips takes it from a pipe: pixels go from the canvas into the file that is written, and nowhere else.
+
+Mapping a file of raw pixels would be simpler, but all of it would count as this process's memory.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pyvips
+
+from pixelsmith.geometry import Window
+from pixelsmith.sampling.denoise import Readable
+
+_BAND = 512
+"""Rows of the picture that are in work at a time."""
+_BLOCK = 4 * _BAND
+"""Columns that are read at a time: no more of the picture is ever there as a tensor."""
+
+
+@contextmanager
+def streamed(picture: Readable) -> Iterator[pyvips.Image]:
+    """A picture (3, H, W) uint8 as an image that libvips reads once, from top to bottom, within this context.
+
+    What reading the picture raises is raised when the context ends, instead of what libvips then made of it.
+    """
+    chunks, rest, failures = png_chunks(picture), memoryview(b""), list[BaseException]()
+
+    def read(size: int) -> bytes:
+        # Called from a thread of libvips, through C, which no exception can pass: the stream ends instead.
+        nonlocal rest
+        try:
+            rest = rest or memoryview(next(chunks, b""))
+        except BaseException as error:
+            failures.append(error)
+        taken, rest = rest[:size], rest[size:]
+        return bytes(taken)
+
+    source = pyvips.SourceCustom()
+    source.on_read(read)
+    try:
+        yield pyvips.Image.new_from_source(source, "", access="sequential", fail_on="truncated")
+    finally:
+        if failures:
+            raise failures[0]
+
+
+def png_chunks(picture: Readable) -> Iterator[bytes]:
+    """A PNG without compression, in pieces: the one format that every build of libvips takes from a pipe."""
+    size = picture.size
+    header = struct.pack(">IIBBBBB", size.width, size.height, 8, 2, 0, 0, 0)
+    yield b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header)
+    packed = zlib.compressobj(0)
+    for top in range(0, size.height, _BAND):
+        height = min(_BAND, size.height - top)
+        # Each row begins with the number of its filter: none.
+        rows = np.zeros((height, 1 + 3 * size.width), np.uint8)
+        pixels = rows[:, 1:].reshape(height, size.width, 3)
+        for left in range(0, size.width, _BLOCK):
+            window = Window(top, left, height, min(_BLOCK, size.width - left))
+            pixels[:, left : window.right] = picture.read(window).permute(1, 2, 0)
+        for row in rows:
+            yield _chunk(b"IDAT", packed.compress(row.tobytes()))
+    yield _chunk(b"IDAT", packed.flush()) + _chunk(b"IEND", b"")
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(data, zlib.crc32(kind)))
