@@ -87,10 +87,12 @@ def plan(request: Request, calibrate: bool = False) -> Plan:
     The time is known from the last run of the model on this machine. ``calibrate`` loads the model and measures it for
     some seconds.
     """
-    model = _Model.of(request, fetched=calibrate)
-    if calibrate:
-        known = load_rates(*model.machine) or Rates()
-        save_rates(measure_rates(model.load(request), request, known), *model.machine)
+    found = _planned(request, _Model.of(request))
+    if not calibrate:
+        return found
+    model = _Model.of(request, fetched=True)
+    known = load_rates(*model.machine) or Rates()
+    save_rates(measure_rates(model.load(request), request, known), *model.machine)
     return _planned(request, model)
 
 
@@ -113,6 +115,8 @@ def generate(
     # What a model recommends is part of what was asked for: files and runs keep the numbers.
     found = _Model.of(request)
     request = request.settled(found.facts.recommended)
+    # A mistake is told before gigabytes are fetched.
+    _planned(request, found)
     name, parts = pin(request.model, request.parts)
     request = replace(request, model=name, parts=parts)
     path = None if output is None else Path(output)
