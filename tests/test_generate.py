@@ -230,6 +230,14 @@ def test_an_observer_that_fails_stops_the_run_and_leaves_no_file(tiny_model: Pat
     assert list(tmp_path.iterdir()) == []
 
 
+def test_rates_are_those_of_a_file_of_whichever_revision(tiny_model: Path) -> None:
+    """After a run the name is pinned; another file of the same repository is another model."""
+    model = MODULE._Model.of(request_of(tiny_model))
+    names = ("a/b/c.safetensors", "a/b@v1/c.safetensors", "a/b@v1/d.safetensors", "a/b@v1")
+    found = [replace(model, facts=replace(model.facts, name=name)).machine[0] for name in names]
+    assert found == ["a/b/c.safetensors", "a/b/c.safetensors", "a/b/d.safetensors", "a/b"]
+
+
 def test_a_model_that_the_machine_has_no_memory_for_is_refused_by_name(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -40,6 +40,7 @@ from pixelsmith.families import (
     model_files,
     pin,
     read_facts,
+    unpinned,
 )
 from pixelsmith.forecast import Forecast, Rates, load_rates, save_rates, seconds_of
 from pixelsmith.geometry import Size
@@ -200,7 +201,7 @@ class _Model:
     @property
     def machine(self) -> tuple[str, str, str]:
         """What rates depend on: the model, of whichever revision, the device, the dtype."""
-        return self.facts.name.partition("@")[0], self.device.type, str(self.dtype).removeprefix("torch.")
+        return unpinned(self.facts.name), self.device.type, str(self.dtype).removeprefix("torch.")
 
     def load(self, request: Request) -> Family:
         return load_family(self.place, self.facts, request.compute, request.parts)

@@ -2,6 +2,7 @@
 
 from pixelsmith.families.facts import read_facts
 from pixelsmith.families.find import fetch, find_model, pin
+from pixelsmith.families.hub import unpinned
 from pixelsmith.families.load import choose_device, choose_dtype, load_family, memory_of
 from pixelsmith.families.protocol import Family, Prompt
 from pixelsmith.families.sources import model_files
@@ -20,4 +21,5 @@ __all__ = [
     "model_files",
     "pin",
     "read_facts",
+    "unpinned",
 ]
