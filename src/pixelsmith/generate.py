@@ -30,6 +30,7 @@ from pixelsmith.events import (
 )
 from pixelsmith.families import (
     Family,
+    check_parts,
     check_weighting,
     choose_device,
     choose_dtype,
@@ -218,6 +219,7 @@ def settings_of(request: Request) -> dict[str, Any]:
 
 
 def _planned(request: Request, model: _Model) -> Plan:
+    check_parts(model.place, request.parts)
     if request.prompt_weighting:
         check_weighting(model.facts, request.prompt, request.negative_prompt)
     the_plan = make_plan(request, model.facts, _start_size(request), model.dtype.itemsize)

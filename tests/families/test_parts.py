@@ -32,7 +32,7 @@ from pixelsmith import (
     resume,
 )
 from pixelsmith.events import Event
-from pixelsmith.families import Family, adapters, find_model, load_family, read_facts
+from pixelsmith.families import Family, find_model, load_family, needs, read_facts
 from pixelsmith.families.architecture import DiffusersFamily
 from pixelsmith.families.quiet import quiet
 from pixelsmith.request import DtypeName
@@ -278,9 +278,11 @@ def test_a_family_without_loras_says_so(tmp_path: Path) -> None:
 
 
 def test_without_peft_the_message_has_the_command(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(adapters, "find_spec", lambda name: None)
-    with pytest.raises(MissingPartError, match=r"pip install 'pixelsmith\[lora\]'"):
-        loaded(tiny_model, Parts(loras=(Lora("x"),)))
+    monkeypatch.setattr(needs, "find_spec", lambda name: None)
+    # The file is not there: nothing of it is looked at.
+    request = Request("a sea", Size(64, 64), model=str(tiny_model), parts=Parts(loras=(Lora("x"),)))
+    with pytest.raises(MissingPartError, match=r"needs peft.*pip install 'pixelsmith\[lora\]'"):
+        generate(request)
 
 
 def test_a_new_word_means_its_vectors(tiny_model: Path, tmp_path: Path) -> None:
