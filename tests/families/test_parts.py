@@ -178,6 +178,11 @@ def test_a_single_file_without_configuration_says_whose_it_needs(tmp_path: Path)
         read_facts(file, "x")
 
 
+def test_a_folder_takes_no_other_configuration(tiny_model: Path) -> None:
+    with pytest.raises(ModelError, match="leave out --model-config other"):
+        read_facts(tiny_model, "x", Parts(config="other"))
+
+
 def test_what_is_no_weight_file_is_refused(tmp_path: Path) -> None:
     for name in ("model.ckpt", "model.safetensors"):
         (tmp_path / name).write_bytes(b"nonsense")
