@@ -77,6 +77,32 @@ def test_batch_size_does_not_change_the_picture(tiny_model: Path, coverage: str)
     assert np.abs(pictures[0] - pictures[1]).max() <= 1
 
 
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"method": Method(steps=3, border=99)}, "border"),
+        ({"cascade": (Size(8, 8),)}, "shrinks"),
+        ({"prompt": "a (map)9x", "prompt_weighting": True, "model": "flux"}, "prompt weighting"),
+    ],
+)
+def test_a_mistake_is_told_before_anything_is_fetched_or_loaded(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: dict[str, Any], message: str
+) -> None:
+    if "model" in wrong:
+        with quiet():
+            SPECIMENS["flux-dev"].save(tmp_path / "flux")
+        wrong = wrong | {"model": str(tmp_path / "flux")}
+    touched: list[object] = []
+    for name in ("fetch", "pin", "load_family"):
+        monkeypatch.setattr(MODULE, name, lambda *given: touched.append(given))
+    request = replace(request_of(tiny_model), **wrong)
+    with pytest.raises(RequestError, match=message):
+        generate(request)
+    with pytest.raises(RequestError, match=message):
+        plan(request, calibrate=True)
+    assert touched == []
+
+
 def warnings_of(request: Request) -> list[str]:
     heard: list[Event] = []
     generate(request, observer=heard.append)
@@ -202,6 +228,14 @@ def test_an_observer_that_fails_stops_the_run_and_leaves_no_file(tiny_model: Pat
     with pytest.raises(KeyboardInterrupt):
         generate(request_of(tiny_model), tmp_path / "x.png", stop)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_rates_are_those_of_a_file_of_whichever_revision(tiny_model: Path) -> None:
+    """After a run the name is pinned; another file of the same repository is another model."""
+    model = MODULE._Model.of(request_of(tiny_model))
+    names = ("a/b/c.safetensors", "a/b@v1/c.safetensors", "a/b@v1/d.safetensors", "a/b@v1")
+    found = [replace(model, facts=replace(model.facts, name=name)).machine[0] for name in names]
+    assert found == ["a/b/c.safetensors", "a/b/c.safetensors", "a/b/d.safetensors", "a/b"]
 
 
 def test_a_model_that_the_machine_has_no_memory_for_is_refused_by_name(

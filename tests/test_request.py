@@ -101,6 +101,19 @@ def test_a_bad_value_of_a_perturbation_is_refused_by_name(changes: dict[str, Any
         replace(PERTURBATIONS["slg"], **changes)
 
 
+def test_a_perturbation_can_be_given_by_its_name() -> None:
+    named: Any = "slg"
+    assert Method(perturbation=named) == Method(perturbation=PERTURBATIONS["slg"])
+    written = {"prompt": "a map", "size": "64", "method": {"perturbation": "slg"}}
+    assert Request.from_dict(written).method.perturbation == PERTURBATIONS["slg"]
+
+
+@pytest.mark.parametrize("wrong", ["sag", 3.0, True, ["pag"]])
+def test_what_is_no_perturbation_is_refused(wrong: Any) -> None:
+    with pytest.raises(RequestError, match="perturbation: expected a Perturbation or one of pag, slg, got"):
+        Method(perturbation=wrong)
+
+
 @pytest.mark.parametrize("stage", [0, 1])
 def test_intervals_hold_for_the_base_and_for_the_stages(stage: int) -> None:
     perturbation = Perturbation("pag", 3.0, (0.0, 0.3))

@@ -30,6 +30,7 @@ from pixelsmith.events import (
 )
 from pixelsmith.families import (
     Family,
+    check_parts,
     check_weighting,
     choose_device,
     choose_dtype,
@@ -40,6 +41,7 @@ from pixelsmith.families import (
     model_files,
     pin,
     read_facts,
+    unpinned,
 )
 from pixelsmith.forecast import Forecast, Rates, load_rates, save_rates, seconds_of
 from pixelsmith.geometry import Size
@@ -87,10 +89,12 @@ def plan(request: Request, calibrate: bool = False) -> Plan:
     The time is known from the last run of the model on this machine. ``calibrate`` loads the model and measures it for
     some seconds.
     """
-    model = _Model.of(request, fetched=calibrate)
-    if calibrate:
-        known = load_rates(*model.machine) or Rates()
-        save_rates(measure_rates(model.load(request), request, known), *model.machine)
+    found = _planned(request, _Model.of(request))
+    if not calibrate:
+        return found
+    model = _Model.of(request, fetched=True)
+    known = load_rates(*model.machine) or Rates()
+    save_rates(measure_rates(model.load(request), request, known), *model.machine)
     return _planned(request, model)
 
 
@@ -113,6 +117,8 @@ def generate(
     # What a model recommends is part of what was asked for: files and runs keep the numbers.
     found = _Model.of(request)
     request = request.settled(found.facts.recommended)
+    # A mistake is told before gigabytes are fetched.
+    _planned(request, found)
     name, parts = pin(request.model, request.parts)
     request = replace(request, model=name, parts=parts)
     path = None if output is None else Path(output)
@@ -196,7 +202,7 @@ class _Model:
     @property
     def machine(self) -> tuple[str, str, str]:
         """What rates depend on: the model, of whichever revision, the device, the dtype."""
-        return self.facts.name.partition("@")[0], self.device.type, str(self.dtype).removeprefix("torch.")
+        return unpinned(self.facts.name), self.device.type, str(self.dtype).removeprefix("torch.")
 
     def load(self, request: Request) -> Family:
         return load_family(self.place, self.facts, request.compute, request.parts)
@@ -213,6 +219,7 @@ def settings_of(request: Request) -> dict[str, Any]:
 
 
 def _planned(request: Request, model: _Model) -> Plan:
+    check_parts(model.place, request.parts)
     if request.prompt_weighting:
         check_weighting(model.facts, request.prompt, request.negative_prompt)
     the_plan = make_plan(request, model.facts, _start_size(request), model.dtype.itemsize)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from pixelsmith.checks import check_choices, check_interval, check_range, check_whole
 from pixelsmith.errors import RequestError
@@ -48,11 +48,19 @@ class Perturbation:
         return self.scale > 0 and start <= progress < end
 
 
-PERTURBATIONS: dict[PerturbationName, Perturbation] = {
+PERTURBATIONS: dict[str, Perturbation] = {
     "pag": Perturbation("pag", scale=3.0, interval=(0.0, 1.0)),
     "slg": Perturbation("slg", scale=2.8, interval=(0.01, 0.2)),
 }
 """As their pipelines have them by default."""
+
+
+def perturbation_of(given: Any) -> Perturbation | None:
+    """What is meant: itself, or the one of that name. Raises ``RequestError`` for anything else."""
+    found = PERTURBATIONS.get(given) if isinstance(given, str) else given
+    if given is not None and not isinstance(found, Perturbation):
+        raise RequestError(f"perturbation: expected a Perturbation or one of {', '.join(PERTURBATIONS)}, got {given!r}")
+    return found
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from pixelsmith.checks import check_choices, check_interval, check_range, check_
 from pixelsmith.errors import RequestError
 from pixelsmith.geometry import Size
 from pixelsmith.parts import Parts
-from pixelsmith.recommended import GuidanceName, Perturbation, Recommended, StageMethod
+from pixelsmith.recommended import GuidanceName, Perturbation, Recommended, StageMethod, perturbation_of
 from pixelsmith.strategies import STRATEGIES, FusionName, StrategyName
 
 Sampler = Literal["ddim", "dpmpp-2m"]
@@ -46,7 +46,8 @@ class Method:
       (``Recommended.guidance_told``) are told this number. ``stage_guidance_scale``: another one for the stages.
     - ``guidance_rescale``: 0..1, how far the spread of the guided estimate is brought back to the unguided one's.
     - ``guidance_interval``: the part of the denoising, as two shares in 0..1, in which guidance is on.
-    - ``perturbation``: a perturbed network that is guided away from, in the base and in the stages (``PERTURBATIONS``).
+    - ``perturbation``: a perturbed network that is guided away from, in the base and in the stages; also
+      the name of one of ``PERTURBATIONS``.
     - ``slider``: 0..1, the share of steps that the guide leads; low invents detail, high keeps structure. One for all
       stages, or one for each, of which the last one is that of all later stages too.
     - ``slider_fade``: 0..1, the share of steps over which the lead fades out; 0 is a hard cut.
@@ -82,6 +83,7 @@ class Method:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "guidance_interval", tuple(self.guidance_interval))
+        object.__setattr__(self, "perturbation", perturbation_of(self.perturbation))
         if isinstance(self.slider, list | tuple):
             # One for all stages is a number, however it was given.
             object.__setattr__(self, "slider", self.slider[0] if len(self.slider) == 1 else tuple(self.slider))
@@ -105,8 +107,8 @@ class Method:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Method:
         """Read plain values. Raises ``TypeError`` for unknown names."""
-        perturbation = values.get("perturbation")
-        return cls(**{**values, "perturbation": None if perturbation is None else Perturbation(**perturbation)})
+        given = values.get("perturbation")
+        return cls(**{**values, "perturbation": Perturbation(**given) if isinstance(given, Mapping) else given})
 
     @property
     def sliders(self) -> tuple[float, ...]:

@@ -109,9 +109,10 @@ def test_a_scheduler_that_none_stands_for_is_refused_by_name(tmp_path: Path, nam
 
 def test_models_that_only_their_name_tells_apart(tmp_path: Path) -> None:
     folder = a_model(tmp_path, "StableDiffusion3Pipeline", transformer={"sample_size": 128, "patch_size": 2})
-    found = {name: read_facts(folder, f"stabilityai/stable-diffusion-{name}").recommended
-             for name in ("3-medium", "3.5-large", "3.5-large-turbo@abc")}  # fmt: skip
-    assert [(best.steps, best.guidance_scale) for best in found.values()] == [(28, 7.0), (28, 3.5), (4, 1.0)]
+    names = ("3-medium", "3.5-large", "3.5-large-turbo@abc", "3.5-large/sd3.5_large.safetensors")
+    found = [read_facts(folder, f"stabilityai/stable-diffusion-{name}").recommended for name in names]
+    told = [(best.steps, best.guidance_scale) for best in found]
+    assert told == [(28, 7.0), (28, 3.5), (4, 1.0), (28, 3.5)]
     (folder / "pixelsmith.json").write_text('{"method": {"steps": 6}}')
     assert read_facts(folder, "stabilityai/stable-diffusion-3.5-large-turbo").recommended.steps == 6
 

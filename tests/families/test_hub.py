@@ -16,7 +16,7 @@ from threading import Thread
 
 import pytest
 
-from pixelsmith.families.hub import HUB_ID, pinned
+from pixelsmith.families.hub import HUB_ID, pinned, unpinned
 
 COMMIT = "c" * 40
 REFUSALS = {"gone": (404, "RepoNotFound"), "closed": (403, "GatedRepo"), "broken": (500, "")}
@@ -148,3 +148,8 @@ def test_a_hub_id_names_a_repository_a_revision_and_a_file(
     assert (named["id"], named["revision"], named["file"]) == (repository, revision, file)
     place = Path("models--a--b/snapshots") / COMMIT / (file or "")
     assert pinned(name, place) == f"a/b@{COMMIT}" + (f"/{file}" if file else "")
+    assert unpinned(name) == unpinned(pinned(name, place)) == "a/b" + (f"/{file}" if file else "")
+
+
+def test_a_place_has_no_revision() -> None:
+    assert unpinned("/home/me@here/model") == "/home/me@here/model"

@@ -32,7 +32,7 @@ from pixelsmith import (
     resume,
 )
 from pixelsmith.events import Event
-from pixelsmith.families import Family, adapters, find_model, load_family, read_facts
+from pixelsmith.families import Family, find_model, load_family, needs, read_facts
 from pixelsmith.families.architecture import DiffusersFamily
 from pixelsmith.families.quiet import quiet
 from pixelsmith.request import DtypeName
@@ -178,6 +178,11 @@ def test_a_single_file_without_configuration_says_whose_it_needs(tmp_path: Path)
         read_facts(file, "x")
 
 
+def test_a_folder_takes_no_other_configuration(tiny_model: Path) -> None:
+    with pytest.raises(ModelError, match="leave out --model-config other"):
+        read_facts(tiny_model, "x", Parts(config="other"))
+
+
 def test_what_is_no_weight_file_is_refused(tmp_path: Path) -> None:
     for name in ("model.ckpt", "model.safetensors"):
         (tmp_path / name).write_bytes(b"nonsense")
@@ -278,9 +283,11 @@ def test_a_family_without_loras_says_so(tmp_path: Path) -> None:
 
 
 def test_without_peft_the_message_has_the_command(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(adapters, "find_spec", lambda name: None)
-    with pytest.raises(MissingPartError, match=r"pip install 'pixelsmith\[lora\]'"):
-        loaded(tiny_model, Parts(loras=(Lora("x"),)))
+    monkeypatch.setattr(needs, "find_spec", lambda name: None)
+    # The file is not there: nothing of it is looked at.
+    request = Request("a sea", Size(64, 64), model=str(tiny_model), parts=Parts(loras=(Lora("x"),)))
+    with pytest.raises(MissingPartError, match=r"needs peft.*pip install 'pixelsmith\[lora\]'"):
+        generate(request)
 
 
 def test_a_new_word_means_its_vectors(tiny_model: Path, tmp_path: Path) -> None:

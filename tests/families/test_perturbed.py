@@ -208,6 +208,28 @@ def test_layers_that_are_not_there_are_refused() -> None:
         forwards_of(build_unet(), replace(PERTURBATIONS["slg"], layers=(0, 7)))
 
 
+@pytest.mark.parametrize("name", ["pag", "slg"])
+def test_a_network_without_blocks_is_refused(name: str) -> None:
+    for network in (build_unet(mid_block_type=None), torch.nn.Linear(1, 1)):
+        with pytest.raises(RequestError, match="no blocks to perturb"):
+            forwards_of(network, PERTURBATIONS[name])
+
+
+class UnknownAttention(JointAttnProcessor2_0):  # type: ignore[misc]
+    """Computes otherwise than by PyTorch's function."""
+
+    def __call__(self, attention: Any, image: Tensor, text: Tensor, **_: Any) -> tuple[Tensor, Tensor]:
+        return image, text
+
+
+def test_an_attention_that_cannot_be_masked_is_refused() -> None:
+    """Or the perturbed network would be the network, and the guidance nothing, without a word."""
+    attention = Attention(16, heads=2, dim_head=8, added_kv_proj_dim=16, processor=UnknownAttention())
+    (forward,) = forwards_of_block(attention)
+    with replaced({attention: forward}), pytest.raises(RequestError, match="PyTorch's own attention"):
+        attention(torch.zeros(1, 5, 16), torch.zeros(1, 3, 16))
+
+
 def test_a_unet_without_attention_in_the_middle_cannot_be_perturbed(tmp_path: Path) -> None:
     pipeline = build_stable_diffusion()
     pipeline.unet = build_unet(mid_block_type=None)

@@ -28,7 +28,7 @@ from pixelsmith import (
     resume,
 )
 from pixelsmith.events import Event
-from pixelsmith.families import find_model, load_family, model_files, quantised, read_facts, single
+from pixelsmith.families import find_model, load_family, model_files, needs, read_facts
 from pixelsmith.families.protocol import Family
 from pixelsmith.families.quiet import quiet
 from tests.families.test_parts import CPU, loaded, save_lora
@@ -213,8 +213,11 @@ def test_a_network_is_quantised_when_it_is_loaded(flux: Path, name: Any) -> None
 
 
 def test_what_is_quantised_is_not_quantised_again(flux: Path, gguf_file: Path) -> None:
+    parts = Parts(network=str(gguf_file), quantize="int8")
     with pytest.raises(ModelError, match="quantised already"):
-        loaded(flux, Parts(network=str(gguf_file), quantize="int8"))
+        needs.check_parts(flux, parts)
+    with pytest.raises(ModelError, match="quantised already"):
+        loaded(flux, parts)
 
 
 def test_a_folder_that_was_saved_quantised_is_loaded_so_and_counted(flux: Path, tmp_path: Path) -> None:
@@ -234,7 +237,7 @@ def test_a_folder_that_was_saved_quantised_is_loaded_so_and_counted(flux: Path, 
 def test_without_what_reads_it_the_message_has_the_command(
     flux: Path, gguf_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module, parts in ((single, Parts(network=str(gguf_file))), (quantised, Parts(quantize="int8"))):
-        monkeypatch.setattr(module, "find_spec", lambda name: None)
+    monkeypatch.setattr(needs, "find_spec", lambda name: None)
+    for parts in (Parts(network=str(gguf_file)), Parts(quantize="int8")):
         with pytest.raises(MissingPartError, match=r"pip install 'pixelsmith\[quantized\]'"):
-            loaded(flux, parts)
+            needs.check_parts(flux, parts)

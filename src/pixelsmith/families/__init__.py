@@ -2,7 +2,9 @@
 
 from pixelsmith.families.facts import read_facts
 from pixelsmith.families.find import fetch, find_model, pin
+from pixelsmith.families.hub import unpinned
 from pixelsmith.families.load import choose_device, choose_dtype, load_family, memory_of
+from pixelsmith.families.needs import check_parts
 from pixelsmith.families.protocol import Family, Prompt
 from pixelsmith.families.sources import model_files
 from pixelsmith.families.weighting import check_weighting
@@ -10,6 +12,7 @@ from pixelsmith.families.weighting import check_weighting
 __all__ = [
     "Family",
     "Prompt",
+    "check_parts",
     "check_weighting",
     "choose_device",
     "choose_dtype",
@@ -20,4 +23,5 @@ __all__ = [
     "model_files",
     "pin",
     "read_facts",
+    "unpinned",
 ]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from pixelsmith.errors import MissingPartError, ModelError
+from pixelsmith.errors import ModelError
 from pixelsmith.families.architecture import network_of
 from pixelsmith.families.find import find_addition
 from pixelsmith.families.quantised import is_quantised
@@ -21,15 +20,10 @@ def add_loras(pipeline: Any, parts: Parts, model: str) -> None:
 
     Beside weights that are quantised they stay, for sums would have to be quantised again.
 
-    Raises ``MissingPartError`` without peft, and ``ModelError`` where the file or the pipeline does not serve.
+    Raises ``ModelError`` where the file or the pipeline does not serve.
     """
     if not parts.loras:
         return
-    if find_spec("peft") is None:
-        raise MissingPartError(
-            "LoRA needs peft, which is not installed: pip install 'pixelsmith[lora]' (--preset fast adds the LoRA of a "
-            "model that has one; --no-few-steps leaves it out)"
-        )
     if not hasattr(pipeline, "load_lora_weights"):
         raise ModelError(f"{model}: {type(pipeline).__name__} takes no LoRA")
     names = [f"lora-{i}" for i in range(len(parts.loras))]

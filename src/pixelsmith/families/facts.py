@@ -11,6 +11,7 @@ from pixelsmith.errors import InputError, ModelError
 from pixelsmith.families.architecture import Configs, Traits
 from pixelsmith.families.autoencoder import latent_space
 from pixelsmith.families.find import NO_PARTS, OWN, config_folder, few_steps_of, find_part, read_json, with_few_steps
+from pixelsmith.families.hub import HUB_ID
 from pixelsmith.families.registry import architecture_of
 from pixelsmith.families.schedules import scheduler_class, with_choice
 from pixelsmith.families.sources import sources_of
@@ -42,7 +43,8 @@ def read_facts(place: Path, name: str, parts: Parts = NO_PARTS) -> ModelFacts:
         raise
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{name}: its configuration lacks what a {pipeline} has: {error}") from error
-    known = replace(traits.recommended, **_KNOWN.get(name.partition("@")[0], {}))
+    named = HUB_ID.fullmatch(name)
+    known = replace(traits.recommended, **_KNOWN.get(named["id"] if named else name, {}))
     traits = _with_own(replace(traits, recommended=known), scale, folder / OWN, few)
     weights = _weights(place, parts)
     facts = ModelFacts(

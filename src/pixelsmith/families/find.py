@@ -114,6 +114,8 @@ def pin(model: str, parts: Parts) -> tuple[str, Parts]:
 def config_folder(place: Path, parts: Parts = NO_PARTS) -> Path:
     """The folder with the configuration files of a model that was found. Raises ``ModelError``."""
     if place.is_dir():
+        if parts.config is not None:
+            raise ModelError(f"{place}: it has a configuration of its own; leave out --model-config {parts.config}")
         return place
     name = config_name(place, parts)
     folder = Path(name).expanduser()

@@ -63,7 +63,17 @@ def pinned(name: str, place: Path) -> str:
     commits = [folder.name for folder in (place, *place.parents) if folder.parent.name == "snapshots"]
     if not named or not commits or Path(name).expanduser().exists():
         return name
-    return f"{named['id']}@{commits[0]}" + (f"/{named['file']}" if named["file"] else "")
+    return _joined(named, f"@{commits[0]}")
+
+
+def unpinned(name: str) -> str:
+    """A hub id, with its file, of whichever revision; any other name as it is."""
+    named = HUB_ID.fullmatch(name)
+    return _joined(named) if named else name
+
+
+def _joined(named: re.Match[str], revision: str = "") -> str:
+    return named["id"] + revision + (f"/{named['file']}" if named["file"] else "")
 
 
 def _fetched(kind: str, name: str, silence: AbstractContextManager[None], fetch: Callable[..., str]) -> Path:

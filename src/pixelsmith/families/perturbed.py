@@ -63,6 +63,8 @@ def forwards_of(network: Any, perturbation: Perturbation) -> Forwards:
     Raises ``RequestError`` where it has no such layers.
     """
     blocks = _blocks(network)
+    if not blocks:
+        raise RequestError(f"perturbation: a {type(network).__name__} has no blocks to perturb here; leave it out")
     layers = perturbation.layers or usual_layers(perturbation.name, len(blocks), in_unet=hasattr(network, "mid_block"))
     if not set(layers) <= set(range(len(blocks))):
         raise RequestError(
@@ -89,10 +91,11 @@ def usual_layers(name: PerturbationName, count: int, in_unet: bool) -> Sequence[
 
 
 def _blocks(network: Any) -> list[nn.Module]:
-    """Of a transformer, or of the middle of a U-Net."""
+    """Of a transformer, or of the middle of a U-Net; some have none."""
     if hasattr(network, "mid_block"):
-        return [block for attention in network.mid_block.attentions for block in attention.transformer_blocks]
-    return list(network.transformer_blocks)
+        attentions = getattr(network.mid_block, "attentions", ())
+        return [block for attention in attentions for block in getattr(attention, "transformer_blocks", ())]
+    return list(getattr(network, "transformer_blocks", ()))
 
 
 def _self_attentions(block: nn.Module) -> list[nn.Module]:
@@ -109,10 +112,16 @@ def _skipped(block: Any, hidden_states: Tensor, *_: Any, encoder_hidden_states: 
 
 
 def _identity(attention: Any, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None, **others: Any) -> Any:
-    """Self-attention whose map is the identity among image tokens; text that they attend to with them stays."""
+    """Self-attention whose map is the identity among image tokens; text that they attend to with them stays.
+
+    Raises ``RequestError`` where the attention is computed in a way that cannot be masked.
+    """
     if encoder_hidden_states is not None:
-        with _Apart(hidden_states.shape[1]):
-            return attention.processor(attention, hidden_states, encoder_hidden_states, **others)
+        with _Apart(hidden_states.shape[1]) as apart:
+            found = attention.processor(attention, hidden_states, encoder_hidden_states, **others)
+        if not apart.masked:
+            raise RequestError("perturbation: pag needs PyTorch's own attention; the network is set to another one")
+        return found
     values = attention.to_v(hidden_states)
     for layer in attention.to_out:
         values = layer(values)
@@ -120,16 +129,21 @@ def _identity(attention: Any, hidden_states: Tensor, encoder_hidden_states: Tens
 
 
 class _Apart(TorchFunctionMode):
-    """While open, the first ``images`` tokens of every attention see of each other only themselves."""
+    """While open, the first ``images`` tokens of every attention see of each other only themselves.
+
+    ``masked``: how many attentions it met.
+    """
 
     def __init__(self, images: int) -> None:
         super().__init__()
         self._images = images
+        self.masked = 0
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         called = partial(func, *args, **(kwargs or {}))
         if func is not scaled_dot_product_attention:
             return called()
+        self.masked += 1
         tokens, device = args[0].shape[-2], args[0].device
         seen = torch.ones(tokens, tokens, dtype=torch.bool, device=device)
         seen[: self._images, : self._images] = torch.eye(self._images, dtype=torch.bool, device=device)

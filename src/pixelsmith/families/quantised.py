@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import Any
 
-from pixelsmith.errors import MissingPartError, ModelError
+from pixelsmith.errors import ModelError
 from pixelsmith.parts import Parts
 
 
@@ -17,12 +16,10 @@ def is_quantised(network: Any) -> bool:
 def quantize(network: Any, parts: Parts, model: str) -> None:
     """Bring a network's linear layers to the format that was asked for; LoRAs are part of its weights by then.
 
-    Raises ``MissingPartError`` without torchao, ``ModelError`` for a network that is quantised already.
+    Raises ``ModelError`` for a network that is quantised already.
     """
     if parts.quantize is None:
         return
-    if find_spec("torchao") is None:
-        raise MissingPartError("--quantize needs torchao, which is not installed: pip install 'pixelsmith[quantized]'")
     if is_quantised(network):
         raise ModelError(f"{model}: its network is quantised already; leave out --quantize {parts.quantize}")
     from torchao.quantization import Float8WeightOnlyConfig, Int8WeightOnlyConfig, quantize_

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from pixelsmith.errors import MissingPartError, ModelError
+from pixelsmith.errors import ModelError
 from pixelsmith.families.find import read_json
 
 
 def read_part(source: Path, name: str, folder: Path, dtype: torch.dtype) -> Any:
-    """The part ``name`` of the model whose configuration is in ``folder``.
-
-    Raises ``ModelError``, and ``MissingPartError`` without what reads ``.gguf`` files.
-    """
+    """The part ``name`` of the model whose configuration is in ``folder``. Raises ``ModelError``."""
     import diffusers
 
     options: dict[str, Any] = {"dtype": dtype, "local_files_only": True}
@@ -25,10 +21,6 @@ def read_part(source: Path, name: str, folder: Path, dtype: torch.dtype) -> Any:
     if source.is_dir():
         return diffusers.AutoModel.from_pretrained(str(source), use_safetensors=True, **options)
     if source.suffix == ".gguf":
-        if find_spec("gguf") is None:
-            raise MissingPartError(
-                f"{source}: it needs gguf, which is not installed: pip install 'pixelsmith[quantized]'"
-            )
         options["quantization_config"] = diffusers.GGUFQuantizationConfig(compute_dtype=dtype)
     kind = getattr(diffusers, read_json(folder / "model_index.json")[name][1])
     if not hasattr(kind, "from_single_file"):
