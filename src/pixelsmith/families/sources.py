@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from pixelsmith.errors import ModelError
@@ -10,6 +11,8 @@ from pixelsmith.families.registry import architecture_of
 from pixelsmith.families.weights import tensors_of
 from pixelsmith.parts import Parts
 
+Sources = Mapping[str, Path | None]
+"""The file or folder of each part of a model; ``None`` where it does without."""
 NETWORKS = ("transformer", "unet")
 IN_FILES = {
     "vae": ("first_stage_model.", "vae."),
@@ -23,8 +26,8 @@ T5 = "text_encoders.t5xxl."
 _TEXTS, _PICKLES = (".json", ".txt", ".model", ".jinja"), (".bin", ".ckpt", ".pt", ".pth")
 
 
-def sources_of(place: Path, parts: Parts) -> dict[str, Path | None]:
-    """The file or folder of each part of a model that was found; ``None`` where it does without.
+def sources_of(place: Path, parts: Parts) -> Sources:
+    """Of a model that was found.
 
     Raises ``ModelError`` where a single file lacks a part that its configuration's folder lacks, too.
     """
