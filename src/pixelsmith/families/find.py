@@ -37,7 +37,11 @@ def find_model(model: str, weights: bool = True, parts: Parts = NO_PARTS) -> Pat
             f"unknown model {model!r}: expected a folder, a .safetensors file, a hub id such as owner/name, "
             f"owner/name@revision or owner/name/file.safetensors, or {EMBEDDED!r}"
         )
-    return fetched("model", model, []) if named["file"] else fetched_pipeline(model, weights, parts)
+    if not named["file"]:
+        return fetched_pipeline(model, weights, parts)
+    _checked(place, parts)
+    # Its tensors tell whose configuration it has, unless that is given.
+    return fetched("model", model, [], weights or parts.config is None)
 
 
 def find_part(name: str, weights: bool = True) -> Path:
@@ -56,7 +60,7 @@ def find_part(name: str, weights: bool = True) -> Path:
 def find_addition(name: str, allow_pickle: bool) -> Path:
     """The one weight file of a LoRA or textual inversion: itself, its folder, or a hub id's. Raises ``ModelError``."""
     place = Path(name).expanduser()
-    if not place.exists() and HUB_ID.fullmatch(name):
+    if not place.exists():
         place = fetched("LoRA or textual inversion", name, ["*.safetensors"])
     found = sorted(place.glob("*.safetensors")) if place.is_dir() else [place]
     if len(found) != 1 or not found[0].is_file():
