@@ -10,9 +10,10 @@ import torch
 
 from pixelsmith.errors import MissingPartError, ModelError
 from pixelsmith.families.find import read_json
+from pixelsmith.families.weights import variant_in
 
 
-def read_part(source: Path, name: str, folder: Path, dtype: torch.dtype) -> Any:
+def read_part(source: Path, name: str, folder: Path, dtype: torch.dtype, variant: str | None = None) -> Any:
     """The part ``name`` of the model whose configuration is in ``folder``.
 
     Raises ``ModelError``, and ``MissingPartError`` without what reads ``.gguf`` files.
@@ -20,10 +21,11 @@ def read_part(source: Path, name: str, folder: Path, dtype: torch.dtype) -> Any:
     import diffusers
 
     options: dict[str, Any] = {"dtype": dtype, "local_files_only": True}
-    if source == folder / name:
-        return diffusers.AutoModel.from_pretrained(str(folder), subfolder=name, use_safetensors=True, **options)
     if source.is_dir():
-        return diffusers.AutoModel.from_pretrained(str(source), use_safetensors=True, **options)
+        options |= {"use_safetensors": True, "variant": variant_in(source, variant)}
+        # The index beside a model's own part tells of which library it is.
+        root, subfolder = (folder, name) if source == folder / name else (source, None)
+        return diffusers.AutoModel.from_pretrained(str(root), subfolder=subfolder, **options)
     if source.suffix == ".gguf":
         if find_spec("gguf") is None:
             raise MissingPartError(
