@@ -39,7 +39,7 @@ from pixelsmith.families.single import read_part
 from pixelsmith.request import DtypeName
 from tests.tiny import build_autoencoder, build_stable_diffusion
 from tests.zoo.all import SPECIMENS
-from tests.zoo.original import save_original
+from tests.zoo.original import save_original, vae_tensors
 
 CPU = Compute("cpu", "float32")
 
@@ -119,8 +119,20 @@ def test_a_given_part_is_read_of_the_variant_where_it_has_it(tiny_model: Path, t
     assert {path.name for path in model_files(tiny_model, parts) if path.parent == tmp_path / "vae"} == {
         "config.json", "diffusion_pytorch_model.other.safetensors"
     }  # fmt: skip
-    assert same(read_part(tmp_path / "vae", "vae", tiny_model, torch.float32, "other"), vae)
-    assert same(read_part(tmp_path / "vae", "vae", tiny_model, torch.float32, "another"), build_autoencoder())
+    assert same(read_part(tmp_path / "vae", "vae", tiny_model, torch.float32, parts), vae)
+    plain = read_part(tmp_path / "vae", "vae", tiny_model, torch.float32, Parts(variant="another"))
+    assert same(plain, build_autoencoder())
+
+
+def test_a_given_part_is_read_from_pickles_where_that_is_allowed(tiny_model: Path, tmp_path: Path) -> None:
+    vae = build_autoencoder()
+    vae.decoder.conv_out.bias.data += 1
+    vae.save_pretrained(tmp_path / "vae", safe_serialization=False)
+    torch.save(vae_tensors(vae, prefix=""), tmp_path / "vae.pt")
+    for place in (tmp_path / "vae", tmp_path / "vae.pt"):
+        assert same(loaded(tiny_model, Parts(vae=str(place), allow_pickle=True)).vae, vae)
+        with pytest.raises(ModelError, match=r"cannot be loaded|--allow-pickle"):
+            loaded(tiny_model, Parts(vae=str(place)))
 
 
 def same(found: Any, expected: Any) -> bool:

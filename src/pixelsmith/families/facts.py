@@ -121,7 +121,7 @@ def _with_own(traits: Traits, scale: int, file: Path, few_steps: Mapping[str, An
 
 def _check_vae(facts: ModelFacts, parts: Parts) -> None:
     """A single file is held against the configuration of the model's own autoencoder, when it is loaded."""
-    folder = None if parts.vae is None else find_part(parts.vae, weights=False)
+    folder = None if parts.vae is None else find_part(parts.vae, parts.allow_pickle, weights=False)
     if folder is None or not folder.is_dir():
         return
     config = read_json(folder / "config.json")

@@ -44,17 +44,21 @@ def find_model(model: str, weights: bool = True, parts: Parts = NO_PARTS) -> Pat
     return fetched("model", model, [], weights or parts.config is None)
 
 
-def find_part(name: str, weights: bool = True) -> Path:
+def find_part(name: str, allow_pickle: bool, weights: bool = True) -> Path:
     """One part, such as an autoencoder: a folder, a single file, or a hub id's. Raises ``ModelError``.
 
     Without ``weights`` those of a hub id are not fetched; the place of a single file in it may then be empty.
     """
     place = Path(name).expanduser()
-    if place.is_file() and place.suffix not in (".safetensors", ".gguf"):
-        raise ModelError(f"{name}: expected a folder, a .safetensors or .gguf file, or a hub id")
+    if place.is_file() and place.suffix not in (".safetensors", ".gguf") and not allow_pickle:
+        raise ModelError(
+            f"{name}: expected a folder, a .safetensors or .gguf file, or a hub id; --allow-pickle takes others, which "
+            "can run any code"
+        )
     if place.exists():
         return place
-    return fetched("part", name, ["*.json", "diffusion_pytorch_model*.safetensors"] if weights else ["*.json"], weights)
+    kinds = ["safetensors", *(["bin"] if allow_pickle else [])] if weights else []
+    return fetched("part", name, ["*.json", *(f"diffusion_pytorch_model*.{kind}" for kind in kinds)], weights)
 
 
 def find_addition(name: str, allow_pickle: bool) -> Path:
@@ -73,7 +77,7 @@ def find_addition(name: str, allow_pickle: bool) -> Path:
 def fetch(model: str, parts: Parts) -> Path:
     """``find_model``, with all that is put beside or in the place of its own files. Raises ``ModelError``."""
     for part in filter(None, (parts.vae, parts.network)):
-        find_part(part)
+        find_part(part, parts.allow_pickle)
     return find_model(model, parts=parts)
 
 
@@ -109,7 +113,9 @@ def pin(model: str, parts: Parts) -> tuple[str, Parts]:
     loras = [
         replace(lora, path=pinned(lora.path, find_addition(lora.path, parts.allow_pickle))) for lora in parts.loras
     ]
-    vae, network = (name and pinned(name, find_part(name, weights=False)) for name in (parts.vae, parts.network))
+    vae, network = (
+        name and pinned(name, find_part(name, parts.allow_pickle, weights=False)) for name in (parts.vae, parts.network)
+    )
     place = find_model(model, False, parts)
     few = bool(few_steps_of(config_folder(place, parts), parts))
     return pinned(model, place), replace(parts, vae=vae, network=network, loras=tuple(loras), few_steps=few)

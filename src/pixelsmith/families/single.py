@@ -11,9 +11,10 @@ import torch
 from pixelsmith.errors import MissingPartError, ModelError
 from pixelsmith.families.find import read_json
 from pixelsmith.families.weights import variant_in
+from pixelsmith.parts import Parts
 
 
-def read_part(source: Path, name: str, folder: Path, dtype: torch.dtype, variant: str | None = None) -> Any:
+def read_part(source: Path, name: str, folder: Path, dtype: torch.dtype, parts: Parts) -> Any:
     """The part ``name`` of the model whose configuration is in ``folder``.
 
     Raises ``ModelError``, and ``MissingPartError`` without what reads ``.gguf`` files.
@@ -22,7 +23,8 @@ def read_part(source: Path, name: str, folder: Path, dtype: torch.dtype, variant
 
     options: dict[str, Any] = {"dtype": dtype, "local_files_only": True}
     if source.is_dir():
-        options |= {"use_safetensors": True, "variant": variant_in(source, variant)}
+        options["variant"] = variant_in(source, parts.variant, parts.allow_pickle)
+        options["use_safetensors"] = None if parts.allow_pickle else True
         # The index beside a model's own part tells of which library it is.
         root, subfolder = (folder, name) if source == folder / name else (source, None)
         return diffusers.AutoModel.from_pretrained(str(root), subfolder=subfolder, **options)

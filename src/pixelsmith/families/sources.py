@@ -34,7 +34,7 @@ def sources_of(place: Path, parts: Parts) -> Sources:
     folder = config_folder(place, parts)
     index = read_json(folder / "model_index.json")
     network = next((name for name in NETWORKS if name in index), "")
-    given = {name: _given_part(given) for name, given in _given(network, parts).items()}
+    given = {name: _given_part(given, parts) for name, given in _given(network, parts).items()}
     names = [name for name, value in index.items() if isinstance(value, list) and None not in value]
     own = {name: usual_source(name, place, folder) for name in names if name not in given}
     if place.is_file():
@@ -72,8 +72,8 @@ def _given(network: str, parts: Parts) -> dict[str, str]:
     return {name: place for name, place in (("vae", parts.vae), (network, parts.network)) if place is not None}
 
 
-def _given_part(name: str) -> Path:
-    place = find_part(name, weights=False)
+def _given_part(name: str, parts: Parts) -> Path:
+    place = find_part(name, parts.allow_pickle, weights=False)
     if place.is_dir() and not (place / "config.json").is_file():
         raise ModelError(
             f"{name}: it has no config.json: expected the folder of one part; a whole model has one for each"
