@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from pixelsmith import ModelError, Parts, Request, Size, plan
 from pixelsmith.families import find_model, read_facts
@@ -79,6 +81,30 @@ def test_a_model_is_recognised_from_its_configuration(
 )
 def test_the_latents_of_the_autoencoders_that_are_used(config: dict[str, Any], space: tuple[int, int]) -> None:
     assert latent_space(config) == space
+
+
+def flux_model(folder: Path, guidance_embeds: bool) -> Path:
+    a_model(folder, "FluxPipeline", transformer={"guidance_embeds": guidance_embeds}, scheduler={})
+    parts = {"transformer": ["diffusers", "FluxTransformer2DModel"], "vae": ["diffusers", "AutoencoderKL"]}
+    (folder / "model_index.json").write_text(json.dumps({"_class_name": "FluxPipeline", **parts}))
+    return folder
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_model_is_planned_as_the_network_that_it_is_given(tmp_path: Path, told: bool) -> None:
+    model, other = flux_model(tmp_path / "model", not told), flux_model(tmp_path / "other", told)
+    found = read_facts(model, "x", Parts(network=str(other / "transformer"))).recommended
+    assert found == read_facts(other, "x").recommended != read_facts(model, "x").recommended
+
+
+@pytest.mark.parametrize("name", ["guidance_in.in_layer.bias", "time_text_embed.guidance_embedder.linear_1.bias", "x"])
+def test_a_network_in_a_file_is_told_its_guidance_as_its_configuration_says(tmp_path: Path, name: str) -> None:
+    file = tmp_path / "network.safetensors"
+    save_file({name: torch.ones(1)}, file)
+    same, other = (flux_model(tmp_path / str(told), told) for told in (name != "x", name == "x"))
+    assert read_facts(same, "x", Parts(network=str(file)))
+    with pytest.raises(ModelError, match=r"network\.safetensors: .*told its guidance scale"):
+        read_facts(other, "x", Parts(network=str(file)))
 
 
 def test_a_folder_says_itself_what_it_is_best_run_with(tmp_path: Path) -> None:

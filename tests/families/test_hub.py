@@ -16,6 +16,9 @@ from threading import Thread
 
 import pytest
 
+from pixelsmith import ModelError
+from pixelsmith.families import find
+from pixelsmith.families.find import find_addition, find_model, find_part
 from pixelsmith.families.hub import HUB_ID, pinned, unpinned
 
 COMMIT = "c" * 40
@@ -101,6 +104,36 @@ def test_a_missing_model_is_fetched_with_a_bar_unless_it_is_quiet(hub: str, tmp_
     shutil.rmtree(tmp_path / "cache")
     assert run(tmp_path, hub, *command, "--output", "quiet.png", "--quiet", TQDM_POSITION="-1") == (0, "")
     assert (tmp_path / "quiet.png").read_bytes()
+
+
+def test_a_fresh_model_with_another_autoencoder_can_be_measured(hub: str, tmp_path: Path, tiny_model: Path) -> None:
+    shutil.copytree(tiny_model, tmp_path / "served" / "tiny")
+    command = ["plan", "a sea", "--size", "64", "--model", "somebody/tiny", "--vae", str(tiny_model / "vae")]
+    assert run(tmp_path, hub, *command, "--calibrate")[0] == 0
+
+
+def test_a_single_file_is_not_fetched_to_plan_with_a_given_configuration(
+    hub: str, tmp_path: Path, tiny_model: Path
+) -> None:
+    (tmp_path / "served" / "tiny").mkdir()
+    (tmp_path / "served" / "tiny" / "model.safetensors").write_bytes(b"nonsense")
+    command = ["plan", "a sea", "--size", "64", "--model", "somebody/tiny/model.safetensors"]
+    assert run(tmp_path, hub, *command, "--model-config", str(tiny_model))[0] == 0
+    assert not list((tmp_path / "cache").rglob("*.safetensors"))
+
+
+def test_a_network_alone_is_refused_before_it_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(find, "fetched", lambda *given: pytest.fail("it was fetched"))
+    with pytest.raises(ModelError, match="--network"):
+        find_model("somebody/tiny/model.gguf")
+
+
+@pytest.mark.parametrize("name", ["./nothere.safetensors", "../models/x.safetensors", "./vae", "/foo/x.safetensors"])
+def test_a_mistyped_path_is_told_to_be_none(name: str) -> None:
+    assert not HUB_ID.fullmatch(name)
+    for look in (find_part, find_addition):
+        with pytest.raises(ModelError, match="there is no such file or folder here"):
+            look(name, allow_pickle=False)
 
 
 @pytest.mark.parametrize(

@@ -32,13 +32,14 @@ from pixelsmith import (
     resume,
 )
 from pixelsmith.events import Event
-from pixelsmith.families import Family, find_model, load_family, needs, read_facts
+from pixelsmith.families import Family, find_model, load_family, model_files, needs, read_facts
 from pixelsmith.families.architecture import DiffusersFamily
 from pixelsmith.families.quiet import quiet
+from pixelsmith.families.single import read_part
 from pixelsmith.request import DtypeName
-from tests.tiny import build_stable_diffusion
+from tests.tiny import build_autoencoder, build_stable_diffusion
 from tests.zoo.all import SPECIMENS
-from tests.zoo.original import save_original
+from tests.zoo.original import save_original, vae_tensors
 
 CPU = Compute("cpu", "float32")
 
@@ -107,6 +108,44 @@ def test_a_variant_is_taken_and_counted(tmp_path: Path) -> None:
     assert loaded(tmp_path / "model", Parts(variant="fp16")).unet is not None
     with pytest.raises(ModelError, match="cannot be loaded"):
         loaded(tmp_path / "model", Parts(variant="fp8"))
+
+
+def test_a_given_part_is_read_of_the_variant_where_it_has_it(tiny_model: Path, tmp_path: Path) -> None:
+    vae = build_autoencoder()
+    vae.save_pretrained(tmp_path / "vae")
+    parts = Parts(vae=str(tmp_path / "vae"), variant="other")
+    vae.decoder.conv_out.bias.data += 1
+    vae.save_pretrained(tmp_path / "vae", variant="other")
+    assert {path.name for path in model_files(tiny_model, parts) if path.parent == tmp_path / "vae"} == {
+        "config.json", "diffusion_pytorch_model.other.safetensors"
+    }  # fmt: skip
+    assert same(read_part(tmp_path / "vae", "vae", tiny_model, torch.float32, parts), vae)
+    plain = read_part(tmp_path / "vae", "vae", tiny_model, torch.float32, Parts(variant="another"))
+    assert same(plain, build_autoencoder())
+
+
+def test_a_given_part_is_read_from_pickles_where_that_is_allowed(tiny_model: Path, tmp_path: Path) -> None:
+    vae = build_autoencoder()
+    vae.decoder.conv_out.bias.data += 1
+    vae.save_pretrained(tmp_path / "vae", safe_serialization=False)
+    torch.save(vae_tensors(vae, prefix=""), tmp_path / "vae.pt")
+    for place in (tmp_path / "vae", tmp_path / "vae.pt"):
+        assert same(loaded(tiny_model, Parts(vae=str(place), allow_pickle=True)).vae, vae)
+        with pytest.raises(ModelError, match=r"cannot be loaded|--allow-pickle"):
+            loaded(tiny_model, Parts(vae=str(place)))
+
+
+def same(found: Any, expected: Any) -> bool:
+    return torch.equal(found.decoder.conv_out.bias, expected.decoder.conv_out.bias)
+
+
+@pytest.mark.parametrize("config", [None, "{"])
+def test_a_given_folder_that_is_no_part_is_refused(tiny_model: Path, tmp_path: Path, config: str | None) -> None:
+    if config:
+        (tmp_path / "config.json").write_text(config)
+    for parts in (Parts(vae=str(tmp_path)), Parts(network=str(tmp_path))):
+        with pytest.raises(ModelError, match=r"no config\.json: expected the folder of one part|not a model"):
+            read_facts(tiny_model, "x", parts)
 
 
 @pytest.mark.parametrize(

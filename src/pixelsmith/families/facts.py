@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +15,8 @@ from pixelsmith.families.find import NO_PARTS, OWN, config_folder, few_steps_of,
 from pixelsmith.families.hub import HUB_ID
 from pixelsmith.families.registry import architecture_of
 from pixelsmith.families.schedules import scheduler_class, with_choice
-from pixelsmith.families.sources import sources_of
-from pixelsmith.families.weights import Weights, weights_of
+from pixelsmith.families.sources import NETWORKS, Sources, sources_of
+from pixelsmith.families.weights import Weights, tensors_of, weights_of
 from pixelsmith.geometry import Size
 from pixelsmith.parts import Parts
 from pixelsmith.plan import ModelFacts
@@ -27,6 +28,9 @@ _KNOWN: dict[str, dict[str, Any]] = {
 }
 """``method`` of hub ids whose configuration does not tell them from others of their family, from their cards."""
 
+_TOLD = {"guidance_embeds": ("guidance_in.", "guidance_embedder."), "time_cond_proj_dim": ("cond_proj.",)}
+"""Entries of networks that are told their guidance scale, and what their tensors for it are called."""
+
 
 def read_facts(place: Path, name: str, parts: Parts = NO_PARTS) -> ModelFacts:
     """Of a model that was found (``find_model``). Raises ``ModelError``."""
@@ -35,6 +39,8 @@ def read_facts(place: Path, name: str, parts: Parts = NO_PARTS) -> ModelFacts:
     configs = _configs(folder, parts)
     pipeline = str(configs["index"].get("_class_name"))
     architecture = architecture_of(pipeline, name)
+    sources = sources_of(place, parts)
+    configs = {**configs, **_network_configs(sources, configs)}
     try:
         scale, channels = latent_space(configs["vae"])
         traits = architecture.traits(configs)
@@ -46,7 +52,7 @@ def read_facts(place: Path, name: str, parts: Parts = NO_PARTS) -> ModelFacts:
     named = HUB_ID.fullmatch(name)
     known = replace(traits.recommended, **_KNOWN.get(named["id"] if named else name, {}))
     traits = _with_own(replace(traits, recommended=known), scale, folder / OWN, few)
-    weights = _weights(place, parts)
+    weights = _weights(sources, parts)
     facts = ModelFacts(
         name=name,
         pipeline=pipeline,
@@ -77,6 +83,30 @@ def _configs(folder: Path, parts: Parts) -> Configs:
     }
 
 
+def _network_configs(sources: Sources, configs: Configs) -> Configs:
+    """Of the network that is loaded, which may not be the model's own. A file is read with the model's configuration.
+
+    Raises ``ModelError`` for a file that another configuration belongs to.
+    """
+    networks = {name: source for name, source in sources.items() if name in NETWORKS and source is not None}
+    for name, file in networks.items():
+        _check_told(file, configs.get(name, {}))
+    return {name: read_json(source / "config.json") for name, source in networks.items() if source.is_dir()}
+
+
+def _check_told(file: Path, config: Mapping[str, Any]) -> None:
+    """Readers leave out tensors that a configuration does not know, so the network would not be told its guidance."""
+    tensors = tensors_of(file)
+    for key, marks in _TOLD.items():
+        found = any(mark in tensor for tensor in tensors for mark in marks)
+        if tensors and found != bool(config.get(key)):
+            raise ModelError(
+                f"{file}: it is {'' if found else 'not '}told its guidance scale, unlike its configuration ({key}: "
+                f"{json.dumps(config.get(key))}); give a configuration of its own kind: a model of it with --model, or "
+                "with --model-config for a whole model in a file"
+            )
+
+
 def _with_own(traits: Traits, scale: int, file: Path, few_steps: Mapping[str, Any]) -> Traits:
     """With what the model's folder says of itself, or of its variant for few steps, in the place of its family's."""
     if not file.exists():
@@ -93,7 +123,7 @@ def _with_own(traits: Traits, scale: int, file: Path, few_steps: Mapping[str, An
 
 def _check_vae(facts: ModelFacts, parts: Parts) -> None:
     """A single file is held against the configuration of the model's own autoencoder, when it is loaded."""
-    folder = None if parts.vae is None else find_part(parts.vae, weights=False)
+    folder = None if parts.vae is None else find_part(parts.vae, parts.allow_pickle, weights=False)
     if folder is None or not folder.is_dir():
         return
     config = read_json(folder / "config.json")
@@ -105,10 +135,10 @@ def _check_vae(facts: ModelFacts, parts: Parts) -> None:
         )
 
 
-def _weights(place: Path, parts: Parts) -> Weights:
+def _weights(sources: Sources, parts: Parts) -> Weights:
     """Of all that is loaded, whatever else lies beside it; of hub ids that were never fetched none."""
     # One file can hold several parts.
-    sources = {source for source in sources_of(place, parts).values() if source is not None}
+    places = {source for source in sources.values() if source is not None}
     beside = [Path(lora.path).expanduser() for lora in parts.loras]
     files = [file for path in beside for file in ([path] if path.is_file() else path.glob("*.safetensors"))]
-    return sum((weights_of(source, parts.variant) for source in (*sources, *files)), Weights())
+    return sum((weights_of(source, parts.variant) for source in (*places, *files)), Weights())

@@ -37,26 +37,34 @@ def find_model(model: str, weights: bool = True, parts: Parts = NO_PARTS) -> Pat
             f"unknown model {model!r}: expected a folder, a .safetensors file, a hub id such as owner/name, "
             f"owner/name@revision or owner/name/file.safetensors, or {EMBEDDED!r}"
         )
-    return fetched("model", model, []) if named["file"] else fetched_pipeline(model, weights, parts)
+    if not named["file"]:
+        return fetched_pipeline(model, weights, parts)
+    _checked(place, parts)
+    # Its tensors tell whose configuration it has, unless that is given.
+    return fetched("model", model, [], weights or parts.config is None)
 
 
-def find_part(name: str, weights: bool = True) -> Path:
+def find_part(name: str, allow_pickle: bool, weights: bool = True) -> Path:
     """One part, such as an autoencoder: a folder, a single file, or a hub id's. Raises ``ModelError``.
 
     Without ``weights`` those of a hub id are not fetched; the place of a single file in it may then be empty.
     """
     place = Path(name).expanduser()
-    if place.is_file() and place.suffix not in (".safetensors", ".gguf"):
-        raise ModelError(f"{name}: expected a folder, a .safetensors or .gguf file, or a hub id")
+    if place.is_file() and place.suffix not in (".safetensors", ".gguf") and not allow_pickle:
+        raise ModelError(
+            f"{name}: expected a folder, a .safetensors or .gguf file, or a hub id; --allow-pickle takes others, which "
+            "can run any code"
+        )
     if place.exists():
         return place
-    return fetched("part", name, ["*.json", "diffusion_pytorch_model*.safetensors"] if weights else ["*.json"], weights)
+    kinds = ["safetensors", *(["bin"] if allow_pickle else [])] if weights else []
+    return fetched("part", name, ["*.json", *(f"diffusion_pytorch_model*.{kind}" for kind in kinds)], weights)
 
 
 def find_addition(name: str, allow_pickle: bool) -> Path:
     """The one weight file of a LoRA or textual inversion: itself, its folder, or a hub id's. Raises ``ModelError``."""
     place = Path(name).expanduser()
-    if not place.exists() and HUB_ID.fullmatch(name):
+    if not place.exists():
         place = fetched("LoRA or textual inversion", name, ["*.safetensors"])
     found = sorted(place.glob("*.safetensors")) if place.is_dir() else [place]
     if len(found) != 1 or not found[0].is_file():
@@ -69,7 +77,7 @@ def find_addition(name: str, allow_pickle: bool) -> Path:
 def fetch(model: str, parts: Parts) -> Path:
     """``find_model``, with all that is put beside or in the place of its own files. Raises ``ModelError``."""
     for part in filter(None, (parts.vae, parts.network)):
-        find_part(part)
+        find_part(part, parts.allow_pickle)
     return find_model(model, parts=parts)
 
 
@@ -105,7 +113,9 @@ def pin(model: str, parts: Parts) -> tuple[str, Parts]:
     loras = [
         replace(lora, path=pinned(lora.path, find_addition(lora.path, parts.allow_pickle))) for lora in parts.loras
     ]
-    vae, network = (name and pinned(name, find_part(name, weights=False)) for name in (parts.vae, parts.network))
+    vae, network = (
+        name and pinned(name, find_part(name, parts.allow_pickle, weights=False)) for name in (parts.vae, parts.network)
+    )
     place = find_model(model, False, parts)
     few = bool(few_steps_of(config_folder(place, parts), parts))
     return pinned(model, place), replace(parts, vae=vae, network=network, loras=tuple(loras), few_steps=few)

@@ -13,7 +13,7 @@ from pixelsmith.families.quiet import quiet, quiet_hub
 from pixelsmith.parts import Parts
 
 HUB_ID = re.compile(
-    r"(?P<id>[\w.-]+/[\w.-]+?)(@(?P<revision>[\w.-]+))?(/(?P<file>([\w.-]+/)*[\w.-]+\.(safetensors|gguf)))?"
+    r"(?P<id>\w[\w.-]*/\w[\w.-]*?)(@(?P<revision>[\w.-]+))?(/(?P<file>([\w.-]+/)*[\w.-]+\.(safetensors|gguf)))?"
 )
 """``owner/name``, ``owner/name@revision``, or a single file in one of them."""
 
@@ -37,13 +37,14 @@ def fetched(kind: str, name: str, patterns: list[str], weights: bool = True) -> 
 
 def fetched_pipeline(model: str, weights: bool, parts: Parts) -> Path:
     """The folder of a hub id in the diffusers format, without what comes from elsewhere. Raises ``ModelError``."""
+    # Those of parts that are given as well: planning reads them.
+    folder = fetched("model", model, ["*.json"], weights=False)
+    if not (folder / "model_index.json").exists():
+        raise ModelError(
+            f"{model}: it has no model_index.json, so it is no model in the diffusers format; "
+            f"a single file in it is {model}/FILE.safetensors"
+        )
     if not weights:
-        folder = fetched("model", model, ["*.json"], weights=False)
-        if not (folder / "model_index.json").exists():
-            raise ModelError(
-                f"{model}: it has no model_index.json, so it is no model in the diffusers format; "
-                f"a single file in it is {model}/FILE.safetensors"
-            )
         return folder
     with quiet():
         from diffusers import DiffusionPipeline
@@ -79,7 +80,7 @@ def _joined(named: re.Match[str], revision: str = "") -> str:
 def _fetched(kind: str, name: str, silence: AbstractContextManager[None], fetch: Callable[..., str]) -> Path:
     named = HUB_ID.fullmatch(name)
     if named is None:
-        raise ModelError(f"unknown {kind} {name!r}: expected what is here, or a hub id such as owner/name")
+        raise ModelError(f"unknown {kind} {name!r}: there is no such file or folder here, and a hub id is owner/name")
     try:
         with silence:
             return Path(fetch(named["id"], revision=named["revision"]))

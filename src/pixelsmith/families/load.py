@@ -59,7 +59,7 @@ def _read(place: Path, facts: ModelFacts, dtype: torch.dtype, parts: Parts) -> A
 
     folder = config_folder(place, parts)
     others: dict[str, Any] = {
-        name: source and read_part(source, name, folder, dtype)
+        name: source and read_part(source, name, folder, dtype, parts)
         for name, source in sources_of(place, parts).items()
         if source != usual_source(name, place, folder)
     }

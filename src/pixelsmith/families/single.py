@@ -9,17 +9,21 @@ import torch
 
 from pixelsmith.errors import ModelError
 from pixelsmith.families.find import read_json
+from pixelsmith.families.weights import variant_in
+from pixelsmith.parts import Parts
 
 
-def read_part(source: Path, name: str, folder: Path, dtype: torch.dtype) -> Any:
+def read_part(source: Path, name: str, folder: Path, dtype: torch.dtype, parts: Parts) -> Any:
     """The part ``name`` of the model whose configuration is in ``folder``. Raises ``ModelError``."""
     import diffusers
 
     options: dict[str, Any] = {"dtype": dtype, "local_files_only": True}
-    if source == folder / name:
-        return diffusers.AutoModel.from_pretrained(str(folder), subfolder=name, use_safetensors=True, **options)
     if source.is_dir():
-        return diffusers.AutoModel.from_pretrained(str(source), use_safetensors=True, **options)
+        options["variant"] = variant_in(source, parts.variant, parts.allow_pickle)
+        options["use_safetensors"] = None if parts.allow_pickle else True
+        # The index beside a model's own part tells of which library it is.
+        root, subfolder = (folder, name) if source == folder / name else (source, None)
+        return diffusers.AutoModel.from_pretrained(str(root), subfolder=subfolder, **options)
     if source.suffix == ".gguf":
         options["quantization_config"] = diffusers.GGUFQuantizationConfig(compute_dtype=dtype)
     kind = getattr(diffusers, read_json(folder / "model_index.json")[name][1])

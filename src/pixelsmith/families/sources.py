@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from pixelsmith.errors import ModelError
 from pixelsmith.families.find import config_folder, config_name, find_addition, find_part, read_json, with_few_steps
 from pixelsmith.families.registry import architecture_of
-from pixelsmith.families.weights import tensors_of
+from pixelsmith.families.weights import is_index, tensors_of, weight_files
 from pixelsmith.parts import Parts
 
+Sources = Mapping[str, Path | None]
+"""The file or folder of each part of a model; ``None`` where it does without."""
 NETWORKS = ("transformer", "unet")
 IN_FILES = {
     "vae": ("first_stage_model.", "vae."),
@@ -20,18 +23,18 @@ IN_FILES = {
 """What a single file can have beside the network, by how the names of its tensors begin."""
 T5 = "text_encoders.t5xxl."
 """The same of a T5, which is Flux's second and Stable Diffusion 3's third text encoder."""
-_TEXTS, _PICKLES = (".json", ".txt", ".model", ".jinja"), (".bin", ".ckpt", ".pt", ".pth")
+_TEXTS = (".json", ".txt", ".model", ".jinja")
 
 
-def sources_of(place: Path, parts: Parts) -> dict[str, Path | None]:
-    """The file or folder of each part of a model that was found; ``None`` where it does without.
+def sources_of(place: Path, parts: Parts) -> Sources:
+    """Of a model that was found.
 
     Raises ``ModelError`` where a single file lacks a part that its configuration's folder lacks, too.
     """
     folder = config_folder(place, parts)
     index = read_json(folder / "model_index.json")
     network = next((name for name in NETWORKS if name in index), "")
-    given = {name: find_part(given, weights=False) for name, given in _given(network, parts).items()}
+    given = {name: _given_part(given, parts) for name, given in _given(network, parts).items()}
     names = [name for name, value in index.items() if isinstance(value, list) and None not in value]
     own = {name: usual_source(name, place, folder) for name in names if name not in given}
     if place.is_file():
@@ -60,14 +63,22 @@ def model_files(place: Path, parts: Parts) -> list[Path]:
     parts = with_few_steps(folder, parts)
     found = sorted(folder.glob("*.json"))
     for name, source in sources_of(place, parts).items():
-        texts = sorted(path for path in (folder / name).glob("*") if path.suffix in _TEXTS and _variant(path) == "")
-        found += [*texts, *(_part_files(source, parts) if source else [])]
+        found += [*_texts(folder / name), *(_part_files(source, parts) if source else [])]
     additions = [*(lora.path for lora in parts.loras), *parts.textual_inversions]
     return list(dict.fromkeys([*found, *(find_addition(name, parts.allow_pickle) for name in additions)]))
 
 
 def _given(network: str, parts: Parts) -> dict[str, str]:
     return {name: place for name, place in (("vae", parts.vae), (network, parts.network)) if place is not None}
+
+
+def _given_part(name: str, parts: Parts) -> Path:
+    place = find_part(name, parts.allow_pickle, weights=False)
+    if place.is_dir() and not (place / "config.json").is_file():
+        raise ModelError(
+            f"{name}: it has no config.json: expected the folder of one part; a whole model has one for each"
+        )
+    return place
 
 
 def _holds(file: Path, name: str, kind: str) -> bool:
@@ -85,19 +96,11 @@ def _is_missing(name: str, source: Path, place: Path) -> bool:
 
 
 def _part_files(source: Path, parts: Parts) -> list[Path]:
-    """Of a part its file, or of its folder the weights of the variant if it has them, and all that is text."""
+    """Of a part its file, or of its folder the weights that are read and all that is text."""
     if not source.is_dir():
         return [source]
-    kinds = (*_TEXTS, ".safetensors", *(_PICKLES if parts.allow_pickle else ()))
-    read = [path for path in sorted(source.glob("*")) if path.suffix in kinds]
-    taken = parts.variant if any(_variant(path) == parts.variant for path in read) else None
-    return [path for path in read if _variant(path) in (taken, "")]
+    return [*_texts(source), *weight_files(source, parts.variant, parts.allow_pickle)]
 
 
-def _variant(path: Path) -> str | None:
-    """Of a weight file or its index: ``fp16`` of ``model.fp16-00001-of-00002.safetensors``; of other files ''."""
-    *pieces, _ = path.name.split(".")[1:] or [""]
-    if path.suffix in _TEXTS and "index" not in pieces:
-        return ""
-    named = [piece for piece in pieces if piece not in ("safetensors", "bin", "index")]
-    return named[0].split("-")[0] if named else None
+def _texts(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.glob("*")) if path.suffix in _TEXTS and not is_index(path)]

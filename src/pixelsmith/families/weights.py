@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pixelsmith.families.find import read_json
+
+_PICKLES = (".bin", ".ckpt", ".pt", ".pth")
 MAX_HEADER = 100_000_000
 """Bytes; the format allows no longer ones."""
 
@@ -23,13 +26,25 @@ class Weights:
         return Weights(self.parameters + other.parameters, self.quantised_bytes + other.quantised_bytes)
 
 
+def variant_in(folder: Path, variant: str | None, allow_pickle: bool = False) -> str | None:
+    """The variant where a part's folder has weight files of it; ``None`` stands for the plain ones."""
+    weights = (path for path in _all_weights(folder, allow_pickle) if not is_index(path))
+    return variant if variant in map(_variant, weights) else None
+
+
+def weight_files(folder: Path, variant: str | None, allow_pickle: bool = False) -> list[Path]:
+    """What is read of a part's folder, one file or several shards and their index."""
+    taken = variant_in(folder, variant, allow_pickle)
+    return [path for path in _all_weights(folder, allow_pickle) if _variant(path) == taken]
+
+
 def weights_of(source: Path, variant: str | None) -> Weights:
     """Of a file, or of a part's folder: of the variant where it has it."""
     if source.suffix == ".gguf":
         return Weights(quantised_bytes=source.stat().st_size if source.is_file() else 0)
     if not source.is_dir():
         return Weights(_numbers_in(source))
-    files = _weight_files(source, variant)
+    files = [file for file in weight_files(source, variant) if file.suffix == ".safetensors"]
     if "quantization_config" in _config(source):
         return Weights(quantised_bytes=sum(file.stat().st_size for file in files))
     return Weights(sum(map(_numbers_in, files)))
@@ -55,13 +70,24 @@ def _numbers_in(file: Path) -> int:
     return sum(math.prod(tensor["shape"]) for tensor in tensors_of(file).values())
 
 
-def _weight_files(folder: Path, variant: str | None) -> list[Path]:
-    """The files of the variant where there are such, else the plain ones; one file or several shards."""
-    files = [(path, path.name.split(".")[1:-1]) for path in folder.glob("*model*.safetensors")]
-    chosen = [path for path, between in files if any(word.split("-")[0] == variant for word in between)]
-    return chosen or [path for path, between in files if not between]
+def _all_weights(folder: Path, allow_pickle: bool) -> list[Path]:
+    """Of every variant, with the indices of shards."""
+    kinds = (".safetensors", *(_PICKLES if allow_pickle else ()))
+    return [path for path in sorted(folder.glob("*model*")) if path.suffix in kinds or is_index(path)]
+
+
+def is_index(path: Path) -> bool:
+    """Whether a file tells which shard has which weights."""
+    return ".index." in path.name
+
+
+def _variant(path: Path) -> str | None:
+    """Of a weight file or its index: ``fp16`` of ``model.fp16-00001-of-00002.safetensors``."""
+    named = [piece for piece in path.name.split(".")[1:-1] if piece not in ("safetensors", "bin", "index")]
+    return named[0].split("-")[0] if named else None
 
 
 def _config(folder: Path) -> dict[str, Any]:
+    """Of a tokenizer or a scheduler none."""
     file = folder / "config.json"
-    return dict(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else {}
+    return read_json(file) if file.exists() else {}
