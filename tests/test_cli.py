@@ -238,7 +238,12 @@ def test_families_are_listed_and_a_model_is_recognised(call: Call, tiny_model: P
     found = json.loads(call("models", "inspect", tiny_model, "--json")[1])
     assert (found["family"], found["native_size"]) == ("Stable Diffusion 1.x, 2.x", "64x64")
     assert (found["steps"], found["guidance_scale"]) == (20, 7.5)
-    assert "StableDiffusionPipeline" in call("models", "inspect", tiny_model)[1]
+    assert (found["perturbations"], found["quantised"], found["safety_checker"]) == (["pag", "slg"], False, False)
+    vae = tiny_model / "vae"
+    table = call("models", "inspect", tiny_model, "--vae", vae)[1]
+    assert "StableDiffusionPipeline" in table
+    assert f"vae                {vae}" in table
+    assert found["parts"]["unet"] == str(tiny_model / "unet")
     code, _, error = call("models", "inspect", tiny_model, "--vae", "nowhere")
     assert (code, "nowhere" in error) == (2, True)
     code, _, error = call("models", "inspect", "nowhere")

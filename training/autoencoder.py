@@ -12,12 +12,15 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from diffusers import AutoencoderDC
+from torchmetrics.functional.image import structural_similarity_index_measure
 
 from training.data import load_pixels, load_records, unpack
 from training.loop import Losses, balanced_weights, flush_denormals, train
 
 LATENT_CHANNELS = 16
 LATENT_NOISE = 0.03
+SIMILARITY = 0.1
+"""What structural similarity weighs in the loss."""
 
 
 def build_autoencoder() -> AutoencoderDC:
@@ -41,8 +44,11 @@ def gradients(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def reconstruction_loss(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """L1 and squares of pixels, L1 of their gradients (sharp edges) and of 8x8 means (right colours)."""
-    loss = F.l1_loss(output, target) + 5 * F.mse_loss(output, target)
+    """L1 and squares of pixels, structural similarity, L1 of their gradients (sharp edges) and of 8x8 means (right
+    colours).
+    """
+    similar = structural_similarity_index_measure(output, target, data_range=2.0)
+    loss = F.l1_loss(output, target) + 5 * F.mse_loss(output, target) + SIMILARITY * (1 - similar)
     for a, b in zip(gradients(output), gradients(target), strict=True):
         loss = loss + 0.5 * F.l1_loss(a, b)
     return loss + F.l1_loss(F.avg_pool2d(output, 8), F.avg_pool2d(target, 8))

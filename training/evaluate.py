@@ -3,8 +3,8 @@
     python -m training.evaluate --output training/work/evaluation
     python -m training.evaluate --only realism "few steps" --model path/to/an/export
 
-What was measured of the same model and judge is not measured again, and pictures that were made are read. Generated
-pictures have the captions of held-out ones.
+What was measured of the same model, judge and code is not measured again, but for the speed; pictures that were made are
+read. Generated pictures have the captions of held-out ones.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ def evaluate(study: Study, names: list[str]) -> None:
     file = study.output / "figures.json"
     results = load_results(file, study.identity)
     for name in names:
-        if name not in results:
+        # How fast a machine is changes with what else it does.
+        if name not in results or name == "speed":
             results[name] = MEASURES[name](study)
             print(table({name: results[name]}), flush=True)
             save_results(file, study.identity, results)

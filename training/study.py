@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 from pixelsmith import Compute, Method, Parts
 from pixelsmith.evaluate.features import load_judge
 from pixelsmith.evaluate.judge import Judge
+from pixelsmith.evaluate.pictures import code_digest
 from pixelsmith.families import Family, find_model, load_family, model_files, read_facts
 from pixelsmith.request import DtypeName
 from pixelsmith.run import sha256_of
+from training import sampling
 from training.data import Record, load_pixels, load_records
 from training.judge import Verdict, judged
 from training.sampling import Shot, pictures
@@ -67,14 +69,15 @@ class Study:
     @cached_property
     def has_few_steps(self) -> bool:
         """Whether the model has a variant for few steps."""
-        few, usual = (model_files(self.folder, Parts(few_steps=given)) for given in (True, False))
+        few, usual = (model_files(self.folder, Parts(few_steps=given)) for given in (None, False))
         return few != usual
 
     @cached_property
     def identity(self) -> str:
-        """A hash of the model with all its variants, of the judge, and of how many pictures are made."""
-        files = [*model_files(self.folder, Parts(few_steps=True)), self.judge_folder]
-        return _hash([*(sha256_of(file) for file in files), self.count, self.dtype])
+        """A hash of the model with all its variants, of the judge, of the code, and of how many pictures are made."""
+        files = [*model_files(self.folder, Parts(few_steps=None)), self.judge_folder]
+        code = [code_digest(), code_digest(Path(__file__).parent)]
+        return _hash([*(sha256_of(file) for file in files), *code, self.count, self.dtype])
 
     @cached_property
     def held_out(self) -> list[tuple[int, Record]]:
@@ -118,7 +121,8 @@ class Study:
         recommended = read_facts(self.folder, self.model, parts).recommended
         settled = (method or Method()).at(0, recommended)
         files = [sha256_of(file) for file in model_files(self.folder, parts)]
-        folder = self.output / "pictures" / _hash([files, asdict(settled), self.dtype])
+        made_by = [code_digest(), sha256_of(Path(sampling.__file__))]
+        folder = self.output / "pictures" / _hash([files, made_by, asdict(settled), self.dtype])
         folder.mkdir(parents=True, exist_ok=True)
         pixels, seconds = [], 0.0
         for start in range(0, len(shots), CHUNK):

@@ -8,7 +8,9 @@ from typing import Any
 from pixelsmith.families import find_model, read_facts
 from pixelsmith.families.find import config_folder, few_steps_of
 from pixelsmith.families.registry import architecture_of, architectures
+from pixelsmith.families.sources import sources_of
 from pixelsmith.parts import Parts
+from pixelsmith.recommended import PERTURBATIONS
 
 
 def list_families() -> list[dict[str, Any]]:
@@ -20,9 +22,12 @@ def list_families() -> list[dict[str, Any]]:
 
 
 def inspect_model(model: str, parts: Parts) -> dict[str, Any]:
-    """What a model is recognised as and best run with, as plain values. Raises ``ModelError``."""
+    """What a model is recognised as and best run with, and where its parts are read from, as plain values.
+
+    Raises ``ModelError``.
+    """
     place = find_model(model, False, parts)
-    facts = read_facts(place, model, parts)
+    facts, sources = read_facts(place, model, parts), sources_of(place, parts)
     return {
         "model": model,
         "family": architecture_of(facts.pipeline, model).name,
@@ -31,6 +36,10 @@ def inspect_model(model: str, parts: Parts) -> dict[str, Any]:
         "latent_scale": facts.latent_scale,
         "latent_channels": facts.latent_channels,
         "parameters": facts.parameters,
-        "few_steps": bool(few_steps_of(config_folder(place, parts), replace(parts, few_steps=True))),
+        "quantised": facts.quantised_bytes > 0,
+        "safety_checker": sources.get("safety_checker") is not None,
+        "perturbations": list(PERTURBATIONS) if facts.perturbable else [],
+        "few_steps": bool(few_steps_of(config_folder(place, parts), replace(parts, few_steps=None))),
         **asdict(facts.recommended),
+        "parts": {name: None if source is None else str(source) for name, source in sources.items()},
     }

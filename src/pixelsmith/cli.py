@@ -89,7 +89,7 @@ _PART_OPTIONS = (
     click.option(
         "--few-steps/--no-few-steps",
         default=None,
-        help="Add the model's own LoRA for few steps, if it has one.  [default: with --preset fast]",
+        help="Add the model's own LoRA for few steps.  [default: with --preset fast, if it has one]",
     ),
     click.option("--scheduler", type=click.Choice(get_args(SchedulerName)), help="In the place of the model's own."),
     click.option("--timestep-spacing", type=click.Choice(get_args(TimestepSpacing)), help="Where its steps lie."),
@@ -200,6 +200,8 @@ def make_request(options: dict[str, Any]) -> Request:
 
 def _parts(options: dict[str, Any]) -> Parts:
     few_steps = options["few_steps"]
+    if few_steps is None and options.get("preset") != "fast":
+        few_steps = False
     return Parts(
         variant=options["variant"],
         config=options["model_config"],
@@ -208,7 +210,7 @@ def _parts(options: dict[str, Any]) -> Parts:
         quantize=options["quantize"],
         loras=tuple(Lora.parse(text) for text in options["loras"]),
         textual_inversions=options["textual_inversions"],
-        few_steps=options.get("preset") == "fast" if few_steps is None else few_steps,
+        few_steps=few_steps,
         scheduler=options["scheduler"],
         timestep_spacing=options["timestep_spacing"],
         allow_pickle=options["allow_pickle"],

@@ -219,7 +219,7 @@ def settings_of(request: Request) -> dict[str, Any]:
 
 
 def _planned(request: Request, model: _Model) -> Plan:
-    check_parts(model.place, request.parts)
+    check_parts(request.parts)
     if request.prompt_weighting:
         check_weighting(model.facts, request.prompt, request.negative_prompt)
     the_plan = make_plan(request, model.facts, _start_size(request), model.dtype.itemsize)

@@ -62,8 +62,8 @@ class Parts:
       (``owner/name/file.safetensors``); a network also a ``.gguf`` file.
     - ``quantize``: the format that the network's linear layers are brought to when all is loaded.
     - ``loras``, in the order in which they are added; ``textual_inversions``: files, whose names are their tokens.
-    - ``few_steps``: whether the model's own LoRA for few steps is added, where its folder tells of one
-      (docs/decisions/0021-few-steps.md), with the scheduler and the steps that it is for.
+    - ``few_steps``: whether the model's own LoRA for few steps is added, of which its folder tells
+      (docs/decisions/0021-few-steps.md), with the scheduler and the steps that it is for; ``None``: if it has one.
     - ``scheduler``, ``timestep_spacing``: in the place of its scheduler's class and of where its steps lie, as
       LoRAs and checkpoints for few steps need them; not for flow matching.
     - ``allow_pickle``: whether weights may be read from pickles, which can run any code.
@@ -78,7 +78,7 @@ class Parts:
     quantize: Quantization | None = None
     loras: tuple[Lora, ...] = ()
     textual_inversions: tuple[str, ...] = ()
-    few_steps: bool = False
+    few_steps: bool | None = False
     scheduler: SchedulerName | None = None
     timestep_spacing: TimestepSpacing | None = None
     allow_pickle: bool = False
@@ -86,11 +86,13 @@ class Parts:
     def __post_init__(self) -> None:
         object.__setattr__(self, "loras", tuple(self.loras))
         object.__setattr__(self, "textual_inversions", tuple(self.textual_inversions))
-        choices = {"scheduler": SchedulerName, "timestep_spacing": TimestepSpacing, "quantize": Quantization}
-        check_choices(self, **{name: kind for name, kind in choices.items() if getattr(self, name) is not None})
-        for name in ("few_steps", "allow_pickle"):
-            if type(getattr(self, name)) is not bool:
-                raise RequestError(f"{name.replace('_', ' ')}: expected True or False, got {getattr(self, name)!r}")
+        kinds = {"scheduler": SchedulerName, "timestep_spacing": TimestepSpacing, "quantize": Quantization}
+        check_choices(self, **{name: kind for name, kind in kinds.items() if getattr(self, name) is not None})
+        for name, choices in (("few_steps", (True, False, None)), ("allow_pickle", (True, False))):
+            value = getattr(self, name)
+            if not any(value is choice for choice in choices):
+                names = ", ".join(map(str, choices))
+                raise RequestError(f"{name.replace('_', ' ')}: expected one of {names}, got {value!r}")
 
     def located(self, folder: Path) -> Parts:
         """The same with paths as they were meant in ``folder``."""

@@ -29,11 +29,8 @@ def _duration(seconds: float) -> str:
 
 def settings_table(settings: Mapping[str, Any]) -> str:
     """A line a setting, those of a group after each other."""
-    rows: list[tuple[str, ...]] = [(name, str(value)) for name, value in settings.items() if name != "request"]
-    for name, value in settings["request"].items():
-        group = value.items() if isinstance(value, dict) else [(name, value)]
-        rows += [(key.replace("_", " "), _shown(item)) for key, item in group]
-    return _aligned(rows)
+    about = {name: value for name, value in settings.items() if name != "request"}
+    return values_table(about | settings["request"])
 
 
 def families_table(families: Sequence[Mapping[str, Any]]) -> str:
@@ -43,8 +40,12 @@ def families_table(families: Sequence[Mapping[str, Any]]) -> str:
 
 
 def values_table(values: Mapping[str, Any]) -> str:
-    """A line a value."""
-    return _aligned([(name.replace("_", " "), _shown(value)) for name, value in values.items()])
+    """A line a value, those of a group after each other."""
+    rows: list[tuple[str, ...]] = []
+    for name, value in values.items():
+        group = value.items() if isinstance(value, Mapping) else [(name, value)]
+        rows += [(key.replace("_", " "), _shown(item)) for key, item in group]
+    return _aligned(rows)
 
 
 def _shown(value: object) -> str:

@@ -76,8 +76,13 @@ def settings_of(request: Request, path: Path) -> dict[str, Any]:
 def test_the_file_says_whether_it_was_used(model: Path, tiny_model: Path, tmp_path: Path) -> None:
     with_it = settings_of(a_sea(model, few_steps=True), tmp_path / "with.png")
     assert (with_it["parts"]["few_steps"], with_it["method"]["steps"]) == (True, 3)
-    without = settings_of(a_sea(tiny_model, few_steps=True).with_method(steps=1), tmp_path / "without.png")
+    without = settings_of(a_sea(tiny_model, few_steps=None).with_method(steps=1), tmp_path / "without.png")
     assert without["parts"]["few_steps"] is False, "the model has none"
+
+
+def test_a_variant_that_must_be_there_and_is_not_is_refused(tiny_model: Path) -> None:
+    with pytest.raises(ModelError, match="no variant for few steps"):
+        generate(a_sea(tiny_model, few_steps=True))
 
 
 @pytest.mark.parametrize(

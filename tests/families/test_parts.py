@@ -321,11 +321,14 @@ def test_a_family_without_loras_says_so(tmp_path: Path) -> None:
         loaded(tmp_path / "model", Parts(textual_inversions=(str(tmp_path),)))
 
 
-def test_without_peft_the_message_has_the_command(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("parts", "library"), [(Parts(quantize="int8"), "torchao"), (Parts(network="a.gguf"), "gguf")])
+def test_without_a_library_the_message_has_the_command(
+    tiny_model: Path, parts: Parts, library: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(needs, "find_spec", lambda name: None)
     # The file is not there: nothing of it is looked at.
-    request = Request("a sea", Size(64, 64), model=str(tiny_model), parts=Parts(loras=(Lora("x"),)))
-    with pytest.raises(MissingPartError, match=r"needs peft.*pip install 'pixelsmith\[lora\]'"):
+    request = Request("a sea", Size(64, 64), model=str(tiny_model), parts=parts)
+    with pytest.raises(MissingPartError, match=rf"needs {library}.*pip install 'pixelsmith\[quantized\]'"):
         generate(request)
 
 

@@ -82,13 +82,18 @@ def fetch(model: str, parts: Parts) -> Path:
 
 
 def few_steps_of(folder: Path, parts: Parts) -> dict[str, Any]:
-    """What a model's folder says of its variant for few steps; empty where it has none or it is not asked for.
+    """What a model's folder says of its variant for few steps; empty where it is not taken.
 
-    Raises ``ModelError``.
+    Raises ``ModelError`` for what is said wrongly, and where there is none but it must be.
     """
-    if not parts.few_steps or not (folder / OWN).exists():
+    if parts.few_steps is False:
         return {}
-    few: dict[str, Any] = read_json(folder / OWN).get("few_steps", {})
+    few: dict[str, Any] = (read_json(folder / OWN) if (folder / OWN).exists() else {}).get("few_steps", {})
+    if parts.few_steps and not few:
+        raise ModelError(
+            f"{folder}: it has no variant for few steps of its own; leave out --few-steps, and give one with --lora, "
+            "--scheduler, --steps and --guidance-scale"
+        )
     if few and not {"lora"} <= set(few) <= {"lora", "method", "scheduler", "timestep_spacing"}:
         raise ModelError(f"{folder / OWN}: few_steps: expected lora, method, scheduler, timestep_spacing; got {few}")
     return few
