@@ -3,8 +3,8 @@
     python -m training.evaluate --output training/work/evaluation
     python -m training.evaluate --only realism "few steps" --model path/to/an/export
 
-What was measured of the same model, judge and code is not measured again, but for the speed; pictures that were made are
-read. Generated pictures have the captions of held-out ones.
+What was measured of the same model, judge and code is not measured again, but for the speed; pictures that were made
+are read. Generated pictures have the captions of held-out ones.
 """
 
 from __future__ import annotations
