@@ -27,8 +27,6 @@ from training.text import TOKENS, WIDTH, build_text_encoder, build_tokenizer
 STYLE_SHARES = {"satellite": 0.47, "watercolor": 0.28, "night": 0.15, "landscape": 0.1}
 DROP_CAPTION = 0.1
 EMA = 0.999
-CROP_SHARE = 0.5
-"""The first part of the training sees 16x16 crops of the latents, four times cheaper than the whole 32x32."""
 
 
 def build_denoiser() -> UNet2DConditionModel:
@@ -76,6 +74,10 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=80)
     parser.add_argument("--init", type=Path, help="an exported model to start from")
     parser.add_argument("--peak", type=float, default=1e-3, help="the highest learning rate")
+    parser.add_argument(
+        "--crops", type=float, default=0.5,
+        help="the share of the training, at its begin, that sees 16x16 crops of the latents: a quarter of the work",
+    )  # fmt: skip
     parser.add_argument("--device", default="cpu", help="on cuda the network computes in bfloat16")
     parser.add_argument("--batch", type=int, default=10, help="pictures a step; of crops three times as many")
     args = parser.parse_args()
@@ -111,7 +113,7 @@ def main() -> None:
         rng = np.random.default_rng((2, step))
         if step > 0:
             ema.update_parameters(model)
-        z, ids = batch(rng, 16, 3 * args.batch) if progress < CROP_SHARE else batch(rng, 32, args.batch)
+        z, ids = batch(rng, 16, 3 * args.batch) if progress < args.crops else batch(rng, 32, args.batch)
         noise = torch.randn(z.shape, generator=generator.manual_seed(step), device=device)
         # More of the noisy levels: there it is decided what the picture is of.
         share = rng.random(len(z)) ** 0.5

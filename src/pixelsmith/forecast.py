@@ -84,7 +84,9 @@ class Forecast:
                 return
             done = self._work[key] * self._share_of(event)
             # What a run that goes on finds done in its first event of a phase was not done in this time.
-            if key in self._done or (event.total == 1 and event.steps == 1):
+            # The base of a cascade goes through the network alone and first, which says nothing of full batches.
+            telling = event.stage > 0 or all(stage == 0 for stage, _ in self._work)
+            if telling and (key in self._done or (event.total == 1 and event.steps == 1)):
                 self._measured(event.phase, done - self._done.get(key, 0.0), now - self._last_time)
             self._done[key] = done
         elif isinstance(event, PhaseFinished):

@@ -52,6 +52,7 @@ from pixelsmith.plan import ModelFacts, Plan, make_plan
 from pixelsmith.request import Request
 from pixelsmith.run import Identity, Record, RunDirectory
 from pixelsmith.sampling.denoise import Readable
+from pixelsmith.sampling.device import give_back_memory
 from pixelsmith.stage import Cascade, Rung, batch_size_of
 from pixelsmith.version import __version__
 from pixelsmith.viewer import open_file, write_preview
@@ -335,11 +336,12 @@ def _run(job: _Job, space: Space, run_dir: Path | None = None) -> Result:
 
     start = None if request.from_image is None else Rung(read_picture(Path(request.from_image)), None)
     observer(RunStarted(job.plan, None if run_dir is None else str(run_dir)))
-    family = model.load(request)
     with torch.inference_mode():
-        picture = _climb(Cascade.of(request, family, job.plan, observer, space), job.plan, start)
+        # The model is held by nothing else: it is gone before the picture is written.
+        picture = _climb(Cascade.of(request, model.load(request), job.plan, observer, space), job.plan, start)
     if job.path is not None:
         write_began = time.monotonic()
+        give_back_memory()
         write_picture(picture, job.path, job.settings)
         observer(PhaseFinished(len(job.plan.stages), "write", time.monotonic() - write_began))
     if job.plan.base is None or job.plan.base.patches_per_step == 1:

@@ -21,6 +21,7 @@ from pixelsmith.plan import Plan, coverage_of
 from pixelsmith.recommended import StageMethod
 from pixelsmith.request import Method, Request
 from pixelsmith.sampling.denoise import Denoising, Guide, Patched, Readable
+from pixelsmith.sampling.device import give_back_memory
 from pixelsmith.sampling.dilated import Dilated
 from pixelsmith.sampling.fusion import MERGES
 from pixelsmith.sampling.guidance import GUIDANCES, OF_VELOCITIES, Away, Denoiser, Guided
@@ -198,6 +199,7 @@ class Cascade:
         """Report a phase: what is yielded hears (step from 0, done, total); the end is timed."""
         steps = self._method(stage).steps if phase == "denoise" else 1
         began = time.monotonic()
+        give_back_memory()
         yield lambda step, done, total: self.observer(Progress(stage, phase, step + 1, steps, done, total))
         self.observer(PhaseFinished(stage, phase, time.monotonic() - began))
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import torch
 from torch import Tensor
@@ -28,6 +29,12 @@ def room_for(what: str) -> Iterator[None]:
             f"the device has no memory for {what}; other programs may use it, and --memory offload keeps less of the "
             "model there"
         ) from error
+
+
+def give_back_memory() -> None:
+    """Return freed memory to the system where the C library keeps it (glibc): a phase has no use for the last one's."""
+    with suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def finite(values: Tensor, what: str) -> Tensor:
