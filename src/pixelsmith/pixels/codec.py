@@ -14,7 +14,7 @@ from torch import Tensor
 from pixelsmith.families.protocol import Autoencoder, Tiling
 from pixelsmith.geometry import Size, Window
 from pixelsmith.sampling.denoise import Patched, Readable
-from pixelsmith.sampling.device import finite, room_for
+from pixelsmith.sampling.device import finite, give_back_memory, room_for
 from pixelsmith.sampling.patches import Grid, fixed_grid
 
 OnTile = Callable[[int, int], None]
@@ -42,6 +42,7 @@ def encode(picture: Readable, scale: int, autoencoder: Autoencoder, latents: Pat
         for (index,) in latents.missing():
             latents.put(index, finite(autoencoder.encode(read(tiles[index].window))[0], TILE))
             latents.sync()
+            give_back_memory()
             on_tile(index + 1, len(tiles))
 
 
@@ -64,6 +65,7 @@ def decode(latents: Readable, autoencoder: Autoencoder, picture: Patched, on_til
             pixels = (finite(autoencoder.decode(read(window), kept)[0], TILE) + 1) * 127.5
             picture.put(index, pixels.clamp(0, 255))
             picture.sync()
+            give_back_memory()
             on_tile(index + 1, len(tiles))
 
 

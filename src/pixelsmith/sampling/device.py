@@ -32,7 +32,10 @@ def room_for(what: str) -> Iterator[None]:
 
 
 def give_back_memory() -> None:
-    """Return freed memory to the system where the C library keeps it (glibc): a phase has no use for the last one's."""
+    """Return freed memory to the system where the C library keeps it (glibc).
+
+    Tiles of several shapes, one after the other, scatter over a heap that grows with their number.
+    """
     with suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
 
