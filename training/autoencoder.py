@@ -47,7 +47,7 @@ def reconstruction_loss(output: torch.Tensor, target: torch.Tensor) -> torch.Ten
     """L1 and squares of pixels, structural similarity, L1 of their gradients (sharp edges) and of 8x8 means (right
     colours).
     """
-    similar = structural_similarity_index_measure(output, target, data_range=2.0)
+    similar = torch.as_tensor(structural_similarity_index_measure(output, target, data_range=2.0))
     loss = F.l1_loss(output, target) + 5 * F.mse_loss(output, target) + SIMILARITY * (1 - similar)
     for a, b in zip(gradients(output), gradients(target), strict=True):
         loss = loss + 0.5 * F.l1_loss(a, b)

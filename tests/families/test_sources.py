@@ -16,7 +16,6 @@ from torchao.quantization import Int8WeightOnlyConfig
 from pixelsmith import (
     Lora,
     Method,
-    MissingPartError,
     ModelError,
     Parts,
     Progress,
@@ -215,7 +214,7 @@ def test_a_network_is_quantised_when_it_is_loaded(flux: Path, name: Any) -> None
 def test_what_is_quantised_is_not_quantised_again(flux: Path, gguf_file: Path) -> None:
     parts = Parts(network=str(gguf_file), quantize="int8")
     with pytest.raises(ModelError, match="quantised already"):
-        needs.check_parts(flux, parts)
+        needs.check_parts(parts)
     with pytest.raises(ModelError, match="quantised already"):
         loaded(flux, parts)
 
@@ -232,12 +231,3 @@ def test_a_folder_that_was_saved_quantised_is_loaded_so_and_counted(flux: Path, 
     assert 0 < (found - expected).abs().max() < 0.1 * expected.abs().max()
     (file,) = (tmp_path / "model" / "transformer").glob("*.safetensors")
     assert small.facts.quantised_bytes == file.stat().st_size
-
-
-def test_without_what_reads_it_the_message_has_the_command(
-    flux: Path, gguf_file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(needs, "find_spec", lambda name: None)
-    for parts in (Parts(network=str(gguf_file)), Parts(quantize="int8")):
-        with pytest.raises(MissingPartError, match=r"pip install 'pixelsmith\[quantized\]'"):
-            needs.check_parts(flux, parts)
