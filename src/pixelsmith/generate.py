@@ -196,6 +196,7 @@ class _Model:
     def of(cls, request: Request, fetched: bool = False) -> _Model:
         """``fetched``: with its weights; else its configuration is enough."""
         name, parts = request.model, request.parts
+        check_parts(parts)
         place = fetch(name, parts) if fetched else find_model(name, False, parts)
         facts, device = read_facts(place, name, parts), choose_device(request.compute.device)
         return cls(place, facts, device, choose_dtype(request.compute.dtype, device, facts.float16_safe))
@@ -220,7 +221,6 @@ def settings_of(request: Request) -> dict[str, Any]:
 
 
 def _planned(request: Request, model: _Model) -> Plan:
-    check_parts(request.parts)
     if request.prompt_weighting:
         check_weighting(model.facts, request.prompt, request.negative_prompt)
     the_plan = make_plan(request, model.facts, _start_size(request), model.dtype.itemsize)
