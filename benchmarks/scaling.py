@@ -69,6 +69,8 @@ def main() -> None:
     parser.add_argument("--preset", default="fast")
     parser.add_argument("--work", type=Path, help="where there is room for the largest run")
     args = parser.parse_args()
+    if args.work:
+        args.work.mkdir(parents=True, exist_ok=True)
     print("side    peak MB   seconds   s/MP  forecast  " + "  ".join(f"{phase} s/MP" for phase in PHASES))
     for side in map(int, args.sides.split(",")):
         with tempfile.TemporaryDirectory(dir=args.work) as folder:
