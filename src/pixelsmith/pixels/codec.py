@@ -20,6 +20,8 @@ from pixelsmith.sampling.patches import Grid, fixed_grid
 OnTile = Callable[[int, int], None]
 """Hears (tiles done, tiles in all)."""
 TILE = "a tile of the autoencoder"
+_TILES_OF_A_HEAP = 16
+"""After so many tiles freed memory goes back: after each one costs a third of the time, after none the heap grows."""
 
 
 def tile_grid(latent_size: Size, tiling: Tiling) -> Grid:
@@ -42,8 +44,7 @@ def encode(picture: Readable, scale: int, autoencoder: Autoencoder, latents: Pat
         for (index,) in latents.missing():
             latents.put(index, finite(autoencoder.encode(read(tiles[index].window))[0], TILE))
             latents.sync()
-            give_back_memory()
-            on_tile(index + 1, len(tiles))
+            _done(index + 1, len(tiles), on_tile)
 
 
 def decode(latents: Readable, autoencoder: Autoencoder, picture: Patched, on_tile: OnTile) -> None:
@@ -65,8 +66,13 @@ def decode(latents: Readable, autoencoder: Autoencoder, picture: Patched, on_til
             pixels = (finite(autoencoder.decode(read(window), kept)[0], TILE) + 1) * 127.5
             picture.put(index, pixels.clamp(0, 255))
             picture.sync()
-            give_back_memory()
-            on_tile(index + 1, len(tiles))
+            _done(index + 1, len(tiles), on_tile)
+
+
+def _done(tiles: int, of: int, on_tile: OnTile) -> None:
+    if tiles % _TILES_OF_A_HEAP == 0:
+        give_back_memory()
+    on_tile(tiles, of)
 
 
 def _steady(
