@@ -1,4 +1,4 @@
-"""Encode every training picture once: ``work/latents.npy`` (N, 16, 32, 32) float16 and its scaling factor.
+"""Encode every training picture once: ``work/latents.npy`` (N, 32, 32, 32) float16 and its scaling factor.
 
 python -m training.latents --work training/work
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from training.autoencoder import LATENT_CHANNELS, build_autoencoder
+from training.autoencoder import LATENT_CHANNELS, as_input, build_autoencoder
 from training.data import load_pixels
 
 BATCH = 16
@@ -31,8 +31,7 @@ def main() -> None:
         args.work / "latents.npy.tmp", mode="w+", dtype=np.float16, shape=(len(pixels), LATENT_CHANNELS, 32, 32)
     )
     for i in range(0, len(pixels), BATCH):
-        x = torch.from_numpy(pixels[i : i + BATCH].astype(np.float32)).permute(0, 3, 1, 2) / 127.5 - 1
-        latents[i : i + BATCH] = model.encode(x).latent.numpy()
+        latents[i : i + BATCH] = model.encode(as_input(pixels[i : i + BATCH])).latent.numpy()
     latents.flush()
     (args.work / "latents.npy.tmp").rename(args.work / "latents.npy")
     sample = latents[:: max(1, len(latents) // 1000)].astype(np.float32)
