@@ -7,6 +7,8 @@ begin as identities, and what its shortcuts add is linear, so it can be taken of
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F  # noqa: N812
 from diffusers import AutoencoderDC
@@ -34,7 +36,7 @@ def start_linear(model: AutoencoderDC, pixels: Tensor) -> None:
     _start_decoder(model.decoder, mean, components / scale)
 
 
-def _start_encoder(encoder: nn.Module, pixels: Tensor, coarse: Tensor, latents: Tensor) -> None:
+def _start_encoder(encoder: Any, pixels: Tensor, coarse: Tensor, latents: Tensor) -> None:
     half, quarter, eighth = (encoder.conv_in, *(block[-1] for block in encoder.down_blocks[1:3]))
     _set(half.conv, torch.eye(3))
     _set(quarter.conv, torch.eye(12))
@@ -46,7 +48,7 @@ def _start_encoder(encoder: nn.Module, pixels: Tensor, coarse: Tensor, latents: 
     _set(encoder.conv_out, *_solved(_rows(features), latents - shortcut))
 
 
-def _start_decoder(decoder: nn.Module, mean: Tensor, components: Tensor) -> None:
+def _start_decoder(decoder: Any, mean: Tensor, components: Tensor) -> None:
     quarter, half = decoder.up_blocks[2][0], decoder.up_blocks[1][0]
     channels, latent_channels = decoder.conv_in.weight.shape[:2]
     repeated = torch.eye(latent_channels).repeat_interleave(channels // latent_channels, 0)
@@ -62,7 +64,7 @@ def _start_decoder(decoder: nn.Module, mean: Tensor, components: Tensor) -> None
     _set(decoder.conv_out.conv, torch.cat([torch.eye(12), -torch.eye(12)], 1))
 
 
-def _shortcut_of(block: nn.Module) -> Tensor:
+def _shortcut_of(block: Any) -> Tensor:
     """What an upsampling block adds of its input, as a matrix (out, in)."""
     return torch.eye(block.conv.weight.shape[1]).repeat_interleave(block.repeats, 0)
 
