@@ -24,10 +24,10 @@ import numpy as np
 import torch
 
 from pixelsmith.canvas import DiskSpace
-from pixelsmith.families.autoencoder import LOCAL
+from pixelsmith.families import find_model, read_facts
 from pixelsmith.geometry import Size, Window
-from pixelsmith.pixels.codec import tile_grid
 from pixelsmith.pixels.files import write_picture
+from pixelsmith.request import EMBEDDED
 from pixelsmith.viewer import PictureServer
 from pixelsmith.viewer.shown import TILE
 
@@ -48,7 +48,7 @@ def block(window: Window, seed: int) -> torch.Tensor:
 
 def written(side: int, path: Path, folder: Path) -> None:
     """Write a picture of soft noise, then print the rate and the growth of the peak of memory."""
-    tiles = tile_grid(Size(side // 8, side // 8), LOCAL).scaled(8)
+    tiles = read_facts(find_model(EMBEDDED), EMBEDDED).tiling.tiles(Size(side // 8, side // 8)).scaled(8)
     picture = DiskSpace(folder).open("picture", tiles, 3, torch.uint8)
     blocks = [block(tiles[0].window, seed) for seed in range(BLOCKS)]
     for index in range(len(tiles)):

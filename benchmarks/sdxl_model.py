@@ -11,6 +11,7 @@ from torch import nn
 from pixelsmith import Size
 from pixelsmith.families import Prompt
 from pixelsmith.families.architecture import DiffusersFamily
+from pixelsmith.families.autoencoder import tiling_of
 from pixelsmith.families.quiet import quiet
 from pixelsmith.families.registry import architecture_of
 from pixelsmith.plan import ModelFacts
@@ -66,7 +67,8 @@ def build(tiny: bool, device: torch.device, dtype: torch.dtype) -> DiffusersFami
     parameters = sum(p.numel() for part in parts.values() for p in part.parameters())
     native, multiple = 8 * unet.config.sample_size, 2 ** (len(unet.config.block_out_channels) - 1)
     facts = ModelFacts(
-        "random SDXL", "StableDiffusionXLPipeline", Size(native, native), 8, 4, multiple, 1000, parameters,
+        "random SDXL", "StableDiffusionXLPipeline", Size(native, native), 8, 4, multiple, 1000,
+        tiling_of({**vae.config, "_class_name": type(vae).__name__}), parameters,
         Recommended(20, guidance_scale=5.0),
     )  # fmt: skip
     return DiffusersFamily(architecture_of(facts.pipeline, facts.name), pipeline, facts, device)

@@ -22,11 +22,11 @@ from pixelsmith import Method, Request, Size, stage
 from pixelsmith.canvas import Array, MemorySpace
 from pixelsmith.evaluate.seams import Borders, gradients
 from pixelsmith.events import silent
-from pixelsmith.families import autoencoder, find_model, load_family, protocol, read_facts
+from pixelsmith.families import autoencoder, find_model, load_family, read_facts
 from pixelsmith.plan import coverage_of, make_plan
 from pixelsmith.request import EMBEDDED
 from pixelsmith.sampling.denoise import Readable
-from pixelsmith.sampling.patches import Coverage, Tiling, fixed_grid
+from pixelsmith.sampling.patches import Coverage, Tiling
 from pixelsmith.stage import Cascade
 
 PROMPTS = (
@@ -37,7 +37,8 @@ PROMPTS = (
     "watercolor map of land with roads",
     "satellite photo of sandy desert plains",
 )
-TILING = protocol.Tiling(side=64, context=12, blend=0)
+TILE_SIDE = 64
+"""Smaller than usual, so that there are more borders."""
 
 
 def cuts(borders: Borders, axis: int) -> set[int]:
@@ -121,15 +122,15 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=1024)
     parser.add_argument("--border", type=int, default=None)
     args = parser.parse_args()
-    scale = read_facts(find_model(EMBEDDED), EMBEDDED).latent_scale
-    autoencoder.LOCAL = TILING
+    autoencoder.LOCAL_SIDE = TILE_SIDE
+    facts = read_facts(find_model(EMBEDDED), EMBEDDED)
     patch_borders, tile_borders = Comparison(), Comparison()
     for seed in range(args.pictures):
         size = Size(args.size, args.size)
         request = Request(PROMPTS[seed % len(PROMPTS)], size, seed=seed, method=Method(border=args.border))
         pictures, grids, whole = finished_twice(request)
-        tiles = fixed_grid(grids[0].canvas, TILING.side, 2 * TILING.context, 0)
-        masks = [Borders.of([tiling], tiling.canvas, scale) for tiling in (*grids, tiles)]
+        tiles = facts.tiling.tiles(grids[0].canvas)
+        masks = [Borders.of([tiling], tiling.canvas, facts.latent_scale) for tiling in (*grids, tiles)]
         for axis in (0, 1):
             first, second, untiled = (edge_gradients(picture, masks[0], axis) for picture in (*pictures, whole))
             borders = [cuts(mask, axis) for mask in masks]

@@ -12,8 +12,7 @@ import torch
 from pixelsmith import Compute, Method, Request, Size, generate
 from pixelsmith.canvas import Array, MemorySpace
 from pixelsmith.families import autoencoder, find_model, load_family, read_facts
-from pixelsmith.families.protocol import Tiling
-from pixelsmith.pixels.codec import decode, encode, tile_grid
+from pixelsmith.pixels.codec import decode, encode
 from pixelsmith.request import EMBEDDED
 
 
@@ -28,10 +27,10 @@ def main() -> None:
     picture = Array(torch.from_numpy(generate(request).pixels.copy()).permute(2, 0, 1))
     folder = find_model(EMBEDDED)
     facts = read_facts(folder, EMBEDDED)
-    autoencoder.LOCAL = Tiling(args.side, autoencoder.LOCAL.context, 0)
+    autoencoder.LOCAL_SIDE = args.side
     model = load_family(folder, facts, Compute(dtype="float32")).autoencoder
     whole = model.encode(picture.read(size.window).float()[None] / 127.5 - 1)[0]
-    tiles, space = tile_grid(facts.latent_size(size), model.tiling), MemorySpace()
+    tiles, space = model.tiling.tiles(facts.latent_size(size)), MemorySpace()
     tiled = space.open("latents", tiles, facts.latent_channels)
     encode(picture, facts.latent_scale, model, tiled, lambda done, total: None)
     latents = tiled.read(tiled.size.window)

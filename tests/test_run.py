@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import random
+import resource
 import shutil
 import signal
 import sys
@@ -173,6 +174,32 @@ def test_a_full_disk_is_said_and_costs_nothing_but_time(
     assert (tmp_path / "map.png").read_bytes() == expected
 
 
+def limited(run_dir: Path, model: Path, output: Path, limit: int) -> None:
+    """The work where no file may become longer than this; what that is to a user is told by the exit code."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    try:
+        reporting(run_dir, model, output, SPAWN.Pipe()[1])
+    except OutputError as error:
+        sys.exit(3 if f"pixelsmith resume {run_dir}" in " ".join([str(error), *getattr(error, "__notes__", [])]) else 4)
+
+
+@pytest.mark.parametrize(("limit", "finished"), [(3_000, False), (40_000, False), (20_000, True)])
+def test_the_system_s_own_limit_is_said_and_costs_nothing_but_time(
+    tiny_model: Path, expected: bytes, tmp_path: Path, limit: int, finished: bool
+) -> None:
+    """Of a canvas at its beginning, of a later one, and of the picture file, which libvips writes."""
+    if finished:
+        generate(request_of(tiny_model), tmp_path / "map.png", run_dir=tmp_path / "run")
+        (tmp_path / "map.png").unlink()
+    child = SPAWN.Process(target=limited, args=(tmp_path / "run", tiny_model, tmp_path / "map.png", limit))
+    child.start()
+    child.join()
+    assert child.exitcode == 3
+    assert not (tmp_path / "map.png").exists()
+    resume(tmp_path / "run")
+    assert (tmp_path / "map.png").read_bytes() == expected
+
+
 @pytest.mark.parametrize(
     ("events", "name"),
     [
@@ -201,6 +228,18 @@ def test_damaged_pieces_are_made_again(
     else:
         path.write_bytes(content if damage == "flipped" else content[: len(content) // 2])
     resume(run_dir)
+    assert (tmp_path / "map.png").read_bytes() == expected
+
+
+def test_a_preview_of_what_is_damaged_does_not_end_the_run(
+    tiny_model: Path, expected: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pixelsmith.generate.PREVIEW_SECONDS", 0)
+    monkeypatch.setattr("pixelsmith.generate.PREVIEW_COST", 0)
+    generate(request_of(tiny_model), tmp_path / "map.png", run_dir=tmp_path / "run")
+    path = tmp_path / "run" / "stage-2" / "overview.data"
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    resume(tmp_path / "run")
     assert (tmp_path / "map.png").read_bytes() == expected
 
 

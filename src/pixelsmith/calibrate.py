@@ -10,6 +10,7 @@ import torch
 
 from pixelsmith.families import Family
 from pixelsmith.forecast import Rates
+from pixelsmith.geometry import Window
 from pixelsmith.request import Request
 from pixelsmith.stage import batch_size_of
 
@@ -24,15 +25,16 @@ def measure_rates(family: Family, request: Request, known: Rates) -> Rates:
     level = family.schedule(2).levels[1]
     x = torch.randn(batch_size, facts.latent_channels, facts.patch.height, facts.patch.width, device=family.device)
     windows = [facts.patch.window] * batch_size
-    kept = autoencoder.tiling.side - 2 * autoencoder.tiling.context
+    context = autoencoder.tiling.context
+    kept = Window(context, context, *[autoencoder.tiling.side - 2 * context] * 2)
     side = autoencoder.tiling.side * facts.latent_scale
-    megapixels = (kept * facts.latent_scale) ** 2 / 1e6
+    megapixels = kept.width * kept.height * facts.latent_scale**2 / 1e6
     latents = torch.randn(1, facts.latent_channels, autoencoder.tiling.side, autoencoder.tiling.side)
     return replace(
         known,
         denoise=_seconds(lambda: denoiser(x, level, windows), family.device) / batch_size,
         encode=_seconds(lambda: autoencoder.encode(torch.zeros(1, 3, side, side)), family.device) / megapixels,
-        decode=_seconds(lambda: autoencoder.decode(latents), family.device) / megapixels,
+        decode=_seconds(lambda: autoencoder.decode(latents, kept), family.device) / megapixels,
     )
 
 

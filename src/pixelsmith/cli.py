@@ -326,14 +326,19 @@ def inspect_command(model: str, as_json: bool, **options: Any) -> None:
 
 @cli.command("view")
 @click.argument("path", type=click.Path(path_type=Path))
+@click.option(
+    "--before",
+    type=click.Path(path_type=Path),
+    help="A picture file to compare with, such as the one given to --from-image.",
+)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Other machines can see it at 0.0.0.0.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="[default: a free one]")
 @click.option("--browser/--no-browser", default=True, help="Open the page.")
-def view_command(path: Path, host: str, port: int, browser: bool) -> None:
+def view_command(path: Path, before: Path | None, host: str, port: int, browser: bool) -> None:
     """Zoom into PATH like a map: a picture file, or a run directory while its run goes on."""
     from pixelsmith.viewer import PictureServer
 
-    with PictureServer(path, host, port) as server:
+    with PictureServer(path, host, port, before) as server:
         click.echo(f"{path} is at {server.url} (Ctrl-C ends it)")
         if browser:
             click.launch(server.url)

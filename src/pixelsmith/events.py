@@ -30,9 +30,9 @@ class StageStarted:
 class Progress:
     """Units of a phase that are done, out of ``total``.
 
-    ``phase`` is ``encode`` or ``decode`` (units: tiles) or ``denoise`` (units: patches of this step). ``step`` counts
-    from 1 to ``steps`` while denoising, else both are 1. ``share`` (0..1) is how much of the whole run's time is over,
-    ``seconds_left`` how long the rest of it takes, as far as that can be told.
+    ``phase`` is ``encode`` or ``decode`` (units: tiles), ``denoise`` (units: patches of this step) or ``write``
+    (units: rows of pixels). ``step`` counts from 1 to ``steps`` while denoising, else both are 1. ``share`` (0..1) is
+    how much of the whole run's time is over, ``seconds_left`` how long the rest of it takes, as far as that can be told.
     """
 
     stage: int

@@ -93,7 +93,8 @@ class Forecast:
             key = (event.stage, event.phase)
             self._done[key] = self._work.get(key, 0.0)
             if event.phase == "write":
-                self._measured("write", self._done[key], event.seconds)
+                # There is one; what it began and ended with counts as well.
+                self._units["write"], self._seconds["write"] = self._done[key], event.seconds
         self._last_time = now
 
     @property

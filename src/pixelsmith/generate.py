@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -40,16 +41,17 @@ from pixelsmith.families import (
     memory_of,
     model_files,
     pin,
+    processor_of,
     read_facts,
     unpinned,
 )
 from pixelsmith.forecast import Forecast, Rates, load_rates, save_rates, seconds_of
 from pixelsmith.geometry import Size
 from pixelsmith.parts import located
-from pixelsmith.pixels.files import check_output, picture_size, read_picture, tiles_of, write_picture
+from pixelsmith.pixels.files import check_output, format_of, picture_size, read_picture, tiles_of, write_picture
 from pixelsmith.pixels.resample import Resized
 from pixelsmith.plan import ModelFacts, Plan, make_plan
-from pixelsmith.request import Request
+from pixelsmith.request import EMBEDDED, Request
 from pixelsmith.run import Identity, Record, RunDirectory
 from pixelsmith.sampling.denoise import Readable
 from pixelsmith.sampling.device import give_back_memory
@@ -59,6 +61,8 @@ from pixelsmith.viewer import open_file, write_preview
 
 PREVIEW_SECONDS = 60.0
 """How old a preview may get while a picture is decoded."""
+PREVIEW_COST = 50
+"""How many times as long as a preview took the next one waits."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,8 @@ def generate(
 
     ``observer`` is called with each ``pixelsmith.events.Event``. Raises ``InputError`` before any long work where the
     request, the model, the given picture, the output or the run directory cannot be used, and ``OutputError`` where
-    the disk is full.
+    the disk is full, ``DeviceError`` where the device has no memory for one patch or a number leaves its range, and
+    ``RefusedError`` where the model's safety checker refuses the base picture.
     """
     # What a model recommends is part of what was asked for: files and runs keep the numbers.
     found = _Model.of(request)
@@ -132,14 +137,14 @@ def generate(
     work = _Work(observer)
     job = _Job(request, model, model.settings(request), the_plan, path, work)
     if run_dir is None and not the_plan.on_disk:
-        _check_disk(the_plan, None, path)
+        _check_disk(the_plan, request.size, None, path)
         return _run(job, MemorySpace())
     if run_dir is None and path is None:
         raise RequestError(f"run directory: a picture of {request.size} needs one; give a run_dir or an output")
     place = Path(f"{path}.run" if run_dir is None else run_dir)
     if path is not None and place.absolute() in (path.absolute(), tiles_of(path).absolute()):
         raise RunError(f"{place}: the picture is to be written there; choose another run directory")
-    _check_disk(the_plan, place, path)
+    _check_disk(the_plan, request.size, place, path)
     identity, keep = _identity(job.settings, request, model), run_dir is not None
     with RunDirectory.create(place) as run:
         run.begin(Record(identity, Path.cwd(), path, keep))
@@ -158,7 +163,8 @@ def resume(run_dir: str | Path, observer: Observer = silent) -> Result:
     """Go on with a run that was interrupted, at any moment and in any way; the picture is the same byte for byte.
 
     Raises ``RunError`` where the directory is damaged, another process works in it, or the model, the picture to start
-    from, the libraries or this version differ from those that began it.
+    from, the libraries or this version differ from those that began it; ``OutputError``, ``DeviceError`` and
+    ``RefusedError`` as ``generate`` does.
     """
     with RunDirectory(Path(run_dir)) as run:
         record = run.read()
@@ -171,7 +177,7 @@ def resume(run_dir: str | Path, observer: Observer = silent) -> Result:
         if record.output is not None:
             check_output(record.output, request.size, record.identity.settings)
         the_plan = _planned(request, model)
-        _check_disk(the_plan, None, record.output)
+        _check_disk(the_plan, request.size, None, record.output)
         job = _Job(request, model, record.identity.settings, the_plan, record.output, observer)
         return _run_in(run, job, record.keep)
 
@@ -179,7 +185,9 @@ def resume(run_dir: str | Path, observer: Observer = silent) -> Result:
 def _located(request: Request, folder: Path) -> Request:
     """The request with the paths in it as they were meant in the folder that it was made in."""
     picture = None if request.from_image is None else str(folder / request.from_image)
-    model, parts = located(request.model, folder), request.parts.located(folder)
+    # As everywhere, this name is the model of this package, whatever a folder is called.
+    model = request.model if request.model == EMBEDDED else located(request.model, folder)
+    parts = request.parts.located(folder)
     return replace(request, from_image=picture, model=model, parts=parts)
 
 
@@ -212,7 +220,8 @@ class _Model:
     def settings(self, request: Request) -> dict[str, Any]:
         """What a picture file carries: the request, and what ``auto`` meant on this machine."""
         _, device, dtype = self.machine
-        return {"pixelsmith": __version__, "request": request.to_dict(), "device": device, "dtype": dtype}
+        about = {"device": device, "processor": processor_of(self.device), "dtype": dtype}
+        return {"pixelsmith": __version__, "request": request.to_dict(), **about}
 
 
 def settings_of(request: Request) -> dict[str, Any]:
@@ -241,15 +250,16 @@ def _check_memory(the_plan: Plan, request: Request, observer: Observer) -> None:
     observer(Warned(f"{what}; --memory encoders-released, offload or sequential keep less of it there"))
 
 
-def _check_disk(the_plan: Plan, run_dir: Path | None, path: Path | None) -> None:
+def _check_disk(the_plan: Plan, size: Size, run_dir: Path | None, path: Path | None) -> None:
     """Refuse what does not fit on the disks of the run directory and of the output, before hours are spent on it."""
-    needed: dict[int, int] = {}
-    for place, size in ((run_dir, the_plan.disk_bytes - the_plan.file_bytes), (path, the_plan.file_bytes)):
+    needed: dict[int, float] = {}
+    file_bytes = 0.0 if path is None else size.area * format_of(path, size).pixel_bytes
+    for place, count in ((run_dir, the_plan.canvas_bytes), (path, file_bytes)):
         if place is None:
             continue
         folder = next(parent for parent in (place.absolute(), *place.absolute().parents) if parent.is_dir())
         disk = folder.stat().st_dev
-        needed[disk] = needed.get(disk, 0) + size
+        needed[disk] = needed.get(disk, 0) + count
         free = shutil.disk_usage(folder).free
         if needed[disk] > free:
             raise RequestError(
@@ -259,7 +269,10 @@ def _check_disk(the_plan: Plan, run_dir: Path | None, path: Path | None) -> None
 
 def _identity(settings: Mapping[str, Any], request: Request, model: _Model) -> Identity:
     """Of a run with these settings; ``request`` is where its files are."""
-    made, here = (f"{values['device']} {values['dtype']}" for values in (settings, model.settings(request)))
+    made, here = (
+        " ".join(str(values.get(name)) for name in ("device", "processor", "dtype"))
+        for values in (settings, model.settings(request))
+    )
     if made != here:
         raise RunError(f"device: the run was made on {made}, here is {here}")
     picture = None if request.from_image is None else Path(request.from_image)
@@ -309,16 +322,20 @@ def _run_in(run: RunDirectory, job: _Job, keep: bool) -> Result:
 
 
 def _with_preview(observer: Observer, run_dir: Path) -> Observer:
-    """Also keeps a small picture of the run in its directory, as new as the last minute."""
-    last = time.monotonic()
+    """Also keeps a small picture of the run in its directory, anew every minute while tiles are decoded."""
+    due = time.monotonic() + PREVIEW_SECONDS
 
     def observe(event: Event) -> None:
-        nonlocal last
+        nonlocal due
         observer(event)
         decoded = isinstance(event, (Progress, PhaseFinished)) and event.phase == "decode"
-        if decoded and (isinstance(event, PhaseFinished) or time.monotonic() - last > PREVIEW_SECONDS):
-            write_preview(run_dir)
-            last = time.monotonic()
+        began = time.monotonic()
+        if decoded and (isinstance(event, PhaseFinished) or began > due):
+            # A picture to look at must not end a run: what is damaged is made again when its turn comes.
+            with suppress(LookupError, OSError, InputError):
+                write_preview(run_dir)
+            spent = time.monotonic() - began
+            due = time.monotonic() + max(PREVIEW_SECONDS, PREVIEW_COST * spent)
 
     return observe
 
@@ -342,8 +359,11 @@ def _run(job: _Job, space: Space, run_dir: Path | None = None) -> Result:
     if job.path is not None:
         write_began = time.monotonic()
         give_back_memory()
-        write_picture(picture, job.path, job.settings)
-        observer(PhaseFinished(len(job.plan.stages), "write", time.monotonic() - write_began))
+        last = len(job.plan.stages)
+        write_picture(
+            picture, job.path, job.settings, lambda done, total: observer(Progress(last, "write", 1, 1, done, total))
+        )
+        observer(PhaseFinished(last, "write", time.monotonic() - write_began))
     if job.plan.base is None or job.plan.base.patches_per_step == 1:
         # A whole canvas at once says nothing of what a patch takes.
         save_rates(forecast.rates, *model.machine)

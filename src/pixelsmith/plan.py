@@ -11,7 +11,7 @@ from pixelsmith.errors import RequestError
 from pixelsmith.geometry import Size
 from pixelsmith.recommended import Recommended, StageMethod
 from pixelsmith.request import Request
-from pixelsmith.sampling.patches import COVERAGES, RandomCoverage, ShiftedGrid, dilation, fewest_patches
+from pixelsmith.sampling.patches import COVERAGES, RandomCoverage, ShiftedGrid, TileLayout, dilation, fewest_patches
 from pixelsmith.strategies import STRATEGIES
 
 MAX_FACTOR = 4.0
@@ -19,6 +19,8 @@ MAX_FACTOR = 4.0
 MAX_SHAPE = 4.0
 """The longest base picture, long side to short one; longer pictures use the middle of it."""
 PAPER_BORDER, PAPER_PATCH = 10, 128
+FILE_BYTES = 4.2
+"""A pixel of a picture file, at most: three bytes that do not compress, and a third more for the pyramid."""
 MEMORY_LIMIT = 256 << 20
 """Bytes of canvases and pictures up to which they are kept in memory."""
 NETWORK_BYTES = 16 << 10
@@ -39,6 +41,7 @@ class ModelFacts:
     - ``native_size``: the size it was trained at, in pixels; ``latent_scale``: pixels per latent on one axis.
     - ``latent_channels``; ``latent_multiple``: what the network needs the sides of a patch to be a multiple of.
     - ``train_steps``: the number of timesteps it was trained with.
+    - ``tiling``: how its autoencoder is run tile by tile.
     - ``parameters``: the numbers in its weight files on this disk; of a hub id that was never fetched unknown, and 0.
     - ``quantised_bytes``: of weights that stay in a format of their own, which ``parameters`` does not count.
     - ``recommended``: what it is best run with.
@@ -53,6 +56,7 @@ class ModelFacts:
     latent_channels: int
     latent_multiple: int
     train_steps: int
+    tiling: TileLayout
     parameters: int
     recommended: Recommended = field(default_factory=Recommended)
     float16_safe: bool = True
@@ -94,8 +98,8 @@ class Plan:
     - ``model_calls``: patches that go through the network; with classifier-free guidance a patch goes through twice,
       and with a perturbation once more.
     - ``on_disk``: whether the canvases are kept in a run directory by default, because memory should not hold them.
-    - ``peak_memory_bytes``, ``disk_bytes``: upper estimates; ``file_bytes``: the part of the disk that is needed beside
-      the output. ``seconds``: ``None`` while unknown.
+    - ``canvas_bytes``: of all canvases and pictures, wherever they are kept; ``peak_memory_bytes``; ``file_bytes``: of
+      the output in the format that takes most. All are upper estimates. ``seconds``: ``None`` while unknown.
     """
 
     base: StagePlan | None
@@ -103,13 +107,18 @@ class Plan:
     model_calls: int
     on_disk: bool
     peak_memory_bytes: int
-    disk_bytes: int
+    canvas_bytes: int
     file_bytes: int
     seconds: float | None = None
 
+    @property
+    def disk_bytes(self) -> int:
+        """What is needed on disks by default: the output, and the run directory if there is one."""
+        return self.file_bytes + (self.canvas_bytes if self.on_disk else 0)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, sizes as ``[width, height]``."""
-        values = asdict(self)
+        values = asdict(self) | {"disk_bytes": self.disk_bytes}
         for stage in [values["base"], *values["stages"]]:
             if stage is not None:
                 for name in ("size", "latent_size"):
@@ -151,8 +160,6 @@ def make_plan(request: Request, facts: ModelFacts, start: Size | None = None, we
     calls += base.patches_per_step * _calls_per_patch(request.method.at(0, facts.recommended)) if base else 0
     canvases = _canvas_bytes(rungs, request, facts)
     on_disk = canvases > MEMORY_LIMIT
-    # With its pyramid, and for what does not compress, a file may be larger than the pixels are.
-    file_bytes = request.size.area * 3 * 2
     return Plan(
         base=base,
         stages=stages,
@@ -162,8 +169,8 @@ def make_plan(request: Request, facts: ModelFacts, start: Size | None = None, we
         + facts.quantised_bytes
         + _working_set(rungs, request, facts)
         + (0 if on_disk else canvases),
-        disk_bytes=(canvases if on_disk else 0) + file_bytes,
-        file_bytes=file_bytes,
+        canvas_bytes=canvases,
+        file_bytes=round(request.size.area * FILE_BYTES),
     )
 
 
@@ -263,12 +270,22 @@ def _calls_per_patch(method: StageMethod) -> int:
 
 
 def _canvas_bytes(rungs: list[StagePlan], request: Request, facts: ModelFacts) -> int:
-    """All pictures; of the largest rung also the guide and the canvases of two steps, which hold overlaps twice."""
+    """All pictures with their overviews; of the largest rung also the guide and the canvases of two steps.
+
+    Patches and tiles are kept one by one, each with room for the largest of them.
+    """
     second_order = request.method.sampler == "dpmpp-2m"
-    latents = max(
-        rung.latent_size.area + rung.patches_per_step * facts.patch.area * 2 * (1 + second_order) for rung in rungs
-    )
-    return round(latents * facts.latent_channels * 4) + sum(3 * rung.size.area for rung in rungs)
+    tiled = [_tiles_area(rung.latent_size, facts.tiling) for rung in rungs]
+    patches = [rung.patches_per_step * facts.patch.area for rung in rungs]
+    latents = max(tile + patch * 2 * (1 + second_order) for tile, patch in zip(tiled, patches, strict=True))
+    pictures = 3 * (facts.latent_scale**2 + 1) * sum(tiled)
+    return round(latents * facts.latent_channels * 4) + pictures
+
+
+def _tiles_area(canvas: Size, tiling: TileLayout) -> int:
+    """Latents that the tiles of a canvas have room for."""
+    tiles = tiling.tiles(canvas)
+    return len(tiles) * tiles.largest.area
 
 
 def _working_set(rungs: list[StagePlan], request: Request, facts: ModelFacts) -> int:

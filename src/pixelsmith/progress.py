@@ -76,7 +76,7 @@ class ProgressBar:
         if event.phase == "denoise":
             what += f" step {event.step}/{event.steps}"
         else:
-            what += f" tile {event.done}/{event.total}"
+            what += f" {'row' if event.phase == 'write' else 'tile'} {event.done}/{event.total}"
         left = "" if event.seconds_left is None else f" {timedelta(seconds=round(event.seconds_left))} left"
         self._bar.update(
             self._task, total=1, completed=event.share, description=what, rate=self._rate(event), left=left

@@ -29,7 +29,7 @@ FORMAT = 1
 """Of the directory; it changes when an older one can no longer be read."""
 _LIBRARIES = (
     "torch", "diffusers", "transformers", "tokenizers", "safetensors", "accelerate", "peft", "compel", "gguf",
-    "torchao", "bitsandbytes", "numpy", "pillow", "pyvips",
+    "torchao", "bitsandbytes", "numpy", "pillow", "pyvips", "pyvips-binary",
 )  # fmt: skip
 _RECORD, _LOCK, _FINISHED = "run.json", "lock", "finished"
 
@@ -104,6 +104,8 @@ class RunDirectory:
         """A new one. Raises ``RunError`` where there is something already, or nothing can be made."""
         if cls(path).begun:
             raise RunError(f"{path}: there is a run in it; go on with 'pixelsmith resume {path}', or remove it")
+        # Left by a process that ended while it removed an earlier one.
+        shutil.rmtree(cls(path)._gone, ignore_errors=True)
         try:
             path.mkdir(parents=True, exist_ok=True)
             if {item.name for item in path.iterdir()} - {_LOCK, _partial(_RECORD)}:
@@ -168,12 +170,16 @@ class RunDirectory:
 
     def delete(self) -> None:
         """Remove the directory and all that is in it: at once, so that none is left from which nothing can go on."""
-        gone = self.path.with_name(f"{self.path.name}.deleted")
-        shutil.rmtree(gone, ignore_errors=True)
+        shutil.rmtree(self._gone, ignore_errors=True)
         with suppress(OSError):
-            self.path.rename(gone)
-        for path in (gone, self.path):
+            self.path.rename(self._gone)
+        for path in (self._gone, self.path):
             shutil.rmtree(path, ignore_errors=True)
+
+    @property
+    def _gone(self) -> Path:
+        """What it is called while it is removed, by a name that nobody else gives."""
+        return self.path.with_name(f".{self.path.name}.pixelsmith-removed")
 
     def __enter__(self) -> RunDirectory:
         if not self.path.is_dir():

@@ -15,7 +15,7 @@ from pixelsmith.errors import RefusedError, RequestError
 from pixelsmith.events import Observer, PhaseFinished, Progress, Warned
 from pixelsmith.families import Family, Prompt
 from pixelsmith.geometry import Size
-from pixelsmith.pixels.codec import decode, encode, tile_grid
+from pixelsmith.pixels.codec import decode, encode
 from pixelsmith.pixels.resample import Resized
 from pixelsmith.plan import Plan, coverage_of
 from pixelsmith.recommended import StageMethod
@@ -123,8 +123,8 @@ class Cascade:
         return self._encoded(stage, Resized(below.picture, below.picture.size, size, upsampling), size)
 
     def _encoded(self, stage: int, picture: Resized, size: Size) -> Readable:
-        facts, tiling = self.family.facts, self.family.autoencoder.tiling
-        tiles = tile_grid(facts.latent_size(size), tiling)
+        facts = self.family.facts
+        tiles = self.family.autoencoder.tiling.tiles(facts.latent_size(size))
         latents = self.space.open(f"stage-{stage}/guide", tiles, facts.latent_channels)
         with self._phase(stage, "encode") as on_tile:
             encode(picture, facts.latent_scale, self.family.autoencoder, latents, partial(on_tile, 0))
@@ -179,7 +179,7 @@ class Cascade:
     def _new_picture(self, stage: int, size: Size) -> WithOverview:
         """The picture of a stage and its overview, a pixel for each latent."""
         facts = self.family.facts
-        tiles = tile_grid(facts.latent_size(size), self.family.autoencoder.tiling)
+        tiles = self.family.autoencoder.tiling.tiles(facts.latent_size(size))
         small = size.padded(facts.latent_scale).divided(facts.latent_scale)
         return WithOverview(
             self.space.open(f"stage-{stage}/picture", tiles.scaled(facts.latent_scale), 3, torch.uint8, size),

@@ -13,7 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pixelsmith.canvas import DiskSlots, DiskSpace, MemorySlots, MemorySpace, Slots, Space
+from pixelsmith.canvas import DiskSlots, DiskSpace, MemorySlots, MemorySpace, Slots, Space, WatchedSlots
 from pixelsmith.geometry import Size, Window
 from pixelsmith.sampling.patches import COVERAGES, Tiling, fixed_grid
 
@@ -43,6 +43,24 @@ class TestSlots:
         values[:] = 7
         np.testing.assert_array_equal(slots.read(0)[:2], [1, 1])
         assert 1 in slots
+
+
+def test_damage_that_was_found_is_known_to_those_who_watch(tmp_path: Path) -> None:
+    path, values = tmp_path / "slots", np.arange(CAPACITY, dtype=np.float32)
+    slots = DiskSlots(path, COUNT, CAPACITY, np.float32)
+    for index in (1, 3):
+        slots.write(index, values)
+    slots.close()
+    watched = WatchedSlots(path, COUNT, CAPACITY, np.float32)
+    np.testing.assert_array_equal(watched.read(1), values)
+    content = bytearray((tmp_path / "slots.data").read_bytes())
+    content[3 * values.nbytes] ^= 0xFF
+    (tmp_path / "slots.data").write_bytes(content)
+    with pytest.raises(LookupError, match="block 3"):
+        watched.read(3)
+    assert 3 not in DiskSlots(path, COUNT, CAPACITY, np.float32)
+    assert watched.refresh() == 1
+    assert [index in watched for index in range(COUNT)] == [False, True, False, False, False]
 
 
 @pytest.mark.parametrize("kind", SPACES)

@@ -26,7 +26,6 @@ from pixelsmith.evaluate.shots import Shot
 from pixelsmith.evaluate.truth import Truth, batches, load_truth
 from pixelsmith.evaluate.upscalers import Weights
 from pixelsmith.families import read_facts
-from pixelsmith.families.autoencoder import LOCAL
 from pixelsmith.plan import coverage_of
 
 NEEDS_TRUTH = {"frechet", "kernel", "patch_frechet", "patch_kernel", "spectrum"}
@@ -166,7 +165,7 @@ def test_borders_are_those_of_the_last_step(tiny_model: Path) -> None:
     """Where its grid has one patch end and the next begin; a picture without patches takes the default's."""
     facts = read_facts(tiny_model, str(tiny_model))
     request = Request("a map", Size(256, 256), model=str(tiny_model))
-    borders = borders_of(request, facts, LOCAL)
+    borders = borders_of(request, facts)
     grid = coverage_of(1, Size(64, 64), request, facts).patches(facts.recommended.steps - 1)
     # A patch begins to count where its ramp of one latent begins: half and half where the ramp fills the overlap, and
     # then both sides of that latent are borders.
@@ -174,7 +173,7 @@ def test_borders_are_those_of_the_last_step(tiny_model: Path) -> None:
     found = set(np.flatnonzero(borders.across.any(0)).tolist())
     assert all({begin - 1, begin} & found for begin in begins)
     assert found <= {edge for begin in begins for edge in (begin - 1, begin)}
-    alone = borders_of(request.with_method(strategy="lanczos"), facts, LOCAL)
+    alone = borders_of(request.with_method(strategy="lanczos"), facts)
     assert np.array_equal(alone.across, borders.across)
 
 

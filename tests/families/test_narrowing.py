@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
+from diffusers import AutoencoderDC
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pixelsmith.families import Family, find_model, load_family, read_facts
+from pixelsmith.families.narrowing import context_of
 from pixelsmith.geometry import Window
 from pixelsmith.request import EMBEDDED, Compute
-
-CONTEXT = 12
 
 
 @pytest.fixture(scope="module")
@@ -21,17 +21,19 @@ def embedded() -> Family:
 
 
 @settings(max_examples=15, deadline=None)
-@given(
-    margins=st.tuples(*[st.sampled_from([0, CONTEXT, CONTEXT + 3])] * 4),
-    height=st.integers(1, 6),
-    width=st.integers(1, 6),
-)
+@given(edges=st.tuples(*[st.booleans()] * 4), more=st.integers(0, 3), height=st.integers(1, 6), width=st.integers(1, 6))
 def test_what_is_kept_of_a_tile_is_the_same(
-    embedded: Family, margins: tuple[int, int, int, int], height: int, width: int
+    embedded: Family, edges: tuple[bool, bool, bool, bool], more: int, height: int, width: int
 ) -> None:
-    """Margins of 0 are the edges of a canvas, where the network's own padding counts."""
-    top, left, bottom, right = margins
-    tile = torch.randn(1, 16, top + height + bottom, left + width + right, generator=torch.Generator().manual_seed(0))
+    """At the edges of a canvas there is no margin, and the network's own padding counts."""
+    top, left, bottom, right = (0 if edge else embedded.facts.tiling.context + more for edge in edges)
+    tile = torch.randn(
+        1,
+        embedded.facts.latent_channels,
+        top + height + bottom,
+        left + width + right,
+        generator=torch.Generator().manual_seed(0),
+    )
     kept = Window(top, left, height, width)
     # A larger canvas around the tile, but not beyond its edges.
     grown = torch.nn.functional.pad(tile, [0 if margin == 0 else 5 for margin in (left, right, top, bottom)])
@@ -47,8 +49,42 @@ def test_what_is_kept_of_a_tile_is_the_same(
 
 @torch.inference_mode()
 def test_context_is_dropped_and_the_decoder_left_as_it_was(embedded: Family) -> None:
-    tile = torch.randn(1, 16, 40, 40, generator=torch.Generator().manual_seed(0))
+    context = embedded.facts.tiling.context
+    shape = (1, embedded.facts.latent_channels, 16 + 2 * context, 16 + 2 * context)
+    tile = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     before = embedded.autoencoder.decode(tile)
-    found = embedded.autoencoder.decode(tile, Window(CONTEXT, CONTEXT, 16, 16))
+    found = embedded.autoencoder.decode(tile, Window(context, context, 16, 16))
     assert (found == 0).all(1).float().mean() > 0.7
     assert torch.equal(embedded.autoencoder.decode(tile), before)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("layers", [(0, 1), (1, 1), (0, 1, 2, 2), (0, 2, 3, 3), (1, 1, 2)])
+def test_the_context_is_what_the_network_sees(layers: tuple[int, ...]) -> None:
+    """A change of one latent, or of one pixel, is seen no further away than that."""
+    torch.manual_seed(0)
+    vae = AutoencoderDC(
+        latent_channels=4,
+        encoder_block_types="ResBlock",
+        decoder_block_types="ResBlock",
+        encoder_block_out_channels=tuple(4 << i for i in range(len(layers))),
+        decoder_block_out_channels=tuple(4 << i for i in range(len(layers))),
+        encoder_layers_per_block=layers,
+        decoder_layers_per_block=layers,
+        encoder_qkv_multiscales=((),) * len(layers),
+        decoder_qkv_multiscales=((),) * len(layers),
+    ).double()
+    context, scale = context_of(vae.config), 2 ** (len(layers) - 1)
+    side = 2 * context + 5
+    middle = Window(context + 2, context + 2, 1, 1)
+    for run, channels, unit in ((vae.decode, 4, 1), (vae.encode, 3, scale)):
+        plain = torch.randn(1, channels, side * unit, side * unit, dtype=torch.float64)
+        changed = plain.clone()
+        changed[(..., *middle.scaled(unit).slices)] += 1
+        outputs = [run(values)[0] for values in (plain, changed)]
+        # Back to a cell for each latent, whatever the direction was.
+        differs = torch.nn.functional.max_pool2d((outputs[0] - outputs[1]).abs().amax(1), scale // unit)[0] > 1e-12
+        reach = (differs.nonzero() - (context + 2)).abs().max()
+        assert reach <= context
+        if run == vae.decode:
+            assert reach >= context - 1

@@ -9,12 +9,13 @@ from pixelsmith import DeviceError
 from pixelsmith.canvas import Array, MemorySpace
 from pixelsmith.families import Family, find_model, load_family, read_facts
 from pixelsmith.families.autoencoder import DiffusersAutoencoder
-from pixelsmith.families.protocol import Autoencoder, Tiling
+from pixelsmith.families.protocol import Autoencoder
 from pixelsmith.geometry import Size
-from pixelsmith.pixels.codec import decode, encode, tile_grid
+from pixelsmith.pixels.codec import decode, encode
 from pixelsmith.request import EMBEDDED, Compute
 from pixelsmith.sampling.denoise import Readable
 from pixelsmith.sampling.noise import NoiseField
+from pixelsmith.sampling.patches import TileLayout
 from tests.tiny import build_autoencoder
 
 
@@ -29,7 +30,7 @@ def embedded() -> Family:
 
 
 def decoded(latents: Readable, autoencoder: Autoencoder, size: Size, scale: int) -> torch.Tensor:
-    tiles = tile_grid(latents.size, autoencoder.tiling).scaled(scale)
+    tiles = autoencoder.tiling.tiles(latents.size).scaled(scale)
     picture = MemorySpace().open("picture", tiles, 3, torch.float32, size)
     decode(latents, autoencoder, picture, quiet)
     return picture.read(size.window)
@@ -48,9 +49,9 @@ def test_tiles_of_the_embedded_model_equal_the_whole(embedded: Family, monkeypat
     autoencoder = embedded.autoencoder
     picture = Array(smooth_picture(size))
     whole = autoencoder.encode(picture.read(size.window)[None] / 127.5 - 1)[0]
-    monkeypatch.setattr(autoencoder, "tiling", Tiling(side=44, context=autoencoder.tiling.context, blend=0))
+    monkeypatch.setattr(autoencoder, "tiling", TileLayout(side=44, context=autoencoder.tiling.context, blend=0))
     channels = embedded.facts.latent_channels
-    latents = MemorySpace().open("guide", tile_grid(Size(80, 64), autoencoder.tiling), channels)
+    latents = MemorySpace().open("guide", autoencoder.tiling.tiles(Size(80, 64)), channels)
     encode(picture, 8, autoencoder, latents, quiet)
     assert (latents.read(latents.size.window) - whole).abs().max() < 2e-3
     pixels = decoded(latents, autoencoder, size, 8)
@@ -67,9 +68,9 @@ def test_a_picture_that_needs_padding_is_delivered_at_its_exact_size(embedded: F
 @torch.inference_mode()
 def test_only_missing_tiles_are_decoded(embedded: Family, monkeypatch: pytest.MonkeyPatch) -> None:
     autoencoder = embedded.autoencoder
-    monkeypatch.setattr(autoencoder, "tiling", Tiling(side=28, context=12, blend=0))
+    monkeypatch.setattr(autoencoder, "tiling", TileLayout(side=28, context=12, blend=0))
     latents = Array(NoiseField(0, 0, embedded.facts.latent_channels).read(Size(40, 32).window))
-    tiles = tile_grid(latents.size, autoencoder.tiling).scaled(8)
+    tiles = autoencoder.tiling.tiles(latents.size).scaled(8)
     pictures = [MemorySpace().open("picture", tiles, 3, torch.uint8) for _ in range(2)]
     heard: list[int] = []
     decode(latents, autoencoder, pictures[0], lambda done, total: None)
@@ -90,7 +91,7 @@ def test_a_global_autoencoder_shows_no_jump_of_tone_between_tiles(monkeypatch: p
     ramp = torch.linspace(-2, 2, 96)
     latents = Array(NoiseField(0, 0, 4).read(Size(96, 64).window) * 0.5 + ramp)
     expected = ((autoencoder.decode(latents.read(latents.size.window)[None])[0] + 1) * 127.5).clamp(0, 255)
-    monkeypatch.setattr(autoencoder, "tiling", Tiling(side=48, context=12, blend=12))
+    monkeypatch.setattr(autoencoder, "tiling", TileLayout(side=48, context=12, blend=12))
     held = decoded(latents, autoencoder, size, 4)
     monkeypatch.setattr(autoencoder, "steady_decoding", lambda samples: nullcontext())
     loose = decoded(latents, autoencoder, size, 4)
@@ -110,8 +111,8 @@ def test_numbers_that_leave_the_range_of_their_dtype_are_an_error_and_no_black_t
         for part in (vae.decoder, vae.encoder):
             part.conv_in.weight.data *= 1e6
         autoencoder = DiffusersAutoencoder(vae.to(dtype), torch.device("cpu"))
-        picture = MemorySpace().open("picture", tile_grid(latents.size, autoencoder.tiling).scaled(4), 3, torch.uint8)
-        guide = MemorySpace().open("guide", tile_grid(latents.size, autoencoder.tiling), 4)
+        picture = MemorySpace().open("picture", autoencoder.tiling.tiles(latents.size).scaled(4), 3, torch.uint8)
+        guide = MemorySpace().open("guide", autoencoder.tiling.tiles(latents.size), 4)
         there = Array(smooth_picture(Size(64, 64)))
         if dtype == torch.float32:
             decode(latents, autoencoder, picture, quiet)
@@ -126,7 +127,7 @@ def test_numbers_that_leave_the_range_of_their_dtype_are_an_error_and_no_black_t
 @torch.inference_mode()
 def test_a_device_without_memory_for_a_tile_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     autoencoder = DiffusersAutoencoder(build_autoencoder(), torch.device("cpu"))
-    monkeypatch.setattr(autoencoder, "tiling", Tiling(side=48, context=12, blend=12))
+    monkeypatch.setattr(autoencoder, "tiling", TileLayout(side=48, context=12, blend=12))
 
     def full(*_: object) -> torch.Tensor:
         raise torch.OutOfMemoryError("CUDA out of memory")

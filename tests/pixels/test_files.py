@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from pixelsmith.pixels.files import (
     read_settings,
     write_picture,
 )
+from pixelsmith.viewer import open_file
 
 PIXELS = torch.randint(0, 256, (3, 30, 50), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 SETTINGS = {"pixelsmith": "1", "request": {"prompt": 'a "map" of Zürich, 東京 & <so on>' * 40, "seed": 2**63}}
@@ -171,6 +173,23 @@ def test_what_a_crash_left_is_written_over(tmp_path: Path) -> None:
     write_picture(Array(PIXELS), tmp_path / "map.tif", SETTINGS)
     assert [item.name for item in tmp_path.iterdir()] == ["map.tif"]
     assert torch.equal(read_picture(tmp_path / "map.tif").read(Size(50, 30).window), PIXELS)
+
+
+@pytest.mark.parametrize(
+    "moment", ["the old tiles were moved away", "the new tiles were there", "the old were removed"]
+)
+def test_a_deep_zoom_folder_is_replaced_whatever_a_crash_left(tmp_path: Path, moment: str) -> None:
+    path, tiles, old = tmp_path / "map.dzi", tmp_path / "map_files", tmp_path / ".map.old_files"
+    write_picture(Array(torch.zeros_like(PIXELS)), path, SETTINGS)
+    shutil.copytree(tiles, old)
+    if moment == "the old tiles were moved away":
+        shutil.rmtree(tiles)
+    elif moment == "the old were removed":
+        (old / "pixelsmith.json").unlink()
+    write_picture(Array(PIXELS), path, SETTINGS)
+    assert sorted(item.name for item in tmp_path.iterdir()) == ["map.dzi", "map_files"]
+    shown = open_file(path).look((0, 0, 50, 30), Size(50, 30))
+    assert np.asarray(shown).mean() > 100, "the new picture"
 
 
 def test_a_damaged_archive_has_no_settings(tmp_path: Path) -> None:

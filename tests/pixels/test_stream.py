@@ -15,19 +15,23 @@ from pixelsmith.pixels import stream
 from pixelsmith.pixels.stream import png_chunks, streamed
 
 
+def unheard(done: int, total: int) -> None:
+    pass
+
+
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 9), st.integers(0, 99))
 def test_the_chunks_are_a_png_of_the_picture(width: int, height: int, band: int, seed: int) -> None:
     pixels = torch.randint(0, 256, (3, height, width), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stream, "_BAND", band)
         patch.setattr(stream, "_BLOCK", 2 * band)
-        data = b"".join(png_chunks(Array(pixels)))
+        data = b"".join(png_chunks(Array(pixels), unheard))
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(data))), pixels.permute(1, 2, 0))
 
 
 def test_libvips_sees_the_picture() -> None:
     pixels = torch.randint(0, 256, (3, 700, 90), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    with streamed(Array(pixels)) as image:
+    with streamed(Array(pixels), unheard) as image:
         assert image.interpretation == "srgb"
         assert np.array_equal(image.numpy(), pixels.permute(1, 2, 0))
 
@@ -46,5 +50,5 @@ class Damaged:
 
 @pytest.mark.parametrize("rows", [0, 512, 1024])
 def test_a_failure_to_read_is_raised_wherever_it_happens(rows: int) -> None:
-    with pytest.raises(OSError, match="the disk is gone"), streamed(Damaged(rows)) as image:
+    with pytest.raises(OSError, match="the disk is gone"), streamed(Damaged(rows), unheard) as image:
         image.avg()

@@ -116,6 +116,21 @@ def test_buttons_and_keys_zoom_and_show_the_settings(browser: webdriver.Chrome, 
     assert not panel.is_displayed()
 
 
+def test_letters_do_what_the_page_says_and_no_more_after_a_click_on_the_picture(
+    browser: webdriver.Chrome, url: str
+) -> None:
+    """OpenSeadragon has keys of its own: to flip, to turn, to move."""
+    opened(browser, url)
+    ActionChains(browser).click(browser.find_element(By.ID, "picture")).send_keys("fsrwadjk").perform()
+    still = "return [viewer.viewport.getFlip(), viewer.viewport.getRotation(), viewer.viewport.getCenter(false).x]"
+    time.sleep(0.3)
+    flipped, turned, x = browser.execute_script(still)
+    assert (flipped, turned) == (False, 0)
+    assert x == pytest.approx(0.5, abs=1e-6)
+    assert browser.execute_script("return Boolean(document.fullscreenElement)"), "F is the page's own"
+    browser.execute_script("return document.exitFullscreen()")
+
+
 def test_the_link_keeps_the_place(browser: webdriver.Chrome, url: str) -> None:
     opened(browser, url)
     home = zoom(browser)
@@ -151,16 +166,19 @@ def test_the_divider_compares_two_stages_at_the_same_place(browser: webdriver.Ch
 
 
 def test_a_telephone_has_all_of_it(browser: webdriver.Chrome, url: str) -> None:
-    browser.set_window_size(500, 800)
+    # A window of the browser cannot be as narrow.
+    screen = {"width": 375, "height": 740, "deviceScaleFactor": 2, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)  # type: ignore[no-untyped-call]
     try:
         opened(browser, url)
         width = browser.execute_script("return window.innerWidth")
+        assert width == 375
         for button in browser.find_elements(By.TAG_NAME, "button"):
             assert button.is_displayed()
             assert button.rect["x"] >= 0
             assert button.rect["x"] + button.rect["width"] <= width
     finally:
-        browser.set_window_size(1000, 700)
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})  # type: ignore[no-untyped-call]
 
 
 def status_of(browser: webdriver.Chrome) -> str:

@@ -8,6 +8,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.client import HTTPConnection
 from io import BytesIO
 from pathlib import Path
 from urllib.error import HTTPError
@@ -117,6 +118,27 @@ def test_it_is_seen_on_this_machine_only(tmp_path: Path) -> None:
         assert found.server_address[0] == "127.0.0.1"
         with pytest.raises(RequestError, match="cannot be used"):
             PictureServer(path, port=int(found.server_address[1]))
+
+
+def test_another_name_that_leads_here_gets_nothing(tmp_path: Path) -> None:
+    """A page of another site whose name was made to mean this machine (DNS rebinding)."""
+    path = tmp_path / "map.png"
+    write_picture(Array(gradient(Size(40, 30))), path, SETTINGS)
+    with serving(path) as found:
+        for host, status in (("evil.example", 403), ("localhost:80", 200), ("127.0.0.1", 200), ("[::1]:1", 200)):
+            connection = HTTPConnection("127.0.0.1", int(found.server_address[1]))
+            connection.request("GET", "/shown.json", headers={"Host": host})
+            answer = connection.getresponse()
+            assert (answer.status, bool(answer.read())) == (status, True)
+            connection.close()
+
+
+def test_a_file_can_be_compared_with_another(tmp_path: Path) -> None:
+    for name, size in (("photo.png", Size(40, 30)), ("map.png", Size(80, 60))):
+        write_picture(Array(gradient(size)), tmp_path / name, SETTINGS)
+    assert list(show(tmp_path / "map.png", tmp_path / "photo.png").pictures) == ["photo.png, 40x30", "80x60"]
+    with pytest.raises(PictureError):
+        show(tmp_path / "map.png", tmp_path / "missing.png")
 
 
 def test_what_cannot_be_shown_is_said(tmp_path: Path) -> None:

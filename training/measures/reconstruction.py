@@ -17,7 +17,7 @@ from pixelsmith import Compute
 from pixelsmith.canvas import Array, MemorySpace
 from pixelsmith.evaluate.structure import ssim
 from pixelsmith.families import Family
-from pixelsmith.pixels.codec import decode, tile_grid
+from pixelsmith.pixels.codec import decode
 from pixelsmith.request import DtypeName
 from training.figures import Figure
 from training.study import Study
@@ -92,7 +92,7 @@ def threads() -> str:
 def _decoded(latents: Tensor, family: Family) -> Tensor:
     """Tile by tile, as a stage does."""
     canvas = Array(latents)
-    tiles = tile_grid(canvas.size, family.autoencoder.tiling)
+    tiles = family.autoencoder.tiling.tiles(canvas.size)
     picture = MemorySpace().open("picture", tiles.scaled(family.facts.latent_scale), 3)
     decode(canvas, family.autoencoder, picture, lambda done, total: None)
     return picture.read(picture.size.window)

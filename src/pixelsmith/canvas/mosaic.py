@@ -70,6 +70,10 @@ class Mosaic:
     def complete(self) -> bool:
         return next(self.missing(), None) is None
 
+    def __contains__(self, index: int) -> bool:
+        """Whether a patch is there."""
+        return index in self._slots
+
     def has(self, window: Window) -> bool:
         """Whether every patch that counts in a window is there."""
         touching = (index for index in self.tiling.touching(window) if self.tiling.kept(index).overlaps(window))

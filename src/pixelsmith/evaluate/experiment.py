@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,12 +23,8 @@ from pixelsmith.evaluate.shots import Shot
 from pixelsmith.evaluate.unavailable import UnavailableError
 from pixelsmith.evaluate.upscalers import Upscaler, Weights, load_upscaler
 from pixelsmith.families import find_model, read_facts
-from pixelsmith.families.autoencoder import tiling_of
-from pixelsmith.families.find import config_folder
-from pixelsmith.families.protocol import Tiling
 from pixelsmith.generate import plan
 from pixelsmith.geometry import Size
-from pixelsmith.pixels.codec import tile_grid
 from pixelsmith.plan import ModelFacts, Plan, base_size, cascade_of, coverage_of
 from pixelsmith.request import Compute, Method, Request
 from pixelsmith.sampling.patches import RandomCoverage, ShiftedGrid
@@ -117,7 +112,7 @@ def run(
     except OSError as error:
         raise PictureError(f"{output}: pictures cannot be kept there ({error.strerror})") from error
     digests = {variant.name: setting.weights.digest(variant.upscaler or "") for variant in variants}
-    lab = _Lab(facts, _tiling(setting.model), setting, pictures, upscalers, digests, metrics)
+    lab = _Lab(facts, setting, pictures, upscalers, digests, metrics)
     better = {name: metric.better for name, metric in metrics[protocol.factors[0]].items()}
     used = {f"{name}_sha256": digest for name, digest in digests.items() if digest}
     provenance = {**pictures.provenance, "upscalers": used}
@@ -171,17 +166,11 @@ def _upscalers(protocol: Protocol, weights: Weights) -> tuple[dict[str, Upscaler
     return found, missing
 
 
-def _tiling(model: str) -> Tiling:
-    config = config_folder(find_model(model)) / "vae" / "config.json"
-    return tiling_of(json.loads(config.read_text(encoding="utf-8")))
-
-
 @dataclass(frozen=True)
 class _Lab:
     """What makes pictures and looks at them."""
 
     facts: ModelFacts
-    tiling: Tiling
     setting: Setting
     pictures: Pictures
     upscalers: Mapping[str, Upscaler]
@@ -202,7 +191,7 @@ class _Lab:
             prompt=case.prompt,
             picture=made.read(),
             base=self.pictures.base(request),
-            borders=borders_of(request, self.facts, self.tiling),
+            borders=borders_of(request, self.facts),
             spacing=min(self.facts.native_size.width, self.facts.native_size.height),
             stride=stride_of(request, self.facts),
             seed=case.seed,
@@ -213,11 +202,11 @@ class _Lab:
         return request_of(variant, case, self.setting.model, self.setting.compute)
 
 
-def borders_of(request: Request, facts: ModelFacts, tiling: Tiling) -> Borders:
+def borders_of(request: Request, facts: ModelFacts) -> Borders:
     """Where the patches of the last step and the decoder's tiles meet in the picture of a request."""
     coverage, last = _last(request, facts)
     canvas, scale = facts.latent_size(request.size), facts.latent_scale
-    tilings = [coverage.patches(last), tile_grid(canvas, tiling)]
+    tilings = [coverage.patches(last), facts.tiling.tiles(canvas)]
     return Borders.of(tilings, request.size.padded(scale).divided(scale), scale)
 
 

@@ -3,7 +3,7 @@
 from pixelsmith.families.facts import read_facts
 from pixelsmith.families.find import fetch, find_model, pin
 from pixelsmith.families.hub import unpinned
-from pixelsmith.families.load import choose_device, choose_dtype, load_family, memory_of
+from pixelsmith.families.load import choose_device, choose_dtype, load_family, memory_of, processor_of
 from pixelsmith.families.needs import check_parts
 from pixelsmith.families.protocol import Family, Prompt
 from pixelsmith.families.sources import model_files
@@ -22,6 +22,7 @@ __all__ = [
     "memory_of",
     "model_files",
     "pin",
+    "processor_of",
     "read_facts",
     "unpinned",
 ]

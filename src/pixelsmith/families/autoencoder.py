@@ -10,14 +10,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pixelsmith.families.narrowing import Narrowing
+from pixelsmith.families.narrowing import Narrowing, context_of
 from pixelsmith.families.packing import patchify, unpatchify
-from pixelsmith.families.protocol import Tiling
 from pixelsmith.families.steady import steady
 from pixelsmith.geometry import Window
+from pixelsmith.sampling.patches import TileLayout
 
-LOCAL = Tiling(side=88, context=12, blend=0)
-"""For residual networks that normalise per pixel: tiles equal the whole. Larger ones take more memory, no less time."""
+LOCAL_SIDE = 88
+"""Of residual networks that normalise per pixel: tiles equal the whole. Larger ones take more memory, no less time."""
 TILE_PIXELS, CONTEXT_PIXELS = 1024, 128
 """For all others: more context, averaged borders, and group normalisation held steady."""
 
@@ -36,9 +36,13 @@ def latent_space(config: Mapping[str, Any]) -> tuple[int, int]:
     return scale, config["latent_channels"]
 
 
-def tiling_of(config: Mapping[str, Any]) -> Tiling:
-    """How an autoencoder of this configuration is run tile by tile."""
-    return LOCAL if _is_local(config) else _tiling(latent_space(config)[0])
+def tiling_of(config: Mapping[str, Any]) -> TileLayout:
+    """How an autoencoder of this configuration is run tile by tile, in latents."""
+    if _is_local(config):
+        return TileLayout(LOCAL_SIDE, context_of(config), blend=0)
+    scale = latent_space(config)[0]
+    context = max(4, min(16, CONTEXT_PIXELS // scale))
+    return TileLayout(side=min(128, TILE_PIXELS // scale), context=context, blend=context)
 
 
 class DiffusersAutoencoder:
@@ -94,11 +98,6 @@ class DiffusersAutoencoder:
 def _is_local(config: Mapping[str, Any]) -> bool:
     """Whether it has no layer that sees more than its surroundings; among the autoencoders here, a DC one may."""
     return [config.get(f"{part}_block_types") for part in ("encoder", "decoder")] == ["ResBlock", "ResBlock"]
-
-
-def _tiling(scale: int) -> Tiling:
-    context = max(4, min(16, CONTEXT_PIXELS // scale))
-    return Tiling(side=min(128, TILE_PIXELS // scale), context=context, blend=context)
 
 
 def _statistics(vae: Any) -> tuple[Tensor, Tensor]:

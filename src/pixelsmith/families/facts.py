@@ -10,7 +10,7 @@ from typing import Any
 
 from pixelsmith.errors import InputError, ModelError
 from pixelsmith.families.architecture import Configs, Traits
-from pixelsmith.families.autoencoder import latent_space
+from pixelsmith.families.autoencoder import latent_space, tiling_of
 from pixelsmith.families.find import NO_PARTS, OWN, config_folder, few_steps_of, find_part, read_json, with_few_steps
 from pixelsmith.families.hub import HUB_ID
 from pixelsmith.families.registry import architecture_of
@@ -61,6 +61,7 @@ def read_facts(place: Path, name: str, parts: Parts = NO_PARTS) -> ModelFacts:
         latent_channels=channels,
         latent_multiple=traits.multiple,
         train_steps=configs["scheduler"].get("num_train_timesteps", 1000),
+        tiling=tiling_of(configs["vae"]),
         parameters=weights.parameters,
         quantised_bytes=weights.quantised_bytes,
         recommended=traits.recommended,

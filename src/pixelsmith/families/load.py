@@ -105,6 +105,13 @@ def choose_device(name: str) -> torch.device:
     return torch.device(available[0] if name == "auto" else name)
 
 
+def processor_of(device: torch.device) -> str:
+    """What computes there: the accelerator's name, or the CPU's instructions; another one may round differently."""
+    if device.type in ("cuda", "xpu"):
+        return str(getattr(torch, device.type).get_device_name(device))
+    return torch.backends.cpu.get_cpu_capability() if device.type == "cpu" else device.type
+
+
 def choose_dtype(name: str, device: torch.device, float16_safe: bool = True) -> torch.dtype:
     """The dtype asked for; by itself half precision where the hardware computes in it, else float32.
 

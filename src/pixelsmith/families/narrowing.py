@@ -7,7 +7,7 @@ that: without the rest a tile costs hardly more than what is kept of it, and wha
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,25 @@ from pixelsmith.geometry import Window
 
 Margins = tuple[int, int, int, int]
 """Context above, left, below and right of what is kept."""
+
+
+def context_of(config: Mapping[str, Any]) -> int:
+    """Latents on each side that a latent's pixels, or a pixel's latents, depend on in an ``AutoencoderDC`` of residual
+    blocks of this configuration.
+
+    From the full resolution down, each level adds two pixels for each of its blocks (two convolutions of 3x3), and one
+    for the convolution that changes the resolution, at the coarser side; the innermost convolution adds one latent.
+    """
+    return max(_sees(config[f"{part}_layers_per_block"]) for part in ("encoder", "decoder"))
+
+
+def _sees(layers: Sequence[int]) -> int:
+    finest, *coarser = layers
+    # Where the finest level has blocks, it also has a convolution of its own; else the next level's enlarges.
+    seen = 2 * finest + (finest > 0)
+    for blocks in coarser:
+        seen = -(-seen // 2) + 1 + 2 * blocks
+    return seen + 1
 
 
 @dataclass(frozen=True)

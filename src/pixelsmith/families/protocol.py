@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -16,6 +15,7 @@ from pixelsmith.plan import ModelFacts
 from pixelsmith.recommended import Perturbation
 from pixelsmith.sampling.denoise import Readable
 from pixelsmith.sampling.guidance import Denoiser
+from pixelsmith.sampling.patches import TileLayout
 from pixelsmith.sampling.schedule import Schedule
 
 Prompt = Mapping[str, Tensor]
@@ -27,26 +27,12 @@ def named(names: Sequence[str], positive: Sequence[Tensor], negative: Sequence[T
     return dict(zip(names, positive, strict=True)), dict(zip(names, negative, strict=True))
 
 
-@dataclass(frozen=True)
-class Tiling:
-    """How an autoencoder is run tile by tile, all in latents.
-
-    - ``side``: a tile with its context; ``context``: what a tile sees on each side beyond what is kept of it.
-    - ``blend``: the band over which neighbouring tiles are averaged, at most twice the context; 0 where the network
-      is local, so that tiles meet exactly.
-    """
-
-    side: int
-    context: int
-    blend: int
-
-
 @runtime_checkable
 class Autoencoder(Protocol):
     """Pixels to latents and back, one tile at a time."""
 
     @property
-    def tiling(self) -> Tiling: ...
+    def tiling(self) -> TileLayout: ...
 
     def encode(self, pixels: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b c h w"]:
         """Pixels in -1..1 to latents at the denoiser's scale, float32."""

@@ -11,11 +11,11 @@ from contextlib import AbstractContextManager, nullcontext
 
 from torch import Tensor
 
-from pixelsmith.families.protocol import Autoencoder, Tiling
+from pixelsmith.families.protocol import Autoencoder
 from pixelsmith.geometry import Size, Window
 from pixelsmith.sampling.denoise import Patched, Readable
 from pixelsmith.sampling.device import finite, give_back_memory, room_for
-from pixelsmith.sampling.patches import Grid, fixed_grid
+from pixelsmith.sampling.patches import Grid
 
 OnTile = Callable[[int, int], None]
 """Hears (tiles done, tiles in all)."""
@@ -24,22 +24,17 @@ _TILES_OF_A_HEAP = 16
 """After so many tiles freed memory goes back: after each one costs a third of the time, after none the heap grows."""
 
 
-def tile_grid(latent_size: Size, tiling: Tiling) -> Grid:
-    """The tiles of a canvas in latents."""
-    return fixed_grid(latent_size, tiling.side, 2 * tiling.context, tiling.blend)
-
-
 def encode(picture: Readable, scale: int, autoencoder: Autoencoder, latents: Patched, on_tile: OnTile) -> None:
     """Encode a picture (3, H, W) uint8 into those tiles of ``latents`` that are missing.
 
-    A latent stands for ``scale`` pixels; the tiles are ``tile_grid``'s. Raises ``DeviceError`` where the device has no
-    memory for a tile, or a latent is not finite.
+    A latent stands for ``scale`` pixels; the tiles are those of its ``tiling``. Raises ``DeviceError`` where the device
+    has no memory for a tile, or a latent is not finite.
     """
 
     def read(window: Window) -> Tensor:
         return picture.read(window.scaled(scale)).float()[None] / 127.5 - 1
 
-    tiles = tile_grid(latents.size, autoencoder.tiling)
+    tiles = autoencoder.tiling.tiles(latents.size)
     with room_for(TILE), _steady(autoencoder.steady_encoding, tiles, read, latents):
         for (index,) in latents.missing():
             latents.put(index, finite(autoencoder.encode(read(tiles[index].window))[0], TILE))
@@ -50,14 +45,14 @@ def encode(picture: Readable, scale: int, autoencoder: Autoencoder, latents: Pat
 def decode(latents: Readable, autoencoder: Autoencoder, picture: Patched, on_tile: OnTile) -> None:
     """Decode a canvas into those tiles of ``picture`` (3, H, W) in 0..255 that are missing.
 
-    They are the tiles of the latents (``tile_grid``) at the scale of pixels. Raises ``DeviceError`` where the device
+    They are the tiles of the latents at the scale of pixels. Raises ``DeviceError`` where the device
     has no memory for a tile, or a pixel is not finite.
     """
 
     def read(window: Window) -> Tensor:
         return latents.read(window)[None]
 
-    tiles = tile_grid(latents.size, autoencoder.tiling)
+    tiles = autoencoder.tiling.tiles(latents.size)
     with room_for(TILE), _steady(autoencoder.steady_decoding, tiles, read, picture):
         for (index,) in picture.missing():
             window = tiles[index].window

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from pixelsmith.errors import OutputError, PictureError
 from pixelsmith.geometry import Size, Window
-from pixelsmith.pixels.stream import streamed
+from pixelsmith.pixels.stream import OnRows, streamed
 from pixelsmith.sampling.denoise import Readable
 
 KEY = "pixelsmith"
@@ -38,11 +38,13 @@ Image.MAX_IMAGE_PIXELS = None
 class Format:
     """How libvips writes a kind of file.
 
-    ``side_limit``: the most pixels on a side that the format has, 0 for more than any picture here; ``settings``: the
-    metadata field that carries them.
+    - ``pixel_bytes``: what a pixel takes at most, with the smaller levels of a pyramid.
+    - ``settings``: the metadata field that carries them.
+    - ``side_limit``: the most pixels on a side that the format has, 0 for more than any picture here.
     """
 
     options: Mapping[str, Any]
+    pixel_bytes: float
     settings: str = "image-description"
     side_limit: int = 0
 
@@ -54,22 +56,28 @@ class Format:
 _EXIF = "exif-ifd0-ImageDescription"
 _PYRAMID = {"tile": True, "tile_width": 256, "tile_height": 256, "pyramid": True, "bigtiff": True}
 _DEEP_ZOOM = {"tile_size": 254, "overlap": 1, "suffix": ".jpg[Q=90]"}
-_JPEG = Format({"Q": 95}, _EXIF, 65_535)
-_TIFF = Format({**_PYRAMID, "compression": "deflate", "predictor": "horizontal"})
-_LARGE_TIFF = Format({**_PYRAMID, "compression": "jpeg", "Q": 92})
+_JPEG = Format({"Q": 95}, 2, _EXIF, 65_535)
+_TIFF = Format({**_PYRAMID, "compression": "deflate", "predictor": "horizontal"}, 4.2)
+_LARGE_TIFF = Format({**_PYRAMID, "compression": "jpeg", "Q": 92}, 2)
 LARGE = 100_000_000
 """Pixels from which a TIFF is compressed as JPEG: lossless, a gigapixel takes gigabytes and many minutes."""
 FORMATS: dict[str, Format] = {
-    ".png": Format({"compression": 6}, f"png-comment-0-{KEY}"),
+    ".png": Format({"compression": 6}, 3.1, f"png-comment-0-{KEY}"),
     ".jpg": _JPEG,
     ".jpeg": _JPEG,
-    ".webp": Format({"Q": 95}, _EXIF, 16_383),
+    ".webp": Format({"Q": 95}, 2, _EXIF, 16_383),
     ".tif": _TIFF,
     ".tiff": _TIFF,
-    ".dzi": Format(_DEEP_ZOOM),
-    ".zip": Format({**_DEEP_ZOOM, "container": "zip"}),
+    ".dzi": Format(_DEEP_ZOOM, 2),
+    ".zip": Format({**_DEEP_ZOOM, "container": "zip"}, 2),
 }
 """The kinds of file that can be written, by suffix; ``.zip`` is a DeepZoom folder in one file."""
+
+
+def format_of(path: Path, size: Size) -> Format:
+    """How a picture of this size is written there. Raises ``KeyError`` for a suffix that is none of ``FORMATS``."""
+    found = FORMATS[path.suffix.lower()]
+    return _LARGE_TIFF if found is _TIFF and size.area >= LARGE else found
 
 
 def check_output(path: Path, size: Size, settings: Mapping[str, Any]) -> None:
@@ -149,19 +157,22 @@ class FilePicture:
         return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
-def write_picture(picture: Readable, path: Path, settings: Mapping[str, Any]) -> None:
+def write_picture(
+    picture: Readable, path: Path, settings: Mapping[str, Any], on_rows: OnRows = lambda done, total: None
+) -> None:
     """Write pixels (3, H, W) uint8 with their settings inside; the file appears whole or not at all.
 
-    The picture is read in bands from top to bottom, so memory does not grow with its height. Raises ``OutputError``
-    where it cannot be written.
+    The picture is read in bands from top to bottom, so memory does not grow with its height, but for WebP, which is
+    compressed as a whole. ``on_rows`` is called after each band, by a thread of libvips. Raises ``OutputError`` where
+    it cannot be written.
     """
     suffix, size = path.suffix.lower(), picture.size
-    kind = _LARGE_TIFF if FORMATS[suffix] is _TIFF and size.area >= LARGE else FORMATS[suffix]
+    kind = format_of(path, size)
     # Named by the output alone: what a crash left here is written over by the next try.
     partial = path.with_name(f".{path.stem}.partial{suffix}")
     text = _settings_text(settings)
     try:
-        with streamed(picture) as pixels:
+        with streamed(picture, on_rows) as pixels:
             image = pixels.copy(xres=_PIXELS_PER_MM, yres=_PIXELS_PER_MM)
             _write(image, partial, path.stem, kind, text)
         _put_in_place(partial, path)
@@ -192,6 +203,8 @@ def _put_in_place(partial: Path, path: Path) -> None:
         _settle(*tiles_of(partial).rglob("*"), partial)
         old = tiles_of(path).with_name(f".{path.stem}.old_files")
         if tiles_of(path).exists():
+            # Left by a process that ended between here and the last line.
+            shutil.rmtree(old, ignore_errors=True)
             tiles_of(path).replace(old)
         tiles_of(partial).replace(tiles_of(path))
         partial.replace(path)

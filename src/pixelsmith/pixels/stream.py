@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -22,13 +22,17 @@ _BLOCK = 4 * _BAND
 """Columns that are read at a time: no more of the picture is ever there as a tensor."""
 
 
+OnRows = Callable[[int, int], None]
+"""Hears (rows read, rows in all)."""
+
+
 @contextmanager
-def streamed(picture: Readable) -> Iterator[pyvips.Image]:
+def streamed(picture: Readable, on_rows: OnRows) -> Iterator[pyvips.Image]:
     """A picture (3, H, W) uint8 as an image that libvips reads once, from top to bottom, within this context.
 
     What reading the picture raises is raised when the context ends, instead of what libvips then made of it.
     """
-    chunks, rest, failures = png_chunks(picture), memoryview(b""), list[BaseException]()
+    chunks, rest, failures = png_chunks(picture, on_rows), memoryview(b""), list[BaseException]()
 
     def read(size: int) -> bytes:
         # Called from a thread of libvips, through C, which no exception can pass: the stream ends instead.
@@ -49,7 +53,7 @@ def streamed(picture: Readable) -> Iterator[pyvips.Image]:
             raise failures[0]
 
 
-def png_chunks(picture: Readable) -> Iterator[bytes]:
+def png_chunks(picture: Readable, on_rows: OnRows) -> Iterator[bytes]:
     """A PNG without compression, in pieces: the one format that every build of libvips takes from a pipe."""
     size = picture.size
     header = struct.pack(">IIBBBBB", size.width, size.height, 8, 2, 0, 0, 0)
@@ -65,6 +69,7 @@ def png_chunks(picture: Readable) -> Iterator[bytes]:
             pixels[:, left : window.right] = picture.read(window).permute(1, 2, 0)
         for row in rows:
             yield _chunk(b"IDAT", packed.compress(row.tobytes()))
+        on_rows(top + height, size.height)
     yield _chunk(b"IDAT", packed.flush()) + _chunk(b"IEND", b"")
 
 

@@ -129,6 +129,24 @@ def fixed_grid(canvas: Size, side: int, overlap: int, border: int) -> Grid:
 
 
 @dataclass(frozen=True)
+class TileLayout:
+    """How an autoencoder is run tile by tile, all in latents.
+
+    - ``side``: a tile with its context; ``context``: what a tile sees on each side beyond what is kept of it.
+    - ``blend``: the band over which neighbouring tiles are averaged, at most twice the context; 0 where the network
+      is local, so that tiles meet exactly.
+    """
+
+    side: int
+    context: int
+    blend: int
+
+    def tiles(self, canvas: Size) -> Grid:
+        """The tiles of a canvas in latents."""
+        return fixed_grid(canvas, self.side, 2 * self.context, self.blend)
+
+
+@dataclass(frozen=True)
 class Grid(Sequence[Patch]):
     """Patches in rows and columns, row by row; ``border`` as in ``ShiftedGrid``."""
 

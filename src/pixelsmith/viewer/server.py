@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import secrets
+import sys
 from contextlib import suppress
 from functools import lru_cache
 from http import HTTPStatus
@@ -36,10 +37,14 @@ _SAVED_SIDE = 4096
 _LEVELS = 40
 """More than any picture has."""
 _CACHED_TILES = 2000
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+"""Names of this machine that nobody else can have."""
 
 
 class PictureServer(ThreadingHTTPServer):
-    """Shows ``path``, a picture file or a run directory, at ``url``. ``port`` 0 takes a free one.
+    """Shows ``path``, a picture file or a run directory, at ``url``; ``before`` is a file to compare it with.
+
+    ``port`` 0 takes a free one.
 
     Raises ``PictureError`` or ``RunError`` where there is nothing to show, ``MissingPartError`` where the page was not
     built into this install, and ``RequestError`` where the address cannot be used.
@@ -47,9 +52,9 @@ class PictureServer(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, path: Path, host: str = "127.0.0.1", port: int = 0) -> None:
-        self._path = path
-        self._shown = show(path)
+    def __init__(self, path: Path, host: str = "127.0.0.1", port: int = 0, before: Path | None = None) -> None:
+        self._path, self._before = path, before
+        self._shown = show(path, before)
         page = files("pixelsmith.viewer") / "page"
         if not (page / _NEEDED).is_file():
             raise MissingPartError("the viewer's page is not in this install; build it with 'make viewer' (needs npm)")
@@ -62,6 +67,11 @@ class PictureServer(ThreadingHTTPServer):
         except (OSError, OverflowError) as error:
             raise RequestError(f"address: {host}:{port} cannot be used ({error})") from error
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of a browser that hung up."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
     @property
     def url(self) -> str:
         return f"http://{self.server_address[0]!s}:{self.server_address[1]}/"
@@ -71,7 +81,7 @@ class PictureServer(ThreadingHTTPServer):
         if self._shown.growing:
             gone = self._shown.output if not self._path.exists() else None
             # A run directory that was not asked for is removed when its picture is there.
-            self._shown = show(gone or self._path)
+            self._shown = show(gone or self._path, self._before)
         return self._shown
 
     def picture(self, number: int) -> Source:
@@ -113,6 +123,9 @@ class _Handler(BaseHTTPRequestHandler):
     server: PictureServer
 
     def do_GET(self) -> None:
+        if not self._is_meant():
+            self.send_error(HTTPStatus.FORBIDDEN)
+            return
         url = urlsplit(self.path)
         try:
             content, kind = self._found(url.path, {name: value[0] for name, value in parse_qs(url.query).items()})
@@ -125,6 +138,12 @@ class _Handler(BaseHTTPRequestHandler):
         # A browser that has moved on hangs up on the tiles that it no longer needs.
         with suppress(ConnectionError):
             self._answer(url.path, content, kind)
+
+    def _is_meant(self) -> bool:
+        """Whether a page of this machine asks: another one can have its own name lead here (DNS rebinding)."""
+        bound = str(self.server.server_address[0])
+        asked = urlsplit(f"//{self.headers.get('Host', '')}").hostname
+        return bound not in _LOOPBACK or asked in _LOOPBACK
 
     def _answer(self, path: str, content: bytes, kind: str) -> None:
         self.send_response(HTTPStatus.OK)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +50,16 @@ class Shown:
         }
 
 
-def show(path: Path) -> Shown:
-    """What there is to see now. Raises ``PictureError`` or ``RunError`` where ``path`` is neither picture nor run."""
-    return _run(path) if path.is_dir() else _file(path)
+def show(path: Path, before: Path | None = None) -> Shown:
+    """What there is to see now; ``before`` is a picture file that comes before all others.
+
+    Raises ``PictureError`` or ``RunError`` where ``path`` is neither picture nor run, or ``before`` is no picture.
+    """
+    shown = _run(path) if path.is_dir() else _file(path)
+    if before is None:
+        return shown
+    source = open_file(before)
+    return replace(shown, pictures={f"{before.name}, {source.size}": source, **shown.pictures})
 
 
 def write_preview(run_dir: Path) -> Path:

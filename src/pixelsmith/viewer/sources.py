@@ -191,12 +191,8 @@ class StagePicture:
         across, down = size.width / (box[2] - box[0]), size.height / (box[3] - box[1])
         fine = self.size.width / mosaic.size.width, self.size.height / mosaic.size.height
         window = _window_of(box, self.size, mosaic.size)
-        # Smaller than tiles: where tiles are averaged, the border of one is not there before its neighbour.
         side = max(8, min(mosaic.tiling.largest.width, mosaic.tiling.largest.height) // 4)
-        for cell in tiles(Size(window.width, window.height), side):
-            kept = Window(window.top + cell.top, window.left + cell.left, cell.height, cell.width)
-            if not mosaic.has(kept):
-                continue
+        for kept in _parts_there(mosaic, window, side):
             left, right = (max(round((x * fine[0] - box[0]) * across), 0) for x in (kept.left, kept.right))
             top, bottom = (max(round((y * fine[1] - box[1]) * down), 0) for y in (kept.top, kept.bottom))
             place = Window(top, left, min(bottom, size.height) - top, min(right, size.width) - left)
@@ -216,6 +212,25 @@ class StagePicture:
         left, top = ((small.width - scale * self.size.width) / 2, (small.height - scale * self.size.height) / 2)
         corners = (left + scale * box[0], top + scale * box[1], left + scale * box[2], top + scale * box[3])
         return self.below.look(corners, size)
+
+
+def _parts_there(mosaic: Mosaic, window: Window, side: int) -> Iterator[Window]:
+    """What is there of a window: whole tiles, and parts of ``side`` of those whose neighbours are missing.
+
+    Where tiles are averaged, the border of one is not there before its neighbour.
+    """
+    for index in mosaic.tiling.touching(window):
+        tile = mosaic.tiling.kept(index)
+        if index not in mosaic or not tile.overlaps(window):
+            continue
+        shared = tile.common(window)
+        if mosaic.has(shared):
+            yield shared
+            continue
+        for cell in tiles(Size(shared.width, shared.height), side):
+            part = Window(shared.top + cell.top, shared.left + cell.left, cell.height, cell.width)
+            if mosaic.has(part):
+                yield part
 
 
 def _smallest(levels: list[Size], full: Size, box: Box, size: Size) -> int:

@@ -161,8 +161,11 @@ function describe() {
   );
   const chosen = other.value;
   const names = shown.pictures.slice(0, -1).map((picture) => picture.name);
-  other.replaceChildren(new Option("nothing", ""), ...names.map((name, number) => new Option(name, number)));
-  other.value = chosen !== "" && Number(chosen) < names.length ? chosen : "";
+  // Only when there are others: a list that is open must not close.
+  if (other.options.length !== names.length + 1) {
+    other.replaceChildren(new Option("nothing", ""), ...names.map((name, number) => new Option(name, number)));
+    other.value = chosen !== "" && Number(chosen) < names.length ? chosen : "";
+  }
   element("compare").hidden = names.length === 0;
   element("status").textContent = shown.growing ? "the run goes on; this page fills in" : "";
 }
@@ -235,6 +238,10 @@ document.addEventListener("keydown", (event) => {
   if (event.target instanceof HTMLSelectElement || event.ctrlKey || event.metaKey || event.altKey) return;
   const action = { f: toggleFullScreen, s: saveRegion, i: toggleSettings, 0: () => viewer.viewport.goHome() }[event.key];
   if (action) action();
+});
+// Letters are this page's: OpenSeadragon would also flip, turn and move the picture by them.
+viewer.addHandler("canvas-key", (event) => {
+  if (/^[a-z]$/i.test(event.originalEvent.key)) event.preventDefaultAction = true;
 });
 window.addEventListener("hashchange", goToPlace);
 
