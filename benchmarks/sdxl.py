@@ -6,8 +6,8 @@ python -m benchmarks.sdxl --one-patch           # one call of the network in bf1
 python -m benchmarks.sdxl --tiny --device cpu   # the same program, shrunk: shows that it works
 
 Every rung of every cascade is a row, printed as soon as it is timed. Of a rung's steps a few are run (``--sample``),
-and its denoising is extrapolated by the patches of the others; such seconds have a tilde. benchmarks/README.md has a
-plan for a day with a GPU.
+and its denoising is extrapolated by the patches of the others; such seconds have a tilde. benchmarks/README.md says
+what to run first on a GPU.
 """
 
 from __future__ import annotations

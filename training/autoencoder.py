@@ -18,7 +18,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 
 from training.data import load_pixels, load_records, unpack
 from training.linear import start_linear
-from training.loop import Losses, balanced_weights, flush_denormals, train
+from training.loop import Losses, balanced_weights, flush_denormals, for_minutes, train
 
 LATENT_CHANNELS = 32
 LATENT_NOISE = 0.03
@@ -45,6 +45,12 @@ def build_autoencoder() -> AutoencoderDC:
 def as_input(pixels: NDArray[np.uint8]) -> torch.Tensor:
     """Pixels (n, H, W, 3) as (n, 3, H, W) in -1..1, channels last."""
     return torch.from_numpy(pixels.astype(np.float32)).permute(0, 3, 1, 2) / 127.5 - 1
+
+
+def as_pixels(output: torch.Tensor) -> NDArray[np.uint8]:
+    """What an autoencoder decodes (n, 3, H, W), about -1..1, as pixels (n, H, W, 3)."""
+    pixels = ((output + 1) * 127.5).clamp(0, 255).round().to(torch.uint8)
+    return np.asarray(pixels.permute(0, 2, 3, 1).cpu())
 
 
 def gradients(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -89,7 +95,7 @@ def main() -> None:
     model = build_autoencoder().to(memory_format=torch.channels_last)
     if args.freeze_encoder:
         model.encoder.requires_grad_(False)
-    else:
+    elif not (args.work / "autoencoder.pt").exists():
         some = np.random.default_rng(0).choice(len(records), size=100, replace=False, p=weights)
         start_linear(model, as_input(pixels[np.sort(some)]))
     optimizer = torch.optim.AdamW(
@@ -119,8 +125,7 @@ def main() -> None:
     name = "decoder" if args.freeze_encoder else "autoencoder"
     # Larger ones lose at once what the linear start has.
     peak = 1e-4
-    seconds_in_all = 60 * args.minutes
-    train(name, args.work, lambda _, seconds: seconds / seconds_in_all, peak, {"model": model}, optimizer, step_fn)
+    train(name, args.work, for_minutes(args.minutes), peak, {"model": model}, optimizer, step_fn)
 
 
 if __name__ == "__main__":

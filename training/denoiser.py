@@ -21,7 +21,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from training.autoencoder import LATENT_CHANNELS
 from training.data import load_records, paraphrase
-from training.loop import Losses, balanced_weights, flush_denormals, train
+from training.loop import Losses, balanced_weights, flush_denormals, for_minutes, train
 from training.text import TOKENS, WIDTH, build_text_encoder, build_tokenizer
 
 STYLE_SHARES = {"satellite": 0.47, "watercolor": 0.28, "night": 0.15, "landscape": 0.1}
@@ -128,17 +128,7 @@ def main() -> None:
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         return {"loss": loss.item()}
 
-    seconds_in_all = 60.0 * args.minutes
-
-    train(
-        "denoiser",
-        args.work,
-        lambda _, seconds: seconds / seconds_in_all,
-        args.peak,
-        {"model": model, "ema": ema},
-        optimizer,
-        step_fn,
-    )
+    train("denoiser", args.work, for_minutes(args.minutes), args.peak, {"model": model, "ema": ema}, optimizer, step_fn)
 
 
 if __name__ == "__main__":

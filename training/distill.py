@@ -33,7 +33,7 @@ from pixelsmith.run import sha256_of
 from pixelsmith.sampling.schedule import Level
 from training.data import Record, load_records, paraphrase
 from training.denoiser import STYLE_SHARES
-from training.loop import Losses, Progress, balanced_weights, flush_denormals, train
+from training.loop import Losses, Progress, balanced_weights, flush_denormals, for_minutes, train
 from training.sampling import Shot, denoised
 
 STEPS = 4
@@ -182,8 +182,7 @@ def main() -> None:
     if args.command == "teach":
         teach(load_teacher(args.model, args.device), load_records(args.work), work, args.pictures)
     elif args.command == "train":
-        seconds_in_all = 60 * args.minutes
-        train_student(args.model, work, lambda _, seconds: seconds / seconds_in_all, args.batch, args.peak, args.device)
+        train_student(args.model, work, for_minutes(args.minutes), args.batch, args.peak, args.device)
     else:
         export(args.model, work, args.output or Path(args.model))
 

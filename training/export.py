@@ -24,10 +24,12 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("src/pixelsmith/embedded/model"))
     args = parser.parse_args()
     vae = build_autoencoder()
-    decoder = args.work / "decoder.pt"
-    vae.load_state_dict(
-        torch.load(decoder if decoder.exists() else args.work / "autoencoder.pt", weights_only=True)["model"]
-    )
+    autoencoder, decoder = args.work / "autoencoder.pt", args.work / "decoder.pt"
+    if decoder.exists() and decoder.stat().st_mtime < autoencoder.stat().st_mtime:
+        raise SystemExit(
+            f"{decoder} is older than {autoencoder}, whose latents it cannot know: train it anew or remove it"
+        )
+    vae.load_state_dict(torch.load(decoder if decoder.exists() else autoencoder, weights_only=True)["model"])
     # StableDiffusionPipeline asks every autoencoder for this to know its scale; AutoencoderDC has two such lists.
     scaling_factor = json.loads((args.work / "latents.json").read_text())["scaling_factor"]
     vae.register_to_config(block_out_channels=vae.config.decoder_block_out_channels, scaling_factor=scaling_factor)

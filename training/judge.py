@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from pixelsmith.evaluate.features import batches, save_judge, scaled
 from pixelsmith.evaluate.judge import SIDE, STYLES, SUBJECTS, Judge
 from training.data import load_pixels, load_records
-from training.loop import Losses, balanced_weights, flush_denormals, train
+from training.loop import Losses, balanced_weights, flush_denormals, for_minutes, train
 
 
 def style_of(caption: str) -> str:
@@ -98,8 +98,7 @@ def train_judge(work: Path, minutes: float) -> None:
         right = (subject.argmax(1) == subjects).float().mean().item()
         return {"loss": loss.item(), "subject": right}
 
-    seconds_in_all = 60 * minutes
-    train("judge", work, lambda _, seconds: seconds / seconds_in_all, 2e-3, {"model": model}, optimizer, step_fn)
+    train("judge", work, for_minutes(minutes), 2e-3, {"model": model}, optimizer, step_fn)
 
 
 def export(work: Path, output: Path) -> dict[str, float]:

@@ -24,6 +24,11 @@ Progress = Callable[[int, float], float]
 """(steps done, seconds trained) -> the share of the training that is done; it ends at 1."""
 
 
+def for_minutes(minutes: float) -> Progress:
+    """A training that ends after so many minutes, of all processes that went on with it together."""
+    return lambda _, seconds: seconds / (60 * minutes)
+
+
 def flush_denormals() -> None:
     """Gradients of a network that has learnt are full of denormal numbers, which make a CPU three times slower.
 

@@ -17,6 +17,7 @@ from pixelsmith.recommended import StageMethod
 from pixelsmith.sampling.noise import NoiseField
 from pixelsmith.sampling.schedule import step
 from pixelsmith.stage import guided_denoiser
+from training.autoencoder import as_pixels
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,7 @@ def denoised(family: Family, shots: Sequence[Shot], method: StageMethod) -> Iter
 def pictures(family: Family, shots: Sequence[Shot], method: StageMethod) -> NDArray[np.uint8]:
     """The pictures (n, H, W, 3)."""
     *_, latents = denoised(family, shots, method)
-    pixels = (family.autoencoder.decode(latents.cpu()) + 1) * 127.5
-    return np.asarray(pixels.clamp(0, 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu())
+    return as_pixels(family.autoencoder.decode(latents.cpu()))
 
 
 def _stacked(prompts: Sequence[Prompt]) -> Prompt:

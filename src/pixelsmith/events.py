@@ -32,7 +32,7 @@ class Progress:
 
     ``phase`` is ``encode`` or ``decode`` (units: tiles), ``denoise`` (units: patches of this step) or ``write``
     (units: rows of pixels). ``step`` counts from 1 to ``steps`` while denoising, else both are 1. ``share`` (0..1) is
-    how much of the whole run's time is over, ``seconds_left`` how long the rest of it takes, as far as that can be told.
+    how much of the whole run's time is over, ``seconds_left`` how long the rest of it takes, as far as it is known.
     """
 
     stage: int

@@ -48,7 +48,7 @@ def work_of(plan: Plan, method_at: MethodAt) -> dict[Key, float]:
     for stage, rung in rungs.items():
         if stage:
             work[stage, "encode"] = rung.size.area / 1e6
-        work[stage, "denoise"] = rung.patches_per_step * _evaluations(method_at(stage), rung.steps)
+        work[stage, "denoise"] = rung.patches_per_step * method_at(stage).calls()
         work[stage, "decode"] = rung.size.area / 1e6
     work[max(rungs), "write"] = rungs[max(rungs)].size.area / 1e6
     return work
@@ -130,9 +130,8 @@ class Forecast:
         if event.phase != "denoise":
             return event.done / event.total
         method = self._method_at(event.stage)
-        before = _evaluations(method, event.steps, event.step - 1)
-        this = _evaluations(method, event.steps, event.step) - before
-        return (before + this * event.done / event.total) / _evaluations(method, event.steps)
+        before, after = method.calls(event.step - 1), method.calls(event.step)
+        return (before + (after - before) * event.done / event.total) / method.calls()
 
 
 def load_rates(model: str, device: str, dtype: str) -> Rates | None:
@@ -168,11 +167,6 @@ def _file() -> Path:
 
 def _name(model: str, device: str, dtype: str) -> str:
     return f"{model} {device} {dtype}"
-
-
-def _evaluations(method: StageMethod, steps: int, first: int | None = None) -> int:
-    """Of one patch in the first steps (without ``first`` in all)."""
-    return sum(method.calls_at(step / steps) for step in range(steps if first is None else first))
 
 
 def _order(key: Key) -> tuple[int, int]:

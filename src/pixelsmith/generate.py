@@ -47,6 +47,7 @@ from pixelsmith.families import (
 )
 from pixelsmith.forecast import Forecast, Rates, load_rates, save_rates, seconds_of
 from pixelsmith.geometry import Size
+from pixelsmith.memory import give_back_memory
 from pixelsmith.parts import located
 from pixelsmith.pixels.files import check_output, format_of, picture_size, read_picture, tiles_of, write_picture
 from pixelsmith.pixels.resample import Resized
@@ -54,7 +55,6 @@ from pixelsmith.plan import ModelFacts, Plan, make_plan
 from pixelsmith.request import EMBEDDED, Request
 from pixelsmith.run import Identity, Record, RunDirectory
 from pixelsmith.sampling.denoise import Readable
-from pixelsmith.sampling.device import give_back_memory
 from pixelsmith.stage import Cascade, Rung, batch_size_of
 from pixelsmith.version import __version__
 from pixelsmith.viewer import open_file, write_preview

@@ -9,7 +9,7 @@ from typing import Any
 
 from pixelsmith.errors import RequestError
 from pixelsmith.geometry import Size
-from pixelsmith.recommended import Recommended, StageMethod
+from pixelsmith.recommended import Recommended
 from pixelsmith.request import Request
 from pixelsmith.sampling.patches import COVERAGES, RandomCoverage, ShiftedGrid, TileLayout, dilation, fewest_patches
 from pixelsmith.strategies import STRATEGIES
@@ -156,8 +156,8 @@ def make_plan(request: Request, facts: ModelFacts, start: Size | None = None, we
     if len(request.method.sliders) > max(1, len(stages)):
         raise RequestError(f"slider: {len(request.method.sliders)} of them, but there are {len(stages)} stages")
     rungs = [stage for stage in (base, *stages) if stage is not None]
-    calls = sum(stage.patches_per_step * _calls_per_patch(request.method.at(1, facts.recommended)) for stage in stages)
-    calls += base.patches_per_step * _calls_per_patch(request.method.at(0, facts.recommended)) if base else 0
+    calls = sum(stage.patches_per_step * request.method.at(1, facts.recommended).calls() for stage in stages)
+    calls += base.patches_per_step * request.method.at(0, facts.recommended).calls() if base else 0
     canvases = _canvas_bytes(rungs, request, facts)
     on_disk = canvases > MEMORY_LIMIT
     return Plan(
@@ -262,11 +262,6 @@ def _stage_plan(stage: int, size: Size, request: Request, facts: ModelFacts) -> 
     count += dilation(canvas, facts.patch) ** 2 if strategy.dilated else 0
     guided = sum(weight > 0 for weight in weights)
     return StagePlan(size, canvas, steps, guided, count, fewest)
-
-
-def _calls_per_patch(method: StageMethod) -> int:
-    """Network evaluations of one patch over all steps."""
-    return sum(method.calls_at(step / method.steps) for step in range(method.steps))
 
 
 def _canvas_bytes(rungs: list[StagePlan], request: Request, facts: ModelFacts) -> int:

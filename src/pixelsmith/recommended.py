@@ -128,3 +128,7 @@ class StageMethod:
     def calls_at(self, progress: float) -> int:
         """Evaluations of the network that one patch takes: with the prompt, with the negative one, perturbed."""
         return 1 + self.guides_at(progress) + self.perturbs_at(progress)
+
+    def calls(self, first: int | None = None) -> int:
+        """Evaluations of the network that one patch takes in its first steps; without ``first`` in all."""
+        return sum(self.calls_at(step / self.steps) for step in range(self.steps if first is None else first))

@@ -15,13 +15,13 @@ from pixelsmith.errors import RefusedError, RequestError
 from pixelsmith.events import Observer, PhaseFinished, Progress, Warned
 from pixelsmith.families import Family, Prompt
 from pixelsmith.geometry import Size
+from pixelsmith.memory import give_back_memory
 from pixelsmith.pixels.codec import decode, encode
 from pixelsmith.pixels.resample import Resized
 from pixelsmith.plan import Plan, coverage_of
 from pixelsmith.recommended import StageMethod
 from pixelsmith.request import Method, Request
 from pixelsmith.sampling.denoise import Denoising, Guide, Patched, Readable
-from pixelsmith.sampling.device import give_back_memory
 from pixelsmith.sampling.dilated import Dilated
 from pixelsmith.sampling.fusion import MERGES
 from pixelsmith.sampling.guidance import GUIDANCES, OF_VELOCITIES, Away, Denoiser, Guided
@@ -132,36 +132,34 @@ class Cascade:
 
     def _denoised(self, stage: int, size: Size, coverage: Coverage, guide: Callable[[], Guide | None]) -> Rung:
         """Denoise and decode what is not there yet, then forget all that nothing above needs."""
-        facts, method, autoencoder = self.family.facts, self._method(stage), self.family.autoencoder
-        picture = self._new_picture(stage, size)
-        needs_latents = self.request.method.upsampling == "latent"
-        if picture.complete and not needs_latents:
+        picture, device = self._new_picture(stage, size), self.family.device
+        keeps_latents = self.request.method.upsampling == "latent"
+        latents: Readable | None = None
+        if keeps_latents or not picture.complete:
+            denoising = self._denoising(stage, size, coverage, guide())
+            steps = _StageSteps(self.space, stage, denoising.channels)
+            with self._phase(stage, "denoise") as on_batch:
+                latents = denoising.run(steps, batch_size_of(self.request, device), device, on_batch)
+            with self._phase(stage, "decode") as on_tile:
+                decode(latents, self.family.autoencoder, picture, partial(on_tile, 0))
+        if not keeps_latents:
             self._forget(stage)
-            return Rung(picture.picture, None)
-        guided = guided_denoiser(self.family, self.prompts, method, size)
+        return Rung(picture.picture, latents if keeps_latents else None)
+
+    def _denoising(self, stage: int, size: Size, coverage: Coverage, guide: Guide | None) -> Denoising:
+        guided = guided_denoiser(self.family, self.prompts, self._method(stage), size)
         denoiser = Splitting(guided, self._on_split, self._compiled_size(stage))
-        denoising = Denoising(
+        return Denoising(
             denoiser=denoiser,
             schedule=self.schedules[stage],
             coverage=coverage,
-            noise=NoiseField(self.request.seed, stage, facts.latent_channels),
+            noise=NoiseField(self.request.seed, stage, self.family.facts.latent_channels),
             seed=self.request.seed,
             stage=stage,
-            guide=guide(),
+            guide=guide,
             second_order=self.request.method.sampler == "dpmpp-2m",
             dilated=self._dilated(stage, size, denoiser),
         )
-        steps = _StageSteps(self.space, stage, denoising.channels)
-        with self._phase(stage, "denoise") as on_batch:
-            latents = denoising.run(
-                steps, batch_size_of(self.request, self.family.device), self.family.device, on_batch
-            )
-        with self._phase(stage, "decode") as on_tile:
-            decode(latents, autoencoder, picture, partial(on_tile, 0))
-        if needs_latents:
-            return Rung(picture.picture, latents)
-        self._forget(stage)
-        return Rung(picture.picture, None)
 
     def _dilated(self, stage: int, size: Size, denoiser: Denoiser) -> Dilated | None:
         facts = self.family.facts

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from pixelsmith.families.protocol import Autoencoder
 from pixelsmith.geometry import Size, Window
+from pixelsmith.memory import give_back_memory
 from pixelsmith.sampling.denoise import Patched, Readable
-from pixelsmith.sampling.device import finite, give_back_memory, room_for
+from pixelsmith.sampling.device import finite, room_for
 from pixelsmith.sampling.patches import Grid
 
 OnTile = Callable[[int, int], None]

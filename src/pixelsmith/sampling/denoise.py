@@ -1,6 +1,6 @@
-"""Denoise a canvas patch by patch (paper, sections 3.2 to 3.4; design, sections 2.4 and 2.5).
+"""Denoise a canvas patch by patch (paper, sections 3.2 to 3.4; docs/decisions/0001-two-canvases.md).
 
-Two canvases: every patch of a step reads the canvas from before the step, results are summed into the next one.
+Every patch of a step reads the canvas from before the step, and is kept as a piece of the next one.
 """
 
 from __future__ import annotations

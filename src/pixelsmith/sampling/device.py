@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -29,15 +28,6 @@ def room_for(what: str) -> Iterator[None]:
             f"the device has no memory for {what}; other programs may use it, and --memory offload keeps less of the "
             "model there"
         ) from error
-
-
-def give_back_memory() -> None:
-    """Return freed memory to the system where the C library keeps it (glibc).
-
-    Tiles of several shapes, one after the other, scatter over a heap that grows with their number.
-    """
-    with suppress(OSError, AttributeError, TypeError):
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def finite(values: Tensor, what: str) -> Tensor:

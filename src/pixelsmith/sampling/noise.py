@@ -20,7 +20,7 @@ CACHED_TILES = 512
 
 
 class NoiseField:
-    """Standard normal noise over an unbounded canvas, drawn once per stage (design, section 2.3).
+    """Standard normal noise over an unbounded canvas, drawn once per stage (docs/decisions/0002-keyed-randomness.md).
 
     ``seed`` and ``stage`` are whole numbers of at least 0; ``channels`` is the number of latent channels.
     """

@@ -1,4 +1,4 @@
-"""Noise levels and the sampler's step as pure functions of two levels (design, section 2.2).
+"""Noise levels and the sampler's step (DDIM, arXiv 2010.02502, and its like) as pure functions of two levels.
 
 A level is a pair (α, σ): ``x = α·z + σ·ε``. Variance-preserving models have α² + σ² = 1, flow matching α = 1 − σ.
 """
