@@ -67,53 +67,49 @@ def start_from(model: nn.ModuleDict, folder: Path) -> None:
         print(f"{name}: {len(found)} of {len(weights)} tensors taken over", flush=True)
 
 
-def main() -> None:
-    flush_denormals()
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--work", type=Path, default=Path("training/work"))
-    parser.add_argument("--minutes", type=float, default=80)
-    parser.add_argument("--init", type=Path, help="an exported model to start from")
-    parser.add_argument("--peak", type=float, default=1e-3, help="the highest learning rate")
-    parser.add_argument(
-        "--crops", type=float, default=0.5,
-        help="the share of the training, at its begin, that sees 16x16 crops of the latents: a quarter of the work",
-    )  # fmt: skip
-    parser.add_argument("--device", default="cpu", help="on cuda the network computes in bfloat16")
-    parser.add_argument("--batch", type=int, default=10, help="pictures a step; of crops three times as many")
-    args = parser.parse_args()
-    records = load_records(args.work)
-    device = torch.device(args.device)
-    latents = np.load(args.work / "latents.npy", mmap_mode="r")
-    scaling_factor = json.loads((args.work / "latents.json").read_text())["scaling_factor"]
-    weights = balanced_weights(records, STYLE_SHARES)
+class Batches:
+    """Random draws from the latents, each with its caption said in other words, or with none."""
+
+    def __init__(self, work: Path, device: torch.device) -> None:
+        self._records, self._device = load_records(work), device
+        self._latents = np.load(work / "latents.npy", mmap_mode="r")
+        self._scaling_factor = json.loads((work / "latents.json").read_text())["scaling_factor"]
+        self._weights = balanced_weights(self._records, STYLE_SHARES)
+        self.tokenizer = build_tokenizer([record.caption for record in self._records], work)
+
+    def draw(self, rng: np.random.Generator, side: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Crops (count, c, side, side) at the denoiser's scale, and their captions' tokens (count, 32)."""
+        words = random.Random(int(rng.integers(2**32)))
+        crops, captions = [], []
+        for i in rng.choice(len(self._records), size=count, p=self._weights):
+            top, left = rng.integers(0, 33 - side, size=2)
+            crops.append(self._latents[i, :, top : top + side, left : left + side])
+            captions.append("" if words.random() < DROP_CAPTION else paraphrase(self._records[i].caption, words))
+        ids = self.tokenizer(captions, padding="max_length", max_length=TOKENS, truncation=True, return_tensors="pt")
+        z = torch.from_numpy(np.stack(crops)).to(self._device).float().contiguous(memory_format=torch.channels_last)
+        return z * self._scaling_factor, ids.input_ids.to(self._device)
+
+
+def train_denoiser(
+    work: Path, minutes: float, init: Path | None, peak: float, crops: float, device: torch.device, size: int
+) -> None:
+    """``crops``: the share of the training on crops of 16x16, of which a batch has three times ``size``."""
     torch.manual_seed(0)
-    tokenizer = build_tokenizer([record.caption for record in records], args.work)
-    model = nn.ModuleDict({"unet": build_denoiser(), "text_encoder": build_text_encoder(tokenizer)})
-    if args.init:
-        start_from(model, args.init)
+    batches = Batches(work, device)
+    model = nn.ModuleDict({"unet": build_denoiser(), "text_encoder": build_text_encoder(batches.tokenizer)})
+    if init:
+        start_from(model, init)
     model.to(device)["unet"].to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     ema = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(EMA))  # type: ignore[no-untyped-call]
     optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.98), weight_decay=1e-3)
     alphas_cumprod = build_scheduler().alphas_cumprod.to(device)
-
     generator = torch.Generator(device)
-
-    def batch(rng: np.random.Generator, size: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-        words = random.Random(int(rng.integers(2**32)))
-        crops, captions = [], []
-        for i in rng.choice(len(records), size=count, p=weights):
-            top, left = rng.integers(0, 33 - size, size=2)
-            crops.append(latents[i, :, top : top + size, left : left + size])
-            captions.append("" if words.random() < DROP_CAPTION else paraphrase(records[i].caption, words))
-        ids = tokenizer(captions, padding="max_length", max_length=TOKENS, truncation=True, return_tensors="pt")
-        z = torch.from_numpy(np.stack(crops)).to(device).float().contiguous(memory_format=torch.channels_last)
-        return z * scaling_factor, ids.input_ids.to(device)
 
     def step_fn(step: int, progress: float) -> Losses:
         rng = np.random.default_rng((2, step))
         if step > 0:
             ema.update_parameters(model)
-        z, ids = batch(rng, 16, 3 * args.batch) if progress < args.crops else batch(rng, 32, args.batch)
+        z, ids = batches.draw(rng, 16, 3 * size) if progress < crops else batches.draw(rng, 32, size)
         noise = torch.randn(z.shape, generator=generator.manual_seed(step), device=device)
         # More of the noisy levels: there it is decided what the picture is of.
         share = rng.random(len(z)) ** 0.5
@@ -128,7 +124,25 @@ def main() -> None:
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         return {"loss": loss.item()}
 
-    train("denoiser", args.work, for_minutes(args.minutes), args.peak, {"model": model, "ema": ema}, optimizer, step_fn)
+    train("denoiser", work, for_minutes(minutes), peak, {"model": model, "ema": ema}, optimizer, step_fn)
+
+
+def main() -> None:
+    flush_denormals()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", type=Path, default=Path("training/work"))
+    parser.add_argument("--minutes", type=float, default=80)
+    parser.add_argument("--init", type=Path, help="an exported model to start from")
+    parser.add_argument("--peak", type=float, default=1e-3, help="the highest learning rate")
+    parser.add_argument(
+        "--crops", type=float, default=0.5,
+        help="the share of the training, at its begin, that sees 16x16 crops of the latents: a quarter of the work",
+    )  # fmt: skip
+    parser.add_argument("--device", default="cpu", help="on cuda the network computes in bfloat16")
+    parser.add_argument("--batch", type=int, default=10, help="pictures a step; of crops three times as many")
+    args = parser.parse_args()
+    device = torch.device(args.device)
+    train_denoiser(args.work, args.minutes, args.init, args.peak, args.crops, device, args.batch)
 
 
 if __name__ == "__main__":

@@ -168,7 +168,7 @@ def test_the_divider_compares_two_stages_at_the_same_place(browser: webdriver.Ch
 def test_a_telephone_has_all_of_it(browser: webdriver.Chrome, url: str) -> None:
     # A window of the browser cannot be as narrow.
     screen = {"width": 375, "height": 740, "deviceScaleFactor": 2, "mobile": True}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)  # type: ignore[no-untyped-call]
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
     try:
         opened(browser, url)
         width = browser.execute_script("return window.innerWidth")
@@ -178,7 +178,7 @@ def test_a_telephone_has_all_of_it(browser: webdriver.Chrome, url: str) -> None:
             assert button.rect["x"] >= 0
             assert button.rect["x"] + button.rect["width"] <= width
     finally:
-        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})  # type: ignore[no-untyped-call]
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 def status_of(browser: webdriver.Chrome) -> str:
