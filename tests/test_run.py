@@ -140,7 +140,7 @@ def test_interrupted_it_goes_on_and_loses_at_most_a_batch(
     resume(run_dir, lambda event: again.append(event) if isinstance(event, Progress) else None)
     assert (tmp_path / "map.png").read_bytes() == expected
     in_all: list[Event] = []
-    generate(request_of(tiny_model), None, in_all.append, tmp_path / "other")
+    generate(request_of(tiny_model), tmp_path / "other.png", in_all.append, tmp_path / "other")
     assert len(again) == sum(isinstance(event, Progress) for event in in_all) - events - 1
 
 
@@ -234,8 +234,10 @@ def test_damaged_pieces_are_made_again(
 def test_a_preview_of_what_is_damaged_does_not_end_the_run(
     tiny_model: Path, expected: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pixelsmith.generate.PREVIEW_SECONDS", 0)
-    monkeypatch.setattr("pixelsmith.generate.PREVIEW_COST", 0)
+    # By its module: the package's attribute of that name is the function.
+    module = sys.modules[generate.__module__]
+    monkeypatch.setattr(module, "PREVIEW_SECONDS", 0)
+    monkeypatch.setattr(module, "PREVIEW_COST", 0)
     generate(request_of(tiny_model), tmp_path / "map.png", run_dir=tmp_path / "run")
     path = tmp_path / "run" / "stage-2" / "overview.data"
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
