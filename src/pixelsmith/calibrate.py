@@ -19,7 +19,7 @@ from pixelsmith.stage import batch_size_of
 def measure_rates(family: Family, request: Request, known: Rates) -> Rates:
     """Time one batch of patches and one tile each way, after a first one that warms up; the rest is as ``known``."""
     facts, autoencoder = family.facts, family.autoencoder
-    batch_size = batch_size_of(request, family.device)
+    batch_size = batch_size_of(request, family.device, facts.patch)
     prompt, _ = family.encode(request.prompt, request.negative_prompt, request.prompt_weighting)
     denoiser = family.denoiser(prompt, request.size, facts.recommended.guidance_scale)
     level = family.schedule(2).levels[1]

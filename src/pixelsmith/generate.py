@@ -277,7 +277,7 @@ def _identity(settings: Mapping[str, Any], request: Request, model: _Model) -> I
         raise RunError(f"device: the run was made on {made}, here is {here}")
     picture = None if request.from_image is None else Path(request.from_image)
     files = model_files(model.place, request.parts)
-    return Identity.of(settings, batch_size_of(request, model.device), files, picture)
+    return Identity.of(settings, batch_size_of(request, model.device, model.facts.patch), files, picture)
 
 
 @dataclass

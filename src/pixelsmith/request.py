@@ -178,7 +178,7 @@ class Compute:
     """Where and how the work is done. Of it only ``dtype`` is meant to show in the picture: the rest
     changes it by rounding (docs/decisions/0013-devices.md).
 
-    - ``batch_size``: patches in one call of the network, at least 1; ``None`` chooses by the device.
+    - ``batch_size``: patches in one call of the network, at least 1; ``None`` chooses by the device and their size.
     - ``memory``: what is on the device: ``all`` of the model; all, with the text encoders released once they have read
       the prompt; one part at a time (``offload``); one layer at a time (``sequential``, slow).
     - ``compile``: compile the network before it runs; ``channels_last``: another order of values in memory.

@@ -31,13 +31,14 @@ from pixelsmith.sampling.schedule import Schedule
 from pixelsmith.sampling.splitting import Splitting
 from pixelsmith.strategies import STRATEGIES
 
-AUTO_BATCH = {"cpu": 4}
-"""Patches per call where none is asked for; other devices take 8. A larger batch gains nothing on a CPU."""
+MOST_PATCHES, CPU_LATENTS = 8, 8192
+"""Of a call where no number is asked for. More latents at once gain nothing on a CPU, but take memory."""
 
 
-def batch_size_of(request: Request, device: torch.device) -> int:
-    """Patches per call: as asked, or what suits the device."""
-    return request.compute.batch_size or AUTO_BATCH.get(device.type, 8)
+def batch_size_of(request: Request, device: torch.device, patch: Size) -> int:
+    """Patches of this size per call: as asked, or what suits the device."""
+    suits = max(1, CPU_LATENTS // patch.area) if device.type == "cpu" else MOST_PATCHES
+    return request.compute.batch_size or min(MOST_PATCHES, suits)
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ class Cascade:
             denoising = self._denoising(stage, size, coverage, guide())
             steps = _StageSteps(self.space, stage, denoising.channels)
             with self._phase(stage, "denoise") as on_batch:
-                latents = denoising.run(steps, batch_size_of(self.request, device), device, on_batch)
+                latents = denoising.run(steps, self._batch_size, device, on_batch)
             with self._phase(stage, "decode") as on_tile:
                 decode(latents, self.family.autoencoder, picture, partial(on_tile, 0))
         if not keeps_latents:
@@ -187,7 +188,11 @@ class Cascade:
 
     def _compiled_size(self, stage: int) -> int | None:
         """What batches are filled up to where the network is compiled: each size is a graph. The base is one patch."""
-        return batch_size_of(self.request, self.family.device) if stage and self.request.compute.compile else None
+        return self._batch_size if stage and self.request.compute.compile else None
+
+    @property
+    def _batch_size(self) -> int:
+        return batch_size_of(self.request, self.family.device, self.family.facts.patch)
 
     def _on_split(self, size: int) -> None:
         self.observer(Warned(f"the device has no memory for so many patches at once; going on with {size}"))

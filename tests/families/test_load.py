@@ -91,6 +91,23 @@ def test_half_precision_is_one_that_hardware_and_model_can_do(
     assert choose_dtype("auto", torch.device(kind), float16_safe) == expected
 
 
+@pytest.mark.parametrize(
+    ("able", "expected"),
+    [
+        ({"amx_bf16": True, "avx512_bf16": True, "cpu_name": "Intel"}, torch.bfloat16),
+        ({"amx_bf16": False, "avx512_bf16": True, "cpu_name": "AMD EPYC"}, torch.bfloat16),
+        ({"amx_bf16": False, "avx512_bf16": True, "cpu_name": "Intel"}, torch.float32),
+        ({"amx_bf16": False, "avx512_bf16": False, "cpu_name": "AMD EPYC"}, torch.float32),
+        ({}, torch.float32),
+    ],
+)
+def test_a_cpu_computes_in_bfloat16_where_that_is_the_faster_one(
+    monkeypatch: pytest.MonkeyPatch, able: dict[str, object], expected: torch.dtype
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
+    assert choose_dtype("auto", torch.device("cpu")) == expected
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_gpu_is_taken_by_itself_and_gives_what_the_cpu_gives(tiny_model: Path) -> None:
