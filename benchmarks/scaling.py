@@ -3,24 +3,21 @@
     python -m benchmarks.scaling [--sides 2048,4096,8192,16384] [--preset fast] [--work FOLDER]
 
 Every run keeps its canvases in a run directory, as large pictures do, so that all sizes take the same way. The peak is
-the resident memory of the whole process; seconds a megapixel by phase are those of the last stage and of writing the
-file; the forecast is by how much the time left was ever wrong after the first tenth.
+the resident memory of the whole process tree; seconds a megapixel by phase are those of the last stage and of writing
+the file; the forecast is by how much the time left was ever wrong after the first tenth.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import os
 import shutil
-import subprocess
-import sys
 import tempfile
-import time
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
+
+from benchmarks.watched import Watched
 
 PROMPT = "satellite photo of coast, green forest and blue sea"
 PHASES = ("encode", "denoise", "decode", "write")
@@ -42,25 +39,21 @@ class Run:
 
 def measured(side: int, preset: str, work: Path) -> Run:
     folder = work / "run"
-    command = [sys.executable, "-m", "pixelsmith", "generate", PROMPT, "--seed", "1", "--preset", preset, "--size"]
-    command += [str(side), "--output", str(work / "picture.tif"), "--run-dir", str(folder), "--json"]
     phases: dict[int, dict[str, float]] = defaultdict(dict)
     forecasts: list[tuple[float, float]] = []
-    began = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    for line in process.stdout or ():
-        event, now = json.loads(line), time.perf_counter() - began
-        if event["event"] == "PhaseFinished":
-            phases[event["stage"]][event["phase"]] = event["seconds"]
-        elif event["event"] == "Progress" and event.get("seconds_left") is not None:
-            forecasts.append((now, now + event["seconds_left"]))
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - began
-    if status:
+    places = ["--output", str(work / "picture.tif"), "--run-dir", str(folder)]
+    with Watched("generate", PROMPT, "--seed", "1", "--preset", preset, "--size", str(side), *places) as process:
+        for now, event in process.events():
+            if event["event"] == "PhaseFinished":
+                phases[event["stage"]][event["phase"]] = event["seconds"]
+            elif event["event"] == "Progress" and event.get("seconds_left") is not None:
+                forecasts.append((now, now + event["seconds_left"]))
+    seconds = process.seconds
+    if process.status:
         raise SystemExit(f"the run of {side}x{side} failed")
     shutil.rmtree(folder)
     error = max((abs(told / seconds - 1) for now, told in forecasts if now >= seconds / 10), default=math.nan)
-    return Run(usage.ru_maxrss * 1024, seconds, phases[max(phases)], error)
+    return Run(process.peak, seconds, phases[max(phases)], error)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""That the benchmark for a GPU runs, and measures what it says."""
+"""That the benchmarks of a GPU and of gigapixels run, and measure what they say."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
+from benchmarks import gigapixel
 from benchmarks.sdxl import Setting, arguments, extrapolated, main, row, settings, shortened
 from benchmarks.sdxl_model import UNET, build
 from pixelsmith import PRESETS, Size
+from pixelsmith.pixels.files import picture_size
 from pixelsmith.plan import StagePlan
 from pixelsmith.recommended import Recommended
 
@@ -97,3 +99,17 @@ def test_the_most_telling_rows_come_first() -> None:
     assert [(row.preset, row.compiled) for row in asked[:6]] == [(p, c) for c in (False, True) for p in PRESETS]
     assert {row.batch_size for row in asked[:6]} == {8}
     assert all_of("--dtype", "float16")[0].autoencoder == "float16"
+
+
+def test_a_run_that_is_killed_on_its_way_is_counted_over_its_lives(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gigapixel.main([str(tmp_path), "--side", "400", "--kills", "0.3"])
+    first, second = (json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines())
+    assert (first["status"], second["status"]) == (-9, 0)
+    assert 0.3 <= first["share"] < 1
+    assert min(first["peak"], second["peak"]) > 50e6
+    assert second["seconds"]["1 write"] > 0
+    assert picture_size(tmp_path / "picture.tif") == Size(400, 400)
+    printed = capsys.readouterr().out
+    assert f"in 2 lives, killed at: {first['share']:.0%}" in printed

@@ -1,0 +1,90 @@
+"""A true gigapixel, killed on its way: time by phase, memory, disk, and the picture to look at.
+
+    python -m benchmarks.gigapixel FOLDER [--side 31616] [--preset fast] [--kills 0.3,0.6]
+
+The run is killed by SIGKILL when it has come so far, and resumed. Given again, the command goes on where it stopped.
+Seconds are counted by phase over all lives, those that a kill made useless too; ``log.jsonl`` keeps them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from benchmarks.scaling import PROMPT
+from benchmarks.watched import Watched
+
+
+def live(arguments: list[str], kill_at: float | None, run_dir: Path) -> dict[str, Any]:
+    """One process, until it ends or has come so far: what it is remembered by."""
+    seconds: dict[str, float] = defaultdict(float)
+    last, share, disk = 0.0, 0.0, 0
+    with Watched(*arguments) as process:
+        for now, event in process.events():
+            kind = event["event"]
+            if kind not in ("Progress", "PhaseFinished"):
+                continue
+            # Until the first unit is done, the model is loaded and what is there is looked through.
+            seconds[f"{event['stage']} {event['phase']}" if last else "start"] += now - last
+            last, share = now, event.get("share", share)
+            disk = max(disk, used(run_dir)) if kind == "PhaseFinished" else disk
+            if kill_at is not None and share >= kill_at and kind == "Progress":
+                process.kill()
+                break
+    return {"seconds": dict(seconds), "share": share, "peak": process.peak, "disk": disk, "status": process.status}
+
+
+def used(folder: Path) -> int:
+    """Bytes on the disk, not those that a sparse file only has room for."""
+    return sum(512 * path.stat().st_blocks for path in folder.rglob("*") if path.is_file())
+
+
+def report(lives: list[dict[str, Any]], picture: Path) -> str:
+    """What all lives took together."""
+    seconds: dict[str, float] = defaultdict(float)
+    for one in lives:
+        for phase, took in one["seconds"].items():
+            seconds[phase] += took
+    killed = ", ".join(f"{one['share']:.0%}" for one in lives if one["status"] == -9)
+    rows = [f"{phase:12s} {took:8.1f} s" for phase, took in seconds.items()]
+    return "\n".join(
+        [
+            *rows,
+            f"{'in all':12s} {sum(seconds.values()):8.1f} s in {len(lives)} lives, killed at: {killed or 'never'}",
+            f"peak of the process tree {max(one['peak'] for one in lives) / 1e6:.0f} MB",
+            f"disk {max(one['disk'] for one in lives) / 1e9:.1f} GB, the file {picture.stat().st_size / 1e6:.0f} MB",
+        ]
+    )
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--side", type=int, default=31616)
+    parser.add_argument("--preset", default="fast")
+    parser.add_argument("--prompt", default=PROMPT)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--kills", default="0.3,0.6", help="shares of the work, with commas")
+    args = parser.parse_args(argv)
+    args.folder.mkdir(parents=True, exist_ok=True)
+    run_dir, picture, log = args.folder / "run", args.folder / "picture.tif", args.folder / "log.jsonl"
+    begin = ["generate", args.prompt, "--size", str(args.side), "--preset", args.preset, "--seed", str(args.seed)]
+    begin += ["--output", str(picture), "--run-dir", str(run_dir)]
+    lives = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    kills = [float(share) for share in args.kills.split(",") if share]
+    while not (run_dir / "finished").exists():
+        left = kills[sum(one["status"] == -9 for one in lives) :]
+        resuming = (run_dir / "run.json").exists()
+        lives.append(live(["resume", str(run_dir)] if resuming else begin, left[0] if left else None, run_dir))
+        with log.open("a") as file:
+            file.write(json.dumps(lives[-1]) + "\n")
+        if lives[-1]["status"] not in (0, -9):
+            raise SystemExit(f"the run ended with {lives[-1]['status']}")
+    print(report(lives, picture))
+
+
+if __name__ == "__main__":
+    main()

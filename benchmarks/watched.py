@@ -1,0 +1,73 @@
+"""The command line in a process of its own: what it tells as it goes on, and the memory of its whole process tree."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from threading import Event, Thread
+from types import TracebackType
+from typing import Any
+
+import psutil
+
+SAMPLE_SECONDS = 0.25
+"""How often memory is looked at."""
+
+
+class Watched:
+    """``pixelsmith ARGUMENTS --json`` in a ``with`` statement, which waits for its end.
+
+    ``peak``: the most resident bytes that its process tree was seen with.
+    """
+
+    def __init__(self, *arguments: str) -> None:
+        self._command = [sys.executable, "-m", "pixelsmith", *arguments, "--json"]
+        self._ended = Event()
+        self.peak = 0
+
+    def __enter__(self) -> Watched:
+        self._began = time.perf_counter()
+        self._process = subprocess.Popen(self._command, stdout=subprocess.PIPE, text=True)
+        self._watch = Thread(target=self._sample, daemon=True)
+        self._watch.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self._process.kill()
+        self._process.wait()
+        self._ended.set()
+        self._watch.join()
+
+    def events(self) -> Iterator[tuple[float, dict[str, Any]]]:
+        """What it tells, with the seconds since it was started."""
+        for line in self._process.stdout or ():
+            yield time.perf_counter() - self._began, json.loads(line)
+
+    def kill(self) -> None:
+        """As ``kill -9`` does."""
+        self._process.kill()
+
+    @property
+    def status(self) -> int:
+        """Its exit status, once it has ended."""
+        return self._process.wait()
+
+    @property
+    def seconds(self) -> float:
+        """How long ago it was started."""
+        return time.perf_counter() - self._began
+
+    def _sample(self) -> None:
+        root = psutil.Process(self._process.pid)
+        while not self._ended.wait(SAMPLE_SECONDS):
+            # Processes end while they are looked at.
+            with suppress(psutil.Error):
+                tree = [root, *root.children(recursive=True)]
+                self.peak = max(self.peak, sum(process.memory_info().rss for process in tree))
