@@ -21,6 +21,7 @@ from benchmarks.watched import Watched
 def live(arguments: list[str], kill_at: float | None, run_dir: Path) -> dict[str, Any]:
     """One process, until it ends or has come so far: what it is remembered by."""
     seconds: dict[str, float] = defaultdict(float)
+    peaks: dict[str, int] = defaultdict(int)
     last, share, disk = 0.0, 0.0, 0
     with Watched(*arguments) as process:
         for now, event in process.events():
@@ -28,13 +29,15 @@ def live(arguments: list[str], kill_at: float | None, run_dir: Path) -> dict[str
             if kind not in ("Progress", "PhaseFinished"):
                 continue
             # Until the first unit is done, the model is loaded and what is there is looked through.
-            seconds[f"{event['stage']} {event['phase']}" if last else "start"] += now - last
+            phase = f"{event['stage']} {event['phase']}" if last else "start"
+            seconds[phase] += now - last
+            peaks[phase] = max(peaks[phase], process.recent)
             last, share = now, event.get("share", share)
             disk = max(disk, used(run_dir)) if kind == "PhaseFinished" else disk
             if kill_at is not None and share >= kill_at and kind == "Progress":
                 process.kill()
                 break
-    return {"seconds": dict(seconds), "share": share, "peak": process.peak, "disk": disk, "status": process.status}
+    return {"seconds": seconds, "peaks": peaks, "share": share, "disk": disk, "status": process.status}
 
 
 def used(folder: Path) -> int:
@@ -45,16 +48,18 @@ def used(folder: Path) -> int:
 def report(lives: list[dict[str, Any]], picture: Path) -> str:
     """What all lives took together."""
     seconds: dict[str, float] = defaultdict(float)
+    peaks: dict[str, int] = defaultdict(int)
     for one in lives:
         for phase, took in one["seconds"].items():
             seconds[phase] += took
+            peaks[phase] = max(peaks[phase], one["peaks"][phase])
     killed = ", ".join(f"{one['share']:.0%}" for one in lives if one["status"] == -9)
-    rows = [f"{phase:12s} {took:8.1f} s" for phase, took in seconds.items()]
+    rows = [f"{phase:12s} {took:8.1f} s {peaks[phase] / 1e6:8.0f} MB" for phase, took in seconds.items()]
     return "\n".join(
         [
             *rows,
             f"{'in all':12s} {sum(seconds.values()):8.1f} s in {len(lives)} lives, killed at: {killed or 'never'}",
-            f"peak of the process tree {max(one['peak'] for one in lives) / 1e6:.0f} MB",
+            f"peak of the process tree {max(peaks.values()) / 1e6:.0f} MB",
             f"disk {max(one['disk'] for one in lives) / 1e9:.1f} GB, the file {picture.stat().st_size / 1e6:.0f} MB",
         ]
     )

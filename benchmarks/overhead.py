@@ -21,7 +21,8 @@ from pixelsmith.canvas import Array, MemorySpace
 from pixelsmith.geometry import Size, Window
 from pixelsmith.sampling.denoise import Denoising, Guide, Patched
 from pixelsmith.sampling.noise import NoiseField
-from pixelsmith.sampling.patches import COVERAGES, Tiling
+from pixelsmith.sampling.patches import Tiling
+from pixelsmith.sampling.scattered import COVERAGES
 from pixelsmith.sampling.schedule import Level, Schedule
 
 PATCH, CHANNELS, BORDER, BATCH = 32, 8, 2, 4

@@ -21,13 +21,13 @@ SAMPLE_SECONDS = 0.25
 class Watched:
     """``pixelsmith ARGUMENTS --json`` in a ``with`` statement, which waits for its end.
 
-    ``peak``: the most resident bytes that its process tree was seen with.
+    ``peak``: the most resident bytes that its process tree was seen with, and ``recent`` since that was last asked for.
     """
 
     def __init__(self, *arguments: str) -> None:
         self._command = [sys.executable, "-m", "pixelsmith", *arguments, "--json"]
         self._ended = Event()
-        self.peak = 0
+        self.peak = self._recent = 0
 
     def __enter__(self) -> Watched:
         self._began = time.perf_counter()
@@ -55,6 +55,11 @@ class Watched:
         self._process.kill()
 
     @property
+    def recent(self) -> int:
+        found, self._recent = self._recent, 0
+        return found
+
+    @property
     def status(self) -> int:
         """Its exit status, once it has ended."""
         return self._process.wait()
@@ -70,4 +75,5 @@ class Watched:
             # Processes end while they are looked at.
             with suppress(psutil.Error):
                 tree = [root, *root.children(recursive=True)]
-                self.peak = max(self.peak, sum(process.memory_info().rss for process in tree))
+                now = sum(process.memory_info().rss for process in tree)
+                self.peak, self._recent = max(self.peak, now), max(self._recent, now)

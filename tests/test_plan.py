@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pixelsmith import Method, Perturbation, Plan, Request, RequestError, Size
 from pixelsmith.plan import MAX_FACTOR, ModelFacts, make_plan
-from pixelsmith.sampling.patches import TileLayout
+from pixelsmith.sampling.grid import TileLayout
 
 EMBEDDED_LIKE = ModelFacts(
     "m", "StableDiffusionPipeline", Size(256, 256), 8, 8, 4, 1000, TileLayout(88, 13, 0), 10_000_000

@@ -11,7 +11,9 @@ from pixelsmith.errors import RequestError
 from pixelsmith.geometry import Size
 from pixelsmith.recommended import Recommended
 from pixelsmith.request import Request
-from pixelsmith.sampling.patches import COVERAGES, RandomCoverage, ShiftedGrid, TileLayout, dilation, fewest_patches
+from pixelsmith.sampling.grid import ShiftedGrid, TileLayout
+from pixelsmith.sampling.patches import dilation, fewest_patches
+from pixelsmith.sampling.scattered import COVERAGES, RandomCoverage
 from pixelsmith.strategies import STRATEGIES
 
 MAX_FACTOR = 4.0

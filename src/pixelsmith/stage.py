@@ -24,9 +24,10 @@ from pixelsmith.request import Method, Request
 from pixelsmith.sampling.denoise import Denoising, Guide, Patched, Readable
 from pixelsmith.sampling.dilated import Dilated
 from pixelsmith.sampling.fusion import MERGES
+from pixelsmith.sampling.grid import ShiftedGrid
 from pixelsmith.sampling.guidance import GUIDANCES, OF_VELOCITIES, Away, Denoiser, Guided
 from pixelsmith.sampling.noise import NoiseField
-from pixelsmith.sampling.patches import Coverage, ShiftedGrid, Tiling, dilation
+from pixelsmith.sampling.patches import Coverage, Tiling, dilation
 from pixelsmith.sampling.schedule import Schedule
 from pixelsmith.sampling.splitting import Splitting
 from pixelsmith.strategies import STRATEGIES
@@ -141,6 +142,8 @@ class Cascade:
             steps = _StageSteps(self.space, stage, denoising.channels)
             with self._phase(stage, "denoise") as on_batch:
                 latents = denoising.run(steps, self._batch_size, device, on_batch)
+            # Its noise takes memory that the decoder has use for.
+            del denoising
             with self._phase(stage, "decode") as on_tile:
                 decode(latents, self.family.autoencoder, picture, partial(on_tile, 0))
         if not keeps_latents:

@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 
 from pixelsmith.canvas import DiskSlots, DiskSpace, MemorySlots, MemorySpace, Slots, Space, WatchedSlots
 from pixelsmith.geometry import Size, Window
-from pixelsmith.sampling.patches import COVERAGES, Tiling, fixed_grid
+from pixelsmith.sampling.grid import fixed_grid
+from pixelsmith.sampling.patches import Tiling
+from pixelsmith.sampling.scattered import COVERAGES
 
 COUNT, CAPACITY = 5, 12
 SLOTS: dict[str, Callable[[Path], Slots]] = {

@@ -34,9 +34,9 @@ from pixelsmith.geometry import Window
 from pixelsmith.plan import make_plan
 from pixelsmith.request import EMBEDDED, DeviceName
 from pixelsmith.sampling.denoise import Denoising
+from pixelsmith.sampling.grid import ShiftedGrid
 from pixelsmith.sampling.guidance import GUIDANCES, Away, Denoiser, Guided
 from pixelsmith.sampling.noise import NoiseField
-from pixelsmith.sampling.patches import ShiftedGrid
 from tests.devices import DEVICES
 from tests.kept import KeptSteps
 from tests.zoo.all import SPECIMENS

@@ -11,7 +11,9 @@ from pixelsmith.evaluate.duplication import CELLS, autocorrelation, duplication_
 from pixelsmith.evaluate.seams import Borders, seam_index
 from pixelsmith.geometry import Size, Window
 from pixelsmith.pixels.resample import Resized
-from pixelsmith.sampling.patches import COVERAGES, Patch, Scattered, ShiftedGrid, fixed_grid
+from pixelsmith.sampling.grid import ShiftedGrid, fixed_grid
+from pixelsmith.sampling.patches import Patch
+from pixelsmith.sampling.scattered import COVERAGES, Scattered
 
 SCALE = 4
 CANVAS = Size(40, 36)

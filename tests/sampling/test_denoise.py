@@ -16,8 +16,9 @@ from pixelsmith.canvas import Array
 from pixelsmith.geometry import Size, Window
 from pixelsmith.sampling.denoise import Denoising, Guide
 from pixelsmith.sampling.fusion import FUSIONS
+from pixelsmith.sampling.grid import ShiftedGrid
 from pixelsmith.sampling.noise import NoiseField
-from pixelsmith.sampling.patches import COVERAGES, Scattered, ShiftedGrid
+from pixelsmith.sampling.scattered import COVERAGES, Scattered
 from pixelsmith.sampling.schedule import CLEAN, Level, Schedule, step
 from pixelsmith.sampling.slider import guide_weights
 from tests.kept import KeptSteps

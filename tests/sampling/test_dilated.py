@@ -14,8 +14,9 @@ from pixelsmith.geometry import Size, Window
 from pixelsmith.sampling.denoise import Denoising, Guide
 from pixelsmith.sampling.dilated import Dilated, blurred
 from pixelsmith.sampling.fusion import MERGES
+from pixelsmith.sampling.grid import ShiftedGrid
 from pixelsmith.sampling.noise import NoiseField
-from pixelsmith.sampling.patches import ShiftedGrid, dilation
+from pixelsmith.sampling.patches import dilation
 from pixelsmith.sampling.schedule import CLEAN, Level, Schedule, step
 from pixelsmith.sampling.slider import cosine_weights
 from tests.kept import KeptSteps

@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pixelsmith.geometry import Size, Window
-from pixelsmith.sampling.patches import COVERAGES, Patch, RandomCoverage, ShiftedGrid, fewest_patches, fixed_grid
+from pixelsmith.sampling.grid import ShiftedGrid, fixed_grid
+from pixelsmith.sampling.patches import Patch, fewest_patches
+from pixelsmith.sampling.scattered import COVERAGES, RandomCoverage
 
 sides = st.integers(4, 70)
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pixelsmith.canvas import DiskSpace, WithOverview
 from pixelsmith.geometry import Size
-from pixelsmith.sampling.patches import fixed_grid
+from pixelsmith.sampling.grid import fixed_grid
 from pixelsmith.viewer.sources import StagePicture
 
 SCALE, GREY = 8, 128

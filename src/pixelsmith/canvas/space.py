@@ -12,7 +12,8 @@ import torch
 from pixelsmith.canvas.mosaic import Mosaic
 from pixelsmith.canvas.slots import DiskSlots, MemorySlots, WatchedSlots
 from pixelsmith.geometry import Size
-from pixelsmith.sampling.patches import Grid, Tiling
+from pixelsmith.sampling.grid import Grid
+from pixelsmith.sampling.patches import Tiling
 
 
 @runtime_checkable

@@ -27,7 +27,8 @@ from pixelsmith.generate import plan
 from pixelsmith.geometry import Size
 from pixelsmith.plan import ModelFacts, Plan, base_size, cascade_of, coverage_of
 from pixelsmith.request import Compute, Method, Request
-from pixelsmith.sampling.patches import RandomCoverage, ShiftedGrid
+from pixelsmith.sampling.grid import ShiftedGrid
+from pixelsmith.sampling.scattered import RandomCoverage
 from pixelsmith.strategies import STRATEGIES
 
 Say = Callable[[str], None]

@@ -23,7 +23,8 @@ from pixelsmith.plan import coverage_of
 from pixelsmith.request import CoverageName, Request
 from pixelsmith.sampling.chess import chess_mask, chess_phase
 from pixelsmith.sampling.denoise import Readable
-from pixelsmith.sampling.patches import RandomCoverage, ShiftedGrid
+from pixelsmith.sampling.grid import ShiftedGrid
+from pixelsmith.sampling.scattered import RandomCoverage
 
 Pixels = NDArray[np.uint8]
 SLIDERS = (0.0, 0.2, 0.4, 0.6, 0.8, 0.95)

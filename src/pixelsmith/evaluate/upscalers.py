@@ -22,7 +22,7 @@ from pixelsmith.geometry import Size
 from pixelsmith.pixels.resample import Kernel, Resized
 from pixelsmith.run import sha256_of
 from pixelsmith.sampling.denoise import Readable
-from pixelsmith.sampling.patches import fixed_grid
+from pixelsmith.sampling.grid import fixed_grid
 
 Pixels = NDArray[np.uint8]
 

@@ -14,7 +14,7 @@ from pixelsmith.families.narrowing import Narrowing, context_of
 from pixelsmith.families.packing import patchify, unpatchify
 from pixelsmith.families.steady import steady
 from pixelsmith.geometry import Window
-from pixelsmith.sampling.patches import TileLayout
+from pixelsmith.sampling.grid import TileLayout
 
 LOCAL_SIDE = 88
 """Of residual networks that normalise per pixel: tiles equal the whole. Larger ones take more memory, no less time."""

@@ -16,7 +16,7 @@ from pixelsmith.geometry import Size, Window
 from pixelsmith.memory import give_back_memory
 from pixelsmith.sampling.denoise import Patched, Readable
 from pixelsmith.sampling.device import finite, room_for
-from pixelsmith.sampling.patches import Grid
+from pixelsmith.sampling.grid import Grid
 
 OnTile = Callable[[int, int], None]
 """Hears (tiles done, tiles in all)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
@@ -27,6 +27,8 @@ class NoiseField:
 
     def __init__(self, seed: int, stage: int, channels: int) -> None:
         self._key = (seed, stage, channels)
+        # Its own: the tiles go with the stage that needs them.
+        self._tile = lru_cache(maxsize=CACHED_TILES)(partial(_tile, self._key))
 
     @property
     def channels(self) -> int:
@@ -41,11 +43,10 @@ class NoiseField:
                 bottom, right = min(window.bottom, (row + 1) * TILE), min(window.right, (column + 1) * TILE)
                 part = Window(top, left, bottom - top, right - left)
                 inside = part.relative_to(Window(row * TILE, column * TILE, TILE, TILE)).slices
-                values[(..., *part.relative_to(window).slices)] = _tile(self._key, row, column)[(..., *inside)]
+                values[(..., *part.relative_to(window).slices)] = self._tile(row, column)[(..., *inside)]
         return torch.from_numpy(values)
 
 
-@lru_cache(maxsize=CACHED_TILES)
 def _tile(key: tuple[int, int, int], row: int, column: int) -> NDArray[np.float32]:
     seed, stage, channels = key
     generator = keyed_generator(Purpose.NOISE, seed, stage, row, column)

@@ -1,0 +1,216 @@
+"""Patches in rows and columns: at every step elsewhere for a canvas, fixed for an autoencoder's tiles."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any, overload
+
+import numpy as np
+
+from pixelsmith.geometry import Size, Window
+from pixelsmith.sampling.keyed import Purpose, keyed_generator
+from pixelsmith.sampling.patches import Patch, Weights, support
+
+
+@dataclass(frozen=True)
+class ShiftedGrid:
+    """A grid whose inner lines are shifted at every step, so that no seam stays in one place.
+
+    ``border`` is the width in latents of the band over which neighbours are averaged with linear ramps; 0 is a hard
+    cut.
+    """
+
+    canvas: Size
+    patch: Size
+    border: int
+    seed: int
+    stage: int
+
+    @property
+    def stride(self) -> Size:
+        """From one patch to the next, where they lie as far apart as they may."""
+        return Size(max(1, self.patch.width - self.border), max(1, self.patch.height - self.border))
+
+    def patches(self, step: int) -> Grid:
+        shifts = keyed_generator(Purpose.COVERAGE, self.seed, self.stage, step).random(2)
+        return Grid(
+            self.canvas,
+            _Axis.shifted(self.canvas.height, self.patch.height, self.border, shifts[0]),
+            _Axis.shifted(self.canvas.width, self.patch.width, self.border, shifts[1]),
+            self.border,
+        )
+
+    def count(self, step: int) -> int:
+        return len(self.patches(step))
+
+
+def fixed_grid(canvas: Size, side: int, overlap: int, border: int) -> Grid:
+    """Tiles of at most ``side`` that overlap by at least ``overlap`` and are averaged over ``border`` in the middle."""
+    rows, columns = (_Axis.fixed(length, side, overlap) for length in (canvas.height, canvas.width))
+    return Grid(canvas, rows, columns, border)
+
+
+@dataclass(frozen=True)
+class TileLayout:
+    """How an autoencoder is run tile by tile, all in latents.
+
+    - ``side``: a tile with its context; ``context``: what a tile sees on each side beyond what is kept of it.
+    - ``blend``: the band over which neighbouring tiles are averaged, at most twice the context; 0 where the network
+      is local, so that tiles meet exactly.
+    """
+
+    side: int
+    context: int
+    blend: int
+
+    def tiles(self, canvas: Size) -> Grid:
+        """The tiles of a canvas in latents."""
+        return fixed_grid(canvas, self.side, 2 * self.context, self.blend)
+
+
+@dataclass(frozen=True)
+class Grid(Sequence[Patch]):
+    """Patches in rows and columns, row by row; ``border`` as in ``ShiftedGrid``."""
+
+    canvas: Size
+    rows: _Axis
+    columns: _Axis
+    border: int
+
+    def __len__(self) -> int:
+        return len(self.rows.starts) * len(self.columns.starts)
+
+    @overload
+    def __getitem__(self, index: int) -> Patch: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Patch]: ...
+    def __getitem__(self, index: int | slice) -> Patch | list[Patch]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        row, column = divmod(index, len(self.columns.starts))
+        window = Window(
+            self.rows.starts[row], self.columns.starts[column], len(self._down[row]), len(self._across[column])
+        )
+        return Patch(window, self._down[row][:, None] * self._across[column])
+
+    @cached_property
+    def _down(self) -> list[Weights]:
+        """The weights of each row of patches along its height: few numbers, whatever the canvas."""
+        return [self.rows.weights(i, self.border) for i in range(len(self.rows.starts))]
+
+    @cached_property
+    def _across(self) -> list[Weights]:
+        return [self.columns.weights(i, self.border) for i in range(len(self.columns.starts))]
+
+    def kept(self, index: int) -> Window:
+        row, column = divmod(index, len(self.columns.starts))
+        top, height = support(self._down[row])
+        left, width = support(self._across[column])
+        return Window(self.rows.starts[row] + top, self.columns.starts[column] + left, height, width)
+
+    def weights(self, index: int, window: Window) -> Weights:
+        row, column = divmod(index, len(self.columns.starts))
+        top, left = window.top - self.rows.starts[row], window.left - self.columns.starts[column]
+        down = self._down[row][top : top + window.height]
+        return down[:, None] * self._across[column][left : left + window.width]
+
+    def touching(self, window: Window) -> Iterator[int]:
+        across = self.columns.between(window.left, window.right)
+        for row in self.rows.between(window.top, window.bottom):
+            yield from (row * len(self.columns.starts) + column for column in across)
+
+    @property
+    def largest(self) -> Size:
+        height, width = (max(support(weights)[1] for weights in axis) for axis in (self._down, self._across))
+        return Size(max(1, width), max(1, height))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; ``from_dict`` reads them back to an equal grid."""
+        return {"rows": asdict(self.rows), "columns": asdict(self.columns), "border": self.border}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Grid:
+        """Read what ``to_dict`` wrote. Raises ``KeyError`` or ``TypeError`` where it is something else."""
+        rows, columns = _Axis(**values["rows"]), _Axis(**values["columns"])
+        return cls(Size(columns.length, rows.length), rows, columns, values["border"])
+
+    def scaled(self, factor: int) -> Grid:
+        """The same grid at ``factor`` times the resolution: from latents to pixels."""
+        return Grid(
+            Size(self.canvas.width * factor, self.canvas.height * factor),
+            self.rows.scaled(factor),
+            self.columns.scaled(factor),
+            self.border * factor,
+        )
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """Where the patches of a grid begin on one axis: the first at 0, the last at the end.
+
+    ``cut`` in 0..1 is where neighbours meet inside their overlap, from its beginning to its end.
+    """
+
+    length: int
+    side: int
+    starts: list[int]
+    cut: float = 0.5
+
+    @classmethod
+    def fixed(cls, length: int, side: int, overlap: int) -> _Axis:
+        """As few as a patch of at most ``side`` allows, and those no longer than they need to be."""
+        if length <= side:
+            return cls(length, length, [0])
+        count = math.ceil((length - overlap) / (side - overlap))
+        side = math.ceil((length + (count - 1) * overlap) / count)
+        return cls(length, side, [*(i * (side - overlap) for i in range(count - 1)), length - side])
+
+    @classmethod
+    def shifted(cls, length: int, side: int, overlap: int, shift: float) -> _Axis:
+        """Move the starts between the two ends together, and the cuts, by ``shift`` in 0..1 of the room that they have.
+
+        Where there is hardly any room (less than a third of the stride) one more patch makes some, or the seams would
+        stay where they are.
+        """
+        if length <= side:
+            return cls(length, length, [0])
+        stride = side - overlap
+        gaps = math.ceil((length - side) / stride)
+        if 3 * (gaps * stride - (length - side)) < stride:
+            gaps += 1
+        room = gaps * stride - (length - side)
+        # What the offset takes from the first gap, the last one gets: no gap exceeds the stride.
+        offset = int(shift * (min(room, stride - 1) + 1))
+        between = (min(i * stride - offset, length - side) for i in range(1, gaps))
+        return cls(length, side, [0, *between, length - side], cut=shift)
+
+    def weights(self, index: int, border: int) -> Weights:
+        """The weights (side,) of a patch: linear ramps of ``border`` around the cut in each overlap.
+
+        The share of "this patch or a later one" rises from 0 to 1 at each overlap; a patch's weight is the difference
+        of two such rises, so the weights add up to one whatever the overlaps are.
+        """
+        return self._rise(index, index, border) - self._rise(index + 1, index, border)
+
+    def _rise(self, patch: int, at: int, border: int) -> Weights:
+        """The share of ``patch`` and all later ones at the places (side,) of the patch ``at``."""
+        if patch in (0, len(self.starts)):
+            return np.full(self.side, patch == 0, np.float32)
+        left, right = self.starts[patch - 1 : patch + 1]
+        middle = right + border / 2 + self.cut * (left + self.side - right - border)
+        places = self.starts[at] + np.arange(self.side, dtype=np.float32) + 0.5
+        rise = (places - middle) / border + 0.5 if border else places > middle
+        return np.clip(rise, 0, 1).astype(np.float32)
+
+    def between(self, start: int, end: int) -> range:
+        """The patches that reach into the places from ``start`` to ``end``."""
+        return range(bisect_right(self.starts, start - self.side), bisect_left(self.starts, end))
+
+    def scaled(self, factor: int) -> _Axis:
+        return _Axis(self.length * factor, self.side * factor, [start * factor for start in self.starts], self.cut)

@@ -1,0 +1,133 @@
+"""Patches at random places, as in the paper (section 3.2), and what coverages there are to choose from."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pixelsmith.geometry import Size, Window
+from pixelsmith.sampling.grid import ShiftedGrid
+from pixelsmith.sampling.keyed import Purpose, keyed_generator
+from pixelsmith.sampling.patches import Patch, Weights, support
+
+
+@dataclass(frozen=True)
+class RandomCoverage:
+    """Patches around random pixels that have not moved yet, until all have (paper, section 3.2).
+
+    It takes about 2.2 times the fewest patches. ``border`` is the width in latents of the band around a patch's new
+    pixels over which it gives way to the earlier patches, along linear ramps.
+    """
+
+    canvas: Size
+    patch: Size
+    border: int
+    seed: int
+    stage: int
+
+    @property
+    def stride(self) -> Size:
+        """Patches that do not overlap lie this far apart, if not farther."""
+        return self.patch
+
+    def patches(self, step: int) -> Scattered:
+        left, found = np.ones((self.canvas.height, self.canvas.width), np.float32), []
+        # A patch takes its share of what the patches after it leave; of its new pixels it takes all that is left.
+        for window, new in reversed(self.windows(step)):
+            weights = left[window.slices] * _feathered(new, self.border)
+            left[window.slices] -= weights
+            found.append(Patch(window, weights))
+        # They were chosen at random, but are moved in the order of their places: neighbours read the same pieces.
+        found.sort(key=lambda patch: (patch.window.top // (2 * self.patch.height), patch.window.left))
+        return Scattered(self.canvas, found)
+
+    def count(self, step: int) -> int:
+        return sum(1 for _ in self.windows(step))
+
+    def windows(self, step: int) -> list[tuple[Window, NDArray[np.bool_]]]:
+        """Each window with the pixels that no window before it has moved, in the order in which they are drawn.
+
+        Pixels are tried in a random order drawn once, not listed anew for every patch: the work per patch does not
+        depend on the canvas.
+        """
+        height, width = min(self.patch.height, self.canvas.height), min(self.patch.width, self.canvas.width)
+        moved = np.zeros((self.canvas.height, self.canvas.width), bool)
+        order = keyed_generator(Purpose.COVERAGE, self.seed, self.stage, step).permutation(moved.size)
+        found = []
+        for pixel in _unmoved(order, moved):
+            row, column = divmod(pixel, self.canvas.width)
+            top = min(max(row - height // 2, 0), self.canvas.height - height)
+            left = min(max(column - width // 2, 0), self.canvas.width - width)
+            window = Window(top, left, height, width)
+            found.append((window, ~moved[window.slices]))
+            moved[window.slices] = True
+        return found
+
+
+def _unmoved(order: NDArray[np.int64], moved: NDArray[np.bool_]) -> Iterator[int]:
+    """The pixels in this order that have not moved when their turn comes; most are passed over in bulk."""
+    for chunk in np.array_split(order, max(1, len(order) // 1024)):
+        for pixel in chunk[~moved.ravel()[chunk]].tolist():
+            if not moved.ravel()[pixel]:
+                yield pixel
+
+
+def _feathered(mask: NDArray[np.bool_], border: int) -> Weights:
+    """1 on a mask (h, w), falling to 0 over ``border`` pixels around it: a product of linear ramps, as a grid's are."""
+    weights = mask.astype(np.float32)
+    if border == 0:
+        return weights
+    away = np.abs(np.arange(-border, border + 1, dtype=np.float32))
+    ramp = np.clip(1 - (away - 0.5) / border, 0, 1)
+    for axis in (0, 1):
+        padding = [(border, border) if i == axis else (0, 0) for i in (0, 1)]
+        spans = np.lib.stride_tricks.sliding_window_view(np.pad(weights, padding), 2 * border + 1, axis)
+        weights = np.asarray((spans * ramp).max(axis=-1))
+    return weights
+
+
+def _kept(patch: Patch) -> Window:
+    """The smallest window outside of which a patch does not count."""
+    (top, height), (left, width) = (support(patch.weights.max(axis)) for axis in (1, 0))
+    return Window(patch.window.top + top, patch.window.left + left, height, width)
+
+
+class Scattered(list[Patch]):
+    """Patches at any places, all of one size, found by the cells of a coarse grid that they touch."""
+
+    def __init__(self, canvas: Size, patches: Iterable[Patch]) -> None:
+        super().__init__(patches)
+        self.canvas = canvas
+        self._side = max(max(patch.window.height, patch.window.width) for patch in self)
+        self._kept = [_kept(patch) for patch in self]
+        self._cells: dict[tuple[int, int], list[int]] = defaultdict(list)
+        for index, patch in enumerate(self):
+            for cell in self._cells_of(patch.window):
+                self._cells[cell].append(index)
+
+    @property
+    def largest(self) -> Size:
+        return Size(self[0].window.width, self[0].window.height)
+
+    def kept(self, index: int) -> Window:
+        return self._kept[index]
+
+    def weights(self, index: int, window: Window) -> Weights:
+        return self[index].weights[window.relative_to(self[index].window).slices]
+
+    def touching(self, window: Window) -> list[int]:
+        near = {index for cell in self._cells_of(window) for index in self._cells.get(cell, ())}
+        return sorted(index for index in near if self[index].window.overlaps(window))
+
+    def _cells_of(self, window: Window) -> Iterator[tuple[int, int]]:
+        rows = range(window.top // self._side, (window.bottom - 1) // self._side + 1)
+        columns = range(window.left // self._side, (window.right - 1) // self._side + 1)
+        return product(rows, columns)
+
+
+COVERAGES: dict[str, type[ShiftedGrid] | type[RandomCoverage]] = {"grid": ShiftedGrid, "random": RandomCoverage}
