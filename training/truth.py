@@ -137,6 +137,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--mosaics", type=int, choices=FACTORS)
+    parser.add_argument("--prompts", type=int, help="the first ones alone, as of pixelsmith evaluate --prompts")
     args = parser.parse_args()
     with (args.data / "captions.csv").open(newline="") as file:
         planet = Planet(list(csv.DictReader(file)), args.data)
@@ -144,7 +145,7 @@ def main() -> None:
     if args.mosaics:
         write_mosaics(planet, args.mosaics, args.output)
     else:
-        write_sets(planet, load_protocol("table1").prompts["embedded"], args.output)
+        write_sets(planet, load_protocol("table1").part(args.prompts).prompts["embedded"], args.output)
 
 
 if __name__ == "__main__":

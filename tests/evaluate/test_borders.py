@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from pixelsmith.canvas import Array
-from pixelsmith.evaluate.duplication import CELLS, autocorrelation, duplication_index
-from pixelsmith.evaluate.seams import Borders, seam_index
+from pixelsmith.evaluate.duplication import CELLS, autocorrelation, duplication_index, patch_likeness
+from pixelsmith.evaluate.seams import Borders, seam_excess, seam_index
 from pixelsmith.geometry import Size, Window
 from pixelsmith.pixels.resample import Resized
 from pixelsmith.sampling.grid import ShiftedGrid, fixed_grid
@@ -50,6 +50,9 @@ def test_a_step_on_every_border_in_closed_form() -> None:
         values.append(np.expand_dims((1 + step).cumsum(), 1 - axis))
     picture = torch.from_numpy(values[0] + values[1]).float().expand(3, -1, -1)
     assert seam_index(Array(picture), borders) == pytest.approx(5)
+    slope = (torch.arange(36 * SCALE)[:, None] + torch.arange(40 * SCALE)).float().expand(3, -1, -1)
+    assert seam_excess(Array(picture), Array(slope), borders) == pytest.approx(5)
+    assert seam_excess(Array(picture), Array(picture), borders) == 1
 
 
 @pytest.mark.parametrize("name", COVERAGES)
@@ -66,6 +69,29 @@ def test_patches_of_different_brightness_show() -> None:
         picture[(..., *kept.slices)] += 16 * (i % 3)
         assert patch.weights.max() == 1
     assert seam_index(Array(picture), Borders.of([coverage], Size(64, 64), SCALE)) > 1.3
+
+
+def test_a_faint_seam_is_seen_against_the_same_picture_without_it() -> None:
+    """Patches that differ by a few grey values, under noise of 256: hardly told from chance by the picture alone."""
+    coverage = ShiftedGrid(Size(64, 64), Size(16, 16), 0, 0, 1).patches(0)
+    borders = Borders.of([coverage], Size(64, 64), SCALE)
+    found = []
+    for seed in range(6):
+        plain = noise(256, seed).float()
+        seamed = plain.clone()
+        for i, _ in enumerate(coverage):
+            seamed[(..., *coverage.kept(i).scaled(SCALE).slices)] += 4 * (i % 3)
+        found.append((seam_index(Array(seamed), borders) - 1, seam_excess(Array(seamed), Array(plain), borders) - 1))
+    by_itself, against = np.array(found).T
+    assert by_itself.std() > 5 * against.std()
+    assert (against > 0).all()
+
+
+def test_other_contrast_everywhere_is_no_seam() -> None:
+    picture, borders = noise(256).float(), Borders.of([fixed_grid(Size(64, 64), 16, 4, 0)], Size(64, 64), SCALE)
+    assert seam_excess(Array(picture / 2), Array(picture), borders) == pytest.approx(1, abs=1e-6)
+    alone = Borders.of([fixed_grid(Size(16, 16), 16, 4, 0)], Size(16, 16), SCALE)
+    assert np.isnan(seam_excess(Array(noise(64)), Array(noise(64)), alone))
 
 
 def test_both_ends_of_a_plain_mean_are_borders() -> None:
@@ -138,3 +164,32 @@ def test_what_the_base_repeats_is_not_of_the_patches() -> None:
 def test_a_picture_of_one_patch_cannot_repeat_itself() -> None:
     picture = noise(SPACING)
     assert np.isnan(index(picture, SPACING, picture))
+
+
+def likeness(picture: torch.Tensor, base: torch.Tensor) -> float:
+    small, alone = (pixels.permute(1, 2, 0).numpy() for pixels in (picture, base))
+    return patch_likeness(small, alone, 4, 4)
+
+
+def test_what_sets_patches_apart_is_kept_halved_or_gone() -> None:
+    """Parts of plain colours, half as far from their mean, and all the same."""
+    base = (2 * (noise(4) // 2)).repeat_interleave(16, 1).repeat_interleave(16, 2)
+    assert likeness(base, base) == 0
+    assert likeness(base // 2 + 64, base) == pytest.approx(0.5)
+    assert likeness(noise(16).repeat(1, 4, 4), base) == pytest.approx(1)
+    assert likeness(base, base // 2) == 0
+
+
+def test_subjects_in_every_patch_are_seen_wherever_they_lie() -> None:
+    """One bright square in the base; one in each patch, at places that no lag has in common."""
+    rng, (picture, base) = np.random.default_rng(1), torch.zeros(2, 3, 256, 256, dtype=torch.uint8)
+    base[:, 70:110, 80:120] = 255
+    for row, column in np.ndindex(4, 4):
+        top, left = (64 * at + int(rng.integers(0, 44)) for at in (row, column))
+        picture[:, top : top + 20, left : left + 20] = 255
+    assert likeness(picture, base) > 0.9
+
+
+def test_one_part_is_like_no_other() -> None:
+    pixels = noise(64).permute(1, 2, 0).numpy()
+    assert np.isnan(patch_likeness(pixels, pixels, 1, 1))

@@ -37,6 +37,17 @@ def test_a_protocol_of_ones_own_from_the_command_line(call: Call, tiny_model: Pa
     assert call(*arguments, "--quiet") == (0, "", "")
 
 
+def test_a_part_of_a_protocol(call: Call, tiny_model: Path, tmp_path: Path) -> None:
+    """Fewer prompts and variants, another size; the reference is always there."""
+    (tmp_path / "mine.toml").write_text(
+        OWN.replace('["a map"]', '["a map", "a sea"]') + '[[variants]]\nname = "more"\n'
+    )
+    arguments = ("evaluate", tmp_path / "mine.toml", "--output", tmp_path / "out", "--model", tiny_model)
+    assert call(*arguments, "--prompts", 1, "--factor", 1.25, "--only", "one step", "--quiet") == (0, "", "")
+    rows = (tmp_path / "out" / "table.csv").read_text().splitlines()[1:]
+    assert [row.split(",")[:3] for row in rows] == [["lanczos", "80x80", "1"], ["one step", "80x80", "1"]]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -46,6 +57,11 @@ def test_a_protocol_of_ones_own_from_the_command_line(call: Call, tiny_model: Pa
         (["evaluate", "table3", "--super-resolution", "/no/such.pt2"], "torch.export"),
         (["evaluate", "table2", "--features", "odd"], "feature network"),
         (["evaluate", "table1", "--model", "/no/such"], "unknown model"),
+        (["evaluate", "table1", "--prompts", "0"], "prompts"),
+        (["evaluate", "table1", "--prompts", "13"], "has 12"),
+        (["evaluate", "table1", "--factor", "0.5"], "factors"),
+        (["evaluate", "table1", "--factor", "nan"], "factors"),
+        (["evaluate", "table1", "--only", "no mask"], "'no chess mask'"),
         (["figures", "sweep", "--model", "/no/such"], "unknown model"),
         (["figures", "flowers"], "flowers"),
         (["figures", "sweep", "--factor", "nan"], "factor"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import platform
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,12 +16,14 @@ from torch import nn
 
 from pixelsmith import Compute, InputError, Request, RequestError, Size, generate
 from pixelsmith.canvas import Array
-from pixelsmith.evaluate.experiment import Outcome, Setting, borders_of, run
+from pixelsmith.evaluate import report
+from pixelsmith.evaluate.experiment import Outcome, Row, Setting, borders_of, run
 from pixelsmith.evaluate.features import load_features
+from pixelsmith.evaluate.jackknife import difference, estimate
 from pixelsmith.evaluate.metrics import METRICS, Tools, load_metric
 from pixelsmith.evaluate.pictures import Made, Pictures
 from pixelsmith.evaluate.protocol import NAMES, Protocol, Variant, load_protocol, request_of
-from pixelsmith.evaluate.report import write_report
+from pixelsmith.evaluate.report import table, write_report
 from pixelsmith.evaluate.seams import Borders
 from pixelsmith.evaluate.shots import Shot
 from pixelsmith.evaluate.truth import Truth, batches, load_truth
@@ -113,6 +116,14 @@ def test_what_is_known_of_a_variant_is_in_its_numbers(outcomes: dict[str, tuple[
         assert same.values[name].value == pytest.approx(values[name], abs=1e-3)
 
 
+def test_the_processor_is_named_where_the_system_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = tmp_path / "cpuinfo"
+    monkeypatch.setattr(report, "_CPUINFO", told)
+    assert report.processor() == (platform.processor() or platform.machine())
+    told.write_text("processor\t: 0\nmodel name\t: Some CPU 9\nflags\t: fpu\nmodel name\t: Some CPU 9\n")
+    assert report.processor() == "Some CPU 9"
+
+
 PAIR = Protocol(
     name="pair",
     title="A pair",
@@ -190,12 +201,15 @@ def test_borders_are_those_of_the_last_step(tiny_model: Path) -> None:
         ({"factors": (float("nan"),)}, "factors"),
         ({"prompts": {"other": ("a", "a")}}, "other"),
         ({"prompts": {"other": "a map"}}, "prompts"),
+        ({"prompts": {"other": (3,)}}, "prompts"),
         ({"variants": (Variant("one", stages=0),)}, "stages"),
         ({"left_out": "x"}, "left_out"),
         ({"variants": (Variant("one", preset="odd"),)}, "odd"),
         ({"variants": (Variant("one", upscaler="odd"),)}, "odd"),
         ({"variants": (Variant("one", method={"speed": 9}),)}, "speed"),
         ({"variants": (Variant("one", method={"slider": 9}),)}, "slider"),
+        ({"variants": (Variant("one", expected={"structure": "better"}),)}, "higher or lower"),
+        ({"variants": (Variant("one", expected={"seam_index": "lower"}),)}, "seam_index"),
     ],
 )
 def test_a_wrong_protocol_is_said(changes: dict, said: str) -> None:
@@ -296,6 +310,38 @@ def test_positions_of_the_slider_make_a_series(tmp_path: Path) -> None:
     (case, *_) = protocol.cases("embedded", Size(256, 256))
     cascades = [request_of(variant, case, "embedded", Compute()).cascade for variant in protocol.variants]
     assert cascades == [(), (), (Size(512, 512), Size(1024, 1024))]
+
+
+def test_a_series_may_be_asked_for_by_its_name() -> None:
+    names = [variant.name for variant in load_protocol("sweep").part(only=["fast"]).variants]
+    assert names == ["default, Slider 0.6", *(f"fast, Slider {slider}" for slider in ("0", "0.25", "0.5", "0.75", "1"))]
+
+
+@pytest.mark.parametrize(
+    ("values", "spread", "said"),
+    [
+        ([2.0, 2.5], 0.1, "yes (+0.5 ±"),
+        ([2.5, 2.0], 0.1, "no, the reverse (-0.5 ±"),
+        ([2.0, 2.0], 0.1, "not significant ("),
+    ],
+)
+def test_what_a_protocol_expects_is_judged(values: list[float], spread: float, said: str) -> None:
+    """By the paired difference of the variant from the reference, of twelve prompts."""
+    noise_a, noise_b = np.random.default_rng(0).standard_normal((2, 12)) * spread
+    # Freed of their means, so that the difference is the one asked for.
+    kept = [value + part - part.mean() for value, part in zip(values, (noise_a, noise_b), strict=True)]
+    without = [(x.sum() - x) / 11 for x in kept]
+    numbers = [estimate(x.mean(), parts) for x, parts in zip(kept, without, strict=True)]
+    apart = [difference(x.mean(), kept[0].mean(), parts, without[0]) for x, parts in zip(kept, without, strict=True)]
+    variants = (PAIR.variants[0], replace(PAIR.variants[1], expected={"structure": "higher", "colour_mean": "lower"}))
+    protocol = replace(PAIR, variants=variants)
+    rows = [
+        Row(variant.name, Size(96, 96), [], [Made(Path(), 1.0, 1)], {"structure": number}, {"structure": away})
+        for variant, number, away in zip(variants, numbers, apart, strict=True)
+    ]
+    text = table(Outcome(protocol, rows, {"structure": "higher"}, {}, {}), {})
+    assert f"- two, 96x96: structure higher: {said}" in text
+    assert "- two, 96x96: colour_mean lower: not measured" in text
 
 
 def test_protocols_name_only_metrics_that_exist() -> None:

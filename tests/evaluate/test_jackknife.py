@@ -37,6 +37,17 @@ def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
     assert 368 <= held <= 392
 
 
+def test_a_bootstrap_of_twelve_prompts_holds_the_truth_less_often() -> None:
+    """The 95 % of resampled means are too narrow for so few: why intervals are not taken from there."""
+    rng, held = np.random.default_rng(4), np.zeros(2)
+    for _ in range(600):
+        values = rng.standard_normal(12)
+        ends = np.quantile(values[rng.integers(0, 12, (400, 12))].mean(1), (0.025, 0.975))
+        low, high = estimate(values.mean(), without_each(mean, list(values), range(12))).interval
+        held += (ends[0] <= 0 <= ends[1], low <= 0 <= high)
+    assert held[0] / 600 < 0.93 < held[1] / 600
+
+
 def test_the_error_of_a_set_distance_is_its_spread_over_sets() -> None:
     """Sets of 24 are drawn again and again, and the distance of each is taken: that spread is what the error says."""
     rng = np.random.default_rng(3)

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from pixelsmith.canvas import Array
-from pixelsmith.evaluate.spectrum import BANDS, radial_spectrum, spectrum_distance
+from pixelsmith.evaluate.spectrum import BANDS, detail, radial_spectrum, spectrum_distance
 from pixelsmith.evaluate.structure import colour_drift, lab, shrunk, ssim
 from pixelsmith.evaluate.wasserstein import laplacian_pyramid, neighbourhoods, sliced_wasserstein, slices
 from pixelsmith.geometry import Size
@@ -92,6 +92,29 @@ def test_white_noise_has_the_same_power_at_all_frequencies() -> None:
     spectrum = radial_spectrum(noise(40, 64, 64, 3))
     expected = (256**2 - 1) / 12 * np.square([0.299, 0.587, 0.114]).sum()
     np.testing.assert_allclose(spectrum, expected, rtol=0.15)
+
+
+def test_detail_is_the_power_that_an_enlarged_picture_lacks() -> None:
+    """White noise of a known variance has it at all frequencies; half of the contrast is 6 dB less."""
+    pixels = noise(40, 64, 64, 3) // 2 + 64
+    variance = (128**2 - 1) / 12 * np.square([0.299, 0.587, 0.114]).sum()
+    for factor in (1.5, 4.0):
+        assert detail(pixels, factor) == pytest.approx(10 * np.log10(variance), abs=0.3)
+    assert detail(pixels, 2) - detail((pixels // 2).astype(np.uint8), 2) == pytest.approx(20 * np.log10(2), abs=0.1)
+    assert np.isnan(detail(pixels, 1))
+    # A wave as fine as what twice the size can show and no base can, and one that a base can.
+    for period, low, high in ((3, 20, 60), (8, -60, 0)):
+        wave = 127 + 100 * np.sin(2 * np.pi * np.arange(128) / period)
+        row = np.broadcast_to(wave[None, :, None], (128, 128, 3)).round().astype(np.uint8)
+        assert low < detail(row[None], 2) < high
+
+
+def test_an_enlarged_picture_has_less_detail_than_a_sharp_one() -> None:
+    from PIL import Image
+
+    base, sharp = noise(32, 32, 3), noise(128, 128, 3)
+    enlarged = np.asarray(Image.fromarray(base).resize((128, 128), Image.Resampling.LANCZOS))
+    assert detail(enlarged[None], 4) < detail(sharp[None], 4) - 6
 
 
 def test_the_pyramid_adds_up_and_sorts_by_octave() -> None:

@@ -9,8 +9,12 @@ from typing import Any
 from pixelsmith.evaluate.experiment import Outcome, Row
 
 STRUCTURE = "structure"
-DETAIL = ("patch_frechet", "spectrum")
-"""Distances from real detail, a panel each."""
+DETAIL = {
+    "detail": "decibels, higher is more",
+    "patch_frechet": "lower is more real",
+    "spectrum": "lower is more real",
+}
+"""How much detail there is, and how far it is from real detail: a panel each."""
 
 
 def series_of(outcome: Outcome) -> dict[tuple[str, str], list[Row]]:
@@ -36,7 +40,7 @@ def draw_advice(outcome: Outcome, path: Path) -> None:
     figure = Figure(figsize=(7 * len(details), 6), dpi=120, layout="constrained")
     for axis, detail in zip(figure.subplots(1, len(details), squeeze=False)[0], details, strict=True):
         _draw(axis, found, detail)
-        axis.set(xlabel=f"{STRUCTURE}: SSIM with the base (higher keeps more)", ylabel=f"{detail} (lower is more real)")
+        axis.set(xlabel=f"{STRUCTURE}: SSIM with the base (higher keeps more)", ylabel=f"{detail} ({DETAIL[detail]})")
     axis.legend(fontsize=8)
     figure.savefig(path)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import click
 
@@ -42,6 +42,9 @@ def folder_at(path: Path) -> Path:
 @click.argument("protocol")
 @model_options
 @click.option("--tiny", is_flag=True, help="Two small pictures a variant, in few steps: does all of it work?")
+@click.option("--prompts", type=int, help="Only so many of the prompts, the first ones.  [default: all]")
+@click.option("--factor", "factors", type=float, multiple=True, help="These sizes: times the sides of the model's own.")
+@click.option("--only", multiple=True, help="Only this variant or series, beside the reference; may be repeated.")
 @click.option("--truth", type=click.Path(path_type=Path), help="Real pictures: a folder or a .npy file.")
 @click.option(
     "--features", help="judge, a folder, inception:FILE, or a .pt2 file.  [default: judge, for the embedded model]"
@@ -51,7 +54,7 @@ def folder_at(path: Path) -> Path:
 @click.option("--super-resolution", help="For table3: a .pt2 file that enlarges pictures (1, 3, s, s).")
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing.")
 def evaluate_command(
-    protocol: str, output: Path, tiny: bool, truth: Path | None, features: str | None, quiet: bool, **options: str
+    protocol: str, output: Path, tiny: bool, truth: Path | None, features: str | None, quiet: bool, **options: Any
 ) -> None:
     """Run PROTOCOL (table1, table2, table3, sweep or a TOML file): pictures, metrics, tables.
 
@@ -67,7 +70,8 @@ def evaluate_command(
     from pixelsmith.evaluate.upscalers import Weights
     from pixelsmith.families import find_model, read_facts
 
-    loaded = load_protocol(protocol).tiny() if tiny else load_protocol(protocol)
+    loaded = load_protocol(protocol).part(options["prompts"], options["factors"], options["only"])
+    loaded = loaded.tiny() if tiny else loaded
     native = read_facts(find_model(options["model"], weights=False), options["model"]).native_size
     # The judge knows no other model's world.
     features = features or (JUDGE if options["model"] == EMBEDDED else None)

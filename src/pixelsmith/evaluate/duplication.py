@@ -18,6 +18,8 @@ _CHANCE = 0.01
 """Self-similarity below which there is none."""
 _LEAST_OVERLAP = 0.25
 """The share of the picture that must overlap its shifted self for a lag to say something."""
+_LEAST_SPREAD = 1.0
+"""Of the parts of a base, in grey values: below it there is nothing that sets them apart."""
 
 
 def duplication_index(picture: Readable, base: Readable, spacing: int, stride: Size) -> float:
@@ -35,6 +37,30 @@ def duplication_index(picture: Readable, base: Readable, spacing: int, stride: S
     own, alone = (_near(autocorrelation(descriptors(pixels, cell))) for pixels in (picture, base))
     lags = _lags(own.shape, (stride.height / cell, stride.width / cell))
     return float(own[lags].mean() / max(alone[lags].mean(), _CHANCE)) if lags.any() else float("nan")
+
+
+def patch_likeness(small: NDArray[np.uint8], base: NDArray[np.uint8], rows: int, columns: int) -> float:
+    """How much of what sets the parts of the base apart, each as large as a patch, is gone in the picture: 0..1.
+
+    0 where the parts differ as much as the base's, or more; 1 where all are the same, as when each patch shows what the
+    prompt says for itself, wherever in it the subjects lie: those ``duplication_index`` does not see unless they lie a
+    stride apart. Lower is better. It also rises where what was in some parts only is lost, and nothing repeated.
+
+    ``small``: the picture at the size of its ``base`` (h, w, 3); both are cut into ``rows`` and ``columns`` of equal
+    parts, and each part is described by the mean and the spread of its colours. The spread of these over the parts, σ
+    for the picture and σ_b for the base, gives 1 - σ/σ_b. Not a number for one part.
+    """
+    if rows * columns < 2:
+        return float("nan")
+    own, alone = (_spread_of_parts(pixels, rows, columns) for pixels in (small, base))
+    return float(max(0.0, 1 - own / max(alone, _LEAST_SPREAD)))
+
+
+def _spread_of_parts(pixels: NDArray[np.uint8], rows: int, columns: int) -> float:
+    bands = np.array_split(pixels.astype(np.float64), rows)
+    parts = [part for band in bands for part in np.array_split(band, columns, axis=1)]
+    described = np.array([[*part.mean((0, 1)), *part.std((0, 1))] for part in parts])
+    return float(np.sqrt(described.var(0).mean()))
 
 
 def descriptors(picture: Readable, cell: int) -> NDArray[np.float32]:

@@ -185,8 +185,8 @@ class _Lab:
             return self.pictures.enlarged(request, name, self.upscalers[variant.name])
         return self.pictures.made(request)
 
-    def kept(self, variant: Variant, case: Case, made: Made) -> dict[str, Kept]:
-        """What each metric keeps of a picture."""
+    def kept(self, variant: Variant, case: Case, made: Made, reference: Made | None) -> dict[str, Kept]:
+        """What each metric keeps of a picture; ``reference``: that of the same case which it is compared with."""
         request = self._request(variant, case)
         shot = Shot(
             prompt=case.prompt,
@@ -196,6 +196,7 @@ class _Lab:
             spacing=min(self.facts.native_size.width, self.facts.native_size.height),
             stride=stride_of(request, self.facts),
             seed=case.seed,
+            reference=None if reference is None else reference.read(),
         )
         return {name: metric.describe(shot) for name, metric in self.metrics[case.factor].items()}
 
@@ -238,12 +239,14 @@ def _outcomes(
     order = [variant.name for variant in variants]
     for size, group in groupby(cases, key=lambda case: case.size):
         of_size, reference, done = list(group), _Numbers(), list(outcome.rows)
+        compared: Sequence[Made | None] = [None] * len(of_size)
         found: dict[str, Row] = {}
         for variant in sorted(variants, key=lambda variant: variant.name != outcome.protocol.reference):
             try:
                 made = _made(variant, of_size, lab, say)
+                compared = made if variant.name == outcome.protocol.reference else compared
                 numbers = _Numbers.of(
-                    [lab.kept(variant, *pair) for pair in zip(of_size, made, strict=True)], of_size, lab
+                    [lab.kept(variant, *some) for some in zip(of_size, made, compared, strict=True)], of_size, lab
                 )
             except (PixelsmithError, torch.OutOfMemoryError, MemoryError) as error:
                 reason = str(error).splitlines()[0] if str(error) else type(error).__name__

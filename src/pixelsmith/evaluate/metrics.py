@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from pixelsmith.errors import RequestError
 from pixelsmith.evaluate.clip import ClipScore
 from pixelsmith.evaluate.distances import frechet_distance, inception_score, kernel_distance
-from pixelsmith.evaluate.duplication import duplication_index
+from pixelsmith.evaluate.duplication import duplication_index, patch_likeness
 from pixelsmith.evaluate.features import OFFLINE, Described, Features
-from pixelsmith.evaluate.seams import seam_index
+from pixelsmith.evaluate.seams import seam_excess, seam_index
 from pixelsmith.evaluate.shots import CROPS, Shot
-from pixelsmith.evaluate.spectrum import radial_spectrum, spectrum_distance
+from pixelsmith.evaluate.spectrum import detail, radial_spectrum, spectrum_distance
 from pixelsmith.evaluate.structure import colour_drift, ssim
 from pixelsmith.evaluate.truth import Truth, batches
 from pixelsmith.evaluate.unavailable import UnavailableError
@@ -26,6 +26,7 @@ from pixelsmith.evaluate.wasserstein import laplacian_pyramid, neighbourhoods, s
 
 Kept = NDArray[Any]
 _T = TypeVar("_T")
+Better = Literal["lower", "higher", "neither"]
 LEVELS = 4
 """Levels of the pyramid of the sliced Wasserstein distance; 0 is the finest."""
 _ROWS_A_FEATURE = 10
@@ -40,10 +41,11 @@ class Metric:
 
     ``describe`` keeps of a picture what the number needs, in rows; ``value`` makes the number of what was kept of each
     picture of a set: so a set can be taken again without some of it (jackknife) and no picture is looked at twice.
+    ``better``: which way is good; an amount, of which there can be too much, has none.
     ``least``: the pictures that it needs to mean something.
     """
 
-    better: Literal["lower", "higher"]
+    better: Better
     describe: Callable[[Shot], Kept]
     value: Callable[[Sequence[Kept]], float]
     least: int = 1
@@ -115,12 +117,12 @@ def load_metric(name: str, tools: Tools) -> Metric:
     return METRICS[name](tools)
 
 
-def _mean_of(measure: Callable[[Shot], float], better: Literal["lower", "higher"]) -> Metric:
+def _mean_of(measure: Callable[[Shot], float], better: Better) -> Metric:
     """A number for each picture, and their mean."""
     return Metric(better, lambda shot: np.array([measure(shot)]), lambda kept: float(np.mean(np.concatenate(kept))))
 
 
-def _by_picture(measure: Callable[[Shot], float], better: Literal["lower", "higher"]) -> Callable[[Tools], Metric]:
+def _by_picture(measure: Callable[[Shot], float], better: Better) -> Callable[[Tools], Metric]:
     return lambda tools: _mean_of(measure, better)
 
 
@@ -206,6 +208,10 @@ def _spectrum(tools: Tools) -> Metric:
     )
 
 
+def _seam_excess(shot: Shot) -> float:
+    return float("nan") if shot.reference is None else seam_excess(shot.picture, shot.reference, shot.borders)
+
+
 METRICS: dict[str, Callable[[Tools], Metric]] = {
     "frechet": _frechet,
     "kernel": _kernel,
@@ -215,11 +221,14 @@ METRICS: dict[str, Callable[[Tools], Metric]] = {
     "clip_score": _clip,
     **{f"wasserstein_{level}": partial(_wasserstein, level) for level in range(LEVELS)},
     "spectrum": _spectrum,
+    "detail": _by_picture(lambda shot: detail(shot.crops(shot.spacing), shot.factor), "neither"),
     "structure": _by_picture(lambda shot: ssim(shot.small, shot.base), "higher"),
     "seam_index": _by_picture(lambda shot: seam_index(shot.picture, shot.borders), "lower"),
+    "seam_excess": _by_picture(_seam_excess, "lower"),
     "duplication_index": _by_picture(
         lambda shot: duplication_index(shot.picture, shot.enlarged, shot.spacing, shot.stride), "lower"
     ),
+    "patch_likeness": _by_picture(lambda shot: patch_likeness(shot.small, shot.base, *shot.parts), "lower"),
     "colour_mean": _by_picture(lambda shot: colour_drift(shot.small, shot.base)[0], "lower"),
     "colour_spread": _by_picture(lambda shot: colour_drift(shot.small, shot.base)[1], "lower"),
 }

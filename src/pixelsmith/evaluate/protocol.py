@@ -28,6 +28,8 @@ class Variant:
 
     - ``stages``: the number of stages, in equal factors; ``None`` leaves the cascade open.
     - ``series``: the name of those that differ from each other by the Slider only, if it is one of such.
+    - ``expected``: for some metrics whether they should be ``higher`` or ``lower`` than the reference's, as of a claim
+      that the table is to judge.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Variant:
     upscaler: str | None = None
     stages: int | None = None
     series: str | None = None
+    expected: Mapping[str, str] = field(default_factory=dict)
 
     def at_sliders(self, sliders: Sequence[Any]) -> Iterator[Variant]:
         """The same at each of these positions; a position is one number, or a list of one for each stage."""
@@ -99,7 +102,7 @@ class Protocol:
             raise RequestError(
                 f"{self.name}: there is no metric {min(unknown)!r}; expected some of {', '.join(METRICS)}"
             )
-        if not all(isinstance(prompts, tuple) for prompts in self.prompts.values()):
+        if not all(isinstance(some, tuple) and all(type(p) is str for p in some) for some in self.prompts.values()):
             raise RequestError(f"{self.name}: prompts: expected lists of prompts, got {dict(self.prompts)}")
         if not (self.seeds and self.factors and all(self.prompts.values())):
             raise RequestError(f"{self.name}: prompts, seeds and factors must not be empty")
@@ -113,6 +116,14 @@ class Protocol:
             raise RequestError(f"{self.name}: left_out: expected a table of reasons, got {self.left_out!r}")
         for variant in self.variants:
             _ = variant.settled
+            self._check_expected(variant)
+
+    def _check_expected(self, variant: Variant) -> None:
+        said = variant.expected
+        if not isinstance(said, Mapping) or not set(said.values()) <= {"higher", "lower"}:
+            raise RequestError(f"variant {variant.name}: expected: it is higher or lower, for each metric; got {said}")
+        if unknown := said.keys() - set(self.metrics):
+            raise RequestError(f"variant {variant.name}: expected: {min(unknown)!r} is not among the metrics")
 
     def cases(self, model: str, native: Size) -> Iterator[Case]:
         """What pictures are made of, the smallest first. Raises ``RequestError`` without prompts for the model."""
@@ -122,6 +133,27 @@ class Protocol:
         for factor in sorted(self.factors):
             for seed in self.seeds:
                 yield from (Case(prompt, seed, factor, native.scaled(factor)) for prompt in self.prompts[kind])
+
+    def part(self, prompts: int | None = None, factors: Sequence[float] = (), only: Sequence[str] = ()) -> Protocol:
+        """Less of it, for less time: the first ``prompts``, other ``factors``, the variants or series ``only``.
+
+        The reference stays. What is not given is as it was. Raises ``RequestError`` for a name that is not there, or
+        more prompts than there are.
+        """
+        if prompts is not None:
+            check_whole("prompts", prompts, least=1)
+            if prompts > (most := min(map(len, self.prompts.values()), default=0)):
+                raise RequestError(f"prompts: {self.name} has {most}, got {prompts}")
+        if unknown := set(only) - {name for variant in self.variants for name in (variant.name, variant.series)}:
+            names = ", ".join(repr(variant.name) for variant in self.variants)
+            raise RequestError(f"{self.name}: there is no variant {min(unknown)!r}; expected some of {names}")
+        kept = {self.reference, *only}
+        return replace(
+            self,
+            prompts={name: some[:prompts] for name, some in self.prompts.items()},
+            factors=tuple(factors) or self.factors,
+            variants=tuple(v for v in self.variants if not only or kept & {v.name, v.series}),
+        )
 
     def tiny(self) -> Protocol:
         """The same variants on two small pictures each, in as few steps as tell them apart: does all of it work?"""

@@ -6,7 +6,9 @@ import csv
 import json
 import os
 import platform
+import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from pixelsmith.evaluate.jackknife import FEW, Estimate
 from pixelsmith.evaluate.structure import shrunk
 
 THUMBNAIL, LABEL, MOST_COLUMNS = 160, 130, 8
+_CPUINFO = Path("/proc/cpuinfo")
 
 
 def write_report(outcome: Outcome, output: Path, context: Mapping[str, str]) -> None:
@@ -54,14 +57,15 @@ def values_of(row: Row) -> dict[str, Any]:
 
 def table(outcome: Outcome, context: Mapping[str, str]) -> str:
     """``table.md``."""
-    protocol, arrows = outcome.protocol, {"lower": "↓", "higher": "↑"}
-    names = [f"{name} {arrows[better]}" for name, better in outcome.better.items()]
+    protocol, arrows = outcome.protocol, {"lower": " ↓", "higher": " ↑", "neither": ""}
+    names = [f"{name}{arrows[better]}" for name, better in outcome.better.items()]
     header = ["variant", "size", "pictures", *names, "seconds", "GB"]
     lines = [f"# {protocol.title}", ""]
     lines += [", ".join(f"{name}: {value}" for name, value in context.items()) + ".", ""]
     lines += [
         "± is half of the 95 % confidence interval (jackknife over the prompts). **Bold** differs significantly from "
-        f"`{protocol.reference}` (paired, 95 %, each number for itself): + is better, − worse. "
+        f"`{protocol.reference}` (paired, 95 %, each number for itself): + is better, − worse; "
+        "↑ and ↓ are more and less of what has no better. "
         "Seconds are those of a picture; one that is made in stages starts from a kept base.",
         "",
     ]
@@ -72,6 +76,8 @@ def table(outcome: Outcome, context: Mapping[str, str]) -> str:
     if outcome.left_out:
         lines += ["", "Left out:", *(f"- {name}: {reason}" for name, reason in outcome.left_out.items())]
     lines += ["", f"What differs from `{protocol.reference}`:", *_differences(outcome)]
+    if expected := list(_expected(outcome)):
+        lines += ["", f"What is expected against `{protocol.reference}`:", *expected]
     return "\n".join(lines) + "\n"
 
 
@@ -94,6 +100,8 @@ def _number(found: Estimate, apart: Estimate, better: str) -> str:
 
 
 def _sign(apart: Estimate, better: str) -> str:
+    if better == "neither":
+        return "↑" if apart.value > 0 else "↓"
     return "+" if (apart.value > 0) == (better == "higher") else "−"
 
 
@@ -103,10 +111,28 @@ def _differences(outcome: Outcome) -> Iterator[str]:
             continue
         apart = {name: found for name, found in row.differences.items() if not found.is_zero}
         signs = {name: _sign(found, outcome.better[name]) for name, found in apart.items()}
-        words = {"better": "+", "worse": "−"}
+        words = {"better": "+", "worse": "−", "higher": "↑", "lower": "↓"}
         said = [f"{word} {', '.join(n for n in signs if signs[n] == sign)}" for word, sign in words.items()
                 if sign in signs.values()]  # fmt: skip
         yield f"- {row.variant}, {row.size}: {'; '.join(said) or 'nothing that is significant'}"
+
+
+def _expected(outcome: Outcome) -> Iterator[str]:
+    """Whether each variant is as its protocol says."""
+    said = {variant.name: variant.expected for variant in outcome.protocol.variants}
+    for row in outcome.rows:
+        for name, direction in said[row.variant].items():
+            verdict = _verdict(row.differences[name], direction) if name in row.differences else "not measured"
+            yield f"- {row.variant}, {row.size}: {name} {direction}: {verdict}"
+
+
+def _verdict(apart: Estimate, direction: str) -> str:
+    if not isfinite(apart.value):
+        return "not measured"
+    found = f"({apart.value:+.2g}" + (f" ± {apart.half_width:.2g})" if isfinite(apart.half_width) else ")")
+    if apart.is_zero:
+        return f"not significant {found}"
+    return f"yes {found}" if (apart.value > 0) == (direction == "higher") else f"no, the reverse {found}"
 
 
 def contact_sheet(outcome: Outcome) -> Image.Image:
@@ -123,6 +149,14 @@ def contact_sheet(outcome: Outcome) -> Image.Image:
     return sheet
 
 
+def processor() -> str:
+    """As its maker calls it, or the architecture at least: on Linux ``platform`` says no more than that."""
+    with suppress(OSError):
+        if found := re.search(r"^model name\s*:\s*(.+)$", _CPUINFO.read_text(), re.MULTILINE):
+            return found.group(1).strip()
+    return platform.processor() or platform.machine()
+
+
 def environment(outcome: Outcome, context: Mapping[str, str]) -> dict[str, Any]:
     """What the pictures were made with, and what each of them took."""
     cuda = torch.cuda.is_available()
@@ -132,7 +166,7 @@ def environment(outcome: Outcome, context: Mapping[str, str]) -> dict[str, Any]:
         **outcome.provenance,
         "machine": {
             "system": platform.platform(),
-            "processor": platform.processor() or platform.machine(),
+            "processor": processor(),
             "cores": os.cpu_count(),
             "threads": torch.get_num_threads(),
             "gpu": torch.cuda.get_device_name() if cuda else None,

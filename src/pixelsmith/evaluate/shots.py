@@ -29,6 +29,7 @@ class Shot:
     - ``borders``: where patches and tiles meet; ``spacing``: the side of a patch in pixels; ``stride``: from one patch
       to the next.
     - ``prompt``, ``seed``: what it was made of, and what the places of crops are drawn by.
+    - ``reference``: the same picture of the variant that the others are compared with, if it could be made.
     """
 
     prompt: str
@@ -38,11 +39,24 @@ class Shot:
     spacing: int
     stride: Size
     seed: int
+    reference: Readable | None = None
 
     @cached_property
     def small(self) -> NDArray[np.uint8]:
         """The whole picture at the size of its base (h, w, 3)."""
         return shrunk(self.picture, Size(self.base.shape[1], self.base.shape[0]))
+
+    @property
+    def factor(self) -> float:
+        """How many pixels of the picture lie on one of its base's, on the axis that has more."""
+        height, width = self.base.shape[:2]
+        return float(max(self.picture.size.width / width, self.picture.size.height / height))
+
+    @property
+    def parts(self) -> tuple[int, int]:
+        """Rows and columns of parts of the picture that are about as large as a patch."""
+        size = self.picture.size
+        return max(1, round(size.height / self.spacing)), max(1, round(size.width / self.spacing))
 
     @property
     def enlarged(self) -> Readable:

@@ -1,4 +1,4 @@
-"""How much of each fineness a picture has: its power by spatial frequency, against that of real pictures."""
+"""How much of each fineness a picture has: its power by spatial frequency, alone and against that of real pictures."""
 
 from __future__ import annotations
 
@@ -18,15 +18,33 @@ def radial_spectrum(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
     ``pixels``: square windows (n, s, s, 3) of one or more pictures. Each is freed of its mean and faded to its edges
     (Hann), so that edges do not count as detail (Welch's method, 1967). In squares of grey values, 0 at least.
     """
+    power, frequency = _power(pixels)
+    edges = np.geomspace(3 / pixels.shape[1], 0.5, BANDS + 1)
+    return np.array([power[(frequency >= low) & (frequency <= high)].mean() for low, high in pairwise(edges)])
+
+
+def detail(pixels: NDArray[np.uint8], factor: float) -> float:
+    """Mean power of the frequencies that a picture enlarged by ``factor`` cannot have, in decibels.
+
+    Those are finer than two pixels of its base: from 0.5/``factor`` to 0.5 waves a pixel. ``pixels`` as for
+    ``radial_spectrum``; 0 dB is the power of white noise of one grey value, 3 dB more is twice as much. An amount:
+    neither way is better, and noise and seams count as well; how far it is from that of real pictures says
+    ``spectrum_distance``. Not a number where nothing was enlarged.
+    """
+    power, frequency = _power(pixels)
+    fine = (frequency > 0.5 / factor) & (frequency <= 0.5)
+    return float(10 * np.log10(power[fine].mean() + 1e-12)) if fine.any() else float("nan")
+
+
+def _power(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean power (s, s) of windows, and the frequency, in waves a pixel, of each of its places."""
     side = pixels.shape[1]
     fade = np.hanning(side + 2)[1:-1]
     fade_2d = fade[:, None] * fade
     grey = pixels.astype(np.float64) @ np.array(LUMA)
     grey -= grey.mean((1, 2), keepdims=True)
     power = (np.abs(np.fft.fft2(grey * fade_2d)) ** 2).mean(0) / np.square(fade_2d).sum()
-    frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(side), np.fft.fftfreq(side)))
-    edges = np.geomspace(3 / side, 0.5, BANDS + 1)
-    return np.array([power[(frequency >= low) & (frequency <= high)].mean() for low, high in pairwise(edges)])
+    return power, np.hypot(*np.meshgrid(np.fft.fftfreq(side), np.fft.fftfreq(side)))
 
 
 def spectrum_distance(spectrum: NDArray[np.float64], truth: NDArray[np.float64]) -> float:
