@@ -21,8 +21,6 @@ from pixelsmith.sampling.grid import Grid
 OnTile = Callable[[int, int], None]
 """Hears (tiles done, tiles in all)."""
 TILE = "a tile of the autoencoder"
-_TILES_OF_A_HEAP = 16
-"""After so many tiles freed memory goes back: after each one costs a third of the time, after none the heap grows."""
 
 
 def encode(picture: Readable, scale: int, autoencoder: Autoencoder, latents: Patched, on_tile: OnTile) -> None:
@@ -40,7 +38,8 @@ def encode(picture: Readable, scale: int, autoencoder: Autoencoder, latents: Pat
         for (index,) in latents.missing():
             latents.put(index, finite(autoencoder.encode(read(tiles[index].window))[0], TILE))
             latents.sync()
-            _done(index + 1, len(tiles), on_tile)
+            give_back_memory()
+            on_tile(index + 1, len(tiles))
 
 
 def decode(latents: Readable, autoencoder: Autoencoder, picture: Patched, on_tile: OnTile) -> None:
@@ -62,13 +61,8 @@ def decode(latents: Readable, autoencoder: Autoencoder, picture: Patched, on_til
             pixels = (finite(autoencoder.decode(read(window), kept)[0], TILE) + 1) * 127.5
             picture.put(index, pixels.clamp(0, 255))
             picture.sync()
-            _done(index + 1, len(tiles), on_tile)
-
-
-def _done(tiles: int, of: int, on_tile: OnTile) -> None:
-    if tiles % _TILES_OF_A_HEAP == 0:
-        give_back_memory()
-    on_tile(tiles, of)
+            give_back_memory()
+            on_tile(index + 1, len(tiles))
 
 
 def _steady(
