@@ -263,7 +263,8 @@ def _check_disk(the_plan: Plan, size: Size, run_dir: Path | None, path: Path | N
         free = shutil.disk_usage(folder).free
         if needed[disk] > free:
             raise RequestError(
-                f"disk: up to {needed[disk] / 1e9:,.1f} GB are needed at {folder}, {free / 1e9:,.1f} GB are free"
+                f"disk: up to {needed[disk] / 1e9:,.1f} GB are needed at {folder}, {free / 1e9:,.1f} GB are free; make "
+                "room, or choose another place for the output or the run directory"
             )
 
 
