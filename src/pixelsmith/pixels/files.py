@@ -93,8 +93,7 @@ def check_output(path: Path, size: Size, settings: Mapping[str, Any]) -> None:
     if kind is None:
         raise PictureError(f"{path}: expected a name that ends in {', '.join(FORMATS)}")
     if limit := _limit_passed(kind, size):
-        name = path.suffix[1:].upper()
-        raise PictureError(f"{path}: a {name} has at most {limit}, not {size}; write a .tif, .dzi, .zip or .png")
+        raise PictureError(f"{path}: a {path.suffix} has at most {limit}, not {size}; write a .tif, .dzi, .zip or .png")
     folder = path.parent
     if path.is_dir() or not folder.is_dir():
         raise PictureError(f"{path}: expected a file in a folder that exists")
