@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import time
 import zipfile
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from PIL import Image, ImageSequence
 
 from pixelsmith.canvas import Array
 from pixelsmith.errors import OutputError, PictureError
-from pixelsmith.geometry import Size
+from pixelsmith.geometry import Size, Window
 from pixelsmith.pixels import files
 from pixelsmith.pixels.files import (
     check_output,
@@ -194,6 +196,34 @@ def test_a_folder_that_only_looks_like_our_tiles_is_left_alone(tmp_path: Path) -
         check_output(tmp_path / "holiday.dzi", Size(10, 10), SETTINGS)
     write_picture(Array(PIXELS), tmp_path / "map.dzi", SETTINGS)
     check_output(tmp_path / "map.dzi", Size(10, 10), SETTINGS)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX signals")
+@pytest.mark.parametrize("suffix", ["tif", "png", "zip"])
+def test_ctrl_c_ends_the_writing_and_leaves_nothing(tmp_path: Path, suffix: str) -> None:
+    size, read = Size(64, 100_000), []
+
+    class Interrupted:
+        @property
+        def size(self) -> Size:
+            return size
+
+        def read(self, window: Window) -> torch.Tensor:
+            read.append(window)
+            if len(read) == 3:
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(0.2)
+            return torch.zeros(3, window.height, window.width, dtype=torch.uint8)
+
+    # Under a shell's background job signals are ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            write_picture(Interrupted(), tmp_path / f"map.{suffix}", SETTINGS)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert 3 <= len(read) <= 6
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_a_crash_left_is_written_over(tmp_path: Path) -> None:

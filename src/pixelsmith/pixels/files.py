@@ -7,9 +7,11 @@ import os
 import shutil
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pyvips
@@ -176,24 +178,41 @@ def write_picture(
     """Write pixels (3, H, W) uint8 with their settings inside; the file appears whole or not at all.
 
     The picture is read in bands from top to bottom, so memory does not grow with its height, but for WebP, which is
-    compressed as a whole. ``on_rows`` is called after each band, by a thread of libvips. Raises ``OutputError`` where
-    it cannot be written.
+    compressed as a whole. ``on_rows`` is called after each band, by a thread of libvips; Ctrl-C ends it there. Raises
+    ``OutputError`` where it cannot be written.
     """
     suffix, size = path.suffix.lower(), picture.size
     kind = format_of(path, size)
     # Named by the output alone: what a crash left here is written over by the next try.
     partial = path.with_name(f".{path.stem}.partial{suffix}")
     text = _settings_text(settings)
+    stop = Event()
+
+    def observe(done: int, total: int) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        on_rows(done, total)
+
     try:
-        with streamed(picture, on_rows) as pixels:
+        with streamed(picture, observe) as pixels:
             image = pixels.copy(xres=_PIXELS_PER_MM, yres=_PIXELS_PER_MM)
-            _write(image, partial, path.stem, kind, text)
+            _apart(lambda: _write(image, partial, path.stem, kind, text), stop)
         _put_in_place(partial, path)
     except (OSError, pyvips.Error) as error:
         raise OutputError(f"{path}: it could not be written ({error})") from error
     finally:
         partial.unlink(missing_ok=True)
         shutil.rmtree(tiles_of(partial), ignore_errors=True)
+
+
+def _apart(work: Callable[[], None], stop: Event) -> None:
+    """Work of libvips, in a thread of its own: what Ctrl-C raises in a thread that C has is lost there."""
+    with ThreadPoolExecutor(1) as thread:
+        try:
+            thread.submit(work).result()
+        except KeyboardInterrupt:
+            stop.set()
+            raise
 
 
 def _write(image: pyvips.Image, path: Path, name: str, kind: Format, text: str) -> None:
