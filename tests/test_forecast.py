@@ -17,7 +17,7 @@ PLAN = make_plan(Request("a map", Size(2048, 2048), method=METHOD), EMBEDDED_LIK
 TRUE = Rates(encode=1.7, denoise=0.2, decode=0.4, write=0.01)
 
 
-def events_of_a_run(seconds: list[float]) -> list[tuple[float, Event]]:
+def events_of_a_run(seconds: list[float], true: Rates = TRUE) -> list[tuple[float, Event]]:
     """All events of a run at the true rates, with the time of each."""
     now = 0.0
     found: list[tuple[float, Event]] = []
@@ -29,15 +29,15 @@ def events_of_a_run(seconds: list[float]) -> list[tuple[float, Event]]:
             for step in range(1, 5):
                 evaluations = rung.patches_per_step * (2 if step <= 2 else 1)
                 for batch in range(1, 11):
-                    now += evaluations / 10 * TRUE.denoise
+                    now += evaluations / 10 * true.denoise
                     found.append((now, Progress(stage, phase, step, 4, batch, 10)))
         elif phase != "write":
             for tile in range(1, 9):
-                now += units / 8 * TRUE.of(phase)
+                now += units / 8 * true.of(phase)
                 found.append((now, Progress(stage, phase, 1, 1, tile, 8)))
         else:
-            now += units * TRUE.write
-        found.append((now, PhaseFinished(stage, phase, units * TRUE.of(phase))))
+            now += units * true.write
+        found.append((now, PhaseFinished(stage, phase, units * true.of(phase))))
     seconds.append(now)
     return found
 
@@ -67,6 +67,27 @@ def test_time_left_is_right_after_a_tenth_and_comes_down_to_nothing() -> None:
     assert shares[-1] == 1
     assert forecast.seconds_left == 0
     assert forecast.rates.denoise == pytest.approx(TRUE.denoise, rel=0.05)
+
+
+def test_the_first_run_of_a_model_soon_knows_how_fast_it_is() -> None:
+    """A network and an autoencoder that are slower than any guess, each by another factor."""
+    seconds: list[float] = []
+    events = events_of_a_run(seconds, Rates(encode=9.0, denoise=20.0, decode=14.0, write=0.06))
+    now = 0.0
+    forecast = Forecast(PLAN, METHOD_AT, None, lambda: now)
+    for now, event in events:
+        forecast(event)
+        if isinstance(event, Progress) and event.stage > 0 and event.done > 1:
+            assert forecast.seconds_left == pytest.approx(seconds[0] - now, rel=0.05, abs=0.01 * seconds[0])
+    assert forecast.known
+
+
+def test_what_was_not_denoised_tells_nothing_of_the_model() -> None:
+    """A run that goes on when only its file is to be written."""
+    forecast = Forecast(PLAN, METHOD_AT, None)
+    forecast(PhaseFinished(len(PLAN.stages), "write", 3.0))
+    assert not forecast.known
+    assert Forecast(PLAN, METHOD_AT, TRUE).known
 
 
 def test_a_run_that_goes_on_does_not_count_what_it_finds_done() -> None:
@@ -109,7 +130,9 @@ def test_damaged_rates_are_unknown_rates(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_plan_knows_the_time_after_a_run_or_a_calibration(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    request = Request("a map", Size(150, 130), model=str(tiny_model), method=Method(steps=3), compute=Compute("cpu"))
+    request = Request(
+        "a map", Size(150, 130), model=str(tiny_model), method=Method(steps=3), compute=Compute("cpu", "float32")
+    )
     assert plan(request).seconds is None
     events: list[Event] = []
     generate(request, observer=events.append)

@@ -10,6 +10,7 @@ import random
 import resource
 import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -174,6 +175,20 @@ def test_a_full_disk_is_said_and_costs_nothing_but_time(
     assert (tmp_path / "map.png").read_bytes() == expected
 
 
+def test_a_disk_without_room_for_the_record_leaves_nothing_to_go_on_with(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(OutputError, match=r"No space left on device$") as caught:
+            generate(request_of(tiny_model), tmp_path / "map.png", run_dir=tmp_path / "run")
+    assert not hasattr(caught.value, "__notes__")
+    assert generate(request_of(tiny_model), run_dir=tmp_path / "run").pixels.shape == (130, 150, 3)
+
+
 def limited(run_dir: Path, model: Path, output: Path, limit: int) -> None:
     """The work where no file may become longer than this; what that is to a user is told by the exit code."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
@@ -210,7 +225,7 @@ def test_the_system_s_own_limit_is_said_and_costs_nothing_but_time(
         (99, "stage-2/picture"),
     ],
 )
-@pytest.mark.parametrize("damage", ["flipped", "truncated", "gone"])
+@pytest.mark.parametrize("damage", ["flipped", "truncated", "gone", "journal"])
 def test_damaged_pieces_are_made_again(
     tiny_model: Path, expected: bytes, tmp_path: Path, events: int, name: str, damage: str
 ) -> None:
@@ -220,13 +235,13 @@ def test_damaged_pieces_are_made_again(
         run_dir = tmp_path / "run"
     else:
         run_dir = interrupted(tiny_model, tmp_path, events)
-    path = min(run_dir.glob(f"{name}.data"))
+    path = min(run_dir.glob(f"{name}.{'sums' if damage == 'journal' else 'data'}"))
     content = bytearray(path.read_bytes())
     content[len(content) // 3] ^= 0xFF
     if damage == "gone":
         path.unlink()
     else:
-        path.write_bytes(content if damage == "flipped" else content[: len(content) // 2])
+        path.write_bytes(content[: len(content) // 2] if damage == "truncated" else content)
     resume(run_dir)
     assert (tmp_path / "map.png").read_bytes() == expected
 
@@ -310,6 +325,50 @@ def test_a_changed_picture_to_start_from_is_refused(tiny_model: Path, tmp_path: 
     start.write_bytes(start.read_bytes() + b" ")
     with pytest.raises(RunError, match="picture was"):
         resume(run_dir)
+
+
+def denied(*arguments: object) -> tuple[int, str]:
+    """Exit code and errors of the command line where permissions count: root has a right to pass over them."""
+    command = [sys.executable, "-m", "pixelsmith", *map(str, arguments)]
+    if os.geteuid() == 0:
+        rights = "-dac_override,-dac_read_search"
+        command = ["setpriv", f"--bounding-set={rights}", f"--inh-caps={rights}", *command]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"HF_HUB_OFFLINE": "1"})
+    return done.returncode, done.stderr
+
+
+needs_permissions = pytest.mark.skipif(
+    sys.platform == "win32" or (os.geteuid() == 0 and not shutil.which("setpriv")),
+    reason="needs POSIX permissions, of root also setpriv",
+)
+
+
+@needs_permissions
+def test_a_read_only_run_directory_is_refused_in_one_line(tiny_model: Path, expected: bytes, tmp_path: Path) -> None:
+    run_dir = interrupted(tiny_model, tmp_path, 5)
+    before = sorted(run_dir.rglob("*"))
+    run_dir.chmod(0o500)
+    try:
+        code, said = denied("resume", run_dir)
+    finally:
+        run_dir.chmod(0o700)
+    assert (code, said) == (2, f"pixelsmith: {run_dir}: it cannot be written to; check its permissions\n")
+    assert sorted(run_dir.rglob("*")) == before
+    resume(run_dir)
+    assert (tmp_path / "map.png").read_bytes() == expected
+
+
+@needs_permissions
+@pytest.mark.parametrize(("run_dir", "output"), [("locked/run", "map.png"), ("run", "locked/map.png")])
+def test_a_read_only_place_is_refused_before_any_work(
+    tiny_model: Path, tmp_path: Path, run_dir: str, output: str
+) -> None:
+    (tmp_path / "locked").mkdir(mode=0o500)
+    places = ("--run-dir", tmp_path / run_dir, "--output", tmp_path / output)
+    code, said = denied("generate", "a map", "--size", 80, "--model", tiny_model, *places)
+    assert (code, said.count("\n")) == (2, 1)
+    assert "locked" in said
+    assert [path.name for path in tmp_path.iterdir()] == ["locked"]
 
 
 def test_a_second_process_is_kept_out(tiny_model: Path, tmp_path: Path) -> None:
@@ -452,3 +511,20 @@ def test_a_preview_is_there_while_the_run_goes_on(tiny_model: Path, tmp_path: Pa
     resume(run_dir)
     with Image.open(run_dir / "preview.jpg") as image:
         assert image.size == (150, 130)
+
+
+def test_a_preview_changes_while_a_picture_is_decoded(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = sys.modules[generate.__module__]
+    monkeypatch.setattr(module, "PREVIEW_SECONDS", 0)
+    monkeypatch.setattr(module, "PREVIEW_COST", 0)
+    seen: list[bytes] = []
+
+    def look(event: Event) -> None:
+        if isinstance(event, Progress) and (event.stage, event.phase) == (2, "decode"):
+            seen.append((tmp_path / "run" / "preview.jpg").read_bytes())
+
+    request = replace(request_of(tiny_model), size=Size(600, 500), cascade=(), method=Method(steps=1))
+    generate(request, tmp_path / "map.png", look, tmp_path / "run")
+    assert len(set(seen)) == len(seen) > 1, "the tiles of one picture"

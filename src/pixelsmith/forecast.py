@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,19 +20,20 @@ Key = tuple[int, str]
 """A stage (the base is 0) and a phase."""
 MethodAt = Callable[[int], StageMethod]
 """What a stage is denoised with."""
+_ALONE = "alone"
+"""The denoising of a base, one patch at a time, which says little of full batches."""
 
 
 @dataclass(frozen=True)
 class Rates:
     """Seconds for one evaluation of the network (``denoise``), and for a megapixel of each other phase.
 
-    The defaults were measured with the embedded model on two cores. They say what a phase weighs beside the others
-    until it is measured.
+    The defaults were measured with the embedded model on two cores. They are what there is until a phase is measured.
     """
 
     encode: float = 0.9
     denoise: float = 0.035
-    decode: float = 2.0
+    decode: float = 1.4
     write: float = 0.06
 
     def of(self, phase: str) -> float:
@@ -62,14 +63,15 @@ def seconds_of(plan: Plan, method_at: MethodAt, rates: Rates) -> float:
 class Forecast:
     """An observer that knows how much of a run is done and how long the rest takes.
 
-    It starts from the rates of the last run and measures its own as the run goes on.
+    It starts from the ``rates`` of the last run, or from a guess where there was none, and measures its own as the run
+    goes on.
     """
 
     def __init__(
-        self, plan: Plan, method_at: MethodAt, rates: Rates, clock: Callable[[], float] = time.monotonic
+        self, plan: Plan, method_at: MethodAt, rates: Rates | None, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._method_at, self._clock = method_at, clock
-        self._rates, self._work = rates, work_of(plan, method_at)
+        self._last, self._work = rates, work_of(plan, method_at)
         self._done: dict[Key, float] = {}
         self._seconds: dict[str, float] = defaultdict(float)
         self._units: dict[str, float] = defaultdict(float)
@@ -84,10 +86,8 @@ class Forecast:
                 return
             done = self._work[key] * self._share_of(event)
             # What a run that goes on finds done in its first event of a phase was not done in this time.
-            # The base of a cascade goes through the network alone and first, which says nothing of full batches.
-            telling = event.stage > 0 or all(stage == 0 for stage, _ in self._work)
-            if telling and (key in self._done or (event.total == 1 and event.steps == 1)):
-                self._measured(event.phase, done - self._done.get(key, 0.0), now - self._last_time)
+            if key in self._done or (event.total == 1 and event.steps == 1):
+                self._measured(key, done - self._done.get(key, 0.0), now - self._last_time)
             self._done[key] = done
         elif isinstance(event, PhaseFinished):
             key = (event.stage, event.phase)
@@ -99,9 +99,15 @@ class Forecast:
 
     @property
     def rates(self) -> Rates:
-        """As measured in this run, and for phases that have not come yet as in the last one."""
+        """As measured in this run, and for phases that have not come yet as in the last one, or a guess."""
         measured = {phase: self._seconds[phase] / units for phase, units in self._units.items() if units > 0}
-        return replace(self._rates, **measured)
+        alone = measured.pop(_ALONE, None)
+        return replace(self._last or _guessed(measured, alone), **measured)
+
+    @property
+    def known(self) -> bool:
+        """Whether the rates tell more than a guess."""
+        return self._last is not None or self._units["denoise"] > 0
 
     @property
     def share(self) -> float:
@@ -122,7 +128,13 @@ class Forecast:
             if key in self._done or _order(key) > _order(reached)
         )
 
-    def _measured(self, phase: str, units: float, seconds: float) -> None:
+    def _measured(self, key: Key, units: float, seconds: float) -> None:
+        stage, phase = key
+        if stage == 0 and any(other > 0 for other, _ in self._work):
+            if phase != "denoise":
+                # A single small tile, of which most is getting ready.
+                return
+            phase = _ALONE
         self._units[phase] += units
         self._seconds[phase] += seconds
 
@@ -132,6 +144,16 @@ class Forecast:
         method = self._method_at(event.stage)
         before, after = method.calls(event.step - 1), method.calls(event.step)
         return (before + (after - before) * event.done / event.total) / method.calls()
+
+
+def _guessed(measured: Mapping[str, float], alone: float | None) -> Rates:
+    """What is likely where there was no last run: the network as with one patch, the autoencoder as fast both ways."""
+    plain = Rates()
+    guess = plain if alone is None else replace(plain, denoise=alone)
+    for one, other in (("encode", "decode"), ("decode", "encode")):
+        if one in measured:
+            guess = replace(guess, **{other: plain.of(other) * measured[one] / plain.of(one)})
+    return guess
 
 
 def load_rates(model: str, device: str, dtype: str) -> Rates | None:

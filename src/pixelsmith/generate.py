@@ -263,7 +263,8 @@ def _check_disk(the_plan: Plan, size: Size, run_dir: Path | None, path: Path | N
         free = shutil.disk_usage(folder).free
         if needed[disk] > free:
             raise RequestError(
-                f"disk: up to {needed[disk] / 1e9:,.1f} GB are needed at {folder}, {free / 1e9:,.1f} GB are free"
+                f"disk: up to {needed[disk] / 1e9:,.1f} GB are needed at {folder}, {free / 1e9:,.1f} GB are free; make "
+                "room, or choose another place for the output or the run directory"
             )
 
 
@@ -343,7 +344,7 @@ def _with_preview(observer: Observer, run_dir: Path) -> Observer:
 def _run(job: _Job, space: Space, run_dir: Path | None = None) -> Result:
     request, model, began = job.request, job.model, time.monotonic()
     method_at = partial(request.method.at, recommended=model.facts.recommended)
-    forecast = Forecast(job.plan, method_at, load_rates(*model.machine) or Rates())
+    forecast = Forecast(job.plan, method_at, load_rates(*model.machine))
 
     def observer(event: Event) -> None:
         forecast(event)
@@ -364,7 +365,7 @@ def _run(job: _Job, space: Space, run_dir: Path | None = None) -> Result:
             picture, job.path, job.settings, lambda done, total: observer(Progress(last, "write", 1, 1, done, total))
         )
         observer(PhaseFinished(last, "write", time.monotonic() - write_began))
-    if job.plan.base is None or job.plan.base.patches_per_step == 1:
+    if forecast.known and (job.plan.base is None or job.plan.base.patches_per_step == 1):
         # A whole canvas at once says nothing of what a patch takes.
         save_rates(forecast.rates, *model.machine)
     observer(RunFinished(None if job.path is None else str(job.path), time.monotonic() - began))

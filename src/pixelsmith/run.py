@@ -22,6 +22,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from pixelsmith.canvas import DiskSpace
+from pixelsmith.durable import settle
 from pixelsmith.errors import InputError, OutputError, RefusedError, RunError
 from pixelsmith.version import __version__
 
@@ -184,6 +185,9 @@ class RunDirectory:
     def __enter__(self) -> RunDirectory:
         if not self.path.is_dir():
             raise RunError(f"{self.path}: it is not a run directory, there is no {_RECORD} in it")
+        # The lock does not tell: its file may be there, and can be written to, in a directory that cannot.
+        if not os.access(self.path, os.W_OK):
+            raise RunError(f"{self.path}: it cannot be written to; check its permissions")
         try:
             self._lock.acquire()
         except Timeout as error:
@@ -198,9 +202,12 @@ class RunDirectory:
         self._lock.release()
         if error is None or isinstance(error, InputError | RefusedError):
             return
+        # Where not even the record could be written there is nothing to go on with.
+        advice = [self.advice] if self.begun else []
         if isinstance(error, OSError):
-            raise OutputError(f"{self.path}: {error.strerror or error}; {self.advice}") from error
-        error.add_note(self.advice)
+            raise OutputError("; ".join([f"{self.path}: {error.strerror or error}", *advice])) from error
+        for note in advice:
+            error.add_note(note)
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -251,3 +258,4 @@ def _write_whole(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
+    settle(path.parent)

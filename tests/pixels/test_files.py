@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import time
 import zipfile
 from pathlib import Path
 
@@ -11,8 +13,8 @@ import torch
 from PIL import Image, ImageSequence
 
 from pixelsmith.canvas import Array
-from pixelsmith.errors import PictureError
-from pixelsmith.geometry import Size
+from pixelsmith.errors import OutputError, PictureError
+from pixelsmith.geometry import Size, Window
 from pixelsmith.pixels import files
 from pixelsmith.pixels.files import (
     check_output,
@@ -38,7 +40,7 @@ def test_settings_come_back_from_every_format(tmp_path: Path, suffix: str) -> No
     assert sorted(item.name for item in tmp_path.iterdir()) == [path.name, *beside], "no partial file may stay"
 
 
-@pytest.mark.parametrize("suffix", ["png", "tif"])
+@pytest.mark.parametrize("suffix", ["png", "tif", "tiff"])
 def test_lossless_formats_keep_every_pixel_and_the_same_picture_gives_the_same_bytes(
     tmp_path: Path, suffix: str
 ) -> None:
@@ -63,13 +65,41 @@ def test_a_read_only_folder_is_refused_before(tmp_path: Path) -> None:
         check_output(tmp_path / "picture.png", Size(10, 10), SETTINGS)
 
 
-@pytest.mark.parametrize(("suffix", "limit"), [("jpg", 65_535), ("webp", 16_383)])
-def test_the_limit_of_a_format_names_those_that_can(suffix: str, limit: int) -> None:
-    check_output(Path(f"wide.{suffix}"), Size(limit, 10), SETTINGS)
-    with pytest.raises(PictureError, match=rf"{limit:,} pixels.*\.tif, \.dzi or \.png"):
-        check_output(Path(f"wide.{suffix}"), Size(limit + 1, 10), SETTINGS)
-    for other in ("tif", "dzi", "zip", "png"):
-        check_output(Path(f"wide.{other}"), Size(limit + 1, 10), SETTINGS)
+def band(width: int) -> Array:
+    """A picture of two rows."""
+    return Array(torch.zeros(3, 2, width, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize(("suffix", "limit"), [("jpg", 65_500), ("webp", 16_383)])
+def test_the_limit_of_a_format_names_those_that_can(tmp_path: Path, suffix: str, limit: int) -> None:
+    """It is the limit of what writes the file, not of what its standard says: a run of hours must not end at it."""
+    path = tmp_path / f"wide.{suffix}"
+    check_output(path, Size(limit, 2), SETTINGS)
+    write_picture(band(limit), path, SETTINGS)
+    assert picture_size(path) == Size(limit, 2)
+    with pytest.raises(OutputError):
+        write_picture(band(limit + 1), path, SETTINGS)
+    with pytest.raises(PictureError, match=rf"{limit:,} pixels.*\.tif, \.dzi, \.zip or \.png"):
+        check_output(path, Size(limit + 1, 2), SETTINGS)
+
+
+@pytest.mark.parametrize("suffix", ["tif", "dzi", "zip", "png"])
+def test_formats_for_any_size_are_written_past_the_limits_of_the_others(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"wide.{suffix}"
+    check_output(path, Size(70_000, 2), SETTINGS)
+    write_picture(band(70_000), path, SETTINGS)
+    assert open_file(path).size == Size(70_000, 2)
+
+
+def test_a_plain_tiff_is_no_pyramid_and_ends_at_four_gigabytes(tmp_path: Path) -> None:
+    path = tmp_path / "plain.tiff"
+    write_picture(Array(torch.zeros(3, 600, 1100, dtype=torch.uint8)), path, SETTINGS)
+    assert path.read_bytes()[:4] == b"II*\0", "not BigTIFF, which many programs do not know"
+    with Image.open(path) as image:
+        assert getattr(image, "n_frames", 1) == 1
+    check_output(path, Size(37_000, 37_000), SETTINGS)
+    with pytest.raises(PictureError, match=r"1,385 megapixels, not 38000x38000.*\.tif, \.dzi, \.zip or \.png"):
+        check_output(path, Size(38_000, 38_000), SETTINGS)
 
 
 def test_a_tiff_is_a_tiled_pyramid_and_a_large_one_is_compressed(
@@ -166,6 +196,34 @@ def test_a_folder_that_only_looks_like_our_tiles_is_left_alone(tmp_path: Path) -
         check_output(tmp_path / "holiday.dzi", Size(10, 10), SETTINGS)
     write_picture(Array(PIXELS), tmp_path / "map.dzi", SETTINGS)
     check_output(tmp_path / "map.dzi", Size(10, 10), SETTINGS)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX signals")
+@pytest.mark.parametrize("suffix", ["tif", "png", "zip"])
+def test_ctrl_c_ends_the_writing_and_leaves_nothing(tmp_path: Path, suffix: str) -> None:
+    size, read = Size(64, 100_000), []
+
+    class Interrupted:
+        @property
+        def size(self) -> Size:
+            return size
+
+        def read(self, window: Window) -> torch.Tensor:
+            read.append(window)
+            if len(read) == 3:
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(0.2)
+            return torch.zeros(3, window.height, window.width, dtype=torch.uint8)
+
+    # Under a shell's background job signals are ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            write_picture(Interrupted(), tmp_path / f"map.{suffix}", SETTINGS)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert 3 <= len(read) <= 6
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_a_crash_left_is_written_over(tmp_path: Path) -> None:

@@ -84,6 +84,10 @@ def zoom(browser: webdriver.Chrome) -> float:
     return float(browser.execute_script("return viewer.viewport.getZoom(false)"))
 
 
+def zoomed_to(browser: webdriver.Chrome, expected: float) -> None:
+    eventually(lambda: zoom(browser) == pytest.approx(expected, rel=1e-3))
+
+
 def kept_width(browser: webdriver.Chrome) -> float:
     """The width of the view that the address keeps; not a number before it keeps any."""
     fragment = parse_qs(urlsplit(browser.current_url).fragment)
@@ -107,6 +111,9 @@ def test_buttons_and_keys_zoom_and_show_the_settings(browser: webdriver.Chrome, 
     eventually(lambda: zoom(browser) > 1.5 * before)
     browser.find_element(By.TAG_NAME, "body").send_keys("0")
     eventually(lambda: abs(zoom(browser) - before) < 1e-3)
+    for key, after in (("+", 1.6), ("=", 1.6**2), ("-", 1.6)):
+        browser.find_element(By.TAG_NAME, "body").send_keys(key)
+        zoomed_to(browser, after * before)
     panel = browser.find_element(By.ID, "settings")
     assert not panel.is_displayed()
     browser.find_element(By.TAG_NAME, "body").send_keys("i")
@@ -119,9 +126,16 @@ def test_buttons_and_keys_zoom_and_show_the_settings(browser: webdriver.Chrome, 
 def test_letters_do_what_the_page_says_and_no_more_after_a_click_on_the_picture(
     browser: webdriver.Chrome, url: str
 ) -> None:
-    """OpenSeadragon has keys of its own: to flip, to turn, to move."""
+    """OpenSeadragon has keys of its own: to flip, to turn, to move, to zoom."""
     opened(browser, url)
-    ActionChains(browser).click(browser.find_element(By.ID, "picture")).send_keys("fsrwadjk").perform()
+    home = zoom(browser)
+    ActionChains(browser).click(browser.find_element(By.ID, "picture")).send_keys("+").perform()
+    eventually(lambda: zoom(browser) > home)
+    time.sleep(0.3)
+    assert zoom(browser) == pytest.approx(1.6 * home, rel=1e-3), "once, not twice"
+    ActionChains(browser).send_keys("0").perform()
+    zoomed_to(browser, home)
+    ActionChains(browser).send_keys("fsrwadjk").perform()
     still = "return [viewer.viewport.getFlip(), viewer.viewport.getRotation(), viewer.viewport.getCenter(false).x]"
     time.sleep(0.3)
     flipped, turned, x = browser.execute_script(still)

@@ -19,7 +19,18 @@ import pytest
 import torch
 from PIL import Image
 
-from pixelsmith import Compute, Method, PictureError, Progress, Request, RequestError, RunError, Size, generate
+from pixelsmith import (
+    Compute,
+    Method,
+    MissingPartError,
+    PictureError,
+    Progress,
+    Request,
+    RequestError,
+    RunError,
+    Size,
+    generate,
+)
 from pixelsmith.canvas import Array
 from pixelsmith.events import Event
 from pixelsmith.pixels.files import write_picture
@@ -118,6 +129,14 @@ def test_it_is_seen_on_this_machine_only(tmp_path: Path) -> None:
         assert found.server_address[0] == "127.0.0.1"
         with pytest.raises(RequestError, match="cannot be used"):
             PictureServer(path, port=int(found.server_address[1]))
+
+
+def test_an_install_without_the_page_says_how_to_build_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "map.png"
+    write_picture(Array(gradient(Size(40, 30))), path, SETTINGS)
+    monkeypatch.setattr(server, "_NEEDED", "not-built.js")
+    with pytest.raises(MissingPartError, match="build it with 'make viewer'"):
+        PictureServer(path)
 
 
 def test_another_name_that_leads_here_gets_nothing(tmp_path: Path) -> None:

@@ -7,9 +7,11 @@ import os
 import shutil
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pyvips
@@ -17,6 +19,7 @@ import torch
 from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 
+from pixelsmith.durable import settle
 from pixelsmith.errors import OutputError, PictureError
 from pixelsmith.geometry import Size, Window
 from pixelsmith.pixels.stream import OnRows, streamed
@@ -41,12 +44,14 @@ class Format:
     - ``pixel_bytes``: what a pixel takes at most, with the smaller levels of a pyramid.
     - ``settings``: the metadata field that carries them.
     - ``side_limit``: the most pixels on a side that the format has, 0 for more than any picture here.
+    - ``byte_limit``: how long a file of it can be, 0 for longer than any here.
     """
 
     options: Mapping[str, Any]
     pixel_bytes: float
     settings: str = "image-description"
     side_limit: int = 0
+    byte_limit: int = 0
 
     @property
     def in_exif(self) -> bool:
@@ -56,9 +61,12 @@ class Format:
 _EXIF = "exif-ifd0-ImageDescription"
 _PYRAMID = {"tile": True, "tile_width": 256, "tile_height": 256, "pyramid": True, "bigtiff": True}
 _DEEP_ZOOM = {"tile_size": 254, "overlap": 1, "suffix": ".jpg[Q=90]"}
-_JPEG = Format({"Q": 95}, 2, _EXIF, 65_535)
-_TIFF = Format({**_PYRAMID, "compression": "deflate", "predictor": "horizontal"}, 4.2)
+# The format has room for 65,535, the libraries that write and read it stop at this.
+_JPEG = Format({"Q": 95}, 2, _EXIF, 65_500)
+_LOSSLESS = {"compression": "deflate", "predictor": "horizontal"}
+_TIFF = Format({**_PYRAMID, **_LOSSLESS}, 4.2)
 _LARGE_TIFF = Format({**_PYRAMID, "compression": "jpeg", "Q": 92}, 2)
+_PLAIN_TIFF = Format(_LOSSLESS, 3.1, byte_limit=2**32)
 LARGE = 100_000_000
 """Pixels from which a TIFF is compressed as JPEG: lossless, a gigapixel takes gigabytes and many minutes."""
 FORMATS: dict[str, Format] = {
@@ -67,11 +75,12 @@ FORMATS: dict[str, Format] = {
     ".jpeg": _JPEG,
     ".webp": Format({"Q": 95}, 2, _EXIF, 16_383),
     ".tif": _TIFF,
-    ".tiff": _TIFF,
+    ".tiff": _PLAIN_TIFF,
     ".dzi": Format(_DEEP_ZOOM, 2),
     ".zip": Format({**_DEEP_ZOOM, "container": "zip"}, 2),
 }
-"""The kinds of file that can be written, by suffix; ``.zip`` is a DeepZoom folder in one file."""
+"""The kinds of file that can be written, by suffix; ``.tif`` is a pyramid, ``.tiff`` a plain picture for programs that
+know no BigTIFF; ``.zip`` is a DeepZoom folder in one file."""
 
 
 def format_of(path: Path, size: Size) -> Format:
@@ -85,11 +94,8 @@ def check_output(path: Path, size: Size, settings: Mapping[str, Any]) -> None:
     kind = FORMATS.get(path.suffix.lower())
     if kind is None:
         raise PictureError(f"{path}: expected a name that ends in {', '.join(FORMATS)}")
-    if kind.side_limit and max(size.width, size.height) > kind.side_limit:
-        name = path.suffix[1:].upper()
-        raise PictureError(
-            f"{path}: a {name} has at most {kind.side_limit:,} pixels a side, not {size}; write a .tif, .dzi or .png"
-        )
+    if limit := _limit_passed(kind, size):
+        raise PictureError(f"{path}: a {path.suffix} has at most {limit}, not {size}; write a .tif, .dzi, .zip or .png")
     folder = path.parent
     if path.is_dir() or not folder.is_dir():
         raise PictureError(f"{path}: expected a file in a folder that exists")
@@ -99,6 +105,15 @@ def check_output(path: Path, size: Size, settings: Mapping[str, Any]) -> None:
         raise PictureError(f"{path}: it has no room for a prompt as long as this; write a .png or a .tif")
     if not os.access(folder, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
         raise PictureError(f"{path}: it cannot be written; check its permissions or choose another place")
+
+
+def _limit_passed(kind: Format, size: Size) -> str | None:
+    """What of a format a picture of this size has too much of, in words."""
+    if kind.side_limit and max(size.width, size.height) > kind.side_limit:
+        return f"{kind.side_limit:,} pixels a side"
+    if kind.byte_limit and size.area * kind.pixel_bytes > kind.byte_limit:
+        return f"{kind.byte_limit / kind.pixel_bytes / 1e6:,.0f} megapixels"
+    return None
 
 
 def picture_size(path: Path) -> Size:
@@ -163,24 +178,41 @@ def write_picture(
     """Write pixels (3, H, W) uint8 with their settings inside; the file appears whole or not at all.
 
     The picture is read in bands from top to bottom, so memory does not grow with its height, but for WebP, which is
-    compressed as a whole. ``on_rows`` is called after each band, by a thread of libvips. Raises ``OutputError`` where
-    it cannot be written.
+    compressed as a whole. ``on_rows`` is called after each band, by a thread of libvips; Ctrl-C ends it there. Raises
+    ``OutputError`` where it cannot be written.
     """
     suffix, size = path.suffix.lower(), picture.size
     kind = format_of(path, size)
     # Named by the output alone: what a crash left here is written over by the next try.
     partial = path.with_name(f".{path.stem}.partial{suffix}")
     text = _settings_text(settings)
+    stop = Event()
+
+    def observe(done: int, total: int) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        on_rows(done, total)
+
     try:
-        with streamed(picture, on_rows) as pixels:
+        with streamed(picture, observe) as pixels:
             image = pixels.copy(xres=_PIXELS_PER_MM, yres=_PIXELS_PER_MM)
-            _write(image, partial, path.stem, kind, text)
+            _apart(lambda: _write(image, partial, path.stem, kind, text), stop)
         _put_in_place(partial, path)
     except (OSError, pyvips.Error) as error:
         raise OutputError(f"{path}: it could not be written ({error})") from error
     finally:
         partial.unlink(missing_ok=True)
         shutil.rmtree(tiles_of(partial), ignore_errors=True)
+
+
+def _apart(work: Callable[[], None], stop: Event) -> None:
+    """Work of libvips, in a thread of its own: what Ctrl-C raises in a thread that C has is lost there."""
+    with ThreadPoolExecutor(1) as thread:
+        try:
+            thread.submit(work).result()
+        except KeyboardInterrupt:
+            stop.set()
+            raise
 
 
 def _write(image: pyvips.Image, path: Path, name: str, kind: Format, text: str) -> None:
@@ -200,7 +232,7 @@ def _write(image: pyvips.Image, path: Path, name: str, kind: Format, text: str) 
 def _put_in_place(partial: Path, path: Path) -> None:
     """Rename a finished file, and a folder of tiles beside it, once a power loss could not take them back."""
     if path.suffix.lower() == ".dzi":
-        _settle(*tiles_of(partial).rglob("*"), partial)
+        settle(*tiles_of(partial).rglob("*"), partial)
         old = tiles_of(path).with_name(f".{path.stem}.old_files")
         if tiles_of(path).exists():
             # Left by a process that ended between here and the last line.
@@ -210,21 +242,9 @@ def _put_in_place(partial: Path, path: Path) -> None:
         partial.replace(path)
         shutil.rmtree(old, ignore_errors=True)
     else:
-        _settle(partial)
+        settle(partial)
         partial.replace(path)
-    _settle(path.parent)
-
-
-def _settle(*paths: Path) -> None:
-    """Return when files and the entries of folders would survive a power loss, where the system can tell."""
-    if os.name != "posix":
-        return
-    for path in paths:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    settle(path.parent)
 
 
 def tiles_of(path: Path) -> Path:

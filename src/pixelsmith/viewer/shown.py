@@ -85,7 +85,7 @@ def _run(path: Path) -> Shown:
         stage, below = int(folder.name.removeprefix("stage-")), picture
         pictures[f"{f'stage {stage}' if stage else 'base'}, {picture.size}"] = picture
     if not pictures:
-        raise PictureError(f"{path}: the run has made nothing to see yet")
+        raise PictureError(f"{path}: the run has made nothing to see yet; try again when its base picture is there")
     return Shown(path.name, record.identity.settings, pictures, not run.finished, record.output)
 
 

@@ -3,6 +3,7 @@
 
 const POLL_MS = 3000;
 const REFRESH_MS = 30000;
+const STEP = 1.6; // of one press of a zoom button or key
 const pause = (milliseconds) => new Promise((over) => setTimeout(over, milliseconds));
 const element = (id) => document.getElementById(id);
 const divider = element("divider");
@@ -142,9 +143,13 @@ function toggleSettings() {
   element("about").setAttribute("aria-expanded", String(!panel.hidden));
 }
 
+function zoomBy(factor) {
+  viewer.viewport.zoomBy(factor).applyConstraints();
+}
+
 function toggleFullScreen() {
   if (document.fullscreenElement) document.exitFullscreen();
-  else document.documentElement.requestFullscreen();
+  else document.documentElement.requestFullscreen?.();
 }
 
 function describe() {
@@ -213,10 +218,11 @@ async function start() {
   if (shown.growing) setTimeout(poll, POLL_MS);
 }
 
-element("zoom-in").onclick = () => viewer.viewport.zoomBy(1.6).applyConstraints();
-element("zoom-out").onclick = () => viewer.viewport.zoomBy(1 / 1.6).applyConstraints();
+element("zoom-in").onclick = () => zoomBy(STEP);
+element("zoom-out").onclick = () => zoomBy(1 / STEP);
 element("home").onclick = () => viewer.viewport.goHome();
 element("full-screen").onclick = toggleFullScreen;
+element("full-screen").hidden = !document.fullscreenEnabled; // some telephones have none
 element("save").onclick = saveRegion;
 element("about").onclick = toggleSettings;
 other.onchange = async () => {
@@ -236,12 +242,20 @@ divider.addEventListener("keydown", (event) => {
 });
 document.addEventListener("keydown", (event) => {
   if (event.target instanceof HTMLSelectElement || event.ctrlKey || event.metaKey || event.altKey) return;
-  const action = { f: toggleFullScreen, s: saveRegion, i: toggleSettings, 0: () => viewer.viewport.goHome() }[event.key];
-  if (action) action();
+  const actions = {
+    "+": () => zoomBy(STEP),
+    "=": () => zoomBy(STEP), // the same key without Shift
+    "-": () => zoomBy(1 / STEP),
+    0: () => viewer.viewport.goHome(),
+    f: toggleFullScreen,
+    s: saveRegion,
+    i: toggleSettings,
+  };
+  actions[event.key]?.();
 });
-// Letters are this page's: OpenSeadragon would also flip, turn and move the picture by them.
+// These are this page's: OpenSeadragon would zoom once more, and flip, turn and move the picture by letters.
 viewer.addHandler("canvas-key", (event) => {
-  if (/^[a-z]$/i.test(event.originalEvent.key)) event.preventDefaultAction = true;
+  if (/^[a-z0+=-]$/i.test(event.originalEvent.key)) event.preventDefaultAction = true;
 });
 window.addEventListener("hashchange", goToPlace);
 
