@@ -17,13 +17,18 @@ PROMPT, NEGATIVE = "a coast", "roads"
 
 @dataclass(frozen=True)
 class Stock:
-    """What the pipeline itself is asked for. ``noise`` (1, c, h, w) is what the canvas starts from."""
+    """What the pipeline itself is asked for. ``noise`` (1, c, h, w) is what the canvas starts from.
+
+    ``negative``: ``None`` leaves it to the pipeline.
+    """
 
     noise: Tensor
     size: tuple[int, int]
     steps: int
     scale: float
     output: str = "latent"
+    prompt: str = PROMPT
+    negative: str | None = NEGATIVE
 
 
 @dataclass(frozen=True)
@@ -55,10 +60,11 @@ class Specimen:
 def usual_call(pipeline: Any, stock: Stock, **options: Any) -> Tensor:
     """Of pipelines with latents as they are and ``guidance_scale`` as usual."""
     height, width = stock.size
+    negative = {} if stock.negative is None else {"negative_prompt": stock.negative}
     images: Tensor = pipeline(
         **{
-            "prompt": PROMPT, "negative_prompt": NEGATIVE, "height": height, "width": width, "latents": stock.noise,
+            "prompt": stock.prompt, "height": height, "width": width, "latents": stock.noise,
             "num_inference_steps": stock.steps, "guidance_scale": stock.scale, "output_type": stock.output,
-        } | options
+        } | negative | options
     ).images  # fmt: skip
     return images
