@@ -231,6 +231,8 @@ def _remarks(request: Request, family: Family, methods: Collection[StageMethod])
         yield f"strategy: {strategy} has no use for {', '.join(unused).replace('_', ' ')}"
     if request.negative_prompt and not guides:
         yield "the negative prompt is not used: there is no classifier-free guidance"
+    if request.method.guidance not in (None, best.guidance) and not guides:
+        yield f"guidance {request.method.guidance} is not used: there is no classifier-free guidance"
     if request.method.perturbation and not any(method.perturbs for method in methods):
         yield "the perturbation is not used: none of the steps lies in its interval, or its scale is 0"
     if request.prompt_weighting:
