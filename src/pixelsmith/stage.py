@@ -150,12 +150,14 @@ class Cascade:
     def _denoising(self, stage: int, size: Size, coverage: Coverage, guide: Guide | None) -> Denoising:
         guided = guided_denoiser(self.family, self.prompts, self._method(stage), size)
         denoiser = Splitting(guided, self._on_split, self._compiled_size(stage))
+        seed, facts = self.request.seed, self.family.facts
+        keyed = NoiseField(seed, stage, facts.latent_channels)
         return Denoising(
             denoiser=denoiser,
             schedule=self.schedules[stage],
             coverage=coverage,
-            noise=NoiseField(self.request.seed, stage, self.family.facts.latent_channels),
-            seed=self.request.seed,
+            noise=keyed if stage else self.family.base_noise(seed, facts.latent_size(size)),
+            seed=seed,
             stage=stage,
             guide=guide,
             second_order=self.request.method.sampler == "dpmpp-2m",

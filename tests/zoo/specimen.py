@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from pixelsmith.request import Sampler
@@ -17,18 +18,23 @@ PROMPT, NEGATIVE = "a coast", "roads"
 
 @dataclass(frozen=True)
 class Stock:
-    """What the pipeline itself is asked for. ``noise`` (1, c, h, w) is what the canvas starts from.
+    """What the pipeline itself is asked for.
 
-    ``negative``: ``None`` leaves it to the pipeline.
+    ``noise`` (1, c, h, w) is what the canvas starts from; ``None`` leaves it to the pipeline, of seed 0. ``negative``:
+    ``None`` leaves it to the pipeline.
     """
 
-    noise: Tensor
+    noise: Tensor | None
     size: tuple[int, int]
     steps: int
     scale: float
     output: str = "latent"
     prompt: str = PROMPT
     negative: str | None = NEGATIVE
+
+    @property
+    def generator(self) -> torch.Generator:
+        return torch.Generator().manual_seed(0)
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,7 @@ class Specimen:
     - ``call``: the pipeline's own denoising, as latents (1, c, h, w), or with ``output`` "pt" its picture (1, 3, H, W).
     - ``native``: pixels, where the family's own size is a constant of its pipeline; else ``None``.
     - ``steps``, ``scale``: what is compared; consistency models add noise between steps, so they are compared in one.
+    - ``draws``: whether the pipeline starts from the noise of a seed as it is drawn.
     """
 
     name: str
@@ -48,6 +55,7 @@ class Specimen:
     steps: int = 4
     scale: float = 3.0
     sampler: Sampler = "ddim"
+    draws: bool = True
 
     def save(self, folder: Path) -> Path:
         """In the diffusers format."""
@@ -63,8 +71,9 @@ def usual_call(pipeline: Any, stock: Stock, **options: Any) -> Tensor:
     negative = {} if stock.negative is None else {"negative_prompt": stock.negative}
     images: Tensor = pipeline(
         **{
-            "prompt": stock.prompt, "height": height, "width": width, "latents": stock.noise,
-            "num_inference_steps": stock.steps, "guidance_scale": stock.scale, "output_type": stock.output,
+            "prompt": stock.prompt, "height": height, "width": width, "num_inference_steps": stock.steps,
+            "guidance_scale": stock.scale, "latents": stock.noise, "generator": stock.generator,
+            "output_type": stock.output,
         } | negative | options
     ).images  # fmt: skip
     return images

@@ -247,11 +247,10 @@ FLOW_DPM = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow
 def call_flux(pipeline: Any, stock: Stock) -> Tensor:
     """Latents go in and come out as tokens; schnell was made with 256 tokens of text."""
     height, width = stock.size
-    b, c, h, w = stock.noise.shape
     images: Tensor = pipeline(
         stock.prompt, height=height, width=width, num_inference_steps=stock.steps, guidance_scale=stock.scale,
         max_sequence_length=512 if pipeline.transformer.config.guidance_embeds else 256,
-        latents=pipeline._pack_latents(stock.noise, b, c, h, w), output_type=stock.output,
+        latents=_packed(pipeline, stock), generator=stock.generator, output_type=stock.output,
     ).images  # fmt: skip
     return _unpacked(pipeline, images, stock)
 
@@ -259,14 +258,18 @@ def call_flux(pipeline: Any, stock: Stock) -> Tensor:
 def call_qwen(pipeline: Any, stock: Stock) -> Tensor:
     """It guides where there is a negative prompt only; those who have none give a space."""
     height, width = stock.size
-    b, c, h, w = stock.noise.shape
     images: Tensor = pipeline(
         stock.prompt, stock.negative or " ", true_cfg_scale=stock.scale, height=height, width=width,
         num_inference_steps=stock.steps, output_type=stock.output,
-        latents=pipeline._pack_latents(stock.noise, b, c, h, w),
+        latents=_packed(pipeline, stock), generator=stock.generator,
     ).images  # fmt: skip
     unpacked = _unpacked(pipeline, images, stock)
     return unpacked[:, :, 0] if unpacked.ndim == 5 else unpacked
+
+
+def _packed(pipeline: Any, stock: Stock) -> Tensor | None:
+    found: Tensor | None = None if stock.noise is None else pipeline._pack_latents(stock.noise, *stock.noise.shape)
+    return found
 
 
 def _unpacked(pipeline: Any, images: Tensor, stock: Stock) -> Tensor:
@@ -282,7 +285,7 @@ def call_flux_2(pipeline: Any, stock: Stock) -> Tensor:
     negative = None if stock.negative is None else pipeline.encode_prompt(stock.negative)[0]
     found: Tensor = pipeline(
         prompt=stock.prompt, height=height, width=width, num_inference_steps=stock.steps, guidance_scale=stock.scale,
-        negative_prompt_embeds=negative, latents=stock.noise, output_type=stock.output,
+        negative_prompt_embeds=negative, latents=stock.noise, generator=stock.generator, output_type=stock.output,
     ).images  # fmt: skip
     if stock.output != "latent":
         return found
@@ -294,10 +297,7 @@ def call_flux_2(pipeline: Any, stock: Stock) -> Tensor:
 
 
 def call_chroma(pipeline: Any, stock: Stock) -> Tensor:
-    b, c, h, w = stock.noise.shape
-    return _unpacked(
-        pipeline, usual_call(pipeline, stock, latents=pipeline._pack_latents(stock.noise, b, c, h, w)), stock
-    )
+    return _unpacked(pipeline, usual_call(pipeline, stock, latents=_packed(pipeline, stock)), stock)
 
 
 def call_z(pipeline: Any, stock: Stock) -> Tensor:

@@ -52,13 +52,15 @@ def call_lcm(pipeline: Any, stock: Stock) -> Tensor:
     height, width = stock.size
     images: Tensor = pipeline(
         stock.prompt, height, width, stock.steps, guidance_scale=stock.scale, latents=stock.noise,
-        output_type=stock.output,
+        generator=stock.generator, output_type=stock.output,
     ).images  # fmt: skip
     return images
 
 
 def call_trailing(pipeline: Any, stock: Stock) -> Tensor:
     """The scheduler's first step noises by its largest σ/α; a canvas starts with unit variance."""
+    if stock.noise is None:
+        raise ValueError("the noise of a seed is not scaled so")
     pipeline.scheduler.set_timesteps(stock.steps)
     ratio = float(pipeline.scheduler.sigmas[0])
     scaled = stock.noise * (1 + ratio**2) ** 0.5 / ratio
@@ -85,6 +87,7 @@ SPECIMENS = [
         call_trailing,
         steps=1,
         scale=1.0,
+        draws=False,
     ),
     Specimen(
         "sdxl-lightning",
@@ -92,5 +95,6 @@ SPECIMENS = [
         lambda: build_xl(EulerDiscreteScheduler(**BETAS, timestep_spacing="trailing")),
         call_trailing,
         scale=1.0,
+        draws=False,
     ),
 ]

@@ -73,6 +73,7 @@ def read_facts(place: Path, name: str, parts: Parts = NO_PARTS) -> ModelFacts:
         recommended=traits.recommended,
         float16_safe=traits.float16_safe,
         perturbable=traits.perturbable,
+        stock_seeds=traits.stock_seeds,
     )
     _check_vae(facts, parts)
     return facts
