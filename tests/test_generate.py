@@ -117,6 +117,14 @@ def test_a_negative_prompt_without_guidance_is_said_to_be_unused(tiny_model: Pat
     ]
 
 
+def test_a_guidance_that_is_never_on_is_said_to_be_unused(tiny_model: Path) -> None:
+    request = request_of(tiny_model, "64").with_method(guidance="apg")
+    assert warnings_of(request) == []
+    assert warnings_of(request.with_method(guidance_scale=1.0)) == [
+        "guidance apg is not used: there is no classifier-free guidance"
+    ]
+
+
 def test_a_perturbation_that_no_step_is_in_the_interval_of_is_said_to_be_unused(tiny_model: Path) -> None:
     """Three steps are at 0, 0.33 and 0.67 of the denoising; skipped layers are on from 0.01 to 0.2 by default."""
     request = request_of(tiny_model, "64")

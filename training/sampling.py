@@ -14,7 +14,6 @@ from torch import Tensor
 
 from pixelsmith.families import Family, Prompt
 from pixelsmith.recommended import StageMethod
-from pixelsmith.sampling.noise import NoiseField
 from pixelsmith.sampling.schedule import step
 from pixelsmith.stage import guided_denoiser
 from training.autoencoder import as_pixels
@@ -33,8 +32,8 @@ class Shot:
 def denoised(family: Family, shots: Sequence[Shot], method: StageMethod) -> Iterator[Tensor]:
     """The latents (n, c, h, w) at each level, from noise to clean: one more than there are steps (DDIM)."""
     size, patch, levels = family.facts.native_size, family.facts.patch, family.schedule(method.schedule_steps).levels
-    fields = [NoiseField(shot.seed, 0, family.facts.latent_channels) for shot in shots]
-    x = torch.stack([field.read(patch.window) for field in fields]).to(family.device)
+    noises = [family.base_noise(shot.seed, patch) for shot in shots]
+    x = torch.stack([noise.read(patch.window) for noise in noises]).to(family.device)
     x = math.hypot(levels[0].alpha, levels[0].sigma) * x
     encoded = [family.encode(shot.prompt, shot.negative_prompt) for shot in shots]
     positive, negative = (_stacked(prompts) for prompts in zip(*encoded, strict=True))

@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
+from textwrap import shorten
+
+MOST_OF_A_REASON = 300
+"""Characters."""
+
+
+def reason_of(error: Exception) -> str:
+    """What another library says of a failure, short enough for a line: some of them print all tensors of a file."""
+    return shorten(f"{type(error).__name__}: {error}", MOST_OF_A_REASON, placeholder=" ...")
+
 
 class PixelsmithError(Exception):
     """Anything that Pixelsmith raises on purpose."""

@@ -49,6 +49,8 @@ class ModelFacts:
     - ``recommended``: what it is best run with.
     - ``float16_safe``: whether its numbers stay in the range of float16.
     - ``perturbable``: whether a ``Perturbation`` of its network is known.
+    - ``stock_seeds``: whether a base picture begins with the noise that diffusers draws for its seed; else with noise
+      that is keyed as that of stages (docs/decisions/0002-keyed-randomness.md).
     """
 
     name: str
@@ -64,6 +66,7 @@ class ModelFacts:
     float16_safe: bool = True
     perturbable: bool = False
     quantised_bytes: int = 0
+    stock_seeds: bool = True
 
     @property
     def patch(self) -> Size:

@@ -153,12 +153,14 @@ class Cascade:
     def _denoising(self, stage: int, size: Size, coverage: Coverage, guide: Guide | None) -> Denoising:
         guided = guided_denoiser(self.family, self.prompts, self._method(stage), size)
         denoiser = Splitting(guided, self._on_split, self._compiled_size(stage))
+        seed, facts = self.request.seed, self.family.facts
+        keyed = NoiseField(seed, stage, facts.latent_channels)
         return Denoising(
             denoiser=denoiser,
             schedule=self.schedules[stage],
             coverage=coverage,
-            noise=NoiseField(self.request.seed, stage, self.family.facts.latent_channels),
-            seed=self.request.seed,
+            noise=keyed if stage else self.family.base_noise(seed, facts.latent_size(size)),
+            seed=seed,
             stage=stage,
             guide=guide,
             second_order=self.request.method.sampler == "dpmpp-2m",
@@ -234,6 +236,8 @@ def _remarks(request: Request, family: Family, methods: Collection[StageMethod])
         yield f"strategy: {strategy} has no use for {', '.join(unused).replace('_', ' ')}"
     if request.negative_prompt and not guides:
         yield "the negative prompt is not used: there is no classifier-free guidance"
+    if request.method.guidance not in (None, best.guidance) and not guides:
+        yield f"guidance {request.method.guidance} is not used: there is no classifier-free guidance"
     if request.method.perturbation and not any(method.perturbs for method in methods):
         yield "the perturbation is not used: none of the steps lies in its interval, or its scale is 0"
     if request.prompt_weighting:

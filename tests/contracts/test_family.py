@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from pixelsmith import (
     generate,
     resume,
 )
+from pixelsmith.canvas import Array
 from pixelsmith.events import Event
 from pixelsmith.families import Family, find_model, load_family, read_facts
 from pixelsmith.families.architecture import DiffusersFamily, network_of
@@ -33,15 +34,21 @@ from pixelsmith.families.quiet import quiet
 from pixelsmith.geometry import Window
 from pixelsmith.plan import make_plan
 from pixelsmith.request import EMBEDDED, DeviceName
-from pixelsmith.sampling.denoise import Denoising
+from pixelsmith.sampling.denoise import Denoising, Guide
 from pixelsmith.sampling.grid import ShiftedGrid
 from pixelsmith.sampling.guidance import GUIDANCES, Away, Denoiser, Guided
 from pixelsmith.sampling.noise import NoiseField
+from pixelsmith.sampling.slider import guide_weights
 from tests.devices import DEVICES
 from tests.kept import KeptSteps
 from tests.zoo.all import SPECIMENS
 from tests.zoo.specimen import NEGATIVE, PROMPT, Specimen, Stock, usual_call
 
+CPU = Compute("cpu", "float32")
+LONG = "a coast with cliffs, " * 40
+"""More than any text encoder has room for here."""
+PROMPTS: dict[str, tuple[str, str | None]] = {"short": (PROMPT, NEGATIVE), "long-and-none": (LONG, None)}
+"""A prompt and a negative one, which may be left to the pipeline."""
 OWN = Specimen("embedded", "StableDiffusionPipeline", lambda: None, usual_call, steps=5)
 
 
@@ -56,29 +63,30 @@ class Case:
 
     def canvas_noise(self) -> Tensor:
         """What the base canvas starts from, (1, c, h, w)."""
-        facts, level = self.family.facts, self.family.schedule(self.specimen.steps).levels[0]
-        noise = NoiseField(0, 0, facts.latent_channels).read(facts.patch.window)[None]
-        return math.hypot(level.alpha, level.sigma) * noise
+        patch, level = self.family.facts.patch, self.family.schedule(self.specimen.steps).levels[0]
+        return math.hypot(level.alpha, level.sigma) * self.family.base_noise(0, patch).read(patch.window)[None]
 
-    def stock(self, output: str) -> Tensor:
-        """What the pipeline itself makes of this noise at its native size."""
-        size = self.family.facts.native_size
-        stock = Stock(self.canvas_noise(), (size.height, size.width), self.specimen.steps, self.specimen.scale, output)
-        return self.specimen.call(self.pipeline, stock)
+    def stock(self, output: str, noise: Tensor | None, prompts: tuple[str, str | None] = PROMPTS["short"]) -> Tensor:
+        """What the pipeline itself makes of this noise, or of that of seed 0, at its native size."""
+        size, specimen = self.family.facts.native_size, self.specimen
+        stock = Stock(noise, (size.height, size.width), specimen.steps, specimen.scale, output, *prompts)
+        return specimen.call(self.pipeline, stock)
 
-    def denoisers(self, picture: Size | None = None) -> list[Denoiser]:
+    def denoisers(
+        self, picture: Size | None = None, prompt: str = PROMPT, negative: str | None = NEGATIVE
+    ) -> list[Denoiser]:
         """With the prompt and with the negative one."""
-        prompts = self.family.encode(PROMPT, NEGATIVE)
+        prompts = self.family.encode(prompt, negative or "")
         size = picture or self.family.facts.native_size
-        return [self.family.denoiser(prompt, size, self.specimen.scale) for prompt in prompts]
+        return [self.family.denoiser(told, size, self.specimen.scale) for told in prompts]
 
-    def guided(self) -> Denoiser:
+    def guided(self, prompt: str, negative: str | None) -> Denoiser:
         """As it is recommended, at the specimen's scale."""
         best, scale = self.family.facts.recommended, self.specimen.scale
-        positive, negative = self.denoisers()
+        positive, other = self.denoisers(None, prompt, negative)
         if best.guidance_told or scale <= 1:
             return positive
-        return Guided(positive, [Away(negative, scale, lambda _: True, GUIDANCES[best.guidance])])
+        return Guided(positive, [Away(other, scale, lambda _: True, GUIDANCES[best.guidance])])
 
 
 @pytest.fixture(scope="module", params=["embedded", *SPECIMENS])
@@ -88,7 +96,7 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     with quiet():
         if specimen is not OWN:
             folder = specimen.save(tmp_path_factory.mktemp("family") / specimen.name)
-        family = load_family(folder, read_facts(folder, specimen.name), Compute(device="cpu", dtype="float32"))
+        family = load_family(folder, read_facts(folder, specimen.name), CPU)
         pipeline = DiffusionPipeline.from_pretrained(
             folder, dtype=torch.float32, **dict.fromkeys(missing_parts(folder))
         )
@@ -137,34 +145,66 @@ def test_levels_fall_from_noise_to_clean(case: Case, steps: int) -> None:
 
 
 @torch.inference_mode()
-def test_one_patch_without_a_guide_equals_the_stock_pipeline(case: Case) -> None:
+@pytest.mark.parametrize(("prompt", "negative"), PROMPTS.values(), ids=PROMPTS.keys())
+def test_one_patch_without_a_guide_equals_the_stock_pipeline(case: Case, prompt: str, negative: str | None) -> None:
     """Same canvas, same prompts, same guidance, same steps: the latents that diffusers gives."""
     family, patch = case.family, case.family.facts.patch
     job = Denoising(
-        denoiser=case.guided(),
+        denoiser=case.guided(prompt, negative),
         schedule=family.schedule(case.specimen.steps),
         coverage=ShiftedGrid(patch, patch, 0, 0, 0),
-        noise=NoiseField(0, 0, family.facts.latent_channels),
+        noise=family.base_noise(0, patch),
         seed=0,
         stage=0,
         second_order=case.specimen.sampler == "dpmpp-2m",
     )
     canvas = job.run(KeptSteps(job.channels), 1, family.device)
-    torch.testing.assert_close(canvas.read(patch.window), case.stock("latent")[0], atol=1e-4, rtol=1e-4)
+    expected = case.stock("latent", case.canvas_noise(), (prompt, negative))[0]
+    torch.testing.assert_close(canvas.read(patch.window), expected, atol=1e-4, rtol=1e-4)
 
 
 @torch.inference_mode()
-def test_the_base_picture_is_the_stock_pipelines(case: Case) -> None:
-    """Through everything that generate does, to the last byte but rounding."""
+def test_the_guide_leads_a_larger_canvas_as_far_as_the_slider_says(case: Case) -> None:
+    """In patches, in a shape that is not square."""
+    family, patch = case.family, case.family.facts.patch
+    canvas = Size(2 * patch.width, 3 * patch.height // 2)
+    values = torch.randn(
+        family.facts.latent_channels, canvas.height, canvas.width, generator=torch.Generator().manual_seed(1)
+    )
+    job = Denoising(
+        denoiser=case.denoisers(canvas.scaled(family.facts.latent_scale))[0],
+        schedule=family.schedule(4),
+        coverage=ShiftedGrid(canvas, patch, 1, 0, 1),
+        noise=NoiseField(0, 1, family.facts.latent_channels),
+        seed=0,
+        stage=1,
+    )
+
+    def far(slider: float) -> float:
+        led = replace(job, guide=Guide(Array(values), guide_weights(4, slider)))
+        found = led.run(KeptSteps(job.channels), 4, family.device).read(canvas.window)
+        return float((found - values).norm())
+
+    free, half, guided = (far(slider) for slider in (0.0, 0.5, 1.0))
+    assert free > half > guided
+
+
+@torch.inference_mode()
+def test_the_base_picture_is_the_stock_pipelines_of_that_seed(case: Case) -> None:
+    """Through everything that generate does, to the last byte but rounding.
+
+    An Euler schedule that trails makes a little less than noise of what it draws, so there the noise is given.
+    """
     if case.specimen is OWN:
         pytest.skip("diffusers' own StableDiffusionPipeline cannot decode with an AutoencoderDC")
     specimen = case.specimen
     method = Method(specimen.steps, specimen.sampler, guidance_scale=specimen.scale, guidance_rescale=0.0)
     request = Request(
-        PROMPT, case.family.facts.native_size, NEGATIVE, model=str(case.folder), method=method, compute=Compute("cpu")
+        PROMPT, case.family.facts.native_size, NEGATIVE, model=str(case.folder), method=method, compute=CPU
     )
     found = generate(request).pixels.astype(float)
-    expected = (case.stock("pt")[0].permute(1, 2, 0).float().clamp(0, 1) * 255).numpy()
+    noise = None if specimen.draws else case.canvas_noise()
+    expected = (case.stock("pt", noise)[0].permute(1, 2, 0).float().clamp(0, 1) * 255).numpy()
     assert np.abs(found - expected).max() < 0.75
 
 

@@ -122,6 +122,17 @@ def test_a_single_file_is_not_fetched_to_plan_with_a_given_configuration(
     assert not list((tmp_path / "cache").rglob("*.safetensors"))
 
 
+@pytest.mark.parametrize("option", ["--vae", "--network", "--lora", "--textual-inversion"])
+def test_what_is_missing_beside_a_model_is_told_before_it_is_fetched(
+    hub: str, tmp_path: Path, tiny_model: Path, option: str
+) -> None:
+    shutil.copytree(tiny_model, tmp_path / "served" / "tiny")
+    command = ["generate", "a sea", "--size", "64", "--model", "somebody/tiny", "--output", "sea.png", "--quiet"]
+    code, said = run(tmp_path, hub, *command, option, "./missing.safetensors")
+    assert (code, len(said.splitlines()), "missing.safetensors" in said) == (2, 1, True)
+    assert not list((tmp_path / "cache").rglob("*.safetensors"))
+
+
 def test_a_network_alone_is_refused_before_it_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(find, "fetched", lambda *given: pytest.fail("it was fetched"))
     with pytest.raises(ModelError, match="--network"):

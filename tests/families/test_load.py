@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from pixelsmith.errors import ModelError, RequestError
 from pixelsmith.families import find_model, load_family, model_files, read_facts
@@ -131,14 +132,23 @@ FIRST, SECOND = "a" * 40, "b" * 40
 def test_a_hub_id_is_taken_from_the_local_cache_alone(tiny_model: Path, tmp_path: Path) -> None:
     """In a process of its own: the hub's library reads its settings when it is imported."""
     lora = save_lora(build_stable_diffusion(), tmp_path / "lora").parent
-    for name, folder in (("tiny", tiny_model), ("vae", tiny_model / "vae"), ("style", lora)):
+    (tmp_path / "word").mkdir()
+    save_file({"emb_params": torch.randn(1, 16)}, tmp_path / "word" / "sea.safetensors")
+    for name, folder in (
+        ("tiny", tiny_model),
+        ("vae", tiny_model / "vae"),
+        ("style", lora),
+        ("word", tmp_path / "word"),
+    ):
         publish(tmp_path / "hub", name, folder, FIRST)
     models = ["--model", "somebody/tiny", "--vae", "somebody/vae", "--lora", "somebody/style:0.5"]
+    models += ["--textual-inversion", "somebody/word"]
     command = ["generate", "a sea", "--size", "64", "--steps", "1", *models, "--device", "cpu"]
     assert offline(tmp_path, *command, "--run-dir", "run", "--output", "sea.png") == (0, "")
     request = read_settings(tmp_path / "sea.png")["request"]
     assert (request["model"], request["parts"]["vae"]) == (f"somebody/tiny@{FIRST}", f"somebody/vae@{FIRST}")
     assert request["parts"]["loras"] == [{"path": f"somebody/style@{FIRST}", "weight": 0.5}]
+    assert request["parts"]["textual_inversions"] == [f"somebody/word@{FIRST}"]
     # Another commit is the newest now; the run goes on with its own.
     publish(tmp_path / "hub", "tiny", tiny_model / "vae", SECOND)
     (tmp_path / "sea.png").unlink()

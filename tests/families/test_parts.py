@@ -366,12 +366,36 @@ def test_a_new_word_has_a_vector_for_each_of_two_encoders(tmp_path: Path, name: 
         loaded(tmp_path / "model", Parts(textual_inversions=(str(nonsense(tmp_path)),)))
 
 
+VECTORS = {"StableDiffusionXLPipeline": ("clip_l", "clip_g"), "FluxPipeline": ("clip_l", "t5")}
+TAKE_WORDS = [name for name in OF_PIPELINES if hasattr(getattr(diffusers, name), "load_textual_inversion")]
+
+
+@pytest.mark.parametrize("pipeline", TAKE_WORDS)
+def test_a_new_word_changes_what_every_family_predicts_that_takes_one(pipeline: str, tmp_path: Path) -> None:
+    with quiet():
+        SPECIMENS[OF_PIPELINES[pipeline]].save(tmp_path / "model")
+    file = tmp_path / "sea.safetensors"
+    save_file({name: torch.randn(1, 16) for name in VECTORS.get(pipeline, ("emb_params",))}, file)
+    plain, new = (
+        prediction(family_of(tmp_path / "model", parts)) for parts in (Parts(), Parts(textual_inversions=(str(file),)))
+    )
+    assert (new - plain).abs().max() > 1e-4
+
+
 def test_a_new_word_of_another_model_is_refused(tmp_path: Path) -> None:
     with quiet():
         SPECIMENS["sdxl"].save(tmp_path / "model")
     save_file({"emb_params": torch.randn(1, 16)}, tmp_path / "glacier.safetensors")
     with pytest.raises(ModelError, match="no textual inversion"):
         loaded(tmp_path / "model", Parts(textual_inversions=(str(tmp_path / "glacier.safetensors"),)))
+
+
+def test_what_libraries_say_of_a_wrong_file_is_cut_to_a_line(tiny_model: Path, tmp_path: Path) -> None:
+    """diffusers prints all tensors of a file that is no textual inversion."""
+    save_file({f"layer-{i}": torch.randn(50, 50) for i in range(20)}, tmp_path / "style.safetensors")
+    with pytest.raises(ModelError, match="no textual inversion") as refused:
+        loaded(tiny_model, Parts(textual_inversions=(str(tmp_path / "style.safetensors"),)))
+    assert len(str(refused.value)) < len(2 * str(tmp_path)) + 500
 
 
 def test_parts_belong_to_a_run(tiny_model: Path, tmp_path: Path) -> None:

@@ -26,7 +26,6 @@ from pixelsmith.families.perturbed import forwards_of, replaced, usual_layers
 from pixelsmith.families.quiet import quiet
 from pixelsmith.plan import make_plan
 from pixelsmith.request import Sampler
-from pixelsmith.sampling.noise import NoiseField
 from pixelsmith.stage import Cascade
 from tests.tiny import build_stable_diffusion, build_unet
 from tests.zoo.all import SPECIMENS
@@ -98,7 +97,7 @@ def base_latents(family: DiffusersFamily, method: Method) -> Tensor:
 def stock_latents(family: DiffusersFamily, pipeline: Any, call: Callable[..., Tensor], method: Method) -> Tensor:
     facts, steps, scale = family.facts, method.steps or 0, method.guidance_scale or 0
     level = family.schedule(steps).levels[0]
-    noise = math.hypot(level.alpha, level.sigma) * NoiseField(0, 0, facts.latent_channels).read(facts.patch.window)
+    noise = math.hypot(level.alpha, level.sigma) * family.base_noise(0, facts.patch).read(facts.patch.window)
     pipeline.set_progress_bar_config(disable=True)
     return call(pipeline, Stock(noise[None], (facts.native_size.height, facts.native_size.width), steps, scale))
 

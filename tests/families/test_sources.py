@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import FluxTransformer2DModel, TorchAoConfig
+from diffusers import EulerDiscreteScheduler, FluxTransformer2DModel, TorchAoConfig
 from safetensors.torch import save_file
 from torchao.quantization import Int8WeightOnlyConfig
 
@@ -34,8 +34,9 @@ from tests.families.test_parts import CPU, loaded, save_lora
 from tests.tiny import build_stable_diffusion
 from tests.zoo.all import SPECIMENS
 from tests.zoo.gguf import save_gguf
-from tests.zoo.original import vae_tensors
+from tests.zoo.original import save_original, vae_tensors
 from tests.zoo.original_3 import save_original_3
+from tests.zoo.unets import BETAS, build_xl
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +79,19 @@ def test_what_a_single_file_lacks_comes_from_its_configuration(
     config = without_weights(folder, tmp_path / "config", "transformer", *held)
     found = loaded(file, Parts(config=str(config)))
     for part in ("transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3"):
+        assert same_weights(getattr(found, part), getattr(pipeline, part)), part
+
+
+def test_a_single_file_of_xl_has_everything(tmp_path: Path) -> None:
+    """Its second text encoder has another width than the first, by which diffusers tells them apart."""
+    with quiet():
+        pipeline = build_xl(EulerDiscreteScheduler(**BETAS), second=32)
+        pipeline.save_pretrained(tmp_path / "model")
+    file = save_original(pipeline, tmp_path / "shared.safetensors")
+    held = ("unet", "vae", "text_encoder", "text_encoder_2")
+    config = without_weights(tmp_path / "model", tmp_path / "config", *held)
+    found = loaded(file, Parts(config=str(config)))
+    for part in held:
         assert same_weights(getattr(found, part), getattr(pipeline, part)), part
 
 
@@ -130,6 +144,28 @@ def test_what_is_no_network_of_the_model_is_refused(flux: Path, tmp_path: Path) 
     (tmp_path / "model.gguf").touch()
     with pytest.raises(ModelError, match="--network"):
         find_model(str(tmp_path / "model.gguf"))
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({"network": "flux/transformer"}, 'expected _class_name "UNet2DConditionModel", got "FluxTransformer2DModel"'),
+        ({"network": "xl/unet"}, "expected cross_attention_dim 16, got 32"),
+        ({"network": "xl/vae"}, 'got "AutoencoderKL"'),
+        ({"vae": "xl/unet"}, "no autoencoder"),
+        ({"vae": "flux/text_encoder"}, "no autoencoder"),
+        ({"vae": "flux/vae"}, "4 channels at 1/4 of the size, got 16"),
+    ],
+)
+def test_a_part_that_does_not_fit_is_told_before_anything_is_loaded(
+    tiny_model: Path, flux: Path, tmp_path: Path, parts: dict[str, str], message: str
+) -> None:
+    with quiet():
+        SPECIMENS["sdxl"].save(tmp_path / "xl")
+    shutil.copytree(flux, tmp_path / "flux")
+    given = Parts(**{name: str(tmp_path / place) for name, place in parts.items()})  # type: ignore[arg-type]
+    with pytest.raises(ModelError, match=message):
+        plan(Request("a sea", Size(64, 64), model=str(tiny_model), parts=given))
 
 
 def test_an_autoencoder_is_taken_from_a_single_file(tiny_model: Path, tmp_path: Path) -> None:

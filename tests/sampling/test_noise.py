@@ -4,8 +4,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pixelsmith.geometry import Window
-from pixelsmith.sampling.noise import NoiseField
+from pixelsmith.geometry import Size, Window
+from pixelsmith.sampling.noise import DrawnNoise, NoiseField
 
 windows = st.builds(Window, st.integers(0, 90), st.integers(0, 90), st.integers(1, 50), st.integers(1, 50))
 
@@ -32,3 +32,14 @@ def test_noise_is_standard_normal_without_repeats_between_tiles() -> None:
     assert abs(noise.std().item() - 1) < 0.01
     neighbours = noise[:, :, 32:] * noise[:, :, :-32]
     assert abs(neighbours.mean().item()) < 0.01
+
+
+def test_drawn_noise_is_what_a_generator_gives_for_the_seed_and_nothing_else() -> None:
+    size = Size(40, 24)
+    torch.manual_seed(123)
+    noise = DrawnNoise(7, 4, size)
+    expected = torch.randn(1, 4, 24, 40, generator=torch.Generator().manual_seed(7))[0]
+    assert noise.channels == 4
+    assert torch.equal(noise.read(size.window), expected)
+    assert torch.equal(noise.read(Window(3, 5, 10, 20)), expected[:, 3:13, 5:25])
+    assert DrawnNoise(2**70, 4, size).read(size.window).isfinite().all(), "whatever a seed is"

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -21,26 +22,59 @@ ENDS = {
     "conv_in": "input_blocks.0.0",
     "time_embedding.linear_1": "time_embed.0",
     "time_embedding.linear_2": "time_embed.2",
+    "add_embedding.linear_1": "label_emb.0.0",
+    "add_embedding.linear_2": "label_emb.0.2",
     "conv_norm_out": "out.0",
     "conv_out": "out.2",
     "mid_block.resnets.0": "middle_block.0",
     "mid_block.attentions.0": "middle_block.1",
     "mid_block.resnets.1": "middle_block.2",
 }
+OPEN_CLIP = {
+    "text_model.embeddings.position_embedding.weight": "positional_embedding",
+    "text_model.embeddings.token_embedding": "token_embedding",
+    "text_model.final_layer_norm": "ln_final",
+    "text_model.encoder.layers": "transformer.resblocks",
+    "self_attn": "attn",
+    "layer_norm1": "ln_1",
+    "layer_norm2": "ln_2",
+    "fc1": "c_fc",
+    "fc2": "c_proj",
+}
 
 
 def save_original(pipeline: Any, file: Path) -> Path:
-    """Everything but the tokenizer and the scheduler."""
+    """Everything but the tokenizers and the scheduler; with a second text encoder as SDXL."""
     layers = pipeline.unet.config.layers_per_block
     tensors: dict[str, Tensor] = {}
     for name, value in pipeline.unet.state_dict().items():
         tensors[f"model.diffusion_model.{_unet_name(name, layers)}"] = value
     tensors |= vae_tensors(pipeline.vae)
+    is_xl = hasattr(pipeline, "text_encoder_2")
+    first = "conditioner.embedders.0.transformer." if is_xl else "cond_stage_model.transformer."
     for name, value in pipeline.text_encoder.state_dict().items():
         prefix = "" if name.startswith("text_model.") else "text_model."
-        tensors[f"cond_stage_model.transformer.{prefix}{name}"] = value
+        tensors[first + prefix + name] = value
+    if is_xl:
+        tensors |= _open_clip(pipeline.text_encoder_2, "conditioner.embedders.1.model.")
     save_file({name: value.contiguous() for name, value in tensors.items()}, file)
     return file
+
+
+def _open_clip(encoder: Any, prefix: str) -> dict[str, Tensor]:
+    """A text encoder; queries, keys and values were one matrix."""
+    state = encoder.state_dict()
+    tensors = {f"{prefix}text_projection": state.pop("text_projection.weight").T}
+    for name, value in state.items():
+        if ".k_proj." in name or ".v_proj." in name:
+            continue
+        if ".q_proj." in name:
+            value = torch.cat([state[name.replace("q_proj", part)] for part in ("q_proj", "k_proj", "v_proj")])
+            name = name.replace(".q_proj.", ".in_proj_")
+        for mine, original in OPEN_CLIP.items():
+            name = name.replace(mine, original)
+        tensors[prefix + name] = value
+    return tensors
 
 
 def vae_tensors(vae: Any, prefix: str = "first_stage_model.") -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from pixelsmith.request import Sampler
@@ -17,13 +18,23 @@ PROMPT, NEGATIVE = "a coast", "roads"
 
 @dataclass(frozen=True)
 class Stock:
-    """What the pipeline itself is asked for. ``noise`` (1, c, h, w) is what the canvas starts from."""
+    """What the pipeline itself is asked for.
 
-    noise: Tensor
+    ``noise`` (1, c, h, w) is what the canvas starts from; ``None`` leaves it to the pipeline, of seed 0. ``negative``:
+    ``None`` leaves it to the pipeline.
+    """
+
+    noise: Tensor | None
     size: tuple[int, int]
     steps: int
     scale: float
     output: str = "latent"
+    prompt: str = PROMPT
+    negative: str | None = NEGATIVE
+
+    @property
+    def generator(self) -> torch.Generator:
+        return torch.Generator().manual_seed(0)
 
 
 @dataclass(frozen=True)
@@ -33,6 +44,7 @@ class Specimen:
     - ``call``: the pipeline's own denoising, as latents (1, c, h, w), or with ``output`` "pt" its picture (1, 3, H, W).
     - ``native``: pixels, where the family's own size is a constant of its pipeline; else ``None``.
     - ``steps``, ``scale``: what is compared; consistency models add noise between steps, so they are compared in one.
+    - ``draws``: whether the pipeline starts from the noise of a seed as it is drawn.
     """
 
     name: str
@@ -43,6 +55,7 @@ class Specimen:
     steps: int = 4
     scale: float = 3.0
     sampler: Sampler = "ddim"
+    draws: bool = True
 
     def save(self, folder: Path) -> Path:
         """In the diffusers format."""
@@ -55,10 +68,12 @@ class Specimen:
 def usual_call(pipeline: Any, stock: Stock, **options: Any) -> Tensor:
     """Of pipelines with latents as they are and ``guidance_scale`` as usual."""
     height, width = stock.size
+    negative = {} if stock.negative is None else {"negative_prompt": stock.negative}
     images: Tensor = pipeline(
         **{
-            "prompt": PROMPT, "negative_prompt": NEGATIVE, "height": height, "width": width, "latents": stock.noise,
-            "num_inference_steps": stock.steps, "guidance_scale": stock.scale, "output_type": stock.output,
-        } | options
+            "prompt": stock.prompt, "height": height, "width": width, "num_inference_steps": stock.steps,
+            "guidance_scale": stock.scale, "latents": stock.noise, "generator": stock.generator,
+            "output_type": stock.output,
+        } | negative | options
     ).images  # fmt: skip
     return images

@@ -29,15 +29,15 @@ WIDTH = 16
 CHAT = "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>{% endfor %}"
 
 
-def clip(projection: int | None = None, seed: int = 0) -> tuple[Any, Any]:
+def clip(projection: int | None = None, seed: int = 0, width: int = WIDTH) -> tuple[Any, Any]:
     """A CLIP text encoder, with a projection of the pooled state if asked for, and its tokenizer."""
     torch.manual_seed(seed)
     tokenizer = build_tokenizer()
     config = CLIPTextConfig(
         vocab_size=len(tokenizer),
-        hidden_size=WIDTH,
+        hidden_size=width,
         intermediate_size=32,
-        projection_dim=projection or WIDTH,
+        projection_dim=projection or width,
         num_hidden_layers=2,
         num_attention_heads=2,
         max_position_embeddings=16,

@@ -35,7 +35,7 @@ from torch import Tensor
 from transformers import Qwen3ForCausalLM, Qwen3Model
 
 from tests.tiny import build_autoencoder
-from tests.zoo.specimen import NEGATIVE, PROMPT, Specimen, Stock, usual_call
+from tests.zoo.specimen import Specimen, Stock, usual_call
 from tests.zoo.text import WIDTH, clip, encoders, gemma, qwen3, qwen_vl, t5
 
 NATIVE = 64
@@ -247,24 +247,29 @@ FLOW_DPM = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow
 def call_flux(pipeline: Any, stock: Stock) -> Tensor:
     """Latents go in and come out as tokens; schnell was made with 256 tokens of text."""
     height, width = stock.size
-    b, c, h, w = stock.noise.shape
     images: Tensor = pipeline(
-        PROMPT, height=height, width=width, num_inference_steps=stock.steps, guidance_scale=stock.scale,
+        stock.prompt, height=height, width=width, num_inference_steps=stock.steps, guidance_scale=stock.scale,
         max_sequence_length=512 if pipeline.transformer.config.guidance_embeds else 256,
-        latents=pipeline._pack_latents(stock.noise, b, c, h, w), output_type=stock.output,
+        latents=_packed(pipeline, stock), generator=stock.generator, output_type=stock.output,
     ).images  # fmt: skip
     return _unpacked(pipeline, images, stock)
 
 
 def call_qwen(pipeline: Any, stock: Stock) -> Tensor:
+    """It guides where there is a negative prompt only; those who have none give a space."""
     height, width = stock.size
-    b, c, h, w = stock.noise.shape
     images: Tensor = pipeline(
-        PROMPT, NEGATIVE, true_cfg_scale=stock.scale, height=height, width=width, num_inference_steps=stock.steps,
-        latents=pipeline._pack_latents(stock.noise, b, c, h, w), output_type=stock.output,
+        stock.prompt, stock.negative or " ", true_cfg_scale=stock.scale, height=height, width=width,
+        num_inference_steps=stock.steps, output_type=stock.output,
+        latents=_packed(pipeline, stock), generator=stock.generator,
     ).images  # fmt: skip
     unpacked = _unpacked(pipeline, images, stock)
     return unpacked[:, :, 0] if unpacked.ndim == 5 else unpacked
+
+
+def _packed(pipeline: Any, stock: Stock) -> Tensor | None:
+    found: Tensor | None = None if stock.noise is None else pipeline._pack_latents(stock.noise, *stock.noise.shape)
+    return found
 
 
 def _unpacked(pipeline: Any, images: Tensor, stock: Stock) -> Tensor:
@@ -277,9 +282,10 @@ def _unpacked(pipeline: Any, images: Tensor, stock: Stock) -> Tensor:
 def call_flux_2(pipeline: Any, stock: Stock) -> Tensor:
     """Noise comes in as normalised patches; what it calls latents is what its autoencoder decodes."""
     height, width = stock.size
+    negative = None if stock.negative is None else pipeline.encode_prompt(stock.negative)[0]
     found: Tensor = pipeline(
-        prompt=PROMPT, height=height, width=width, num_inference_steps=stock.steps, guidance_scale=stock.scale,
-        negative_prompt_embeds=pipeline.encode_prompt(NEGATIVE)[0], latents=stock.noise, output_type=stock.output,
+        prompt=stock.prompt, height=height, width=width, num_inference_steps=stock.steps, guidance_scale=stock.scale,
+        negative_prompt_embeds=negative, latents=stock.noise, generator=stock.generator, output_type=stock.output,
     ).images  # fmt: skip
     if stock.output != "latent":
         return found
@@ -291,10 +297,7 @@ def call_flux_2(pipeline: Any, stock: Stock) -> Tensor:
 
 
 def call_chroma(pipeline: Any, stock: Stock) -> Tensor:
-    b, c, h, w = stock.noise.shape
-    return _unpacked(
-        pipeline, usual_call(pipeline, stock, latents=pipeline._pack_latents(stock.noise, b, c, h, w)), stock
-    )
+    return _unpacked(pipeline, usual_call(pipeline, stock, latents=_packed(pipeline, stock)), stock)
 
 
 def call_z(pipeline: Any, stock: Stock) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -15,28 +16,28 @@ from diffusers import (
 from torch import Tensor
 
 from tests.tiny import build_autoencoder, build_stable_diffusion, build_unet
-from tests.zoo.specimen import PROMPT, Specimen, Stock, usual_call
+from tests.zoo.specimen import Specimen, Stock, usual_call
 from tests.zoo.text import WIDTH, clip, encoders
 
 BETAS = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
 
 
-def build_xl(scheduler: Any) -> StableDiffusionXLPipeline:
-    """Two text encoders of 16 channels each, pooled 32, six time ids of 8 channels."""
+def build_xl(scheduler: Any, second: int = WIDTH) -> StableDiffusionXLPipeline:
+    """Two text encoders of 16 and ``second`` channels, pooled 32, six time ids of 8 channels."""
     unet = build_unet(
         attention_head_dim=(2, 4),
         use_linear_projection=True,
         addition_embed_type="text_time",
         addition_time_embed_dim=8,
         projection_class_embeddings_input_dim=6 * 8 + 32,
-        cross_attention_dim=2 * WIDTH,
+        cross_attention_dim=WIDTH + second,
     )
     return StableDiffusionXLPipeline(
         vae=build_autoencoder(),
         unet=unet,
         scheduler=scheduler,
         add_watermarker=False,
-        **encoders(clip(), clip(projection=32, seed=1)),
+        **encoders(clip(), clip(projection=32, seed=1, width=second)),
     )
 
 
@@ -50,17 +51,20 @@ def build_lcm() -> LatentConsistencyModelPipeline:
 def call_lcm(pipeline: Any, stock: Stock) -> Tensor:
     height, width = stock.size
     images: Tensor = pipeline(
-        PROMPT, height, width, stock.steps, guidance_scale=stock.scale, latents=stock.noise, output_type=stock.output
-    ).images
+        stock.prompt, height, width, stock.steps, guidance_scale=stock.scale, latents=stock.noise,
+        generator=stock.generator, output_type=stock.output,
+    ).images  # fmt: skip
     return images
 
 
 def call_trailing(pipeline: Any, stock: Stock) -> Tensor:
-    """The ancestral scheduler's first step noises by its largest σ/α; a canvas starts with unit variance."""
+    """The scheduler's first step noises by its largest σ/α; a canvas starts with unit variance."""
+    if stock.noise is None:
+        raise ValueError("the noise of a seed is not scaled so")
     pipeline.scheduler.set_timesteps(stock.steps)
     ratio = float(pipeline.scheduler.sigmas[0])
     scaled = stock.noise * (1 + ratio**2) ** 0.5 / ratio
-    return usual_call(pipeline, Stock(scaled, stock.size, stock.steps, stock.scale, stock.output))
+    return usual_call(pipeline, replace(stock, noise=scaled))
 
 
 LEADING = {"timestep_spacing": "leading", "steps_offset": 1}
@@ -83,5 +87,14 @@ SPECIMENS = [
         call_trailing,
         steps=1,
         scale=1.0,
+        draws=False,
+    ),
+    Specimen(
+        "sdxl-lightning",
+        "StableDiffusionXLPipeline",
+        lambda: build_xl(EulerDiscreteScheduler(**BETAS, timestep_spacing="trailing")),
+        call_trailing,
+        scale=1.0,
+        draws=False,
     ),
 ]

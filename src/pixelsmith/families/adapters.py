@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pixelsmith.errors import ModelError
+from pixelsmith.errors import ModelError, reason_of
 from pixelsmith.families.architecture import network_of
 from pixelsmith.families.find import find_addition
 from pixelsmith.families.quantised import is_quantised
@@ -32,7 +32,7 @@ def add_loras(pipeline: Any, parts: Parts, model: str) -> None:
         try:
             pipeline.load_lora_weights(str(file.parent), weight_name=file.name, adapter_name=name)
         except Exception as error:
-            raise ModelError(f"{lora.path}: it is no LoRA of {model}: {error}") from error
+            raise ModelError(f"{lora.path}: it is no LoRA of {model}: {reason_of(error)}") from error
     if missing := set(names) - {name for found in pipeline.get_list_adapters().values() for name in found}:
         path = parts.loras[names.index(min(missing))].path
         raise ModelError(f"{path}: it has no weights for {model}, which is a {type(pipeline).__name__}")
@@ -52,7 +52,7 @@ def add_textual_inversions(pipeline: Any, parts: Parts, model: str) -> None:
         try:
             _add_words(pipeline, file)
         except Exception as error:
-            raise ModelError(f"{path}: it is no textual inversion of {model}: {error}") from error
+            raise ModelError(f"{path}: it is no textual inversion of {model}: {reason_of(error)}") from error
 
 
 def _add_words(pipeline: Any, file: Path) -> None:

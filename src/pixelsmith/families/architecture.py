@@ -22,6 +22,7 @@ from pixelsmith.plan import ModelFacts
 from pixelsmith.recommended import Perturbation, Recommended
 from pixelsmith.sampling.denoise import Readable
 from pixelsmith.sampling.guidance import Batch, Denoiser
+from pixelsmith.sampling.noise import DrawnNoise, Noise, NoiseField
 from pixelsmith.sampling.schedule import Level, Schedule
 
 Configs = Mapping[str, Mapping[str, Any]]
@@ -37,6 +38,7 @@ class Traits:
     - ``recommended``: what it is best run with.
     - ``float16_safe``: whether its numbers stay in the range of float16; else it is float32 where there is no bfloat16.
     - ``perturbable``: whether its network can be perturbed (``pixelsmith.families.perturbed``).
+    - ``stock_seeds``: whether diffusers' own pipeline makes pictures of it, which those of a seed here are to equal.
     """
 
     native: Size
@@ -44,6 +46,7 @@ class Traits:
     recommended: Recommended
     float16_safe: bool = True
     perturbable: bool = False
+    stock_seeds: bool = True
 
 
 @dataclass(frozen=True)
@@ -149,6 +152,10 @@ class DiffusersFamily:
         if self.releases_encoders:
             release_encoders(self.pipeline, self.device)
         return prompts
+
+    def base_noise(self, seed: int, canvas: Size) -> Noise:
+        channels = self.facts.latent_channels
+        return DrawnNoise(seed, channels, canvas) if self.facts.stock_seeds else NoiseField(seed, 0, channels)
 
     def refuses(self, picture: Readable) -> bool:
         if getattr(self.pipeline, "safety_checker", None) is None:

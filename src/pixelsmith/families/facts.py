@@ -31,6 +31,12 @@ _KNOWN: dict[str, dict[str, Any]] = {
 _TOLD = {"guidance_embeds": ("guidance_in.", "guidance_embedder."), "time_cond_proj_dim": ("cond_proj.",)}
 """Entries of networks that are told their guidance scale, and what their tensors for it are called."""
 
+_FITTING = (
+    "_class_name", "in_channels", "cross_attention_dim", "joint_attention_dim", "pooled_projection_dim",
+    "caption_channels", "cap_feat_dim",
+)  # fmt: skip
+"""Entries that another network has as the model's own, or it does not fit its latents and its text encoders."""
+
 
 def read_facts(place: Path, name: str, parts: Parts = NO_PARTS) -> ModelFacts:
     """Of a model that was found (``find_model``). Raises ``ModelError``."""
@@ -67,6 +73,7 @@ def read_facts(place: Path, name: str, parts: Parts = NO_PARTS) -> ModelFacts:
         recommended=traits.recommended,
         float16_safe=traits.float16_safe,
         perturbable=traits.perturbable,
+        stock_seeds=traits.stock_seeds,
     )
     _check_vae(facts, parts)
     return facts
@@ -87,12 +94,25 @@ def _configs(folder: Path, parts: Parts) -> Configs:
 def _network_configs(sources: Sources, configs: Configs) -> Configs:
     """Of the network that is loaded, which may not be the model's own. A file is read with the model's configuration.
 
-    Raises ``ModelError`` for a file that another configuration belongs to.
+    Raises ``ModelError`` for a file that another configuration belongs to, and for a network of another kind.
     """
     networks = {name: source for name, source in sources.items() if name in NETWORKS and source is not None}
     for name, file in networks.items():
         _check_told(file, configs.get(name, {}))
-    return {name: read_json(source / "config.json") for name, source in networks.items() if source.is_dir()}
+    found = {name: read_json(source / "config.json") for name, source in networks.items() if source.is_dir()}
+    for name, config in found.items():
+        _check_fits(networks[name], config, configs.get(name, {}))
+    return found
+
+
+def _check_fits(source: Path, config: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+    """What cannot be put together fails only when the network is called, in its own words."""
+    for key in _FITTING:
+        if key in own and config.get(key, own[key]) != own[key]:
+            raise ModelError(
+                f"{source}: it is no network of this model: expected {key} {json.dumps(own[key])}, "
+                f"got {json.dumps(config[key])}"
+            )
 
 
 def _check_told(file: Path, config: Mapping[str, Any]) -> None:
@@ -127,8 +147,11 @@ def _check_vae(facts: ModelFacts, parts: Parts) -> None:
     folder = None if parts.vae is None else find_part(parts.vae, parts.allow_pickle, weights=False)
     if folder is None or not folder.is_dir():
         return
-    config = read_json(folder / "config.json")
-    found, needed = latent_space(config), (facts.latent_scale, facts.latent_channels)
+    try:
+        found = latent_space(read_json(folder / "config.json"))
+    except KeyError as error:
+        raise ModelError(f"{parts.vae}: it is no autoencoder that is known: its configuration lacks {error}") from error
+    needed = (facts.latent_scale, facts.latent_channels)
     if found != needed:
         raise ModelError(
             f"{parts.vae}: expected an autoencoder of {needed[1]} channels at 1/{needed[0]} of the size, "

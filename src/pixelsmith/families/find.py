@@ -115,15 +115,19 @@ def pin(model: str, parts: Parts) -> tuple[str, Parts]:
     """What was asked for with what is found now: of hub ids the commits, so that the same are found again whatever is
     published later; whether the model has a variant for few steps.
     """
-    loras = [
-        replace(lora, path=pinned(lora.path, find_addition(lora.path, parts.allow_pickle))) for lora in parts.loras
-    ]
+    loras = tuple(replace(lora, path=_pinned_addition(lora.path, parts)) for lora in parts.loras)
+    words = tuple(_pinned_addition(path, parts) for path in parts.textual_inversions)
     vae, network = (
         name and pinned(name, find_part(name, parts.allow_pickle, weights=False)) for name in (parts.vae, parts.network)
     )
     place = find_model(model, False, parts)
     few = bool(few_steps_of(config_folder(place, parts), parts))
-    return pinned(model, place), replace(parts, vae=vae, network=network, loras=tuple(loras), few_steps=few)
+    found = replace(parts, vae=vae, network=network, loras=loras, textual_inversions=words, few_steps=few)
+    return pinned(model, place), found
+
+
+def _pinned_addition(name: str, parts: Parts) -> str:
+    return pinned(name, find_addition(name, parts.allow_pickle))
 
 
 def config_folder(place: Path, parts: Parts = NO_PARTS) -> Path:

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 
-from pixelsmith.errors import ModelError
+from pixelsmith.errors import ModelError, reason_of
 from pixelsmith.families.quiet import quiet, quiet_hub
 from pixelsmith.parts import Parts
 
@@ -109,4 +109,4 @@ def _reason(kind: str, name: str, error: Exception) -> str:
     # diffusers wraps some of them.
     chain = [error, *filter(None, (error.__cause__, error.__context__))]
     known = (text for kind_, text in reasons if any(isinstance(one, kind_) for one in chain))
-    return next(known, f"{name}: it cannot be fetched: {type(error).__name__}: {error}")
+    return next(known, f"{name}: it cannot be fetched: {reason_of(error)}")

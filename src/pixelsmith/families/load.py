@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from pixelsmith.errors import InputError, ModelError, RequestError
+from pixelsmith.errors import InputError, ModelError, RequestError, reason_of
 from pixelsmith.families.adapters import add_loras, add_textual_inversions
 from pixelsmith.families.architecture import DiffusersFamily, network_of
 from pixelsmith.families.find import NO_PARTS, config_folder, with_few_steps
@@ -46,7 +46,7 @@ def load_family(place: Path, facts: ModelFacts, compute: Compute, parts: Parts =
         raise
     except Exception as error:
         # A damaged part fails in the library that reads it, each with errors of its own.
-        raise ModelError(f"{facts.name}: it cannot be loaded: {type(error).__name__}: {error}") from error
+        raise ModelError(f"{facts.name}: it cannot be loaded: {reason_of(error)}") from error
     if architecture.upcasts_vae and pipeline.vae.dtype == torch.float16 and pipeline.vae.config.get("force_upcast"):
         pipeline.vae.to(torch.float32)
     _prepare(pipeline, compute)

@@ -16,6 +16,7 @@ from pixelsmith.recommended import Perturbation
 from pixelsmith.sampling.denoise import Readable
 from pixelsmith.sampling.grid import TileLayout
 from pixelsmith.sampling.guidance import Denoiser
+from pixelsmith.sampling.noise import Noise
 from pixelsmith.sampling.schedule import Schedule
 
 Prompt = Mapping[str, Tensor]
@@ -77,6 +78,10 @@ class Family(Protocol):
 
     def encode(self, prompt: str, negative_prompt: str, weighted: bool = False) -> tuple[Prompt, Prompt]:
         """Both as the model's own pipeline encodes them; ``weighted``: as prompts whose words have weights."""
+        ...
+
+    def base_noise(self, seed: int, canvas: Size) -> Noise:
+        """What the base canvas (in latents) of this seed is made of."""
         ...
 
     def refuses(self, picture: Readable) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from pixelsmith.errors import ModelError
+from pixelsmith.errors import ModelError, reason_of
 from pixelsmith.families.find import read_json
 from pixelsmith.families.weights import variant_in
 from pixelsmith.parts import Parts
@@ -33,4 +33,4 @@ def read_part(source: Path, name: str, folder: Path, dtype: torch.dtype, parts: 
         return kind.from_single_file(str(source), config=str(folder), subfolder=name, **options)
     except Exception as error:
         # Converters look for the names and shapes that they know, and fail in many ways.
-        raise ModelError(f"{source}: it is no {name} of this model: {type(error).__name__}: {error}") from error
+        raise ModelError(f"{source}: it is no {name} of this model: {reason_of(error)}") from error

@@ -19,7 +19,7 @@ from pixelsmith.sampling.device import finite
 from pixelsmith.sampling.dilated import Dilated, Joined
 from pixelsmith.sampling.fusion import FUSIONS, Fusion, Residual, fuse
 from pixelsmith.sampling.guidance import Batch, Denoiser
-from pixelsmith.sampling.noise import NoiseField
+from pixelsmith.sampling.noise import Noise
 from pixelsmith.sampling.patches import Coverage, Tiling
 from pixelsmith.sampling.schedule import Schedule, extrapolated, noised, step
 
@@ -85,7 +85,7 @@ class Denoising:
     denoiser: Denoiser
     schedule: Schedule
     coverage: Coverage
-    noise: NoiseField
+    noise: Noise
     seed: int
     stage: int
     guide: Guide | None = None
@@ -210,5 +210,5 @@ class _Latents:
         return self.canvas.read(window)[: self.channels]
 
 
-def _stack(source: Readable | NoiseField, windows: list[Window], device: torch.device) -> Batch:
+def _stack(source: Readable | Noise, windows: list[Window], device: torch.device) -> Batch:
     return torch.stack([source.read(window) for window in windows]).to(device)

@@ -1,8 +1,12 @@
-"""The noise ε of a stage as a function of (seed, stage, position): any window can be asked for at any time."""
+"""The noise ε of a stage as a function of (seed, stage, position): any window can be asked for at any time.
+
+A base picture is one canvas of one patch: its noise can be drawn at once.
+"""
 
 from __future__ import annotations
 
 from functools import lru_cache, partial
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -10,13 +14,44 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pixelsmith.geometry import Window
+from pixelsmith.geometry import Size, Window
 from pixelsmith.sampling.keyed import Purpose, keyed_generator
 
 TILE = 32
 """Side of the fixed noise tiles in latents. It is part of what a seed means: changing it changes every picture."""
 CACHED_TILES = 512
 """Tiles kept, 32 MB at 16 channels. Patches come row by row, and two rows of tiles of a canvas of 8,192 latents fit."""
+
+
+@runtime_checkable
+class Noise(Protocol):
+    """Standard normal noise; the same for a window whenever it is asked for."""
+
+    @property
+    def channels(self) -> int: ...
+
+    def read(self, window: Window) -> Float[Tensor, "c h w"]:
+        """The noise of a window, float32, unit variance."""
+        ...
+
+
+class DrawnNoise:
+    """Standard normal noise of one canvas in one draw: what the pipelines of diffusers draw for a seed in float32.
+
+    ``seed``: a whole number of at least 0, of which PyTorch takes 64 bits; ``channels`` of the latents.
+    """
+
+    def __init__(self, seed: int, channels: int, size: Size) -> None:
+        generator = torch.Generator().manual_seed(seed % 2**64)
+        self._values = torch.randn(channels, size.height, size.width, generator=generator)
+
+    @property
+    def channels(self) -> int:
+        return len(self._values)
+
+    def read(self, window: Window) -> Float[Tensor, "c h w"]:
+        """The noise of a window of the canvas, float32, unit variance."""
+        return self._values[(..., *window.slices)]
 
 
 class NoiseField:

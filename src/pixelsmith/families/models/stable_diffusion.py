@@ -27,7 +27,10 @@ class StableDiffusion:
     def traits(self, configs: Configs) -> Traits:
         multiple = 2 ** (len(configs["unet"]["block_out_channels"]) - 1)
         best = recommended_for(configs, Recommended(20, guidance_scale=7.5))
-        return Traits(unet_native(configs), multiple, best, perturbable=attends_in_the_middle(configs))
+        # The pipeline itself decodes with an autoencoder of other classes only.
+        stock = configs["vae"]["_class_name"] != "AutoencoderDC"
+        perturbable = attends_in_the_middle(configs)
+        return Traits(unet_native(configs), multiple, best, perturbable=perturbable, stock_seeds=stock)
 
     def reader(self, pipeline: Any) -> tuple[Any, int]:
         return pipeline.tokenizer, pipeline.tokenizer.model_max_length
