@@ -33,8 +33,8 @@ from pixelsmith import (
 )
 from pixelsmith.families import memory_of
 from pixelsmith.families.quiet import quiet
-from pixelsmith.generate import _check_memory
 from pixelsmith.pixels.files import read_settings
+from pixelsmith.room import check_memory
 from tests.zoo.all import SPECIMENS
 
 MODULE = import_module("pixelsmith.generate")
@@ -249,7 +249,7 @@ def test_rates_are_those_of_a_file_of_whichever_revision(tiny_model: Path) -> No
 def test_a_model_that_the_machine_has_no_memory_for_is_refused_by_name(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(MODULE, "memory_of", lambda device: 500_000_000)
+    monkeypatch.setattr("pixelsmith.room.memory_of", lambda device: 500_000_000)
     with pytest.raises(RequestError, match=rf"memory: {tiny_model} needs about 1\.0 GB.*cpu has 0\.5.*smaller model"):
         generate(request_of(tiny_model))
 
@@ -264,10 +264,10 @@ def test_an_accelerators_memory_is_what_counts_there_and_too_little_of_it_is_tol
         return 500_000_000
 
     the_plan = plan(request)
-    monkeypatch.setattr(MODULE, "choose_device", lambda name: torch.device("cuda"))
-    monkeypatch.setattr(MODULE, "memory_of", little)
-    _check_memory(the_plan, request, heard.append)
-    _check_memory(the_plan, replace(request, compute=Compute(memory="offload")), heard.append)
+    monkeypatch.setattr("pixelsmith.room.choose_device", lambda name: torch.device("cuda"))
+    monkeypatch.setattr("pixelsmith.room.memory_of", little)
+    check_memory(the_plan, request, heard.append)
+    check_memory(the_plan, replace(request, compute=Compute(memory="offload")), heard.append)
     assert set(asked) == {"cuda"}
     (warned,) = heard
     assert isinstance(warned, Warned)

@@ -249,10 +249,8 @@ def test_damaged_pieces_are_made_again(
 def test_a_preview_of_what_is_damaged_does_not_end_the_run(
     tiny_model: Path, expected: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # By its module: the package's attribute of that name is the function.
-    module = sys.modules[generate.__module__]
-    monkeypatch.setattr(module, "PREVIEW_SECONDS", 0)
-    monkeypatch.setattr(module, "PREVIEW_COST", 0)
+    monkeypatch.setattr("pixelsmith.preview.PREVIEW_SECONDS", 0)
+    monkeypatch.setattr("pixelsmith.preview.PREVIEW_COST", 0)
     generate(request_of(tiny_model), tmp_path / "map.png", run_dir=tmp_path / "run")
     path = tmp_path / "run" / "stage-2" / "overview.data"
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
@@ -516,9 +514,8 @@ def test_a_preview_is_there_while_the_run_goes_on(tiny_model: Path, tmp_path: Pa
 def test_a_preview_changes_while_a_picture_is_decoded(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = sys.modules[generate.__module__]
-    monkeypatch.setattr(module, "PREVIEW_SECONDS", 0)
-    monkeypatch.setattr(module, "PREVIEW_COST", 0)
+    monkeypatch.setattr("pixelsmith.preview.PREVIEW_SECONDS", 0)
+    monkeypatch.setattr("pixelsmith.preview.PREVIEW_COST", 0)
     seen: list[bytes] = []
 
     def look(event: Event) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -26,7 +24,6 @@ from pixelsmith.events import (
     RunFinished,
     RunStarted,
     StageStarted,
-    Warned,
     silent,
 )
 from pixelsmith.families import (
@@ -38,7 +35,6 @@ from pixelsmith.families import (
     fetch,
     find_model,
     load_family,
-    memory_of,
     model_files,
     pin,
     processor_of,
@@ -49,20 +45,17 @@ from pixelsmith.forecast import Forecast, Rates, load_rates, save_rates, seconds
 from pixelsmith.geometry import Size
 from pixelsmith.memory import give_back_memory
 from pixelsmith.parts import located
-from pixelsmith.pixels.files import check_output, format_of, picture_size, read_picture, tiles_of, write_picture
+from pixelsmith.pixels.files import check_output, picture_size, read_picture, tiles_of, write_picture
 from pixelsmith.pixels.resample import Resized
 from pixelsmith.plan import ModelFacts, Plan, make_plan
+from pixelsmith.preview import with_preview
 from pixelsmith.request import EMBEDDED, Request
+from pixelsmith.room import check_disk, check_memory
 from pixelsmith.run import Identity, Record, RunDirectory
 from pixelsmith.sampling.denoise import Readable
 from pixelsmith.stage import Cascade, Rung, batch_size_of
 from pixelsmith.version import __version__
-from pixelsmith.viewer import open_file, write_preview
-
-PREVIEW_SECONDS = 60.0
-"""How old a preview may get while a picture is decoded."""
-PREVIEW_COST = 50
-"""How many times as long as a preview took the next one waits."""
+from pixelsmith.viewer import open_file
 
 
 @dataclass(frozen=True)
@@ -133,18 +126,18 @@ def generate(
     # A hub id is fetched now: only then is it known how large the model is.
     model = _Model.of(request, fetched=True)
     the_plan = _planned(request, model)
-    _check_memory(the_plan, request, observer)
+    check_memory(the_plan, request, observer)
     work = _Work(observer)
     job = _Job(request, model, model.settings(request), the_plan, path, work)
     if run_dir is None and not the_plan.on_disk:
-        _check_disk(the_plan, request.size, None, path)
+        check_disk(the_plan, request.size, None, path)
         return _run(job, MemorySpace())
     if run_dir is None and path is None:
         raise RequestError(f"run directory: a picture of {request.size} needs one; give a run_dir or an output")
     place = Path(f"{path}.run" if run_dir is None else run_dir)
     if path is not None and place.absolute() in (path.absolute(), tiles_of(path).absolute()):
         raise RunError(f"{place}: the picture is to be written there; choose another run directory")
-    _check_disk(the_plan, request.size, place, path)
+    check_disk(the_plan, request.size, place, path)
     identity, keep = _identity(job.settings, request, model), run_dir is not None
     with RunDirectory.create(place) as run:
         run.begin(Record(identity, Path.cwd(), path, keep))
@@ -177,7 +170,7 @@ def resume(run_dir: str | Path, observer: Observer = silent) -> Result:
         if record.output is not None:
             check_output(record.output, request.size, record.identity.settings)
         the_plan = _planned(request, model)
-        _check_disk(the_plan, request.size, None, record.output)
+        check_disk(the_plan, request.size, None, record.output)
         job = _Job(request, model, record.identity.settings, the_plan, record.output, observer)
         return _run_in(run, job, record.keep)
 
@@ -238,36 +231,6 @@ def _planned(request: Request, model: _Model) -> Plan:
     return replace(the_plan, seconds=None if rates is None else seconds_of(the_plan, method_at, rates))
 
 
-def _check_memory(the_plan: Plan, request: Request, observer: Observer) -> None:
-    """Refuse what this machine's memory cannot hold, before hours are spent on it; of an accelerator's only warn."""
-    device = choose_device(request.compute.device)
-    there, needed = memory_of(device), the_plan.peak_memory_bytes
-    if there is None or needed <= there or request.compute.memory in ("offload", "sequential"):
-        return
-    what = f"{request.model} needs about {needed / 1e9:,.1f} GB of memory at this size, {device} has {there / 1e9:,.1f}"
-    if device.type == "cpu":
-        raise RequestError(f"memory: {what}; take a smaller model or --dtype bfloat16, or a machine with more")
-    observer(Warned(f"{what}; --memory encoders-released, offload or sequential keep less of it there"))
-
-
-def _check_disk(the_plan: Plan, size: Size, run_dir: Path | None, path: Path | None) -> None:
-    """Refuse what does not fit on the disks of the run directory and of the output, before hours are spent on it."""
-    needed: dict[int, float] = {}
-    file_bytes = 0.0 if path is None else size.area * format_of(path, size).pixel_bytes
-    for place, count in ((run_dir, the_plan.canvas_bytes), (path, file_bytes)):
-        if place is None:
-            continue
-        folder = next(parent for parent in (place.absolute(), *place.absolute().parents) if parent.is_dir())
-        disk = folder.stat().st_dev
-        needed[disk] = needed.get(disk, 0) + count
-        free = shutil.disk_usage(folder).free
-        if needed[disk] > free:
-            raise RequestError(
-                f"disk: up to {needed[disk] / 1e9:,.1f} GB are needed at {folder}, {free / 1e9:,.1f} GB are free; make "
-                "room, or choose another place for the output or the run directory"
-            )
-
-
 def _identity(settings: Mapping[str, Any], request: Request, model: _Model) -> Identity:
     """Of a run with these settings; ``request`` is where its files are."""
     made, here = (
@@ -308,7 +271,7 @@ class _Job:
 def _run_in(run: RunDirectory, job: _Job, keep: bool) -> Result:
     space = run.space()
     try:
-        result = _run(replace(job, observer=_with_preview(job.observer, run.path)), space, run.path)
+        result = _run(replace(job, observer=with_preview(job.observer, run.path)), space, run.path)
     except RefusedError:
         # It would be refused again, however often the run goes on.
         space.close()
@@ -320,25 +283,6 @@ def _run_in(run: RunDirectory, job: _Job, keep: bool) -> Result:
     space.close()
     run.delete()
     return replace(result, picture=None, run_dir=None)
-
-
-def _with_preview(observer: Observer, run_dir: Path) -> Observer:
-    """Also keeps a small picture of the run in its directory, anew every minute while tiles are decoded."""
-    due = time.monotonic() + PREVIEW_SECONDS
-
-    def observe(event: Event) -> None:
-        nonlocal due
-        observer(event)
-        decoded = isinstance(event, (Progress, PhaseFinished)) and event.phase == "decode"
-        began = time.monotonic()
-        if decoded and (isinstance(event, PhaseFinished) or began > due):
-            # A picture to look at must not end a run: what is damaged is made again when its turn comes.
-            with suppress(LookupError, OSError, InputError):
-                write_preview(run_dir)
-            spent = time.monotonic() - began
-            due = time.monotonic() + max(PREVIEW_SECONDS, PREVIEW_COST * spent)
-
-    return observe
 
 
 def _run(job: _Job, space: Space, run_dir: Path | None = None) -> Result:

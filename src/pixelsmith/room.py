@@ -1,0 +1,44 @@
+"""Whether a run has room on this machine: told before hours are spent on it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from pixelsmith.errors import RequestError
+from pixelsmith.events import Observer, Warned
+from pixelsmith.families import choose_device, memory_of
+from pixelsmith.geometry import Size
+from pixelsmith.pixels.files import format_of
+from pixelsmith.plan import Plan
+from pixelsmith.request import Request
+
+
+def check_memory(the_plan: Plan, request: Request, observer: Observer) -> None:
+    """Refuse what this machine's memory cannot hold, before hours are spent on it; of an accelerator's only warn."""
+    device = choose_device(request.compute.device)
+    there, needed = memory_of(device), the_plan.peak_memory_bytes
+    if there is None or needed <= there or request.compute.memory in ("offload", "sequential"):
+        return
+    what = f"{request.model} needs about {needed / 1e9:,.1f} GB of memory at this size, {device} has {there / 1e9:,.1f}"
+    if device.type == "cpu":
+        raise RequestError(f"memory: {what}; take a smaller model or --dtype bfloat16, or a machine with more")
+    observer(Warned(f"{what}; --memory encoders-released, offload or sequential keep less of it there"))
+
+
+def check_disk(the_plan: Plan, size: Size, run_dir: Path | None, path: Path | None) -> None:
+    """Refuse what does not fit on the disks of the run directory and of the output, before hours are spent on it."""
+    needed: dict[int, float] = {}
+    file_bytes = 0.0 if path is None else size.area * format_of(path, size).pixel_bytes
+    for place, count in ((run_dir, the_plan.canvas_bytes), (path, file_bytes)):
+        if place is None:
+            continue
+        folder = next(parent for parent in (place.absolute(), *place.absolute().parents) if parent.is_dir())
+        disk = folder.stat().st_dev
+        needed[disk] = needed.get(disk, 0) + count
+        free = shutil.disk_usage(folder).free
+        if needed[disk] > free:
+            raise RequestError(
+                f"disk: up to {needed[disk] / 1e9:,.1f} GB are needed at {folder}, {free / 1e9:,.1f} GB are free; make "
+                "room, or choose another place for the output or the run directory"
+            )
