@@ -44,6 +44,8 @@ class Watched:
         self._process.wait()
         self._ended.set()
         self._watch.join()
+        if self._process.stdout:
+            self._process.stdout.close()
 
     def events(self) -> Iterator[tuple[float, dict[str, Any]]]:
         """What it tells, with the seconds since it was started."""
