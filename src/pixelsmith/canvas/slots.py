@@ -15,7 +15,7 @@ from numpy.typing import DTypeLike, NDArray
 
 Values = NDArray[Any]
 _CACHE_BYTES = 16 << 20
-"""What a file's last read slots may take in memory: patches next to each other read the same ones."""
+"""What a viewer's last read blocks may take in memory: tiles next to each other read the same ones."""
 
 
 @runtime_checkable
@@ -76,7 +76,6 @@ class DiskSlots:
         self._data = _File(_file(path, ".data"), count * self._bytes)
         self._sums_file = _File(_file(path, ".sums"), 4 * count)
         self._sums = np.frombuffer(self._sums_file.read(4 * count, 0), np.uint32).copy()
-        self._cached = lru_cache(maxsize=max(4, _CACHE_BYTES // self._bytes))(_read_block)
         if existed:
             self._verify()
 
@@ -84,8 +83,12 @@ class DiskSlots:
         return bool(self._sums[index])
 
     def read(self, index: int) -> Values:
-        """The block's values, flat. Raises ``OSError`` where the file has become shorter."""
-        return np.frombuffer(self._cached(self._data, self._bytes, index), self._dtype)
+        """The block's values, flat. Raises ``OSError`` where the file has become shorter.
+
+        Nothing is kept: the system keeps the file's pages, and blocks that outlive what is computed between them would
+        scatter over the heap.
+        """
+        return np.frombuffer(self._data.read(self._bytes, index * self._bytes), self._dtype)
 
     def write(self, index: int, values: Values) -> None:
         """Fill a slot. Raises ``OSError`` where the disk is full."""
@@ -104,7 +107,6 @@ class DiskSlots:
 
     def close(self) -> None:
         """Give the files back to the system; the slots cannot be used afterwards."""
-        self._cached.cache_clear()
         self._data.close()
         self._sums_file.close()
 
@@ -150,10 +152,6 @@ class _File:
 
     def sync(self) -> None:
         os.fsync(self._descriptor)
-
-
-def _read_block(file: _File, count: int, index: int) -> bytes:
-    return file.read(count, index * count)
 
 
 class WatchedSlots:

@@ -14,11 +14,12 @@ import numpy as np
 import pyvips
 
 from pixelsmith.geometry import Window
+from pixelsmith.memory import give_back_memory
 from pixelsmith.sampling.denoise import Readable
 
-_BAND = 512
+_BAND = 128
 """Rows of the picture that are in work at a time."""
-_BLOCK = 4 * _BAND
+_BLOCK = 2048
 """Columns that are read at a time: no more of the picture is ever there as a tensor."""
 
 
@@ -59,16 +60,19 @@ def png_chunks(picture: Readable, on_rows: OnRows) -> Iterator[bytes]:
     header = struct.pack(">IIBBBBB", size.width, size.height, 8, 2, 0, 0, 0)
     yield b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header)
     packed = zlib.compressobj(0)
+    # Each row begins with the number of its filter: none.
+    band = np.zeros((min(_BAND, size.height), 1 + 3 * size.width), np.uint8)
     for top in range(0, size.height, _BAND):
-        height = min(_BAND, size.height - top)
-        # Each row begins with the number of its filter: none.
-        rows = np.zeros((height, 1 + 3 * size.width), np.uint8)
+        rows = band[: size.height - top]
+        height = len(rows)
         pixels = rows[:, 1:].reshape(height, size.width, 3)
         for left in range(0, size.width, _BLOCK):
             window = Window(top, left, height, min(_BLOCK, size.width - left))
             pixels[:, left : window.right] = picture.read(window).permute(1, 2, 0)
         for row in rows:
             yield _chunk(b"IDAT", packed.compress(row.tobytes()))
+        # What libvips has freed by now lies in the heaps of its threads, each as large as it ever was.
+        give_back_memory()
         on_rows(top + height, size.height)
     yield _chunk(b"IDAT", packed.flush()) + _chunk(b"IEND", b"")
 
