@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pixelsmith.errors import InputError
 from pixelsmith.events import Event, Observer, PhaseFinished, Progress
+from pixelsmith.memory import give_back_memory
 from pixelsmith.viewer import write_preview
 
 PREVIEW_SECONDS = 60.0
@@ -29,6 +30,7 @@ def with_preview(observer: Observer, run_dir: Path) -> Observer:
             # A picture to look at must not end a run: what is damaged is made again when its turn comes.
             with suppress(LookupError, OSError, InputError):
                 write_preview(run_dir)
+            give_back_memory()
             spent = time.monotonic() - began
             due = time.monotonic() + max(PREVIEW_SECONDS, PREVIEW_COST * spent)
 

@@ -6,7 +6,7 @@ import errno
 import os
 import weakref
 import zlib
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -164,7 +164,9 @@ class WatchedSlots:
         self._path, self._count, self._dtype = path, count, np.dtype(dtype)
         self._bytes = capacity * self._dtype.itemsize
         self._sums = np.zeros(count, np.uint32)
-        self._cached = lru_cache(maxsize=max(4, _CACHE_BYTES // self._bytes))(self._checked)
+        # Of a function that does not know this object: what was looked at is gone as soon as nobody looks any more.
+        read = partial(_checked_block, _file(path, ".data"), self._bytes)
+        self._cached = lru_cache(maxsize=max(4, _CACHE_BYTES // self._bytes))(read)
         self.refresh()
 
     def refresh(self) -> int:
@@ -180,19 +182,20 @@ class WatchedSlots:
         """The block's values, flat."""
         return np.frombuffer(self._cached(index, int(self._sums[index])), self._dtype)
 
-    def _checked(self, index: int, checksum: int) -> bytes:
-        with _file(self._path, ".data").open("rb") as file:
-            content = os.pread(file.fileno(), self._bytes, index * self._bytes)
-        if _checksum(content, index) != checksum:
-            raise LookupError(f"{self._path}: block {index} is not there")
-        return content
-
     def write(self, index: int, values: Values) -> None:
         """Never: these slots are for reading."""
         raise PermissionError(f"{self._path}: opened for reading")
 
     def sync(self) -> None:
         """Nothing was written."""
+
+
+def _checked_block(path: Path, count: int, index: int, checksum: int) -> bytes:
+    with path.open("rb") as file:
+        content = os.pread(file.fileno(), count, index * count)
+    if _checksum(content, index) != checksum:
+        raise LookupError(f"{path}: block {index} is not there")
+    return content
 
 
 def _file(path: Path, suffix: str) -> Path:

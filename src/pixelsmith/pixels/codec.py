@@ -53,13 +53,16 @@ def decode(latents: Readable, autoencoder: Autoencoder, picture: Patched, on_til
         return latents.read(window)[None]
 
     tiles = autoencoder.tiling.tiles(latents.size)
+
+    def pixels(index: int) -> Tensor:
+        window = tiles[index].window
+        # Tiles may meet in the middle of a latent: of the next one a part counts as well.
+        kept = tiles.kept(index).relative_to(window).grown(1, Size(window.width, window.height))
+        return ((finite(autoencoder.decode(read(window), kept)[0], TILE) + 1) * 127.5).clamp(0, 255)
+
     with room_for(TILE), _steady(autoencoder.steady_decoding, tiles, read, picture):
         for (index,) in picture.missing():
-            window = tiles[index].window
-            # Tiles may meet in the middle of a latent: of the next one a part counts as well.
-            kept = tiles.kept(index).relative_to(window).grown(1, Size(window.width, window.height))
-            pixels = (finite(autoencoder.decode(read(window), kept)[0], TILE) + 1) * 127.5
-            picture.put(index, pixels.clamp(0, 255))
+            picture.put(index, pixels(index))
             picture.sync()
             give_back_memory()
             on_tile(index + 1, len(tiles))
