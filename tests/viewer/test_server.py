@@ -85,6 +85,7 @@ def test_every_tile_of_every_level_shows_its_place(tmp_path: Path, suffix: str) 
         assert [(item["width"], item["height"]) for item in shown["pictures"]] == [(1300, 700)]
         assert (shown["prompt"], shown["growing"]) == ("a <b>map</b>", False)
         assert ["steps", "3"] in shown["settings"]
+        assert "prompt" not in [name for name, _ in shown["settings"]]
         for level in range(4):
             side = 256 << level
             for row in range(-(-size.height // side)):

@@ -43,7 +43,8 @@ class Shown:
         return {
             "title": self.title,
             "prompt": request.get("prompt", ""),
-            "settings": [[name, _text(value)] for name, value in _flat(self.settings)],
+            # The prompt is their heading.
+            "settings": [[name, _text(value)] for name, value in _flat(self.settings) if name != "prompt"],
             "pictures": pictures,
             "growing": self.growing,
             "tile": TILE,
