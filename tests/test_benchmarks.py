@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
@@ -14,6 +17,7 @@ from diffusers import UNet2DConditionModel
 from benchmarks import gigapixel
 from benchmarks.sdxl import Setting, arguments, extrapolated, main, row, settings, shortened
 from benchmarks.sdxl_model import UNET, build
+from benchmarks.watched import most_resident
 from pixelsmith import PRESETS, Size
 from pixelsmith.pixels.files import picture_size
 from pixelsmith.plan import StagePlan
@@ -113,3 +117,15 @@ def test_a_run_that_is_killed_on_its_way_is_counted_over_its_lives(
     assert picture_size(tmp_path / "picture.tif") == Size(400, 400)
     printed = capsys.readouterr().out
     assert f"in 2 lives, killed at: {first['share']:.0%}" in printed
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no other system keeps the mark")
+def test_a_short_peak_of_memory_is_seen_once() -> None:
+    code = "values = b'1' * 200_000_000; del values; print(flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        watched = psutil.Process(process.pid)
+        assert most_resident(watched) > 200_000_000
+        assert most_resident(watched) < 100_000_000
+        process.communicate(b"\n")
