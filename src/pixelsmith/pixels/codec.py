@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pixelsmith.families.protocol import Autoencoder
 from pixelsmith.geometry import Size, Window
-from pixelsmith.memory import give_back_memory
+from pixelsmith.memory import large_blocks_apart
 from pixelsmith.sampling.denoise import Patched, Readable
 from pixelsmith.sampling.device import finite, room_for
 from pixelsmith.sampling.grid import Grid
@@ -34,11 +34,10 @@ def encode(picture: Readable, scale: int, autoencoder: Autoencoder, latents: Pat
         return picture.read(window.scaled(scale)).float()[None] / 127.5 - 1
 
     tiles = autoencoder.tiling.tiles(latents.size)
-    with room_for(TILE), _steady(autoencoder.steady_encoding, tiles, read, latents):
+    with room_for(TILE), large_blocks_apart(), _steady(autoencoder.steady_encoding, tiles, read, latents):
         for (index,) in latents.missing():
             latents.put(index, finite(autoencoder.encode(read(tiles[index].window))[0], TILE))
             latents.sync()
-            give_back_memory()
             on_tile(index + 1, len(tiles))
 
 
@@ -60,11 +59,10 @@ def decode(latents: Readable, autoencoder: Autoencoder, picture: Patched, on_til
         kept = tiles.kept(index).relative_to(window).grown(1, Size(window.width, window.height))
         return ((finite(autoencoder.decode(read(window), kept)[0], TILE) + 1) * 127.5).clamp(0, 255)
 
-    with room_for(TILE), _steady(autoencoder.steady_decoding, tiles, read, picture):
+    with room_for(TILE), large_blocks_apart(), _steady(autoencoder.steady_decoding, tiles, read, picture):
         for (index,) in picture.missing():
             picture.put(index, pixels(index))
             picture.sync()
-            give_back_memory()
             on_tile(index + 1, len(tiles))
 
 
