@@ -69,7 +69,7 @@ class Method:
     guidance_rescale: float | None = None
     guidance_interval: tuple[float, float] = (0.0, 1.0)
     perturbation: Perturbation | None = None
-    slider: float | tuple[float, ...] = 0.6
+    slider: float | tuple[float, ...] = 0.7
     start: float | None = None
     stage_steps: int | None = None
     stage_guidance_scale: float | None = None

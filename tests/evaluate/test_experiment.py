@@ -221,7 +221,7 @@ def test_a_wrong_protocol_is_said(changes: dict, said: str) -> None:
     ("changes", "said"),
     [
         ({"prompts": {"embedded": ("a map",)}}, "no prompts"),
-        ({"variants": (Variant("one"), Variant("two", method={"slider": 0.61}))}, "same pictures"),
+        ({"variants": (Variant("one"), Variant("two", method={"slider": 0.71}))}, "same pictures"),
         # Left open, the cascade has two stages there.
         ({"factors": (8.0,), "variants": (Variant("one"), Variant("two", stages=2))}, "same pictures"),
     ],
@@ -314,7 +314,7 @@ def test_positions_of_the_slider_make_a_series(tmp_path: Path) -> None:
 
 def test_a_series_may_be_asked_for_by_its_name() -> None:
     names = [variant.name for variant in load_protocol("sweep").part(only=["fast"]).variants]
-    assert names == ["default, Slider 0.6", *(f"fast, Slider {slider}" for slider in ("0", "0.25", "0.5", "0.75", "1"))]
+    assert names == ["default, Slider 0.7", *(f"fast, Slider {slider}" for slider in ("0", "0.25", "0.5", "0.75", "1"))]
 
 
 @pytest.mark.parametrize(
