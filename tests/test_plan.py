@@ -80,7 +80,7 @@ def test_the_fast_preset_counts_its_own_steps() -> None:
     method = Method(steps=20, stage_steps=4, start=0.25, stage_guidance_scale=1.0)
     plan = planned(2048, 2048, method=method)
     assert plan.base is not None
-    assert (plan.base.steps, plan.stages[0].steps, plan.stages[0].guided_steps) == (20, 4, 2)
+    assert (plan.base.steps, plan.stages[0].steps, plan.stages[0].guided_steps) == (20, 4, 3)
     assert plan.model_calls == 2 * 20 + round(4 * sum(stage.patches_per_step for stage in plan.stages))
     with pytest.raises(RequestError, match="training steps"):
         planned(2048, 2048, method=Method(steps=300, start=0.25))

@@ -157,7 +157,7 @@ class Protocol:
 
     def tiny(self) -> Protocol:
         """The same variants on two small pictures each, in as few steps as tell them apart: does all of it work?"""
-        quick = {"steps": 5, "stage_steps": None}
+        quick = {"steps": 6, "stage_steps": None}
         return replace(
             self,
             name=f"{self.name}-tiny",
