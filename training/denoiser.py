@@ -21,7 +21,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from training.autoencoder import LATENT_CHANNELS
 from training.data import load_records, paraphrase
-from training.loop import Losses, balanced_weights, flush_denormals, for_minutes, train
+from training.loop import Losses, balanced_weights, flush_denormals, for_minutes, half_precision, train
 from training.text import TOKENS, WIDTH, build_text_encoder, build_tokenizer
 
 STYLE_SHARES = {"satellite": 0.47, "watercolor": 0.28, "night": 0.15, "landscape": 0.1}
@@ -103,7 +103,7 @@ def train_denoiser(
         start_from(model, init)
     model.to(device)["unet"].to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     ema = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(EMA))  # type: ignore[no-untyped-call]
-    optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.98), weight_decay=1e-3)
+    optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.98), weight_decay=1e-3, fused=True)
     alphas_cumprod = build_scheduler().alphas_cumprod.to(device)
     generator = torch.Generator(device)
 
@@ -119,7 +119,7 @@ def train_denoiser(
         timestep = torch.from_numpy((share * len(alphas_cumprod)).astype(np.int64)).to(device)
         alpha = alphas_cumprod[timestep].sqrt().view(-1, 1, 1, 1)
         sigma = (1 - alphas_cumprod[timestep]).sqrt().view(-1, 1, 1, 1)
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+        with half_precision(device):
             context = model["text_encoder"](ids).last_hidden_state
             v = model["unet"](alpha * z + sigma * noise, timestep, context, return_dict=False)[0]
         loss = (v.float() - (alpha * noise - sigma * z)).square().mean()
@@ -141,7 +141,7 @@ def main() -> None:
         "--crops", type=float, default=0.5,
         help="the share of the training, at its begin, that sees 16x16 crops of the latents: a quarter of the work",
     )  # fmt: skip
-    parser.add_argument("--device", default="cpu", help="on cuda the network computes in bfloat16")
+    parser.add_argument("--device", default="cpu", help="where the network computes, in bfloat16 if it can")
     parser.add_argument("--batch", type=int, default=10, help="pictures a step; of crops three times as many")
     args = parser.parse_args()
     device = torch.device(args.device)

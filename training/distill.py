@@ -33,7 +33,7 @@ from pixelsmith.run import sha256_of
 from pixelsmith.sampling.schedule import Level
 from training.data import Record, load_records, paraphrase
 from training.denoiser import STYLE_SHARES
-from training.loop import Losses, Progress, balanced_weights, flush_denormals, for_minutes, train
+from training.loop import Losses, Progress, balanced_weights, flush_denormals, for_minutes, half_precision, train
 from training.sampling import Shot, denoised
 
 STEPS = 4
@@ -142,7 +142,7 @@ def train_student(model: str, work: Path, progress: Progress, batch: int, peak: 
         x_t, x_s = (torch.from_numpy(states[rows, j].astype(np.float32)).to(device) for j in (k, k + 1))
         leaps = [leap(a, b, levels[j], levels[j + 1]) for a, b, j in zip(x_t, x_s, k, strict=True)]
         timestep = torch.tensor([levels[j].timestep for j in k], device=device)
-        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+        with half_precision(torch.device(device)):
             v = unet(x_t, timestep, told[rows].to(device), return_dict=False)[0]
         loss = F.mse_loss(v.float(), torch.stack(leaps))
         loss.backward()  # type: ignore[no-untyped-call]

@@ -14,12 +14,14 @@ import torch
 
 from training.autoencoder import LATENT_CHANNELS, as_input, build_autoencoder
 from training.data import load_pixels
+from training.loop import flush_denormals, half_precision
 
 BATCH = 16
 
 
 @torch.inference_mode()
 def main() -> None:
+    flush_denormals()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, default=Path("training/work"))
     args = parser.parse_args()
@@ -31,7 +33,9 @@ def main() -> None:
         args.work / "latents.npy.tmp", mode="w+", dtype=np.float16, shape=(len(pixels), LATENT_CHANNELS, 32, 32)
     )
     for i in range(0, len(pixels), BATCH):
-        latents[i : i + BATCH] = model.encode(as_input(pixels[i : i + BATCH])).latent.numpy()
+        x = as_input(pixels[i : i + BATCH]).contiguous(memory_format=torch.channels_last)
+        with half_precision(x.device):
+            latents[i : i + BATCH] = model.encode(x).latent.float().numpy()
     latents.flush()
     (args.work / "latents.npy.tmp").rename(args.work / "latents.npy")
     sample = latents[:: max(1, len(latents) // 1000)].astype(np.float32)

@@ -1,0 +1,30 @@
+"""What the trainings share."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+
+from pixelsmith.families.load import choose_dtype
+from training.loop import half_precision
+
+CPU = torch.device("cpu")
+
+
+def test_half_precision_is_of_the_products_alone_and_only_where_the_hardware_has_it() -> None:
+    weight = torch.randn(8, 8, requires_grad=True)
+    with half_precision(CPU):
+        product = torch.randn(4, 8) @ weight
+    product.float().square().mean().backward()
+    assert product.dtype is choose_dtype("auto", CPU)
+    assert weight.grad is not None and weight.grad.dtype is torch.float32
+
+
+def test_attention_as_matrix_products_has_the_gradients_of_the_fused_one() -> None:
+    q, k, v = (torch.randn(2, 4, 64, 40, requires_grad=True) for _ in range(3))
+    upstream = torch.randn(2, 4, 64, 40)
+    fused = torch.autograd.grad(F.scaled_dot_product_attention(q, k, v), (q, k, v), upstream)
+    with half_precision(CPU):
+        ours = F.scaled_dot_product_attention(q, k, v)
+    for a, b in zip(torch.autograd.grad(ours, (q, k, v), upstream), fused, strict=True):
+        assert F.cosine_similarity(a.flatten(), b.flatten(), dim=0) > 0.999
