@@ -154,9 +154,10 @@ class Bench:
 
     def _cascade(self, request: Request, watch: Stopwatch) -> Cascade:
         family = self.family
-        methods = [request.method.at(rung, family.facts.recommended) for rung in range(len(self.factors) + 1)]
-        schedules = {rung: family.schedule(own.schedule_steps).last(own.steps) for rung, own in enumerate(methods)}
-        return Cascade(request, family, schedules, prompts(family), watch, MemorySpace())
+        stages = len(self.factors)
+        methods = {rung: request.method.at(rung, family.facts.recommended, stages) for rung in range(stages + 1)}
+        schedules = {rung: family.schedule(own.schedule_steps).last(own.steps) for rung, own in methods.items()}
+        return Cascade(request, family, methods, schedules, prompts(family), watch, MemorySpace())
 
 
 def shortened(method: Method, recommended: Recommended, most: int) -> Method:

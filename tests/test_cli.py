@@ -106,7 +106,6 @@ def test_plan_prints_one_object_and_a_table(call: Call) -> None:
         (["x", "--size", "big"], "WIDTHxHEIGHT"),
         (["x", "--slider", "2"], "slider"),
         (["x", "--slider", "much"], "slider"),
-        (["x", "--size", "300", "--slider", "0.4,0.6"], "slider"),
         (["x", "--steps", "0"], "steps"),
         (["x", "--seed", "-4"], "seed"),
         (["x", "--batch-size", "0"], "batch size"),

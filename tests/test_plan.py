@@ -80,7 +80,8 @@ def test_the_fast_preset_counts_its_own_steps() -> None:
     method = Method(steps=20, stage_steps=4, start=0.25, stage_guidance_scale=1.0)
     plan = planned(2048, 2048, method=method)
     assert plan.base is not None
-    assert (plan.base.steps, plan.stages[0].steps, plan.stages[0].guided_steps) == (20, 4, 3)
+    assert (plan.base.steps, plan.stages[0].steps) == (20, 4)
+    assert [stage.guided_steps for stage in plan.stages] == [4, 3]
     assert plan.model_calls == 2 * 20 + round(4 * sum(stage.patches_per_step for stage in plan.stages))
     with pytest.raises(RequestError, match="training steps"):
         planned(2048, 2048, method=Method(steps=300, start=0.25))
@@ -94,12 +95,12 @@ def test_large_pictures_are_kept_on_disk_and_memory_does_not_grow(side: int, on_
     assert plan.file_bytes + plan.canvas_bytes >= 7 * side**2
 
 
-def test_more_sliders_than_stages_are_refused() -> None:
+def test_sliders_are_those_of_the_last_stages() -> None:
     method = Method(steps=20, slider=(0.2, 0.6))
-    stages = planned(1024, 1024, cascade=(Size(512, 512),), method=method).stages
-    assert [stage.guided_steps for stage in stages] == [4, 12]
-    with pytest.raises(RequestError, match="2 of them, but there are 1 stages"):
-        planned(512, 512, method=method)
+    for smaller, guided in (((300, 512), [4, 4, 12]), ((512,), [4, 12]), ((), [12])):
+        cascade = tuple(Size(side, side) for side in smaller)
+        stages = planned(1024, 1024, cascade=cascade, method=method).stages
+        assert [stage.guided_steps for stage in stages] == guided
 
 
 def test_guided_steps_follow_the_slider() -> None:

@@ -190,10 +190,18 @@ def test_a_stage_has_its_own_method(method: Method) -> None:
     assert stage.steps / stage.schedule_steps == pytest.approx(stage.start, abs=0.5 / stage.steps)
 
 
-@pytest.mark.parametrize(("slider", "expected"), [(0.4, [0.4] * 3), ((0.4, 0.6), [0.4, 0.6, 0.6]), ([0.5], [0.5] * 3)])
-def test_each_stage_has_a_slider_and_the_last_one_holds_on(slider: Any, expected: list[float]) -> None:
+@pytest.mark.parametrize(
+    ("slider", "stages", "expected"),
+    [
+        (0.4, 3, [0.4] * 3), ([0.5], 3, [0.5] * 3), ((0.4, 0.6), 3, [0.4, 0.4, 0.6]), ((0.4, 0.6), 1, [0.6]),
+        ((0.1, 0.2, 0.3), 2, [0.2, 0.3]), ((0.1, 0.2, 0.3), 3, [0.1, 0.2, 0.3]),
+    ],
+)  # fmt: skip
+def test_sliders_are_those_of_the_last_stages_and_the_first_holds_before(
+    slider: Any, stages: int, expected: list[float]
+) -> None:
     method = Method(slider=slider)
-    assert [method.at(stage, Recommended()).slider for stage in (1, 2, 3)] == expected
+    assert [method.at(stage, Recommended(), stages).slider for stage in range(1, stages + 1)] == expected
 
 
 def test_the_start_is_the_strategys_where_nothing_is_said() -> None:

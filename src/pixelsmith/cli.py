@@ -131,7 +131,7 @@ def request_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--stage-steps", type=int, help="Denoising steps of each stage.  [default: --steps]"),
         click.option("--start", type=float, help="0..1: share of the noise schedule that stages go through."),
         click.option("--sampler", type=click.Choice(get_args(Sampler))),
-        click.option("--slider", help="0..1: share of guided steps; low invents, high keeps. A,B: one for each stage."),
+        click.option("--slider", help="0..1: share of guided steps; low invents, high keeps. A,B: of the last stages."),
         click.option("--slider-fade", type=float, help="0..1: share of steps over which the guide fades out."),
         click.option("--guidance", type=click.Choice(get_args(GuidanceName)), help="How the prompt is put to effect."),
         click.option("--guidance-scale", type=float, help="How strongly the prompt pulls; 1 is off."),

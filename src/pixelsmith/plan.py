@@ -155,11 +155,8 @@ def make_plan(request: Request, facts: ModelFacts, start: Size | None = None, we
     native = STRATEGIES[request.method.strategy].native_base
     origin = start or (base_size(first, facts.native_size) if native else request.size)
     base = None if start else _single_patch_plan(origin, request, facts)
-    stages = tuple(
-        _stage_plan(i + 1, size, request, facts) for i, size in enumerate(cascade_of(request, origin, start))
-    )
-    if len(request.method.sliders) > max(1, len(stages)):
-        raise RequestError(f"slider: {len(request.method.sliders)} of them, but there are {len(stages)} stages")
+    sizes = cascade_of(request, origin, start)
+    stages = tuple(_stage_plan(i, len(sizes), size, request, facts) for i, size in enumerate(sizes, 1))
     rungs = [stage for stage in (base, *stages) if stage is not None]
     calls = sum(stage.patches_per_step * request.method.at(1, facts.recommended).calls() for stage in stages)
     calls += base.patches_per_step * request.method.at(0, facts.recommended).calls() if base else 0
@@ -253,9 +250,9 @@ def _single_patch_plan(size: Size, request: Request, facts: ModelFacts) -> Stage
     return StagePlan(size, canvas, request.method.at(0, facts.recommended).steps, 0, patches, 1)
 
 
-def _stage_plan(stage: int, size: Size, request: Request, facts: ModelFacts) -> StagePlan:
+def _stage_plan(stage: int, stages: int, size: Size, request: Request, facts: ModelFacts) -> StagePlan:
     method, canvas = request.method, facts.latent_size(size)
-    own, strategy = method.at(stage, facts.recommended), STRATEGIES[method.strategy]
+    own, strategy = method.at(stage, facts.recommended, stages), STRATEGIES[method.strategy]
     steps, weights = own.steps, strategy.lead(own)
     fewest = fewest_patches(canvas, facts.patch)
     if method.coverage == "random" and canvas.area > LARGE_CANVAS:

@@ -49,7 +49,7 @@ class Method:
     - ``perturbation``: a perturbed network that is guided away from, in the base and in the stages; also
       the name of one of ``PERTURBATIONS``.
     - ``slider``: 0..1, the share of steps that the guide leads; low invents detail, high keeps structure. One for all
-      stages, or one for each, of which the last one is that of all later stages too.
+      stages, or one for each of the last ones, in order; the first number is that of all stages before them too.
     - ``slider_fade``: 0..1, the share of steps over which the lead fades out; 0 is a hard cut.
     - ``fusion``: what the guide gives to a patch (``pixelsmith.sampling.fusion.MERGES``).
     - ``chess_mask``: whether the guide replaces every other latent pixel after a guided step.
@@ -69,7 +69,7 @@ class Method:
     guidance_rescale: float | None = None
     guidance_interval: tuple[float, float] = (0.0, 1.0)
     perturbation: Perturbation | None = None
-    slider: float | tuple[float, ...] = 0.7
+    slider: float | tuple[float, ...] = (0.9, 0.7)
     start: float | None = None
     stage_steps: int | None = None
     stage_guidance_scale: float | None = None
@@ -112,7 +112,7 @@ class Method:
 
     @property
     def sliders(self) -> tuple[float, ...]:
-        """The Slider of the first stage and of those after it; the last one holds on."""
+        """The Slider of the last stages, in order; the first one is that of all stages before them too."""
         return self.slider if isinstance(self.slider, tuple) else (self.slider,)
 
     def settled(self, recommended: Recommended) -> Method:
@@ -120,13 +120,13 @@ class Method:
         chosen = asdict(self._over(recommended))
         return replace(self, **{name: value for name, value in chosen.items() if name in _OPEN})
 
-    def at(self, stage: int, recommended: Recommended) -> StageMethod:
-        """What the base (stage 0) or a stage is denoised with."""
+    def at(self, stage: int, recommended: Recommended, stages: int = 1) -> StageMethod:
+        """What the base (stage 0) or one of ``stages`` is denoised with."""
         own, start, slider = self._over(recommended), 1.0, 0.0
         if stage > 0:
             own = replace(own, steps=self.stage_steps or own.steps)
             start = STRATEGIES[self.strategy].start if self.start is None else self.start
-            slider = self.sliders[min(stage, len(self.sliders)) - 1]
+            slider = self.sliders[max(0, len(self.sliders) - 1 - max(0, stages - stage))]
             if self.stage_guidance_scale is not None and (self.stage_guidance_scale > 1 or not own.guidance_told):
                 # "No classifier-free guidance in the stages" saves nothing where the network is told its guidance.
                 own = replace(own, guidance_scale=self.stage_guidance_scale)
@@ -166,7 +166,7 @@ PRESETS: dict[str, Method] = {
         stage_steps=4,
         start=0.5,
         stage_guidance_scale=1.0,
-        slider=0.25,
+        slider=(0.75, 0.5),
     ),
 }
 """Named methods. ``paper`` is the paper's: 50 DDIM steps, guidance 7.5, random patches, 10 latents of averaging.

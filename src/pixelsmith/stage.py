@@ -54,11 +54,12 @@ class Rung:
 class Cascade:
     """What all rungs of one request share. What they make is kept in ``space``; what is there is not made again.
 
-    ``schedules``: the levels of each rung, by its number.
+    ``methods``, ``schedules``: what each rung is denoised with, and its levels, by its number.
     """
 
     request: Request
     family: Family
+    methods: Mapping[int, StageMethod]
     schedules: Mapping[int, Schedule]
     prompts: tuple[Prompt, Prompt]
     observer: Observer
@@ -71,8 +72,9 @@ class Cascade:
         Raises ``RequestError`` where the model has no schedule for a rung, or cannot be guided so, before anything is
         made.
         """
-        rungs = range(0 if the_plan.base else 1, len(the_plan.stages) + 1)
-        methods = {rung: request.method.at(rung, family.facts.recommended) for rung in rungs}
+        stages = len(the_plan.stages)
+        rungs = range(0 if the_plan.base else 1, stages + 1)
+        methods = {rung: request.method.at(rung, family.facts.recommended, stages) for rung in rungs}
         schedules = {rung: family.schedule(own.schedule_steps).last(own.steps) for rung, own in methods.items()}
         for rung, own in methods.items():
             if own.guides and own.guidance in OF_VELOCITIES and not schedules[rung].is_flow:
@@ -80,10 +82,7 @@ class Cascade:
         for remark in _remarks(request, family, methods.values()):
             observer(Warned(remark))
         prompts = family.encode(request.prompt, request.negative_prompt, request.prompt_weighting)
-        return cls(request, family, schedules, prompts, observer, space)
-
-    def _method(self, stage: int) -> StageMethod:
-        return self.request.method.at(stage, self.family.facts.recommended)
+        return cls(request, family, methods, schedules, prompts, observer, space)
 
     def base(self, size: Size) -> Rung:
         """The model's own picture: one patch as large as the canvas, no guide (stage 0).
@@ -107,7 +106,7 @@ class Cascade:
             strategy = STRATEGIES[method.strategy]
             return Guide(
                 latents=self._guide_latents(stage, below, size),
-                weights=strategy.lead(self._method(stage)),
+                weights=strategy.lead(self.methods[stage]),
                 fusion=MERGES[strategy.fusion or method.fusion],
                 chess_mask=method.chess_mask and strategy.fusion is None,
             )
@@ -151,7 +150,7 @@ class Cascade:
         return Rung(picture.picture, latents if keeps_latents else None)
 
     def _denoising(self, stage: int, size: Size, coverage: Coverage, guide: Guide | None) -> Denoising:
-        guided = guided_denoiser(self.family, self.prompts, self._method(stage), size)
+        guided = guided_denoiser(self.family, self.prompts, self.methods[stage], size)
         denoiser = Splitting(guided, self._on_split, self._compiled_size(stage))
         seed, facts = self.request.seed, self.family.facts
         keyed = NoiseField(seed, stage, facts.latent_channels)
@@ -177,7 +176,7 @@ class Cascade:
         """Drop what led to a finished picture."""
         self.space.drop(f"stage-{stage}/guide")
         steps = _StageSteps(self.space, stage, 0)
-        for step in range(1, self._method(stage).steps + 1):
+        for step in range(1, self.methods[stage].steps + 1):
             steps.drop(step)
 
     def _new_picture(self, stage: int, size: Size) -> WithOverview:
@@ -205,7 +204,7 @@ class Cascade:
     @contextmanager
     def _phase(self, stage: int, phase: str) -> Iterator[Callable[[int, int, int], None]]:
         """Report a phase: what is yielded hears (step from 0, done, total); the end is timed."""
-        steps = self._method(stage).steps if phase == "denoise" else 1
+        steps = self.methods[stage].steps if phase == "denoise" else 1
         began = time.monotonic()
         give_back_memory()
         yield lambda step, done, total: self.observer(Progress(stage, phase, step + 1, steps, done, total))

@@ -17,7 +17,8 @@ def test_half_precision_is_of_the_products_alone_and_only_where_the_hardware_has
         product = torch.randn(4, 8) @ weight
     product.float().square().mean().backward()
     assert product.dtype is choose_dtype("auto", CPU)
-    assert weight.grad is not None and weight.grad.dtype is torch.float32
+    assert weight.grad is not None
+    assert weight.grad.dtype is torch.float32
 
 
 def test_attention_as_matrix_products_has_the_gradients_of_the_fused_one() -> None:

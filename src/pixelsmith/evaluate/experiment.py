@@ -130,8 +130,9 @@ def _check_different(variants: Sequence[Variant], plans: Mapping[str, Plan], fac
     seen: dict[object, str] = {}
     for variant in variants:
         method, lead = variant.settled.settled(facts.recommended), STRATEGIES[variant.settled.strategy].lead
-        stages = enumerate(plans[variant.name].stages, 1)
-        rungs = tuple((stage.size, lead(method.at(number, facts.recommended))) for number, stage in stages)
+        stages = plans[variant.name].stages
+        methods = [method.at(number, facts.recommended, len(stages)) for number in range(1, len(stages) + 1)]
+        rungs = tuple((stage.size, lead(own)) for stage, own in zip(stages, methods, strict=True))
         what = (variant.upscaler, rungs, replace(method, slider=0.0, slider_fade=0.0))
         if (other := seen.setdefault(what, variant.name)) != variant.name:
             raise RequestError(f"variants {other!r} and {variant.name!r} make the same pictures; leave out one of them")
