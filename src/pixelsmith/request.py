@@ -166,7 +166,7 @@ PRESETS: dict[str, Method] = {
         stage_steps=4,
         start=0.5,
         stage_guidance_scale=1.0,
-        slider=(0.75, 0.5),
+        slider=(0.9, 0.5),
     ),
 }
 """Named methods. ``paper`` is the paper's: 50 DDIM steps, guidance 7.5, random patches, 10 latents of averaging.
