@@ -2,6 +2,7 @@
 
 python -m training.autoencoder --data DIR --work training/work --minutes 20
 python -m training.autoencoder --data DIR --freeze-encoder    # go on with the decoder alone
+python -m training.autoencoder --data DIR --freeze-encoder --init MODEL    # of an exported model
 """
 
 from __future__ import annotations
@@ -84,6 +85,7 @@ def main() -> None:
     parser.add_argument(
         "--freeze-encoder", action="store_true", help="go on with the decoder alone, latents stay valid"
     )
+    parser.add_argument("--init", type=Path, help="an exported model, whose autoencoder is trained on as it is built")
     parser.add_argument("--texture", type=float, default=0.5, help="what the amount of fine texture weighs in the loss")
     args = parser.parse_args()
     if not (args.work / "pixels.npy").exists():
@@ -91,17 +93,18 @@ def main() -> None:
     records, pixels = load_records(args.work), load_pixels(args.work)
     weights = balanced_weights(records)
     torch.manual_seed(0)
+    model = AutoencoderDC.from_pretrained(args.init / "vae").float() if args.init else build_autoencoder()
     # Channels last halves the time of a step on a CPU.
-    model = build_autoencoder().to(memory_format=torch.channels_last)
+    model.to(memory_format=torch.channels_last)
     if args.freeze_encoder:
         model.encoder.requires_grad_(False)
-    elif not (args.work / "autoencoder.pt").exists():
+    elif not args.init and not (args.work / "autoencoder.pt").exists():
         some = np.random.default_rng(0).choice(len(records), size=100, replace=False, p=weights)
         start_linear(model, as_input(pixels[np.sort(some)]))
     optimizer = torch.optim.AdamW(
         [p for p in model.parameters() if p.requires_grad], betas=(0.9, 0.99), weight_decay=1e-4
     )
-    if args.freeze_encoder:
+    if args.freeze_encoder and not args.init:
         model.load_state_dict(torch.load(args.work / "autoencoder.pt", weights_only=True)["model"])
 
     def step_fn(step: int, progress: float) -> Losses:

@@ -29,6 +29,7 @@ from pixelsmith import Compute, Method, Parts
 from pixelsmith.families import Family, find_model, load_family, model_files, read_facts
 from pixelsmith.families.architecture import DiffusersFamily
 from pixelsmith.families.find import OWN, read_json
+from pixelsmith.request import DtypeName
 from pixelsmith.run import sha256_of
 from pixelsmith.sampling.schedule import Level
 from training.data import Record, load_records, paraphrase
@@ -49,9 +50,9 @@ LAYERS = (
 FILE = Path("lora", "few-steps.safetensors")
 
 
-def load_teacher(model: str, device: str = "cpu") -> DiffusersFamily:
+def load_teacher(model: str, device: str = "cpu", dtype: DtypeName = "float32") -> DiffusersFamily:
     place = find_model(model)
-    compute = Compute(device=device, dtype="float32")  # type: ignore[arg-type]
+    compute = Compute(device=device, dtype=dtype)  # type: ignore[arg-type]
     family = load_family(place, read_facts(place, model), compute)
     if not isinstance(family, DiffusersFamily):
         raise TypeError(f"{model}: expected a diffusers pipeline")
@@ -180,7 +181,7 @@ def main() -> None:
     args = parser.parse_args()
     work = own_folder(args.work, args.model)
     if args.command == "teach":
-        teach(load_teacher(args.model, args.device), load_records(args.work), work, args.pictures)
+        teach(load_teacher(args.model, args.device, "auto"), load_records(args.work), work, args.pictures)
     elif args.command == "train":
         train_student(args.model, work, for_minutes(args.minutes), args.batch, args.peak, args.device)
     else:

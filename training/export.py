@@ -1,6 +1,7 @@
 """Write the trained parts as a diffusers folder in fp16, the one that ships inside the package.
 
 python -m training.export --work training/work --output src/pixelsmith/embedded/model
+python -m training.export --decoder-only    # into the model whose decoder was trained on
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import json
 from pathlib import Path
 
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import AutoencoderDC, StableDiffusionPipeline
 from transformers import CLIPTokenizer
 
 from training.autoencoder import build_autoencoder
@@ -18,29 +19,36 @@ from training.denoiser import build_denoiser, build_scheduler
 from training.text import build_text_encoder
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--work", type=Path, default=Path("training/work"))
-    parser.add_argument("--output", type=Path, default=Path("src/pixelsmith/embedded/model"))
-    args = parser.parse_args()
+def replace_decoder(work: Path, output: Path) -> None:
+    """Write an exported autoencoder anew with the decoder that was trained from it."""
+    vae = AutoencoderDC.from_pretrained(output / "vae")
+    vae.load_state_dict(torch.load(work / "decoder.pt", weights_only=True)["model"])
+    named_for_pipelines(vae, vae.config.scaling_factor).save_pretrained(output / "vae")
+
+
+def named_for_pipelines(vae: AutoencoderDC, scaling_factor: float) -> AutoencoderDC:
+    """In fp16, with what ``StableDiffusionPipeline`` asks of every autoencoder to know its scale."""
+    vae.register_to_config(block_out_channels=vae.config.decoder_block_out_channels, scaling_factor=scaling_factor)
+    return vae.half()
+
+
+def export(work: Path, output: Path) -> None:
     vae = build_autoencoder()
-    autoencoder, decoder = args.work / "autoencoder.pt", args.work / "decoder.pt"
+    autoencoder, decoder = work / "autoencoder.pt", work / "decoder.pt"
     if decoder.exists() and decoder.stat().st_mtime < autoencoder.stat().st_mtime:
         raise SystemExit(
             f"{decoder} is older than {autoencoder}, whose latents it cannot know: train it anew or remove it"
         )
     vae.load_state_dict(torch.load(decoder if decoder.exists() else autoencoder, weights_only=True)["model"])
-    # StableDiffusionPipeline asks every autoencoder for this to know its scale; AutoencoderDC has two such lists.
-    scaling_factor = json.loads((args.work / "latents.json").read_text())["scaling_factor"]
-    vae.register_to_config(block_out_channels=vae.config.decoder_block_out_channels, scaling_factor=scaling_factor)
-    tokenizer = CLIPTokenizer.from_pretrained(args.work / "tokenizer")
-    ema = torch.load(args.work / "denoiser.pt", map_location="cpu", weights_only=True)["ema"]
+    scaling_factor = json.loads((work / "latents.json").read_text())["scaling_factor"]
+    tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer")
+    ema = torch.load(work / "denoiser.pt", map_location="cpu", weights_only=True)["ema"]
     parts = {"unet": build_denoiser(), "text_encoder": build_text_encoder(tokenizer)}
     for name, part in parts.items():
         prefix = f"module.{name}."
         part.load_state_dict({key.removeprefix(prefix): v for key, v in ema.items() if key.startswith(prefix)})
     pipeline = StableDiffusionPipeline(
-        vae=vae,
+        vae=named_for_pipelines(vae, scaling_factor),
         tokenizer=tokenizer,
         scheduler=build_scheduler(),
         safety_checker=None,
@@ -48,7 +56,19 @@ def main() -> None:
         requires_safety_checker=False,
         **parts,
     )
-    pipeline.to(dtype=torch.float16).save_pretrained(args.output)
+    pipeline.to(dtype=torch.float16).save_pretrained(output)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", type=Path, default=Path("training/work"))
+    parser.add_argument("--output", type=Path, default=Path("src/pixelsmith/embedded/model"))
+    parser.add_argument("--decoder-only", action="store_true", help="leave all else of --output as it is")
+    args = parser.parse_args()
+    if args.decoder_only:
+        replace_decoder(args.work, args.output)
+    else:
+        export(args.work, args.output)
 
 
 if __name__ == "__main__":
