@@ -21,7 +21,7 @@ from training.text import build_text_encoder
 
 def replace_decoder(work: Path, output: Path) -> None:
     """Write an exported autoencoder anew with the decoder that was trained from it."""
-    vae = AutoencoderDC.from_pretrained(output / "vae")
+    vae = AutoencoderDC.from_config(AutoencoderDC.load_config(output / "vae"))
     vae.load_state_dict(torch.load(work / "decoder.pt", weights_only=True)["model"])
     named_for_pipelines(vae, vae.config.scaling_factor).save_pretrained(output / "vae")
 
