@@ -156,8 +156,7 @@ class Bench:
         family = self.family
         stages = len(self.factors)
         methods = {rung: request.method.at(rung, family.facts.recommended, stages) for rung in range(stages + 1)}
-        schedules = {rung: family.schedule(own.schedule_steps).last(own.steps) for rung, own in methods.items()}
-        return Cascade(request, family, methods, schedules, prompts(family), watch, MemorySpace())
+        return Cascade(request, family, methods, prompts(family), watch, MemorySpace())
 
 
 def shortened(method: Method, recommended: Recommended, most: int) -> Method:

@@ -93,19 +93,22 @@ def main() -> None:
     records, pixels = load_records(args.work), load_pixels(args.work)
     weights = balanced_weights(records)
     torch.manual_seed(0)
-    model = AutoencoderDC.from_pretrained(args.init / "vae").float() if args.init else build_autoencoder()
-    # Channels last halves the time of a step on a CPU.
-    model.to(memory_format=torch.channels_last)
+    if args.init:
+        model = AutoencoderDC.from_pretrained(args.init / "vae").float()
+    else:
+        model = build_autoencoder()
+        if args.freeze_encoder:
+            model.load_state_dict(torch.load(args.work / "autoencoder.pt", weights_only=True)["model"])
+        elif not (args.work / "autoencoder.pt").exists():
+            some = np.random.default_rng(0).choice(len(records), size=100, replace=False, p=weights)
+            start_linear(model, as_input(pixels[np.sort(some)]))
     if args.freeze_encoder:
         model.encoder.requires_grad_(False)
-    elif not args.init and not (args.work / "autoencoder.pt").exists():
-        some = np.random.default_rng(0).choice(len(records), size=100, replace=False, p=weights)
-        start_linear(model, as_input(pixels[np.sort(some)]))
+    # Channels last halves the time of a step on a CPU.
+    model.to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(
         [p for p in model.parameters() if p.requires_grad], betas=(0.9, 0.99), weight_decay=1e-4
     )
-    if args.freeze_encoder and not args.init:
-        model.load_state_dict(torch.load(args.work / "autoencoder.pt", weights_only=True)["model"])
 
     def step_fn(step: int, progress: float) -> Losses:
         rng = np.random.default_rng((1, int(args.freeze_encoder), step))

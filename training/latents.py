@@ -33,9 +33,8 @@ def main() -> None:
         args.work / "latents.npy.tmp", mode="w+", dtype=np.float16, shape=(len(pixels), LATENT_CHANNELS, 32, 32)
     )
     for i in range(0, len(pixels), BATCH):
-        x = as_input(pixels[i : i + BATCH]).contiguous(memory_format=torch.channels_last)
-        with half_precision(x.device):
-            latents[i : i + BATCH] = model.encode(x).latent.float().numpy()
+        with half_precision(model.device):
+            latents[i : i + BATCH] = model.encode(as_input(pixels[i : i + BATCH])).latent.float().numpy()
     latents.flush()
     (args.work / "latents.npy.tmp").rename(args.work / "latents.npy")
     sample = latents[:: max(1, len(latents) // 1000)].astype(np.float32)

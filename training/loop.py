@@ -7,7 +7,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -48,12 +48,9 @@ def half_precision(device: torch.device) -> Iterator[None]:
     third of a step of the denoiser.
     """
     able = choose_dtype("auto", device) is torch.bfloat16
-    with torch.autocast(device.type, torch.bfloat16, enabled=able):
-        if device.type != "cpu":
-            yield
-            return
-        with sdpa_kernel(SDPBackend.MATH):
-            yield
+    attention = sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
+    with torch.autocast(device.type, torch.bfloat16, enabled=able), attention:
+        yield
 
 
 def learning_rate(step: int, progress: float, peak: float, warmup: int = 100) -> float:

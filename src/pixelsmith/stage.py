@@ -54,13 +54,12 @@ class Rung:
 class Cascade:
     """What all rungs of one request share. What they make is kept in ``space``; what is there is not made again.
 
-    ``methods``, ``schedules``: what each rung is denoised with, and its levels, by its number.
+    ``methods``: what each rung is denoised with, by its number.
     """
 
     request: Request
     family: Family
     methods: Mapping[int, StageMethod]
-    schedules: Mapping[int, Schedule]
     prompts: tuple[Prompt, Prompt]
     observer: Observer
     space: Space
@@ -75,14 +74,14 @@ class Cascade:
         stages = len(the_plan.stages)
         rungs = range(0 if the_plan.base else 1, stages + 1)
         methods = {rung: request.method.at(rung, family.facts.recommended, stages) for rung in rungs}
-        schedules = {rung: family.schedule(own.schedule_steps).last(own.steps) for rung, own in methods.items()}
-        for rung, own in methods.items():
-            if own.guides and own.guidance in OF_VELOCITIES and not schedules[rung].is_flow:
+        for own in methods.values():
+            schedule = _schedule(family, own)
+            if own.guides and own.guidance in OF_VELOCITIES and not schedule.is_flow:
                 raise RequestError(f"guidance: {own.guidance} is for flow matching, which this model is not made by")
         for remark in _remarks(request, family, methods.values()):
             observer(Warned(remark))
         prompts = family.encode(request.prompt, request.negative_prompt, request.prompt_weighting)
-        return cls(request, family, methods, schedules, prompts, observer, space)
+        return cls(request, family, methods, prompts, observer, space)
 
     def base(self, size: Size) -> Rung:
         """The model's own picture: one patch as large as the canvas, no guide (stage 0).
@@ -156,7 +155,7 @@ class Cascade:
         keyed = NoiseField(seed, stage, facts.latent_channels)
         return Denoising(
             denoiser=denoiser,
-            schedule=self.schedules[stage],
+            schedule=_schedule(self.family, self.methods[stage]),
             coverage=coverage,
             noise=keyed if stage else self.family.base_noise(seed, facts.latent_size(size)),
             seed=seed,
@@ -222,6 +221,11 @@ def guided_denoiser(family: Family, prompts: tuple[Prompt, Prompt], method: Stag
         # Of n + s·(p − n) the push is s − 1 times the difference.
         aways.append(Away(worse, 1 + method.perturbation.scale, method.perturbs_at))
     return Guided(positive, aways, method.guidance_rescale) if aways else positive
+
+
+def _schedule(family: Family, own: StageMethod) -> Schedule:
+    """The levels that a rung goes through. Raises ``RequestError`` where the model has none of so many steps."""
+    return family.schedule(own.schedule_steps).last(own.steps)
 
 
 def _remarks(request: Request, family: Family, methods: Collection[StageMethod]) -> Iterator[str]:

@@ -119,7 +119,7 @@ def test_perturbed_attention_is_that_of_the_stock_pipelines(tmp_path: Path, name
         expected = stock_latents(family, stock, partial(case.call, pag_scale=2.0), method)
     found = base_latents(family, method)
     # CPUs round batches of other sizes otherwise: up to 2.4e-4 was seen.
-    torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(found, expected, atol=4e-4, rtol=4e-4)
     assert (found - base_latents(family, replace(method, perturbation=None))).abs().max() > 1e-3
 
 
