@@ -29,7 +29,7 @@ methods = st.builds(
     stage_steps=st.none() | st.integers(1, 100),
     start=st.none() | st.floats(0.01, 1),
     stage_guidance_scale=st.none() | st.floats(0, 20),
-    sampler=st.sampled_from(["ddim", "dpmpp-2m"]),
+    sampler=st.sampled_from([None, "ddim", "dpmpp-2m"]),
     guidance=st.sampled_from([None, "cfg", "apg"]),
     guidance_scale=st.none() | st.floats(0, 20),
     guidance_interval=st.tuples(st.floats(0, 1), st.floats(0, 1)).map(sorted).map(tuple),
@@ -212,9 +212,10 @@ def test_the_start_is_the_strategys_where_nothing_is_said() -> None:
 
 @given(method=methods)
 def test_a_settled_method_leaves_nothing_open_and_means_the_same(method: Method) -> None:
-    best, another = Recommended(11, "apg", 4.5, 0.2), Recommended(7, "cfg", 3.0, 0.1)
+    best, another = Recommended(11, "apg", 4.5, 0.2, sampler="dpmpp-2m"), Recommended(7, "cfg", 3.0, 0.1)
     settled = method.settled(best)
-    assert None not in (settled.steps, settled.guidance, settled.guidance_scale, settled.guidance_rescale)
+    assert None not in (settled.steps, settled.sampler, settled.guidance)
+    assert None not in (settled.guidance_scale, settled.guidance_rescale)
     assert [settled.at(i, another) for i in (0, 1)] == [method.at(i, best) for i in (0, 1)]
 
 

@@ -15,28 +15,27 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
+from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from training.autoencoder import LATENT_CHANNELS
 from training.data import load_records, paraphrase
 from training.loop import Losses, balanced_weights, flush_denormals, for_minutes, half_precision, train
 from training.text import TOKENS, WIDTH, build_text_encoder, build_tokenizer
 
 STYLE_SHARES = {"satellite": 0.47, "watercolor": 0.28, "night": 0.15, "landscape": 0.1}
 DROP_CAPTION = 0.1
-NOISY = 0.8
-"""The power of uniform numbers that timesteps are drawn as: with 0.5 the cleanest tenth is one in a hundred."""
+TIMESTEPS = 1000
 EMA = 0.999
 
 
-def build_denoiser() -> UNet2DConditionModel:
+def build_denoiser(latent_channels: int) -> UNet2DConditionModel:
     """A U-Net of three levels with cross-attention on the two lower ones."""
     return UNet2DConditionModel(
         sample_size=32,
-        in_channels=LATENT_CHANNELS,
-        out_channels=LATENT_CHANNELS,
+        in_channels=latent_channels,
+        out_channels=latent_channels,
         layers_per_block=1,
         block_out_channels=(80, 160, 224),
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
@@ -47,12 +46,27 @@ def build_denoiser() -> UNet2DConditionModel:
     )
 
 
+def noise_levels() -> NDArray[np.float64]:
+    """ᾱ (1000,) of a schedule whose σ/α is u/(1−u)² at the share u of its timesteps, pure noise at the last one.
+
+    The means of whole pictures spread seventy times as far as single latents, so what tone a picture has is decided
+    where the noise is a hundred times the signal. The cosine schedule passes all of that in its first of twenty steps,
+    after which every picture of a caption has the same tone.
+    """
+    u = np.arange(1, TIMESTEPS + 1) / TIMESTEPS
+    signal, noise = (1 - u) ** 2, u
+    return np.asarray(signal**2 / (signal**2 + noise**2))
+
+
 def build_scheduler() -> DDIMScheduler:
-    """The cosine schedule down to pure noise, with the settings that v-prediction needs at sampling time."""
+    """The schedule of ``noise_levels``, with the settings that v-prediction needs at sampling time."""
+    levels = noise_levels()
     return DDIMScheduler(
-        beta_schedule="squaredcos_cap_v2",
+        num_train_timesteps=TIMESTEPS,
+        trained_betas=(1 - levels / np.concatenate([[1.0], levels[:-1]])).tolist(),
         rescale_betas_zero_snr=True,
         timestep_spacing="trailing",
+        steps_offset=1,
         prediction_type="v_prediction",
         clip_sample=False,
         set_alpha_to_one=True,
@@ -67,6 +81,30 @@ def start_from(model: nn.ModuleDict, folder: Path) -> None:
         found = {key: value for key, value in load_file(file).items() if weights[key].shape == value.shape}
         part.load_state_dict(weights | found)
         print(f"{name}: {len(found)} of {len(weights)} tensors taken over", flush=True)
+    before = DDIMScheduler.from_pretrained(folder / "scheduler").alphas_cumprod
+    retime(model["unet"], before.double().numpy(), noise_levels())
+
+
+@torch.no_grad()
+def retime(unet: UNet2DConditionModel, before: NDArray[np.float64], now: NDArray[np.float64]) -> None:
+    """Refit how timesteps are embedded to another schedule, so that a level is told as it was in the one before.
+
+    Both are ᾱ (1000,). Least squares on the first layer, a linear one.
+    """
+    if np.allclose(before, now, atol=1e-6):
+        return
+    log_snr = [np.log(levels.clip(1e-20) / (1 - levels)) for levels in (before, now)]
+    timesteps = np.arange(len(now), dtype=np.float64)
+    same = np.interp(-log_snr[1], -log_snr[0], timesteps)
+    layer = unet.time_embedding.linear_1
+    seen, meant = (unet.time_proj(torch.from_numpy(t)).double() for t in (timesteps, same))
+    seen = torch.cat([seen, torch.ones(len(seen), 1, dtype=torch.double)], dim=1)
+    told = meant @ layer.weight.double().T + layer.bias.double()
+    # A ridge: what no timestep needs stays small.
+    square = seen.T @ seen + torch.eye(seen.shape[1], dtype=torch.double)
+    fitted = torch.linalg.solve(square, seen.T @ told)
+    layer.weight.copy_(fitted[:-1].T)
+    layer.bias.copy_(fitted[-1])
 
 
 class Batches:
@@ -75,6 +113,7 @@ class Batches:
     def __init__(self, work: Path, device: torch.device) -> None:
         self._records, self._device = load_records(work), device
         self._latents = np.load(work / "latents.npy", mmap_mode="r")
+        self.latent_channels = self._latents.shape[1]
         self._scaling_factor = json.loads((work / "latents.json").read_text())["scaling_factor"]
         self._weights = balanced_weights(self._records, STYLE_SHARES)
         self.tokenizer = build_tokenizer([record.caption for record in self._records], work)
@@ -98,7 +137,8 @@ def train_denoiser(
     """``crops``: the share of the training on crops of 16x16, of which a batch has three times ``size``."""
     torch.manual_seed(0)
     batches = Batches(work, device)
-    model = nn.ModuleDict({"unet": build_denoiser(), "text_encoder": build_text_encoder(batches.tokenizer)})
+    unet, text_encoder = build_denoiser(batches.latent_channels), build_text_encoder(batches.tokenizer)
+    model = nn.ModuleDict({"unet": unet, "text_encoder": text_encoder})
     if init:
         start_from(model, init)
     model.to(device)["unet"].to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -113,10 +153,9 @@ def train_denoiser(
             ema.update_parameters(model)
         z, ids = batches.draw(rng, 16, 3 * size) if progress < crops else batches.draw(rng, 32, size)
         noise = torch.randn(z.shape, generator=generator.manual_seed(step), device=device)
-        # More of the noisy levels, where it is decided what the picture is of, but enough of the others: errors of a
-        # tenth are seen as blocks on what should be smooth.
-        share = rng.random(len(z)) ** NOISY
-        timestep = torch.from_numpy((share * len(alphas_cumprod)).astype(np.int64)).to(device)
+        # Evenly over each batch: losses of different levels differ more than those of different pictures.
+        share = (rng.permutation(len(z)) + rng.random(len(z))) / len(z)
+        timestep = torch.from_numpy((share * TIMESTEPS).astype(np.int64)).to(device)
         alpha = alphas_cumprod[timestep].sqrt().view(-1, 1, 1, 1)
         sigma = (1 - alphas_cumprod[timestep]).sqrt().view(-1, 1, 1, 1)
         with half_precision(device):

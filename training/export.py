@@ -1,7 +1,8 @@
 """Write the trained parts as a diffusers folder in fp16, the one that ships inside the package.
 
 python -m training.export --work training/work --output src/pixelsmith/embedded/model
-python -m training.export --decoder-only    # into the model whose decoder was trained on
+python -m training.export --decoder-only     # into the model whose decoder was trained on
+python -m training.export --denoiser-only    # into the model whose latents the denoiser was trained on
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def named_for_pipelines(vae: AutoencoderDC, scaling_factor: float) -> Autoencode
     return vae.half()
 
 
-def export(work: Path, output: Path) -> None:
+def trained_autoencoder(work: Path) -> AutoencoderDC:
     vae = build_autoencoder()
     autoencoder, decoder = work / "autoencoder.pt", work / "decoder.pt"
     if decoder.exists() and decoder.stat().st_mtime < autoencoder.stat().st_mtime:
@@ -41,14 +42,18 @@ def export(work: Path, output: Path) -> None:
         )
     vae.load_state_dict(torch.load(decoder if decoder.exists() else autoencoder, weights_only=True)["model"])
     scaling_factor = json.loads((work / "latents.json").read_text())["scaling_factor"]
+    return named_for_pipelines(vae, scaling_factor)
+
+
+def export(work: Path, output: Path, vae: AutoencoderDC) -> None:
     tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer")
     ema = torch.load(work / "denoiser.pt", map_location="cpu", weights_only=True)["ema"]
-    parts = {"unet": build_denoiser(), "text_encoder": build_text_encoder(tokenizer)}
+    parts = {"unet": build_denoiser(vae.config.latent_channels), "text_encoder": build_text_encoder(tokenizer)}
     for name, part in parts.items():
         prefix = f"module.{name}."
         part.load_state_dict({key.removeprefix(prefix): v for key, v in ema.items() if key.startswith(prefix)})
     pipeline = StableDiffusionPipeline(
-        vae=named_for_pipelines(vae, scaling_factor),
+        vae=vae,
         tokenizer=tokenizer,
         scheduler=build_scheduler(),
         safety_checker=None,
@@ -63,12 +68,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, default=Path("training/work"))
     parser.add_argument("--output", type=Path, default=Path("src/pixelsmith/embedded/model"))
-    parser.add_argument("--decoder-only", action="store_true", help="leave all else of --output as it is")
+    only = parser.add_mutually_exclusive_group()
+    only.add_argument("--decoder-only", action="store_true", help="leave all else of --output as it is")
+    only.add_argument("--denoiser-only", action="store_true", help="leave the autoencoder of --output as it is")
     args = parser.parse_args()
     if args.decoder_only:
         replace_decoder(args.work, args.output)
+    elif args.denoiser_only:
+        vae = AutoencoderDC.from_pretrained(args.output / "vae")
+        export(args.work, args.output, named_for_pipelines(vae, vae.config.scaling_factor))
     else:
-        export(args.work, args.output)
+        export(args.work, args.output, trained_autoencoder(args.work))
 
 
 if __name__ == "__main__":

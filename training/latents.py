@@ -1,6 +1,7 @@
-"""Encode every training picture once: ``work/latents.npy`` (N, 32, 32, 32) float16 and its scaling factor.
+"""Encode every training picture once: ``work/latents.npy`` (N, c, 32, 32) float16 and its scaling factor.
 
 python -m training.latents --work training/work
+python -m training.latents --init MODEL    # with the autoencoder of an exported model
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from diffusers import AutoencoderDC
 
-from training.autoencoder import LATENT_CHANNELS, as_input, build_autoencoder
+from training.autoencoder import as_input, build_autoencoder
 from training.data import load_pixels
 from training.loop import flush_denormals, half_precision
 
@@ -24,21 +26,25 @@ def main() -> None:
     flush_denormals()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, default=Path("training/work"))
+    parser.add_argument("--init", type=Path, help="an exported model, whose autoencoder and scaling factor are used")
     args = parser.parse_args()
-    model = build_autoencoder()
-    model.load_state_dict(torch.load(args.work / "autoencoder.pt", weights_only=True)["model"])
+    if args.init:
+        model = AutoencoderDC.from_pretrained(args.init / "vae").float()
+    else:
+        model = build_autoencoder()
+        model.load_state_dict(torch.load(args.work / "autoencoder.pt", weights_only=True)["model"])
     model.eval().to(memory_format=torch.channels_last)
     pixels = load_pixels(args.work)
-    latents = np.lib.format.open_memmap(
-        args.work / "latents.npy.tmp", mode="w+", dtype=np.float16, shape=(len(pixels), LATENT_CHANNELS, 32, 32)
-    )
+    shape = (len(pixels), model.config.latent_channels, 32, 32)
+    latents = np.lib.format.open_memmap(args.work / "latents.npy.tmp", mode="w+", dtype=np.float16, shape=shape)
     for i in range(0, len(pixels), BATCH):
         with half_precision(model.device):
             latents[i : i + BATCH] = model.encode(as_input(pixels[i : i + BATCH])).latent.float().numpy()
     latents.flush()
     (args.work / "latents.npy.tmp").rename(args.work / "latents.npy")
     sample = latents[:: max(1, len(latents) // 1000)].astype(np.float32)
-    facts = {"scaling_factor": round(float(1 / sample.std()), 4), "channel_std": sample.std((0, 2, 3)).tolist()}
+    scaling_factor = model.config.scaling_factor if args.init else round(float(1 / sample.std()), 4)
+    facts = {"scaling_factor": scaling_factor, "channel_std": sample.std((0, 2, 3)).tolist()}
     (args.work / "latents.json").write_text(json.dumps(facts))
     print(facts)
 

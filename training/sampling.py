@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pixelsmith.families import Family, Prompt
 from pixelsmith.recommended import StageMethod
-from pixelsmith.sampling.schedule import step
+from pixelsmith.sampling.schedule import extrapolated, step
 from pixelsmith.stage import guided_denoiser
 from training.autoencoder import as_pixels
 
@@ -30,7 +30,7 @@ class Shot:
 
 @torch.inference_mode()
 def denoised(family: Family, shots: Sequence[Shot], method: StageMethod) -> Iterator[Tensor]:
-    """The latents (n, c, h, w) at each level, from noise to clean: one more than there are steps (DDIM)."""
+    """The latents (n, c, h, w) at each level, from noise to clean: one more than there are steps."""
     size, patch, levels = family.facts.native_size, family.facts.patch, family.schedule(method.schedule_steps).levels
     noises = [family.base_noise(shot.seed, patch) for shot in shots]
     x = torch.stack([noise.read(patch.window) for noise in noises]).to(family.device)
@@ -39,8 +39,12 @@ def denoised(family: Family, shots: Sequence[Shot], method: StageMethod) -> Iter
     positive, negative = (_stacked(prompts) for prompts in zip(*encoded, strict=True))
     denoiser = guided_denoiser(family, (positive, negative), method, size)
     yield x
-    for t, s in pairwise(levels):
-        x = step(x, denoiser(x, t, [patch.window] * len(shots)), t, s)
+    before = x
+    for i, (t, s) in enumerate(pairwise(levels)):
+        clean = denoiser(x, t, [patch.window] * len(shots))
+        extrapolates = method.second_order and i > 0
+        x = step(x, extrapolated(clean, before, levels[i - 1], t, s) if extrapolates else clean, t, s)
+        before = clean
         yield x
 
 

@@ -22,7 +22,7 @@ from pixelsmith.geometry import Size
 from pixelsmith.parts import Lora, Parts, Quantization, SchedulerName, TimestepSpacing
 from pixelsmith.pixels.files import FORMATS, read_settings
 from pixelsmith.progress import ProgressBar, print_json
-from pixelsmith.recommended import PERTURBATIONS, GuidanceName, Perturbation
+from pixelsmith.recommended import PERTURBATIONS, GuidanceName, Perturbation, Sampler
 from pixelsmith.report import families_table, plan_table, settings_table, values_table
 from pixelsmith.request import (
     EMBEDDED,
@@ -33,7 +33,6 @@ from pixelsmith.request import (
     DtypeName,
     MemoryMode,
     Request,
-    Sampler,
     Upsampling,
 )
 from pixelsmith.strategies import FusionName, StrategyName
@@ -130,7 +129,7 @@ def request_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--steps", type=int, help="Denoising steps of the base and of each stage."),
         click.option("--stage-steps", type=int, help="Denoising steps of each stage.  [default: --steps]"),
         click.option("--start", type=float, help="0..1: share of the noise schedule that stages go through."),
-        click.option("--sampler", type=click.Choice(get_args(Sampler))),
+        click.option("--sampler", type=click.Choice(get_args(Sampler)), help="The rule of a step."),
         click.option("--slider", help="0..1: share of guided steps; low invents, high keeps. A,B: of the last stages."),
         click.option("--slider-fade", type=float, help="0..1: share of steps over which the guide fades out."),
         click.option("--guidance", type=click.Choice(get_args(GuidanceName)), help="How the prompt is put to effect."),

@@ -271,7 +271,7 @@ def _canvas_bytes(rungs: list[StagePlan], request: Request, facts: ModelFacts) -
 
     Patches and tiles are kept one by one, each with room for the largest of them.
     """
-    second_order = request.method.sampler == "dpmpp-2m"
+    second_order = request.method.at(0, facts.recommended).second_order
     tiled = [_tiles_area(rung.latent_size, facts.tiling) for rung in rungs]
     patches = [rung.patches_per_step * facts.patch.area for rung in rungs]
     latents = max(tile + patch * 2 * (1 + second_order) for tile, patch in zip(tiled, patches, strict=True))

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 from pixelsmith.checks import check_choices, check_interval, check_range, check_whole
 from pixelsmith.errors import RequestError
 
+Sampler = Literal["ddim", "dpmpp-2m"]
 GuidanceName = Literal["cfg", "cfg-norm", "cfg-norm-rows", "cfg-zero", "apg"]
 PerturbationName = Literal["pag", "slg"]
 
@@ -78,10 +79,11 @@ class Recommended:
     guidance_scale: float = 7.5
     guidance_rescale: float = 0.0
     guidance_told: bool = False
+    sampler: Sampler = "ddim"
 
     def __post_init__(self) -> None:
         check_whole("steps", self.steps, least=1)
-        check_choices(self, guidance=GuidanceName)
+        check_choices(self, sampler=Sampler, guidance=GuidanceName)
         check_range("guidance scale", self.guidance_scale, 0, 1000)
         check_range("guidance rescale", self.guidance_rescale, 0, 1)
 
@@ -91,6 +93,7 @@ class StageMethod:
     """What one rung is denoised with: nothing is left open (``Method.at``)."""
 
     steps: int
+    sampler: Sampler
     guidance: GuidanceName
     guidance_scale: float
     guidance_rescale: float
@@ -100,6 +103,11 @@ class StageMethod:
     start: float
     slider: float
     slider_fade: float
+
+    @property
+    def second_order(self) -> bool:
+        """Whether each step also extrapolates from the estimate of the one before."""
+        return self.sampler == "dpmpp-2m"
 
     @property
     def schedule_steps(self) -> int:

@@ -11,10 +11,9 @@ from pixelsmith.checks import check_choices, check_interval, check_range, check_
 from pixelsmith.errors import RequestError
 from pixelsmith.geometry import Size
 from pixelsmith.parts import Parts
-from pixelsmith.recommended import GuidanceName, Perturbation, Recommended, StageMethod, perturbation_of
+from pixelsmith.recommended import GuidanceName, Perturbation, Recommended, Sampler, StageMethod, perturbation_of
 from pixelsmith.strategies import STRATEGIES, FusionName, StrategyName
 
-Sampler = Literal["ddim", "dpmpp-2m"]
 CoverageName = Literal["grid", "random"]
 Upsampling = Literal["lanczos", "bicubic", "latent"]
 DeviceName = Literal["auto", "cuda", "rocm", "mps", "xpu", "cpu"]
@@ -32,8 +31,8 @@ EMBEDDED = "embedded"
 class Method:
     """How a picture is denoised. The defaults and their reasons are in docs/decisions/0004-defaults.md.
 
-    Where ``steps``, ``guidance``, ``guidance_scale`` and ``guidance_rescale`` are ``None``, they are as the model
-    recommends (``Recommended``); ``at`` tells what they are for one rung.
+    Where ``steps``, ``sampler``, ``guidance``, ``guidance_scale`` and ``guidance_rescale`` are ``None``, they are as
+    the model recommends (``Recommended``); ``at`` tells what they are for one rung.
 
     - ``steps``: denoising steps of the base and of every stage, at least 1; ``stage_steps``: other ones for the stages.
     - ``start``: above 0, at most 1: the share of the noise schedule that a stage goes through. Below 1 it starts from a
@@ -63,7 +62,7 @@ class Method:
     """
 
     steps: int | None = None
-    sampler: Sampler = "ddim"
+    sampler: Sampler | None = None
     guidance: GuidanceName | None = None
     guidance_scale: float | None = None
     guidance_rescale: float | None = None
@@ -97,10 +96,10 @@ class Method:
             raise RequestError("start: expected a share above 0, at most 1; at 0 there is nothing to denoise")
         check_shares("slider", self.sliders)
         check_interval("guidance interval", self.guidance_interval)
-        check_choices(self, sampler=Sampler, fusion=FusionName, coverage=CoverageName, upsampling=Upsampling)
-        if self.guidance is not None:
-            check_choices(self, guidance=GuidanceName)
-        check_choices(self, strategy=StrategyName)
+        check_choices(self, fusion=FusionName, coverage=CoverageName, upsampling=Upsampling, strategy=StrategyName)
+        for name, choices in (("sampler", Sampler), ("guidance", GuidanceName)):
+            if getattr(self, name) is not None:
+                check_choices(self, **{name: choices})
         if type(self.chess_mask) is not bool:
             raise RequestError(f"chess mask: expected True or False, got {self.chess_mask!r}")
 
@@ -145,7 +144,7 @@ class Method:
         return replace(recommended, **asked)
 
 
-_OPEN = ("steps", "guidance", "guidance_scale", "guidance_rescale")
+_OPEN = ("steps", "sampler", "guidance", "guidance_scale", "guidance_rescale")
 """What a method may leave to the model."""
 
 PRESETS: dict[str, Method] = {

@@ -161,7 +161,7 @@ class Cascade:
             seed=seed,
             stage=stage,
             guide=guide,
-            second_order=self.request.method.sampler == "dpmpp-2m",
+            second_order=self.methods[stage].second_order,
             dilated=self._dilated(stage, size, denoiser),
         )
 

@@ -25,7 +25,7 @@ from pixelsmith.families.architecture import DiffusersFamily, network_of
 from pixelsmith.families.perturbed import forwards_of, replaced, usual_layers
 from pixelsmith.families.quiet import quiet
 from pixelsmith.plan import make_plan
-from pixelsmith.request import Sampler
+from pixelsmith.recommended import Sampler
 from pixelsmith.stage import Cascade
 from tests.tiny import build_stable_diffusion, build_unet
 from tests.zoo.all import SPECIMENS

@@ -5,18 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from pixelsmith import Compute, Method, Request, Size, generate
 from pixelsmith.families import load_family, read_facts
+from pixelsmith.recommended import Sampler
 from training.sampling import Shot, denoised, pictures
 
 CPU = Compute("cpu", "float32")
 SHOTS = [Shot("a sea", 3), Shot("a wood", 4, "lakes"), Shot("a sea", 5)]
 
 
-def test_a_batch_has_the_pictures_of_generate(teacher: Path) -> None:
+@pytest.mark.parametrize("sampler", ["ddim", "dpmpp-2m"])
+def test_a_batch_has_the_pictures_of_generate(teacher: Path, sampler: Sampler) -> None:
     family = load_family(teacher, read_facts(teacher, "x"), CPU)
-    method = Method(steps=3)
+    method = Method(steps=4, sampler=sampler)
     found = pictures(family, SHOTS, method.at(0, family.facts.recommended))
     for shot, picture in zip(SHOTS, found, strict=True):
         request = Request(

@@ -1,0 +1,106 @@
+"""The denoiser's schedule, a training that goes on from an exported model, and the model that comes of it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DDIMScheduler, UNet2DConditionModel
+from safetensors.torch import load_file
+
+from pixelsmith import Method, Request, Size, generate
+from pixelsmith.families.schedules import config_of, schedule_of
+from pixelsmith.sampling.schedule import Schedule, step
+from training import denoiser, export, latents
+from training.denoiser import build_scheduler, noise_levels, retime
+
+EMBEDDED = Path("src/pixelsmith/embedded/model")
+
+
+def cosine() -> DDIMScheduler:
+    return DDIMScheduler(
+        beta_schedule="squaredcos_cap_v2", rescale_betas_zero_snr=True, timestep_spacing="trailing",
+        prediction_type="v_prediction", clip_sample=False, set_alpha_to_one=True,
+    )  # fmt: skip
+
+
+def test_the_noise_is_u_over_one_minus_u_squared_times_the_signal() -> None:
+    squares = build_scheduler().alphas_cumprod.double().numpy()
+    u = np.arange(1, 1001) / 1000
+    ratio = np.sqrt((1 - squares[:-1]) / squares[:-1])
+    # In float32, a square near 1 leaves little of the noise.
+    np.testing.assert_allclose(ratio, u[:-1] / (1 - u[:-1]) ** 2, rtol=2e-3, atol=1e-4)
+    assert squares[-1] == 0
+
+
+def spread_kept(schedule: Schedule, spread: float) -> float:
+    """Of normal numbers of this spread, as the best denoiser of them brings them from noise: of theirs, what share."""
+    x = torch.ones(1, 1, 1)
+    for t, s in pairwise(schedule.levels):
+        x = step(x, t.alpha * spread**2 / (t.alpha**2 * spread**2 + t.sigma**2) * x, t, s)
+    return x.item() / spread
+
+
+@pytest.mark.parametrize("spread", [70.0, 10.0, 1.0, 0.5])
+def test_twenty_steps_keep_the_spread_of_tones_and_of_details(spread: float) -> None:
+    ours, usual = (spread_kept(schedule_of(config_of(made), 20), spread) for made in (build_scheduler(), cosine()))
+    assert ours > 0.75
+    if spread > 50:
+        assert usual < 0.25, "for this the schedule is another one"
+
+
+def test_another_schedule_tells_the_network_the_same_levels() -> None:
+    torch.manual_seed(0)
+    unet = UNet2DConditionModel(
+        sample_size=8, in_channels=4, out_channels=4, layers_per_block=1, block_out_channels=(32, 64),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=16, attention_head_dim=2, norm_num_groups=8,
+    )  # fmt: skip
+    # Networks that have learnt are smooth in the timestep; the fast waves of a new one are no part of what they know.
+    unet.time_embedding.linear_1.weight.data[:, [*range(9), *range(16, 25)]] = 0
+    x, context = torch.randn(1, 4, 8, 8), torch.randn(1, 3, 16)
+    before, now = cosine().alphas_cumprod.double().numpy(), noise_levels()
+
+    def told(levels: Sequence[int]) -> torch.Tensor:
+        with torch.no_grad():
+            return torch.cat([unet(x, timestep, context, return_dict=False)[0] for timestep in levels])
+
+    pairs = [(int(np.abs(before - now[timestep]).argmin()), timestep) for timestep in (60, 200, 400, 600)]
+    old, moved = told([a for a, _ in pairs]), told([b for _, b in pairs])
+    retime(unet, before, now)
+    again = told([b for _, b in pairs])
+    assert (again - old).square().mean() < 0.1 * (moved - old).square().mean()
+    retime(unet, now, now)
+    assert torch.equal(told([b for _, b in pairs]), again)
+
+
+def test_a_training_goes_on_from_a_model_and_comes_back_into_it(
+    work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, own = tmp_path / "model", tmp_path / "work"
+    shutil.copytree(EMBEDDED, model)
+    own.mkdir()
+    for name in ("pixels.npy", "records.csv"):
+        (own / name).symlink_to(work / name)
+    for script, options in (
+        (latents, ["--init", str(model)]),
+        (denoiser, ["--init", str(model), "--crops", "0", "--batch", "2", "--minutes", "0.001"]),
+        (export, ["--denoiser-only", "--output", str(model)]),
+    ):
+        monkeypatch.setattr(sys, "argv", ["", "--work", str(own), *options])
+        monkeypatch.setattr(script, "flush_denormals", lambda: None, raising=False)  # of the whole process
+        script.main()
+    facts = json.loads((own / "latents.json").read_text())
+    assert facts["scaling_factor"] == json.loads((model / "vae/config.json").read_text())["scaling_factor"]
+    before, after = (load_file(folder / "vae/diffusion_pytorch_model.safetensors") for folder in (EMBEDDED, model))
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[key], after[key]) for key in before), "the autoencoder is as it was"
+    request = Request("a coast", Size(256, 256), model=str(model), method=Method(steps=1, guidance_scale=1.0))
+    assert generate(request).pixels.std() > 0
