@@ -24,7 +24,7 @@ from training.data import load_records, paraphrase
 from training.loop import Losses, balanced_weights, flush_denormals, for_minutes, half_precision, train
 from training.text import TOKENS, WIDTH, build_text_encoder, build_tokenizer
 
-STYLE_SHARES = {"satellite": 0.47, "watercolor": 0.28, "night": 0.15, "landscape": 0.1}
+STYLE_SHARES = {"satellite": 0.4, "watercolor": 0.31, "night": 0.23, "landscape": 0.06}
 DROP_CAPTION = 0.1
 TIMESTEPS = 1000
 EMA = 0.999

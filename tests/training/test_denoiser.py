@@ -100,6 +100,7 @@ def test_a_training_goes_on_from_a_model_and_comes_back_into_it(
     facts = json.loads((own / "latents.json").read_text())
     assert facts["scaling_factor"] == json.loads((model / "vae/config.json").read_text())["scaling_factor"]
     before, after = (load_file(folder / "vae/diffusion_pytorch_model.safetensors") for folder in (EMBEDDED, model))
+    assert str(tmp_path) not in (model / "vae/config.json").read_text()
     assert before.keys() == after.keys()
     assert all(torch.equal(before[key], after[key]) for key in before), "the autoencoder is as it was"
     request = Request("a coast", Size(256, 256), model=str(model), method=Method(steps=1, guidance_scale=1.0))
