@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from diffusers import AutoencoderDC
 from numpy.typing import NDArray
+from safetensors.torch import load_file
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from training.data import load_pixels, load_records, unpack
@@ -41,6 +42,17 @@ def build_autoencoder() -> AutoencoderDC:
         decoder_qkv_multiscales=((), (), (), ()),
         scaling_factor=1.0,
     )
+
+
+def load_autoencoder(model: Path) -> AutoencoderDC:
+    """That of an exported model, in float32.
+
+    Not by ``from_pretrained``, which would write the folder's path into what is saved of it.
+    """
+    autoencoder = AutoencoderDC.from_config(AutoencoderDC.load_config(model / "vae"))
+    (weights,) = (model / "vae").glob("*.safetensors")
+    autoencoder.load_state_dict(load_file(weights))
+    return autoencoder
 
 
 def as_input(pixels: NDArray[np.uint8]) -> torch.Tensor:
@@ -94,7 +106,7 @@ def main() -> None:
     weights = balanced_weights(records)
     torch.manual_seed(0)
     if args.init:
-        model = AutoencoderDC.from_pretrained(args.init / "vae").float()
+        model = load_autoencoder(args.init)
     else:
         model = build_autoencoder()
         if args.freeze_encoder:

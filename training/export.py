@@ -13,27 +13,18 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderDC, StableDiffusionPipeline
-from safetensors.torch import load_file
 from transformers import CLIPTokenizer
 
-from training.autoencoder import build_autoencoder
+from training.autoencoder import build_autoencoder, load_autoencoder
 from training.denoiser import build_denoiser, build_scheduler
 from training.text import build_text_encoder
 
 
 def replace_decoder(work: Path, output: Path) -> None:
     """Write an exported autoencoder anew with the decoder that was trained from it."""
-    vae = exported_autoencoder(output)
+    vae = load_autoencoder(output)
     vae.load_state_dict(torch.load(work / "decoder.pt", weights_only=True)["model"])
-    vae.save_pretrained(output / "vae")
-
-
-def exported_autoencoder(output: Path) -> AutoencoderDC:
-    """Not by ``from_pretrained``, which would write this folder's path into what is saved."""
-    vae = AutoencoderDC.from_config(AutoencoderDC.load_config(output / "vae"))
-    (weights,) = (output / "vae").glob("*.safetensors")
-    vae.load_state_dict(load_file(weights))
-    return named_for_pipelines(vae, vae.config.scaling_factor)
+    named_for_pipelines(vae, vae.config.scaling_factor).save_pretrained(output / "vae")
 
 
 def named_for_pipelines(vae: AutoencoderDC, scaling_factor: float) -> AutoencoderDC:
@@ -84,7 +75,8 @@ def main() -> None:
     if args.decoder_only:
         replace_decoder(args.work, args.output)
     elif args.denoiser_only:
-        export(args.work, args.output, exported_autoencoder(args.output))
+        vae = load_autoencoder(args.output)
+        export(args.work, args.output, named_for_pipelines(vae, vae.config.scaling_factor))
     else:
         export(args.work, args.output, trained_autoencoder(args.work))
 

@@ -12,9 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderDC
 
-from training.autoencoder import as_input, build_autoencoder
+from training.autoencoder import as_input, build_autoencoder, load_autoencoder
 from training.data import load_pixels
 from training.loop import flush_denormals, half_precision
 
@@ -29,7 +28,7 @@ def main() -> None:
     parser.add_argument("--init", type=Path, help="an exported model, whose autoencoder and scaling factor are used")
     args = parser.parse_args()
     if args.init:
-        model = AutoencoderDC.from_pretrained(args.init / "vae").float()
+        model = load_autoencoder(args.init)
     else:
         model = build_autoencoder()
         model.load_state_dict(torch.load(args.work / "autoencoder.pt", weights_only=True)["model"])

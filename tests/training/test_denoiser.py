@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from pixelsmith import Method, Request, Size, generate
 from pixelsmith.families.schedules import config_of, schedule_of
-from pixelsmith.sampling.schedule import Schedule, step
+from pixelsmith.sampling.schedule import Schedule, extrapolated, step
 from training import denoiser, export, latents
 from training.denoiser import build_scheduler, noise_levels, retime
 
@@ -40,11 +40,13 @@ def test_the_noise_is_u_over_one_minus_u_squared_times_the_signal() -> None:
     assert squares[-1] == 0
 
 
-def spread_kept(schedule: Schedule, spread: float) -> float:
+def spread_kept(schedule: Schedule, spread: float, second_order: bool = False) -> float:
     """Of normal numbers of this spread, as the best denoiser of them brings them from noise: of theirs, what share."""
-    x = torch.ones(1, 1, 1)
-    for t, s in pairwise(schedule.levels):
-        x = step(x, t.alpha * spread**2 / (t.alpha**2 * spread**2 + t.sigma**2) * x, t, s)
+    x, before, levels = torch.ones(1, 1, 1), torch.zeros(1, 1, 1), schedule.levels
+    for i, (t, s) in enumerate(pairwise(levels)):
+        clean = t.alpha * spread**2 / (t.alpha**2 * spread**2 + t.sigma**2) * x
+        x = step(x, extrapolated(clean, before, levels[i - 1], t, s) if second_order and i > 0 else clean, t, s)
+        before = clean
     return x.item() / spread
 
 
@@ -52,6 +54,7 @@ def spread_kept(schedule: Schedule, spread: float) -> float:
 def test_twenty_steps_keep_the_spread_of_tones_and_of_details(spread: float) -> None:
     ours, usual = (spread_kept(schedule_of(config_of(made), 20), spread) for made in (build_scheduler(), cosine()))
     assert ours > 0.75
+    assert 0.87 < spread_kept(schedule_of(config_of(build_scheduler()), 20), spread, second_order=True) < 1.03
     if spread > 50:
         assert usual < 0.25, "for this the schedule is another one"
 
