@@ -9,9 +9,11 @@ from __future__ import annotations
 import csv
 import io
 import random
+import re
 import zipfile
 import zlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,9 @@ from PIL import Image
 SIZE = 256
 HELD_OUT_SHARE = 0.05
 PHOTO_CROPS = 6
+DETAIL = (", smooth", "", ", detailed", ", highly detailed")
+DETAIL_SHARES = (0.25, 0.6, 0.85)
+"""What is said of how much detail a picture has, and the shares of its caption's pictures that have less."""
 
 
 @dataclass(frozen=True)
@@ -74,18 +79,40 @@ def unpack(source: Path, target: Path) -> None:
     pixels = np.lib.format.open_memmap(
         target / "pixels.npy.tmp", mode="w+", dtype=np.uint8, shape=(total, SIZE, SIZE, 3)
     )
+    records = []
+    for row in rows:
+        picture = Image.open(io.BytesIO(archives[row["archive"]].read(row["file"])))
+        for crop in crops(picture, row["style"]):
+            pixels[len(records)] = crop
+            records.append(Record(row["caption"], row["style"], is_held_out(row["style"], row["file"])))
+    pixels.flush()
     with (target / "records.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["caption", "style", "held_out"])
-        i = 0
-        for row in rows:
-            picture = Image.open(io.BytesIO(archives[row["archive"]].read(row["file"])))
-            for crop in crops(picture, row["style"]):
-                pixels[i] = crop
-                i += 1
-                writer.writerow([row["caption"], row["style"], int(is_held_out(row["style"], row["file"]))])
-    pixels.flush()
+        writer.writerows((r.caption, r.style, int(r.held_out)) for r in tell_detail(records, pixels))
     (target / "pixels.npy.tmp").rename(target / "pixels.npy")
+
+
+def detail(picture: NDArray[np.uint8]) -> float:
+    """How much detail a picture (s, s, 3) has: the log of the mean square of the steps between its blocks of 2x2."""
+    side = len(picture) // 2
+    grey = picture.reshape(side, 2, side, 2, 3).mean((1, 3, 4), dtype=np.float32)
+    return float(np.log1p(sum(np.square(np.diff(grey, axis=axis)).mean() for axis in (0, 1))))
+
+
+def tell_detail(records: Sequence[Record], pixels: NDArray[np.uint8]) -> list[Record]:
+    """Add to captions how much detail the picture (N, s, s, 3) has among the training pictures of its caption."""
+    details = np.array([detail(picture) for picture in pixels])
+    captions = np.array([record.caption for record in records])
+    held_out = np.array([record.held_out for record in records])
+    levels = np.ones(len(records), dtype=int)
+    for caption in set(captions[~held_out]):
+        same = captions == caption
+        borders = np.quantile(details[same & ~held_out], DETAIL_SHARES)
+        levels[same] = np.searchsorted(borders, details[same])
+    return [
+        replace(record, caption=record.caption + DETAIL[level]) for record, level in zip(records, levels, strict=True)
+    ]
 
 
 def load_records(target: Path) -> list[Record]:
@@ -101,45 +128,116 @@ def load_pixels(target: Path) -> NDArray[np.uint8]:
 
 
 STYLE_WORDS = {
-    "satellite photo of ": ("satellite photo of ", "satellite image of ", "aerial view of ", "seen from space: ",
-                            "view from above of ", "orbital photograph of "),
-    "watercolor map of ": ("watercolor map of ", "watercolour map of ", "watercolor painting of ",
-                           "hand-painted map of ", "map painted in watercolour of "),
-    "night photo from space of ": ("night photo from space of ", "night lights of ", "city lights at night: ",
-                                   "earth at night from orbit, ", "satellite view at night of "),
-    "landscape photo of ": ("landscape photo of ", "photo of ", "photograph of ", "scenic view of "),
+    "satellite photo of ": (
+        "satellite photo of {}", "satellite image of {}", "satellite picture of {}", "aerial view of {}",
+        "aerial photo of {}", "seen from space: {}", "view from above of {}", "orbital photograph of {}",
+        "{} seen from space", "{} from above", "{} from orbit", "{}, viewed from above", "{} as seen from orbit",
+        "{}, satellite photo", "{}, satellite image", "{}, aerial photo", "{}, orbital photograph",
+    ),
+    "watercolor map of ": (
+        "watercolor map of {}", "watercolour map of {}", "watercolor painting of {}", "watercolour of {}",
+        "hand-painted map of {}", "map painted in watercolour of {}", "a map of {}, painted in watercolor",
+        "{} painted in watercolour", "{} in watercolor", "{} as a watercolour", "{} on a hand-painted map",
+        "{} on a painted map", "{}, watercolor map", "{}, watercolour painting", "{}, hand-painted map",
+    ),
+    "night photo from space of ": (
+        "night photo from space of {}", "night lights of {}", "city lights at night: {}", "lights of {} at night",
+        "earth at night from orbit, {}", "satellite view at night of {}", "the dark earth with {}",
+        "{} at night", "{} at night from space", "{} in the dark", "{} at night, seen from orbit",
+        "{} on the dark earth", "{}, night photo from space", "{}, earth at night", "{}, lights at night from orbit",
+    ),
+    "landscape photo of ": (
+        "landscape photo of {}", "photo of {}", "photograph of {}", "scenic view of {}", "a landscape with {}",
+        "{}, photo", "{}, landscape photo", "{}, photograph",
+    ),
 }  # fmt: skip
+"""By how the captions of a style begin, other ways to say what it is of. The subject goes where {} is."""
 SYNONYMS = {
-    "islands": ("islands", "an archipelago", "small islands"),
-    "coast": ("coast", "coastline", "shore"),
+    "islands in the blue sea": (
+        "islands in the blue sea",
+        "an archipelago",
+        "islands",
+        "islands in the ocean",
+        "isles in the sea",
+        "a group of islands",
+    ),
+    "islands in a turquoise sea": (
+        "islands in a turquoise sea",
+        "an archipelago",
+        "islands",
+        "islands in the sea",
+        "isles in a turquoise sea",
+    ),
+    "land with lakes with roads": ("land with lakes with roads", "lakes and roads", "land with roads and many lakes"),
+    "land with lakes": ("land with lakes", "lakes", "a land of lakes", "a country with many lakes"),
+    "land with roads": ("land with roads", "roads", "land with streets", "a country with roads", "many roads"),
+    "coast": ("coast", "coastline", "shore", "seashore"),
     "blue sea": ("blue sea", "sea", "ocean"),
-    "green forest": ("green forest", "forest", "woods"),
-    "rainforest": ("rainforest", "jungle"),
-    "sandy desert": ("sandy desert", "desert", "sand dunes"),
-    "rocky desert mountains": ("rocky desert mountains", "desert mountains", "barren mountains"),
-    "snowy mountains": ("snowy mountains", "snow-capped peaks", "snow-covered mountains"),
-    "brown rugged mountains": ("brown rugged mountains", "rugged mountains", "brown mountains"),
-    "dry brown steppe": ("dry brown steppe", "steppe", "dry plains"),
+    "green forested mountains": (
+        "green forested mountains",
+        "wooded mountains",
+        "forested mountains",
+        "mountains covered with forest",
+        "green mountains",
+    ),
+    "green forest": ("green forest", "forest", "woods", "green woods", "woodland"),
+    "rainforest": ("rainforest", "jungle", "green jungle", "tropical forest"),
+    "sandy desert plains": ("sandy desert plains", "a sandy desert", "desert plains", "sand dunes", "desert sands"),
+    "sandy desert": ("sandy desert", "desert", "sand dunes", "sand"),
+    "rocky desert mountains": (
+        "rocky desert mountains",
+        "desert mountains",
+        "barren mountains",
+        "bare rocky mountains",
+    ),
+    "snowy mountains": ("snowy mountains", "snow-capped peaks", "snow-covered mountains", "mountains with snow"),
+    "brown rugged mountains": (
+        "brown rugged mountains",
+        "rugged mountains",
+        "brown mountains",
+        "barren brown ranges",
+        "mountains",
+        "mountain ridges",
+    ),
+    "dry brown steppe plains": (
+        "dry brown steppe plains",
+        "dry brown plains",
+        "steppe",
+        "steppe plains",
+        "dry grassland",
+    ),
+    "dry brown steppe": ("dry brown steppe", "steppe", "dry plains", "dry brown grassland", "brown land"),
+    "dark blue deep ocean floor": ("dark blue deep ocean floor", "the deep ocean", "deep blue sea", "the open ocean"),
     "with lakes": ("with lakes", "with many lakes", "and lakes"),
     "with roads": ("with roads", "and roads", "with streets"),
-    "a huge bright city": ("a huge bright city", "a big city", "a metropolis", "a large bright city"),
-    "scattered towns": ("scattered towns", "small towns", "villages"),
-    "many city lights": ("many city lights", "cities", "many lights"),
+    "with a bay": ("with a bay", "and a bay"),
+    "a huge bright city": ("a huge bright city", "a big city", "a metropolis", "a large bright city", "a bright city"),
+    "scattered towns": ("scattered towns", "small towns", "villages", "a few villages", "few lights"),
+    "many city lights": ("many city lights", "cities", "many lights", "many cities", "city lights"),
 }
 
 
+DETAIL_WORDS = {
+    ", smooth": ("smooth", "soft", "calm"),
+    ", detailed": ("detailed", "rich in detail", "with details"),
+    ", highly detailed": ("highly detailed", "very detailed", "intricate", "full of fine detail"),
+}
+DROP_DETAIL, DETAIL_FIRST = 0.3, 0.25
+
+
 def paraphrase(caption: str, rng: random.Random) -> str:
-    """Say a caption in other words and sometimes in another order, so that the model learns language, not 73 labels."""
-    for usual, others in STYLE_WORDS.items():
-        if caption.startswith(usual):
-            style, subject = rng.choice((usual, *others)), caption.removeprefix(usual)
+    """Say a caption in other words and another order, so that the model learns language, not some hundred labels."""
+    plain, fineness = caption, ""
+    for ending, words in DETAIL_WORDS.items():
+        if caption.endswith(ending):
+            plain, fineness = caption.removesuffix(ending), rng.choice(words)
+    for usual, forms in STYLE_WORDS.items():
+        if plain.startswith(usual):
+            form, subject = rng.choice(forms), plain.removeprefix(usual)
             break
     else:
         return caption
-    for usual, others in SYNONYMS.items():
-        if usual in subject:
-            subject = subject.replace(usual, rng.choice(others))
-    if rng.random() < 0.2:
-        kind = style.removesuffix(" of ").removesuffix(": ").removesuffix(", ")
-        return f"{subject}, {kind}"
-    return style + subject
+    said = form.format(re.sub("|".join(SYNONYMS), lambda usual: rng.choice(SYNONYMS[usual[0]]), subject))
+    if not fineness or rng.random() < DROP_DETAIL:
+        return said
+    return f"{fineness}, {said}" if rng.random() < DETAIL_FIRST else f"{said}, {fineness}"

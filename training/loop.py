@@ -58,13 +58,18 @@ def learning_rate(step: int, progress: float, peak: float, warmup: int = 100) ->
     return peak * min(1.0, (step + 1) / warmup) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
 
 
-def balanced_weights(records: Sequence[Record], shares: Mapping[str, float] | None = None) -> np.ndarray:
+def balanced_weights(
+    records: Sequence[Record], shares: Mapping[str, float] | None = None, emphasis: Mapping[str, float] | None = None
+) -> np.ndarray:
     """Probabilities (N,) that draw each caption by the square root of its frequency, held-out pictures never.
 
     ``shares`` fixes how much of the draw each style gets; without it the styles share as their captions do.
+    ``emphasis`` is how many times as often captions with such words come, against others of their style.
     """
     counts = Counter(record.caption for record in records)
     weights = np.array([0.0 if record.held_out else counts[record.caption] ** -0.5 for record in records])
+    for words, times in (emphasis or {}).items():
+        weights[[words in record.caption for record in records]] *= times
     for style, share in (shares or {}).items():
         of_style = np.array([record.style == style for record in records])
         weights[of_style] *= share / weights[of_style].sum()

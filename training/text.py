@@ -38,6 +38,12 @@ def build_tokenizer(captions: Sequence[str], work: Path) -> CLIPTokenizer:
     return CLIPTokenizer.from_pretrained(work / "tokenizer")
 
 
+def take_tokenizer(model: Path, work: Path) -> CLIPTokenizer:
+    """That of an exported model: its text encoder's weights are of its pieces."""
+    CLIPTokenizer.from_pretrained(model / "tokenizer").save_pretrained(work / "tokenizer")
+    return CLIPTokenizer.from_pretrained(work / "tokenizer")
+
+
 def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
     """Three layers of width 192, trained together with the denoiser."""
     config = CLIPTextConfig(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pixelsmith import Method
+from training.data import DETAIL, detail
 from training.figures import Figure
 from training.judge import judged, subject_of
 from training.measures.agreement import STYLE, SUBJECT
@@ -48,6 +50,10 @@ OF_MOUNTAINS = (
     "satellite photo of snowy mountains, green valleys", "snow-capped peaks from above",
 )  # fmt: skip
 SCALES = (1.0, 2.0, 4.0)
+OF_DETAIL = (
+    "satellite photo of brown rugged mountains", "satellite photo of coast, green forest and blue sea",
+    "watercolor map of land with roads", "night photo from space of scattered towns",
+)  # fmt: skip
 
 
 def other_words(study: Study) -> list[Figure]:
@@ -120,6 +126,20 @@ def guidance(study: Study) -> list[Figure]:
           for scale, value in zip(SCALES, found, strict=True)),
         Figure("least rise from scale to scale", min(b - a for a, b in pairwise(found)), least=0.0,
                note=f"{len(captions)} pictures each"),
+    ]  # fmt: skip
+
+
+def detail_words(study: Study) -> list[Figure]:
+    """The same prompts and seeds with each word for how much detail there is."""
+    prompts = [prompt for prompt in OF_DETAIL for _ in range(SEEDS)]
+    found = [
+        fmean(detail(picture) for picture in study.made(_shots([prompt + words for prompt in prompts])).pixels)
+        for words in DETAIL
+    ]
+    return [
+        *(Figure(f"log of fine contrast{words}", value) for words, value in zip(DETAIL, found, strict=True)),
+        Figure("least rise from word to word", min(b - a for a, b in pairwise(found)), least=0.0,
+               note=f"{len(prompts)} pictures each"),
     ]  # fmt: skip
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from statistics import fmean
 
 import numpy as np
@@ -10,20 +11,27 @@ from numpy.typing import NDArray
 
 from pixelsmith.evaluate.distances import Rows, frechet_distance
 from pixelsmith.evaluate.judge import STYLES
+from training.data import load_pixels, load_records
 from training.figures import Figure
 from training.study import Study
 
 SPLITS = 20
 MOST_DISTANCE, MOST_POWER = 5.0, 0.1
+OCTAVES = ("third finest", "second finest", "finest")
 FEWEST = 20
 """Pictures of a style below which there are no two halves to compare."""
 
 
 def realism(study: Study) -> list[Figure]:
+    trained = _trained(study)
     return [
         figure
         for name, chosen in _groups(study)
-        for figure in (*_distance(study, name, chosen), *_power(study, name, chosen))
+        for figure in (
+            *_distance(study, name, chosen),
+            *_power(study, name, chosen),
+            *_power_trained(study, name, chosen, trained),
+        )
     ]
 
 
@@ -64,11 +72,32 @@ def distance_ratio(ours: Rows, theirs: Rows) -> tuple[float, float]:
 
 def _power(study: Study, name: str, chosen: NDArray[np.int_]) -> list[Figure]:
     ratios = octaves(study.base.pixels[chosen]) / octaves(study.real[chosen])
-    places = ("third finest", "second finest", "finest")
     return [
         Figure(f"power to the real, {place} octave, {name}", ratio, 1 - MOST_POWER, 1 + MOST_POWER)
-        for place, ratio in zip(places, ratios.tolist(), strict=True)
+        for place, ratio in zip(OCTAVES, ratios.tolist(), strict=True)
     ]
+
+
+def _trained(study: Study) -> dict[int, int]:
+    """For held-out pictures, by their order, where there is a training picture of the same caption."""
+    places = defaultdict(list)
+    for i, record in enumerate(load_records(study.work)):
+        if not record.held_out:
+            places[record.caption].append(i)
+    rng, pairs = np.random.default_rng(0), enumerate(record.caption for _, record in study.held_out)
+    return {i: int(rng.choice(places[caption])) for i, caption in pairs if caption in places}
+
+
+def _power_trained(study: Study, name: str, chosen: NDArray[np.int_], trained: Mapping[int, int]) -> list[Figure]:
+    """What a model would have that makes pictures like those it learnt from: the held-out places are other ones."""
+    pixels = load_pixels(study.work)
+    pairs = [(i, trained[i]) for i in chosen.tolist() if i in trained]
+    ratios = octaves(np.stack([pixels[j] for _, j in pairs])) / octaves(study.real[[i for i, _ in pairs]])
+    return [
+        Figure(f"power of training pictures of the same captions to the real, {place} octave, {name}", ratio,
+               note=f"{len(pairs)} pictures")
+        for place, ratio in zip(OCTAVES, ratios.tolist(), strict=True)
+    ]  # fmt: skip
 
 
 def octaves(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
