@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pixelsmith.families.narrowing import Narrowing, context_of
 from pixelsmith.families.packing import patchify, unpatchify
+from pixelsmith.families.placing import to_channels_last
 from pixelsmith.families.steady import steady
 from pixelsmith.geometry import Window
 from pixelsmith.sampling.grid import TileLayout
@@ -55,7 +56,11 @@ class DiffusersAutoencoder:
         self._patched = hasattr(vae, "bn")
         self._mean, self._std = _statistics(vae)
         self.tiling = tiling_of(_config(vae))
-        self._narrowing = Narrowing(vae.decoder) if _is_local(vae.config) else None
+        self._narrowing = None
+        if _is_local(vae.config):
+            self._narrowing = Narrowing(vae.decoder)
+            # Its norms are over the channels of each pixel.
+            to_channels_last(vae)
 
     def encode(self, pixels: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b c h w"]:
         """Pixels in -1..1 to latents at the denoiser's scale, float32."""
@@ -92,6 +97,8 @@ class DiffusersAutoencoder:
 
     def _placed(self, values: Tensor) -> Tensor:
         placed = values.to(self._device, self._vae.dtype)
+        if self._narrowing:
+            return placed.contiguous(memory_format=torch.channels_last)
         return placed[:, :, None] if self._video else placed
 
 

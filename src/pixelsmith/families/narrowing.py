@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from pixelsmith.geometry import Window
@@ -84,7 +85,9 @@ def _narrowed_by(layer: _Layer, margins: list[Margins]) -> Callable[[nn.Module, 
         top, left, bottom, right = (layer.factor * min(margin, layer.needs) for margin in margins[-1])
         margins.append((top, left, bottom, right))
         x = inputs[0]
-        return (x[..., above : x.shape[-2] - below, before : x.shape[-1] - after],)
+        x = x[..., above : x.shape[-2] - below, before : x.shape[-1] - after]
+        # What is cut out lies in rows with gaps between them.
+        return (x.contiguous(memory_format=torch.channels_last),)
 
     return narrow
 
