@@ -152,8 +152,8 @@ VARIANTS: list[dict[str, Any]] = [
     {"fusion": "phase-guide"}, {"fusion": "amplitude"}, {"fusion": "amplitude-guide"}, {"fusion": "guide"},
     {"chess_mask": False}, {"border": 0}, {"border": 5}, {"coverage": "random"}, {"sampler": "dpmpp-2m"},
     {"upsampling": "bicubic"}, {"upsampling": "latent"}, {"guidance_scale": 1.0}, {"guidance_scale": 9.0},
-    {"guidance_rescale": 1.0}, {"guidance_interval": (0.5, 1.0)}, {"steps": 4}, {"stage_steps": 5},
-    {"start": 0.5}, {"stage_guidance_scale": 1.0}, {"perturbation": PERTURBATIONS["pag"]},
+    {"guidance_rescale": 1.0}, {"epsilon_scaling": 1.02}, {"guidance_interval": (0.5, 1.0)}, {"steps": 4},
+    {"stage_steps": 5}, {"start": 0.5}, {"stage_guidance_scale": 1.0}, {"perturbation": PERTURBATIONS["pag"]},
     {"perturbation": Perturbation("slg", 2.8, (0.3, 0.6))},
 ]  # fmt: skip
 

@@ -76,7 +76,7 @@ def test_a_bad_request_is_refused(changes: dict[str, Any], message: str) -> None
         ("steps", 0), ("steps", 2.5), ("steps", True), ("stage_steps", 0), ("start", 0),
         ("start", 1.1), ("stage_guidance_scale", -1), ("slider", 2), ("slider", -0.1), ("slider", float("nan")),
         ("slider", "high"), ("slider", (0.5, 2)), ("slider", ()),
-        ("slider_fade", 1.5), ("guidance_scale", -1), ("guidance_rescale", 2), ("border", -1),
+        ("slider_fade", 1.5), ("guidance_scale", -1), ("guidance_rescale", 2), ("epsilon_scaling", 0), ("border", -1),
         ("guidance_interval", (0.8, 0.2)), ("guidance_interval", (0.5,)),
         ("guidance_interval", ("a", "b")), ("chess_mask", 1), ("sampler", "magic"), ("fusion", "cold"),
         ("coverage", "none"), ("upsampling", "nearest"), ("guidance", "much"),
@@ -212,10 +212,11 @@ def test_the_start_is_the_strategys_where_nothing_is_said() -> None:
 
 @given(method=methods)
 def test_a_settled_method_leaves_nothing_open_and_means_the_same(method: Method) -> None:
-    best, another = Recommended(11, "apg", 4.5, 0.2, sampler="dpmpp-2m"), Recommended(7, "cfg", 3.0, 0.1)
+    best = Recommended(11, "apg", 4.5, 0.2, sampler="dpmpp-2m", epsilon_scaling=1.01)
+    another = Recommended(7, "cfg", 3.0, 0.1)
     settled = method.settled(best)
     assert None not in (settled.steps, settled.sampler, settled.guidance)
-    assert None not in (settled.guidance_scale, settled.guidance_rescale)
+    assert None not in (settled.guidance_scale, settled.guidance_rescale, settled.epsilon_scaling)
     assert [settled.at(i, another) for i in (0, 1)] == [method.at(i, best) for i in (0, 1)]
 
 

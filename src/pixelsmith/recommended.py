@@ -64,6 +64,10 @@ def perturbation_of(given: Any) -> Perturbation | None:
     return found
 
 
+EPSILON_SCALINGS = (0.5, 2.0)
+"""The least and the largest; beyond that there is nothing but blur or noise."""
+
+
 @dataclass(frozen=True)
 class Recommended:
     """What a model is best run with, for what a ``Method`` leaves open.
@@ -80,12 +84,14 @@ class Recommended:
     guidance_rescale: float = 0.0
     guidance_told: bool = False
     sampler: Sampler = "ddim"
+    epsilon_scaling: float = 1.0
 
     def __post_init__(self) -> None:
         check_whole("steps", self.steps, least=1)
         check_choices(self, sampler=Sampler, guidance=GuidanceName)
         check_range("guidance scale", self.guidance_scale, 0, 1000)
         check_range("guidance rescale", self.guidance_rescale, 0, 1)
+        check_range("epsilon scaling", self.epsilon_scaling, *EPSILON_SCALINGS)
 
 
 @dataclass(frozen=True)
@@ -98,6 +104,7 @@ class StageMethod:
     guidance_scale: float
     guidance_rescale: float
     guidance_told: bool
+    epsilon_scaling: float
     guidance_interval: tuple[float, float]
     perturbation: Perturbation | None
     start: float

@@ -11,7 +11,15 @@ from pixelsmith.checks import check_choices, check_interval, check_range, check_
 from pixelsmith.errors import RequestError
 from pixelsmith.geometry import Size
 from pixelsmith.parts import Parts
-from pixelsmith.recommended import GuidanceName, Perturbation, Recommended, Sampler, StageMethod, perturbation_of
+from pixelsmith.recommended import (
+    EPSILON_SCALINGS,
+    GuidanceName,
+    Perturbation,
+    Recommended,
+    Sampler,
+    StageMethod,
+    perturbation_of,
+)
 from pixelsmith.strategies import STRATEGIES, FusionName, StrategyName
 
 CoverageName = Literal["grid", "random"]
@@ -20,7 +28,14 @@ DeviceName = Literal["auto", "cuda", "rocm", "mps", "xpu", "cpu"]
 DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
 MemoryMode = Literal["all", "encoders-released", "offload", "sequential"]
 
-_HIGHEST = {"guidance_scale": 1000, "stage_guidance_scale": 1000, "guidance_rescale": 1, "start": 1, "slider_fade": 1}
+_RANGES: dict[str, tuple[float, float]] = {
+    "guidance_scale": (0, 1000),
+    "stage_guidance_scale": (0, 1000),
+    "guidance_rescale": (0, 1),
+    "epsilon_scaling": EPSILON_SCALINGS,
+    "start": (0, 1),
+    "slider_fade": (0, 1),
+}
 """Numbers of a method that are at least 0 and at most this."""
 
 EMBEDDED = "embedded"
@@ -31,8 +46,8 @@ EMBEDDED = "embedded"
 class Method:
     """How a picture is denoised. The defaults and their reasons are in docs/decisions/0004-defaults.md.
 
-    Where ``steps``, ``sampler``, ``guidance``, ``guidance_scale`` and ``guidance_rescale`` are ``None``, they are as
-    the model recommends (``Recommended``); ``at`` tells what they are for one rung.
+    Where ``steps``, ``sampler``, ``guidance``, ``guidance_scale``, ``guidance_rescale`` and ``epsilon_scaling`` are
+    ``None``, they are as the model recommends (``Recommended``); ``at`` tells what they are for one rung.
 
     - ``steps``: denoising steps of the base and of every stage, at least 1; ``stage_steps``: other ones for the stages.
     - ``start``: above 0, at most 1: the share of the noise schedule that a stage goes through. Below 1 it starts from a
@@ -44,6 +59,8 @@ class Method:
     - ``guidance_scale``: classifier-free guidance; 1 and less is the prompt alone. Models that are told their guidance
       (``Recommended.guidance_told``) are told this number. ``stage_guidance_scale``: another one for the stages.
     - ``guidance_rescale``: 0..1, how far the spread of the guided estimate is brought back to the unguided one's.
+    - ``epsilon_scaling``: 0.5..2, what the estimated noise is divided by: a little above 1 for more detail, 1 is off
+      (``pixelsmith.sampling.guidance.EpsilonScaled``).
     - ``guidance_interval``: the part of the denoising, as two shares in 0..1, in which guidance is on.
     - ``perturbation``: a perturbed network that is guided away from, in the base and in the stages; also
       the name of one of ``PERTURBATIONS``.
@@ -66,6 +83,7 @@ class Method:
     guidance: GuidanceName | None = None
     guidance_scale: float | None = None
     guidance_rescale: float | None = None
+    epsilon_scaling: float | None = None
     guidance_interval: tuple[float, float] = (0.0, 1.0)
     perturbation: Perturbation | None = None
     slider: float | tuple[float, ...] = (0.9, 0.7)
@@ -89,9 +107,9 @@ class Method:
         for name in ("steps", "stage_steps", "border"):
             if getattr(self, name) is not None:
                 check_whole(name.replace("_", " "), getattr(self, name), least=name != "border")
-        for name, highest in _HIGHEST.items():
+        for name, (least, most) in _RANGES.items():
             if getattr(self, name) is not None:
-                check_range(name.replace("_", " "), getattr(self, name), 0, highest)
+                check_range(name.replace("_", " "), getattr(self, name), least, most)
         if self.start == 0:
             raise RequestError("start: expected a share above 0, at most 1; at 0 there is nothing to denoise")
         check_shares("slider", self.sliders)
@@ -144,7 +162,7 @@ class Method:
         return replace(recommended, **asked)
 
 
-_OPEN = ("steps", "sampler", "guidance", "guidance_scale", "guidance_rescale")
+_OPEN = ("steps", "sampler", "guidance", "guidance_scale", "guidance_rescale", "epsilon_scaling")
 """What a method may leave to the model."""
 
 PRESETS: dict[str, Method] = {
@@ -154,6 +172,7 @@ PRESETS: dict[str, Method] = {
         sampler="ddim",
         guidance_scale=7.5,
         guidance_rescale=0.0,
+        epsilon_scaling=1.0,
         slider=0.6,
         fusion="phase",
         chess_mask=True,

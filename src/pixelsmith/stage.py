@@ -25,7 +25,7 @@ from pixelsmith.sampling.denoise import Denoising, Guide, Patched, Readable
 from pixelsmith.sampling.dilated import Dilated
 from pixelsmith.sampling.fusion import MERGES
 from pixelsmith.sampling.grid import ShiftedGrid
-from pixelsmith.sampling.guidance import GUIDANCES, OF_VELOCITIES, Away, Denoiser, Guided
+from pixelsmith.sampling.guidance import GUIDANCES, OF_VELOCITIES, Away, Denoiser, EpsilonScaled, Guided
 from pixelsmith.sampling.noise import NoiseField
 from pixelsmith.sampling.patches import Coverage, Tiling, dilation
 from pixelsmith.sampling.schedule import Schedule
@@ -220,7 +220,8 @@ def guided_denoiser(family: Family, prompts: tuple[Prompt, Prompt], method: Stag
         worse = family.denoiser(prompts[0], picture, scale, method.perturbation)
         # Of n + s·(p − n) the push is s − 1 times the difference.
         aways.append(Away(worse, 1 + method.perturbation.scale, method.perturbs_at))
-    return Guided(positive, aways, method.guidance_rescale) if aways else positive
+    guided = Guided(positive, aways, method.guidance_rescale) if aways else positive
+    return guided if method.epsilon_scaling == 1 else EpsilonScaled(guided, method.epsilon_scaling)
 
 
 def _schedule(family: Family, own: StageMethod) -> Schedule:

@@ -11,8 +11,8 @@ from pixelsmith.families.packing import pack
 from pixelsmith.geometry import Window
 from pixelsmith.recommended import Recommended
 from pixelsmith.request import Method
-from pixelsmith.sampling.guidance import APG_LENGTH, GUIDANCES, Away, Combination, Guided
-from pixelsmith.sampling.schedule import Level
+from pixelsmith.sampling.guidance import APG_LENGTH, GUIDANCES, Away, Combination, EpsilonScaled, Guided
+from pixelsmith.sampling.schedule import Level, step
 
 LEVEL = Level(0.6, 0.8, 500, 0.5)
 FLOW = Level(0.4, 0.6, 600, 0.5)
@@ -149,3 +149,20 @@ def test_each_patch_is_guided_for_itself() -> None:
         together = combination(positive, negative, 4.0, x, FLOW)
         alone = torch.cat([combination(positive[i, None], negative[i, None], 4.0, x[i, None], FLOW) for i in (0, 1)])
         torch.testing.assert_close(together, alone)
+
+
+@pytest.mark.parametrize("level", [LEVEL, FLOW])
+def test_epsilon_scaling_divides_the_noise_that_a_step_takes_for_what_is_left(level: Level) -> None:
+    """Against the paper's own terms: x̂0 and the direction of a DDIM step, both from ε / λ."""
+    positive, _, x = pair()
+    later = Level(0.9, 0.3, 250, 0.7)
+    epsilon = (x - level.alpha * positive.estimate) / level.sigma / 1.05
+    clean = (x - level.sigma * epsilon) / level.alpha
+    scaled = EpsilonScaled(positive, 1.05)(x, level, WINDOWS)
+    torch.testing.assert_close(scaled, clean)
+    torch.testing.assert_close(step(x, scaled, level, later), later.alpha * clean + later.sigma * epsilon)
+
+
+def test_epsilon_scaling_leaves_pure_noise_alone() -> None:
+    positive, _, x = pair()
+    assert torch.equal(EpsilonScaled(positive, 1.05)(x, Level(0, 1, 999, 0), WINDOWS), positive.estimate)

@@ -192,6 +192,7 @@ def base_request(request: Request, native: Size) -> Request:
         guidance=own.guidance,
         guidance_scale=own.guidance_scale,
         guidance_rescale=own.guidance_rescale,
+        epsilon_scaling=own.epsilon_scaling,
         guidance_interval=own.guidance_interval,
         perturbation=own.perturbation,
     )
