@@ -12,8 +12,7 @@ import random
 import re
 import zipfile
 import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +22,6 @@ from PIL import Image
 SIZE = 256
 HELD_OUT_SHARE = 0.05
 PHOTO_CROPS = 6
-DETAIL = (", smooth", "", ", detailed", ", highly detailed")
-DETAIL_SHARES = (0.25, 0.6, 0.85)
-"""What is said of how much detail a picture has, and the shares of its caption's pictures that have less."""
 
 
 @dataclass(frozen=True)
@@ -89,30 +85,8 @@ def unpack(source: Path, target: Path) -> None:
     with (target / "records.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["caption", "style", "held_out"])
-        writer.writerows((r.caption, r.style, int(r.held_out)) for r in tell_detail(records, pixels))
+        writer.writerows((r.caption, r.style, int(r.held_out)) for r in records)
     (target / "pixels.npy.tmp").rename(target / "pixels.npy")
-
-
-def detail(picture: NDArray[np.uint8]) -> float:
-    """How much detail a picture (s, s, 3) has: the log of the mean square of the steps between its blocks of 2x2."""
-    side = len(picture) // 2
-    grey = picture.reshape(side, 2, side, 2, 3).mean((1, 3, 4), dtype=np.float32)
-    return float(np.log1p(sum(np.square(np.diff(grey, axis=axis)).mean() for axis in (0, 1))))
-
-
-def tell_detail(records: Sequence[Record], pixels: NDArray[np.uint8]) -> list[Record]:
-    """Add to captions how much detail the picture (N, s, s, 3) has among the training pictures of its caption."""
-    details = np.array([detail(picture) for picture in pixels])
-    captions = np.array([record.caption for record in records])
-    held_out = np.array([record.held_out for record in records])
-    levels = np.ones(len(records), dtype=int)
-    for caption in set(captions[~held_out]):
-        same = captions == caption
-        borders = np.quantile(details[same & ~held_out], DETAIL_SHARES)
-        levels[same] = np.searchsorted(borders, details[same])
-    return [
-        replace(record, caption=record.caption + DETAIL[level]) for record, level in zip(records, levels, strict=True)
-    ]
 
 
 def load_records(target: Path) -> list[Record]:
@@ -217,27 +191,12 @@ SYNONYMS = {
 }
 
 
-DETAIL_WORDS = {
-    ", smooth": ("smooth", "soft", "calm"),
-    ", detailed": ("detailed", "rich in detail", "with details"),
-    ", highly detailed": ("highly detailed", "very detailed", "intricate", "full of fine detail"),
-}
-DROP_DETAIL, DETAIL_FIRST = 0.3, 0.25
-
-
 def paraphrase(caption: str, rng: random.Random) -> str:
-    """Say a caption in other words and another order, so that the model learns language, not some hundred labels."""
-    plain, fineness = caption, ""
-    for ending, words in DETAIL_WORDS.items():
-        if caption.endswith(ending):
-            plain, fineness = caption.removesuffix(ending), rng.choice(words)
+    """Say a caption in other words and another order, so that the model learns language, not 73 labels."""
     for usual, forms in STYLE_WORDS.items():
-        if plain.startswith(usual):
-            form, subject = rng.choice(forms), plain.removeprefix(usual)
+        if caption.startswith(usual):
+            form, subject = rng.choice(forms), caption.removeprefix(usual)
             break
     else:
         return caption
-    said = form.format(re.sub("|".join(SYNONYMS), lambda usual: rng.choice(SYNONYMS[usual[0]]), subject))
-    if not fineness or rng.random() < DROP_DETAIL:
-        return said
-    return f"{fineness}, {said}" if rng.random() < DETAIL_FIRST else f"{said}, {fineness}"
+    return form.format(re.sub("|".join(SYNONYMS), lambda usual: rng.choice(SYNONYMS[usual[0]]), subject))

@@ -165,7 +165,8 @@ def export(model: str, work: Path, output: Path) -> None:
     weights = {name: value.half() for name, value in get_peft_model_state_dict(pipeline.unet).items()}
     pipeline.save_lora_weights(output / FILE.parent, unet_lora_layers=weights, weight_name=FILE.name)
     own = read_json(output / OWN) if (output / OWN).exists() else {}
-    own["few_steps"] = {"lora": FILE.as_posix(), "method": {"steps": STEPS, "guidance_scale": 1.0, "sampler": "ddim"}}
+    method = {"steps": STEPS, "guidance_scale": 1.0, "sampler": "ddim", "epsilon_scaling": 1.0}
+    own["few_steps"] = {"lora": FILE.as_posix(), "method": method}
     (output / OWN).write_text(json.dumps(own, indent=2) + "\n")
     print(f"{output / FILE}: {(output / FILE).stat().st_size / 1e6:.1f} MB")
 

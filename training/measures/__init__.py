@@ -7,7 +7,7 @@ from collections.abc import Callable
 from training.figures import Figure
 from training.measures.agreement import agreement
 from training.measures.few_steps import few_steps
-from training.measures.language import detail_words, guidance, negative_prompts, other_words, unknown_prompts
+from training.measures.language import guidance, negative_prompts, other_words, unknown_prompts
 from training.measures.realism import realism
 from training.measures.reconstruction import reconstruction
 from training.measures.speed import speed
@@ -24,6 +24,5 @@ MEASURES: dict[str, Callable[[Study], list[Figure]]] = {
     "unknown prompts": unknown_prompts,
     "negative prompts": negative_prompts,
     "guidance": guidance,
-    "detail words": detail_words,
     "few steps": few_steps,
 }

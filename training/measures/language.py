@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pixelsmith import Method
-from training.data import DETAIL, detail
 from training.figures import Figure
 from training.judge import judged, subject_of
 from training.measures.agreement import STYLE, SUBJECT
@@ -38,8 +36,8 @@ OTHER_WORDS = {
     ),
     ("landscape", "photo"): ("a photograph of hills", "scenic view of a valley", "a beach, photo", "photo of the sea"),
 }  # fmt: skip
-"""By the style and the subject that the judge should find. Where the training captions are said in other words
-(``training.data.paraphrase``) some of these are; most are not, or in another order."""
+"""By the style and the subject that the judge should find. Nine of the 35 are among the ways in which training says its
+captions (``training.data.paraphrase``); the others it never saw."""
 
 UNKNOWN = (
     "a red bicycle", "portrait of an old man", "a cat asleep on a sofa", "the theory of relativity", "xyzzy plugh",
@@ -50,10 +48,6 @@ OF_MOUNTAINS = (
     "satellite photo of snowy mountains, green valleys", "snow-capped peaks from above",
 )  # fmt: skip
 SCALES = (1.0, 2.0, 4.0)
-OF_DETAIL = (
-    "satellite photo of brown rugged mountains", "satellite photo of coast, green forest and blue sea",
-    "watercolor map of land with roads", "night photo from space of scattered towns",
-)  # fmt: skip
 
 
 def other_words(study: Study) -> list[Figure]:
@@ -126,20 +120,6 @@ def guidance(study: Study) -> list[Figure]:
           for scale, value in zip(SCALES, found, strict=True)),
         Figure("least rise from scale to scale", min(b - a for a, b in pairwise(found)), least=0.0,
                note=f"{len(captions)} pictures each"),
-    ]  # fmt: skip
-
-
-def detail_words(study: Study) -> list[Figure]:
-    """The same prompts and seeds with each word for how much detail there is."""
-    prompts = [prompt for prompt in OF_DETAIL for _ in range(SEEDS)]
-    found = [
-        fmean(detail(picture) for picture in study.made(_shots([prompt + words for prompt in prompts])).pixels)
-        for words in DETAIL
-    ]
-    return [
-        *(Figure(f"log of fine contrast{words}", value) for words, value in zip(DETAIL, found, strict=True)),
-        Figure("least rise from word to word", min(b - a for a, b in pairwise(found)), least=0.0,
-               note=f"{len(prompts)} pictures each"),
     ]  # fmt: skip
 
 
