@@ -75,7 +75,7 @@ def unpack(source: Path, target: Path) -> None:
     pixels = np.lib.format.open_memmap(
         target / "pixels.npy.tmp", mode="w+", dtype=np.uint8, shape=(total, SIZE, SIZE, 3)
     )
-    records = []
+    records: list[Record] = []
     for row in rows:
         picture = Image.open(io.BytesIO(archives[row["archive"]].read(row["file"])))
         for crop in crops(picture, row["style"]):

@@ -164,7 +164,7 @@ def test_a_scheduler_that_is_asked_for_decides_what_is_recommended(tmp_path: Pat
 
 def test_the_embedded_model_says_what_it_is_best_run_with() -> None:
     best = read_facts(find_model(EMBEDDED), EMBEDDED).recommended
-    assert (best.steps, best.sampler, best.guidance_scale, best.guidance_rescale) == (20, "dpmpp-2m", 3.0, 0.7)
+    assert best == Recommended(20, "cfg", 2.0, 0.7, sampler="dpmpp-2m", epsilon_scaling=1.007)
 
 
 def test_no_two_families_take_the_same_pipeline() -> None:
