@@ -75,17 +75,17 @@ def unpack(source: Path, target: Path) -> None:
     pixels = np.lib.format.open_memmap(
         target / "pixels.npy.tmp", mode="w+", dtype=np.uint8, shape=(total, SIZE, SIZE, 3)
     )
-    records: list[Record] = []
-    for row in rows:
-        picture = Image.open(io.BytesIO(archives[row["archive"]].read(row["file"])))
-        for crop in crops(picture, row["style"]):
-            pixels[len(records)] = crop
-            records.append(Record(row["caption"], row["style"], is_held_out(row["style"], row["file"])))
-    pixels.flush()
     with (target / "records.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["caption", "style", "held_out"])
-        writer.writerows((r.caption, r.style, int(r.held_out)) for r in records)
+        i = 0
+        for row in rows:
+            picture = Image.open(io.BytesIO(archives[row["archive"]].read(row["file"])))
+            for crop in crops(picture, row["style"]):
+                pixels[i] = crop
+                i += 1
+                writer.writerow([row["caption"], row["style"], int(is_held_out(row["style"], row["file"]))])
+    pixels.flush()
     (target / "pixels.npy.tmp").rename(target / "pixels.npy")
 
 
@@ -128,18 +128,11 @@ STYLE_WORDS = {
 """By how the captions of a style begin, other ways to say what it is of. The subject goes where {} is."""
 SYNONYMS = {
     "islands in the blue sea": (
-        "islands in the blue sea",
-        "an archipelago",
-        "islands",
-        "islands in the ocean",
-        "isles in the sea",
+        "islands in the blue sea", "an archipelago", "islands", "islands in the ocean", "isles in the sea",
         "a group of islands",
     ),
     "islands in a turquoise sea": (
-        "islands in a turquoise sea",
-        "an archipelago",
-        "islands",
-        "islands in the sea",
+        "islands in a turquoise sea", "an archipelago", "islands", "islands in the sea",
         "isles in a turquoise sea",
     ),
     "land with lakes with roads": ("land with lakes with roads", "lakes and roads", "land with roads and many lakes"),
@@ -148,37 +141,23 @@ SYNONYMS = {
     "coast": ("coast", "coastline", "shore", "seashore"),
     "blue sea": ("blue sea", "sea", "ocean"),
     "green forested mountains": (
-        "green forested mountains",
-        "wooded mountains",
-        "forested mountains",
-        "mountains covered with forest",
-        "green mountains",
+        "green forested mountains", "wooded mountains", "forested mountains",
+        "mountains covered with forest", "green mountains",
     ),
     "green forest": ("green forest", "forest", "woods", "green woods", "woodland"),
     "rainforest": ("rainforest", "jungle", "green jungle", "tropical forest"),
     "sandy desert plains": ("sandy desert plains", "a sandy desert", "desert plains", "sand dunes", "desert sands"),
     "sandy desert": ("sandy desert", "desert", "sand dunes", "sand"),
     "rocky desert mountains": (
-        "rocky desert mountains",
-        "desert mountains",
-        "barren mountains",
-        "bare rocky mountains",
+        "rocky desert mountains", "desert mountains", "barren mountains", "bare rocky mountains",
     ),
     "snowy mountains": ("snowy mountains", "snow-capped peaks", "snow-covered mountains", "mountains with snow"),
     "brown rugged mountains": (
-        "brown rugged mountains",
-        "rugged mountains",
-        "brown mountains",
-        "barren brown ranges",
-        "mountains",
+        "brown rugged mountains", "rugged mountains", "brown mountains", "barren brown ranges", "mountains",
         "mountain ridges",
     ),
     "dry brown steppe plains": (
-        "dry brown steppe plains",
-        "dry brown plains",
-        "steppe",
-        "steppe plains",
-        "dry grassland",
+        "dry brown steppe plains", "dry brown plains", "steppe", "steppe plains", "dry grassland",
     ),
     "dry brown steppe": ("dry brown steppe", "steppe", "dry plains", "dry brown grassland", "brown land"),
     "dark blue deep ocean floor": ("dark blue deep ocean floor", "the deep ocean", "deep blue sea", "the open ocean"),
@@ -188,7 +167,8 @@ SYNONYMS = {
     "a huge bright city": ("a huge bright city", "a big city", "a metropolis", "a large bright city", "a bright city"),
     "scattered towns": ("scattered towns", "small towns", "villages", "a few villages", "few lights"),
     "many city lights": ("many city lights", "cities", "many lights", "many cities", "city lights"),
-}
+}  # fmt: skip
+"""Other ways to say a part of a subject, itself among them. Longer parts come first."""
 
 
 def paraphrase(caption: str, rng: random.Random) -> str:

@@ -40,8 +40,9 @@ def build_tokenizer(captions: Sequence[str], work: Path) -> CLIPTokenizer:
 
 def take_tokenizer(model: Path, work: Path) -> CLIPTokenizer:
     """That of an exported model: its text encoder's weights are of its pieces."""
-    CLIPTokenizer.from_pretrained(model / "tokenizer").save_pretrained(work / "tokenizer")
-    return CLIPTokenizer.from_pretrained(work / "tokenizer")
+    tokenizer = CLIPTokenizer.from_pretrained(model / "tokenizer")
+    tokenizer.save_pretrained(work / "tokenizer")
+    return tokenizer
 
 
 def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:

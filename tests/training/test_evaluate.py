@@ -14,7 +14,7 @@ from training import evaluate, study
 from training.figures import Figure, load_results, save_results, table
 from training.judge import Verdict, subject_of
 from training.measures.language import OTHER_WORDS, roughness
-from training.measures.realism import distance_ratio, octaves
+from training.measures.realism import distance_ratio, octaves, power_of_training_pictures, same_captions
 from training.measures.reconstruction import psnr
 from training.measures.variety import nearest, spread
 from training.study import Study
@@ -95,6 +95,14 @@ def test_octaves_tell_where_the_power_is() -> None:
     coarse = noise[:, ::2, ::2].repeat(2, axis=1).repeat(2, axis=2)
     assert octaves(noise)[2] == pytest.approx(octaves(noise)[0], rel=0.15), "white"
     assert octaves(coarse)[2] < 0.3 * octaves(coarse)[0]
+
+
+def test_training_pictures_have_the_power_of_held_out_ones_of_their_captions(work: Path, tmp_path: Path) -> None:
+    study = Study("embedded", JUDGE, work, tmp_path, 12)
+    every = np.arange(len(study.held_out))
+    figures = power_of_training_pictures(study, "all", every, same_captions(study))
+    assert [figure.value for figure in figures] == pytest.approx([1, 1, 1], abs=0.05)
+    assert power_of_training_pictures(study, "all", every, {}) == []
 
 
 def test_noise_is_rougher_and_finer_than_pictures() -> None:

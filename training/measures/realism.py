@@ -23,14 +23,14 @@ FEWEST = 20
 
 
 def realism(study: Study) -> list[Figure]:
-    trained = _trained(study)
+    trained = same_captions(study)
     return [
         figure
         for name, chosen in _groups(study)
         for figure in (
             *_distance(study, name, chosen),
             *_power(study, name, chosen),
-            *_power_trained(study, name, chosen, trained),
+            *power_of_training_pictures(study, name, chosen, trained),
         )
     ]
 
@@ -78,8 +78,8 @@ def _power(study: Study, name: str, chosen: NDArray[np.int_]) -> list[Figure]:
     ]
 
 
-def _trained(study: Study) -> dict[int, int]:
-    """For held-out pictures, by their order, where there is a training picture of the same caption."""
+def same_captions(study: Study) -> dict[int, int]:
+    """Where a training picture of the same caption is, for each held-out picture, by their order, that has one."""
     places = defaultdict(list)
     for i, record in enumerate(load_records(study.work)):
         if not record.held_out:
@@ -88,10 +88,14 @@ def _trained(study: Study) -> dict[int, int]:
     return {i: int(rng.choice(places[caption])) for i, caption in pairs if caption in places}
 
 
-def _power_trained(study: Study, name: str, chosen: NDArray[np.int_], trained: Mapping[int, int]) -> list[Figure]:
+def power_of_training_pictures(
+    study: Study, name: str, chosen: NDArray[np.int_], trained: Mapping[int, int]
+) -> list[Figure]:
     """What a model would have that makes pictures like those it learnt from: the held-out places are other ones."""
     pixels = load_pixels(study.work)
     pairs = [(i, trained[i]) for i in chosen.tolist() if i in trained]
+    if not pairs:
+        return []
     ratios = octaves(np.stack([pixels[j] for _, j in pairs])) / octaves(study.real[[i for i, _ in pairs]])
     return [
         Figure(f"power of training pictures of the same captions to the real, {place} octave, {name}", ratio,
