@@ -107,12 +107,15 @@ STYLE_WORDS = {
         "aerial photo of {}", "seen from space: {}", "view from above of {}", "orbital photograph of {}",
         "{} seen from space", "{} from above", "{} from orbit", "{}, viewed from above", "{} as seen from orbit",
         "{}, satellite photo", "{}, satellite image", "{}, aerial photo", "{}, orbital photograph",
+        "bird's eye view of {}", "{} as a satellite sees it", "picture of {} taken from orbit",
+        "the earth from above, {}", "{}, satellite view", "an image of {} from a satellite",
     ),
     "watercolor map of ": (
         "watercolor map of {}", "watercolour map of {}", "watercolor painting of {}", "watercolour of {}",
         "hand-painted map of {}", "map painted in watercolour of {}", "a map of {}, painted in watercolor",
         "{} painted in watercolour", "{} in watercolor", "{} as a watercolour", "{} on a hand-painted map",
         "{} on a painted map", "{}, watercolor map", "{}, watercolour painting", "{}, hand-painted map",
+        "an artistic map of {}, watercolor", "{}, painted map", "{} drawn in watercolour",
     ),
     "night photo from space of ": (
         "night photo from space of {}", "night lights of {}", "city lights at night: {}", "lights of {} at night",
@@ -126,6 +129,24 @@ STYLE_WORDS = {
     ),
 }  # fmt: skip
 """By how the captions of a style begin, other ways to say what it is of. The subject goes where {} is."""
+ARRANGEMENTS = {
+    "coast, (.+) and blue sea": (
+        "coast, {} and blue sea", "coast and blue sea", "a coast and the blue sea", "coast of {}", "the coast of {}",
+        "{} by the blue sea", "blue sea and a coast of {}", "a coast with {}", "the coast of a land with {}",
+        "where {} meets the blue sea", "blue sea beside {}", "coast",
+    ),
+    "coast, (.+) with a bay": (
+        "coast, {} with a bay", "coast with a bay", "coast of {} with a bay", "a bay and {}", "{} around a bay",
+        "a bay on the coast of {}", "coast, {}",
+    ),
+    "islands in the blue sea, (.+)": (
+        "islands in the blue sea, {}", "islands in the blue sea", "islands in the blue sea with {}",
+        "blue sea with islands", "blue sea and islands of {}", "blue sea with many small islands",
+    ),
+    "snowy mountains, (.+)": ("snowy mountains, {}", "snowy mountains", "snowy mountains and {}"),
+}  # fmt: skip
+"""By a pattern of whole subjects, other orders of their parts, some of which leave one out: each word learns its own
+meaning. What stands in the parentheses goes where {} is."""
 SYNONYMS = {
     "islands in the blue sea": (
         "islands in the blue sea", "an archipelago", "islands", "islands in the ocean", "isles in the sea",
@@ -137,14 +158,15 @@ SYNONYMS = {
     ),
     "land with lakes with roads": ("land with lakes with roads", "lakes and roads", "land with roads and many lakes"),
     "land with lakes": ("land with lakes", "lakes", "a land of lakes", "a country with many lakes"),
-    "land with roads": ("land with roads", "roads", "land with streets", "a country with roads", "many roads"),
+    "land with roads": ("land with roads", "roads", "land with streets", "a country with roads", "many roads",
+                        "roads and streets", "a net of streets", "streets through the country"),
     "coast": ("coast", "coastline", "shore", "seashore"),
-    "blue sea": ("blue sea", "sea", "ocean"),
+    "blue sea": ("blue sea", "sea", "ocean", "blue water"),
     "green forested mountains": (
         "green forested mountains", "wooded mountains", "forested mountains",
         "mountains covered with forest", "green mountains",
     ),
-    "green forest": ("green forest", "forest", "woods", "green woods", "woodland"),
+    "green forest": ("green forest", "forest", "woods", "green woods", "woodland", "green land", "trees"),
     "rainforest": ("rainforest", "jungle", "green jungle", "tropical forest"),
     "sandy desert plains": ("sandy desert plains", "a sandy desert", "desert plains", "sand dunes", "desert sands"),
     "sandy desert": ("sandy desert", "desert", "sand dunes", "sand"),
@@ -157,10 +179,13 @@ SYNONYMS = {
         "mountain ridges",
     ),
     "dry brown steppe plains": (
-        "dry brown steppe plains", "dry brown plains", "steppe", "steppe plains", "dry grassland",
+        "dry brown steppe plains", "dry brown plains", "steppe", "steppe plains", "dry grassland", "brown plains",
+        "a dry steppe", "prairie", "dry flat land",
     ),
     "dry brown steppe": ("dry brown steppe", "steppe", "dry plains", "dry brown grassland", "brown land"),
-    "dark blue deep ocean floor": ("dark blue deep ocean floor", "the deep ocean", "deep blue sea", "the open ocean"),
+    "dark blue deep ocean floor": ("dark blue deep ocean floor", "the deep ocean", "deep blue sea", "the open ocean",
+                                   "deep water", "dark blue ocean", "the open sea", "nothing but ocean",
+                                   "the water of the deep ocean"),
     "with lakes": ("with lakes", "with many lakes", "and lakes"),
     "with roads": ("with roads", "and roads", "with streets"),
     "with a bay": ("with a bay", "and a bay"),
@@ -169,6 +194,13 @@ SYNONYMS = {
     "many city lights": ("many city lights", "cities", "many lights", "many cities", "city lights"),
 }  # fmt: skip
 """Other ways to say a part of a subject, itself among them. Longer parts come first."""
+SAYING_NOTHING = (
+    "beautiful {}", "a beautiful {}", "a picture of {}", "a wide view of {}", "vast {}", "some {}", "only {}",
+    "{}, highly detailed", "{}, very detailed", "{}, high resolution", "{}, 8k", "{}, 4k", "{}, beautiful colors",
+    "{}, sharp", "{}, masterpiece", "{}, best quality", "{}, stunning", "{}, award winning",
+)  # fmt: skip
+"""What people add to prompts: a model that never read it takes it for something."""
+SHARE_SAYING_NOTHING = 0.15
 
 
 def paraphrase(caption: str, rng: random.Random) -> str:
@@ -179,4 +211,9 @@ def paraphrase(caption: str, rng: random.Random) -> str:
             break
     else:
         return caption
-    return form.format(re.sub("|".join(SYNONYMS), lambda usual: rng.choice(SYNONYMS[usual[0]]), subject))
+    for usual, orders in ARRANGEMENTS.items():
+        if found := re.fullmatch(usual, subject):
+            subject = rng.choice(orders).format(found[1])
+            break
+    said = form.format(re.sub("|".join(SYNONYMS), lambda usual: rng.choice(SYNONYMS[usual[0]]), subject))
+    return rng.choice(SAYING_NOTHING).format(said) if rng.random() < SHARE_SAYING_NOTHING else said
