@@ -143,10 +143,12 @@ ARRANGEMENTS = {
         "islands in the blue sea, {}", "islands in the blue sea", "islands in the blue sea with {}",
         "blue sea with islands", "blue sea and islands of {}", "blue sea with many small islands",
     ),
-    "snowy mountains, (.+)": ("snowy mountains, {}", "snowy mountains", "snowy mountains and {}"),
+    "snowy mountains, (brown highlands|green valleys|desert|glaciers)": (
+        "snowy mountains, {}", "snowy mountains", "snowy mountains and {}",
+    ),
 }  # fmt: skip
 """By a pattern of whole subjects, other orders of their parts, some of which leave one out: each word learns its own
-meaning. What stands in the parentheses goes where {} is."""
+meaning. Lakes are never left out, or they come where nobody asks. What stands in the parentheses goes where {} is."""
 SYNONYMS = {
     "islands in the blue sea": (
         "islands in the blue sea", "an archipelago", "islands", "islands in the ocean", "isles in the sea",
@@ -158,8 +160,10 @@ SYNONYMS = {
     ),
     "land with lakes with roads": ("land with lakes with roads", "lakes and roads", "land with roads and many lakes"),
     "land with lakes": ("land with lakes", "lakes", "a land of lakes", "a country with many lakes"),
-    "land with roads": ("land with roads", "roads", "land with streets", "a country with roads", "many roads",
-                        "roads and streets", "a net of streets", "streets through the country"),
+    "land with roads": (
+        "land with roads", "roads", "land with streets", "a country with roads", "many roads", "roads and streets",
+        "a net of streets", "streets through the country",
+    ),
     "coast": ("coast", "coastline", "shore", "seashore"),
     "blue sea": ("blue sea", "sea", "ocean", "blue water"),
     "green forested mountains": (
@@ -183,9 +187,10 @@ SYNONYMS = {
         "a dry steppe", "prairie", "dry flat land",
     ),
     "dry brown steppe": ("dry brown steppe", "steppe", "dry plains", "dry brown grassland", "brown land"),
-    "dark blue deep ocean floor": ("dark blue deep ocean floor", "the deep ocean", "deep blue sea", "the open ocean",
-                                   "deep water", "dark blue ocean", "the open sea", "nothing but ocean",
-                                   "the water of the deep ocean"),
+    "dark blue deep ocean floor": (
+        "dark blue deep ocean floor", "the deep ocean", "deep blue sea", "the open ocean", "deep water",
+        "dark blue ocean", "the open sea", "nothing but ocean", "the water of the deep ocean",
+    ),
     "with lakes": ("with lakes", "with many lakes", "and lakes"),
     "with roads": ("with roads", "and roads", "with streets"),
     "with a bay": ("with a bay", "and a bay"),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
+import re
 
 import numpy as np
 
-from training.data import STYLE_WORDS, Record, paraphrase
+from training.data import ARRANGEMENTS, STYLE_WORDS, Record, paraphrase
 from training.loop import balanced_weights
 
 
@@ -26,6 +27,21 @@ def test_a_plain_caption_is_among_its_paraphrases() -> None:
     said = [paraphrase("night photo from space of scattered towns", rng) for _ in range(500)]
     assert "night photo from space of scattered towns" in said
     assert paraphrase("a cat", rng) == "a cat"
+
+
+def test_parts_change_places_and_a_coast_is_said_without_its_land() -> None:
+    for usual, orders in ARRANGEMENTS.items():
+        assert orders[0] == re.sub(r"\(.+\)", "{}", usual)
+    rng = random.Random(0)
+    said = {paraphrase("satellite photo of coast, tundra and blue sea", rng) for _ in range(3000)}
+    assert {"satellite photo of tundra by the sea", "satellite photo of coast"} <= said
+    assert any(words.endswith(", 8k") for words in said)
+
+
+def test_lakes_are_never_left_out() -> None:
+    rng = random.Random(0)
+    for subject in ("snowy mountains, green valleys with lakes", "ice sheet with lakes", "rainforest with lakes"):
+        assert all("lakes" in paraphrase(f"satellite photo of {subject}", rng) for _ in range(300))
 
 
 def test_emphasis_is_among_those_of_a_style() -> None:
