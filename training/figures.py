@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 
@@ -35,6 +35,12 @@ class Figure:
         """In words."""
         bounds = [f"{sign} {bound:g}" for sign, bound in (("≥", self.least), ("≤", self.most)) if bound is not None]
         return " and ".join(bounds)
+
+
+def least_at_most(figures: Sequence[Figure], most: float) -> list[Figure]:
+    """The same with a target for the smallest: of several ways to do something one has to reach it."""
+    best = min(figures, key=lambda figure: figure.value)
+    return [replace(figure, most=most) if figure is best else figure for figure in figures]
 
 
 Results = Mapping[str, Sequence[Figure]]

@@ -158,7 +158,7 @@ def request_options(command: Callable[..., None]) -> Callable[..., None]:
             show_default=True,
             help="What of the model is on the device at a time.",
         ),
-        click.option("--compile", is_flag=True, help="Compile the network before it runs."),
+        click.option("--compile", is_flag=True, help="Compile the network, and an autoencoder of residual blocks."),
         click.option("--channels-last", is_flag=True, help="Another order of values in memory."),
         click.option("--device", type=click.Choice(get_args(DeviceName)), default="auto", show_default=True),
         click.option("--dtype", type=click.Choice(get_args(DtypeName)), default="auto", show_default=True),

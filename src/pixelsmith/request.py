@@ -199,7 +199,8 @@ class Compute:
     - ``batch_size``: patches in one call of the network, at least 1; ``None`` chooses by the device and their size.
     - ``memory``: what is on the device: ``all`` of the model; all, with the text encoders released once they have read
       the prompt; one part at a time (``offload``); one layer at a time (``sequential``, slow).
-    - ``compile``: compile the network before it runs; ``channels_last``: another order of values in memory.
+    - ``compile``: compile the network, and an autoencoder of residual blocks.
+    - ``channels_last``: another order of values in memory.
 
     Raises ``RequestError`` for an unknown device, dtype or memory mode.
     """

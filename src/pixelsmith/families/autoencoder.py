@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
+from itertools import chain
 from typing import Any
 
 import torch
@@ -44,6 +45,18 @@ def tiling_of(config: Mapping[str, Any]) -> TileLayout:
     scale = latent_space(config)[0]
     context = max(4, min(16, CONTEXT_PIXELS // scale))
     return TileLayout(side=min(128, TILE_PIXELS // scale), context=context, blend=context)
+
+
+def compile_blocks(vae: Any) -> None:
+    """Compile an autoencoder of residual blocks, each block by itself and for any size; others stay as they are.
+
+    What a block is given of a tile depends on where that lies (``Narrowing``), so it has no one size. Of blocks that
+    are alike the first is compiled for all.
+    """
+    if _is_local(vae.config):
+        for block in chain(*vae.encoder.down_blocks, *vae.decoder.up_blocks):
+            # Not the module: its hooks, of which each tile has its own, would be part of the graph.
+            block.forward = torch.compile(block.forward, dynamic=True)
 
 
 class DiffusersAutoencoder:

@@ -12,6 +12,7 @@ from torch import nn
 from pixelsmith.errors import InputError, ModelError, RequestError, reason_of
 from pixelsmith.families.adapters import add_loras, add_textual_inversions
 from pixelsmith.families.architecture import DiffusersFamily, network_of
+from pixelsmith.families.autoencoder import compile_blocks
 from pixelsmith.families.find import NO_PARTS, config_folder, with_few_steps
 from pixelsmith.families.placing import bring, to_channels_last
 from pixelsmith.families.protocol import Family
@@ -92,6 +93,7 @@ def _prepare(pipeline: Any, compute: Compute) -> None:
     if compute.compile:
         # Patches have one shape, so one graph serves the whole run.
         network.compile(dynamic=False)
+        compile_blocks(pipeline.vae)
 
 
 def choose_device(name: str) -> torch.device:
