@@ -11,7 +11,7 @@ import pytest
 
 from pixelsmith.evaluate.features import load_features
 from training import evaluate, study
-from training.figures import Figure, load_results, save_results, table
+from training.figures import Figure, least_at_most, load_results, save_results, table
 from training.judge import Verdict, subject_of
 from training.measures.language import OTHER_WORDS, roughness
 from training.measures.realism import distance_ratio, octaves, power_of_training_pictures, same_captions
@@ -34,6 +34,12 @@ JUDGE = Path("src/pixelsmith/embedded/judge")
 )
 def test_a_figure_knows_its_target(figure: Figure, reached: bool | None) -> None:
     assert figure.reached is reached
+
+
+def test_of_several_ways_the_best_has_the_target() -> None:
+    ways = [Figure("time", 3.0, note="as it is"), Figure("time", 1.5, note="compiled")]
+    assert [figure.reached for figure in least_at_most(ways, 2)] == [None, True]
+    assert [figure.reached for figure in least_at_most(ways, 1)] == [None, False]
 
 
 def test_figures_are_kept_for_their_model_alone(tmp_path: Path) -> None:
