@@ -98,7 +98,8 @@ def train(
         step, trained_s = checkpoint["step"], checkpoint["seconds"]
         for key, item in saved.items():
             item.load_state_dict(checkpoint[key])
-    sums: Counter[str] = Counter()
+    # After an interruption the first row of the log is of fewer steps.
+    sums, summed_from = Counter[str](), step
     began = time.monotonic() - trained_s
     while (share := progress(step, time.monotonic() - began)) < 1:
         for group in optimizer.param_groups:
@@ -109,13 +110,15 @@ def train(
         step += 1
         seconds = time.monotonic() - began
         if step % LOG_EVERY == 0:
-            row = {"step": step, "seconds": round(seconds)} | {k: round(v / LOG_EVERY, 5) for k, v in sums.items()}
+            means = {name: round(value / (step - summed_from), 5) for name, value in sums.items()}
+            row = {"step": step, "seconds": round(seconds)} | means
             with log.open("a", newline="") as file:
                 writer = csv.DictWriter(file, row.keys())
                 if file.tell() == 0:
                     writer.writeheader()
                 writer.writerow(row)
             sums.clear()
+            summed_from = step
         if step % SAVE_EVERY == 0 or progress(step, seconds) >= 1:
             torch.save(
                 {"step": step, "seconds": seconds} | {k: v.state_dict() for k, v in saved.items()},

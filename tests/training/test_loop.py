@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F  # noqa: N812
 
 from pixelsmith.families.load import choose_dtype
-from training.loop import half_precision
+from training.loop import half_precision, train
 
 CPU = torch.device("cpu")
 
@@ -28,3 +31,18 @@ def test_attention_as_matrix_products_has_the_gradients_of_the_fused_one() -> No
         ours = F.scaled_dot_product_attention(q, k, v)
     for a, b in zip(torch.autograd.grad(ours, (q, k, v), upstream), fused, strict=True):
         assert F.cosine_similarity(a.flatten(), b.flatten(), dim=0) > 0.999
+
+
+def test_a_training_that_goes_on_logs_means_of_the_steps_it_took(tmp_path: Path) -> None:
+    """The first row after an interruption is of fewer steps than the others."""
+    weight = torch.zeros(1, requires_grad=True)
+    optimizer = torch.optim.SGD([weight], lr=1e-3)
+
+    def train_for(steps: int) -> None:
+        train("run", tmp_path, lambda step, _: step / steps, 1e-3, {}, optimizer, lambda *_: {"loss": 2.0})
+
+    train_for(70)
+    train_for(120)
+    with (tmp_path / "run.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(int(row["step"]), float(row["loss"])) for row in rows] == [(50, 2.0), (100, 2.0)]
