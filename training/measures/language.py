@@ -37,7 +37,7 @@ OTHER_WORDS = {
     ("landscape", "photo"): ("a photograph of hills", "scenic view of a valley", "a beach, photo", "photo of the sea"),
 }  # fmt: skip
 """By the style and the subject that the judge should find. Fifteen of the 35 are among the ways in which training says
-its captions (``training.data.paraphrase``), of the shipped weights' training nine; the others it never saw."""
+its captions (``training.data.paraphrase``); the others it never saw."""
 
 UNKNOWN = (
     "a red bicycle", "portrait of an old man", "a cat asleep on a sofa", "the theory of relativity", "xyzzy plugh",
