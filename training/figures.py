@@ -38,7 +38,7 @@ class Figure:
 
 
 def least_at_most(figures: Sequence[Figure], most: float) -> list[Figure]:
-    """The same with a target for the smallest: of several ways to do something one has to reach it."""
+    """The same, the smallest with a target: of several ways to do something one has to reach it."""
     best = min(figures, key=lambda figure: figure.value)
     return [replace(figure, most=most) if figure is best else figure for figure in figures]
 

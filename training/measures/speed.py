@@ -34,7 +34,7 @@ def speed(study: Study) -> list[Figure]:
     variants = _megabytes(study.folder / "lora")
     whole = _megabytes(study.folder) - variants
     return [
-        # Compiled if that helps.
+        # The target is for bfloat16, the first two, in whichever way is faster.
         *least_at_most(figures[:2], MOST_MILLISECONDS),
         *figures[2:],
         Figure("weights, MB", whole, most=LARGEST_MODEL),

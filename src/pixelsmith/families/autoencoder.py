@@ -50,12 +50,13 @@ def tiling_of(config: Mapping[str, Any]) -> TileLayout:
 def compile_blocks(vae: Any) -> None:
     """Compile an autoencoder of residual blocks, each block by itself and for any size; others stay as they are.
 
-    What a block is given of a tile depends on where that lies (``Narrowing``), so it has no one size. Of blocks that
-    are alike the first is compiled for all.
+    What a block is given of a tile depends on where that lies (``Narrowing``), so it has no one size. Blocks that are
+    alike share a graph, and all of them torch's limit of eight, of which the embedded model's two halves need five to
+    seven: a second dtype in one process runs a part of them as they are.
     """
     if _is_local(vae.config):
         for block in chain(*vae.encoder.down_blocks, *vae.decoder.up_blocks):
-            # Not the module: its hooks, of which each tile has its own, would be part of the graph.
+            # Not the module: its hooks, of which each tile has its own, would be compiled with it, for each tile anew.
             block.forward = torch.compile(block.forward, dynamic=True)
 
 
