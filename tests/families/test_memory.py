@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch._dynamo import lookup_backend
+from torch._dynamo.testing import CompileCounterWithBackend
 from transformers import CLIPConfig, CLIPImageProcessor
 
 from pixelsmith import Compute, DeviceError, Method, RefusedError, Request, RequestError, Size, Warned, generate
@@ -204,22 +204,16 @@ def test_a_run_compiles_two_graphs_the_base_and_all_stages(tmp_path: Path, devic
     """However many patches a step leaves over for its last batch. A transformer is traced sooner than a U-Net."""
     with quiet():
         model = SPECIMENS["pixart-sigma"].save(tmp_path)
-    graphs: list[torch.fx.GraphModule] = []
-
-    def counting(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Callable[..., Any]:
-        graphs.append(graph)
-        # On the CPU graphs run as they are: to generate code takes longer than all tests.
-        compiled: Callable[..., Any] = lookup_backend("eager" if device == "cpu" else "inductor")(graph, inputs)
-        return compiled
-
+    # On the CPU graphs run as they are: to generate code takes longer than all tests.
+    counter = CompileCounterWithBackend("eager" if device == "cpu" else "inductor")
     stages, method = (Size(100, 90), Size(150, 160)), Method(steps=2, coverage="random")
     compute = Compute(device, "float32", batch_size=4)
     request = Request("a sea", stages[-1], model=str(model), cascade=stages, method=method, compute=compute)
     plain = generate(request).pixels.astype(int)
     torch._dynamo.reset()
-    with torch.compiler.set_stance(force_backend=counting):
+    with torch.compiler.set_stance(force_backend=counter):
         compiled = generate(replace(request, compute=replace(compute, compile=True))).pixels.astype(int)
-    assert len(graphs) == 2
+    assert counter.frame_count == 2
     assert abs(compiled - plain).max() <= 4
 
 

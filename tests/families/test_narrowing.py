@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import pytest
 import torch
 from diffusers import AutoencoderDC
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch._dynamo.testing import CompileCounterWithBackend
 
 from pixelsmith.families import Family, find_model, load_family, read_facts
 from pixelsmith.families.narrowing import context_of
@@ -66,17 +65,12 @@ def test_context_is_dropped_and_the_decoder_left_as_it_was(embedded: Family) -> 
 def test_compiled_it_gives_the_same_wherever_a_tile_lies(embedded: Family) -> None:
     """By a backend that runs graphs as they are: to generate code takes longer than all tests."""
     folder, context = find_model(EMBEDDED), embedded.facts.tiling.context
-    graphs: list[torch.fx.GraphModule] = []
-
-    def counting(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Callable[..., Any]:
-        graphs.append(graph)
-        return graph.forward
-
+    counter = CompileCounterWithBackend("eager")
     torch._dynamo.reset()
     compiled = load_family(folder, embedded.facts, Compute(dtype="float32", compile=True)).autoencoder
     plain, layout = embedded.autoencoder, replace(embedded.facts.tiling, side=2 * context + 8)
     limited = torch._dynamo.config.patch(fail_on_recompile_limit_hit=True)
-    with limited, torch.compiler.set_stance(force_backend=counting):
+    with limited, torch.compiler.set_stance(force_backend=counter):
         # Three rows of three tiles: square ones are traced with one side for both, others once more.
         for canvas in (Size(2 * context + 18, 2 * context + 18), Size(2 * context + 18, 2 * context + 24)):
             tiles = layout.tiles(canvas)
@@ -86,11 +80,11 @@ def test_compiled_it_gives_the_same_wherever_a_tile_lies(embedded: Family) -> No
                 window = tiles[index].window
                 tile, kept = latents[(..., *window.slices)], tiles.kept(index).relative_to(window)
                 torch.testing.assert_close(compiled.decode(tile, kept), plain.decode(tile, kept))
-        decoders = len(graphs)
+        decoders = counter.frame_count
         for width in (160, 192):
             pixels = torch.rand(1, 3, 160, width)
             torch.testing.assert_close(compiled.encode(pixels), plain.encode(pixels))
-    assert 0 < decoders < len(graphs) <= 12, "both halves are compiled, and not for each tile"
+    assert 0 < decoders < counter.frame_count <= 12, "both halves are compiled, and not for each tile"
 
 
 @torch.inference_mode()

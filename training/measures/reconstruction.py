@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
-from collections.abc import Callable
 from functools import partial
-from itertools import product
-from statistics import fmean, median
+from statistics import fmean
 
 import numpy as np
 import torch
@@ -19,14 +16,13 @@ from pixelsmith.canvas import Array, MemorySpace
 from pixelsmith.evaluate.structure import ssim
 from pixelsmith.families import Family
 from pixelsmith.pixels.codec import decode
-from pixelsmith.request import DtypeName
 from training.autoencoder import as_input, as_pixels
-from training.figures import Figure, least_at_most
+from training.figures import Figure
+from training.measures.timing import in_each_way
 from training.study import Study
 
 MOSAIC = 4
 """Held-out pictures a side of what tiles and time are measured on: more than one tile."""
-REPEATS = 5
 MOST_SECONDS = 0.8
 """For a megapixel, decoded in bfloat16 on two cores."""
 
@@ -46,7 +42,19 @@ def reconstruction(study: Study) -> list[Figure]:
         (again,) = as_pixels(autoencoder.decode(autoencoder.encode(as_input(picture[None]))))
         for group in (record.style, "all"):
             found[group].append((psnr(picture, again), ssim(picture, again)))
-    return [*_figures(found), *_tiles(study, family), *_speed(study)]
+    mosaic = _mosaic(study.real)
+    latents, megapixels = autoencoder.encode(as_input(mosaic[None])), mosaic.size / 3 / 1e6
+    return [
+        *_figures(found),
+        _tiles(latents, family),
+        *in_each_way(
+            study,
+            "decoding, seconds a megapixel",
+            lambda family: partial(_decoded, latents[0], family),
+            unit=1 / megapixels,
+            most=MOST_SECONDS,
+        ),
+    ]
 
 
 def _figures(found: dict[str, list[tuple[float, float]]]) -> list[Figure]:
@@ -59,40 +67,10 @@ def _figures(found: dict[str, list[tuple[float, float]]]) -> list[Figure]:
     return figures
 
 
-def _tiles(study: Study, family: Family) -> list[Figure]:
-    latents = family.autoencoder.encode(as_input(_mosaic(study.real)[None]))
+def _tiles(latents: Tensor, family: Family) -> Figure:
     whole = ((family.autoencoder.decode(latents)[0] + 1) * 127.5).clamp(0, 255)
     tiled = _decoded(latents[0], family)
-    return [Figure("tiled decoding against untiled, of 255", float((tiled - whole).abs().max()), most=0.01)]
-
-
-def _speed(study: Study) -> list[Figure]:
-    dtypes: tuple[DtypeName, ...] = ("bfloat16", "float32")
-    picture, figures = _mosaic(study.real), []
-    for dtype, compiled in product(dtypes, (False, True)):
-        # Graphs of the other dtype count for torch's limit of graphs, beyond which blocks would run as they are.
-        torch.compiler.reset()
-        family = study.load(compute=Compute(dtype=dtype, compile=compiled))
-        seconds = timed(partial(_decoded, family.autoencoder.encode(as_input(picture[None]))[0], family))
-        note = f"{dtype}, {threads()}, median of {REPEATS}, {'compiled' if compiled else 'as it is'}"
-        figures.append(Figure("decoding, seconds a megapixel", seconds * 1e6 * 3 / picture.size, note=note))
-    # The target is for bfloat16, the first two, in whichever way is faster.
-    return [*least_at_most(figures[:2], MOST_SECONDS), *figures[2:]]
-
-
-def timed(work: Callable[[], object]) -> float:
-    """The median seconds of some runs, after one that is not counted."""
-    work()
-    taken = []
-    for _ in range(REPEATS):
-        began = time.perf_counter()
-        work()
-        taken.append(time.perf_counter() - began)
-    return median(taken)
-
-
-def threads() -> str:
-    return f"{torch.get_num_threads()} threads"
+    return Figure("tiled decoding against untiled, of 255", float((tiled - whole).abs().max()), most=0.01)
 
 
 def _decoded(latents: Tensor, family: Family) -> Tensor:

@@ -8,11 +8,9 @@ from pathlib import Path
 
 import torch
 
-from pixelsmith import Compute
 from pixelsmith.families import Family
-from pixelsmith.request import DtypeName
-from training.figures import Figure, least_at_most
-from training.measures.reconstruction import threads, timed
+from training.figures import Figure
+from training.measures.timing import in_each_way
 from training.study import Study
 
 BATCH = 8
@@ -23,20 +21,16 @@ LARGEST_MODEL, LARGEST_VARIANT = 48, 16
 
 @torch.inference_mode()
 def speed(study: Study) -> list[Figure]:
-    dtypes: tuple[DtypeName, ...] = ("bfloat16", "float32")
-    figures = []
-    for dtype in dtypes:
-        for compiled in (False, True):
-            family = study.load(compute=Compute(dtype=dtype, compile=compiled))
-            note = f"{dtype}, {threads()}, {'compiled' if compiled else 'as it is'}"
-            seconds = timed(_call_of(family)) / BATCH
-            figures.append(Figure("a call of the network, ms a patch at batch 8", 1000 * seconds, note=note))
     variants = _megabytes(study.folder / "lora")
     whole = _megabytes(study.folder) - variants
     return [
-        # The target is for bfloat16, the first two, in whichever way is faster.
-        *least_at_most(figures[:2], MOST_MILLISECONDS),
-        *figures[2:],
+        *in_each_way(
+            study,
+            "a call of the network, ms a patch at batch 8",
+            _call_of,
+            unit=1000 / BATCH,
+            most=MOST_MILLISECONDS,
+        ),
         Figure("weights, MB", whole, most=LARGEST_MODEL),
         Figure("weights of the variants, MB", variants, most=LARGEST_VARIANT),
     ]

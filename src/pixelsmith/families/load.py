@@ -91,7 +91,7 @@ def _prepare(pipeline: Any, compute: Compute) -> None:
         to_channels_last(network)
         to_channels_last(pipeline.vae)
     if compute.compile:
-        # Patches have one shape, so one graph serves the whole run.
+        # Patches have one shape, so one graph serves all stages.
         network.compile(dynamic=False)
         compile_blocks(pipeline.vae)
 
