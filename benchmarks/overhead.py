@@ -3,7 +3,8 @@
     python -m benchmarks.overhead [--repeats 3]
 
 The model is replaced by a function that returns its input at once; everything else is the real engine, with keyed
-noise, fusion, chess mask and blending. The sizes are measured in turn, several times, and the medians are compared.
+noise, blending and both ways to merge a guide: held structure with a map, and the paper's fusion and chess mask. The
+sizes are measured in turn, several times, and the medians are compared.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from statistics import median
 
 import torch
@@ -20,6 +22,7 @@ from torch import Tensor
 from pixelsmith.canvas import Array, MemorySpace
 from pixelsmith.geometry import Size, Window
 from pixelsmith.sampling.denoise import Denoising, Guide, Patched
+from pixelsmith.sampling.merging import Fused, Held, Merge
 from pixelsmith.sampling.noise import NoiseField
 from pixelsmith.sampling.patches import Tiling
 from pixelsmith.sampling.scattered import COVERAGES
@@ -52,11 +55,14 @@ class _Steps:
         self.space.drop(str(step))
 
 
-def seconds_per_patch(factor: int, coverage: str) -> float:
+def seconds_per_patch(factor: int, coverage: str, merge: str) -> float:
     """Mean time of one patch in a guided stage, the patches of the step listed and the canvases made included."""
     size, steps = Size(PATCH * factor, PATCH * factor), STEPS[factor]
     levels = [Level(i / steps * 0.9 + 0.05, (1 - (i / steps * 0.9 + 0.05) ** 2) ** 0.5, 0, 0) for i in range(steps + 1)]
     guide = Array(torch.zeros(CHANNELS, size.height, size.width))
+    positions = Array(torch.linspace(0.4, 0.7, size.width).expand(1, size.height, size.width))
+    weights = (1.0,) * (steps + 1)
+    merges: dict[str, Merge] = {"hold": Held(weights, positions, 8.0), "phase": Fused(weights)}
     job = Denoising(
         identity,
         Schedule(tuple(levels)),
@@ -64,7 +70,7 @@ def seconds_per_patch(factor: int, coverage: str) -> float:
         NoiseField(0, 1, CHANNELS),
         seed=0,
         stage=1,
-        guide=Guide(guide, (1.0,) * (steps + 1)),
+        guide=Guide(guide, merges[merge]),
     )
     counted = 0
 
@@ -81,10 +87,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
-    for coverage in COVERAGES:
-        times = {factor: [seconds_per_patch(factor, coverage) for _ in range(args.repeats)] for factor in FACTORS}
+    for coverage, merge in product(COVERAGES, ("hold", "phase")):
+        times = {
+            factor: [seconds_per_patch(factor, coverage, merge) for _ in range(args.repeats)] for factor in FACTORS
+        }
         small, large = (1e3 * median(times[factor]) for factor in FACTORS)
-        print(f"{coverage:7s} 16x: {small:.2f} ms/patch   1024x: {large:.2f} ms/patch   ratio {large / small:.2f}")
+        figures = f"16x: {small:.2f} ms/patch   1024x: {large:.2f} ms/patch   ratio {large / small:.2f}"
+        print(f"{coverage:7s} {merge:6s} {figures}")
 
 
 if __name__ == "__main__":

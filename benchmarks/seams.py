@@ -25,8 +25,8 @@ from pixelsmith.events import silent
 from pixelsmith.families import autoencoder, find_model, load_family, read_facts
 from pixelsmith.plan import coverage_of, make_plan
 from pixelsmith.request import EMBEDDED
-from pixelsmith.sampling.denoise import Readable
 from pixelsmith.sampling.patches import Coverage, Tiling
+from pixelsmith.sampling.readable import Readable
 from pixelsmith.stage import Cascade
 
 PROMPTS = (

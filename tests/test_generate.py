@@ -20,6 +20,7 @@ from pixelsmith import (
     Method,
     Perturbation,
     PhaseFinished,
+    PictureError,
     Progress,
     Request,
     RequestError,
@@ -148,9 +149,11 @@ def test_guidance_on_a_distilled_model_is_remarked_on(tmp_path: Path) -> None:
 
 
 VARIANTS: list[dict[str, Any]] = [
-    {"slider": 0.0}, {"slider": 1.0}, {"slider": 0.5, "slider_fade": 0.6}, {"fusion": "none"}, {"fusion": "both"},
-    {"fusion": "phase-guide"}, {"fusion": "amplitude"}, {"fusion": "amplitude-guide"}, {"fusion": "guide"},
-    {"chess_mask": False}, {"border": 0}, {"border": 5}, {"coverage": "random"}, {"sampler": "dpmpp-2m"},
+    {"slider": 0.0}, {"slider": 1.0}, {"slider": 0.5, "slider_fade": 0.6}, {"slider_map": "even"},
+    {"slider_steps": 0.5}, {"merge": "phase"}, {"merge": "phase", "chess_mask": False}, {"merge": "none"},
+    {"merge": "both"}, {"merge": "phase-guide"}, {"merge": "amplitude"}, {"merge": "amplitude-guide"},
+    {"merge": "guide"},
+    {"border": 0}, {"border": 5}, {"coverage": "random"}, {"sampler": "dpmpp-2m"},
     {"upsampling": "bicubic"}, {"upsampling": "latent"}, {"guidance_scale": 1.0}, {"guidance_scale": 9.0},
     {"guidance_rescale": 1.0}, {"epsilon_scaling": 1.02}, {"guidance_interval": (0.5, 1.0)}, {"steps": 4},
     {"stage_steps": 5}, {"start": 0.5}, {"stage_guidance_scale": 1.0}, {"perturbation": PERTURBATIONS["pag"]},
@@ -278,3 +281,26 @@ def test_this_machine_tells_how_much_memory_it_has() -> None:
     there = memory_of(torch.device("cpu"))
     assert there is not None
     assert 2**28 < there < 2**50
+
+
+def test_a_painted_map_holds_one_half_and_frees_the_other(tiny_model: Path, tmp_path: Path) -> None:
+    """Two pictures that differ in the seed of their stage: where the map is white, both are the enlarged one below."""
+    Image.new("RGB", (64, 64), "teal").save(tmp_path / "start.png")
+    grey = np.zeros((10, 20), np.uint8)
+    grey[:, :10] = 255
+    Image.fromarray(grey).save(tmp_path / "map.png")
+    method = Method(steps=4, slider_map=str(tmp_path / "map.png"), slider_steps=1.0, guidance_scale=1.0)
+
+    def made(seed: int) -> np.ndarray:
+        start = str(tmp_path / "start.png")
+        request = Request("a map", Size(128, 128), seed=seed, model=str(tiny_model), method=method, from_image=start)
+        return generate(request).pixels.astype(int)
+
+    apart = np.abs(made(1) - made(2)).mean(2)
+    assert apart[:, 96:].mean() > 2
+    assert apart[:, :32].mean() < 0.2 * apart[:, 96:].mean()
+
+
+def test_a_missing_map_is_said_before_any_work(tiny_model: Path) -> None:
+    with pytest.raises(PictureError, match=r"nowhere\.png"):
+        generate(request_of(tiny_model).with_method(slider_map="nowhere.png"))

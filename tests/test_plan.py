@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pixelsmith import Method, Perturbation, Plan, Request, RequestError, Size
-from pixelsmith.plan import MAX_FACTOR, ModelFacts, make_plan
+from pixelsmith.plan import ModelFacts, make_plan
 from pixelsmith.sampling.grid import TileLayout
+from pixelsmith.strategies import MERGINGS
 
 EMBEDDED_LIKE = ModelFacts(
     "m", "StableDiffusionPipeline", Size(256, 256), 8, 8, 4, 1000, TileLayout(88, 13, 0), 10_000_000
@@ -37,7 +38,7 @@ def test_every_size_has_a_plan_that_ends_at_it(width: int, height: int) -> None:
         assert Size(width, height).fits_in(plan.base.size)
     for below, above in zip(rungs, plan.stages, strict=False):
         factor = max(above.size.width / below.size.width, above.size.height / below.size.height)
-        assert 1 <= factor <= MAX_FACTOR * 1.1
+        assert 1 <= factor <= MERGINGS["hold"].most * 1.1
     for rung in rungs:
         assert rung.latent_size.width % 4 == rung.latent_size.height % 4 == 0
         assert 0 <= rung.latent_size.width * 8 - rung.size.width < 32
@@ -81,7 +82,7 @@ def test_the_fast_preset_counts_its_own_steps() -> None:
     plan = planned(2048, 2048, method=method)
     assert plan.base is not None
     assert (plan.base.steps, plan.stages[0].steps) == (20, 4)
-    assert [stage.guided_steps for stage in plan.stages] == [4, 3]
+    assert [stage.guided_steps for stage in plan.stages] == [4]
     assert plan.model_calls == 2 * 20 + round(4 * sum(stage.patches_per_step for stage in plan.stages))
     with pytest.raises(RequestError, match="training steps"):
         planned(2048, 2048, method=Method(steps=300, start=0.25))
@@ -96,16 +97,26 @@ def test_large_pictures_are_kept_on_disk_and_memory_does_not_grow(side: int, on_
 
 
 def test_sliders_are_those_of_the_last_stages() -> None:
-    method = Method(steps=20, slider=(0.2, 0.6))
+    method = Method(steps=20, merge="phase", slider=(0.2, 0.6))
     for smaller, guided in (((300, 512), [4, 4, 12]), ((512,), [4, 12]), ((), [12])):
         cascade = tuple(Size(side, side) for side in smaller)
         stages = planned(1024, 1024, cascade=cascade, method=method).stages
         assert [stage.guided_steps for stage in stages] == guided
 
 
-def test_guided_steps_follow_the_slider() -> None:
-    assert planned(512, 512, method=Method(steps=20, slider=0.6)).stages[0].guided_steps == 12
-    assert planned(512, 512, method=Method(steps=20, slider=0.0)).stages[0].guided_steps == 0
+@pytest.mark.parametrize(
+    ("method", "guided"),
+    [
+        (Method(steps=20, merge="phase", slider=0.6), 12),
+        (Method(steps=20, merge="phase", slider=0.0), 0),
+        (Method(steps=20, slider=0.6), 18),
+        (Method(steps=20, slider=0.6, slider_steps=0.5), 10),
+        (Method(steps=20, slider=0.0), 0),
+        (Method(steps=20, slider=0.0, slider_map="painted.png"), 18),
+    ],
+)
+def test_guided_steps_follow_what_the_slider_means(method: Method, guided: int) -> None:
+    assert planned(512, 512, method=method).stages[0].guided_steps == guided
 
 
 def test_a_cascade_is_taken_as_asked_for() -> None:
@@ -114,9 +125,9 @@ def test_a_cascade_is_taken_as_asked_for() -> None:
 
 
 def test_a_given_picture_starts_the_cascade() -> None:
-    plan = planned(4096, 4096, start=Size(1000, 800))
+    plan = planned(9600, 9600, start=Size(1000, 600))
     assert plan.base is None
-    assert [stage.size for stage in plan.stages] == [Size(1810, 1810), Size(4096, 4096)]
+    assert [stage.size for stage in plan.stages] == [Size(2400, 2400), Size(9600, 9600)]
     assert [stage.size for stage in planned(500, 500, start=Size(500, 500)).stages] == [Size(500, 500)]
 
 

@@ -78,7 +78,8 @@ def test_a_bad_request_is_refused(changes: dict[str, Any], message: str) -> None
         ("slider", "high"), ("slider", (0.5, 2)), ("slider", ()),
         ("slider_fade", 1.5), ("guidance_scale", -1), ("guidance_rescale", 2), ("epsilon_scaling", 0), ("border", -1),
         ("guidance_interval", (0.8, 0.2)), ("guidance_interval", (0.5,)),
-        ("guidance_interval", ("a", "b")), ("chess_mask", 1), ("sampler", "magic"), ("fusion", "cold"),
+        ("guidance_interval", ("a", "b")), ("chess_mask", 1), ("sampler", "magic"), ("merge", "cold"),
+        ("slider_steps", 2), ("slider_map", 3), ("slider_map", ""),
         ("coverage", "none"), ("upsampling", "nearest"), ("guidance", "much"),
     ],
 )  # fmt: skip
@@ -171,7 +172,7 @@ def test_a_path_is_taken_as_text() -> None:
 def test_the_paper_preset_is_the_papers() -> None:
     paper = PRESETS["paper"]
     assert (paper.steps, paper.sampler, paper.guidance_scale, paper.slider) == (50, "ddim", 7.5, 0.6)
-    assert (paper.coverage, paper.fusion, paper.chess_mask, paper.border) == ("random", "phase", True, 10)
+    assert (paper.coverage, paper.merge, paper.chess_mask, paper.border) == ("random", "phase", True, 10)
 
 
 @given(method=methods)
@@ -230,4 +231,18 @@ def test_a_model_that_is_told_its_guidance_is_never_run_twice() -> None:
 def test_the_fast_preset_leaves_the_base_to_the_model() -> None:
     turbo = Recommended(4, guidance_scale=1.0)
     base, stage = (PRESETS["fast"].at(number, turbo) for number in (0, 1))
-    assert (base.steps, base.guidance_scale, stage.steps) == (4, 1.0, 4)
+    assert (base.steps, base.guidance_scale, stage.steps) == (4, 1.0, PRESETS["fast"].stage_steps)
+
+
+def test_stages_go_without_guidance_where_the_model_recommends_it() -> None:
+    best = Recommended(guidance_scale=2.0, stage_guidance_scale=1.0)
+    assert [Method().at(stage, best).guides for stage in (0, 1)] == [True, False]
+    assert Method(stage_guidance_scale=3.0).at(1, best).guidance_scale == 3.0
+    assert Method(guidance_scale=5.0).at(0, best).guidance_scale == 5.0
+    assert Method().settled(best).stage_guidance_scale == 1.0
+
+
+def test_pictures_that_a_request_names_are_known() -> None:
+    request = Request("a map", Size(64, 64), from_image="photo.png", method=Method(slider_map=str(Path("map.png"))))
+    assert request.pictures == (Path("photo.png"), Path("map.png"))
+    assert Request("a map", Size(64, 64), method=Method(slider_map="even")).pictures == ()

@@ -311,7 +311,7 @@ def test_another_version_is_refused(tiny_model: Path, tmp_path: Path, monkeypatc
 
 def test_what_is_missing_has_no_hash(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="nowhere: it cannot be read"):
-        Identity.of({}, 1, [tmp_path / "nowhere"], None)
+        Identity.of({}, 1, [tmp_path / "nowhere"], ())
 
 
 def test_a_changed_picture_to_start_from_is_refused(tiny_model: Path, tmp_path: Path) -> None:
@@ -321,8 +321,23 @@ def test_a_changed_picture_to_start_from_is_refused(tiny_model: Path, tmp_path: 
     with pytest.raises(KeyboardInterrupt):
         generate(request, tmp_path / "map.png", stopped_after(2), run_dir)
     start.write_bytes(start.read_bytes() + b" ")
-    with pytest.raises(RunError, match="picture was"):
+    with pytest.raises(RunError, match="pictures was"):
         resume(run_dir)
+
+
+def test_a_changed_map_is_refused_and_the_same_one_goes_on(tiny_model: Path, tmp_path: Path) -> None:
+    painted, run_dir = tmp_path / "map.png", tmp_path / "run"
+    Image.new("L", (9, 9), 100).save(painted)
+    kept = painted.read_bytes()
+    request = request_of(tiny_model).with_method(slider_map=str(painted))
+    expected = generate(request).pixels
+    with pytest.raises(KeyboardInterrupt):
+        generate(request, tmp_path / "out.png", stopped_after(2), run_dir)
+    painted.write_bytes(kept + b" ")
+    with pytest.raises(RunError, match="pictures was"):
+        resume(run_dir)
+    painted.write_bytes(kept)
+    assert np.array_equal(resume(run_dir).pixels, expected)
 
 
 def denied(*arguments: object) -> tuple[int, str]:
@@ -417,7 +432,7 @@ def test_a_disk_with_too_little_room_is_refused_before(
 
 def test_the_record_survives_json(tiny_model: Path, tmp_path: Path) -> None:
     request = request_of(tiny_model)
-    record = Record(Identity.of(settings_of(request), 2, [tiny_model], None), tmp_path, tmp_path / "map.png", keep=True)
+    record = Record(Identity.of(settings_of(request), 2, [tiny_model], ()), tmp_path, tmp_path / "map.png", keep=True)
     with RunDirectory.create(tmp_path / "run") as directory:
         directory.begin(record)
         found = directory.read()

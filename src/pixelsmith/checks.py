@@ -19,6 +19,18 @@ def check_range(name: str, value: object, low: float, high: float) -> None:
         raise RequestError(f"{name}: expected a number from {low} to {high}, got {value!r}")
 
 
+def check_flag(name: str, value: object) -> None:
+    """True or False."""
+    if type(value) is not bool:
+        raise RequestError(f"{name}: expected True or False, got {value!r}")
+
+
+def check_text(name: str, value: object, expected: str) -> None:
+    """Text with something in it; ``expected`` says what it means."""
+    if not isinstance(value, str) or not value.strip():
+        raise RequestError(f"{name}: expected {expected}, got {value!r}")
+
+
 def check_shares(name: str, values: tuple[float, ...]) -> None:
     """At least one number, all in 0..1."""
     if not values:

@@ -22,7 +22,7 @@ from pixelsmith.geometry import Size
 from pixelsmith.parts import Lora, Parts, Quantization, SchedulerName, TimestepSpacing
 from pixelsmith.pixels.files import FORMATS, read_settings
 from pixelsmith.progress import ProgressBar, print_json
-from pixelsmith.recommended import PERTURBATIONS, GuidanceName, Perturbation, Sampler
+from pixelsmith.recommended import PERTURBATIONS, GuidanceName, MergeName, Perturbation, Sampler
 from pixelsmith.report import families_table, plan_table, settings_table, values_table
 from pixelsmith.request import (
     EMBEDDED,
@@ -35,7 +35,7 @@ from pixelsmith.request import (
     Request,
     Upsampling,
 )
-from pixelsmith.strategies import FusionName, StrategyName
+from pixelsmith.strategies import StrategyName
 
 DEFAULT_SIZE = "2048x2048"
 
@@ -97,6 +97,42 @@ _PART_OPTIONS = (
 """What is loaded: the same for every command that looks at a model."""
 
 
+_METHOD_CLICKS = (
+    click.option("--preset", type=click.Choice(list(PRESETS)), default="default", show_default=True),
+    click.option("--steps", type=int, help="Denoising steps of the base and of each stage."),
+    click.option("--stage-steps", type=int, help="Denoising steps of each stage.  [default: --steps]"),
+    click.option("--start", type=float, help="0..1: share of the noise schedule that stages go through."),
+    click.option("--sampler", type=click.Choice(get_args(Sampler)), help="The rule of a step."),
+    click.option("--slider", help="0..1: 0 invents detail, 1 keeps what is below. A,B: of the last stages."),
+    click.option("--slider-fade", type=float, help="0..1: share of steps over which the guide fades out."),
+    click.option("--guidance", type=click.Choice(get_args(GuidanceName)), help="How the prompt is put to effect."),
+    click.option("--guidance-scale", type=float, help="How strongly the prompt pulls; 1 is off."),
+    click.option("--stage-guidance-scale", type=float, help="The same for the stages.  [default: as the base]"),
+    click.option("--guidance-rescale", type=float, help="0..1: against over-saturation."),
+    click.option("--epsilon-scaling", type=float, help="0.5..2: a little above 1 for more detail; 1 is off."),
+    click.option("--guidance-interval", help="START,END in 0..1: where guidance is on."),
+    click.option(
+        "--perturbation", type=click.Choice(list(PERTURBATIONS)), help="Also guide away from a worse network."
+    ),
+    click.option("--perturbation-scale", type=float, help="How strongly.  [default: pag 3, slg 2.8]"),
+    click.option("--perturbation-interval", help="Where it is on.  [default: pag 0,1, slg 0.01,0.2]"),
+    click.option("--perturbed-layers", help="Numbers of blocks, such as 7,8,9.  [default: in the middle]"),
+    click.option("--slider-map", help="Where it holds: auto, even, or a grey picture (white holds).  [default: auto]"),
+    click.option("--slider-steps", type=float, help="0..1: share of steps in which structure is held."),
+    click.option(
+        "--merge",
+        type=click.Choice(get_args(MergeName)),
+        help="How the picture below guides: hold, or phase (paper).",
+    ),
+    click.option("--chess-mask/--no-chess-mask", default=None),
+    click.option("--border", type=int, help="Latents over which patches are averaged; 0 is off."),
+    click.option("--coverage", type=click.Choice(get_args(CoverageName)), help="Where patches lie."),
+    click.option("--upsampling", type=click.Choice(get_args(Upsampling))),
+    click.option("--strategy", type=click.Choice(get_args(StrategyName)), help="Another method, to compare."),
+)
+"""How it is denoised."""
+
+
 def _added(command: Callable[..., None], options: Sequence[Callable[..., Any]]) -> Callable[..., None]:
     """A command with options, in their order."""
     for option in reversed(options):
@@ -125,31 +161,7 @@ def request_options(command: Callable[..., None]) -> Callable[..., None]:
             help="A diffusers folder, a .safetensors file, or a hub id (owner/name, owner/name@revision).",
         ),
         *_PART_OPTIONS,
-        click.option("--preset", type=click.Choice(list(PRESETS)), default="default", show_default=True),
-        click.option("--steps", type=int, help="Denoising steps of the base and of each stage."),
-        click.option("--stage-steps", type=int, help="Denoising steps of each stage.  [default: --steps]"),
-        click.option("--start", type=float, help="0..1: share of the noise schedule that stages go through."),
-        click.option("--sampler", type=click.Choice(get_args(Sampler)), help="The rule of a step."),
-        click.option("--slider", help="0..1: share of guided steps; low invents, high keeps. A,B: of the last stages."),
-        click.option("--slider-fade", type=float, help="0..1: share of steps over which the guide fades out."),
-        click.option("--guidance", type=click.Choice(get_args(GuidanceName)), help="How the prompt is put to effect."),
-        click.option("--guidance-scale", type=float, help="How strongly the prompt pulls; 1 is off."),
-        click.option("--stage-guidance-scale", type=float, help="The same for the stages.  [default: as the base]"),
-        click.option("--guidance-rescale", type=float, help="0..1: against over-saturation."),
-        click.option("--epsilon-scaling", type=float, help="0.5..2: a little above 1 for more detail; 1 is off."),
-        click.option("--guidance-interval", help="START,END in 0..1: where guidance is on."),
-        click.option(
-            "--perturbation", type=click.Choice(list(PERTURBATIONS)), help="Also guide away from a worse network."
-        ),
-        click.option("--perturbation-scale", type=float, help="How strongly.  [default: pag 3, slg 2.8]"),
-        click.option("--perturbation-interval", help="Where it is on.  [default: pag 0,1, slg 0.01,0.2]"),
-        click.option("--perturbed-layers", help="Numbers of blocks, such as 7,8,9.  [default: in the middle]"),
-        click.option("--fusion", type=click.Choice(get_args(FusionName)), help="What the guide gives to a patch."),
-        click.option("--chess-mask/--no-chess-mask", default=None),
-        click.option("--border", type=int, help="Latents over which patches are averaged; 0 is off."),
-        click.option("--coverage", type=click.Choice(get_args(CoverageName)), help="Where patches lie."),
-        click.option("--upsampling", type=click.Choice(get_args(Upsampling))),
-        click.option("--strategy", type=click.Choice(get_args(StrategyName)), help="Another method, to compare."),
+        *_METHOD_CLICKS,
         click.option("--batch-size", type=int, help="Patches per call of the network.  [default: by device]"),
         click.option(
             "--memory",
@@ -168,7 +180,8 @@ def request_options(command: Callable[..., None]) -> Callable[..., None]:
 
 _METHOD_OPTIONS = (
     "steps", "stage_steps", "start", "sampler", "slider", "slider_fade", "guidance", "guidance_scale",
-    "stage_guidance_scale", "guidance_rescale", "epsilon_scaling", "guidance_interval", "fusion", "chess_mask",
+    "stage_guidance_scale", "guidance_rescale", "epsilon_scaling", "guidance_interval", "merge", "chess_mask",
+    "slider_map", "slider_steps",
     "border", "coverage", "upsampling", "strategy",
 )  # fmt: skip
 

@@ -52,7 +52,7 @@ from pixelsmith.preview import with_preview
 from pixelsmith.request import EMBEDDED, Request
 from pixelsmith.room import check_disk, check_memory
 from pixelsmith.run import Identity, Record, RunDirectory
-from pixelsmith.sampling.denoise import Readable
+from pixelsmith.sampling.readable import Readable
 from pixelsmith.stage import Cascade, Rung, batch_size_of
 from pixelsmith.version import __version__
 from pixelsmith.viewer import open_file
@@ -178,10 +178,12 @@ def resume(run_dir: str | Path, observer: Observer = silent) -> Result:
 def _located(request: Request, folder: Path) -> Request:
     """The request with the paths in it as they were meant in the folder that it was made in."""
     picture = None if request.from_image is None else str(folder / request.from_image)
+    painted = request.method.painted_map
+    method = replace(request.method, slider_map=str(folder / painted)) if painted else request.method
     # As everywhere, this name is the model of this package, whatever a folder is called.
     model = request.model if request.model == EMBEDDED else located(request.model, folder)
     parts = request.parts.located(folder)
-    return replace(request, from_image=picture, model=model, parts=parts)
+    return replace(request, from_image=picture, method=method, model=model, parts=parts)
 
 
 @dataclass(frozen=True)
@@ -225,6 +227,9 @@ def settings_of(request: Request) -> dict[str, Any]:
 def _planned(request: Request, model: _Model) -> Plan:
     if request.prompt_weighting:
         check_weighting(model.facts, request.prompt, request.negative_prompt)
+    if painted := request.method.painted_map:
+        # One that cannot be read is a mistake to be found now, not when the first stage begins.
+        picture_size(Path(painted))
     the_plan = make_plan(request, model.facts, _start_size(request), model.dtype.itemsize)
     rates = load_rates(*model.machine)
     method_at = partial(request.method.at, recommended=model.facts.recommended)
@@ -239,9 +244,8 @@ def _identity(settings: Mapping[str, Any], request: Request, model: _Model) -> I
     )
     if made != here:
         raise RunError(f"device: the run was made on {made}, here is {here}")
-    picture = None if request.from_image is None else Path(request.from_image)
     files = model_files(model.place, request.parts)
-    return Identity.of(settings, batch_size_of(request, model.device, model.facts.patch), files, picture)
+    return Identity.of(settings, batch_size_of(request, model.device, model.facts.patch), files, request.pictures)
 
 
 @dataclass

@@ -51,6 +51,10 @@ class Size:
     def divided(self, divisor: int) -> Size:
         return Size(self.width // divisor, self.height // divisor)
 
+    def factor_over(self, other: Size) -> float:
+        """By how much the other is enlarged to cover this one."""
+        return max(self.width / other.width, self.height / other.height)
+
     def fits_in(self, other: Size) -> bool:
         return self.width <= other.width and self.height <= other.height
 

@@ -14,10 +14,8 @@ from pixelsmith.request import Request
 from pixelsmith.sampling.grid import ShiftedGrid, TileLayout
 from pixelsmith.sampling.patches import dilation, fewest_patches
 from pixelsmith.sampling.scattered import COVERAGES, RandomCoverage
-from pixelsmith.strategies import STRATEGIES
+from pixelsmith.strategies import MERGINGS, STRATEGIES
 
-MAX_FACTOR = 4.0
-"""The largest growth of a side in one stage that the default cascade takes."""
 MAX_SHAPE = 4.0
 """The longest base picture, long side to short one; longer pictures use the middle of it."""
 PAPER_BORDER, PAPER_PATCH = 10, 128
@@ -177,7 +175,7 @@ def make_plan(request: Request, facts: ModelFacts, start: Size | None = None, we
 
 
 def cascade_of(request: Request, origin: Size, start: Size | None) -> tuple[Size, ...]:
-    """The sizes of the stages: those asked for, or equal factors of at most ``MAX_FACTOR`` from the origin to the size.
+    """The sizes of the stages: those asked for, or equal factors from the origin to the size, as large as suits.
 
     Where shapes differ the middle of a picture covers the next one, so a stage grows if one of its sides does. Raises
     ``RequestError`` where the first stage is smaller than what it starts from.
@@ -185,16 +183,18 @@ def cascade_of(request: Request, origin: Size, start: Size | None) -> tuple[Size
     asked = request.cascade
     if asked and asked[-1] != request.size and asked[-1].fits_in(request.size):
         asked = (*asked, request.size)
-    factor = _covering_factor(origin, asked[0] if asked else request.size)
-    growth = STRATEGIES[request.method.strategy].growth
+    factor = (asked[0] if asked else request.size).factor_over(origin)
+    strategy = STRATEGIES[request.method.strategy]
+    growth, most = strategy.growth, MERGINGS[strategy.merge or request.method.merge].most
     if growth == "none":
         _check_without_stages(request, start)
         return ()
     if factor < 1 and (asked or start):
         what, first = "the given picture" if start else "the model's base picture", asked[0] if asked else request.size
         raise RequestError(f"the cascade shrinks: {what} has {origin}, the first stage {first}; ask for more")
-    grown = _multiples if growth == "multiples" else _equal_factors
-    return asked or (grown(origin, request.size) if factor > 1 or start else ())
+    if asked or not (factor > 1 or start):
+        return asked
+    return _multiples(origin, request.size) if growth == "multiples" else _equal_factors(origin, request.size, most)
 
 
 def _check_without_stages(request: Request, start: Size | None) -> None:
@@ -205,20 +205,15 @@ def _check_without_stages(request: Request, start: Size | None) -> None:
         raise RequestError(f"strategy: {strategy} has no stages; it cannot start from a given picture")
 
 
-def _covering_factor(origin: Size, target: Size) -> float:
-    """By how much a picture is enlarged to cover the target."""
-    return max(target.width / origin.width, target.height / origin.height)
-
-
-def _equal_factors(origin: Size, target: Size) -> tuple[Size, ...]:
-    factor = _covering_factor(origin, target)
-    count = max(1, math.ceil(math.log(factor) / math.log(MAX_FACTOR) - 1e-9))
+def _equal_factors(origin: Size, target: Size, most: float) -> tuple[Size, ...]:
+    factor = target.factor_over(origin)
+    count = max(1, math.ceil(math.log(factor) / math.log(most) - 1e-9))
     return (*(target.scaled(factor ** (i / count - 1)) for i in range(1, count)), target)
 
 
 def _multiples(origin: Size, target: Size) -> tuple[Size, ...]:
     """Twice, three times, ... the origin's sides, and the target."""
-    factor = _covering_factor(origin, target)
+    factor = target.factor_over(origin)
     return (*(target.scaled(multiple / factor) for multiple in range(2, math.ceil(factor))), target)
 
 
@@ -253,7 +248,7 @@ def _single_patch_plan(size: Size, request: Request, facts: ModelFacts) -> Stage
 def _stage_plan(stage: int, stages: int, size: Size, request: Request, facts: ModelFacts) -> StagePlan:
     method, canvas = request.method, facts.latent_size(size)
     own, strategy = method.at(stage, facts.recommended, stages), STRATEGIES[method.strategy]
-    steps, weights = own.steps, strategy.lead(own)
+    steps, weights = own.steps, strategy.weights(own)
     fewest = fewest_patches(canvas, facts.patch)
     if method.coverage == "random" and canvas.area > LARGE_CANVAS:
         sample = Size(min(canvas.width, SAMPLE_SIDE), min(canvas.height, SAMPLE_SIDE))

@@ -11,6 +11,9 @@ from pixelsmith.errors import RequestError
 Sampler = Literal["ddim", "dpmpp-2m"]
 GuidanceName = Literal["cfg", "cfg-norm", "cfg-norm-rows", "cfg-zero", "apg"]
 PerturbationName = Literal["pag", "slg"]
+SLIDER_MAPS = ("auto", "even")
+"""Slider maps that are no pictures: by the picture below, and the same everywhere."""
+MergeName = Literal["hold", "phase", "phase-guide", "amplitude", "amplitude-guide", "both", "guide", "none", "residual"]
 
 
 @dataclass(frozen=True)
@@ -72,8 +75,9 @@ EPSILON_SCALINGS = (0.5, 2.0)
 class Recommended:
     """What a model is best run with, for what a ``Method`` leaves open.
 
-    ``guidance_told``: whether the network is told its guidance scale as an input (distilled models), in place of
-    classifier-free guidance. A model folder may carry other choices in its ``pixelsmith.json``.
+    ``guidance_told``: whether the network takes its guidance scale as an input (distilled models), instead of
+    classifier-free guidance. ``stage_guidance_scale``: that of the stages, ``None`` for the base's. A model folder may
+    carry other choices in its ``pixelsmith.json``.
 
     Raises ``RequestError`` for a value out of range.
     """
@@ -85,6 +89,7 @@ class Recommended:
     guidance_told: bool = False
     sampler: Sampler = "ddim"
     epsilon_scaling: float = 1.0
+    stage_guidance_scale: float | None = None
 
     def __post_init__(self) -> None:
         check_whole("steps", self.steps, least=1)
@@ -92,6 +97,8 @@ class Recommended:
         check_range("guidance scale", self.guidance_scale, 0, 1000)
         check_range("guidance rescale", self.guidance_rescale, 0, 1)
         check_range("epsilon scaling", self.epsilon_scaling, *EPSILON_SCALINGS)
+        if self.stage_guidance_scale is not None:
+            check_range("stage guidance scale", self.stage_guidance_scale, 0, 1000)
 
 
 @dataclass(frozen=True)
@@ -110,6 +117,15 @@ class StageMethod:
     start: float
     slider: float
     slider_fade: float
+    slider_steps: float
+    slider_map: str
+    merge: MergeName
+    chess_mask: bool
+
+    @property
+    def holds(self) -> bool:
+        """Whether any structure is held, where that is how the guide is merged."""
+        return self.slider > 0 or self.slider_map not in SLIDER_MAPS
 
     @property
     def second_order(self) -> bool:

@@ -5,22 +5,33 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, Literal
 
-from pixelsmith.checks import check_choices, check_interval, check_range, check_shares, check_whole
+from pixelsmith.checks import (
+    check_choices,
+    check_flag,
+    check_interval,
+    check_range,
+    check_shares,
+    check_text,
+    check_whole,
+)
 from pixelsmith.errors import RequestError
 from pixelsmith.geometry import Size
 from pixelsmith.parts import Parts
 from pixelsmith.recommended import (
     EPSILON_SCALINGS,
+    SLIDER_MAPS,
     GuidanceName,
+    MergeName,
     Perturbation,
     Recommended,
     Sampler,
     StageMethod,
     perturbation_of,
 )
-from pixelsmith.strategies import STRATEGIES, FusionName, StrategyName
+from pixelsmith.strategies import STRATEGIES, StrategyName
 
 CoverageName = Literal["grid", "random"]
 Upsampling = Literal["lanczos", "bicubic", "latent"]
@@ -35,6 +46,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "epsilon_scaling": EPSILON_SCALINGS,
     "start": (0, 1),
     "slider_fade": (0, 1),
+    "slider_steps": (0, 1),
 }
 """Numbers of a method that are at least 0 and at most this."""
 
@@ -46,8 +58,9 @@ EMBEDDED = "embedded"
 class Method:
     """How a picture is denoised. The defaults and their reasons are in docs/decisions/0004-defaults.md.
 
-    Where ``steps``, ``sampler``, ``guidance``, ``guidance_scale``, ``guidance_rescale`` and ``epsilon_scaling`` are
-    ``None``, they are as the model recommends (``Recommended``); ``at`` tells what they are for one rung.
+    Where ``steps``, ``sampler``, ``guidance``, ``guidance_scale``, ``guidance_rescale``, ``epsilon_scaling`` and
+    ``stage_guidance_scale`` are ``None``, they are as the model recommends (``Recommended``); ``at`` gives those of one
+    rung.
 
     - ``steps``: denoising steps of the base and of every stage, at least 1; ``stage_steps``: other ones for the stages.
     - ``start``: above 0, at most 1: the share of the noise schedule that a stage goes through. Below 1 it starts from a
@@ -64,11 +77,17 @@ class Method:
     - ``guidance_interval``: the part of the denoising, as two shares in 0..1, in which guidance is on.
     - ``perturbation``: a perturbed network that is guided away from, in the base and in the stages; also
       the name of one of ``PERTURBATIONS``.
-    - ``slider``: 0..1, the share of steps that the guide leads; low invents detail, high keeps structure. One for all
-      stages, or one for each of the last ones, in order; the first number is that of all stages before them too.
+    - ``slider``: 0..1, how faithful a stage is to the picture below: low invents detail, high keeps structure. One for
+      all stages, or one for each of the last ones, in order; the first number is that of all stages before them too.
+      What it means follows from ``merge``: how fine a structure is held, or (the paper) the share of guided steps.
+    - ``slider_map``: where it holds, if structure is held: ``auto`` (finer structure as well where the picture below is
+      flat), ``even`` (the same everywhere), or the path of a grey picture of any size, which gives positions in the
+      place of ``slider``: white holds, black frees.
+    - ``slider_steps``: 0..1, the share of steps in which structure is held.
     - ``slider_fade``: 0..1, the share of steps over which the lead fades out; 0 is a hard cut.
-    - ``fusion``: what the guide gives to a patch (``pixelsmith.sampling.fusion.MERGES``).
-    - ``chess_mask``: whether the guide replaces every other latent pixel after a guided step.
+    - ``merge``: how the picture below is merged into patches (``pixelsmith.sampling.merging.MERGES``): ``hold`` the
+      structure of the clean estimate, or ``phase`` fusion as in the paper, its ablations, DemoFusion's ``residual``.
+    - ``chess_mask``: whether, in the paper's way, the guide replaces every other latent pixel after a guided step.
     - ``border``: width in latents over which neighbouring patches are averaged; 0 is off, ``None`` is as wide
       for the model's patch as the paper's 10 latents are for a patch of 128.
     - ``coverage``: ``grid`` (shifted at every step) or ``random`` (as in the paper).
@@ -86,12 +105,14 @@ class Method:
     epsilon_scaling: float | None = None
     guidance_interval: tuple[float, float] = (0.0, 1.0)
     perturbation: Perturbation | None = None
-    slider: float | tuple[float, ...] = (0.9, 0.7)
+    slider: float | tuple[float, ...] = 0.47
+    slider_map: str = "auto"
+    slider_steps: float = 0.9
     start: float | None = None
     stage_steps: int | None = None
     stage_guidance_scale: float | None = None
     slider_fade: float = 0.0
-    fusion: FusionName = "phase"
+    merge: MergeName = "hold"
     chess_mask: bool = True
     border: int | None = None
     coverage: CoverageName = "grid"
@@ -114,12 +135,14 @@ class Method:
             raise RequestError("start: expected a share above 0, at most 1; at 0 there is nothing to denoise")
         check_shares("slider", self.sliders)
         check_interval("guidance interval", self.guidance_interval)
-        check_choices(self, fusion=FusionName, coverage=CoverageName, upsampling=Upsampling, strategy=StrategyName)
+        check_choices(self, merge=MergeName, coverage=CoverageName, upsampling=Upsampling, strategy=StrategyName)
         for name, choices in (("sampler", Sampler), ("guidance", GuidanceName)):
             if getattr(self, name) is not None:
                 check_choices(self, **{name: choices})
-        if type(self.chess_mask) is not bool:
-            raise RequestError(f"chess mask: expected True or False, got {self.chess_mask!r}")
+        if isinstance(self.slider_map, Path):
+            object.__setattr__(self, "slider_map", str(self.slider_map))
+        check_text("slider map", self.slider_map, "auto, even or the path of a grey picture")
+        check_flag("chess mask", self.chess_mask)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Method:
@@ -131,6 +154,11 @@ class Method:
     def sliders(self) -> tuple[float, ...]:
         """The Slider of the last stages, in order; the first one is that of all stages before them too."""
         return self.slider if isinstance(self.slider, tuple) else (self.slider,)
+
+    @property
+    def painted_map(self) -> str | None:
+        """The path of the Slider map, if it is a picture."""
+        return None if self.slider_map in SLIDER_MAPS else self.slider_map
 
     def settled(self, recommended: Recommended) -> Method:
         """The same with the model's choices where it leaves them open."""
@@ -144,17 +172,12 @@ class Method:
             own = replace(own, steps=self.stage_steps or own.steps)
             start = STRATEGIES[self.strategy].start if self.start is None else self.start
             slider = self.sliders[max(0, len(self.sliders) - 1 - max(0, stages - stage))]
-            if self.stage_guidance_scale is not None and (self.stage_guidance_scale > 1 or not own.guidance_told):
-                # "No classifier-free guidance in the stages" saves nothing where the network is told its guidance.
-                own = replace(own, guidance_scale=self.stage_guidance_scale)
-        return StageMethod(
-            **asdict(own),
-            guidance_interval=self.guidance_interval,
-            perturbation=self.perturbation,
-            start=start,
-            slider=slider,
-            slider_fade=self.slider_fade,
-        )
+            scale = own.stage_guidance_scale
+            if scale is not None and (scale > 1 or not own.guidance_told):
+                # "No classifier-free guidance in the stages" saves nothing where the network takes it as an input.
+                own = replace(own, guidance_scale=scale)
+        same = {item.name: getattr(self, item.name) for item in fields(StageMethod) if hasattr(self, item.name)}
+        return StageMethod(**same | _of_stage(own) | {"start": start, "slider": slider})
 
     def _over(self, recommended: Recommended) -> Recommended:
         """What is recommended, with what was asked for in its place."""
@@ -162,8 +185,17 @@ class Method:
         return replace(recommended, **asked)
 
 
-_OPEN = ("steps", "sampler", "guidance", "guidance_scale", "guidance_rescale", "epsilon_scaling")
+_OPEN = (
+    "steps", "sampler", "guidance", "guidance_scale", "guidance_rescale", "epsilon_scaling", "stage_guidance_scale",
+)  # fmt: skip
 """What a method may leave to the model."""
+
+
+def _of_stage(recommended: Recommended) -> dict[str, Any]:
+    """What a stage takes of a recommendation."""
+    names = {item.name for item in fields(StageMethod)}
+    return {name: value for name, value in asdict(recommended).items() if name in names}
+
 
 PRESETS: dict[str, Method] = {
     "default": Method(),
@@ -171,20 +203,19 @@ PRESETS: dict[str, Method] = {
         steps=50,
         sampler="ddim",
         guidance_scale=7.5,
+        stage_guidance_scale=7.5,
         guidance_rescale=0.0,
         epsilon_scaling=1.0,
         slider=0.6,
-        fusion="phase",
+        merge="phase",
         chess_mask=True,
         border=10,
         coverage="random",
         upsampling="lanczos",
     ),
     "fast": Method(
-        stage_steps=4,
-        start=0.5,
+        stage_steps=8,
         stage_guidance_scale=1.0,
-        slider=(0.9, 0.5),
     ),
 }
 """Named methods. ``paper`` is the paper's: 50 DDIM steps, guidance 7.5, random patches, 10 latents of averaging.
@@ -255,8 +286,7 @@ class Request:
             raise RequestError("the prompt is empty; say what the picture should show")
         if not self.model.strip():
             raise RequestError("the model is empty; give a folder, a .safetensors file, a hub id, or 'embedded'")
-        if type(self.prompt_weighting) is not bool:
-            raise RequestError(f"prompt weighting: expected True or False, got {self.prompt_weighting!r}")
+        check_flag("prompt weighting", self.prompt_weighting)
         check_whole("seed", self.seed, least=0)
         if self.from_image is not None:
             object.__setattr__(self, "from_image", str(self.from_image))
@@ -286,6 +316,12 @@ class Request:
         except (TypeError, KeyError, AttributeError) as error:
             names = ", ".join(item.name for item in fields(cls))
             raise RequestError(f"not a request ({error}); it needs {names}") from error
+
+    @property
+    def pictures(self) -> tuple[Path, ...]:
+        """The pictures that it is made with: the one to start from, the Slider map."""
+        named = (self.from_image, self.method.painted_map)
+        return tuple(Path(name) for name in named if name is not None)
 
     def settled(self, recommended: Recommended) -> Request:
         """The same request with what its method leaves open as the model recommends it."""

@@ -40,26 +40,30 @@ class Identity:
     """What decides every byte of a run's picture. All values are plain JSON.
 
     - ``settings``: the request, and what ``auto`` meant (``generate.settings_of``); ``batch_size``: patches in a call.
-    - ``model``, ``picture``: SHA-256 of the model's files and of the picture to start from, if there is one.
+    - ``model``, ``pictures``: SHA-256 of the model's files and of the pictures that the request names, if any.
     - ``versions``: of Pixelsmith and of the libraries that compute.
     """
 
     settings: Mapping[str, Any]
     batch_size: int
     model: str
-    picture: str | None
+    pictures: str | None
     versions: Mapping[str, str]
 
     @classmethod
-    def of(cls, settings: Mapping[str, Any], batch_size: int, model: Sequence[Path], picture: Path | None) -> Identity:
+    def of(
+        cls, settings: Mapping[str, Any], batch_size: int, model: Sequence[Path], pictures: Sequence[Path]
+    ) -> Identity:
         """Hash the files and look up the versions. It reads all of the model's weights once. Raises ``RunError``.
 
-        ``model``: the folders and files that it is made of.
+        ``model``: the folders and files that it is made of; ``pictures``: those that the request names.
         """
+
+        def hashed(files: Sequence[Path]) -> str:
+            return hashlib.sha256("\n".join(sha256_of(file) for file in files).encode()).hexdigest()
+
         try:
-            start = None if picture is None else sha256_of(picture)
-            hashes = "\n".join(sha256_of(place) for place in model)
-            return cls(settings, batch_size, hashlib.sha256(hashes.encode()).hexdigest(), start, _versions())
+            return cls(settings, batch_size, hashed(model), hashed(pictures) if pictures else None, _versions())
         except OSError as error:
             raise RunError(f"{error.filename}: it cannot be read ({error.strerror})") from error
 

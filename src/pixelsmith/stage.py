@@ -18,16 +18,18 @@ from pixelsmith.geometry import Size
 from pixelsmith.memory import give_back_memory
 from pixelsmith.pixels.codec import decode, encode
 from pixelsmith.pixels.resample import Resized
+from pixelsmith.pixels.slider_map import flatness_map, slider_map
 from pixelsmith.plan import Plan, coverage_of
 from pixelsmith.recommended import StageMethod
 from pixelsmith.request import Method, Request
-from pixelsmith.sampling.denoise import Denoising, Guide, Patched, Readable
+from pixelsmith.sampling.denoise import Denoising, Guide, Patched
 from pixelsmith.sampling.dilated import Dilated
-from pixelsmith.sampling.fusion import MERGES
 from pixelsmith.sampling.grid import ShiftedGrid
 from pixelsmith.sampling.guidance import GUIDANCES, OF_VELOCITIES, Away, Denoiser, EpsilonScaled, Guided
+from pixelsmith.sampling.merging import MERGES, Lead
 from pixelsmith.sampling.noise import NoiseField
 from pixelsmith.sampling.patches import Coverage, Tiling, dilation
+from pixelsmith.sampling.readable import Readable
 from pixelsmith.sampling.schedule import Schedule
 from pixelsmith.sampling.splitting import Splitting
 from pixelsmith.strategies import STRATEGIES
@@ -102,13 +104,15 @@ class Cascade:
         facts, method = self.family.facts, self.request.method
 
         def guide() -> Guide:
-            strategy = STRATEGIES[method.strategy]
-            return Guide(
-                latents=self._guide_latents(stage, below, size),
-                weights=strategy.lead(self.methods[stage]),
-                fusion=MERGES[strategy.fusion or method.fusion],
-                chess_mask=method.chess_mask and strategy.fusion is None,
+            strategy, own = STRATEGIES[method.strategy], self.methods[stage]
+            lead = Lead(
+                weights=strategy.weights(own),
+                positions=slider_map(own.slider_map, own.slider, size, facts.latent_scale),
+                factor=size.factor_over(below.picture.size),
+                flatness=flatness_map(below.picture, size, facts.latent_scale) if own.slider_map == "auto" else None,
+                chess_mask=own.chess_mask,
             )
+            return Guide(self._guide_latents(stage, below, size), MERGES[strategy.merge_of(own)](lead))
 
         return self._denoised(stage, size, coverage_of(stage, facts.latent_size(size), self.request, facts), guide)
 

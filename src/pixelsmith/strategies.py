@@ -13,30 +13,51 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
-from pixelsmith.recommended import StageMethod
+from pixelsmith.recommended import MergeName, StageMethod
 from pixelsmith.sampling.slider import cosine_weights, guide_weights
 
-FusionName = Literal["phase", "phase-guide", "amplitude", "amplitude-guide", "both", "guide", "none", "residual"]
 StrategyName = Literal["pixelsmith", "multidiffusion", "demofusion", "direct", "lanczos"]
 
 SKIP_RESIDUAL_POWER = 3.0
 """α₁ of DemoFusion."""
-_OF_PATCHES = ("slider", "slider_fade", "fusion", "chess_mask", "border", "coverage")
+_OF_PATCHES = ("slider", "slider_fade", "slider_steps", "slider_map", "merge", "chess_mask", "border", "coverage")
 _OF_STAGES = (*_OF_PATCHES, "start", "stage_steps", "stage_guidance_scale", "upsampling")
 
 
-def _slider(method: StageMethod) -> tuple[float, ...]:
+def _guided_share(method: StageMethod) -> tuple[float, ...]:
     return guide_weights(method.steps, method.slider, method.slider_fade)
 
 
-def _never(method: StageMethod) -> tuple[float, ...]:
-    return (0.0,) * method.steps
+def _held_share(method: StageMethod) -> tuple[float, ...]:
+    return guide_weights(method.steps, method.slider_steps if method.holds else 0.0, method.slider_fade)
 
 
 def _skip_residual(method: StageMethod) -> tuple[float, ...]:
     return cosine_weights(method.steps, SKIP_RESIDUAL_POWER)
+
+
+@dataclass(frozen=True)
+class Merging:
+    """What planning needs to know of a way to merge the guide (``pixelsmith.sampling.merging``).
+
+    - ``slider``: what the Slider means for it.
+    - ``weights``: how strongly the guide leads each of the steps.
+    - ``most``: the largest growth of a side in one stage, where the user leaves the cascade open.
+    """
+
+    slider: str
+    weights: Callable[[StageMethod], tuple[float, ...]] = _guided_share
+    most: float = 4.0
+
+
+_SHARE_OF_STEPS = Merging("the share of steps that the picture below guides")
+MERGINGS: dict[MergeName, Merging] = {
+    **dict.fromkeys(get_args(MergeName), _SHARE_OF_STEPS),
+    "hold": Merging("how fine a structure is held to the picture below: 0 is free, 1 faithful", _held_share, 8.0),
+    "residual": Merging("nothing: the guide fades as in DemoFusion", _skip_residual),
+}
 
 
 @dataclass(frozen=True)
@@ -47,8 +68,8 @@ class Strategy:
       ... times the base) or ``none``: there are no stages.
     - ``native_base``: whether the base has the model's own size, or that of the picture.
     - ``start``: the share of the noise schedule that a stage goes through where nothing is said of it.
-    - ``lead``: the guide's weight at each of the steps; ``fusion``: what it gives to a patch, ``None`` for what the
-      method says; with one of its own there is no chess mask.
+    - ``merge``: how the guide is merged into patches, ``None`` for what the method says.
+    - ``guided``: whether it is merged at all; if not, it gives the first canvas.
     - ``half_overlap``: patches overlap by half and are averaged there, in place of the method's border and coverage.
     - ``dilated``: dilated sampling joins the patches (``pixelsmith.sampling.dilated``).
     - ``unused``: what of a ``Method`` it has no use for.
@@ -57,20 +78,27 @@ class Strategy:
     growth: Literal["factors", "multiples", "none"] = "factors"
     native_base: bool = True
     start: float = 1.0
-    lead: Callable[[StageMethod], tuple[float, ...]] = _slider
-    fusion: FusionName | None = None
+    merge: MergeName | None = None
+    guided: bool = True
     half_overlap: bool = False
     dilated: bool = False
     unused: tuple[str, ...] = ()
 
+    def merge_of(self, method: StageMethod) -> MergeName:
+        """The way in which a stage merges its guide."""
+        return self.merge or method.merge
+
+    def weights(self, method: StageMethod) -> tuple[float, ...]:
+        """How strongly the guide leads each step of a stage, 1 to 0."""
+        return MERGINGS[self.merge_of(method)].weights(method) if self.guided else (0.0,) * method.steps
+
 
 STRATEGIES: dict[StrategyName, Strategy] = {
     "pixelsmith": Strategy(),
-    "multidiffusion": Strategy(start=0.5, lead=_never, fusion="none", half_overlap=True, unused=_OF_PATCHES),
+    "multidiffusion": Strategy(start=0.5, merge="none", guided=False, half_overlap=True, unused=_OF_PATCHES),
     "demofusion": Strategy(
         growth="multiples",
-        lead=_skip_residual,
-        fusion="residual",
+        merge="residual",
         half_overlap=True,
         dilated=True,
         unused=_OF_PATCHES,

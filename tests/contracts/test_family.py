@@ -37,6 +37,7 @@ from pixelsmith.request import EMBEDDED, DeviceName
 from pixelsmith.sampling.denoise import Denoising, Guide
 from pixelsmith.sampling.grid import ShiftedGrid
 from pixelsmith.sampling.guidance import GUIDANCES, Away, Denoiser, Guided
+from pixelsmith.sampling.merging import MERGES, Lead
 from pixelsmith.sampling.noise import NoiseField
 from pixelsmith.sampling.slider import guide_weights
 from tests.devices import DEVICES
@@ -164,7 +165,8 @@ def test_one_patch_without_a_guide_equals_the_stock_pipeline(case: Case, prompt:
 
 
 @torch.inference_mode()
-def test_the_guide_leads_a_larger_canvas_as_far_as_the_slider_says(case: Case) -> None:
+@pytest.mark.parametrize("merge", ["hold", "phase"])
+def test_the_guide_leads_a_larger_canvas_as_far_as_the_slider_says(case: Case, merge: str) -> None:
     """In patches, in a shape that is not square."""
     family, patch = case.family, case.family.facts.patch
     canvas = Size(2 * patch.width, 3 * patch.height // 2)
@@ -181,7 +183,9 @@ def test_the_guide_leads_a_larger_canvas_as_far_as_the_slider_says(case: Case) -
     )
 
     def far(slider: float) -> float:
-        led = replace(job, guide=Guide(Array(values), guide_weights(4, slider)))
+        positions = Array(torch.full((1, canvas.height, canvas.width), slider))
+        lead = Lead(guide_weights(4, 1.0 if merge == "hold" else slider), positions, factor=2.0)
+        led = replace(job, guide=Guide(Array(values), MERGES[merge](lead)))
         found = led.run(KeptSteps(job.channels), 4, family.device).read(canvas.window)
         return float((found - values).norm())
 

@@ -13,9 +13,9 @@ from pixelsmith.families.protocol import Autoencoder
 from pixelsmith.geometry import Size
 from pixelsmith.pixels.codec import decode, encode
 from pixelsmith.request import EMBEDDED, Compute
-from pixelsmith.sampling.denoise import Readable
 from pixelsmith.sampling.grid import TileLayout
 from pixelsmith.sampling.noise import NoiseField
+from pixelsmith.sampling.readable import Readable
 from tests.tiny import build_autoencoder
 
 

@@ -17,6 +17,7 @@ from pixelsmith.geometry import Size, Window
 from pixelsmith.sampling.denoise import Denoising, Guide
 from pixelsmith.sampling.fusion import FUSIONS
 from pixelsmith.sampling.grid import ShiftedGrid
+from pixelsmith.sampling.merging import Fused, Unmerged
 from pixelsmith.sampling.noise import NoiseField
 from pixelsmith.sampling.scattered import COVERAGES, Scattered
 from pixelsmith.sampling.schedule import CLEAN, Level, Schedule, step
@@ -61,7 +62,7 @@ def guide_latents(size: Size) -> Array:
 
 
 def denoising(size: Size, name: str = "grid", slider: float = 0.6, **changes: Any) -> Denoising:
-    guide = Guide(guide_latents(size), guide_weights(SCHEDULE.steps, slider))
+    guide = Guide(guide_latents(size), Fused(guide_weights(SCHEDULE.steps, slider)))
     patch = Size(min(16, size.width), min(16, size.height))
     made = Denoising(
         Smoothing(),
@@ -122,14 +123,14 @@ def test_slider_zero_is_the_prompt_alone_after_the_first_canvas() -> None:
     """The guide still gives the first canvas, but neither fusion nor mask act."""
     size = Size(30, 30)
     plain = run(denoising(size, slider=0.0), size)
-    guide = Guide(guide_latents(size), (0.0,) * SCHEDULE.steps, FUSIONS["guide"], chess_mask=False)
+    guide = Guide(guide_latents(size), Unmerged())
     assert torch.equal(run(denoising(size, guide=guide), size), plain)
 
 
 def test_a_replaced_patch_with_the_mask_returns_the_guide_where_the_network_is_right() -> None:
     """Fusion "guide", all steps guided and a network that knows the guide: the result is the guide itself."""
     size = Size(30, 22)
-    guide = Guide(guide_latents(size), guide_weights(SCHEDULE.steps, 1.0), FUSIONS["guide"])
+    guide = Guide(guide_latents(size), Fused(guide_weights(SCHEDULE.steps, 1.0), FUSIONS["guide"]))
 
     def knows(x: Tensor, level: Level, windows: Sequence[Window]) -> Tensor:
         return torch.stack([guide.latents.read(window) for window in windows])
@@ -144,11 +145,13 @@ def test_the_chess_mask_puts_the_guide_on_half_of_the_pixels() -> None:
     schedule = Schedule(SCHEDULE.levels[:2])
     whole = ShiftedGrid(size, size, 0, 3, 1)
     level, noise = SCHEDULE.levels[1], NoiseField(3, 1, CHANNELS).read(size.window)
-    guide = Guide(guide_latents(size), (1.0, 1.0))
-    expected = level.alpha * guide.latents.read(size.window) + level.sigma * noise
+    latents = guide_latents(size)
+    expected = level.alpha * latents.values + level.sigma * noise
 
     def share(masked: bool) -> float:
-        job = denoising(size, schedule=schedule, coverage=whole, guide=replace(guide, chess_mask=masked))
+        job = denoising(
+            size, schedule=schedule, coverage=whole, guide=Guide(latents, Fused((1.0, 1.0), chess_mask=masked))
+        )
         two_steps = replace(job, schedule=Schedule(SCHEDULE.levels[:3]))
         kept = KeptSteps(CHANNELS, forget=False)
         two_steps.run(kept, 1, CPU)

@@ -13,8 +13,8 @@ from torch import Tensor
 from pixelsmith.geometry import Size, Window
 from pixelsmith.sampling.denoise import Denoising, Guide
 from pixelsmith.sampling.dilated import Dilated, blurred
-from pixelsmith.sampling.fusion import MERGES
 from pixelsmith.sampling.grid import ShiftedGrid
+from pixelsmith.sampling.merging import SkipResidual, Unmerged
 from pixelsmith.sampling.noise import NoiseField
 from pixelsmith.sampling.patches import dilation
 from pixelsmith.sampling.schedule import CLEAN, Level, Schedule, step
@@ -100,7 +100,7 @@ def test_demofusion_is_what_the_paper_writes(batch_size: int) -> None:
         noise,
         seed=3,
         stage=1,
-        guide=Guide(guide, cosine_weights(schedule.steps, 3), MERGES["residual"], chess_mask=False),
+        guide=Guide(guide, SkipResidual(cosine_weights(schedule.steps, 3))),
         dilated=Dilated(model, 3, 1),
     )
     expected = demofusion_as_written(model, noise.read(SIZE.window), guide.values, coverage)
@@ -109,7 +109,7 @@ def test_demofusion_is_what_the_paper_writes(batch_size: int) -> None:
 
 def test_a_run_with_dilated_sampling_goes_on_after_an_interruption() -> None:
     model = Smoothing()
-    guide = Guide(guide_latents(SIZE), cosine_weights(SCHEDULE.steps, 3), MERGES["residual"], chess_mask=False)
+    guide = Guide(guide_latents(SIZE), SkipResidual(cosine_weights(SCHEDULE.steps, 3)))
     job = Denoising(
         model, SCHEDULE, ShiftedGrid(SIZE, PATCH, 8, 3, 1), NoiseField(3, 1, CHANNELS), 3, 1, guide,
         dilated=Dilated(model, 3, 1),
@@ -137,7 +137,7 @@ def test_multidiffusion_is_the_weighted_mean_of_what_the_patches_become() -> Non
         weight = torch.from_numpy(patch.weights)
         total[(..., *patch.window.slices)] += weight * step(inside, model(inside[None], t, [])[0], t, s)
         weights[patch.window.slices] += weight
-    job = Denoising(model, schedule, coverage, noise, 3, 1, Guide(guide, (0.0,), MERGES["none"], chess_mask=False))
+    job = Denoising(model, schedule, coverage, noise, 3, 1, Guide(guide, Unmerged()))
     torch.testing.assert_close(run(job, SIZE), total / weights, atol=1e-5, rtol=0)
 
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 
 from pixelsmith.geometry import Size, Window
-from pixelsmith.sampling.denoise import Readable
+from pixelsmith.sampling.readable import Readable
 
 CELLS = 32
 """Cells of descriptors on the side of a patch."""

@@ -129,11 +129,14 @@ def _check_different(variants: Sequence[Variant], plans: Mapping[str, Plan], fac
     """Refuse two rows of the same pictures, such as of two sliders that lead as many of the steps."""
     seen: dict[object, str] = {}
     for variant in variants:
-        method, lead = variant.settled.settled(facts.recommended), STRATEGIES[variant.settled.strategy].lead
+        method, strategy = variant.settled.settled(facts.recommended), STRATEGIES[variant.settled.strategy]
         stages = plans[variant.name].stages
         methods = [method.at(number, facts.recommended, len(stages)) for number in range(1, len(stages) + 1)]
-        rungs = tuple((stage.size, lead(own)) for stage, own in zip(stages, methods, strict=True))
-        what = (variant.upscaler, rungs, replace(method, slider=0.0, slider_fade=0.0))
+        rungs = tuple(
+            (stage.size, strategy.weights(own), own.slider if strategy.merge_of(own) == "hold" else None)
+            for stage, own in zip(stages, methods, strict=True)
+        )
+        what = (variant.upscaler, rungs, replace(method, slider=0.0, slider_steps=0.0, slider_fade=0.0))
         if (other := seen.setdefault(what, variant.name)) != variant.name:
             raise RequestError(f"variants {other!r} and {variant.name!r} make the same pictures; leave out one of them")
 

@@ -22,8 +22,8 @@ from pixelsmith.pixels.resample import Resized
 from pixelsmith.plan import coverage_of
 from pixelsmith.request import CoverageName, Request
 from pixelsmith.sampling.chess import chess_mask, chess_phase
-from pixelsmith.sampling.denoise import Readable
 from pixelsmith.sampling.grid import ShiftedGrid
+from pixelsmith.sampling.readable import Readable
 from pixelsmith.sampling.scattered import RandomCoverage
 
 Pixels = NDArray[np.uint8]

@@ -19,7 +19,7 @@ from pixelsmith.evaluate.features import OFFLINE, Described, Features
 from pixelsmith.evaluate.seams import seam_excess, seam_index
 from pixelsmith.evaluate.shots import CROPS, Shot
 from pixelsmith.evaluate.spectrum import detail, radial_spectrum, spectrum_distance
-from pixelsmith.evaluate.structure import colour_drift, ssim
+from pixelsmith.evaluate.structure import colour_drift, invented, layout_psnr, ssim
 from pixelsmith.evaluate.truth import Truth, batches
 from pixelsmith.evaluate.unavailable import UnavailableError
 from pixelsmith.evaluate.wasserstein import laplacian_pyramid, neighbourhoods, sliced_wasserstein, slices
@@ -29,6 +29,8 @@ _T = TypeVar("_T")
 Better = Literal["lower", "higher", "neither"]
 LEVELS = 4
 """Levels of the pyramid of the sliced Wasserstein distance; 0 is the finest."""
+LAYOUT_SIDES = (16, 64, 256)
+"""Pixels on the shorter side to which pictures are shrunk to see whether they agree with their bases."""
 _ROWS_A_FEATURE = 10
 """Pictures for each feature, below which a Fréchet distance of whole pictures is not taken."""
 _NEIGHBOURHOODS = 8
@@ -208,6 +210,16 @@ def _spectrum(tools: Tools) -> Metric:
     )
 
 
+def _layout(side: int, shot: Shot) -> float:
+    return layout_psnr(shot.small, shot.base, side)
+
+
+def _mean_of_known(kept: Sequence[Kept]) -> float:
+    """Of the pictures that have a number."""
+    values = np.concatenate(kept)
+    return float(np.mean(values[np.isfinite(values)])) if np.isfinite(values).any() else float("nan")
+
+
 def _seam_excess(shot: Shot) -> float:
     return float("nan") if shot.reference is None else seam_excess(shot.picture, shot.reference, shot.borders)
 
@@ -223,6 +235,8 @@ METRICS: dict[str, Callable[[Tools], Metric]] = {
     "spectrum": _spectrum,
     "detail": _by_picture(lambda shot: detail(shot.crops(shot.spacing), shot.factor), "neither"),
     "structure": _by_picture(lambda shot: ssim(shot.small, shot.base), "higher"),
+    **{f"psnr_{side}": _by_picture(partial(_layout, side), "higher") for side in LAYOUT_SIDES},
+    "invented": lambda tools: Metric("lower", lambda shot: np.array([invented(shot.small, shot.base)]), _mean_of_known),
     "seam_index": _by_picture(lambda shot: seam_index(shot.picture, shot.borders), "lower"),
     "seam_excess": _by_picture(_seam_excess, "lower"),
     "duplication_index": _by_picture(

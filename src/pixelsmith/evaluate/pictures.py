@@ -77,7 +77,7 @@ class Pictures:
         facts = read_facts(place, request.model, request.parts)
         self._native, self._recommended = facts.native_size, facts.recommended
         batch_size = batch_size_of(request, choose_device(request.compute.device), facts.patch)
-        self._identity = Identity.of(settings_of(request), batch_size, model_files(place, request.parts), None)
+        self._identity = Identity.of(settings_of(request), batch_size, model_files(place, request.parts), ())
 
     @property
     def provenance(self) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from pixelsmith.evaluate.upscalers import UPSCALERS
 from pixelsmith.geometry import Size
 from pixelsmith.request import EMBEDDED, PRESETS, Compute, Method, Request
 
-NAMES = ("table1", "table2", "table3", "sweep")
+NAMES = ("table1", "table2", "table3", "sweep", "held")
 """The protocols that come with the package."""
 
 
@@ -203,7 +203,8 @@ def load_protocol(source: str) -> Protocol:
     """A protocol that comes with the package, by name, or one of a TOML file. Raises ``RequestError``.
 
     The file has the fields of ``Protocol`` and a ``[[variants]]`` for each row, or for each series of rows where it has
-    ``sliders``, a list of positions. Prompts that it leaves out are those of the package's protocols.
+    ``sliders``, a list of positions; ``[method]`` is what all of them have in common. Prompts that it leaves out are
+    those of the package's protocols.
     """
     folder = Path(str(files("pixelsmith.evaluate"))) / "protocols"
     path = folder / f"{source}.toml" if source in NAMES else Path(source)
@@ -212,7 +213,8 @@ def load_protocol(source: str) -> Protocol:
         values["prompts"] = {
             name: tuple(items) if isinstance(items, list) else items for name, items in values["prompts"].items()
         }
-        values["variants"] = tuple(row for variant in values["variants"] for row in _rows(**variant))
+        common = values.pop("method", {})
+        values["variants"] = tuple(row for variant in values["variants"] for row in _rows(common, **variant))
         values |= {name: tuple(values[name]) for name in ("seeds", "factors", "metrics")}
         return Protocol(**values)
     except InputError:
@@ -222,9 +224,9 @@ def load_protocol(source: str) -> Protocol:
         raise RequestError(f"{source}: not a protocol ({error}); it needs {names}") from error
 
 
-def _rows(sliders: Sequence[Any] | None = None, **values: Any) -> Iterable[Variant]:
-    """What a ``[[variants]]`` of a file stands for."""
-    variant = Variant(**values)
+def _rows(common: Mapping[str, Any], sliders: Sequence[Any] | None = None, **values: Any) -> Iterable[Variant]:
+    """What a ``[[variants]]`` of a file stands for; ``common``: the method that all of them have in common."""
+    variant = Variant(**{**values, "method": {**common, **values.get("method", {})}})
     return [variant] if sliders is None else variant.at_sliders(sliders)
 
 

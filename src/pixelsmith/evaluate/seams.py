@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelsmith.geometry import Size, Window
-from pixelsmith.sampling.denoise import Readable
 from pixelsmith.sampling.patches import Tiling
+from pixelsmith.sampling.readable import Readable
 
 Mask = NDArray[np.bool_]
 _BESIDE = (-3, -2, 2, 3)

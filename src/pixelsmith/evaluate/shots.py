@@ -15,7 +15,7 @@ from pixelsmith.evaluate.seams import Borders
 from pixelsmith.evaluate.structure import shrunk
 from pixelsmith.geometry import Size, Window
 from pixelsmith.pixels.resample import Resized
-from pixelsmith.sampling.denoise import Readable
+from pixelsmith.sampling.readable import Readable
 
 CROPS = 16
 """Crops of a picture that stand for its details."""

@@ -36,6 +36,16 @@ def detail(pixels: NDArray[np.uint8], factor: float) -> float:
     return float(10 * np.log10(power[fine].mean() + 1e-12)) if fine.any() else float("nan")
 
 
+def octave_powers(pixels: NDArray[np.uint8], octaves: int) -> NDArray[np.float64]:
+    """Mean power of a square picture (h, w, 3) in its ``octaves`` finest octaves, coarsest first.
+
+    The last one is from a quarter of a wave a pixel to half a wave. In squares of grey values.
+    """
+    power, frequency = _power(pixels[None])
+    edges = 0.5 ** np.arange(octaves + 1, 0, -1)
+    return np.array([power[(frequency > low) & (frequency <= high)].mean() for low, high in pairwise(edges)])
+
+
 def _power(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean power (s, s) of windows, and the frequency, in waves a pixel, of each of its places."""
     side = pixels.shape[1]

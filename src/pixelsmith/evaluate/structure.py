@@ -8,10 +8,11 @@ import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pixelsmith.canvas import Array
 from pixelsmith.evaluate.spectrum import LUMA
 from pixelsmith.geometry import Size, tiles
 from pixelsmith.pixels.resample import Resized
-from pixelsmith.sampling.denoise import Readable
+from pixelsmith.sampling.readable import Readable
 
 _WINDOW, _SIGMA = 11, 1.5
 _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
@@ -38,6 +39,49 @@ def ssim(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
     var_x, var_y, cov = _mean(x * x) - mean_x**2, _mean(y * y) - mean_y**2, _mean(x * y) - mean_x * mean_y
     top = (2 * mean_x * mean_y + _C1) * (2 * cov + _C2)
     return float((top / ((mean_x**2 + mean_y**2 + _C1) * (var_x + var_y + _C2))).mean())
+
+
+def layout_psnr(a: NDArray[np.uint8], b: NDArray[np.uint8], side: int) -> float:
+    """How well two pictures (h, w, 3) agree once they are shrunk to ``side`` pixels (the shorter side), in decibels.
+
+    The peak signal-to-noise ratio: 10 dB more is a third of the difference; higher is better, infinite for equal ones.
+    At 16 pixels it is layout and tones, at 64 objects as well, at the base's own size every pixel that it has.
+    """
+    height, width = a.shape[:2]
+    size = Size(width, height).scaled(side / min(width, height))
+    small = (_shrunk_pixels(pixels, size) for pixels in (a, b))
+    x, y = small
+    return float(10 * np.log10(255**2 / max(np.square(x - y).mean(), 1e-10)))
+
+
+def _shrunk_pixels(pixels: NDArray[np.uint8], size: Size) -> NDArray[np.float64]:
+    """Float (h, w, 3): rounded to whole grey values small differences would be lost."""
+    picture = Array(torch.from_numpy(pixels.copy()).permute(2, 0, 1).float())
+    return np.asarray(Resized(picture, picture.size, size, "lanczos").read(size.window).permute(1, 2, 0), np.float64)
+
+
+FLAT_BLOCK, FLAT_SPREAD = 16, 3.0
+"""A block of so many pixels a side is flat where its grey values spread by less than this (standard deviation)."""
+
+
+def invented(picture: NDArray[np.uint8], base: NDArray[np.uint8]) -> float:
+    """What a picture (h, w, 3), at its base's size, shows where the base is flat: things nobody asked for.
+
+    The root mean square, in grey values, of its difference from the base in the base's flat blocks, freed of each
+    block's mean. 0 where nothing grew; lower is better; from about 2 it can be seen. Not a number without such blocks.
+    """
+    ours, theirs = (_blocks(pixels @ np.array(LUMA)) for pixels in (picture, base))
+    flat = theirs.std((1, 2)) < FLAT_SPREAD
+    difference = (ours - theirs)[flat]
+    difference = difference - difference.mean((1, 2), keepdims=True)
+    return float(np.sqrt(np.square(difference).mean())) if flat.any() else float("nan")
+
+
+def _blocks(grey: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The whole blocks (n, side, side) of a picture (h, w)."""
+    rows, columns = (length // FLAT_BLOCK for length in grey.shape)
+    cut = grey[: rows * FLAT_BLOCK, : columns * FLAT_BLOCK].reshape(rows, FLAT_BLOCK, columns, FLAT_BLOCK)
+    return cut.swapaxes(1, 2).reshape(-1, FLAT_BLOCK, FLAT_BLOCK)
 
 
 def _mean(x: Tensor) -> Tensor:

@@ -21,8 +21,8 @@ from pixelsmith.families.latent_upscaler import LatentUpscaler
 from pixelsmith.geometry import Size
 from pixelsmith.pixels.resample import Kernel, Resized
 from pixelsmith.run import sha256_of
-from pixelsmith.sampling.denoise import Readable
 from pixelsmith.sampling.grid import fixed_grid
+from pixelsmith.sampling.readable import Readable
 
 Pixels = NDArray[np.uint8]
 

@@ -20,9 +20,9 @@ from pixelsmith.families.weighting import encode_weighted
 from pixelsmith.geometry import Size, Window
 from pixelsmith.plan import ModelFacts
 from pixelsmith.recommended import Perturbation, Recommended
-from pixelsmith.sampling.denoise import Readable
 from pixelsmith.sampling.guidance import Batch, Denoiser
 from pixelsmith.sampling.noise import DrawnNoise, Noise, NoiseField
+from pixelsmith.sampling.readable import Readable
 from pixelsmith.sampling.schedule import Level, Schedule
 
 Configs = Mapping[str, Mapping[str, Any]]

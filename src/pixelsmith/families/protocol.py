@@ -13,10 +13,10 @@ from torch import Tensor
 from pixelsmith.geometry import Size, Window
 from pixelsmith.plan import ModelFacts
 from pixelsmith.recommended import Perturbation
-from pixelsmith.sampling.denoise import Readable
 from pixelsmith.sampling.grid import TileLayout
 from pixelsmith.sampling.guidance import Denoiser
 from pixelsmith.sampling.noise import Noise
+from pixelsmith.sampling.readable import Readable
 from pixelsmith.sampling.schedule import Schedule
 
 Prompt = Mapping[str, Tensor]

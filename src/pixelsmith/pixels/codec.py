@@ -14,9 +14,10 @@ from torch import Tensor
 from pixelsmith.families.protocol import Autoencoder
 from pixelsmith.geometry import Size, Window
 from pixelsmith.memory import large_blocks_apart
-from pixelsmith.sampling.denoise import Patched, Readable
+from pixelsmith.sampling.denoise import Patched
 from pixelsmith.sampling.device import finite, room_for
 from pixelsmith.sampling.grid import Grid
+from pixelsmith.sampling.readable import Readable
 
 OnTile = Callable[[int, int], None]
 """Hears (tiles done, tiles in all)."""

@@ -23,7 +23,7 @@ from pixelsmith.durable import settle
 from pixelsmith.errors import OutputError, PictureError
 from pixelsmith.geometry import Size, Window
 from pixelsmith.pixels.stream import OnRows, streamed
-from pixelsmith.sampling.denoise import Readable
+from pixelsmith.sampling.readable import Readable
 
 KEY = "pixelsmith"
 """The name of the PNG text chunk; the other formats carry the same JSON as their image description."""

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from pixelsmith.geometry import Size, Window
-from pixelsmith.sampling.denoise import Readable
+from pixelsmith.sampling.readable import Readable
 
 Kernel = Literal["lanczos", "bicubic"]
 _KERNELS = {"lanczos": Image.Resampling.LANCZOS, "bicubic": Image.Resampling.BICUBIC}
@@ -43,7 +43,7 @@ class Resized:
 
     def read(self, window: Window) -> Tensor:
         """The values (c, h, w) of a window of the resized picture, in the source's dtype."""
-        inside, rows, columns = _continued(window, self.size)
+        inside, rows, columns = continued(window, self.size)
         return self._resized(inside)[:, rows][:, :, columns]
 
     def _resized(self, window: Window) -> Tensor:
@@ -55,7 +55,7 @@ class Resized:
         columns = math.ceil(left + step * window.width) + reach - x
         rows = math.ceil(top + step * window.height) + reach - y
         # Past the source its edge goes on: so no kernel ever meets an edge, and any window equals that of the whole.
-        inside, row_indices, column_indices = _continued(Window(y, x, rows, columns), self.source.size)
+        inside, row_indices, column_indices = continued(Window(y, x, rows, columns), self.source.size)
         values = self.source.read(inside)[:, row_indices][:, :, column_indices]
         box = (left - x, top - y, left - x + step * window.width, top - y + step * window.height)
         # In float32: Pillow's 8-bit mode rounds between its two passes, and then a window differs from the whole.
@@ -67,7 +67,7 @@ class Resized:
         return resized if values.is_floating_point() else resized.round().clamp(0, 255).to(values.dtype)
 
 
-def _continued(window: Window, bounds: Size) -> tuple[Window, Tensor, Tensor]:
+def continued(window: Window, bounds: Size) -> tuple[Window, Tensor, Tensor]:
     """The part of a window inside the bounds, and the rows and columns of that part which continue it past them."""
     rows = torch.arange(window.top, window.bottom).clamp(0, bounds.height - 1)
     columns = torch.arange(window.left, window.right).clamp(0, bounds.width - 1)

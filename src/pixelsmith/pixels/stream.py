@@ -15,7 +15,7 @@ import pyvips
 
 from pixelsmith.geometry import Window
 from pixelsmith.memory import give_back_memory
-from pixelsmith.sampling.denoise import Readable
+from pixelsmith.sampling.readable import Readable
 
 _BAND = 128
 """Rows of the picture that are in work at a time."""

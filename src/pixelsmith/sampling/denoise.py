@@ -6,32 +6,23 @@ Every patch of a step reads the canvas from before the step, and is kept as a pi
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from pixelsmith.geometry import Size, Window
-from pixelsmith.sampling.chess import chess_mask, chess_phase
 from pixelsmith.sampling.device import finite
 from pixelsmith.sampling.dilated import Dilated, Joined
-from pixelsmith.sampling.fusion import FUSIONS, Fusion, Residual, fuse
 from pixelsmith.sampling.guidance import Batch, Denoiser
+from pixelsmith.sampling.merging.protocol import GuideAt, Merge, Unmerged
 from pixelsmith.sampling.noise import Noise
 from pixelsmith.sampling.patches import Coverage, Tiling
+from pixelsmith.sampling.readable import Readable
 from pixelsmith.sampling.schedule import Schedule, extrapolated, noised, step
-
-
-@runtime_checkable
-class Readable(Protocol):
-    """Anything whose windows can be read as tensors (c, h, w)."""
-
-    @property
-    def size(self) -> Size: ...
-
-    def read(self, window: Window) -> Tensor: ...
 
 
 @runtime_checkable
@@ -61,16 +52,10 @@ class Steps(Protocol):
 
 @dataclass(frozen=True)
 class Guide:
-    """The guide of a stage and how it leads.
-
-    ``latents``: the encoded upsampled picture; ``weights``: its lead at each step, 1 to 0 (``slider.guide_weights``);
-    ``fusion`` and ``chess_mask``: what it gives to a patch.
-    """
+    """The guide of a stage: ``latents``, the encoded enlarged picture z_g, and how it is merged into patches."""
 
     latents: Readable
-    weights: Sequence[float]
-    fusion: Fusion | Residual = FUSIONS["phase"]
-    chess_mask: bool = True
+    merge: Merge
 
 
 @dataclass(frozen=True)
@@ -138,44 +123,42 @@ class Denoising:
     def _move(self, i: int, windows: list[Window], canvas: Readable, device: torch.device) -> Batch:
         """Patches of step i at the next level, (b, channels, h, w)."""
         t, s = self.schedule.levels[i : i + 2]
-        lead, next_lead = self._lead(i), self._lead(i + 1)
+        merge, guide = self._merge, self._guide_at(i, windows, device)
         state = _stack(canvas, windows, device)
-        x_t, clean = state[:, : self.noise.channels], state[:, self.noise.channels :]
-        clean_guide, noise = self._guide_of(windows, device) if lead > 0 or next_lead > 0 else (x_t, x_t)
-        guide = noised(clean_guide, noise, t) if lead > 0 else x_t
-        x_t = fuse(x_t, guide, self.guide.fusion if self.guide else FUSIONS["none"], lead)
-        estimate = self.denoiser(x_t, t, windows)
+        x_t, previous = state[:, : self.noise.channels], state[:, self.noise.channels :]
+        x_t = merge.before(x_t, guide)
+        estimate = merge.estimate(self.denoiser(x_t, t, windows), guide)
         direction = estimate
         if self.second_order and i > 0:
-            direction = extrapolated(estimate, clean, self.schedule.levels[i - 1], t, s)
-        x_s = step(x_t, direction, t, s)
-        # The paper's guide does not reach past its last step: the mask needs the guide to lead at s as well.
-        if self.guide and self.guide.chess_mask and next_lead > 0:
-            mask = next_lead * torch.stack([self._mask(i, window) for window in windows])[:, None].to(device)
-            x_s = torch.lerp(x_s, noised(clean_guide, noise, s), mask)
+            direction = extrapolated(estimate, previous, self.schedule.levels[i - 1], t, s)
+        x_s = merge.after(step(x_t, direction, t, s), guide)
         return torch.cat([x_s, estimate], dim=1) if self.second_order else x_s
 
     def _joined(self, i: int, canvas: Readable, batch_size: int, device: torch.device) -> Denoising:
         """With the estimate of the whole canvas at step i, where there is dilated sampling."""
         if self.dilated is None:
             return self
-        t, windows, lead = self.schedule.levels[i], [canvas.size.window], self._lead(i)
+        windows = [canvas.size.window]
         x_t = _stack(canvas, windows, device)[:, : self.noise.channels]
-        if self.guide and lead > 0:
-            x_t = fuse(x_t, noised(*self._guide_of(windows, device), t), self.guide.fusion, lead)
-        return replace(self, denoiser=Joined(self.denoiser, self.dilated.estimate(x_t[0], t, batch_size)))
+        x_t = self._merge.before(x_t, self._guide_at(i, windows, device))
+        whole = self.dilated.estimate(x_t[0], self.schedule.levels[i], batch_size)
+        return replace(self, denoiser=Joined(self.denoiser, whole))
 
-    def _lead(self, i: int) -> float:
-        return self.guide.weights[i] if self.guide and i < self.schedule.steps else 0.0
+    @property
+    def _merge(self) -> Merge:
+        return self.guide.merge if self.guide else Unmerged()
 
-    def _guide_of(self, windows: list[Window], device: torch.device) -> tuple[Batch, Batch]:
-        """The clean guide and the noise of some windows."""
-        if self.guide is None:
-            raise ValueError("a guided step needs a guide")
-        return _stack(self.guide.latents, windows, device), _stack(self.noise, windows, device)
+    def _guide_at(self, i: int, windows: list[Window], device: torch.device) -> GuideAt:
+        """The guide at step i. Without one nothing reads it."""
 
-    def _mask(self, i: int, window: Window) -> Tensor:
-        return chess_mask(window.height, window.width, chess_phase(self.seed, self.stage, i, window))
+        def clean() -> Batch:
+            if self.guide is None:
+                raise ValueError("a guided step needs a guide")
+            return _stack(self.guide.latents, windows, device)
+
+        t, s = self.schedule.levels[i : i + 2]
+        noise = partial(_stack, self.noise, windows, device)
+        return GuideAt(self.seed, self.stage, i, t, s, windows, read_clean=clean, read_noise=noise)
 
 
 @dataclass(frozen=True)

@@ -20,11 +20,6 @@ class Fusion:
     phase: Source
 
 
-@dataclass(frozen=True)
-class Residual:
-    """The skip residual of DemoFusion (arXiv 2311.16973, section 3.3): ``(1 − c)·x + c·guide``, c the weight."""
-
-
 FUSIONS = {
     "phase": Fusion("canvas", "mean"),
     "phase-guide": Fusion("canvas", "guide"),
@@ -35,15 +30,13 @@ FUSIONS = {
     "none": Fusion("canvas", "canvas"),
 }
 """The variants of the paper's ablation by name; ``phase`` is the method itself."""
-MERGES: dict[str, Fusion | Residual] = {**FUSIONS, "residual": Residual()}
-"""All ways in which a guide is merged into a patch, also those of other methods."""
 
 OPPOSITE = 1e-6
 """Phasors whose mean is shorter than this count as opposite: float32 cannot tell its direction."""
 
 
 def fuse(
-    x: Float[Tensor, "*batch h w"], guide: Float[Tensor, "*batch h w"], fusion: Fusion | Residual, weight: float = 1.0
+    x: Float[Tensor, "*batch h w"], guide: Float[Tensor, "*batch h w"], fusion: Fusion, weight: float = 1.0
 ) -> Float[Tensor, "*batch h w"]:
     """Fuse a patch of the canvas with the guide at the same place and level.
 
@@ -53,8 +46,6 @@ def fuse(
     """
     if weight == 0 or fusion == FUSIONS["none"]:
         return x
-    if isinstance(fusion, Residual):
-        return torch.lerp(x, guide, weight)
     canvas_f, guide_f = torch.fft.rfft2(x.float()), torch.fft.rfft2(guide.float())
     amplitude = _mixed(canvas_f.abs(), guide_f.abs(), fusion.amplitude, weight)
     canvas_u, guide_u = _unit(canvas_f), _unit(guide_f)

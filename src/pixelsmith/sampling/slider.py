@@ -1,4 +1,8 @@
-"""The Slider: the share of the denoising steps that the guide leads (paper, section 3.2 and table 1)."""
+"""The Slider, and how strongly the guide leads each step.
+
+In the paper it is the share of the denoising steps that the guide leads (section 3.2 and table 1); where structure is
+held, which frequencies are.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +29,14 @@ def cosine_weights(steps: int, power: float) -> tuple[float, ...]:
 def cosine_weight(progress: float) -> float:
     """``(1 + cos(π·progress)) / 2``, from 1 where a denoising begins to 0 at its end."""
     return _falling(progress)
+
+
+def cutoff(position: float) -> float:
+    """What a Slider position in 0..1 holds: up to this multiple of the finest frequency of the latents below.
+
+    ``p / (1 − p)``: nothing at 0, all that the latents below resolve at ½, everything (infinite) at 1.
+    """
+    return position / (1 - position) if position < 1 else math.inf
 
 
 def _falling(position: float) -> float:

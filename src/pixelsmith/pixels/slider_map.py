@@ -1,0 +1,117 @@
+"""The Slider map of a stage: a position for each latent, seen window by window, never as a whole."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from pixelsmith.geometry import Size, Window
+from pixelsmith.pixels.files import read_picture
+from pixelsmith.pixels.resample import Resized, continued
+from pixelsmith.recommended import SLIDER_MAPS
+from pixelsmith.sampling.readable import Readable
+
+SIGMA = 4.0
+"""Of the Gaussian, in pixels, that is taken away from a picture: what is left is its detail."""
+FLAT, BUSY = 7.0, 17.0
+"""Local detail, in grey values, up to which a place is flat and from which on it is not: the quartiles of real
+pictures' (docs/decisions/0023-held-structure.md)."""
+_RADIUS = 3 * round(SIGMA)
+_SMOOTHING = torch.tensor([0.25, 0.5, 0.25])
+
+
+@dataclass(frozen=True)
+class LocalDetail:
+    """How much detail each block of a picture has: the root mean square, in grey values, of its high band, smoothed.
+
+    ``picture``: (3, H, W) in 0..255; ``block``: the pixels a side that one value (1, h, w) stands for.
+    """
+
+    picture: Readable
+    block: int
+
+    @property
+    def size(self) -> Size:
+        return self.picture.size.padded(self.block).divided(self.block)
+
+    def read(self, window: Window) -> Tensor:
+        # Blocks on each side that a value depends on.
+        reach = math.ceil(_RADIUS / self.block) + 1
+        around = Window(window.top - reach, window.left - reach, window.height + 2 * reach, window.width + 2 * reach)
+        inside, rows, columns = continued(around.scaled(self.block), self.picture.size)
+        pixels = self.picture.read(inside)[:, rows][:, :, columns].float()
+        energy = F.avg_pool2d((pixels - _blurred(pixels)).square().mean(0, keepdim=True), self.block)
+        smooth = F.conv2d(energy[:, None], (_SMOOTHING[:, None] * _SMOOTHING)[None, None])[:, 0]
+        return smooth[:, reach - 1 :, reach - 1 :][:, : window.height, : window.width].sqrt()
+
+
+def _blurred(pixels: Tensor) -> Tensor:
+    kernel = torch.exp(-0.5 * (torch.arange(-_RADIUS, _RADIUS + 1) / SIGMA) ** 2)
+    kernel = (kernel / kernel.sum()).expand(3, 1, -1)
+    x = F.pad(pixels[None], (_RADIUS,) * 4, mode="replicate")
+    x = F.conv2d(x, kernel[..., None], groups=3)
+    return F.conv2d(x, kernel[..., None, :], groups=3)[0]
+
+
+@dataclass(frozen=True)
+class Flatness:
+    """1 where the picture below is flat, 0 where it is busy. ``detail``: its ``LocalDetail``, resized to the canvas."""
+
+    detail: Resized
+
+    @property
+    def size(self) -> Size:
+        return self.detail.size
+
+    def read(self, window: Window) -> Tensor:
+        return ((BUSY - self.detail.read(window)) / (BUSY - FLAT)).clamp(0, 1)
+
+
+@dataclass(frozen=True)
+class Even:
+    """The same position everywhere."""
+
+    size: Size
+    position: float
+
+    def read(self, window: Window) -> Tensor:
+        return torch.full((1, window.height, window.width), self.position)
+
+
+@dataclass(frozen=True)
+class Painted:
+    """Positions painted as a grey picture of any size: white (255) holds, black frees.
+
+    ``grey``: the picture resized to the canvas.
+    """
+
+    grey: Resized
+
+    @property
+    def size(self) -> Size:
+        return self.grey.size
+
+    def read(self, window: Window) -> Tensor:
+        return self.grey.read(window).float().mean(0, keepdim=True) / 255
+
+
+def slider_map(kind: str, position: float, picture: Size, latent_scale: int) -> Readable:
+    """The map of a stage of ``picture`` pixels: a position for each latent.
+
+    ``kind``: one of ``SLIDER_MAPS`` or the path of a grey picture. Raises ``PictureError`` where that cannot be read.
+    """
+    canvas = picture.padded(latent_scale).divided(latent_scale)
+    if kind in SLIDER_MAPS:
+        return Even(canvas, position)
+    painted = read_picture(Path(kind))
+    return Painted(Resized(painted, painted.size, canvas, "bicubic"))
+
+
+def flatness_map(below: Readable, picture: Size, latent_scale: int) -> Readable:
+    """Where the picture ``below`` a stage of ``picture`` pixels is flat (1) or busy (0), for each latent."""
+    return Flatness(Resized(LocalDetail(below, latent_scale), below.size, picture, "bicubic", latent_scale))

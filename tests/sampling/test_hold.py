@@ -1,0 +1,147 @@
+"""Held structure against other formulations, and what it promises whatever the latents are."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from pixelsmith.sampling.merging.hold import POSITIONS, held, low_pass, moderated
+
+shapes = st.tuples(st.integers(1, 2), st.integers(1, 3), st.integers(4, 40), st.integers(4, 40))
+factors = st.floats(1.5, 16)
+positions = st.floats(0, 1)
+
+
+def latents(shape: tuple[int, ...], seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def everywhere(x: Tensor, position: float) -> Tensor:
+    return torch.full((len(x), 1, *x.shape[2:]), position)
+
+
+def mirrored_fourier_low_pass(x: Tensor, limit: float) -> Tensor:
+    """The same filter on the patch and its mirror images, by a Fourier transform of twice the sides."""
+    height, width = x.shape[-2:]
+    mirrored = torch.cat([x, x.flip(-1)], -1)
+    mirrored = torch.cat([mirrored, mirrored.flip(-2)], -2).double()
+    rows, columns = torch.fft.fftfreq(2 * height).double(), torch.fft.rfftfreq(2 * width).double()
+    gain = torch.exp(-0.5 * (torch.hypot(rows[:, None], columns[None]) / limit) ** 2)
+    low: Tensor = torch.fft.irfft2(torch.fft.rfft2(mirrored) * gain, s=mirrored.shape[-2:])
+    return low[..., :height, :width].float()
+
+
+@given(shape=shapes, limit=st.floats(0.01, 2))
+def test_the_low_pass_is_that_of_a_fourier_transform_with_mirrored_edges(shape: tuple[int, ...], limit: float) -> None:
+    x = latents(shape)
+    torch.testing.assert_close(low_pass(x, limit), mirrored_fourier_low_pass(x, limit), atol=1e-5, rtol=0)
+
+
+def test_a_wave_keeps_the_gain_of_its_frequency() -> None:
+    """A cosine that fits the patch is an eigenvector: it comes out scaled by exp(-(ν/limit)²/2)."""
+    waves, side, limit = 5, 32, 0.1
+    wave = torch.cos(math.pi * waves / side * (torch.arange(side) + 0.5)).expand(1, 1, 4, side)
+    expected = math.exp(-0.5 * (waves / (2 * side) / limit) ** 2)
+    torch.testing.assert_close(low_pass(wave, limit), expected * wave, atol=1e-5, rtol=0)
+
+
+@given(shape=shapes, position=positions, factor=factors)
+def test_a_guide_that_equals_the_estimate_changes_nothing(
+    shape: tuple[int, ...], position: float, factor: float
+) -> None:
+    x = latents(shape)
+    assert torch.equal(held(x, x, everywhere(x, position), factor), x)
+
+
+@given(shape=shapes, factor=factors)
+def test_at_the_ends_of_the_slider_nothing_and_everything_is_held(shape: tuple[int, ...], factor: float) -> None:
+    x, guide = latents(shape), latents(shape, 1)
+    assert torch.equal(held(x, guide, everywhere(x, 0.0), factor), x)
+    torch.testing.assert_close(held(x, guide, everywhere(x, 1.0), factor), guide, atol=1e-6, rtol=0)
+
+
+@given(shape=shapes, position=st.floats(1 / POSITIONS, 1), factor=factors)
+def test_tones_are_those_of_the_guide(shape: tuple[int, ...], position: float, factor: float) -> None:
+    """From the first position above 0 on, the mean of every patch is exactly that of the guide."""
+    x, guide = latents(shape), 2 + latents(shape, 1)
+    found = held(x, guide, everywhere(x, position), factor)
+    torch.testing.assert_close(found.mean((2, 3)), guide.mean((2, 3)), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("factor", [4.0, 6.5, 8.0])
+def test_what_the_latents_below_resolve_well_is_held_and_what_they_do_not_is_free(factor: float) -> None:
+    """At position ½ the limit is the finest wave of the latents below, 2·factor latents long here."""
+    side = 64
+    places = torch.arange(side) + 0.5
+
+    def wave(cycles: float) -> Tensor:
+        return torch.cos(2 * math.pi * cycles * places).expand(1, 1, side, side)
+
+    limit = 0.5 / factor
+    coarse, fine = wave(round(limit / 4 * 2 * side) / (2 * side)), wave(round(limit * 3 * 2 * side) / (2 * side))
+    found = held(torch.zeros_like(coarse), coarse + fine, everywhere(coarse, 0.5), factor)
+    rest_of_coarse = (found - coarse * (coarse * found).mean() / coarse.square().mean()).square().mean().sqrt()
+    assert float((coarse * found).mean() / coarse.square().mean()) > 0.95
+    assert float(rest_of_coarse) < 0.05
+
+
+@given(position=positions, factor=st.floats(1.5, 4), top=st.integers(0, 8), left=st.integers(0, 8))
+def test_nothing_depends_on_where_a_window_lies(position: float, factor: float, top: int, left: int) -> None:
+    """Away from the edges of both, two windows give the same values at the same places."""
+    position = min(max(position, 0.3), 0.8)
+    x, guide, side = latents((1, 2, 72, 72)), latents((1, 2, 72, 72), 1), 64
+    maps = position + 0.05 * torch.sin(torch.arange(72.0) / 9).expand(1, 1, 72, 72)
+    inside = [slice(0, side), slice(top, top + side), slice(left, left + side)]
+    first = held(x[..., inside[0], inside[0]], guide[..., :side, :side], maps[..., :side, :side], factor)
+    moved = [some[..., inside[1], inside[2]] for some in (x, guide, maps)]
+    second = held(moved[0], moved[1], moved[2], factor)
+    far = 20
+    torch.testing.assert_close(
+        first[..., top + far : side - far, left + far : side - far],
+        second[..., far : side - far - top, far : side - far - left],
+        atol=2e-3,
+        rtol=0,
+    )
+
+
+def test_a_map_holds_one_half_and_frees_the_other() -> None:
+    x, guide = latents((1, 2, 32, 32)), latents((1, 2, 32, 32), 1)
+    maps = torch.zeros(1, 1, 32, 32)
+    maps[..., :16] = 1
+    found = held(x, guide, maps, 4.0)
+    torch.testing.assert_close(found[..., :16], guide[..., :16], atol=1e-6, rtol=0)
+    assert torch.equal(found[..., 16:], x[..., 16:])
+
+
+@given(shape=shapes, factor=factors)
+def test_moderation_leaves_busy_places_and_a_guide_that_equals_the_estimate(
+    shape: tuple[int, ...], factor: float
+) -> None:
+    x, guide = latents(shape), latents(shape, 1)
+    torch.testing.assert_close(moderated(x, guide, everywhere(x, 0.0), factor), x, atol=1e-5, rtol=0)
+    torch.testing.assert_close(moderated(guide, guide, everywhere(x, 1.0), factor), guide)
+
+
+@given(shape=shapes, factor=factors, times=st.floats(0, 30))
+def test_moderated_departures_never_grow_nor_turn(shape: tuple[int, ...], factor: float, times: float) -> None:
+    guide = latents(shape, 1)
+    departure = times * latents(shape)
+    kept = moderated(guide + departure, guide, everywhere(guide, 1.0), factor) - guide
+    assert bool((kept.abs() <= departure.abs() + 1e-4).all())
+    assert bool((kept * departure >= -1e-4).all())
+
+
+def test_where_the_guide_is_plain_nothing_grows_and_grain_as_strong_as_its_own_stays() -> None:
+    """An island of ten times the grain shrinks to about that grain; elsewhere the grain is as it was."""
+    guide = 0.1 * latents((1, 4, 64, 64), 1)
+    grain = 0.1 * latents((1, 4, 64, 64), 2)
+    island = torch.zeros_like(guide)
+    island[..., 28:36, 28:36] = 1.0
+    kept = moderated(guide + grain + island, guide, everywhere(guide, 1.0), 4.0) - guide
+    assert float(kept[..., 28:36, 28:36].square().mean().sqrt()) < 0.2
+    assert float((kept - grain)[..., :12, :].square().mean().sqrt()) < 0.1 * float(grain.std())
