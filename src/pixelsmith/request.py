@@ -105,7 +105,7 @@ class Method:
     epsilon_scaling: float | None = None
     guidance_interval: tuple[float, float] = (0.0, 1.0)
     perturbation: Perturbation | None = None
-    slider: float | tuple[float, ...] = 0.47
+    slider: float | tuple[float, ...] = 0.5
     slider_map: str = "auto"
     slider_steps: float = 0.9
     start: float | None = None

@@ -22,6 +22,9 @@ from pixelsmith.sampling.merging.protocol import GuideAt, Merge
 from pixelsmith.sampling.readable import Readable
 from pixelsmith.sampling.slider import cutoff
 
+ORDER = 4
+"""How steeply the low-pass falls. A Gaussian (2) mixes guide and estimate over two octaves, where the mixture has less
+power than either."""
 POSITIONS = 16
 """Low-passes between the Slider's 0 and 1. A place between two of their positions takes a mean of both."""
 
@@ -29,7 +32,7 @@ POSITIONS = 16
 def low_pass(x: Batch, limit: float) -> Batch:
     """``x`` (b, c, h, w) without its high frequencies; float32.
 
-    A Gaussian in frequency: ``exp(−½·(ν/limit)²)`` with ν and ``limit`` in cycles a latent. The patch is mirrored at
+    ``exp(−½·(ν/limit)⁴)`` for rows and for columns, with ν and ``limit`` in cycles a latent. The patch is mirrored at
     its edges, so its mean stays as it is.
     """
     height, width = x.shape[-2:]
@@ -39,11 +42,11 @@ def low_pass(x: Batch, limit: float) -> Batch:
 
 @lru_cache(maxsize=256)
 def _low_pass_matrix(side: int, limit: float) -> Float[Tensor, "n n"]:
-    """Mirrored edges are what a cosine transform sees, and a Gaussian of both axes is one of each."""
+    """Mirrored edges are what a cosine transform sees."""
     places, waves = torch.arange(side, dtype=torch.float64), torch.arange(side, dtype=torch.float64)
     cosines = torch.cos(math.pi / side * (places[:, None] + 0.5) * waves) * math.sqrt(2 / side)
     cosines[:, 0] *= math.sqrt(0.5)
-    gain = torch.exp(-0.5 * (waves / (2 * side) / limit) ** 2)
+    gain = torch.exp(-0.5 * (waves / (2 * side) / limit) ** ORDER)
     return ((cosines * gain) @ cosines.T).float()
 
 
@@ -83,12 +86,12 @@ def moderated(
     """
     departure = (clean - guide).float()
     fine = guide.float() - low_pass(guide, 0.5 / factor)
-    expected, found = (_local_rms(x, factor) for x in (fine, departure))
+    expected, found = (local_rms(x, factor) for x in (fine, departure))
     scale = (most * expected / found.clamp_min(1e-6)).clamp_max(1)
     return (guide + torch.lerp(torch.ones_like(scale), scale, flatness) * departure).to(clean.dtype)
 
 
-def _local_rms(x: Batch, factor: float) -> Float[Tensor, "b 1 h w"]:
+def local_rms(x: Batch, factor: float) -> Float[Tensor, "b 1 h w"]:
     """Over all channels and about a latent of the picture below."""
     return low_pass(x.square().mean(1, keepdim=True), 0.3 / factor).clamp_min(0).sqrt()
 

@@ -1,0 +1,90 @@
+"""Pictures to judge by: wholes and their own pixels, beside what they grew from and what is really there.
+
+    python -m training.gallery --data DIR --output docs/images
+
+``gallery-NAME.jpg``: above the enlarged base (Lanczos), below the picture; the whole, a part, and own pixels.
+``gallery-real-STYLE.jpg``: the same from a real picture that was shrunk first, with the real one as a third row.
+``zoom.jpg``: one picture, from the whole to its own pixels. Pictures are kept in ``--work`` and not made again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from pixelsmith import PRESETS, Method, Request, Size, generate
+from training.data import SIZE
+from training.enlarged import enlarged, real_pictures
+from training.truth import Planet
+
+PROMPTS = {
+    "watercolor": "watercolor map of islands in a turquoise sea",
+    "coast": "satellite photo of coast, green forest and blue sea",
+    "mountains": "satellite photo of snowy mountains, green valleys",
+    "night": "night photo from space of many city lights",
+}
+FACTOR = 8
+SHOWN = 384
+"""Pixels a side of a panel."""
+ZOOMS = (1.0, 0.5, 0.125, SHOWN / 2048)
+CENTRE = (0.42, 0.55)
+"""Where the panels of one row lie, as shares of width and height."""
+
+
+def panel(picture: Image.Image, share: float, centre: tuple[float, float] = CENTRE) -> Image.Image:
+    """So much of a picture's width around a place, as a panel."""
+    side = round(picture.width * share)
+    left, top = (round(min(max(at * picture.width - side / 2, 0), picture.width - side)) for at in centre)
+    part = picture.crop((left, top, left + side, top + side))
+    return part if side == SHOWN else part.resize((SHOWN, SHOWN), Image.Resampling.LANCZOS)
+
+
+def sheet(rows: Sequence[Image.Image], shares: Sequence[float], path: Path) -> None:
+    """A row for each picture of one size, a column for each share of its width."""
+    drawn = [np.concatenate([np.asarray(panel(picture, share)) for share in shares], axis=1) for picture in rows]
+    Image.fromarray(np.concatenate(drawn, axis=0)).save(path, quality=88)
+    print(path)
+
+
+def made(prompt: str, side: int, method: Method, path: Path) -> Image.Image:
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        generate(Request(prompt, Size(side, side), seed=1, method=method), path)
+    return Image.open(path).convert("RGB")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--output", type=Path, default=Path("docs/images"))
+    parser.add_argument("--work", type=Path, default=Path("output/gallery"))
+    parser.add_argument("--preset", choices=list(PRESETS), default="default")
+    args = parser.parse_args()
+    method, side = PRESETS[args.preset], FACTOR * SIZE
+    shares = (1.0, 0.25 + SHOWN / side / 2, SHOWN / side)
+    for name, prompt in PROMPTS.items():
+        base = made(prompt, SIZE, method, args.work / f"{name}-base.png")
+        large = made(prompt, side, method, args.work / f"{name}-{args.preset}.png")
+        below = base.resize((side, side), Image.Resampling.LANCZOS)
+        sheet([below, large], shares, args.output / f"gallery-{name}.jpg")
+        if name == "coast":
+            sheet([large], ZOOMS, args.output / "zoom.jpg")
+    with (args.data / "captions.csv").open(newline="") as file:
+        planet = Planet(list(csv.DictReader(file)), args.data)
+    for real in real_pictures(planet, 4, 1):
+        ours = Image.fromarray(enlarged(real, 4, method, args.work / args.preset))
+        below = real.small.resize(ours.size, Image.Resampling.LANCZOS)
+        sheet(
+            [below, ours, Image.fromarray(real.pixels)],
+            (1.0, SHOWN / ours.width),
+            args.output / f"gallery-real-{real.style}.jpg",
+        )
+
+
+if __name__ == "__main__":
+    main()
