@@ -91,8 +91,9 @@ def test_plan_prints_one_object_and_a_table(call: Call) -> None:
     assert set(last) == {"size", "latent_size", "steps", "guided_steps", "patches_per_step", "fewest_patches_per_step"}
     assert plan["seconds"] is None
     assert min(plan["model_calls"], plan["peak_memory_bytes"], plan["disk_bytes"]) > 0
-    perturbed = call("plan", "a map", "--size", "4096x4096", "--json", "--perturbation", "pag")[1]
-    assert json.loads(perturbed)["model_calls"] == pytest.approx(1.5 * plan["model_calls"], abs=1)
+    guided = ("plan", "a map", "--size", "4096x4096", "--json", "--stage-guidance-scale", 2)
+    calls = [json.loads(call(*guided, *more)[1])["model_calls"] for more in ((), ("--perturbation", "pag"))]
+    assert calls[1] == pytest.approx(1.5 * calls[0], abs=1)
     code, out, _ = call("plan", "a map", "--size", "4096", "--preset", "paper")
     assert code == 0
     assert "stage 1" in out
@@ -105,6 +106,8 @@ def test_plan_prints_one_object_and_a_table(call: Call) -> None:
         (["x", "--size", "0"], "size"),
         (["x", "--size", "big"], "WIDTHxHEIGHT"),
         (["x", "--slider", "2"], "slider"),
+        (["x", "--slider-map", "nowhere.png"], "nowhere.png"),
+        (["x", "--slider-map", " "], "slider map: expected auto, even or the path"),
         (["x", "--slider", "much"], "slider"),
         (["x", "--steps", "0"], "steps"),
         (["x", "--seed", "-4"], "seed"),

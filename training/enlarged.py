@@ -13,14 +13,14 @@ from __future__ import annotations
 import argparse
 import csv
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pixelsmith import PRESETS, Method, Request, Size, generate
+from pixelsmith import PRESETS, Parts, Request, Size, generate
 from pixelsmith.evaluate.spectrum import octave_powers
 from pixelsmith.evaluate.structure import layout_psnr
 from training.data import SIZE
@@ -57,14 +57,15 @@ def _name(place: Place) -> str:
     return "_".join(str(part) for part in place)
 
 
-def enlarged(real: Real, factor: int, method: Method, folder: Path) -> Pixels:
-    """The picture made from the shrunk one, kept in the folder."""
+def enlarged(real: Real, factor: int, preset: str, folder: Path) -> Pixels:
+    """The picture made from the shrunk one, kept in the folder. The fast preset has the model's LoRA for few steps."""
     folder.mkdir(parents=True, exist_ok=True)
     file, start = folder / f"{real.name}.png", folder.parent / f"{real.name}-small.png"
     if not file.exists():
         real.small.save(start)
         size = Size(factor * SIZE, factor * SIZE)
-        generate(Request(real.caption, size, method=method, from_image=str(start)), file)
+        parts = Parts(few_steps=None if preset == "fast" else False)
+        generate(Request(real.caption, size, method=PRESETS[preset], from_image=str(start), parts=parts), file)
     return np.asarray(Image.open(file).convert("RGB"))
 
 
@@ -96,7 +97,7 @@ def main() -> None:
     for real in pictures:
         Image.fromarray(real.pixels).save(args.output / "real" / f"{real.name}.png")
     for preset in args.preset or ["default"]:
-        made = [enlarged(real, args.factor, replace(PRESETS[preset]), args.output / preset) for real in pictures]
+        made = [enlarged(real, args.factor, preset, args.output / preset) for real in pictures]
         for style in ("all", *sorted({real.style for real in pictures})):
             chosen = [i for i, real in enumerate(pictures) if style in ("all", real.style)]
             powers, far, near = figures([made[i] for i in chosen], [pictures[i].pixels for i in chosen])

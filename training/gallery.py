@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pixelsmith import PRESETS, Method, Request, Size, generate
+from pixelsmith import PRESETS, Parts, Request, Size, generate
 from training.data import SIZE
 from training.enlarged import enlarged, real_pictures
 from training.truth import Planet
@@ -51,10 +51,15 @@ def sheet(rows: Sequence[Image.Image], shares: Sequence[float], path: Path) -> N
     print(path)
 
 
-def made(prompt: str, side: int, method: Method, path: Path) -> Image.Image:
+def made(prompt: str, start: Path | None, preset: str, path: Path) -> Image.Image:
+    """A base picture, or what a preset makes of one. The fast one has the model's LoRA for few steps."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        generate(Request(prompt, Size(side, side), seed=1, method=method), path)
+        side = SIZE if start is None else FACTOR * SIZE
+        parts = Parts(few_steps=None if start and preset == "fast" else False)
+        from_image = None if start is None else str(start)
+        method = PRESETS[preset]
+        generate(Request(prompt, Size(side, side), seed=1, method=method, parts=parts, from_image=from_image), path)
     return Image.open(path).convert("RGB")
 
 
@@ -65,11 +70,12 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("output/gallery"))
     parser.add_argument("--preset", choices=list(PRESETS), default="default")
     args = parser.parse_args()
-    method, side = PRESETS[args.preset], FACTOR * SIZE
+    side = FACTOR * SIZE
     shares = (1.0, 0.25 + SHOWN / side / 2, SHOWN / side)
     for name, prompt in PROMPTS.items():
-        base = made(prompt, SIZE, method, args.work / f"{name}-base.png")
-        large = made(prompt, side, method, args.work / f"{name}-{args.preset}.png")
+        start = args.work / f"{name}-base.png"
+        base = made(prompt, None, args.preset, start)
+        large = made(prompt, start, args.preset, args.work / f"{name}-{args.preset}.png")
         below = base.resize((side, side), Image.Resampling.LANCZOS)
         sheet([below, large], shares, args.output / f"gallery-{name}.jpg")
         if name == "coast":
@@ -77,7 +83,7 @@ def main() -> None:
     with (args.data / "captions.csv").open(newline="") as file:
         planet = Planet(list(csv.DictReader(file)), args.data)
     for real in real_pictures(planet, 4, 1):
-        ours = Image.fromarray(enlarged(real, 4, method, args.work / args.preset))
+        ours = Image.fromarray(enlarged(real, 4, args.preset, args.work / args.preset))
         below = real.small.resize(ours.size, Image.Resampling.LANCZOS)
         sheet(
             [below, ours, Image.fromarray(real.pixels)],

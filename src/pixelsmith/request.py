@@ -105,7 +105,7 @@ class Method:
     epsilon_scaling: float | None = None
     guidance_interval: tuple[float, float] = (0.0, 1.0)
     perturbation: Perturbation | None = None
-    slider: float | tuple[float, ...] = 0.5
+    slider: float | tuple[float, ...] = 0.55
     slider_map: str = "auto"
     slider_steps: float = 0.9
     start: float | None = None
@@ -214,12 +214,14 @@ PRESETS: dict[str, Method] = {
         upsampling="lanczos",
     ),
     "fast": Method(
-        stage_steps=8,
+        stage_steps=6,
+        start=0.75,
         stage_guidance_scale=1.0,
     ),
 }
 """Named methods. ``paper`` is the paper's: 50 DDIM steps, guidance 7.5, random patches, 10 latents of averaging.
-``fast`` is for huge pictures: the stages trust the guide for the coarse part; the base is as the model recommends."""
+``fast`` is for huge pictures: stages of few steps, from where the guide is nearly drowned in noise; the base is as the
+model recommends."""
 
 
 @dataclass(frozen=True)

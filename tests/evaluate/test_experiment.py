@@ -98,7 +98,7 @@ def test_every_protocol_ends_in_tables_and_pictures(outcomes: dict[str, tuple[Ou
     assert all(f"- {what}: " in text for what in outcome.left_out)
     with Image.open(output / "sheet.jpg") as sheet:
         assert sheet.height == 160 * len(rows)
-    assert (output / "advice.png").exists() == (name == "sweep")
+    assert (output / "advice.png").exists() == (name in ("sweep", "held"))
     said = json.loads((output / "environment.json").read_text())
     assert len(said["pictures"]) == 2 * len(rows)
     assert {"torch", "diffusers"} <= set(said["versions"])
@@ -293,7 +293,7 @@ def test_a_protocol_of_ones_own(tmp_path: Path) -> None:
     )
     protocol = load_protocol(str(tmp_path / "mine.toml"))
     assert protocol.name == "mine"
-    assert (protocol.variants[1].settled.slider, protocol.variants[1].settled.stage_steps) == (0.3, 8)
+    assert (protocol.variants[1].settled.slider, protocol.variants[1].settled.stage_steps) == (0.3, 6)
     cases = list(protocol.cases("embedded", Size(256, 256)))
     assert {case.size for case in cases} == {Size(512, 512)}
     assert len(cases) == len(load_protocol("table1").prompts["embedded"])
@@ -315,8 +315,8 @@ def test_positions_of_the_slider_make_a_series(tmp_path: Path) -> None:
 
 def test_a_series_may_be_asked_for_by_its_name() -> None:
     names = [variant.name for variant in load_protocol("sweep").part(only=["fast"]).variants]
-    positions = ("0.2", "0.35", "0.5", "0.6", "0.75")
-    assert names == ["default, Slider 0.5", *(f"fast, Slider {position}" for position in positions)]
+    positions = ("0.25", "0.4", "0.55", "0.7", "0.85")
+    assert names == ["default, Slider 0.55", *(f"fast, Slider {position}" for position in positions)]
 
 
 @pytest.mark.parametrize(

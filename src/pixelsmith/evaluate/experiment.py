@@ -136,7 +136,12 @@ def _check_different(variants: Sequence[Variant], plans: Mapping[str, Plan], fac
             (stage.size, strategy.weights(own), own.slider if strategy.merge_of(own) == "hold" else None)
             for stage, own in zip(stages, methods, strict=True)
         )
-        what = (variant.upscaler, rungs, replace(method, slider=0.0, slider_steps=0.0, slider_fade=0.0))
+        what = (
+            variant.upscaler,
+            variant.few_steps,
+            rungs,
+            replace(method, slider=0.0, slider_steps=0.0, slider_fade=0.0),
+        )
         if (other := seen.setdefault(what, variant.name)) != variant.name:
             raise RequestError(f"variants {other!r} and {variant.name!r} make the same pictures; leave out one of them")
 

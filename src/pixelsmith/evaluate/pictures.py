@@ -25,6 +25,7 @@ from pixelsmith.evaluate.protocol import base_request
 from pixelsmith.evaluate.upscalers import Upscaler
 from pixelsmith.families import choose_device, fetch, model_files, read_facts
 from pixelsmith.generate import generate, resume, settings_of
+from pixelsmith.parts import Parts
 from pixelsmith.pixels.files import FilePicture, read_picture, write_picture
 from pixelsmith.plan import base_size
 from pixelsmith.request import Request
@@ -74,10 +75,8 @@ class Pictures:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         place = fetch(request.model, request.parts)
-        facts = read_facts(place, request.model, request.parts)
-        self._native, self._recommended = facts.native_size, facts.recommended
-        batch_size = batch_size_of(request, choose_device(request.compute.device), facts.patch)
-        self._identity = Identity.of(settings_of(request), batch_size, model_files(place, request.parts), ())
+        self._native = read_facts(place, request.model, request.parts).native_size
+        self._identity = _identity(request)
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -126,7 +125,7 @@ class Pictures:
         return replace(request, from_image=str(base.path.absolute()))
 
     def _key(self, request: Request, *more: str) -> str:
-        values = vars(replace(self._identity, settings=settings_of(request.settled(self._recommended))))
+        values = vars(_identity(request))
         return hashlib.sha256(json.dumps([values, code_digest(), *more], sort_keys=True).encode()).hexdigest()[:24]
 
     def _timed(self, path: Path, make: Callable[[], object], request: Request, whole: bool = True) -> Made:
@@ -147,6 +146,21 @@ class Pictures:
         partial.write_text(json.dumps(values, indent=1), encoding="utf-8")
         partial.replace(record)
         return made
+
+
+def _identity(request: Request) -> Identity:
+    """What decides the picture of a request, with nothing left open in its method."""
+    place = fetch(request.model, request.parts)
+    facts = read_facts(place, request.model, request.parts)
+    batch_size = batch_size_of(request, choose_device(request.compute.device), facts.patch)
+    hashed = _hashed(place, request.parts, batch_size)
+    return replace(hashed, settings=settings_of(request.settled(facts.recommended)))
+
+
+@cache
+def _hashed(place: Path, parts: Parts, batch_size: int) -> Identity:
+    """The model's files are hashed once."""
+    return Identity.of({}, batch_size, model_files(place, parts), ())
 
 
 _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")

@@ -10,11 +10,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from pixelsmith.checks import check_whole
+from pixelsmith.checks import check_flag, check_whole
 from pixelsmith.errors import InputError, RequestError
 from pixelsmith.evaluate.metrics import METRICS
 from pixelsmith.evaluate.upscalers import UPSCALERS
 from pixelsmith.geometry import Size
+from pixelsmith.parts import Parts
 from pixelsmith.request import EMBEDDED, PRESETS, Compute, Method, Request
 
 NAMES = ("table1", "table2", "table3", "sweep", "held")
@@ -26,6 +27,7 @@ class Variant:
     """A row of a table: a preset with changes to its method; or the base picture and an upscaler that is no diffusion
     of ours (``pixelsmith.evaluate.upscalers``).
 
+    - ``few_steps``: whether stages run with the model's own LoRA for few steps, if it has one; the base is without it.
     - ``stages``: the number of stages, in equal factors; ``None`` leaves the cascade open.
     - ``series``: the name of those that differ from each other by the Slider only, if it is one of such.
     - ``expected``: for some metrics whether they should be ``higher`` or ``lower`` than the reference's, as of a claim
@@ -36,6 +38,7 @@ class Variant:
     preset: str = "default"
     method: Mapping[str, Any] = field(default_factory=dict)
     upscaler: str | None = None
+    few_steps: bool = False
     stages: int | None = None
     series: str | None = None
     expected: Mapping[str, str] = field(default_factory=dict)
@@ -56,6 +59,7 @@ class Variant:
             raise RequestError(f"variant {self.name}: there is no upscaler {self.upscaler!r}")
         if self.stages is not None:
             check_whole(f"variant {self.name}: stages", self.stages, least=1)
+        check_flag(f"variant {self.name}: few_steps", self.few_steps)
         try:
             return replace(PRESETS[self.preset], **self.method)
         except TypeError as error:
@@ -180,6 +184,7 @@ def request_of(variant: Variant, case: Case, model: str, compute: Compute) -> Re
         cascade=cascade,
         method=variant.settled,
         compute=compute,
+        parts=Parts(few_steps=None if variant.few_steps else False),
     )
 
 
@@ -196,7 +201,8 @@ def base_request(request: Request, native: Size) -> Request:
         guidance_interval=own.guidance_interval,
         perturbation=own.perturbation,
     )
-    return replace(request, size=native, cascade=(), method=method)
+    parts = replace(request.parts, few_steps=False)
+    return replace(request, size=native, cascade=(), method=method, parts=parts)
 
 
 def load_protocol(source: str) -> Protocol:
