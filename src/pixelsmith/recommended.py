@@ -76,8 +76,8 @@ class Recommended:
     """What a model is best run with, for what a ``Method`` leaves open.
 
     ``guidance_told``: whether the network takes its guidance scale as an input (distilled models), instead of
-    classifier-free guidance. ``stage_guidance_scale``: that of the stages, ``None`` for the base's. A model folder may
-    carry other choices in its ``pixelsmith.json``.
+    classifier-free guidance. ``stage_guidance_scale``, ``stage_epsilon_scaling``: those of the stages, ``None`` for the
+    base's. A model folder may carry other choices in its ``pixelsmith.json``.
 
     Raises ``RequestError`` for a value out of range.
     """
@@ -90,6 +90,7 @@ class Recommended:
     sampler: Sampler = "ddim"
     epsilon_scaling: float = 1.0
     stage_guidance_scale: float | None = None
+    stage_epsilon_scaling: float | None = None
 
     def __post_init__(self) -> None:
         check_whole("steps", self.steps, least=1)
@@ -99,6 +100,8 @@ class Recommended:
         check_range("epsilon scaling", self.epsilon_scaling, *EPSILON_SCALINGS)
         if self.stage_guidance_scale is not None:
             check_range("stage guidance scale", self.stage_guidance_scale, 0, 1000)
+        if self.stage_epsilon_scaling is not None:
+            check_range("stage epsilon scaling", self.stage_epsilon_scaling, *EPSILON_SCALINGS)
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "stage_guidance_scale": (0, 1000),
     "guidance_rescale": (0, 1),
     "epsilon_scaling": EPSILON_SCALINGS,
+    "stage_epsilon_scaling": EPSILON_SCALINGS,
     "start": (0, 1),
     "slider_fade": (0, 1),
     "slider_steps": (0, 1),
@@ -58,9 +59,9 @@ EMBEDDED = "embedded"
 class Method:
     """How a picture is denoised. The defaults and their reasons are in docs/decisions/0004-defaults.md.
 
-    Where ``steps``, ``sampler``, ``guidance``, ``guidance_scale``, ``guidance_rescale``, ``epsilon_scaling`` and
-    ``stage_guidance_scale`` are ``None``, they are as the model recommends (``Recommended``); ``at`` gives those of one
-    rung.
+    Where ``steps``, ``sampler``, ``guidance``, ``guidance_scale``, ``guidance_rescale``, ``epsilon_scaling``,
+    ``stage_guidance_scale`` and ``stage_epsilon_scaling`` are ``None``, they are as the model recommends
+    (``Recommended``); ``at`` gives those of one rung.
 
     - ``steps``: denoising steps of the base and of every stage, at least 1; ``stage_steps``: other ones for the stages.
     - ``start``: above 0, at most 1: the share of the noise schedule that a stage goes through. Below 1 it starts from a
@@ -73,7 +74,7 @@ class Method:
       (``Recommended.guidance_told``) are told this number. ``stage_guidance_scale``: another one for the stages.
     - ``guidance_rescale``: 0..1, how far the spread of the guided estimate is brought back to the unguided one's.
     - ``epsilon_scaling``: 0.5..2, what the estimated noise is divided by: a little above 1 for more detail, 1 is off
-      (``pixelsmith.sampling.guidance.EpsilonScaled``).
+      (``pixelsmith.sampling.guidance.EpsilonScaled``). ``stage_epsilon_scaling``: another one for the stages.
     - ``guidance_interval``: the part of the denoising, as two shares in 0..1, in which guidance is on.
     - ``perturbation``: a perturbed network that is guided away from, in the base and in the stages; also
       the name of one of ``PERTURBATIONS``.
@@ -111,6 +112,7 @@ class Method:
     start: float | None = None
     stage_steps: int | None = None
     stage_guidance_scale: float | None = None
+    stage_epsilon_scaling: float | None = None
     slider_fade: float = 0.0
     merge: MergeName = "hold"
     chess_mask: bool = True
@@ -170,6 +172,7 @@ class Method:
         own, start, slider = self._over(recommended), 1.0, 0.0
         if stage > 0:
             own = replace(own, steps=self.stage_steps or own.steps)
+            own = replace(own, epsilon_scaling=own.stage_epsilon_scaling or own.epsilon_scaling)
             start = STRATEGIES[self.strategy].start if self.start is None else self.start
             slider = self.sliders[max(0, len(self.sliders) - 1 - max(0, stages - stage))]
             scale = own.stage_guidance_scale
@@ -187,6 +190,7 @@ class Method:
 
 _OPEN = (
     "steps", "sampler", "guidance", "guidance_scale", "guidance_rescale", "epsilon_scaling", "stage_guidance_scale",
+    "stage_epsilon_scaling",
 )  # fmt: skip
 """What a method may leave to the model."""
 
@@ -206,6 +210,7 @@ PRESETS: dict[str, Method] = {
         stage_guidance_scale=7.5,
         guidance_rescale=0.0,
         epsilon_scaling=1.0,
+        stage_epsilon_scaling=1.0,
         slider=0.6,
         merge="phase",
         chess_mask=True,

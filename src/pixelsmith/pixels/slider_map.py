@@ -19,8 +19,8 @@ from pixelsmith.sampling.readable import Readable
 SIGMA = 4.0
 """Of the Gaussian, in pixels, that is taken away from a picture: what is left is its detail."""
 FLAT, BUSY = 6.0, 10.4
-"""Local detail, in grey values, up to which a place is flat and from which on it is busy. Of all places in real pictures
-a third have less than 5.2 and half of them less than 10.4 (docs/decisions/0023-held-structure.md)."""
+"""Local detail, in grey values, up to which a place is flat and from which on it is busy. In real pictures a third of
+all places have less than 5.2 and half of them less than 10.4 (docs/decisions/0023-held-structure.md)."""
 _RADIUS = 3 * round(SIGMA)
 _SMOOTHING = torch.tensor([0.25, 0.5, 0.25])
 
