@@ -136,12 +136,21 @@ def test_moderated_departures_never_grow_nor_turn(shape: tuple[int, ...], factor
     assert bool((kept * departure >= -1e-4).all())
 
 
+def test_a_departure_is_scaled_by_how_far_it_is_above_what_is_expected() -> None:
+    """Everywhere four times as strong as the guide's own band: 1, 1/4 and 1/16 of it are left."""
+    guide = latents((1, 8, 32, 32), 1)
+    fine = guide - low_pass(guide, 0.5 / 4)
+    for flatness, left in ((0.0, 1.0), (0.5, 1 / 4), (1.0, 1 / 16)):
+        kept = moderated(guide + 4 * fine, guide, everywhere(guide, flatness), 4.0) - guide
+        torch.testing.assert_close(kept, left * 4 * fine, atol=1e-4, rtol=1e-3)
+
+
 def test_where_the_guide_is_plain_nothing_grows_and_grain_as_strong_as_its_own_stays() -> None:
-    """An island of ten times the grain shrinks to about that grain; elsewhere the grain is as it was."""
+    """An island of ten times the grain is no stronger than that grain; elsewhere the grain is as it was."""
     guide = 0.1 * latents((1, 4, 64, 64), 1)
     grain = 0.1 * latents((1, 4, 64, 64), 2)
     island = torch.zeros_like(guide)
     island[..., 28:36, 28:36] = 1.0
     kept = moderated(guide + grain + island, guide, everywhere(guide, 1.0), 4.0) - guide
     assert float(kept[..., 28:36, 28:36].square().mean().sqrt()) < 0.2
-    assert float((kept - grain)[..., :12, :].square().mean().sqrt()) < 0.1 * float(grain.std())
+    assert float((kept - grain)[..., :12, :].square().mean().sqrt()) < 0.2 * float(grain.std())

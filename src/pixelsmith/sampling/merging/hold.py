@@ -73,22 +73,20 @@ def _held_part(difference: Batch, position: float, factor: float) -> Batch:
     return difference if position >= 1 else low_pass(difference, cutoff(position) * 0.5 / factor)
 
 
-def moderated(
-    clean: Batch, guide: Batch, flatness: Float[Tensor, "b 1 h w"], factor: float, most: float = 1.0
-) -> Batch:
+def moderated(clean: Batch, guide: Batch, flatness: Float[Tensor, "b 1 h w"], factor: float) -> Batch:
     """The clean estimate with no more new detail in flat places than the picture below lets expect there.
 
     Pictures look alike at all scales: what a real picture has beyond its smaller self, as latents, is at each place
-    about as strong as the finest band of that smaller self there (docs/decisions/0023-held-structure.md). So where
-    ``flatness`` is 1 the departure from the guide is scaled down if its local root mean square is more than ``most``
-    times that of the guide's band above the latents below: an open sea keeps its waves, and no islands grow on it.
-    Where it is 0 the estimate stays.
+    about as strong as the finest band of that smaller self there (docs/decisions/0023-held-structure.md). Where the
+    departure from the guide has a local root mean square r above that of the guide's finest band, e, it is scaled by
+    (e/r)^(2·flatness): at a flatness of ½ down to what is expected, at 1 as far below it as it was above, for what
+    stands out of a plain place does not belong there. So an open sea keeps its waves, and no islands grow on it.
     """
     departure = (clean - guide).float()
     fine = guide.float() - low_pass(guide, 0.5 / factor)
     expected, found = (local_rms(x, factor) for x in (fine, departure))
-    scale = (most * expected / found.clamp_min(1e-6)).clamp_max(1)
-    return (guide + torch.lerp(torch.ones_like(scale), scale, flatness) * departure).to(clean.dtype)
+    share = (expected / found.clamp_min(1e-6)).clamp_max(1)
+    return (guide + share ** (2 * flatness) * departure).to(clean.dtype)
 
 
 def local_rms(x: Batch, factor: float) -> Float[Tensor, "b 1 h w"]:
