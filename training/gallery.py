@@ -4,7 +4,8 @@
 
 ``gallery-NAME.jpg``: above the enlarged base (Lanczos), below the picture; the whole, a part, and own pixels.
 ``gallery-real-STYLE.jpg``: the same from a real picture that was shrunk first, with the real one as a third row.
-``zoom.jpg``: one picture, from the whole to its own pixels. Pictures are kept in ``--work`` and not made again.
+``zoom.jpg``: the picture of ``make demo``, from the whole to its own pixels. Pictures are kept in ``--work`` and not made
+again.
 """
 
 from __future__ import annotations
@@ -31,12 +32,12 @@ PROMPTS = {
 FACTOR = 8
 SHOWN = 384
 """Pixels a side of a panel."""
-ZOOMS = (1.0, 0.5, 0.125, SHOWN / 2048)
-CENTRE = (0.42, 0.55)
+ZOOMS = (1.0, 0.5, 0.3, SHOWN / 2048)
+CENTRE, DEMO_CENTRE = (0.42, 0.55), (0.18, 0.32)
 """Where the panels of one row lie, as shares of width and height."""
 
 
-def panel(picture: Image.Image, share: float, centre: tuple[float, float] = CENTRE) -> Image.Image:
+def panel(picture: Image.Image, share: float, centre: tuple[float, float]) -> Image.Image:
     """So much of a picture's width around a place, as a panel."""
     side = round(picture.width * share)
     left, top = (round(min(max(at * picture.width - side / 2, 0), picture.width - side)) for at in centre)
@@ -44,9 +45,12 @@ def panel(picture: Image.Image, share: float, centre: tuple[float, float] = CENT
     return part if side == SHOWN else part.resize((SHOWN, SHOWN), Image.Resampling.LANCZOS)
 
 
-def sheet(rows: Sequence[Image.Image], shares: Sequence[float], path: Path) -> None:
+def sheet(
+    rows: Sequence[Image.Image], shares: Sequence[float], path: Path, centre: tuple[float, float] = CENTRE
+) -> None:
     """A row for each picture of one size, a column for each share of its width."""
-    drawn = [np.concatenate([np.asarray(panel(picture, share)) for share in shares], axis=1) for picture in rows]
+    panels = [[np.asarray(panel(picture, share, centre)) for share in shares] for picture in rows]
+    drawn = [np.concatenate(row, axis=1) for row in panels]
     Image.fromarray(np.concatenate(drawn, axis=0)).save(path, quality=88)
     print(path)
 
@@ -78,8 +82,11 @@ def main() -> None:
         large = made(prompt, start, args.preset, args.work / f"{name}-{args.preset}.png")
         below = base.resize((side, side), Image.Resampling.LANCZOS)
         sheet([below, large], shares, args.output / f"gallery-{name}.jpg")
-        if name == "coast":
-            sheet([large], ZOOMS, args.output / "zoom.jpg")
+    demo = args.work / "demo.png"
+    if not demo.exists():
+        parts = Parts(few_steps=None)
+        generate(Request(PROMPTS["watercolor"], Size(side, side), method=PRESETS["fast"], parts=parts), demo)
+    sheet([Image.open(demo).convert("RGB")], ZOOMS, args.output / "zoom.jpg", DEMO_CENTRE)
     with (args.data / "captions.csv").open(newline="") as file:
         planet = Planet(list(csv.DictReader(file)), args.data)
     for real in real_pictures(planet, 4, 1):
