@@ -41,7 +41,8 @@ from pixelsmith.events import Event
 from pixelsmith.families import read_facts
 from pixelsmith.families.quiet import quiet
 from pixelsmith.generate import settings_of
-from pixelsmith.pixels.files import FORMATS, read_picture, read_settings
+from pixelsmith.pixels.files import FORMATS, read_settings
+from pixelsmith.pixels.reading import read_picture
 from pixelsmith.run import Identity, Record, RunDirectory
 from tests.zoo.all import SPECIMENS
 

@@ -16,13 +16,8 @@ from pixelsmith.canvas import Array
 from pixelsmith.errors import OutputError, PictureError
 from pixelsmith.geometry import Size, Window
 from pixelsmith.pixels import files
-from pixelsmith.pixels.files import (
-    check_output,
-    picture_size,
-    read_picture,
-    read_settings,
-    write_picture,
-)
+from pixelsmith.pixels.files import check_output, read_settings, write_picture
+from pixelsmith.pixels.reading import picture_size, read_picture
 from pixelsmith.viewer import open_file
 
 PIXELS = torch.randint(0, 256, (3, 30, 50), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))

@@ -26,7 +26,8 @@ from pixelsmith.evaluate.upscalers import Upscaler
 from pixelsmith.families import choose_device, fetch, model_files, read_facts
 from pixelsmith.generate import generate, resume, settings_of
 from pixelsmith.parts import Parts
-from pixelsmith.pixels.files import FilePicture, read_picture, write_picture
+from pixelsmith.pixels.files import write_picture
+from pixelsmith.pixels.reading import FilePicture, read_picture
 from pixelsmith.plan import base_size
 from pixelsmith.request import Request
 from pixelsmith.run import Identity, RunDirectory
