@@ -114,6 +114,8 @@ class Output:
     def _remove_temporary(self) -> None:
         """What this process made, or an earlier one that was killed; nobody else works on it while the lock is held."""
         for folder in self.path.parent.glob(f"{self._prefix}-*"):
+            if folder.is_symlink():
+                folder.unlink(missing_ok=True)
             shutil.rmtree(folder, ignore_errors=True)
 
     def _release(self) -> None:

@@ -65,7 +65,7 @@ class PyramidFile:
     def __init__(self, levels: list[pyvips.Image], folder: Path | None = None) -> None:
         if folder is not None:
             weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-        self._levels = levels
+        self.levels = levels
         self.size = Size(levels[0].width, levels[0].height)
 
     @classmethod
@@ -98,8 +98,8 @@ class PyramidFile:
 
     def look(self, box: Box, size: Size) -> Image.Image:
         """The box, from the smallest level that has all the detail of ``size``."""
-        level = _smallest([Size(image.width, image.height) for image in self._levels], self.size, box, size)
-        image = self._levels[level]
+        level = _smallest([Size(image.width, image.height) for image in self.levels], self.size, box, size)
+        image = self.levels[level]
         return _scaled(box, self.size, Size(image.width, image.height), size, lambda window: _cropped(image, window))
 
 
