@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import resource
 import struct
 import subprocess
 import sys
@@ -67,8 +66,8 @@ def test_display_p3_is_converted(tmp_path: Path, suffix: str) -> None:
     """The numbers of sRGB's red, green and blue in Display P3."""
     for stored, meant in [((234, 51, 34), (255, 0, 0)), ((117, 251, 76), (0, 255, 0)), ((0, 0, 245), (0, 0, 255))]:
         path = tmp_path / f"p3.{suffix}"
-        options: dict[str, Any] = {"quality": 100} if suffix in ("jpg", "avif", "webp") else {}
-        Image.new("RGB", (64, 64), stored).save(path, icc_profile=profile("p3"), **options)
+        options: dict[str, Any] = {"jpg": {"quality": 100}, "avif": {"quality": 100}, "webp": {"lossless": True}}
+        Image.new("RGB", (64, 64), stored).save(path, icc_profile=profile("p3"), **options.get(suffix, {}))
         assert near(colour_of(path), meant, 6), stored
 
 
@@ -153,7 +152,7 @@ def test_size_and_pixels_are_turned_alike(tmp_path: Path, orientation: int, suff
     assert picture_size(path) == read.size == open_file(path).size == upright
     corner = read.read(Window(0, 0, 1, 1)).flatten().tolist()
     x, y = {1: (0, 0), 2: (1, 0), 3: (1, 1), 4: (0, 1), 5: (0, 0), 6: (0, 1), 7: (1, 1), 8: (1, 0)}[orientation]
-    assert near(tuple(corner), tuple(RGB[y * (HEIGHT - 1), x * (WIDTH - 1)]), 12)
+    assert near(tuple(corner), tuple(RGB[y * (HEIGHT - 1), x * (WIDTH - 1)].tolist()), 12)
 
 
 def unsorted_tags(path: Path) -> Path:
@@ -347,7 +346,6 @@ def test_a_header_is_enough_for_the_size_and_the_settings(tmp_path: Path) -> Non
     grown = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True).stdout
     unit = 1 if sys.platform == "darwin" else 1024
     assert int(grown) * unit < 20_000_000
-    assert resource.getpagesize()
 
 
 @pytest.mark.parametrize("name", [b"lat\xe9in.png", "東京.png".encode(), b"a[1].png", b"a.png[page=2]", b" .png"])
