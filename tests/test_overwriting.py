@@ -110,9 +110,10 @@ def test_a_start_picture_is_read_in_its_own_colours(tiny_model: Path, tmp_path: 
 def test_a_signal_to_end_ends_the_command_as_ctrl_c_does(tiny_model: Path, tmp_path: Path) -> None:
     options = ("--size", 400, "--steps", 500, "--model", tiny_model, "--output", tmp_path / "x.png", "--json")
     command = [sys.executable, "-m", "pixelsmith", "generate", "a map", *map(str, options)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     environment = os.environ | {"HF_HUB_OFFLINE": "1"}
-    with subprocess.Popen(command, text=True, env=environment, **pipes) as process:
+    with subprocess.Popen(
+        command, text=True, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
         assert process.stdout is not None
         next(line for line in process.stdout if '"denoise"' in line)
         process.send_signal(signal.SIGTERM)

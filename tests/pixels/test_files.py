@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 import zipfile
@@ -235,6 +236,18 @@ def test_a_damaged_archive_has_no_settings(tmp_path: Path) -> None:
     (tmp_path / "map.zip").write_bytes(b"PK no archive")
     with pytest.raises(PictureError, match="no Pixelsmith settings"):
         read_settings(tmp_path / "map.zip")
+
+
+def test_an_encrypted_archive_is_no_picture(tmp_path: Path) -> None:
+    path = tmp_path / "map.zip"
+    write_picture(Array(PIXELS), path, SETTINGS)
+    # The flag of encryption, in the headers of files and in the list of them.
+    content = re.sub(rb"(PK\x03\x04..|PK\x01\x02....)\x00", rb"\1\x01", path.read_bytes(), flags=re.DOTALL)
+    path.write_bytes(content)
+    with pytest.raises(PictureError, match="no Pixelsmith settings"):
+        read_settings(path)
+    with pytest.raises(PictureError, match="encrypted"):
+        open_file(path)
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif", "dzi", "zip"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ _PROFILE = "srgb"
 """The colour profile inside every file, by its name in libvips."""
 _DATED = "vips-properties.xml"
 """What libvips adds to a DeepZoom folder: the date, and nothing that is not known."""
+ARCHIVE_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)
+"""What reading an archive raises that is damaged, encrypted, or packed in a way that is not known."""
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 """Of all in an archive: the same picture is the same bytes."""
 
@@ -202,7 +205,7 @@ def read_settings(path: Path) -> dict[str, Any]:
         raise PictureError(f"{path}: there is no such file") from error
     except PictureError:
         raise
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+    except (OSError, ValueError, KeyError, *ARCHIVE_ERRORS):
         settings = None
     if not isinstance(settings, dict) or not isinstance(settings.get("request"), dict):
         raise PictureError(f"{path}: there are no Pixelsmith settings inside")

@@ -147,8 +147,11 @@ def header(path: Path, **place: int) -> pyvips.Image:
 
     Raises ``PictureError`` for what is no picture.
     """
-    with os.fdopen(_descriptor(path), "rb") as file:
-        kind = _Kind.of(file.read(_HEAD))
+    try:
+        with os.fdopen(_descriptor(path), "rb") as file:
+            kind = _Kind.of(file.read(_HEAD))
+    except OSError as error:
+        raise PictureError(f"{path}: it cannot be read ({error.strerror})") from error
     if kind is None:
         raise PictureError(f"{path}: it is not a picture of a known kind; {_EXPECTED}")
     if not kind.known:

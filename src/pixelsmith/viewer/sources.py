@@ -25,6 +25,7 @@ from pixelsmith.canvas import Mosaic, WatchedSlots, watch
 from pixelsmith.durable import open_to_read, read_whole
 from pixelsmith.errors import PictureError
 from pixelsmith.geometry import Size, Window, tiles
+from pixelsmith.pixels.files import ARCHIVE_ERRORS
 from pixelsmith.pixels.reading import levels, reason, upright_bytes
 
 SMALL = 1024
@@ -151,7 +152,12 @@ class DeepZoomFile:
         return picture
 
     def _bytes(self, name: str) -> bytes:
-        return read_whole(self._path.parent / name) if self._archive is None else self._archive.read(name)
+        if self._archive is None:
+            return read_whole(self._path.parent / name)
+        try:
+            return self._archive.read(name)
+        except ARCHIVE_ERRORS as error:
+            raise PictureError(f"{self._path}: the archive is damaged ({error})") from error
 
 
 @dataclass(frozen=True)
