@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from pixelsmith import Compute, Event, Method, PictureError, Progress, Request, Size, generate, plan, resume
+from pixelsmith import Compute, Event, Method, PictureError, Progress, Request, RunError, Size, generate, plan, resume
 from pixelsmith.pixels.files import read_settings
 from pixelsmith.pixels.output import Output
 from tests.pixels.odd import picture, profile, tags, write_tiff
@@ -31,10 +31,9 @@ def request_of(model: Path, **changes: Any) -> Request:
 @pytest.fixture
 def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*given: object) -> None:
-        raise AssertionError("a model is fetched or loaded")
+        raise AssertionError("the model is loaded")
 
-    for name in ("load_family", "check_memory"):
-        monkeypatch.setattr(MODULE, name, refuse)
+    monkeypatch.setattr(MODULE, "load_family", refuse)
 
 
 def test_a_picture_that_is_there_is_not_replaced_unless_asked_for(tiny_model: Path, tmp_path: Path) -> None:
@@ -55,6 +54,8 @@ def test_what_cannot_be_written_is_told_before_any_work(tiny_model: Path, tmp_pa
     for name in ("x" * 253, "東" * 84):
         with pytest.raises(PictureError, match="File name too long"):
             generate(request_of(tiny_model), tmp_path / f"{name}{suffix}")
+    with pytest.raises(RunError, match="File name too long"):
+        generate(request_of(tiny_model), tmp_path / f"map{suffix}", run_dir=tmp_path / ("x" * 256))
     with Output(tmp_path / f"map{suffix}"), pytest.raises(PictureError, match="another process is writing it"):
         generate(request_of(tiny_model), tmp_path / f"map{suffix}")
     assert list(tmp_path.iterdir()) == []

@@ -107,11 +107,11 @@ class RunDirectory:
     @classmethod
     def create(cls, path: Path) -> RunDirectory:
         """A new one. Raises ``RunError`` where there is something already, or nothing can be made."""
-        if cls(path).begun:
-            raise RunError(f"{path}: there is a run in it; go on with 'pixelsmith resume {path}', or remove it")
-        # Left by a process that ended while it removed an earlier one.
-        shutil.rmtree(cls(path)._gone, ignore_errors=True)
         try:
+            if cls(path).begun:
+                raise RunError(f"{path}: there is a run in it; go on with 'pixelsmith resume {path}', or remove it")
+            # Left by a process that ended while it removed an earlier one.
+            shutil.rmtree(cls(path)._gone, ignore_errors=True)
             path.mkdir(parents=True, exist_ok=True)
             if any(item.name != _LOCK and item.suffix != PARTIAL for item in path.iterdir()):
                 raise RunError(f"{path}: expected a new or an empty directory")

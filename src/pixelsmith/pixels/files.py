@@ -108,12 +108,20 @@ def check_output(path: Path, size: Size, settings: Mapping[str, Any]) -> None:
         raise PictureError(f"{path}: expected a name that ends in {', '.join(FORMATS)}")
     if limit := _limit_passed(kind, size):
         raise PictureError(f"{path}: a {path.suffix} has at most {limit}, not {size}; write a .tif, .dzi, .zip or .png")
-    if path.is_dir() or not path.parent.is_dir():
-        raise PictureError(f"{path}: expected a file in a folder that exists")
-    if path.suffix.lower() == ".dzi" and tiles_of(path).exists() and not (tiles_of(path) / _SETTINGS_FILE).exists():
-        raise PictureError(f"{path}: its tiles belong into {tiles_of(path)}, and there is something else")
+    try:
+        _check_place(path)
+    except OSError as error:
+        raise PictureError(f"{path}: it cannot be written ({error.strerror}); choose another name or place") from error
     if kind.in_exif and len(_settings_text(settings)) > _EXIF_LIMIT:
         raise PictureError(f"{path}: it has no room for a prompt as long as this; write a .png or a .tif")
+
+
+def _check_place(path: Path) -> None:
+    if path.is_dir() or not path.parent.is_dir():
+        raise PictureError(f"{path}: expected a file in a folder that exists")
+    tiles = tiles_of(path)
+    if path.suffix.lower() == ".dzi" and tiles.exists() and not (tiles / _SETTINGS_FILE).exists():
+        raise PictureError(f"{path}: its tiles belong into {tiles}, and there is something else")
 
 
 def _limit_passed(kind: Format, size: Size) -> str | None:

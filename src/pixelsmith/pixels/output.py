@@ -84,7 +84,7 @@ class Output:
 
     def _check_what_is_there(self) -> None:
         path, tiles = self.path, tiles_of(self.path)
-        if not os.path.lexists(path) and not (path.suffix.lower() == ".dzi" and tiles.exists()):
+        if not os.path.lexists(path) and not (path.suffix.lower() == ".dzi" and os.path.lexists(tiles)):
             return
         mode = path.lstat().st_mode if os.path.lexists(path) else None
         if mode is not None and not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
