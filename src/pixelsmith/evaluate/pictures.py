@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pixelsmith.durable import write_whole
 from pixelsmith.evaluate.protocol import base_request
 from pixelsmith.evaluate.upscalers import Upscaler
 from pixelsmith.families import choose_device, fetch, model_files, read_facts
@@ -143,9 +144,7 @@ class Pictures:
         made = Made(path, round(time.perf_counter() - began, 3) if whole else math.nan, _peak())
         seconds = made.seconds if whole else None
         values = {"seconds": seconds, "peak_bytes": made.peak_bytes, "request": request.to_dict()}
-        partial = record.with_suffix(".partial")
-        partial.write_text(json.dumps(values, indent=1), encoding="utf-8")
-        partial.replace(record)
+        write_whole(record, json.dumps(values, indent=1).encode())
         return made
 
 
