@@ -97,9 +97,9 @@ class Pictures:
         path = self._folder / f"{self._key(request)}.png"
         run_dir = Path(f"{path}.run")
         if RunDirectory(run_dir).begun:
-            return self._timed(path, lambda: resume(run_dir), request, whole=False)
+            return self._timed(path, lambda: resume(run_dir, overwrite=True), request, whole=False)
         from_base = self._from_base(request)
-        return self._timed(path, lambda: generate(from_base, path), request)
+        return self._timed(path, lambda: generate(from_base, path, overwrite=True), request)
 
     def base(self, request: Request) -> NDArray[np.uint8]:
         """The base picture (h, w, 3) of a request."""
