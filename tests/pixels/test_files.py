@@ -242,8 +242,8 @@ def test_an_encrypted_archive_is_no_picture(tmp_path: Path) -> None:
     path = tmp_path / "map.zip"
     write_picture(Array(PIXELS), path, SETTINGS)
     # The flag of encryption, in the headers of files and in the list of them.
-    content = re.sub(rb"(PK\x03\x04..|PK\x01\x02....)\x00", rb"\1\x01", path.read_bytes(), flags=re.DOTALL)
-    path.write_bytes(content)
+    heads = re.compile(rb"(PK\x03\x04..|PK\x01\x02....)\x00", re.DOTALL)
+    path.write_bytes(heads.sub(lambda head: head[1] + b"\x01", path.read_bytes()))
     with pytest.raises(PictureError, match="no Pixelsmith settings"):
         read_settings(path)
     with pytest.raises(PictureError, match="encrypted"):
