@@ -83,17 +83,19 @@ class Output:
         settle(self.path.parent)
 
     def _check_what_is_there(self) -> None:
-        path, tiles = self.path, tiles_of(self.path)
-        if not os.path.lexists(path) and not (path.suffix.lower() == ".dzi" and os.path.lexists(tiles)):
-            return
-        mode = path.lstat().st_mode if os.path.lexists(path) else None
-        if mode is not None and not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
-            raise PictureError(f"{path}: expected the name of a file, there is something else")
-        if mode is not None and stat.S_ISREG(mode) and not os.access(path, os.W_OK):
-            raise PictureError(f"{path}: it cannot be written; check its permissions or choose another place")
-        # An empty file, as some programs make one to have its name, is nothing to lose.
-        empty = mode is not None and path.lstat().st_size == 0 and stat.S_ISREG(mode)
-        if not self._overwrite and not empty:
+        path = self.path
+        there = path.lstat() if os.path.lexists(path) else None
+        if there is not None:
+            is_file = stat.S_ISREG(there.st_mode)
+            if not is_file and not stat.S_ISLNK(there.st_mode):
+                raise PictureError(f"{path}: expected the name of a file, there is something else")
+            if is_file and not os.access(path, os.W_OK):
+                raise PictureError(f"{path}: it cannot be written; check its permissions or choose another place")
+            if is_file and there.st_size == 0:
+                # Nothing to lose: some programs make an empty file to have its name.
+                return
+        tiles = path.suffix.lower() == ".dzi" and os.path.lexists(tiles_of(path))
+        if (there is not None or tiles) and not self._overwrite:
             raise PictureError(f"{path}: there is a file already; choose another name, or overwrite it (--overwrite)")
 
     def _try_names(self) -> None:

@@ -56,7 +56,7 @@ class Source(Protocol):
 
 
 class PyramidFile:
-    """Levels of a picture that libvips opens, the full one first, each about half as large as the one before.
+    """Levels of a picture that libvips opens, the full one first, each smaller than the one before.
 
     ``folder`` is removed with this object: it holds a file that was made for looking at only.
     """
