@@ -261,3 +261,15 @@ def test_settings_of_a_very_long_prompt_come_back(tmp_path: Path) -> None:
     for suffix in ("png", "tif"):
         write_picture(Array(PIXELS), tmp_path / f"a.{suffix}", settings)
         assert read_settings(tmp_path / f"a.{suffix}") == settings
+
+
+def test_damaged_exif_has_no_settings_and_nobody_is_warned(tmp_path: Path) -> None:
+    write_picture(Array(PIXELS), tmp_path / "a.jpg", SETTINGS)
+    content = (tmp_path / "a.jpg").read_bytes()
+    start = content.index(b"Exif\0\0") + 6
+    for place in range(start, start + 60):
+        (tmp_path / "a.jpg").write_bytes(content[:place] + b"\xff" + content[place + 1 :])
+        try:
+            assert read_settings(tmp_path / "a.jpg") == SETTINGS
+        except PictureError as error:
+            assert "no Pixelsmith settings" in str(error)  # noqa: PT017 (either is right)

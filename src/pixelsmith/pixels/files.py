@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -213,7 +214,7 @@ def read_settings(path: Path) -> dict[str, Any]:
         raise PictureError(f"{path}: there is no such file") from error
     except PictureError:
         raise
-    except (OSError, ValueError, KeyError, *ARCHIVE_ERRORS):
+    except (OSError, SyntaxError, ValueError, KeyError, TypeError, *ARCHIVE_ERRORS):
         settings = None
     if not isinstance(settings, dict) or not isinstance(settings.get("request"), dict):
         raise PictureError(f"{path}: there are no Pixelsmith settings inside")
@@ -241,8 +242,11 @@ def _settings_inside(path: Path) -> str:
         if name == "image-description" or (name.startswith("png-comment-") and name.endswith(f"-{KEY}")):
             return str(image.get(name))
     exif = Image.Exif()
-    exif.load(image.get("exif-data") if image.get_typeof("exif-data") else b"")
-    return str(exif.get(ExifTags.Base.ImageDescription, ""))
+    with warnings.catch_warnings():
+        # Of what is damaged in it: then there are no settings.
+        warnings.simplefilter("ignore")
+        exif.load(image.get("exif-data") if image.get_typeof("exif-data") else b"")
+        return str(exif.get(ExifTags.Base.ImageDescription, ""))
 
 
 def _settings_text(settings: Mapping[str, Any]) -> str:
