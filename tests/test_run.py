@@ -479,7 +479,7 @@ def test_work_outlives_a_mistake_that_shows_late(tiny_model: Path, tmp_path: Pat
 
     def lose(event: Event) -> None:
         if isinstance(event, PhaseFinished) and (event.stage, event.phase) == (2, "decode"):
-            (tmp_path / "out").rmdir()
+            shutil.rmtree(tmp_path / "out")
             raise PictureError("the folder is gone")
 
     with pytest.raises(PictureError) as caught:

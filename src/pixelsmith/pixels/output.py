@@ -13,7 +13,7 @@ from types import TracebackType
 
 from filelock import FileLock, Timeout
 
-from pixelsmith.durable import settle, write_new
+from pixelsmith.durable import settle
 from pixelsmith.errors import PictureError
 
 
@@ -100,7 +100,7 @@ class Output:
 
     def _try_names(self) -> None:
         """Make files by the names that will be needed, and remove them again: only the file system knows its rules."""
-        write_new(self.folder / self.path.name, b"")
+        (self.folder / self.path.name).touch(exist_ok=False)
         (self.folder / self.path.name).unlink()
         if self.path.suffix.lower() == ".dzi":
             tiles_of(self.folder / self.path.name).mkdir()
