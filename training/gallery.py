@@ -4,8 +4,8 @@
 
 ``gallery-NAME.jpg``: above the enlarged base (Lanczos), below the picture; the whole, a part, and own pixels.
 ``gallery-real-STYLE.jpg``: the same from a real picture that was shrunk first, with the real one as a third row.
-``zoom.jpg``: the picture of ``make demo``, from the whole to its own pixels. Pictures are kept in ``--work`` and not made
-again.
+``zoom.jpg``: the picture of ``make demo``, from the whole to its own pixels. Pictures are kept in ``--work`` and not
+made again.
 """
 
 from __future__ import annotations
