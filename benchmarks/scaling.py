@@ -41,7 +41,7 @@ def measured(side: int, preset: str, work: Path) -> Run:
     folder = work / "run"
     phases: dict[int, dict[str, float]] = defaultdict(dict)
     forecasts: list[tuple[float, float]] = []
-    places = ["--output", str(work / "picture.tif"), "--run-dir", str(folder)]
+    places = ["--output", str(work / "picture.tif"), "--run-dir", str(folder), "--overwrite"]
     with Watched("generate", PROMPT, "--seed", "1", "--preset", preset, "--size", str(side), *places) as process:
         for now, event in process.events():
             if event["event"] == "PhaseFinished":

@@ -19,7 +19,7 @@ from benchmarks.sdxl import Setting, arguments, extrapolated, main, row, setting
 from benchmarks.sdxl_model import UNET, build
 from benchmarks.watched import most_resident
 from pixelsmith import PRESETS, Size
-from pixelsmith.pixels.files import picture_size
+from pixelsmith.pixels.reading import picture_size
 from pixelsmith.plan import StagePlan
 from pixelsmith.recommended import Recommended
 

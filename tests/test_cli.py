@@ -67,7 +67,10 @@ def test_json_prints_events_and_quiet_nothing(call: Call, tiny_model: Path, tmp_
     assert events[0]["event"] == "RunStarted"
     assert events[0]["stages"][0]["size"] == [80, 80]
     assert events[-1] == {"event": "RunFinished", "path": str(tmp_path / "x.png"), "seconds": events[-1]["seconds"]}
-    assert call(*common, "--quiet") == (0, "", "")
+    code, out, err = call(*common, "--quiet")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "overwrite it (--overwrite)" in err
+    assert call(*common, "--quiet", "--overwrite") == (0, "", "")
 
 
 def test_from_image(call: Call, tiny_model: Path, tmp_path: Path) -> None:
@@ -157,7 +160,7 @@ def test_a_picture_that_the_machine_cannot_hold_is_refused_before_any_work(
 
 
 def test_the_end_of_a_long_prompt_is_said_to_be_unread(call: Call, tiny_model: Path, tmp_path: Path) -> None:
-    common = ("--size", "64", "--steps", 1, "--model", tiny_model, "-o", tmp_path / "x.png", "--json")
+    common = ("--size", "64", "--steps", 1, "--model", tiny_model, "-o", tmp_path / "x.png", "--json", "--overwrite")
     warnings = []
     for options in ([], ["--prompt-weighting"]):
         _, out, err = call("generate", "a very long prompt about islands", *common, *options)

@@ -41,7 +41,8 @@ from pixelsmith.events import Event
 from pixelsmith.families import read_facts
 from pixelsmith.families.quiet import quiet
 from pixelsmith.generate import settings_of
-from pixelsmith.pixels.files import FORMATS, read_picture, read_settings
+from pixelsmith.pixels.files import FORMATS, read_settings
+from pixelsmith.pixels.reading import read_picture
 from pixelsmith.run import Identity, Record, RunDirectory
 from tests.zoo.all import SPECIMENS
 
@@ -478,7 +479,7 @@ def test_work_outlives_a_mistake_that_shows_late(tiny_model: Path, tmp_path: Pat
 
     def lose(event: Event) -> None:
         if isinstance(event, PhaseFinished) and (event.stage, event.phase) == (2, "decode"):
-            (tmp_path / "out").rmdir()
+            shutil.rmtree(tmp_path / "out")
             raise PictureError("the folder is gone")
 
     with pytest.raises(PictureError) as caught:

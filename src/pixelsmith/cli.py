@@ -1,4 +1,4 @@
-"""The command line: parse, call, print. Exit codes: 0 done, 1 failed, 2 wrong input, 130 interrupted."""
+"""The command line: parse, call, print. Exit codes: 0 done, 1 failed, 2 wrong input, 130 and 143 interrupted."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any, get_args
 import click
 
 from pixelsmith import __version__, generate, plan, resume
+from pixelsmith.ending import Terminated, end_orderly
 from pixelsmith.errors import InputError, PixelsmithError
 from pixelsmith.evaluate.commands import evaluate_command, figures_command
 from pixelsmith.events import Observer, silent
@@ -42,12 +43,15 @@ DEFAULT_SIZE = "2048x2048"
 
 def main() -> None:
     """Run the command line; a user's mistake is one line on standard error, never a traceback."""
+    end_orderly()
     try:
         code = cli.main(standalone_mode=False)
     except click.exceptions.Exit as error:
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt) as error:
-        code = _complain("; ".join(["interrupted", *_notes(error.__cause__ or error)]), 130)
+        cause = error.__cause__ or error
+        said, code = (str(cause), cause.code) if isinstance(cause, Terminated) else ("interrupted", 130)
+        code = _complain("; ".join([said, *_notes(cause)]), code)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.ctx.get_help() if error.ctx else "")
         code = 2
@@ -262,6 +266,9 @@ def run_options(command: Callable[..., None]) -> Callable[..., None]:
     return as_json(click.option("--quiet", "-q", is_flag=True, help="Print nothing.")(command))
 
 
+_overwrite = click.option("--overwrite", is_flag=True, help="Replace a file that is there already.")
+
+
 def _observed(run: Callable[[Observer], object], as_json: bool, quiet: bool) -> None:
     """Run with the observer that was asked for."""
     if quiet or as_json:
@@ -277,19 +284,23 @@ def _observed(run: Callable[[Observer], object], as_json: bool, quiet: bool) -> 
 @request_options
 @click.option("--output", "-o", required=True, type=click.Path(path_type=Path), help=f"A {', '.join(FORMATS)} file.")
 @click.option("--run-dir", type=click.Path(path_type=Path), help="Keep all work here.  [default: OUTPUT.run if large]")
+@_overwrite
 @run_options
-def generate_command(output: Path, run_dir: Path | None, as_json: bool, quiet: bool, **options: Any) -> None:
+def generate_command(
+    output: Path, run_dir: Path | None, overwrite: bool, as_json: bool, quiet: bool, **options: Any
+) -> None:
     """Make a picture of PROMPT."""
     request = make_request(options)
-    _observed(lambda observer: generate(request, output, observer, run_dir), as_json, quiet)
+    _observed(lambda observer: generate(request, output, observer, run_dir, overwrite), as_json, quiet)
 
 
 @cli.command("resume")
 @click.argument("run_dir", type=click.Path(path_type=Path))
+@_overwrite
 @run_options
-def resume_command(run_dir: Path, as_json: bool, quiet: bool) -> None:
+def resume_command(run_dir: Path, overwrite: bool, as_json: bool, quiet: bool) -> None:
     """Go on with the interrupted run in RUN_DIR."""
-    _observed(lambda observer: resume(run_dir, observer), as_json, quiet)
+    _observed(lambda observer: resume(run_dir, observer, overwrite), as_json, quiet)
 
 
 @cli.command("plan")

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pixelsmith.durable import write_whole
 from pixelsmith.events import Event, PhaseFinished, Progress
 from pixelsmith.plan import Plan, StagePlan
 from pixelsmith.recommended import StageMethod
@@ -170,9 +171,7 @@ def save_rates(rates: Rates, model: str, device: str, dtype: str) -> None:
     file = _file()
     with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_name(f"{file.name}.{os.getpid()}")
-        partial.write_text(json.dumps(_known() | {_name(model, device, dtype): asdict(rates)}), encoding="utf-8")
-        partial.replace(file)
+        write_whole(file, json.dumps(_known() | {_name(model, device, dtype): asdict(rates)}).encode())
 
 
 def _known() -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -45,7 +46,9 @@ from pixelsmith.forecast import Forecast, Rates, load_rates, save_rates, seconds
 from pixelsmith.geometry import Size
 from pixelsmith.memory import give_back_memory
 from pixelsmith.parts import located
-from pixelsmith.pixels.files import check_output, picture_size, read_picture, tiles_of, write_picture
+from pixelsmith.pixels.files import check_output, has_settings, write_into
+from pixelsmith.pixels.output import Output, tiles_of
+from pixelsmith.pixels.reading import picture_size, read_picture
 from pixelsmith.pixels.resample import Resized
 from pixelsmith.plan import ModelFacts, Plan, make_plan
 from pixelsmith.preview import with_preview
@@ -101,12 +104,14 @@ def generate(
     output: str | Path | None = None,
     observer: Observer = silent,
     run_dir: str | Path | None = None,
+    overwrite: bool = False,
 ) -> Result:
     """Make the picture and, where ``output`` is given, write it with its settings inside (``FORMATS``).
 
     Where ``run_dir`` is given, or the canvases are too large for memory, all work is kept in a run directory (beside
     the output: its name and ``.run``), from which ``resume`` goes on after any interruption. One that was not asked
-    for is removed at the end.
+    for is removed at the end. A file that is there already is kept, and the request refused, unless ``overwrite`` is
+    set; a link is replaced then, not what it leads to.
 
     ``observer`` is called with each ``pixelsmith.events.Event``. Raises ``InputError`` before any long work where the
     request, the model, the given picture, the output or the run directory cannot be used, and ``OutputError`` where
@@ -123,12 +128,24 @@ def generate(
     path = None if output is None else Path(output)
     if path is not None:
         check_output(path, request.size, found.settings(request))
+    with _held(path, overwrite) as place:
+        return _generate(request, path, place, observer, run_dir)
+
+
+def _held(path: Path | None, overwrite: bool) -> AbstractContextManager[Output | None]:
+    """The place of the picture, if it goes into a file: from before the work to its end no other process has it."""
+    return nullcontext() if path is None else Output(path, overwrite)
+
+
+def _generate(
+    request: Request, path: Path | None, output: Output | None, observer: Observer, run_dir: str | Path | None
+) -> Result:
     # A hub id is fetched now: only then is it known how large the model is.
     model = _Model.of(request, fetched=True)
     the_plan = _planned(request, model)
     check_memory(the_plan, request, observer)
     work = _Work(observer)
-    job = _Job(request, model, model.settings(request), the_plan, path, work)
+    job = _Job(request, model, model.settings(request), the_plan, output, work)
     if run_dir is None and not the_plan.on_disk:
         check_disk(the_plan, request.size, None, path)
         return _run(job, MemorySpace())
@@ -152,8 +169,10 @@ def generate(
             raise
 
 
-def resume(run_dir: str | Path, observer: Observer = silent) -> Result:
+def resume(run_dir: str | Path, observer: Observer = silent, overwrite: bool = False) -> Result:
     """Go on with a run that was interrupted, at any moment and in any way; the picture is the same byte for byte.
+
+    A file that is there already is replaced if it is this very picture, another one only with ``overwrite``.
 
     Raises ``RunError`` where the directory is damaged, another process works in it, or the model, the picture to start
     from, the libraries or this version differ from those that began it; ``OutputError``, ``DeviceError`` and
@@ -171,8 +190,10 @@ def resume(run_dir: str | Path, observer: Observer = silent) -> Result:
             check_output(record.output, request.size, record.identity.settings)
         the_plan = _planned(request, model)
         check_disk(the_plan, request.size, None, record.output)
-        job = _Job(request, model, record.identity.settings, the_plan, record.output, observer)
-        return _run_in(run, job, record.keep)
+        settings = record.identity.settings
+        same = record.output is not None and has_settings(record.output, settings)
+        with _held(record.output, overwrite or same) as output:
+            return _run_in(run, _Job(request, model, settings, the_plan, output, observer), record.keep)
 
 
 def _located(request: Request, folder: Path) -> Request:
@@ -268,8 +289,12 @@ class _Job:
     model: _Model
     settings: Mapping[str, Any]
     plan: Plan
-    path: Path | None
+    output: Output | None
     observer: Observer
+
+    @property
+    def path(self) -> Path | None:
+        return None if self.output is None else self.output.path
 
 
 def _run_in(run: RunDirectory, job: _Job, keep: bool) -> Result:
@@ -305,12 +330,12 @@ def _run(job: _Job, space: Space, run_dir: Path | None = None) -> Result:
     with torch.inference_mode():
         # The model is held by nothing else: it is gone before the picture is written.
         picture = _climb(Cascade.of(request, model.load(request), job.plan, observer, space), job.plan, start)
-    if job.path is not None:
+    if job.output is not None:
         write_began = time.monotonic()
         give_back_memory()
         last = len(job.plan.stages)
-        write_picture(
-            picture, job.path, job.settings, lambda done, total: observer(Progress(last, "write", 1, 1, done, total))
+        write_into(
+            job.output, picture, job.settings, lambda done, total: observer(Progress(last, "write", 1, 1, done, total))
         )
         observer(PhaseFinished(last, "write", time.monotonic() - write_began))
     if forecast.known and (job.plan.base is None or job.plan.base.patches_per_step == 1):

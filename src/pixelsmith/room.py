@@ -33,7 +33,7 @@ def check_disk(the_plan: Plan, size: Size, run_dir: Path | None, path: Path | No
     for place, count in ((run_dir, the_plan.canvas_bytes), (path, file_bytes)):
         if place is None:
             continue
-        folder = next(parent for parent in (place.absolute(), *place.absolute().parents) if parent.is_dir())
+        folder = next(parent for parent in (place.absolute(), *place.absolute().parents) if _is_folder(parent))
         disk = folder.stat().st_dev
         needed[disk] = needed.get(disk, 0) + count
         free = shutil.disk_usage(folder).free
@@ -42,3 +42,11 @@ def check_disk(the_plan: Plan, size: Size, run_dir: Path | None, path: Path | No
                 f"disk: up to {needed[disk] / 1e9:,.1f} GB are needed at {folder}, {free / 1e9:,.1f} GB are free; make "
                 "room, or choose another place for the output or the run directory"
             )
+
+
+def _is_folder(path: Path) -> bool:
+    """Whether it is there; a name that no folder can have is refused where it is made."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False

@@ -22,7 +22,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from pixelsmith.canvas import DiskSpace
-from pixelsmith.durable import settle
+from pixelsmith.durable import PARTIAL, read_whole, write_whole
 from pixelsmith.errors import InputError, OutputError, RefusedError, RunError
 from pixelsmith.version import __version__
 
@@ -107,13 +107,13 @@ class RunDirectory:
     @classmethod
     def create(cls, path: Path) -> RunDirectory:
         """A new one. Raises ``RunError`` where there is something already, or nothing can be made."""
-        if cls(path).begun:
-            raise RunError(f"{path}: there is a run in it; go on with 'pixelsmith resume {path}', or remove it")
-        # Left by a process that ended while it removed an earlier one.
-        shutil.rmtree(cls(path)._gone, ignore_errors=True)
         try:
+            if cls(path).begun:
+                raise RunError(f"{path}: there is a run in it; go on with 'pixelsmith resume {path}', or remove it")
+            # Left by a process that ended while it removed an earlier one.
+            shutil.rmtree(cls(path)._gone, ignore_errors=True)
             path.mkdir(parents=True, exist_ok=True)
-            if {item.name for item in path.iterdir()} - {_LOCK, _partial(_RECORD)}:
+            if any(item.name != _LOCK and item.suffix != PARTIAL for item in path.iterdir()):
                 raise RunError(f"{path}: expected a new or an empty directory")
         except OSError as error:
             raise RunError(f"{path}: it cannot be used as a run directory ({error.strerror})") from error
@@ -130,12 +130,12 @@ class RunDirectory:
             "output": None if record.output is None else str(record.output.absolute()),
             "keep": record.keep,
         }
-        _write_whole(self.path / _RECORD, json.dumps({**values, "checksum": _checksum(values)}, indent=1))
+        write_whole(self.path / _RECORD, json.dumps({**values, "checksum": _checksum(values)}, indent=1).encode())
 
     def read(self) -> Record:
         """What ``begin`` said. Raises ``RunError`` where that cannot be known."""
         try:
-            values = json.loads((self.path / _RECORD).read_text(encoding="utf-8"))
+            values = json.loads(read_whole(self.path / _RECORD))
             if values.pop("checksum") != _checksum(values):
                 raise ValueError("its checksum is wrong")
             if values["format"] != FORMAT:
@@ -158,7 +158,7 @@ class RunDirectory:
 
     def finish(self) -> None:
         """Say that there is nothing left to do."""
-        (self.path / _FINISHED).touch()
+        write_whole(self.path / _FINISHED, b"")
 
     @property
     def advice(self) -> str:
@@ -198,6 +198,9 @@ class RunDirectory:
             raise RunError(f"{self.path}: another process works in it") from error
         except OSError as error:
             raise RunError(f"{self.path}: it cannot be written to ({error.strerror})") from error
+        # Of a process that ended while it wrote a small file.
+        for partial in self.path.rglob(f"*{PARTIAL}"):
+            partial.unlink(missing_ok=True)
         return self
 
     def __exit__(
@@ -246,20 +249,5 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _partial(name: str) -> str:
-    return name + ".partial"
-
-
 def _checksum(record: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Write a small file so that it is there whole or not at all, also after a power loss."""
-    partial = path.with_name(_partial(path.name))
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    settle(path.parent)

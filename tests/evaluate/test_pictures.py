@@ -44,6 +44,14 @@ def test_what_a_model_recommends_is_in_the_key(tiny_model: Path, tmp_path: Path)
     assert paths[0] == paths[1] != paths[2]
 
 
+def test_a_picture_whose_record_was_not_written_is_made_again(tiny_model: Path, tmp_path: Path) -> None:
+    """What is there of it may be from any moment; in the command line it would be kept."""
+    path = made(request_of(tiny_model), tmp_path)
+    path.with_suffix(".json").unlink()
+    assert made(request_of(tiny_model), tmp_path) == path
+    assert path.with_suffix(".json").exists()
+
+
 def test_another_state_of_the_code_makes_its_own_pictures(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import os
-import shutil
+import re
 import signal
 import time
 import zipfile
@@ -16,13 +16,9 @@ from pixelsmith.canvas import Array
 from pixelsmith.errors import OutputError, PictureError
 from pixelsmith.geometry import Size, Window
 from pixelsmith.pixels import files
-from pixelsmith.pixels.files import (
-    check_output,
-    picture_size,
-    read_picture,
-    read_settings,
-    write_picture,
-)
+from pixelsmith.pixels.files import check_output, read_settings, write_picture
+from pixelsmith.pixels.output import Output
+from pixelsmith.pixels.reading import picture_size, read_picture
 from pixelsmith.viewer import open_file
 
 PIXELS = torch.randint(0, 256, (3, 30, 50), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -61,8 +57,8 @@ def test_an_output_that_cannot_be_written_is_refused_before(tmp_path: Path, name
 @pytest.mark.skipif(os.name == "posix" and os.geteuid() == 0, reason="root may write anywhere")
 def test_a_read_only_folder_is_refused_before(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
-    with pytest.raises(PictureError, match="cannot be written"):
-        check_output(tmp_path / "picture.png", Size(10, 10), SETTINGS)
+    with pytest.raises(PictureError, match="cannot be written"), Output(tmp_path / "picture.png"):
+        pass
 
 
 def band(width: int) -> Array:
@@ -226,26 +222,12 @@ def test_ctrl_c_ends_the_writing_and_leaves_nothing(tmp_path: Path, suffix: str)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_a_crash_left_is_written_over(tmp_path: Path) -> None:
-    (tmp_path / ".map.partial.tif").write_bytes(b"x" * 100_000)
-    write_picture(Array(PIXELS), tmp_path / "map.tif", SETTINGS)
-    assert [item.name for item in tmp_path.iterdir()] == ["map.tif"]
-    assert torch.equal(read_picture(tmp_path / "map.tif").read(Size(50, 30).window), PIXELS)
-
-
-@pytest.mark.parametrize(
-    "moment", ["the old tiles were moved away", "the new tiles were there", "the old were removed"]
-)
-def test_a_deep_zoom_folder_is_replaced_whatever_a_crash_left(tmp_path: Path, moment: str) -> None:
-    path, tiles, old = tmp_path / "map.dzi", tmp_path / "map_files", tmp_path / ".map.old_files"
-    write_picture(Array(torch.zeros_like(PIXELS)), path, SETTINGS)
-    shutil.copytree(tiles, old)
-    if moment == "the old tiles were moved away":
-        shutil.rmtree(tiles)
-    elif moment == "the old were removed":
-        (old / "pixelsmith.json").unlink()
+def test_a_deep_zoom_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    path = tmp_path / "map.dzi"
+    write_picture(Array(torch.zeros(3, 600, 600, dtype=torch.uint8)), path, SETTINGS)
     write_picture(Array(PIXELS), path, SETTINGS)
     assert sorted(item.name for item in tmp_path.iterdir()) == ["map.dzi", "map_files"]
+    assert len(list((tmp_path / "map_files").iterdir())) == 8, "seven levels and the settings"
     shown = open_file(path).look((0, 0, 50, 30), Size(50, 30))
     assert np.asarray(shown).mean() > 100, "the new picture"
 
@@ -254,3 +236,40 @@ def test_a_damaged_archive_has_no_settings(tmp_path: Path) -> None:
     (tmp_path / "map.zip").write_bytes(b"PK no archive")
     with pytest.raises(PictureError, match="no Pixelsmith settings"):
         read_settings(tmp_path / "map.zip")
+
+
+def test_an_encrypted_archive_is_no_picture(tmp_path: Path) -> None:
+    path = tmp_path / "map.zip"
+    write_picture(Array(PIXELS), path, SETTINGS)
+    # The flag of encryption, in the headers of files and in the list of them.
+    heads = re.compile(rb"(PK\x03\x04..|PK\x01\x02....)\x00", re.DOTALL)
+    path.write_bytes(heads.sub(lambda head: head[1] + b"\x01", path.read_bytes()))
+    with pytest.raises(PictureError, match="no Pixelsmith settings"):
+        read_settings(path)
+    with pytest.raises(PictureError, match="encrypted"):
+        open_file(path)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "dzi", "zip"])
+def test_no_file_is_said_so(tmp_path: Path, suffix: str) -> None:
+    with pytest.raises(PictureError, match=r"nothere\.\w+: there is no such file"):
+        read_settings(tmp_path / f"nothere.{suffix}")
+
+
+def test_settings_of_a_very_long_prompt_come_back(tmp_path: Path) -> None:
+    settings = {"request": {"prompt": "x" * 2_000_000}}
+    for suffix in ("png", "tif"):
+        write_picture(Array(PIXELS), tmp_path / f"a.{suffix}", settings)
+        assert read_settings(tmp_path / f"a.{suffix}") == settings
+
+
+def test_damaged_exif_has_no_settings_and_nobody_is_warned(tmp_path: Path) -> None:
+    write_picture(Array(PIXELS), tmp_path / "a.jpg", SETTINGS)
+    content = (tmp_path / "a.jpg").read_bytes()
+    start = content.index(b"Exif\0\0") + 6
+    for place in range(start, start + 60):
+        (tmp_path / "a.jpg").write_bytes(content[:place] + b"\xff" + content[place + 1 :])
+        try:
+            assert read_settings(tmp_path / "a.jpg") == SETTINGS
+        except PictureError as error:
+            assert "no Pixelsmith settings" in str(error)  # noqa: PT017 (either is right)

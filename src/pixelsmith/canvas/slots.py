@@ -13,6 +13,9 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from pixelsmith.durable import NotAFileError, open_to_keep, open_to_read, read_whole
+from pixelsmith.errors import RunError
+
 Values = NDArray[Any]
 _CACHE_BYTES = 16 << 20
 """What a viewer's last read blocks may take in memory: tiles next to each other read the same ones."""
@@ -134,7 +137,11 @@ class _File:
     """A file of a fixed length, open until it is closed or nobody holds it; a shorter one gets zeros at its end."""
 
     def __init__(self, path: Path, length: int) -> None:
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            self._descriptor = open_to_keep(path)
+        except NotAFileError as error:
+            # It would stay so however often the run goes on.
+            raise RunError(f"{path}: {error.strerror}; remove it, and what it held is made again") from error
         self.close = weakref.finalize(self, os.close, self._descriptor)
         os.ftruncate(self._descriptor, length)
 
@@ -171,7 +178,7 @@ class WatchedSlots:
 
     def refresh(self) -> int:
         """Look at what is there now, and return how many slots that is."""
-        content = _file(self._path, ".sums").read_bytes()[: 4 * self._count]
+        content = read_whole(_file(self._path, ".sums"))[: 4 * self._count]
         self._sums = np.frombuffer(content.ljust(4 * self._count, b"\0"), np.uint32)
         return int(np.count_nonzero(self._sums))
 
@@ -191,7 +198,7 @@ class WatchedSlots:
 
 
 def _checked_block(path: Path, count: int, index: int, checksum: int) -> bytes:
-    with path.open("rb") as file:
+    with os.fdopen(open_to_read(path), "rb") as file:
         content = os.pread(file.fileno(), count, index * count)
     if _checksum(content, index) != checksum:
         raise LookupError(f"{path}: block {index} is not there")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -11,6 +12,8 @@ import torch
 
 from pixelsmith.canvas.mosaic import Mosaic
 from pixelsmith.canvas.slots import DiskSlots, MemorySlots, WatchedSlots
+from pixelsmith.durable import read_whole, write_whole
+from pixelsmith.errors import RunError
 from pixelsmith.geometry import Size
 from pixelsmith.sampling.grid import Grid
 from pixelsmith.sampling.patches import Tiling
@@ -64,7 +67,7 @@ class DiskSpace:
         """The mosaic of this name, with what was put into it before, also by another process that is gone."""
         if name not in self._slots:
             path = self._folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
+            _make_folder(path.parent)
             capacity = channels * tiling.largest.area
             numpy_dtype = torch.empty(0, dtype=dtype).numpy().dtype
             self._slots[name] = DiskSlots(path, len(tiling), capacity, numpy_dtype)
@@ -94,7 +97,7 @@ def watch(path: Path) -> tuple[Mosaic, WatchedSlots]:
     ``path`` is the folder and the mosaic's name. Raises ``LookupError`` where there is none, or not yet.
     """
     try:
-        values = json.loads(_description(path).read_text(encoding="utf-8"))
+        values = json.loads(read_whole(_description(path)))
         tiling, size = Grid.from_dict(values["tiling"]), Size(*values["size"])
         slots = WatchedSlots(path, len(tiling), values["channels"] * tiling.largest.area, np.uint8)
         return Mosaic(tiling, slots, values["channels"], torch.uint8, size), slots
@@ -112,6 +115,12 @@ def _describe(path: Path, tiling: Grid, channels: int, dtype: torch.dtype, size:
     values = {
         "size": [seen.width, seen.height], "channels": channels, "dtype": str(dtype), "tiling": tiling.to_dict()
     }  # fmt: skip
-    partial = path.with_name(path.name + ".json.partial")
-    partial.write_text(json.dumps(values), encoding="utf-8")
-    partial.replace(_description(path))
+    write_whole(_description(path), json.dumps(values).encode())
+
+
+def _make_folder(path: Path) -> None:
+    """Make a folder where there is none. Raises ``RunError`` where there is anything else, such as a link to one."""
+    with suppress(FileExistsError):
+        path.mkdir(parents=True, exist_ok=True)
+    if path.is_symlink() or not path.is_dir():
+        raise RunError(f"{path}: expected a folder of the run; remove it, and what it held is made again")

@@ -17,7 +17,7 @@ from pixelsmith.errors import MissingPartError
 from pixelsmith.evaluate.pictures import Pictures
 from pixelsmith.families import find_model, read_facts
 from pixelsmith.geometry import Size, Window
-from pixelsmith.pixels.files import FilePicture
+from pixelsmith.pixels.reading import FilePicture
 from pixelsmith.pixels.resample import Resized
 from pixelsmith.plan import coverage_of
 from pixelsmith.request import CoverageName, Request

@@ -21,12 +21,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pixelsmith.durable import write_whole
 from pixelsmith.evaluate.protocol import base_request
 from pixelsmith.evaluate.upscalers import Upscaler
 from pixelsmith.families import choose_device, fetch, model_files, read_facts
 from pixelsmith.generate import generate, resume, settings_of
 from pixelsmith.parts import Parts
-from pixelsmith.pixels.files import FilePicture, read_picture, write_picture
+from pixelsmith.pixels.files import write_picture
+from pixelsmith.pixels.reading import FilePicture, read_picture
 from pixelsmith.plan import base_size
 from pixelsmith.request import Request
 from pixelsmith.run import Identity, RunDirectory
@@ -95,9 +97,9 @@ class Pictures:
         path = self._folder / f"{self._key(request)}.png"
         run_dir = Path(f"{path}.run")
         if RunDirectory(run_dir).begun:
-            return self._timed(path, lambda: resume(run_dir), request, whole=False)
+            return self._timed(path, lambda: resume(run_dir, overwrite=True), request, whole=False)
         from_base = self._from_base(request)
-        return self._timed(path, lambda: generate(from_base, path), request)
+        return self._timed(path, lambda: generate(from_base, path, overwrite=True), request)
 
     def base(self, request: Request) -> NDArray[np.uint8]:
         """The base picture (h, w, 3) of a request."""
@@ -142,9 +144,7 @@ class Pictures:
         made = Made(path, round(time.perf_counter() - began, 3) if whole else math.nan, _peak())
         seconds = made.seconds if whole else None
         values = {"seconds": seconds, "peak_bytes": made.peak_bytes, "request": request.to_dict()}
-        partial = record.with_suffix(".partial")
-        partial.write_text(json.dumps(values, indent=1), encoding="utf-8")
-        partial.replace(record)
+        write_whole(record, json.dumps(values, indent=1).encode())
         return made
 
 

@@ -1,12 +1,12 @@
-"""Picture files: written by libvips, read by Pillow; the request that made a picture travels inside it."""
+"""Picture files are written by libvips; the request that made a picture travels inside it."""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ from threading import Event
 from typing import Any
 
 import pyvips
-import torch
-from PIL import ExifTags, Image, UnidentifiedImageError
-from torch import Tensor
+from PIL import ExifTags, Image
 
-from pixelsmith.durable import settle
+from pixelsmith.durable import open_to_read, read_whole, write_new
 from pixelsmith.errors import OutputError, PictureError
-from pixelsmith.geometry import Size, Window
+from pixelsmith.geometry import Size
+from pixelsmith.pixels.output import Output, tiles_of
+from pixelsmith.pixels.reading import header
 from pixelsmith.pixels.stream import OnRows, streamed
 from pixelsmith.sampling.readable import Readable
 
@@ -33,8 +33,14 @@ _PIXELS_PER_MM = 300 / 25.4
 """What print shops expect where nothing else is said: 300 dpi."""
 _EXIF_LIMIT = 60_000
 """Characters that EXIF takes: one segment of 64 KiB with the other fields in it."""
-# A picture of a gigapixel is what this project is for, not an attack.
-Image.MAX_IMAGE_PIXELS = None
+_PROFILE = "srgb"
+"""The colour profile inside every file, by its name in libvips."""
+_DATED = "vips-properties.xml"
+"""What libvips adds to a DeepZoom folder: the date, and nothing that is not known."""
+ARCHIVE_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)
+"""What reading an archive raises that is damaged, encrypted, or packed in a way that is not known."""
+_ZIP_TIME = (1980, 1, 1, 0, 0, 0)
+"""Of all in an archive: the same picture is the same bytes."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,7 @@ class Format:
     """How libvips writes a kind of file.
 
     - ``pixel_bytes``: what a pixel takes at most, with the smaller levels of a pyramid.
-    - ``settings``: the metadata field that carries them.
+    - ``settings``: the metadata field that carries them; none in a folder of tiles, which has a file of them.
     - ``side_limit``: the most pixels on a side that the format has, 0 for more than any picture here.
     - ``byte_limit``: how long a file of it can be, 0 for longer than any here.
     """
@@ -57,10 +63,14 @@ class Format:
     def in_exif(self) -> bool:
         return self.settings.startswith("exif")
 
+    @property
+    def tiled_folder(self) -> bool:
+        return not self.settings
+
 
 _EXIF = "exif-ifd0-ImageDescription"
 _PYRAMID = {"tile": True, "tile_width": 256, "tile_height": 256, "pyramid": True, "bigtiff": True}
-_DEEP_ZOOM = {"tile_size": 254, "overlap": 1, "suffix": ".jpg[Q=90]"}
+_DEEP_ZOOM = {"tile_size": 254, "overlap": 1, "suffix": f".jpg[Q=90,profile={_PROFILE}]"}
 # The format has room for 65,535, the libraries that write and read it stop at this.
 _JPEG = Format({"Q": 95}, 2, _EXIF, 65_500)
 _LOSSLESS = {"compression": "deflate", "predictor": "horizontal"}
@@ -76,8 +86,8 @@ FORMATS: dict[str, Format] = {
     ".webp": Format({"Q": 95}, 2, _EXIF, 16_383),
     ".tif": _TIFF,
     ".tiff": _PLAIN_TIFF,
-    ".dzi": Format(_DEEP_ZOOM, 2),
-    ".zip": Format({**_DEEP_ZOOM, "container": "zip"}, 2),
+    ".dzi": Format(_DEEP_ZOOM, 2, settings=""),
+    ".zip": Format(_DEEP_ZOOM, 2, settings=""),
 }
 """The kinds of file that can be written, by suffix; ``.tif`` is a pyramid, ``.tiff`` a plain picture for programs that
 know no BigTIFF; ``.zip`` is a DeepZoom folder in one file."""
@@ -90,21 +100,29 @@ def format_of(path: Path, size: Size) -> Format:
 
 
 def check_output(path: Path, size: Size, settings: Mapping[str, Any]) -> None:
-    """Raise ``PictureError`` unless a picture of this size can be written there with these settings inside."""
+    """Raise ``PictureError`` unless a file of this name can hold a picture of this size with these settings inside.
+
+    Whether one can be written there ``Output`` finds out.
+    """
     kind = FORMATS.get(path.suffix.lower())
     if kind is None:
         raise PictureError(f"{path}: expected a name that ends in {', '.join(FORMATS)}")
     if limit := _limit_passed(kind, size):
         raise PictureError(f"{path}: a {path.suffix} has at most {limit}, not {size}; write a .tif, .dzi, .zip or .png")
-    folder = path.parent
-    if path.is_dir() or not folder.is_dir():
-        raise PictureError(f"{path}: expected a file in a folder that exists")
-    if path.suffix.lower() == ".dzi" and tiles_of(path).exists() and not (tiles_of(path) / _SETTINGS_FILE).exists():
-        raise PictureError(f"{path}: its tiles belong into {tiles_of(path)}, and there is something else")
+    try:
+        _check_place(path)
+    except OSError as error:
+        raise PictureError(f"{path}: it cannot be written ({error.strerror}); choose another name or place") from error
     if kind.in_exif and len(_settings_text(settings)) > _EXIF_LIMIT:
         raise PictureError(f"{path}: it has no room for a prompt as long as this; write a .png or a .tif")
-    if not os.access(folder, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
-        raise PictureError(f"{path}: it cannot be written; check its permissions or choose another place")
+
+
+def _check_place(path: Path) -> None:
+    if path.is_dir() or not path.parent.is_dir():
+        raise PictureError(f"{path}: expected a file in a folder that exists")
+    tiles = tiles_of(path)
+    if path.suffix.lower() == ".dzi" and tiles.exists() and not (tiles / _SETTINGS_FILE).exists():
+        raise PictureError(f"{path}: its tiles belong into {tiles}, and there is something else")
 
 
 def _limit_passed(kind: Format, size: Size) -> str | None:
@@ -116,77 +134,24 @@ def _limit_passed(kind: Format, size: Size) -> str | None:
     return None
 
 
-def picture_size(path: Path) -> Size:
-    """The size of a picture file as it is meant to be seen. Raises ``PictureError`` where it is no picture."""
-    with _opened(path) as image:
-        try:
-            turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
-        except (OSError, SyntaxError, ValueError) as error:
-            raise PictureError(f"{path}: the picture is damaged ({error})") from error
-        return Size(*(image.size[::-1] if turned else image.size))
-
-
-def read_picture(path: Path) -> FilePicture:
-    """A picture to start from, turned upright, 8 bits a channel, transparency over white.
-
-    It is read once from end to end to see that it is whole; a large one that cannot be read window by window is kept
-    uncompressed in a temporary file by libvips. Raises ``PictureError``.
-    """
-    try:
-        image = upright(path)
-        image.avg()
-    except pyvips.Error as error:
-        raise PictureError(f"{path}: the picture is damaged ({error})") from error
-    return FilePicture(image)
-
-
-def upright(path: Path) -> pyvips.Image:
-    """A picture file as it is meant to be seen: turned, 8 bits a channel of sRGB, transparency over white.
-
-    Raises ``PictureError`` for what is no picture, or has pixels without a range.
-    """
-    picture_size(path)
-    image = pyvips.Image.new_from_file(str(path), fail_on="truncated").autorot()
-    if image.format not in ("uchar", "ushort"):
-        raise PictureError(f"{path}: its pixels are of type {image.format}; expected 8 or 16 bits a channel")
-    if image.hasalpha():
-        image = image.flatten(background=65535 if image.format == "ushort" else 255)
-    if image.format == "ushort":
-        image = (image / 257).rint().cast("uchar").copy(interpretation="srgb" if image.bands > 2 else "b-w")
-    return image.colourspace("srgb")
-
-
-class FilePicture:
-    """An sRGB picture that libvips reads window by window: (3, H, W) uint8."""
-
-    def __init__(self, image: pyvips.Image) -> None:
-        self._image = image
-
-    @property
-    def size(self) -> Size:
-        return Size(self._image.width, self._image.height)
-
-    def read(self, window: Window) -> Tensor:
-        """The pixels of a window inside the picture."""
-        pixels = self._image.crop(window.left, window.top, window.width, window.height).numpy()
-        return torch.from_numpy(pixels).permute(2, 0, 1)
-
-
 def write_picture(
     picture: Readable, path: Path, settings: Mapping[str, Any], on_rows: OnRows = lambda done, total: None
 ) -> None:
-    """Write pixels (3, H, W) uint8 with their settings inside; the file appears whole or not at all.
+    """Write pixels (3, H, W) uint8 to a file, in place of what is there, as ``write_into`` does."""
+    with Output(path, overwrite=True) as output:
+        write_into(output, picture, settings, on_rows)
+
+
+def write_into(
+    output: Output, picture: Readable, settings: Mapping[str, Any], on_rows: OnRows = lambda done, total: None
+) -> None:
+    """Write pixels (3, H, W) uint8 of sRGB with their settings inside; the file appears whole or not at all.
 
     The picture is read in bands from top to bottom, so memory does not grow with its height, but for WebP, which is
     compressed as a whole. ``on_rows`` is called after each band, by a thread of libvips; Ctrl-C ends it there. Raises
     ``OutputError`` where it cannot be written.
     """
-    suffix, size = path.suffix.lower(), picture.size
-    kind = format_of(path, size)
-    # Named by the output alone: what a crash left here is written over by the next try.
-    partial = path.with_name(f".{path.stem}.partial{suffix}")
-    text = _settings_text(settings)
-    stop = Event()
+    kind, text, stop = format_of(output.path, picture.size), _settings_text(settings), Event()
 
     def observe(done: int, total: int) -> None:
         if stop.is_set():
@@ -196,13 +161,12 @@ def write_picture(
     try:
         with streamed(picture, observe) as pixels:
             image = pixels.copy(xres=_PIXELS_PER_MM, yres=_PIXELS_PER_MM)
-            _apart(lambda: _write(image, partial, path.stem, kind, text), stop)
-        _put_in_place(partial, path)
+            _apart(lambda: _write(image, output.partial, kind, text), stop)
+        if output.partial.suffix == ".zip":
+            _pack(output.partial, os.fsencode(output.path.stem).decode(errors="replace"), text)
+        output.put_in_place()
     except (OSError, pyvips.Error) as error:
-        raise OutputError(f"{path}: it could not be written ({error})") from error
-    finally:
-        partial.unlink(missing_ok=True)
-        shutil.rmtree(tiles_of(partial), ignore_errors=True)
+        raise OutputError(f"{output.path}: it could not be written ({error})") from error
 
 
 def _apart(work: Callable[[], None], stop: Event) -> None:
@@ -215,75 +179,75 @@ def _apart(work: Callable[[], None], stop: Event) -> None:
             raise
 
 
-def _write(image: pyvips.Image, path: Path, name: str, kind: Format, text: str) -> None:
-    if path.suffix == ".zip":
-        image.dzsave(str(path), imagename=name, **kind.options)
-        with zipfile.ZipFile(path, "a") as archive:
-            archive.writestr(_SETTINGS_FILE, text)
-    elif path.suffix == ".dzi":
-        shutil.rmtree(tiles_of(path), ignore_errors=True)
-        image.dzsave(str(path.with_suffix("")), **kind.options)
-        (tiles_of(path) / _SETTINGS_FILE).write_text(text, encoding="utf-8")
+def _write(image: pyvips.Image, path: Path, kind: Format, text: str) -> None:
+    # libvips takes UTF-8, whatever the encoding of names is here.
+    name = os.fsencode(path).decode()
+    if kind.tiled_folder:
+        image.dzsave(name.removesuffix(path.suffix), **kind.options)
+        (tiles_of(path) / _DATED).unlink(missing_ok=True)
+        write_new(tiles_of(path) / _SETTINGS_FILE, text.encode())
     else:
         image.set_type(pyvips.GValue.gstr_type, kind.settings, text)
-        image.write_to_file(str(path), **kind.options)
+        image.write_to_file(name, profile=_PROFILE, **kind.options)
 
 
-def _put_in_place(partial: Path, path: Path) -> None:
-    """Rename a finished file, and a folder of tiles beside it, once a power loss could not take them back."""
-    if path.suffix.lower() == ".dzi":
-        settle(*tiles_of(partial).rglob("*"), partial)
-        old = tiles_of(path).with_name(f".{path.stem}.old_files")
-        if tiles_of(path).exists():
-            # Left by a process that ended between here and the last line.
-            shutil.rmtree(old, ignore_errors=True)
-            tiles_of(path).replace(old)
-        tiles_of(partial).replace(tiles_of(path))
-        partial.replace(path)
-        shutil.rmtree(old, ignore_errors=True)
-    else:
-        settle(partial)
-        partial.replace(path)
-    settle(path.parent)
+def _pack(path: Path, name: str, text: str) -> None:
+    """Move a DeepZoom folder into an archive, where its picture has this name; what is packed is gone at once."""
+    folder = path.parent
+    with zipfile.ZipFile(path, "x") as archive:
 
+        def add(place: str, content: bytes) -> None:
+            archive.writestr(zipfile.ZipInfo(place, _ZIP_TIME), content)
 
-def tiles_of(path: Path) -> Path:
-    """The folder of tiles beside a ``.dzi``."""
-    return path.with_name(f"{path.stem}_files")
+        add(_SETTINGS_FILE, text.encode())
+        for file in sorted([path.with_suffix(".dzi"), *tiles_of(path).rglob("*.jpg")]):
+            inside = file.relative_to(folder).as_posix().removeprefix(path.stem)
+            add(f"{name}/{name}{inside}", file.read_bytes())
+            file.unlink()
 
 
 def read_settings(path: Path) -> dict[str, Any]:
     """The settings inside a picture that Pixelsmith wrote. Raises ``PictureError`` where there are none."""
     try:
         settings = json.loads(_settings_inside(path))
-    except (OSError, SyntaxError, ValueError, TypeError, KeyError, zipfile.BadZipFile):
+    except FileNotFoundError as error:
+        raise PictureError(f"{path}: there is no such file") from error
+    except PictureError:
+        raise
+    except (OSError, SyntaxError, ValueError, KeyError, TypeError, *ARCHIVE_ERRORS):
         settings = None
-    if not isinstance(settings, dict) or "request" not in settings:
+    if not isinstance(settings, dict) or not isinstance(settings.get("request"), dict):
         raise PictureError(f"{path}: there are no Pixelsmith settings inside")
     return settings
 
 
+def has_settings(path: Path, settings: Mapping[str, Any]) -> bool:
+    """Whether there is a picture with these settings: another one of the same would be the same picture."""
+    try:
+        return bool(read_settings(path) == json.loads(_settings_text(settings)))
+    except PictureError:
+        return False
+
+
 def _settings_inside(path: Path) -> str:
     suffix = path.suffix.lower()
-    if suffix == ".dzi" and path.exists():
-        return (tiles_of(path) / _SETTINGS_FILE).read_text(encoding="utf-8")
-    if suffix == ".zip" and path.exists():
-        with zipfile.ZipFile(path) as archive:
+    if suffix == ".dzi":
+        path.stat()
+        return read_whole(tiles_of(path) / _SETTINGS_FILE).decode()
+    if suffix == ".zip":
+        with os.fdopen(open_to_read(path), "rb") as file, zipfile.ZipFile(file) as archive:
             return archive.read(_SETTINGS_FILE).decode()
-    with _opened(path) as image:
-        return str(image.info.get(KEY) or image.getexif().get(ExifTags.Base.ImageDescription, ""))
+    image = header(path)
+    for name in image.get_fields():
+        if name == "image-description" or (name.startswith("png-comment-") and name.endswith(f"-{KEY}")):
+            return str(image.get(name))
+    exif = Image.Exif()
+    with warnings.catch_warnings():
+        # Of what is damaged in it: then there are no settings.
+        warnings.simplefilter("ignore")
+        exif.load(image.get("exif-data") if image.get_typeof("exif-data") else b"")
+        return str(exif.get(ExifTags.Base.ImageDescription, ""))
 
 
 def _settings_text(settings: Mapping[str, Any]) -> str:
     return json.dumps(settings, ensure_ascii=True, separators=(",", ":"))
-
-
-def _opened(path: Path) -> Image.Image:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return Image.open(path)
-    except FileNotFoundError as error:
-        raise PictureError(f"{path}: there is no such file") from error
-    except (OSError, UnidentifiedImageError) as error:
-        raise PictureError(f"{path}: it is not a picture that can be read; expected PNG, JPEG, TIFF or WebP") from error

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from pixelsmith.durable import write_whole
 from pixelsmith.errors import PictureError
 from pixelsmith.pixels.files import read_settings
 from pixelsmith.run import RunDirectory
@@ -67,9 +69,10 @@ def write_preview(run_dir: Path) -> Path:
     """Write what a run has made so far as a small picture into its directory: ``preview.jpg``, whole or not at all."""
     source = list(show(run_dir).pictures.values())[-1]
     size = source.size.scaled(min(1.0, PREVIEW / max(source.size.width, source.size.height)))
-    target, partial = run_dir / "preview.jpg", run_dir / "preview.partial"
-    source.look((0, 0, source.size.width, source.size.height), size).save(partial, "JPEG", quality=90)
-    return partial.replace(target)
+    target, content = run_dir / "preview.jpg", BytesIO()
+    source.look((0, 0, source.size.width, source.size.height), size).save(content, "JPEG", quality=90)
+    write_whole(target, content.getvalue())
+    return target
 
 
 def _run(path: Path) -> Shown:

@@ -6,6 +6,7 @@ A source answers one question: what does this box look like at that size?
 from __future__ import annotations
 
 import math
+import os
 import re
 import shutil
 import tempfile
@@ -13,7 +14,7 @@ import weakref
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -21,12 +22,16 @@ import pyvips
 from PIL import Image
 
 from pixelsmith.canvas import Mosaic, WatchedSlots, watch
+from pixelsmith.durable import open_to_read, read_whole
 from pixelsmith.errors import PictureError
 from pixelsmith.geometry import Size, Window, tiles
-from pixelsmith.pixels.files import upright
+from pixelsmith.pixels.files import ARCHIVE_ERRORS
+from pixelsmith.pixels.reading import levels, reason, upright_bytes
 
 SMALL = 1024
 """Pixels on a side up to which a file needs no pyramid."""
+STEP = 4
+"""How many times as wide a level may be as the next smaller one, or the smallest as ``SMALL``."""
 BLOCK = 512
 """Pixels on a side of the blocks that a view is put together from: they bound the memory that it takes."""
 Box = tuple[float, float, float, float]
@@ -51,7 +56,7 @@ class Source(Protocol):
 
 
 class PyramidFile:
-    """Levels of a picture that libvips opens, the full one first, each about half as large as the one before.
+    """Levels of a picture that libvips opens, the full one first, each smaller than the one before.
 
     ``folder`` is removed with this object: it holds a file that was made for looking at only.
     """
@@ -61,42 +66,41 @@ class PyramidFile:
     def __init__(self, levels: list[pyvips.Image], folder: Path | None = None) -> None:
         if folder is not None:
             weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-        self._levels = levels
+        self.levels = levels
         self.size = Size(levels[0].width, levels[0].height)
 
     @classmethod
     def of(cls, path: Path) -> PyramidFile:
-        """The pages of a pyramid; of another file a pyramid is made, for as long as this object lives.
+        """The levels of a pyramid; of another file a pyramid is made, for as long as this object lives.
 
         Raises ``PictureError`` where it is no picture.
         """
+        found = levels(path)
+        steps = [above.width / below.width for above, below in pairwise(found)]
+        steps.append(max(found[-1].width, found[-1].height) / SMALL)
         try:
-            image = upright(path)
-            pages = image.get("n-pages") if image.get_typeof("n-pages") else 1
-            levels = [image, *(pyvips.Image.new_from_file(str(path), page=i) for i in range(1, pages))]
-            if pages > 1 or max(image.width, image.height) <= SMALL:
-                return cls(levels)
-            return cls._made(image)
+            return cls(found) if max(steps) <= STEP else cls._made(found[0])
         except pyvips.Error as error:
-            raise PictureError(f"{path}: the picture cannot be read ({error})") from error
+            raise PictureError(f"{path}: the picture cannot be read{reason(error)}") from error
 
     @classmethod
     def _made(cls, image: pyvips.Image) -> PyramidFile:
         folder = Path(tempfile.mkdtemp(prefix="pixelsmith-"))
         try:
-            path = str(folder / "pyramid.tif")
-            image.tiffsave(path, tile=True, pyramid=True, bigtiff=True, compression="jpeg", Q=92)
-            first = pyvips.Image.new_from_file(path)
-            pages = range(1, first.get("n-pages"))
-            return cls([first, *(pyvips.Image.new_from_file(path, page=page) for page in pages)], folder)
-        except pyvips.Error:
+            path = folder / "pyramid.tif"
+            image.tiffsave(str(path), tile=True, pyramid=True, bigtiff=True, compression="jpeg", Q=92)
+            made = levels(path)
+        except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
+        # Where open files can be removed it is gone at once, however this process ends.
+        shutil.rmtree(folder, ignore_errors=True)
+        return cls(made, folder)
 
     def look(self, box: Box, size: Size) -> Image.Image:
         """The box, from the smallest level that has all the detail of ``size``."""
-        level = _smallest([Size(image.width, image.height) for image in self._levels], self.size, box, size)
-        image = self._levels[level]
+        level = _smallest([Size(image.width, image.height) for image in self.levels], self.size, box, size)
+        image = self.levels[level]
         return _scaled(box, self.size, Size(image.width, image.height), size, lambda window: _cropped(image, window))
 
 
@@ -108,15 +112,16 @@ class DeepZoomFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         try:
-            self._archive = zipfile.ZipFile(path) if path.suffix.lower() == ".zip" else None
-            if self._archive is not None:
-                weakref.finalize(self, self._archive.close)
+            self._archive = self._opened(path) if path.suffix.lower() == ".zip" else None
             names = [] if self._archive is None else self._archive.namelist()
             found = next((name for name in names if name.endswith(".dzi")), path.name)
             self._folder = found.removesuffix(".dzi") + "_files"
             description = self._bytes(found).decode()
             self._tile, self._overlap = (_number(description, name) for name in ("TileSize", "Overlap"))
+            self._format = _said(description, "Format", r"\w+")
             self.size = Size(_number(description, "Width"), _number(description, "Height"))
+            if self._tile < 1:
+                raise ValueError("its tiles have no size")
         except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
             raise PictureError(f"{path}: it is not a DeepZoom picture ({error})") from error
         last = math.ceil(math.log2(max(self.size.width, self.size.height)))
@@ -124,6 +129,11 @@ class DeepZoomFile:
             Size(-(-self.size.width // 2 ** (last - level)), -(-self.size.height // 2 ** (last - level)))
             for level in range(last + 1)
         ]
+
+    def _opened(self, path: Path) -> zipfile.ZipFile:
+        file = os.fdopen(open_to_read(path), "rb")
+        weakref.finalize(self, file.close)
+        return zipfile.ZipFile(file)
 
     def look(self, box: Box, size: Size) -> Image.Image:
         """The box, put together from the tiles of the smallest level that has all the detail of ``size``."""
@@ -134,14 +144,20 @@ class DeepZoomFile:
         picture = Image.new("RGB", (window.width, window.height))
         for row in range(window.top // self._tile, (window.bottom - 1) // self._tile + 1):
             for column in range(window.left // self._tile, (window.right - 1) // self._tile + 1):
-                tile = Image.open(BytesIO(self._bytes(f"{self._folder}/{level}/{column}_{row}.jpg")))
+                name = f"{self._folder}/{level}/{column}_{row}.{self._format}"
+                tile = Image.fromarray(upright_bytes(self._bytes(name), name).numpy())
                 left = column * self._tile - (self._overlap if column else 0)
                 top = row * self._tile - (self._overlap if row else 0)
                 picture.paste(tile, (left - window.left, top - window.top))
         return picture
 
     def _bytes(self, name: str) -> bytes:
-        return (self._path.parent / name).read_bytes() if self._archive is None else self._archive.read(name)
+        if self._archive is None:
+            return read_whole(self._path.parent / name)
+        try:
+            return self._archive.read(name)
+        except ARCHIVE_ERRORS as error:
+            raise PictureError(f"{self._path}: the archive is damaged ({error})") from error
 
 
 @dataclass(frozen=True)
@@ -281,7 +297,7 @@ def _block(box: Box, bounds: Window, size: Size, read: Callable[[Window], Image.
 
 
 def _cropped(image: pyvips.Image, window: Window) -> Image.Image:
-    return Image.fromarray(image.crop(window.left, window.top, window.width, window.height).numpy()).convert("RGB")
+    return Image.fromarray(image.crop(window.left, window.top, window.width, window.height).numpy())
 
 
 def open_file(path: Path) -> PyramidFile | DeepZoomFile:
@@ -294,7 +310,12 @@ def open_file(path: Path) -> PyramidFile | DeepZoomFile:
 
 
 def _number(description: str, name: str) -> int:
-    match = re.search(rf'\b{name}\s*=\s*"(\d+)"', description)
+    return int(_said(description, name, r"\d+"))
+
+
+def _said(description: str, name: str, pattern: str) -> str:
+    """What an attribute of the description says."""
+    match = re.search(rf'\b{name}\s*=\s*(["\'])({pattern})\1', description)
     if match is None:
         raise ValueError(f"no {name}")
-    return int(match.group(1))
+    return match.group(2)

@@ -1,0 +1,79 @@
+"""From the colours of a picture file to sRGB: profiles, bit depths, channels that are no colours, transparency."""
+
+from __future__ import annotations
+
+import pyvips
+
+from pixelsmith.pixels.tiff import TiffPage, YCbCr
+
+_COLOURS = {"b-w": 1, "grey16": 1, "srgb": 3, "rgb": 3, "rgb16": 3, "labs": 3, "cmyk": 4}
+"""How many channels are colours, by libvips's interpretation of them."""
+_PROFILE = "icc-profile-data"
+
+
+def srgb(image: pyvips.Image, page: TiffPage | None = None) -> pyvips.Image:
+    """An image as libvips loads it in 8 bits a channel of sRGB, transparency over white; ``page`` if it is of a TIFF.
+
+    An embedded profile counts; without one colours are those of sRGB, and CMYK is that of common offset print. Raises
+    ``ValueError`` where values have no range or channels no colours, ``pyvips.Error`` where they cannot be converted.
+    """
+    if image.interpretation not in _COLOURS or image.bands < _COLOURS[image.interpretation]:
+        raise ValueError(f"its {image.bands} channels are {image.interpretation}; expected grey, RGB, CMYK or Lab")
+    if image.format not in ("uchar", "ushort") and image.interpretation != "labs":
+        raise ValueError(f"its pixels are of type {image.format}; expected 8 or 16 bits a channel")
+    count = _COLOURS[image.interpretation]
+    colours = image.extract_band(0, n=count).copy(interpretation=image.interpretation)
+    if page is not None and page.ycbcr is not None and image.bands == count == 3:
+        colours = _rgb_of_ycbcr(_eight_bits(colours), page.ycbcr).copy(interpretation="srgb")
+    found = _converted(colours)
+    alpha = _alpha_band(image, count, page)
+    if alpha is None:
+        return found
+    transparency = _eight_bits(image.extract_band(alpha))
+    return found.bandjoin(transparency).copy(interpretation="srgb").flatten(background=255)
+
+
+def _converted(colours: pyvips.Image) -> pyvips.Image:
+    embedded = bool(colours.get_typeof(_PROFILE))
+    if embedded or colours.interpretation == "cmyk":
+        # Relative colorimetric with black point compensation: what viewers do by default.
+        return colours.icc_transform(
+            "srgb",
+            embedded=embedded,
+            input_profile="cmyk" if colours.interpretation == "cmyk" else "srgb",
+            intent="relative",
+            black_point_compensation=True,
+            depth=8,
+        )
+    if colours.format == "ushort":
+        colours = _eight_bits(colours).copy(interpretation="srgb" if colours.bands > 1 else "b-w")
+    return colours.colourspace("srgb")
+
+
+def _alpha_band(image: pyvips.Image, colours: int, page: TiffPage | None) -> int | None:
+    """Which channel is transparency: what libvips takes for it may be infrared, or an ink."""
+    if image.bands <= colours:
+        return None
+    if page is None:
+        return colours
+    found = (colours + i for i, meaning in enumerate(page.extra) if meaning in (1, 2))
+    return next((band for band in found if band < image.bands), None)
+
+
+def _eight_bits(image: pyvips.Image) -> pyvips.Image:
+    return (image / 257).rint().cast("uchar") if image.format == "ushort" else image
+
+
+def _rgb_of_ycbcr(image: pyvips.Image, stored: YCbCr) -> pyvips.Image:
+    """8 bits of YCbCr as RGB (TIFF 6.0, section 21)."""
+    black, white = stored.black_white[::2], stored.black_white[1::2]
+    scales = [range_ / ((high - low) or 1) for low, high, range_ in zip(black, white, (255, 127, 127), strict=True)]
+    offsets = [-low * scale for low, scale in zip(black, scales, strict=True)]
+    red, green, blue = stored.luma
+    to_red, to_blue = 2 - 2 * red, 2 - 2 * blue
+    matrix = [
+        [1, 0, to_red],
+        [1, -blue * to_blue / (green or 1), -red * to_red / (green or 1)],
+        [1, to_blue, 0],
+    ]
+    return image.linear(scales, offsets).recomb(pyvips.Image.new_from_array(matrix)).rint().cast("uchar")

@@ -1,0 +1,128 @@
+"""The place of a picture file: one process at a time holds it, and a file appears in it whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import stat
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+
+from filelock import FileLock, Timeout
+
+from pixelsmith.durable import settle
+from pixelsmith.errors import PictureError
+
+
+def tiles_of(path: Path) -> Path:
+    """The folder of tiles beside a ``.dzi``."""
+    return path.with_name(f"{path.stem}_files")
+
+
+class Output:
+    """Where a picture file goes; use it in a ``with`` statement, which holds the place for this process.
+
+    The file is made in ``folder``, which nobody else can have prepared, and ``put_in_place`` moves it to ``path``. What
+    a process that was killed left is removed by the next one for the same file.
+
+    Raises ``PictureError``, before any work, where another process holds the place, a file by this name cannot be made
+    there, or there is something already and ``overwrite`` is not set. A link is replaced, not followed.
+    """
+
+    def __init__(self, path: Path, overwrite: bool = False) -> None:
+        self.path, self._overwrite = path, overwrite
+        digest = hashlib.sha256(os.fsencode(os.path.normcase(path.name))).hexdigest()[:16]
+        # The name of the output may be as long as names can be.
+        self._prefix = f".pixelsmith-{digest}"
+        self._lock = FileLock(path.parent / f"{self._prefix}.lock", timeout=0)
+
+    def __enter__(self) -> Output:
+        try:
+            self._lock.acquire()
+        except Timeout as error:
+            raise PictureError(f"{self.path}: another process is writing it") from error
+        except OSError as error:
+            raise self._unwritable(error) from error
+        try:
+            self._check_what_is_there()
+            self._remove_temporary()
+            self.folder = Path(tempfile.mkdtemp(prefix=f"{self._prefix}-", dir=self.path.parent))
+            self._try_names()
+        except OSError as error:
+            self._release()
+            raise self._unwritable(error) from error
+        except BaseException:
+            self._release()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._release()
+
+    @property
+    def partial(self) -> Path:
+        """The file in ``folder``: a name that every library can write, with the suffix of the output."""
+        return self.folder / f"picture{self.path.suffix.lower()}"
+
+    def put_in_place(self) -> None:
+        """Rename the finished file, and a folder of tiles beside it, once a power loss could not take them back."""
+        if self.path.suffix.lower() == ".dzi":
+            tiles, target = tiles_of(self.partial), tiles_of(self.path)
+            settle(*tiles.rglob("*"), self.partial)
+            if target.exists():
+                target.replace(self.folder / "old")
+            tiles.replace(target)
+        else:
+            settle(self.partial)
+        self.partial.replace(self.path)
+        settle(self.path.parent)
+
+    def _check_what_is_there(self) -> None:
+        path = self.path
+        there = path.lstat() if os.path.lexists(path) else None
+        if there is not None:
+            is_file = stat.S_ISREG(there.st_mode)
+            if not is_file and not stat.S_ISLNK(there.st_mode):
+                raise PictureError(f"{path}: expected the name of a file, there is something else")
+            if is_file and not os.access(path, os.W_OK):
+                raise PictureError(f"{path}: it cannot be written; check its permissions or choose another place")
+            if is_file and there.st_size == 0:
+                # Nothing to lose: some programs make an empty file to have its name.
+                return
+        tiles = path.suffix.lower() == ".dzi" and os.path.lexists(tiles_of(path))
+        if (there is not None or tiles) and not self._overwrite:
+            raise PictureError(f"{path}: there is a file already; choose another name, or overwrite it (--overwrite)")
+
+    def _try_names(self) -> None:
+        """Make files by the names that will be needed, and remove them again: only the file system knows its rules."""
+        (self.folder / self.path.name).touch(exist_ok=False)
+        (self.folder / self.path.name).unlink()
+        if self.path.suffix.lower() == ".dzi":
+            tiles_of(self.folder / self.path.name).mkdir()
+            tiles_of(self.folder / self.path.name).rmdir()
+        try:
+            os.fsencode(self.folder).decode()
+        except UnicodeDecodeError as error:
+            raise PictureError(f"{self.path}: the name of its folder is not in UTF-8; choose another place") from error
+
+    def _unwritable(self, error: OSError) -> PictureError:
+        return PictureError(f"{self.path}: it cannot be written ({error.strerror}); choose another name or place")
+
+    def _remove_temporary(self) -> None:
+        """What this process made, or an earlier one that was killed; nobody else works on it while the lock is held."""
+        for folder in self.path.parent.glob(f"{self._prefix}-*"):
+            if folder.is_symlink():
+                folder.unlink(missing_ok=True)
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _release(self) -> None:
+        self._remove_temporary()
+        # While it is held, so that nobody holds another file of this name.
+        with suppress(OSError):
+            Path(self._lock.lock_file).unlink()
+        self._lock.release()
