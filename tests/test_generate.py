@@ -149,7 +149,7 @@ def test_guidance_on_a_distilled_model_is_remarked_on(tmp_path: Path) -> None:
 
 
 VARIANTS: list[dict[str, Any]] = [
-    {"slider": 0.0}, {"slider": 1.0}, {"slider": 0.5, "slider_fade": 0.6}, {"slider_map": "even"},
+    {"slider": 0.0}, {"slider": 1.0}, {"slider": 0.5, "slider_fade": 0.6},
     {"slider_steps": 0.5}, {"merge": "phase"}, {"merge": "phase", "chess_mask": False}, {"merge": "none"},
     {"merge": "both"}, {"merge": "phase-guide"}, {"merge": "amplitude"}, {"merge": "amplitude-guide"},
     {"merge": "guide"},
@@ -299,6 +299,24 @@ def test_a_painted_map_holds_one_half_and_frees_the_other(tiny_model: Path, tmp_
     apart = np.abs(made(1) - made(2)).mean(2)
     assert apart[:, 96:].mean() > 2
     assert apart[:, :32].mean() < 0.2 * apart[:, 96:].mean()
+
+
+def test_new_detail_is_moderated_where_the_picture_below_is_flat(tiny_model: Path, tmp_path: Path) -> None:
+    """With a map that is the same everywhere the left half, which is plain, departs more from what is below."""
+    start = np.full((64, 64, 3), 120, np.uint8)
+    start[:, 32:] = np.random.default_rng(0).integers(0, 255, (64, 32, 3))
+    Image.fromarray(start).save(tmp_path / "start.png")
+    below = np.asarray(Image.fromarray(start).resize((128, 128), Image.Resampling.LANCZOS)).astype(int)
+
+    def departure(slider_map: str) -> np.ndarray:
+        method = Method(steps=4, slider_map=slider_map, slider_steps=1.0, guidance_scale=1.0)
+        request = Request(
+            "a map", Size(128, 128), model=str(tiny_model), method=method, from_image=str(tmp_path / "start.png")
+        )
+        return np.abs(generate(request).pixels.astype(int) - below).mean(2)
+
+    moderated, even = departure("auto"), departure("even")
+    assert moderated[:, 16:40].mean() < 0.8 * even[:, 16:40].mean()
 
 
 def test_a_missing_map_is_said_before_any_work(tiny_model: Path) -> None:
