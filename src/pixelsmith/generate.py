@@ -28,6 +28,7 @@ from pixelsmith.events import (
 )
 from pixelsmith.families import (
     Family,
+    check_complete,
     check_parts,
     check_weighting,
     choose_device,
@@ -201,6 +202,7 @@ class _Model:
         name, parts = request.model, request.parts
         check_parts(parts)
         place = fetch(name, parts) if fetched else find_model(name, False, parts)
+        check_complete(place, parts, fetched)
         facts, device = read_facts(place, name, parts), choose_device(request.compute.device)
         return cls(place, facts, device, choose_dtype(request.compute.dtype, device, facts.float16_safe))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pixelsmith.errors import ModelError
-from pixelsmith.families.hub import HUB_ID, fetched, fetched_pipeline, pinned
+from pixelsmith.families.hub import CONFIGURATION, HUB_ID, fetched, fetched_pipeline, pinned
 from pixelsmith.families.quiet import quiet
 from pixelsmith.parts import Lora, Parts, located
 from pixelsmith.request import EMBEDDED
@@ -141,7 +141,7 @@ def config_folder(place: Path, parts: Parts = NO_PARTS) -> Path:
     if folder.is_dir():
         return folder
     try:
-        return fetched("configuration", name, ["*.json", "*.txt", "*.model"], weights=False)
+        return fetched("configuration", name, CONFIGURATION, weights=False)
     except ModelError as error:
         raise ModelError(
             f"{place}: a single file needs configuration files; those of {name} cannot be had here: give a folder "
@@ -149,12 +149,24 @@ def config_folder(place: Path, parts: Parts = NO_PARTS) -> Path:
         ) from error
 
 
+def classes_in(folder: Path) -> dict[str, str]:
+    """The class of each part that a model's ``model_index.json`` says it has. Raises ``ModelError``."""
+    found: dict[str, str] = {}
+    for name, value in read_json(folder / "model_index.json").items():
+        # The rest are options of the pipeline, and parts that it does without.
+        if isinstance(value, list) and None not in value and not name.startswith("_"):
+            if len(value) != 2 or not all(isinstance(word, str) for word in value):
+                raise ModelError(f"{folder / 'model_index.json'}: {name}: expected a library and a class, got {value}")
+            found[name] = value[1]
+    return found
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """An object from a file. Raises ``ModelError``."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path.parent}: not a model in the diffusers format ({error})") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{path.parent}: not a model in the diffusers format ({path.name}: {error})") from error
     if not isinstance(values, dict):
         raise ModelError(f"{path}: expected an object, got {type(values).__name__}")
     return values
