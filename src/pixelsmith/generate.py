@@ -153,15 +153,20 @@ def generate(
             raise
 
 
-def resume(run_dir: str | Path, observer: Observer = silent) -> Result:
+def resume(
+    run_dir: str | Path, observer: Observer = silent, output: str | Path | None = None, allow_pickle: bool = False
+) -> Result:
     """Go on with a run that was interrupted, at any moment and in any way; the picture is the same byte for byte.
+
+    A directory can come from somebody else, so what could do harm is asked for again: ``output`` where the picture
+    goes elsewhere than into the directory's folder (it may also be another place than before), and ``allow_pickle``.
 
     Raises ``RunError`` where the directory is damaged, another process works in it, or the model, the picture to start
     from, the libraries or this version differ from those that began it; ``OutputError``, ``DeviceError`` and
     ``RefusedError`` as ``generate`` does.
     """
     with RunDirectory(Path(run_dir)) as run:
-        record = run.read()
+        record = _confirmed(run, None if output is None else Path(output), allow_pickle)
         if difference := record.identity.difference_in_versions():
             raise RunError(f"{run_dir}: it cannot go on here: {difference}")
         request = _located(Request.from_dict(record.identity.settings["request"]), record.folder)
@@ -174,6 +179,24 @@ def resume(run_dir: str | Path, observer: Observer = silent) -> Result:
         check_disk(the_plan, request.size, None, record.output)
         job = _Job(request, model, record.identity.settings, the_plan, record.output, observer)
         return _run_in(run, job, record.keep)
+
+
+def _confirmed(run: RunDirectory, output: Path | None, allow_pickle: bool) -> Record:
+    """What a run directory says, with what its user says again. Raises ``RunError`` for what is not said again."""
+    record = run.read()
+    if record.allows_pickle and not allow_pickle:
+        raise RunError(
+            f"{run.path}: its model is read from pickles, which can run any code; --allow-pickle takes them from a "
+            "source that you trust"
+        )
+    if output is not None:
+        return replace(record, output=output)
+    if record.output is not None and not run.holds(record.output):
+        raise RunError(
+            f"{run.path}: its picture goes to {record.output}, outside of the directory's folder; give the place that "
+            "is right with --output"
+        )
+    return record
 
 
 def _located(request: Request, folder: Path) -> Request:

@@ -134,6 +134,9 @@ class _File:
     """A file of a fixed length, open until it is closed or nobody holds it; a shorter one gets zeros at its end."""
 
     def __init__(self, path: Path, length: int) -> None:
+        if path.exists() and not path.is_file():
+            # A pipe could be opened, and nothing in it be read again.
+            raise FileExistsError(errno.EEXIST, "expected a regular file", str(path))
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         self.close = weakref.finalize(self, os.close, self._descriptor)
         os.ftruncate(self._descriptor, length)
@@ -171,7 +174,7 @@ class WatchedSlots:
 
     def refresh(self) -> int:
         """Look at what is there now, and return how many slots that is."""
-        content = _file(self._path, ".sums").read_bytes()[: 4 * self._count]
+        content = _bytes_of(_file(self._path, ".sums"))[: 4 * self._count]
         self._sums = np.frombuffer(content.ljust(4 * self._count, b"\0"), np.uint32)
         return int(np.count_nonzero(self._sums))
 
@@ -190,9 +193,16 @@ class WatchedSlots:
         """Nothing was written."""
 
 
+def _bytes_of(path: Path) -> bytes:
+    """All of a file; nothing of a pipe, which would be waited for."""
+    return path.read_bytes() if path.is_file() else b""
+
+
 def _checked_block(path: Path, count: int, index: int, checksum: int) -> bytes:
-    with path.open("rb") as file:
-        content = os.pread(file.fileno(), count, index * count)
+    content = b""
+    if path.is_file():
+        with path.open("rb") as file:
+            content = os.pread(file.fileno(), count, index * count)
     if _checksum(content, index) != checksum:
         raise LookupError(f"{path}: block {index} is not there")
     return content

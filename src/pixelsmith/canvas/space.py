@@ -94,6 +94,8 @@ def watch(path: Path) -> tuple[Mosaic, WatchedSlots]:
     ``path`` is the folder and the mosaic's name. Raises ``LookupError`` where there is none, or not yet.
     """
     try:
+        if not _description(path).is_file():
+            raise FileNotFoundError(f"no file {_description(path).name}")
         values = json.loads(_description(path).read_text(encoding="utf-8"))
         tiling, size = Grid.from_dict(values["tiling"]), Size(*values["size"])
         slots = WatchedSlots(path, len(tiling), values["channels"] * tiling.largest.area, np.uint8)
