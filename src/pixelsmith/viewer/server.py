@@ -137,6 +137,8 @@ class PictureServer(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    # Of a first line that is none: of 0.9, the base class's, answers have neither status nor headers.
+    default_request_version = "HTTP/1.0"
     timeout = _SILENT_SECONDS
     server: PictureServer
 
