@@ -153,8 +153,9 @@ class RunDirectory:
             if values["format"] != FORMAT:
                 raise ValueError(f"its format is {values['format']}, here it is {FORMAT}")
             output, identity = values["output"], Identity(**values["identity"])
-            if not isinstance(identity.settings["request"], dict) or not isinstance(identity.versions, dict):
-                raise TypeError("it has no request or no versions")
+            request = identity.settings["request"]
+            if not all(isinstance(part, dict) for part in (identity.versions, request, request.get("parts", {}))):
+                raise TypeError("expected versions, and a request with parts")
             return Record(
                 identity=identity,
                 folder=self._found(values["folder"]),
