@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
@@ -167,9 +168,9 @@ def test_a_piped_run_says_how_far_it_is_now_and_then(capsys: pytest.CaptureFixtu
 def test_a_second_ctrl_c_ends_at_once_and_without_a_traceback(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    now, ended = [0.0], []
-    monkeypatch.setattr(interrupt.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(interrupt.os, "_exit", ended.append)
+    now, ended = [0.0], list[int]()
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(os, "_exit", ended.append)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt), interrupt.interruptible():

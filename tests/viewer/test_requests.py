@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from pixelsmith import RequestError, Size
+from pixelsmith.canvas import Array
 from pixelsmith.pixels.files import write_picture
 from pixelsmith.viewer import PictureServer, server
 from tests.viewer.test_server import SETTINGS, any_page, gradient, serving  # noqa: F401 (one is used by itself)
@@ -18,8 +19,6 @@ from tests.viewer.test_server import SETTINGS, any_page, gradient, serving  # no
 
 @pytest.fixture
 def found(tmp_path: Path) -> Iterator[PictureServer]:
-    from pixelsmith.canvas import Array
-
     write_picture(Array(gradient(Size(64, 48))), tmp_path / "x.png", SETTINGS)
     with serving(tmp_path / "x.png") as running:
         yield running
@@ -27,7 +26,7 @@ def found(tmp_path: Path) -> Iterator[PictureServer]:
 
 def asked(found: PictureServer, request: bytes) -> bytes:
     """The whole answer to these bytes."""
-    with socket.create_connection(found.server_address[:2], timeout=30) as connection:
+    with socket.create_connection(("127.0.0.1", found.server_address[1]), timeout=30) as connection:
         connection.sendall(request)
         connection.shutdown(socket.SHUT_WR)
         return b"".join(iter(lambda: connection.recv(65536), b""))
@@ -87,7 +86,7 @@ def test_a_connection_on_which_nothing_is_asked_is_closed(
 ) -> None:
     monkeypatch.setattr(server._Handler, "timeout", 0.05)
     for beginning in (b"", b"GET / HT", b"GET /shown.json HTTP/1.1\r\nHost: "):
-        with socket.create_connection(found.server_address[:2], timeout=30) as connection:
+        with socket.create_connection(("127.0.0.1", found.server_address[1]), timeout=30) as connection:
             connection.sendall(beginning)
             assert connection.recv(100) == b""
     assert capfd.readouterr() == ("", "")
@@ -96,8 +95,6 @@ def test_a_connection_on_which_nothing_is_asked_is_closed(
 
 @pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6")
 def test_an_address_of_ipv6_is_served(tmp_path: Path) -> None:
-    from pixelsmith.canvas import Array
-
     write_picture(Array(torch.zeros(3, 8, 8, dtype=torch.uint8)), tmp_path / "x.png", SETTINGS)
     with PictureServer(tmp_path / "x.png", "::1") as found:
         assert found.url == f"http://[::1]:{found.server_address[1]}/"
