@@ -22,7 +22,7 @@ from tests.test_run import request_of, stopped_after
 def begun(run_dir: Path, output: Path, **parts: Any) -> RunDirectory:
     """A run that has made nothing yet."""
     request = Request("a map", Size(64, 64), parts=Parts(**parts))
-    identity = Identity({"request": request.to_dict()}, 1, "", None, Identity.of({}, 1, [], None).versions)
+    identity = Identity({"request": request.to_dict()}, 1, "", None, Identity.of({}, 1, [], []).versions)
     with RunDirectory.create(run_dir) as directory:
         directory.begin(Record(identity, Path.cwd(), output, keep=True))
     return directory
