@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import warnings
 from collections.abc import Callable
@@ -114,6 +115,8 @@ def test_tokenizers_of_all_families_belong_to_their_encoders(specimen_name: str)
         (lambda pipeline: pipeline.tokenizer_2.add_tokens(["river"]), "its tokenizer_2 has 515 tokens"),
         (lambda pipeline: pipeline.text_encoder_2.resize_token_embeddings(700), "text_encoder_2 knows 700"),
         (lambda pipeline: setattr(pipeline.tokenizer, "model_max_length", 10**30), "its text_encoder reads 16"),
+        (lambda pipeline: setattr(pipeline.tokenizer, "model_max_length", -5), "leaves no room for words"),
+        (lambda pipeline: setattr(pipeline.tokenizer_2, "model_max_length", 2), "at least 3 in its tokenizer_config"),
     ],
 )
 def test_a_tokenizer_of_another_encoder_is_refused(change: Callable[[Any], object], said: str) -> None:
@@ -155,4 +158,34 @@ def test_weights_are_looked_for_by_variant_kind_and_shard(model: Path) -> None:
     index = {"weight_map": {"conv_in.weight": first, "conv_out.weight": second}}
     weights.with_name("diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(ModelError, match=f"the unet of this model lacks {second}"):
+        check_complete(model, Parts())
+
+
+@pytest.mark.parametrize(
+    ("file", "values", "said"),
+    [
+        ("unet/config.json", {"sample_size": 10**12}, "sample size: expected at most"),
+        ("unet/config.json", {"sample_size": None}, "a size needs whole numbers"),
+        ("vae/config.json", {"latent_channels": 0}, "latent channels: expected a whole number"),
+        (
+            "scheduler/scheduler_config.json",
+            {"num_train_timesteps": "many"},
+            "train timesteps: expected a whole number",
+        ),
+        ("scheduler/scheduler_config.json", {"num_train_timesteps": -1}, "train timesteps: expected a whole number"),
+    ],
+)
+def test_numbers_that_cannot_be_are_named_with_their_model(
+    model: Path, file: str, values: dict[str, Any], said: str
+) -> None:
+    config = json.loads((model / file).read_text())
+    (model / file).write_text(json.dumps(config | values))
+    with pytest.raises(ModelError, match=f"mine: its configuration cannot be used: {said}"):
+        read_facts(model, "mine")
+
+
+def test_a_pipe_is_not_waited_for(model: Path) -> None:
+    (model / "model_index.json").unlink()
+    os.mkfifo(model / "model_index.json")
+    with pytest.raises(ModelError, match=r"model_index\.json: no regular file"):
         check_complete(model, Parts())

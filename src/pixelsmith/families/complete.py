@@ -136,6 +136,12 @@ def check_tokenizers(pipeline: Any, model: str) -> None:
                 f"{model}: its {its} has {words:,} tokens, its {name} knows {rows:,}: they do not belong together, or "
                 "the tokenizer's files are damaged"
             )
+        least = tokenizer.num_special_tokens_to_add() + 1
+        if tokenizer.model_max_length < least:
+            raise ModelError(
+                f"{model}: its {its} leaves no room for words; expected a model_max_length of at least {least} in its "
+                f"tokenizer_config.json, got {tokenizer.model_max_length}"
+            )
         places = [module for path, module in encoder.named_modules() if path.endswith("position_embedding")]
         longest = min((module.num_embeddings for module in places if isinstance(module, nn.Embedding)), default=None)
         if longest is not None and tokenizer.model_max_length > longest:

@@ -164,6 +164,8 @@ def classes_in(folder: Path) -> dict[str, str]:
 def read_json(path: Path) -> dict[str, Any]:
     """An object from a file. Raises ``ModelError``."""
     try:
+        if path.exists() and not path.is_file():
+            raise ValueError("no regular file")
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{path.parent}: not a model in the diffusers format ({path.name}: {error})") from error
