@@ -24,6 +24,7 @@ from pixelsmith.geometry import Size
 from pixelsmith.interrupt import interruptible
 from pixelsmith.parts import Lora, Parts, Quantization, SchedulerName, TimestepSpacing
 from pixelsmith.pixels.files import FORMATS, read_settings
+from pixelsmith.places import at_home
 from pixelsmith.progress import ProgressBar, print_json
 from pixelsmith.recommended import PERTURBATIONS, GuidanceName, MergeName, Perturbation, Sampler
 from pixelsmith.report import families_table, plan_table, settings_table, values_table
@@ -50,7 +51,7 @@ class _Place(click.Path):
     """A path, in the user's home where it begins with ``~``: shells leave that to us in ``--output=~/x.png``."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return super().convert(Path(value).expanduser(), param, ctx)
+        return super().convert(at_home(value), param, ctx)
 
 
 PLACE = _Place(path_type=Path)

@@ -22,6 +22,7 @@ from pixelsmith.checks import (
 from pixelsmith.errors import RequestError
 from pixelsmith.geometry import MAX_SIDE, Size
 from pixelsmith.parts import Parts
+from pixelsmith.places import at_home
 from pixelsmith.recommended import (
     EPSILON_SCALINGS,
     SLIDER_MAPS,
@@ -53,6 +54,8 @@ _RANGES: dict[str, tuple[float, float]] = {
 }
 """Numbers of a method that are at least 0 and at most this."""
 
+MAX_SEED = 2**64 - 1
+"""The largest number that PyTorch's generators begin with."""
 EMBEDDED = "embedded"
 """The name of the model that comes with the package."""
 
@@ -266,7 +269,7 @@ class Request:
     - ``prompt_weighting``: whether both are read as compel reads them: ``(word)1.3``, ``word++``, and to their end
       however long they are. For Stable Diffusion 1.x and 2.x and SDXL.
     - ``size``: the exact size of the result in pixels, at most ``MAX_SIDE`` on a side.
-    - ``seed``: at least 0; the same request and seed give the same picture.
+    - ``seed``: 0 to ``MAX_SEED``; the same request and seed give the same picture.
     - ``model``: a folder in the diffusers format, a single ``.safetensors`` file, a hub id, or ``embedded``.
     - ``parts``: which of its files are taken, and what is put beside or in the place of its own.
     - ``from_image``: the path of a picture to start the cascade from, in place of a generated base.
@@ -299,6 +302,8 @@ class Request:
             raise RequestError("the model is empty; give a folder, a .safetensors file, a hub id, or 'embedded'")
         check_flag("prompt weighting", self.prompt_weighting)
         check_whole("seed", self.seed, least=0)
+        if self.seed > MAX_SEED:
+            raise RequestError(f"seed: expected at most {MAX_SEED}, got {self.seed}")
         if self.from_image is not None:
             object.__setattr__(self, "from_image", _picture_path(str(self.from_image)))
         sizes = self.cascade
@@ -351,8 +356,8 @@ def _picture_path(path: str) -> str:
     if not path.strip():
         raise RequestError("from image: it is empty; give the path of a picture file")
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", path):
-        raise RequestError(f"from image: expected a file on this machine, got the address {path}; download it first")
-    return str(Path(path).expanduser()) if path.startswith("~") else path
+        raise RequestError(f"from image: expected the path of a file on this machine, got the address {path}")
+    return str(at_home(path)) if path.startswith("~") else path
 
 
 def _with_lists(items: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from pixelsmith.families.sources import NETWORKS, Sources, sources_of
 from pixelsmith.families.weights import Weights, tensors_of, weights_of
 from pixelsmith.geometry import MAX_SIDE, Size
 from pixelsmith.parts import Parts
+from pixelsmith.places import at_home
 from pixelsmith.plan import ModelFacts
 
 _KNOWN: dict[str, dict[str, Any]] = {
@@ -171,6 +172,6 @@ def _weights(sources: Sources, parts: Parts) -> Weights:
     """Of all that is loaded, whatever else lies beside it; of hub ids that were never fetched none."""
     # One file can hold several parts.
     places = {source for source in sources.values() if source is not None}
-    beside = [Path(lora.path).expanduser() for lora in parts.loras]
+    beside = [at_home(lora.path) for lora in parts.loras]
     files = [file for path in beside for file in ([path] if path.is_file() else path.glob("*.safetensors"))]
     return sum((weights_of(source, parts.variant) for source in (*places, *files)), Weights())

@@ -11,6 +11,7 @@ from pathlib import Path
 from pixelsmith.errors import ModelError, reason_of
 from pixelsmith.families.quiet import quiet, quiet_hub
 from pixelsmith.parts import Parts
+from pixelsmith.places import at_home
 
 HUB_ID = re.compile(
     r"(?P<id>\w[\w.-]*/\w[\w.-]*?)(@(?P<revision>[\w.-]+))?(/(?P<file>([\w.-]+/)*[\w.-]+\.(safetensors|gguf)))?"
@@ -65,7 +66,7 @@ def pinned(name: str, place: Path) -> str:
     """A hub id with the commit that was found, so that it is found again whatever is published later."""
     named = HUB_ID.fullmatch(name)
     commit = commit_of(place)
-    if not named or not commit or Path(name).expanduser().exists():
+    if not named or not commit or at_home(name).exists():
         return name
     return _joined(named, f"@{commit}")
 
