@@ -4,6 +4,7 @@ Implements "Is One GPU Enough? Pushing Image Generation at Higher-Resolutions wi
 arXiv 2406.07251).
 """
 
+from pixelsmith import interrupt  # isort: skip  # noqa: F401 (before what takes seconds to import)
 from pixelsmith.errors import (
     DeviceError,
     InputError,

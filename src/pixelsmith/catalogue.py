@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from typing import Any
 
-from pixelsmith.families import find_model, read_facts
+from pixelsmith.families import check_complete, find_model, read_facts
 from pixelsmith.families.find import config_folder, few_steps_of
 from pixelsmith.families.registry import architecture_of, architectures
 from pixelsmith.families.sources import sources_of
@@ -27,6 +27,7 @@ def inspect_model(model: str, parts: Parts) -> dict[str, Any]:
     Raises ``ModelError``.
     """
     place = find_model(model, False, parts)
+    check_complete(place, parts)
     facts, sources = read_facts(place, model, parts), sources_of(place, parts)
     return {
         "model": model,

@@ -13,6 +13,18 @@ def check_whole(name: str, value: object, least: int) -> None:
         raise RequestError(f"{name}: expected a whole number of at least {least}, got {value!r}")
 
 
+def check_unicode(name: str, value: object) -> None:
+    """Text of whole characters: bytes of a command line that are no UTF-8 come as halves of some."""
+    if not isinstance(value, str):
+        raise RequestError(f"{name}: expected text, got {value!r}")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise RequestError(
+            f"{name}: expected Unicode text, got {value[error.start]!r} as character {error.start + 1}"
+        ) from error
+
+
 def check_range(name: str, value: object, low: float, high: float) -> None:
     """A number in ``low..high``."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import fields, replace
 from functools import partial
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, get_args
 
@@ -15,13 +17,15 @@ import click
 
 from pixelsmith import __version__, generate, plan, resume
 from pixelsmith.ending import Terminated, end_orderly
-from pixelsmith.errors import InputError, PixelsmithError
+from pixelsmith.errors import InputError, PixelsmithError, reason_of
 from pixelsmith.evaluate.commands import evaluate_command, figures_command
 from pixelsmith.events import Observer, silent
 from pixelsmith.families.quiet import quiet_hub
 from pixelsmith.geometry import Size
+from pixelsmith.interrupt import interruptible
 from pixelsmith.parts import Lora, Parts, Quantization, SchedulerName, TimestepSpacing
 from pixelsmith.pixels.files import FORMATS, read_settings
+from pixelsmith.places import at_home
 from pixelsmith.progress import ProgressBar, print_json
 from pixelsmith.recommended import PERTURBATIONS, GuidanceName, MergeName, Perturbation, Sampler
 from pixelsmith.report import families_table, plan_table, settings_table, values_table
@@ -37,15 +41,30 @@ from pixelsmith.request import (
     Upsampling,
 )
 from pixelsmith.strategies import StrategyName
+from pixelsmith.terminal import say
 
 DEFAULT_SIZE = "2048x2048"
+_TRACEBACK = "PIXELSMITH_TRACEBACK"
+"""The environment variable that shows where an error came from that nobody expected."""
+
+
+class _Place(click.Path):
+    """A path, in the user's home where it begins with ``~``: shells leave that to us in ``--output=~/x.png``."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return super().convert(at_home(value), param, ctx)
+
+
+PLACE = _Place(path_type=Path)
 
 
 def main() -> None:
     """Run the command line; a user's mistake is one line on standard error, never a traceback."""
     end_orderly()
+    _print_anything()
     try:
-        code = cli.main(standalone_mode=False)
+        with interruptible():
+            code = cli.main(standalone_mode=False)
     except click.exceptions.Exit as error:
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt) as error:
@@ -56,11 +75,30 @@ def main() -> None:
         click.echo(error.ctx.get_help() if error.ctx else "")
         code = 2
     except click.ClickException as error:
-        code = _complain(error.format_message(), 2)
-    except (PixelsmithError, MemoryError, OSError, RuntimeError) as error:
-        message = "; ".join([str(error) or type(error).__name__, *_notes(error)])
-        code = _complain(message, 2 if isinstance(error, InputError) else 1)
+        code = _complain(_with_advice(error), 2)
+    except BrokenPipeError:
+        # Who read the output has enough of it; Python would complain of it once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        code = 1
+    except Exception as error:
+        if not isinstance(error, PixelsmithError) and os.environ.get(_TRACEBACK):
+            raise
+        code = _complain(_said(error), 2 if isinstance(error, InputError) else 1)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _print_anything() -> None:
+    """What the terminal's encoding does not have is written out, instead of ending the command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _said(error: Exception) -> str:
+    """What went wrong and how to go on; of an error that nobody expected also how to find out more."""
+    if isinstance(error, PixelsmithError | MemoryError | OSError):
+        return "; ".join([str(error) or type(error).__name__, *_notes(error)])
+    return "; ".join([reason_of(error), *_notes(error), f"{_TRACEBACK}=1 shows where"])
 
 
 def _notes(error: BaseException) -> list[str]:
@@ -68,8 +106,16 @@ def _notes(error: BaseException) -> list[str]:
     return getattr(error, "__notes__", [])
 
 
+def _with_advice(error: click.ClickException) -> str:
+    """What is wrong with the arguments; several words without quotes are more arguments than there are."""
+    message, context = error.format_message(), getattr(error, "ctx", None)
+    if context and any(parameter.name == "prompt" for parameter in context.command.params) and "extra arg" in message:
+        return f"{message} A prompt of several words needs quotes around it."
+    return message
+
+
 def _complain(message: str, code: int) -> int:
-    click.echo("pixelsmith: " + " ".join(message.split()), err=True)
+    say("pixelsmith: " + " ".join(message.split()), error=True)
     return code
 
 
@@ -277,13 +323,13 @@ def _observed(run: Callable[[Observer], object], as_json: bool, quiet: bool) -> 
         return
     with ProgressBar() as bar:
         run(bar)
-    click.echo(bar.summary)
+    say(bar.summary)
 
 
 @cli.command("generate")
 @request_options
-@click.option("--output", "-o", required=True, type=click.Path(path_type=Path), help=f"A {', '.join(FORMATS)} file.")
-@click.option("--run-dir", type=click.Path(path_type=Path), help="Keep all work here.  [default: OUTPUT.run if large]")
+@click.option("--output", "-o", required=True, type=PLACE, help=f"A {', '.join(FORMATS)} file.")
+@click.option("--run-dir", type=PLACE, help="Keep all work here.  [default: OUTPUT.run if large]")
 @_overwrite
 @run_options
 def generate_command(
@@ -295,12 +341,18 @@ def generate_command(
 
 
 @cli.command("resume")
-@click.argument("run_dir", type=click.Path(path_type=Path))
+@click.argument("run_dir", type=PLACE)
+@click.option("--output", "-o", type=PLACE, help="Where the picture goes; asked for outside of RUN_DIR's folder.")
+@click.option(
+    "--allow-pickle", is_flag=True, help="Read weights from pickles, as the run began; they can run any code."
+)
 @_overwrite
 @run_options
-def resume_command(run_dir: Path, overwrite: bool, as_json: bool, quiet: bool) -> None:
+def resume_command(
+    run_dir: Path, output: Path | None, allow_pickle: bool, overwrite: bool, as_json: bool, quiet: bool
+) -> None:
     """Go on with the interrupted run in RUN_DIR."""
-    _observed(lambda observer: resume(run_dir, observer, overwrite), as_json, quiet)
+    _observed(lambda observer: resume(run_dir, observer, output, allow_pickle, overwrite), as_json, quiet)
 
 
 @cli.command("plan")
@@ -317,7 +369,7 @@ def plan_command(calibrate: bool, as_json: bool, **options: Any) -> None:
 
 
 @cli.command("info")
-@click.argument("picture", type=click.Path(path_type=Path))
+@click.argument("picture", type=PLACE)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def info_command(picture: Path, as_json: bool) -> None:
     """Read back what made PICTURE: prompt, seed, model, all settings."""
@@ -350,10 +402,10 @@ def inspect_command(model: str, as_json: bool, **options: Any) -> None:
 
 
 @cli.command("view")
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("path", type=PLACE)
 @click.option(
     "--before",
-    type=click.Path(path_type=Path),
+    type=PLACE,
     help="A picture file to compare with, such as the one given to --from-image.",
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="Other machines can see it at 0.0.0.0.")
@@ -364,7 +416,7 @@ def view_command(path: Path, before: Path | None, host: str, port: int, browser:
     from pixelsmith.viewer import PictureServer
 
     with PictureServer(path, host, port, before) as server:
-        click.echo(f"{path} is at {server.url} (Ctrl-C ends it)")
+        say(f"{path} is at {server.url} (Ctrl-C ends it)")
         if browser:
             click.launch(server.url)
         with suppress(KeyboardInterrupt):

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from textwrap import shorten
 
 MOST_OF_A_REASON = 300
 """Characters."""
 
 
+_ADVICE_IN_CODE = re.compile(r"trust_remote_code|ignore_mismatched_sizes|above report|\w=`?(True|False|None)\b")
+"""What libraries tell those who call them; there is no such option here, and what it allows may be dangerous."""
+
+
 def reason_of(error: Exception) -> str:
-    """What another library says of a failure, short enough for a line: some of them print all tensors of a file."""
-    return shorten(f"{type(error).__name__}: {error}", MOST_OF_A_REASON, placeholder=" ...")
+    """What another library says of a failure, short enough for a line: some of them print all tensors of a file.
+
+    Sentences that advise another call of the library are left out.
+    """
+    sentences = re.split(r"(?<=[.!?])\s+", str(error))
+    text = " ".join(sentence for sentence in sentences if not _ADVICE_IN_CODE.search(sentence))
+    if "ignore_mismatched_sizes" in str(error):
+        text = f"its weights and its configuration are of different sizes. {text}"
+    return shorten(
+        f"{type(error).__name__}: {text}" if text else type(error).__name__, MOST_OF_A_REASON, placeholder=" ..."
+    )
 
 
 class PixelsmithError(Exception):

@@ -29,6 +29,7 @@ from pixelsmith.events import (
 )
 from pixelsmith.families import (
     Family,
+    check_complete,
     check_parts,
     check_weighting,
     choose_device,
@@ -169,9 +170,17 @@ def _generate(
             raise
 
 
-def resume(run_dir: str | Path, observer: Observer = silent, overwrite: bool = False) -> Result:
+def resume(
+    run_dir: str | Path,
+    observer: Observer = silent,
+    output: str | Path | None = None,
+    allow_pickle: bool = False,
+    overwrite: bool = False,
+) -> Result:
     """Go on with a run that was interrupted, at any moment and in any way; the picture is the same byte for byte.
 
+    A directory can come from somebody else, so what could do harm is asked for again: ``output`` where the picture
+    goes elsewhere than into the directory's folder (it may also be another place than before), and ``allow_pickle``.
     A file that is there already is replaced if it is this very picture, another one only with ``overwrite``.
 
     Raises ``RunError`` where the directory is damaged, another process works in it, or the model, the picture to start
@@ -179,7 +188,7 @@ def resume(run_dir: str | Path, observer: Observer = silent, overwrite: bool = F
     ``RefusedError`` as ``generate`` does.
     """
     with RunDirectory(Path(run_dir)) as run:
-        record = run.read()
+        record = _confirmed(run, None if output is None else Path(output), allow_pickle)
         if difference := record.identity.difference_in_versions():
             raise RunError(f"{run_dir}: it cannot go on here: {difference}")
         request = _located(Request.from_dict(record.identity.settings["request"]), record.folder)
@@ -192,8 +201,26 @@ def resume(run_dir: str | Path, observer: Observer = silent, overwrite: bool = F
         check_disk(the_plan, request.size, None, record.output)
         settings = record.identity.settings
         same = record.output is not None and has_settings(record.output, settings)
-        with _held(record.output, overwrite or same) as output:
-            return _run_in(run, _Job(request, model, settings, the_plan, output, observer), record.keep)
+        with _held(record.output, overwrite or same) as held:
+            return _run_in(run, _Job(request, model, settings, the_plan, held, observer), record.keep)
+
+
+def _confirmed(run: RunDirectory, output: Path | None, allow_pickle: bool) -> Record:
+    """What a run directory says, with what its user says again. Raises ``RunError`` for what is not said again."""
+    record = run.read()
+    if record.allows_pickle and not allow_pickle:
+        raise RunError(
+            f"{run.path}: its model is read from pickles, which can run any code; --allow-pickle takes them from a "
+            "source that you trust"
+        )
+    if output is not None:
+        return replace(record, output=output)
+    if record.output is not None and not run.holds(record.output):
+        raise RunError(
+            f"{run.path}: its picture goes to {record.output}, outside of the directory's folder; give the place that "
+            "is right with --output"
+        )
+    return record
 
 
 def _located(request: Request, folder: Path) -> Request:
@@ -222,6 +249,7 @@ class _Model:
         name, parts = request.model, request.parts
         check_parts(parts)
         place = fetch(name, parts) if fetched else find_model(name, False, parts)
+        check_complete(place, parts, fetched)
         facts, device = read_facts(place, name, parts), choose_device(request.compute.device)
         return cls(place, facts, device, choose_dtype(request.compute.dtype, device, facts.float16_safe))
 

@@ -8,6 +8,10 @@ from dataclasses import dataclass
 
 from pixelsmith.errors import RequestError
 
+MAX_SIDE = 10_000_000
+"""Pixels of a picture that can be asked for: terabytes of work for a single line of them, and planning still takes
+seconds."""
+
 
 @dataclass(frozen=True, order=True)
 class Size:
@@ -26,7 +30,7 @@ class Size:
     @classmethod
     def parse(cls, text: str) -> Size:
         """Read ``"2048x1024"`` (width x height) or ``"2048"`` (a square). Raises ``RequestError``."""
-        match = re.fullmatch(r"\s*([0-9]{1,9})(?:\s*[xX×]\s*([0-9]{1,9}))?\s*", text)
+        match = re.fullmatch(r"\s*([0-9]{1,18})(?:\s*[xX×]\s*([0-9]{1,18}))?\s*", text)
         if match is None:
             raise RequestError(f"a size is WIDTHxHEIGHT or one number, such as 2048x1024 or 2048, got {text!r}")
         width, height = match.group(1), match.group(2) or match.group(1)

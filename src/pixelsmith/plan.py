@@ -18,6 +18,8 @@ from pixelsmith.strategies import MERGINGS, STRATEGIES
 
 MAX_SHAPE = 4.0
 """The longest base picture, long side to short one; longer pictures use the middle of it."""
+MAX_STAGES = 400
+"""Of a strategy that takes every multiple of the base."""
 PAPER_BORDER, PAPER_PATCH = 10, 128
 FILE_BYTES = 4.2
 """A pixel of a picture file, at most: three bytes that do not compress, and a third more for the pyramid."""
@@ -214,6 +216,11 @@ def _equal_factors(origin: Size, target: Size, most: float) -> tuple[Size, ...]:
 def _multiples(origin: Size, target: Size) -> tuple[Size, ...]:
     """Twice, three times, ... the origin's sides, and the target."""
     factor = target.factor_over(origin)
+    if factor > MAX_STAGES:
+        raise RequestError(
+            f"size: from {origin} to {target} there are {math.ceil(factor):,} multiples, each a stage; expected at "
+            f"most {MAX_STAGES}; give fewer with --cascade"
+        )
     return (*(target.scaled(multiple / factor) for multiple in range(2, math.ceil(factor))), target)
 
 

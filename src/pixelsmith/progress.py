@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import asdict
-from datetime import timedelta
 from types import TracebackType
 
 import click
@@ -15,6 +15,9 @@ from rich.progress import Progress as RichProgress
 
 from pixelsmith.events import Event, PhaseFinished, Progress, RunFinished, RunStarted, StageStarted, Warned
 from pixelsmith.geometry import Size
+from pixelsmith.terminal import duration, printable
+
+LINE_SECONDS = 30.0
 
 
 def print_json(event: Event) -> None:
@@ -28,9 +31,14 @@ def print_json(event: Event) -> None:
 
 
 class ProgressBar:
-    """Stage, phase, step, patch rate and the time left for the whole run, on standard error."""
+    """Stage, phase, step, patch rate and the time left for the whole run, on standard error.
 
-    def __init__(self) -> None:
+    Where that is no terminal, as in a log file, there is a line of it every ``LINE_SECONDS`` instead of a bar.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._last_line = clock()
         self._bar = RichProgress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -58,9 +66,10 @@ class ProgressBar:
         """Show one event."""
         if isinstance(event, RunStarted):
             # Not before: what is wrong with a request is one clear line, without a bar.
-            self._bar.start()
+            if self._bar.console.is_terminal:
+                self._bar.start()
         elif isinstance(event, Warned):
-            self._bar.console.print(f"pixelsmith: {event.message}", markup=False, highlight=False)
+            self._print(f"pixelsmith: {event.message}")
         elif isinstance(event, StageStarted):
             self._stage = f"stage {event.stage}/{event.stages}" if event.stage else "base"
             self._size = event.size
@@ -77,10 +86,15 @@ class ProgressBar:
             what += f" step {event.step}/{event.steps}"
         else:
             what += f" {'row' if event.phase == 'write' else 'tile'} {event.done}/{event.total}"
-        left = "" if event.seconds_left is None else f" {timedelta(seconds=round(event.seconds_left))} left"
-        self._bar.update(
-            self._task, total=1, completed=event.share, description=what, rate=self._rate(event), left=left
-        )
+        rate, left = self._rate(event), "" if event.seconds_left is None else f" {duration(event.seconds_left)} left"
+        if self._bar.console.is_terminal:
+            self._bar.update(self._task, total=1, completed=event.share, description=what, rate=rate, left=left)
+        elif self._clock() - self._last_line >= LINE_SECONDS:
+            self._last_line = self._clock()
+            self._print(f"pixelsmith: {what}, {event.share:.0%} of the run{f', {left.strip()}' if left else ''}")
+
+    def _print(self, line: str) -> None:
+        self._bar.console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
 
     def _rate(self, event: Progress) -> str:
         """How fast the last batch was."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from typing import Any
 
 from pixelsmith.plan import Plan, StagePlan
+from pixelsmith.terminal import amount, duration, printable
 
 
 def plan_table(plan: Plan) -> str:
@@ -16,21 +16,23 @@ def plan_table(plan: Plan) -> str:
     rows += [(f"stage {i}", *_cells(stage)) for i, stage in enumerate(plan.stages, start=1)]
     totals = [
         ("model calls", f"{plan.model_calls:,}"),
-        ("peak memory", f"at most about {plan.peak_memory_bytes / 1e9:.1f} GB"),
-        ("disk", f"at most {plan.disk_bytes / 1e6:,.1f} MB{' in a run directory' if plan.on_disk else ''}"),
-        ("time", "unknown; --calibrate measures it" if plan.seconds is None else _duration(plan.seconds)),
+        ("peak memory", f"at most about {amount(plan.peak_memory_bytes)}"),
+        ("disk", f"at most {amount(plan.disk_bytes)}{' in a run directory' if plan.on_disk else ''}"),
+        ("time", "unknown; --calibrate measures it" if plan.seconds is None else f"about {duration(plan.seconds)}"),
     ]
     return f"{_aligned(rows)}\n\n{_aligned(totals)}"
 
 
-def _duration(seconds: float) -> str:
-    return f"about {seconds:.0f} s" if seconds < 120 else f"about {timedelta(seconds=round(seconds))}"
-
-
 def settings_table(settings: Mapping[str, Any]) -> str:
-    """A line a setting, those of a group after each other."""
+    """A line a setting, those of a group after each other; what ``auto`` stood for in its place."""
     about = {name: value for name, value in settings.items() if name != "request"}
-    return values_table(about | settings["request"])
+    request = settings["request"]
+    groups = {name: _without(value, about) if isinstance(value, Mapping) else value for name, value in request.items()}
+    return values_table(about | groups)
+
+
+def _without(group: Mapping[str, Any], names: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in group.items() if name not in names}
 
 
 def families_table(families: Sequence[Mapping[str, Any]]) -> str:
@@ -49,8 +51,10 @@ def values_table(values: Mapping[str, Any]) -> str:
 
 
 def _shown(value: object) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_shown(item)}" for name, item in value.items()) or "-"
     if isinstance(value, list):
-        return ", ".join(map(str, value)) or "-"
+        return ", ".join(map(_shown, value)) or "-"
     return "-" if value is None or value == "" else str(value)
 
 
@@ -61,6 +65,7 @@ def _cells(rung: StagePlan) -> tuple[str, ...]:
 
 
 def _aligned(rows: Sequence[tuple[str, ...]]) -> str:
+    rows = [tuple(map(printable, row)) for row in rows]
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import pairwise
@@ -15,11 +16,13 @@ from pixelsmith.checks import (
     check_range,
     check_shares,
     check_text,
+    check_unicode,
     check_whole,
 )
 from pixelsmith.errors import RequestError
-from pixelsmith.geometry import Size
+from pixelsmith.geometry import MAX_SIDE, Size
 from pixelsmith.parts import Parts
+from pixelsmith.places import at_home
 from pixelsmith.recommended import (
     EPSILON_SCALINGS,
     SLIDER_MAPS,
@@ -51,6 +54,8 @@ _RANGES: dict[str, tuple[float, float]] = {
 }
 """Numbers of a method that are at least 0 and at most this."""
 
+MAX_SEED = 2**64 - 1
+"""The largest number that PyTorch's generators begin with."""
 EMBEDDED = "embedded"
 """The name of the model that comes with the package."""
 
@@ -129,7 +134,7 @@ class Method:
             object.__setattr__(self, "slider", self.slider[0] if len(self.slider) == 1 else tuple(self.slider))
         for name in ("steps", "stage_steps", "border"):
             if getattr(self, name) is not None:
-                check_whole(name.replace("_", " "), getattr(self, name), least=name != "border")
+                check_whole(name.replace("_", " "), getattr(self, name), least=0 if name == "border" else 1)
         for name, (least, most) in _RANGES.items():
             if getattr(self, name) is not None:
                 check_range(name.replace("_", " "), getattr(self, name), least, most)
@@ -263,8 +268,8 @@ class Request:
     - ``prompt``, ``negative_prompt``: text; the prompt must not be empty.
     - ``prompt_weighting``: whether both are read as compel reads them: ``(word)1.3``, ``word++``, and to their end
       however long they are. For Stable Diffusion 1.x and 2.x and SDXL.
-    - ``size``: the exact size of the result in pixels.
-    - ``seed``: at least 0; the same request and seed give the same picture.
+    - ``size``: the exact size of the result in pixels, at most ``MAX_SIDE`` on a side.
+    - ``seed``: 0 to ``MAX_SEED``; the same request and seed give the same picture.
     - ``model``: a folder in the diffusers format, a single ``.safetensors`` file, a hub id, or ``embedded``.
     - ``parts``: which of its files are taken, and what is put beside or in the place of its own.
     - ``from_image``: the path of a picture to start the cascade from, in place of a generated base.
@@ -289,17 +294,24 @@ class Request:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "cascade", tuple(self.cascade))
+        check_unicode("prompt", self.prompt)
+        check_unicode("negative prompt", self.negative_prompt)
         if not self.prompt.strip():
             raise RequestError("the prompt is empty; say what the picture should show")
         if not self.model.strip():
             raise RequestError("the model is empty; give a folder, a .safetensors file, a hub id, or 'embedded'")
         check_flag("prompt weighting", self.prompt_weighting)
         check_whole("seed", self.seed, least=0)
+        if self.seed > MAX_SEED:
+            raise RequestError(f"seed: expected at most {MAX_SEED}, got {self.seed}")
         if self.from_image is not None:
-            object.__setattr__(self, "from_image", str(self.from_image))
+            object.__setattr__(self, "from_image", _picture_path(str(self.from_image)))
         sizes = self.cascade
         if sizes and not self.size.fits_in(sizes[-1]):
             sizes = (*sizes, self.size)
+        for size in (*sizes, self.size):
+            if max(size.width, size.height) > MAX_SIDE:
+                raise RequestError(f"size: expected at most {MAX_SIDE:,} pixels a side, got {size}")
         for before, after in pairwise(sizes):
             if not before.fits_in(after):
                 raise RequestError(f"the cascade shrinks from {before} to {after}; no side of a stage may shrink")
@@ -337,6 +349,15 @@ class Request:
     def with_method(self, **changes: Any) -> Request:
         """The same request with some values of its method changed."""
         return replace(self, method=replace(self.method, **changes))
+
+
+def _picture_path(path: str) -> str:
+    """A picture to start from, in the user's home where it begins with ``~``."""
+    if not path.strip():
+        raise RequestError("from image: it is empty; give the path of a picture file")
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", path):
+        raise RequestError(f"from image: expected the path of a file on this machine, got the address {path}")
+    return str(at_home(path)) if path.startswith("~") else path
 
 
 def _with_lists(items: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from pixelsmith.geometry import Size
 from pixelsmith.pixels.files import format_of
 from pixelsmith.plan import Plan
 from pixelsmith.request import Request
+from pixelsmith.terminal import amount
 
 
 def check_memory(the_plan: Plan, request: Request, observer: Observer) -> None:
@@ -20,7 +21,7 @@ def check_memory(the_plan: Plan, request: Request, observer: Observer) -> None:
     there, needed = memory_of(device), the_plan.peak_memory_bytes
     if there is None or needed <= there or request.compute.memory in ("offload", "sequential"):
         return
-    what = f"{request.model} needs about {needed / 1e9:,.1f} GB of memory at this size, {device} has {there / 1e9:,.1f}"
+    what = f"{request.model} needs about {amount(needed)} of memory at this size, {device} has {amount(there)}"
     if device.type == "cpu":
         raise RequestError(f"memory: {what}; take a smaller model or --dtype bfloat16, or a machine with more")
     observer(Warned(f"{what}; --memory encoders-released, offload or sequential keep less of it there"))
@@ -39,8 +40,8 @@ def check_disk(the_plan: Plan, size: Size, run_dir: Path | None, path: Path | No
         free = shutil.disk_usage(folder).free
         if needed[disk] > free:
             raise RequestError(
-                f"disk: up to {needed[disk] / 1e9:,.1f} GB are needed at {folder}, {free / 1e9:,.1f} GB are free; make "
-                "room, or choose another place for the output or the run directory"
+                f"disk: up to {amount(needed[disk])} are needed at {folder}, {amount(free)} are free; make room, or "
+                "choose another place for the output or the run directory"
             )
 
 

@@ -10,6 +10,7 @@ import errno
 import hashlib
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -84,13 +85,19 @@ class Identity:
 class Record:
     """What a run directory knows of its run: whose it is, the folder it was asked for in, where its picture goes.
 
-    ``keep``: whether the directory stays when the picture is there.
+    ``keep``: whether the directory stays when the picture is there. Paths that were given relative to the folder are
+    kept relative to the directory, if that was: where all of it is moved, the run goes on.
     """
 
     identity: Identity
     folder: Path
     output: Path | None
     keep: bool
+
+    @property
+    def allows_pickle(self) -> bool:
+        """Whether its weights are read from pickles."""
+        return bool(self.identity.settings["request"].get("parts", {}).get("allow_pickle"))
 
 
 class RunDirectory:
@@ -109,7 +116,7 @@ class RunDirectory:
         """A new one. Raises ``RunError`` where there is something already, or nothing can be made."""
         try:
             if cls(path).begun:
-                raise RunError(f"{path}: there is a run in it; go on with 'pixelsmith resume {path}', or remove it")
+                raise RunError(f"{path}: there is a run in it; {cls(path).advice}, or remove it")
             # Left by a process that ended while it removed an earlier one.
             shutil.rmtree(cls(path)._gone, ignore_errors=True)
             path.mkdir(parents=True, exist_ok=True)
@@ -126,8 +133,10 @@ class RunDirectory:
         values = {
             "format": FORMAT,
             "identity": vars(record.identity),
-            "folder": str(record.folder.absolute()),
-            "output": None if record.output is None else str(record.output.absolute()),
+            "folder": self._kept(record.folder, relative=True),
+            "output": None
+            if record.output is None
+            else self._kept(record.output, relative=not record.output.is_absolute()),
             "keep": record.keep,
         }
         write_whole(self.path / _RECORD, json.dumps({**values, "checksum": _checksum(values)}, indent=1).encode())
@@ -140,17 +149,32 @@ class RunDirectory:
                 raise ValueError("its checksum is wrong")
             if values["format"] != FORMAT:
                 raise ValueError(f"its format is {values['format']}, here it is {FORMAT}")
-            output = values["output"]
+            output, identity = values["output"], Identity(**values["identity"])
+            request = identity.settings["request"]
+            if not all(isinstance(part, dict) for part in (identity.versions, request, request.get("parts", {}))):
+                raise TypeError("expected versions, and a request with parts")
             return Record(
-                identity=Identity(**values["identity"]),
-                folder=Path(values["folder"]),
-                output=None if output is None else Path(output),
-                keep=values["keep"],
+                identity=identity,
+                folder=self._found(values["folder"]),
+                output=None if output is None else self._found(output),
+                keep=bool(values["keep"]),
             )
         except (FileNotFoundError, NotADirectoryError) as error:
             raise RunError(f"{self.path}: it is not a run directory, there is no {_RECORD} in it") from error
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise RunError(f"{self.path}: its {_RECORD} cannot be used: {error}") from error
+
+    def _kept(self, path: Path, relative: bool) -> str:
+        if relative and not self.path.is_absolute():
+            return os.path.relpath(path.resolve(), self.path.resolve())
+        return str(path.absolute())
+
+    def _found(self, path: str) -> Path:
+        return Path(os.path.normpath(self.path.resolve() / path))
+
+    def holds(self, output: Path) -> bool:
+        """Whether an output lies in the folder of this directory, so that a run of somebody else may write it."""
+        return output.parent.resolve().is_relative_to(self.path.absolute().parent.resolve())
 
     def space(self) -> DiskSpace:
         """Where its mosaics are."""
@@ -162,7 +186,14 @@ class RunDirectory:
 
     @property
     def advice(self) -> str:
-        return f"go on with 'pixelsmith resume {self.path}'"
+        """How to go on, with what ``resume`` asks for."""
+        words = ["pixelsmith", "resume", str(self.path)]
+        with suppress(RunError):
+            record = self.read()
+            if record.output is not None and not self.holds(record.output):
+                words += ["--output", str(record.output)]
+            words += ["--allow-pickle"] if record.allows_pickle else []
+        return f"go on with '{shlex.join(words)}'"
 
     @property
     def finished(self) -> bool:
@@ -211,6 +242,10 @@ class RunDirectory:
             return
         # Where not even the record could be written there is nothing to go on with.
         advice = [self.advice] if self.begun else []
+        if isinstance(error, FileExistsError | IsADirectoryError | NotADirectoryError) and error.filename:
+            what = f"{error.filename}: something else lies where the run has a file of its own ({error.strerror})"
+            remedy = "remove it: what belongs there is made again"
+            raise RunError("; ".join([what, remedy, *advice])) from error
         if isinstance(error, OSError):
             raise OutputError("; ".join([f"{self.path}: {error.strerror or error}", *advice])) from error
         for note in advice:

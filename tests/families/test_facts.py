@@ -12,10 +12,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from pixelsmith import ModelError, Parts, Request, Size, plan
+from pixelsmith import ModelError, Parts, Request, Size
 from pixelsmith.families import find_model, read_facts
 from pixelsmith.families.autoencoder import latent_space
 from pixelsmith.families.registry import architectures
+from pixelsmith.plan import make_plan
 from pixelsmith.recommended import Recommended
 from pixelsmith.request import EMBEDDED
 
@@ -114,7 +115,7 @@ def test_a_folder_says_itself_what_it_is_best_run_with(tmp_path: Path) -> None:
     facts = read_facts(folder, "x")
     assert facts.native_size == Size(512, 768)
     assert facts.recommended == Recommended(9, guidance_scale=2.5)
-    assert plan(Request("a map", Size(512, 512), model=str(folder))).base.steps == 9  # type: ignore[union-attr]
+    assert make_plan(Request("a map", Size(512, 512)), facts).base.steps == 9  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("own", [{"method": {"steps": 0}}, {"method": {"colour": 1}}, {"native_size": "large"}, []])

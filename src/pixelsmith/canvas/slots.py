@@ -6,6 +6,7 @@ import errno
 import os
 import weakref
 import zlib
+from contextlib import suppress
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -178,7 +179,7 @@ class WatchedSlots:
 
     def refresh(self) -> int:
         """Look at what is there now, and return how many slots that is."""
-        content = read_whole(_file(self._path, ".sums"))[: 4 * self._count]
+        content = _bytes_of(_file(self._path, ".sums"))[: 4 * self._count]
         self._sums = np.frombuffer(content.ljust(4 * self._count, b"\0"), np.uint32)
         return int(np.count_nonzero(self._sums))
 
@@ -197,8 +198,18 @@ class WatchedSlots:
         """Nothing was written."""
 
 
+def _bytes_of(path: Path) -> bytes:
+    """All of a file; nothing of a pipe, which would be waited for."""
+    try:
+        return read_whole(path)
+    except NotAFileError:
+        return b""
+
+
 def _checked_block(path: Path, count: int, index: int, checksum: int) -> bytes:
-    with os.fdopen(open_to_read(path), "rb") as file:
+    content = b""
+    # Of a pipe or a directory nothing can be read.
+    with suppress(NotAFileError), os.fdopen(open_to_read(path), "rb") as file:
         content = os.pread(file.fileno(), count, index * count)
     if _checksum(content, index) != checksum:
         raise LookupError(f"{path}: block {index} is not there")

@@ -10,6 +10,7 @@ import click
 
 from pixelsmith.errors import PictureError, RequestError
 from pixelsmith.request import EMBEDDED, PRESETS, Compute, DeviceName, DtypeName, Request
+from pixelsmith.terminal import say
 
 MOST_FACTOR = 1000
 PROMPT = "watercolor map of islands in a turquoise sea"
@@ -86,10 +87,10 @@ def evaluate_command(
     setting = Setting(options["model"], compute_of(options), tools, weights)
     given = {"model": options["model"], "features": features, "truth": truth, "CLIP": options["clip"]}
     context = {"protocol": loaded.name, **{name: str(value or "none") for name, value in given.items()}}
-    say = (lambda line: None) if quiet else click.echo
-    run(loaded, folder_at(output), setting, say, lambda outcome: write_report(outcome, output, context))
+    tell = (lambda line: None) if quiet else say
+    run(loaded, folder_at(output), setting, tell, lambda outcome: write_report(outcome, output, context))
     if not quiet:
-        click.echo(f"{output / 'table.md'}: done")
+        say(f"{output / 'table.md'}: done")
 
 
 FIGURE_NAMES = ("sweep", "order", "chess", "steps", "ladder", "compare")
@@ -128,7 +129,7 @@ def figures_command(
     if steps is not None:
         request = request.with_method(steps=steps)
     for path in FIGURES[figure](Scene(request, folder_at(output))):
-        click.echo(path)
+        say(path)
 
 
 def compute_of(options: dict) -> Compute:

@@ -19,6 +19,7 @@ from torch import Tensor
 from pixelsmith.errors import MissingPartError, ModelError
 from pixelsmith.evaluate.exported import Exported
 from pixelsmith.evaluate.judge import FEATURES, SIDE, STYLES, SUBJECTS, Judge
+from pixelsmith.places import at_home
 
 JUDGE = "judge"
 INCEPTION = "inception:"
@@ -64,7 +65,7 @@ def load_features(source: str) -> Features:
     """
     if source.startswith(INCEPTION):
         return _Inception(Path(source.removeprefix(INCEPTION)))
-    path = Path(str(files("pixelsmith.embedded"))) / "judge" if source == JUDGE else Path(source).expanduser()
+    path = Path(str(files("pixelsmith.embedded"))) / "judge" if source == JUDGE else at_home(source)
     if path.is_dir():
         return JudgeFeatures(path)
     if path.is_file() and path.suffix == ".pt2":

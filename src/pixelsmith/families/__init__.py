@@ -1,5 +1,6 @@
 """Model families: the only place that knows diffusers. A new model touches nothing else."""
 
+from pixelsmith.families.complete import check_complete
 from pixelsmith.families.facts import read_facts
 from pixelsmith.families.find import fetch, find_model, pin
 from pixelsmith.families.hub import unpinned
@@ -12,6 +13,7 @@ from pixelsmith.families.weighting import check_weighting
 __all__ = [
     "Family",
     "Prompt",
+    "check_complete",
     "check_parts",
     "check_weighting",
     "choose_device",

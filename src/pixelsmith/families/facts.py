@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pixelsmith.errors import InputError, ModelError
+from pixelsmith.checks import check_whole
+from pixelsmith.errors import InputError, ModelError, RequestError
 from pixelsmith.families.architecture import Configs, Traits
 from pixelsmith.families.autoencoder import latent_space, tiling_of
 from pixelsmith.families.find import NO_PARTS, OWN, config_folder, few_steps_of, find_part, read_json, with_few_steps
@@ -17,8 +18,9 @@ from pixelsmith.families.registry import architecture_of
 from pixelsmith.families.schedules import scheduler_class, with_choice
 from pixelsmith.families.sources import NETWORKS, Sources, sources_of
 from pixelsmith.families.weights import Weights, tensors_of, weights_of
-from pixelsmith.geometry import Size
+from pixelsmith.geometry import MAX_SIDE, Size
 from pixelsmith.parts import Parts
+from pixelsmith.places import at_home
 from pixelsmith.plan import ModelFacts
 
 _KNOWN: dict[str, dict[str, Any]] = {
@@ -51,6 +53,13 @@ def read_facts(place: Path, name: str, parts: Parts = NO_PARTS) -> ModelFacts:
         scale, channels = latent_space(configs["vae"])
         traits = architecture.traits(configs)
         scheduler_class(configs["scheduler"])
+        train_steps = configs["scheduler"].get("num_train_timesteps", 1000)
+        for what, value in (("latent channels", channels), ("train timesteps", train_steps)):
+            check_whole(what, value, least=1)
+        if max(traits.native.width, traits.native.height) > MAX_SIDE:
+            raise RequestError(f"sample size: expected at most {MAX_SIDE:,}, got {traits.native}")
+    except RequestError as error:
+        raise ModelError(f"{name}: its configuration cannot be used: {error}") from error
     except InputError:
         raise
     except (KeyError, TypeError, ValueError) as error:
@@ -66,7 +75,7 @@ def read_facts(place: Path, name: str, parts: Parts = NO_PARTS) -> ModelFacts:
         latent_scale=scale,
         latent_channels=channels,
         latent_multiple=traits.multiple,
-        train_steps=configs["scheduler"].get("num_train_timesteps", 1000),
+        train_steps=train_steps,
         tiling=tiling_of(configs["vae"]),
         parameters=weights.parameters,
         quantised_bytes=weights.quantised_bytes,
@@ -163,6 +172,6 @@ def _weights(sources: Sources, parts: Parts) -> Weights:
     """Of all that is loaded, whatever else lies beside it; of hub ids that were never fetched none."""
     # One file can hold several parts.
     places = {source for source in sources.values() if source is not None}
-    beside = [Path(lora.path).expanduser() for lora in parts.loras]
+    beside = [at_home(lora.path) for lora in parts.loras]
     files = [file for path in beside for file in ([path] if path.is_file() else path.glob("*.safetensors"))]
     return sum((weights_of(source, parts.variant) for source in (*places, *files)), Weights())

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from pixelsmith.errors import ModelError
-from pixelsmith.families.hub import HUB_ID, fetched, fetched_pipeline, pinned
+from pixelsmith.families.hub import CONFIGURATION, HUB_ID, fetched, fetched_pipeline, pinned
 from pixelsmith.families.quiet import quiet
 from pixelsmith.parts import Lora, Parts, located
+from pixelsmith.places import at_home
 from pixelsmith.request import EMBEDDED
 
 OWN = "pixelsmith.json"
@@ -26,7 +27,7 @@ def find_model(model: str, weights: bool = True, parts: Parts = NO_PARTS) -> Pat
 
     Without ``weights`` only the configuration files of a hub id are fetched. Raises ``ModelError``.
     """
-    place = Path(str(files("pixelsmith.embedded"))) / "model" if model == EMBEDDED else Path(model).expanduser()
+    place = Path(str(files("pixelsmith.embedded"))) / "model" if model == EMBEDDED else at_home(model)
     if place.is_dir():
         return place
     if place.is_file():
@@ -49,7 +50,7 @@ def find_part(name: str, allow_pickle: bool, weights: bool = True) -> Path:
 
     Without ``weights`` those of a hub id are not fetched; the place of a single file in it may then be empty.
     """
-    place = Path(name).expanduser()
+    place = at_home(name)
     if place.is_file() and place.suffix not in (".safetensors", ".gguf") and not allow_pickle:
         raise ModelError(
             f"{name}: expected a folder, a .safetensors or .gguf file, or a hub id; --allow-pickle takes others, which "
@@ -63,7 +64,7 @@ def find_part(name: str, allow_pickle: bool, weights: bool = True) -> Path:
 
 def find_addition(name: str, allow_pickle: bool) -> Path:
     """The one weight file of a LoRA or textual inversion: itself, its folder, or a hub id's. Raises ``ModelError``."""
-    place = Path(name).expanduser()
+    place = at_home(name)
     if not place.exists():
         place = fetched("LoRA or textual inversion", name, ["*.safetensors"])
     found = sorted(place.glob("*.safetensors")) if place.is_dir() else [place]
@@ -137,11 +138,11 @@ def config_folder(place: Path, parts: Parts = NO_PARTS) -> Path:
             raise ModelError(f"{place}: it has a configuration of its own; leave out --model-config {parts.config}")
         return place
     name = config_name(place, parts)
-    folder = Path(name).expanduser()
+    folder = at_home(name)
     if folder.is_dir():
         return folder
     try:
-        return fetched("configuration", name, ["*.json", "*.txt", "*.model"], weights=False)
+        return fetched("configuration", name, CONFIGURATION, weights=False)
     except ModelError as error:
         raise ModelError(
             f"{place}: a single file needs configuration files; those of {name} cannot be had here: give a folder "
@@ -149,12 +150,26 @@ def config_folder(place: Path, parts: Parts = NO_PARTS) -> Path:
         ) from error
 
 
+def classes_in(folder: Path) -> dict[str, str]:
+    """The class of each part that a model's ``model_index.json`` says it has. Raises ``ModelError``."""
+    found: dict[str, str] = {}
+    for name, value in read_json(folder / "model_index.json").items():
+        # The rest are options of the pipeline, and parts that it does without.
+        if isinstance(value, list) and None not in value and not name.startswith("_"):
+            if len(value) != 2 or not all(isinstance(word, str) for word in value):
+                raise ModelError(f"{folder / 'model_index.json'}: {name}: expected a library and a class, got {value}")
+            found[name] = value[1]
+    return found
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """An object from a file. Raises ``ModelError``."""
     try:
+        if path.exists() and not path.is_file():
+            raise ValueError("no regular file")
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path.parent}: not a model in the diffusers format ({error})") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{path.parent}: not a model in the diffusers format ({path.name}: {error})") from error
     if not isinstance(values, dict):
         raise ModelError(f"{path}: expected an object, got {type(values).__name__}")
     return values

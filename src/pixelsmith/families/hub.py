@@ -11,11 +11,15 @@ from pathlib import Path
 from pixelsmith.errors import ModelError, reason_of
 from pixelsmith.families.quiet import quiet, quiet_hub
 from pixelsmith.parts import Parts
+from pixelsmith.places import at_home
 
 HUB_ID = re.compile(
     r"(?P<id>\w[\w.-]*/\w[\w.-]*?)(@(?P<revision>[\w.-]+))?(/(?P<file>([\w.-]+/)*[\w.-]+\.(safetensors|gguf)))?"
 )
 """``owner/name``, ``owner/name@revision``, or a single file in one of them."""
+
+CONFIGURATION = ["*.json", "*.txt", "*.model"]
+"""The files that planning looks at: configurations and vocabularies."""
 
 
 def fetched(kind: str, name: str, patterns: list[str], weights: bool = True) -> Path:
@@ -38,7 +42,7 @@ def fetched(kind: str, name: str, patterns: list[str], weights: bool = True) -> 
 def fetched_pipeline(model: str, weights: bool, parts: Parts) -> Path:
     """The folder of a hub id in the diffusers format, without what comes from elsewhere. Raises ``ModelError``."""
     # Those of parts that are given as well: planning reads them.
-    folder = fetched("model", model, ["*.json"], weights=False)
+    folder = fetched("model", model, CONFIGURATION, weights=False)
     if not (folder / "model_index.json").exists():
         raise ModelError(
             f"{model}: it has no model_index.json, so it is no model in the diffusers format; "
@@ -61,10 +65,16 @@ def fetched_pipeline(model: str, weights: bool, parts: Parts) -> Path:
 def pinned(name: str, place: Path) -> str:
     """A hub id with the commit that was found, so that it is found again whatever is published later."""
     named = HUB_ID.fullmatch(name)
-    commits = [folder.name for folder in (place, *place.parents) if folder.parent.name == "snapshots"]
-    if not named or not commits or Path(name).expanduser().exists():
+    commit = commit_of(place)
+    if not named or not commit or at_home(name).exists():
         return name
-    return _joined(named, f"@{commits[0]}")
+    return _joined(named, f"@{commit}")
+
+
+def commit_of(place: Path) -> str | None:
+    """The commit of what lies in the hub's cache; ``None`` for any other place."""
+    commits = (folder.name for folder in (place, *place.parents) if folder.parent.name == "snapshots")
+    return next(commits, None)
 
 
 def unpinned(name: str) -> str:

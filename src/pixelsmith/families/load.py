@@ -13,6 +13,7 @@ from pixelsmith.errors import InputError, ModelError, RequestError, reason_of
 from pixelsmith.families.adapters import add_loras, add_textual_inversions
 from pixelsmith.families.architecture import DiffusersFamily, network_of
 from pixelsmith.families.autoencoder import compile_blocks
+from pixelsmith.families.complete import check_complete, check_tokenizers
 from pixelsmith.families.find import NO_PARTS, config_folder, with_few_steps
 from pixelsmith.families.placing import bring, to_channels_last
 from pixelsmith.families.protocol import Family
@@ -35,14 +36,18 @@ def load_family(place: Path, facts: ModelFacts, compute: Compute, parts: Parts =
     dtype = choose_dtype(compute.dtype, device, facts.float16_safe)
     if device.type == "cpu" and compute.memory in ("offload", "sequential"):
         raise RequestError(f"memory: {compute.memory} moves the model between an accelerator and the CPU; here is none")
+    check_complete(place, parts, fetched=True)
     try:
         with quiet():
             pipeline = _read(place, facts, dtype, parts)
             _check_whole(pipeline, facts.name)
+            check_tokenizers(pipeline, facts.name)
             add_loras(pipeline, parts, facts.name)
             add_textual_inversions(pipeline, parts, facts.name)
             put_scheduler(pipeline, parts)
             quantize(network_of(pipeline), parts, facts.name)
+            # A tokenizer that lacks what its family needs, such as the format of a chat, fails here.
+            architecture.reader(pipeline)
     except InputError:
         raise
     except Exception as error:

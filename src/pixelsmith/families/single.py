@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from pixelsmith.errors import ModelError, reason_of
-from pixelsmith.families.find import read_json
+from pixelsmith.families.find import classes_in
 from pixelsmith.families.weights import variant_in
 from pixelsmith.parts import Parts
 
@@ -26,7 +26,7 @@ def read_part(source: Path, name: str, folder: Path, dtype: torch.dtype, parts: 
         return diffusers.AutoModel.from_pretrained(str(root), subfolder=subfolder, **options)
     if source.suffix == ".gguf":
         options["quantization_config"] = diffusers.GGUFQuantizationConfig(compute_dtype=dtype)
-    kind = getattr(diffusers, read_json(folder / "model_index.json")[name][1])
+    kind = getattr(diffusers, classes_in(folder)[name])
     if not hasattr(kind, "from_single_file"):
         raise ModelError(f"{source}: a {kind.__name__} is not read from one file; give a folder")
     try:

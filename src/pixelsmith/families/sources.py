@@ -6,7 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pixelsmith.errors import ModelError
-from pixelsmith.families.find import config_folder, config_name, find_addition, find_part, read_json, with_few_steps
+from pixelsmith.families.find import (
+    classes_in,
+    config_folder,
+    config_name,
+    find_addition,
+    find_part,
+    read_json,
+    with_few_steps,
+)
 from pixelsmith.families.registry import architecture_of
 from pixelsmith.families.weights import is_index, tensors_of, weight_files
 from pixelsmith.parts import Parts
@@ -35,14 +43,16 @@ def sources_of(place: Path, parts: Parts) -> Sources:
     index = read_json(folder / "model_index.json")
     network = next((name for name in NETWORKS if name in index), "")
     given = {name: _given_part(given, parts) for name, given in _given(network, parts).items()}
-    names = [name for name, value in index.items() if isinstance(value, list) and None not in value]
-    own = {name: usual_source(name, place, folder) for name in names if name not in given}
+    classes = classes_in(folder)
+    own = {name: usual_source(name, place, folder) for name in classes if name not in given}
     if place.is_file():
-        own = {name: source if _holds(source, name, index[name][1]) else folder / name for name, source in own.items()}
+        own = {name: source if _holds(source, name, classes[name]) else folder / name for name, source in own.items()}
     optional = architecture_of(str(index.get("_class_name")), place.name).optional
     without = [name for name, source in own.items() if _is_missing(name, source, place)]
     needed = [name for name in without if name not in optional]
-    if needed and place.is_file():
+    if needed and place.is_dir():
+        raise ModelError(f"{place}: it has no folder {', '.join(needed)}, of which its model_index.json tells")
+    if needed:
         raise ModelError(
             f"{place}: it has no {', '.join(needed)}, and its configuration comes without weights: give a folder that "
             "has them with --model-config, or a whole model with --model (its configuration is that of "

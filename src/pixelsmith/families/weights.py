@@ -28,8 +28,12 @@ class Weights:
 
 def variant_in(folder: Path, variant: str | None, allow_pickle: bool = False) -> str | None:
     """The variant where a part's folder has weight files of it; ``None`` stands for the plain ones."""
-    weights = (path for path in _all_weights(folder, allow_pickle) if not is_index(path))
-    return variant if variant in map(_variant, weights) else None
+    return variant if variant in variants_in(folder, allow_pickle) else None
+
+
+def variants_in(folder: Path, allow_pickle: bool = False) -> set[str | None]:
+    """The variants that a part's folder has weight files of; ``None`` stands for the plain ones."""
+    return {_variant(path) for path in _all_weights(folder, allow_pickle) if not is_index(path)}
 
 
 def weight_files(folder: Path, variant: str | None, allow_pickle: bool = False) -> list[Path]:

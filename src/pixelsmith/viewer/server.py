@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import secrets
+import socket
 import sys
 from contextlib import suppress
 from functools import lru_cache
@@ -14,12 +16,13 @@ from importlib.resources import files
 from io import BytesIO
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
 import pyvips
 
-from pixelsmith.errors import InputError, MissingPartError, RequestError
+from pixelsmith.errors import InputError, MissingPartError, RequestError, reason_of
 from pixelsmith.geometry import Size
+from pixelsmith.terminal import say
 from pixelsmith.viewer.shown import TILE, Shown, show
 from pixelsmith.viewer.sources import Box, Source
 
@@ -31,7 +34,16 @@ _PAGE = {
     "/viewer.js": ("viewer.js", "text/javascript; charset=utf-8"),
     "/openseadragon.min.js": (_NEEDED, "text/javascript; charset=utf-8"),
 }
-_POLICY = "default-src 'self'; img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'"
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; "
+    "frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+}
+"""Of all answers: pages of others may neither frame what is shown nor use it."""
+_HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[^\s:/?#@\[\]]+)(:[0-9]{1,5})?")
+_SILENT_SECONDS = 60
+"""After which a connection is closed on which nothing is asked."""
 _SAVED_SIDE = 4096
 """The longest side in pixels of a region that is saved; a larger one is scaled down to it."""
 _LEVELS = 40
@@ -63,18 +75,23 @@ class PictureServer(ThreadingHTTPServer):
         self.token = secrets.token_hex(4)
         self.tile = lru_cache(maxsize=_CACHED_TILES)(self._tile)
         try:
+            if not host:
+                raise OSError("it has no name")
+            self.address_family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
             super().__init__((host, port), _Handler)
-        except (OSError, OverflowError) as error:
+        except (OSError, OverflowError, UnicodeError) as error:
             raise RequestError(f"address: {host}:{port} cannot be used ({error})") from error
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of a browser that hung up."""
-        if not isinstance(sys.exception(), ConnectionError):
-            super().handle_error(request, client_address)
+        """One line; nothing of a browser that hung up, or that stopped to read."""
+        error = sys.exception()
+        if isinstance(error, Exception) and not isinstance(error, ConnectionError | TimeoutError):
+            say(f"pixelsmith: an answer failed: {reason_of(error)}", error=True)
 
     @property
     def url(self) -> str:
-        return f"http://{self.server_address[0]!s}:{self.server_address[1]}/"
+        name = str(self.server_address[0])
+        return f"http://{f'[{name}]' if ':' in name else name}:{self.server_address[1]}/"
 
     def shown(self) -> Shown:
         """What there is now; a run that goes on may have more stages than before."""
@@ -120,13 +137,22 @@ class PictureServer(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    # Of a first line that is none: of 0.9, the base class's, answers have neither status nor headers.
+    default_request_version = "HTTP/1.0"
+    timeout = _SILENT_SECONDS
     server: PictureServer
 
     def do_GET(self) -> None:
-        if not self._is_meant():
+        # One host: where there are several, others on the way may have read another one.
+        hosts = self.headers.get_all("Host", [])
+        host = _HOST.fullmatch(hosts[0].strip()) if len(hosts) == 1 else None
+        url = _split(self.path)
+        if host is None or url is None:
+            self.send_error(HTTPStatus.BAD_REQUEST)
+            return
+        if not self._is_meant(host["name"].strip("[]").lower()):
             self.send_error(HTTPStatus.FORBIDDEN)
             return
-        url = urlsplit(self.path)
         try:
             content, kind = self._found(url.path, {name: value[0] for name, value in parse_qs(url.query).items()})
         except (LookupError, ValueError):
@@ -139,25 +165,30 @@ class _Handler(BaseHTTPRequestHandler):
         with suppress(ConnectionError):
             self._answer(url.path, content, kind)
 
-    def _is_meant(self) -> bool:
+    do_HEAD = do_GET  # noqa: N815 (the name is the base class's)
+
+    def _is_meant(self, asked: str) -> bool:
         """Whether a page of this machine asks: another one can have its own name lead here (DNS rebinding)."""
-        bound = str(self.server.server_address[0])
-        asked = urlsplit(f"//{self.headers.get('Host', '')}").hostname
-        return bound not in _LOOPBACK or asked in _LOOPBACK
+        return str(self.server.server_address[0]) not in _LOOPBACK or asked in _LOOPBACK
 
     def _answer(self, path: str, content: bytes, kind: str) -> None:
         self.send_response(HTTPStatus.OK)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(content)))
-        self.send_header("Content-Security-Policy", _POLICY)
-        self.send_header("X-Content-Type-Options", "nosniff")
         # A tile's address carries its version, so it never changes.
         lasting = path.startswith("/tile/")
         self.send_header("Cache-Control", "max-age=3600" if lasting else "no-store")
         if path == "/region.png":
             self.send_header("Content-Disposition", 'attachment; filename="region.png"')
         self.end_headers()
-        self.wfile.write(content)
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+    def end_headers(self) -> None:
+        """Also of errors, which have their own text."""
+        for name, value in _HEADERS.items():
+            self.send_header(name, value)
+        super().end_headers()
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 (the name is the base class's)
         """Say nothing of each tile."""
@@ -175,6 +206,14 @@ class _Handler(BaseHTTPRequestHandler):
             raise LookupError(path)
         name = (int(number), int(level), int(column), int(row), query.get("version", ""))
         return self.server.tile(*name), "image/jpeg"
+
+
+def _split(address: str) -> SplitResult | None:
+    """The parts of an address; ``None`` where it is none."""
+    try:
+        return urlsplit(address)
+    except ValueError:
+        return None
 
 
 def _encoded(source: Source, box: Box, size: Size, kind: str) -> bytes:

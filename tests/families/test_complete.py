@@ -1,0 +1,191 @@
+"""A model that lacks something is refused before anything is loaded, by planning as well."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pixelsmith.errors import ModelError
+from pixelsmith.families import load_family, read_facts
+from pixelsmith.families.complete import check_complete, check_tokenizers
+from pixelsmith.parts import Parts
+from pixelsmith.request import Compute
+from tests.zoo.all import SPECIMENS
+
+FAMILIES = (
+    "epsilon", "sdxl", "sd3", "flux-dev", "qwen-image", "flux-2-klein", "chroma", "lumina-2", "z-image", "sana",
+    "pixart-sigma",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def specimen(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of every family."""
+    # diffusers warns its own transformer of a class that it has moved.
+    with warnings.catch_warnings(action="ignore"):
+        return SPECIMENS[request.param].save(tmp_path_factory.mktemp("zoo") / request.param)
+
+
+def test_a_model_without_one_of_its_files_is_refused_by_its_name(specimen: Path) -> None:
+    """Each file of every part: gone, or empty. Stable Diffusion 3 can do without its third text encoder."""
+    check_complete(specimen, Parts())
+    check_complete(specimen, Parts(), fetched=True)
+    additional = {"generation_config.json", "chat_template.jinja", "pixelsmith.json"}
+    for file in sorted(path for path in specimen.rglob("*") if path.is_file() and path.name not in additional):
+        content = file.read_bytes()
+        file.unlink()
+        with pytest.raises(ModelError, match=file.parent.name):
+            check_complete(specimen, Parts())
+        file.touch()
+        with pytest.raises(ModelError, match=file.parent.name):
+            check_complete(specimen, Parts())
+        file.write_bytes(content)
+    for folder in (path for path in specimen.iterdir() if path.is_dir() and path.name != "text_encoder_3"):
+        folder.rename(specimen.parent / "aside")
+        with pytest.raises(ModelError, match=folder.name):
+            check_complete(specimen, Parts())
+        (specimen.parent / "aside").rename(folder)
+
+
+@pytest.fixture
+def model(tiny_model: Path, tmp_path: Path) -> Path:
+    """A copy to spoil."""
+    return Path(shutil.copytree(tiny_model, tmp_path / "model"))
+
+
+@pytest.mark.parametrize("part", ["tokenizer", "text_encoder", "scheduler", "vae", "unet"])
+@pytest.mark.parametrize("value", [[None, None], None, ["transformers"], [1, 2]])
+def test_a_part_that_the_index_leaves_out_is_missed(model: Path, part: str, value: Any) -> None:
+    index = json.loads((model / "model_index.json").read_text())
+    (model / "model_index.json").write_text(json.dumps({**index, part: value}))
+    with pytest.raises(ModelError, match=part):
+        check_complete(model, Parts())
+
+
+def test_vocabularies_are_those_of_the_class(model: Path) -> None:
+    folder = model / "tokenizer"
+    vocabulary = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]
+    (folder / "tokenizer.json").unlink()
+    (folder / "vocab.json").write_text(json.dumps(vocabulary))
+    with pytest.raises(ModelError, match=r"a CLIPTokenizer, lacks tokenizer\.json, or vocab\.json and merges\.txt"):
+        check_complete(model, Parts())
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    family = load_family(model, read_facts(model, "x"), Compute("cpu", "float32"))
+    (one, _), (other, _) = family.encode("sea", ""), family.encode("ice", "")
+    assert not one["encoder_hidden_states"].equal(other["encoder_hidden_states"])
+
+
+def test_a_class_that_transformers_does_not_have_is_said_so(model: Path) -> None:
+    index = (model / "model_index.json").read_text()
+    (model / "model_index.json").write_text(index.replace("CLIPTokenizer", "RuneTokenizer"))
+    (model / "tokenizer" / "tokenizer.json").unlink()
+    with pytest.raises(ModelError, match="RuneTokenizer, which transformers"):
+        check_complete(model, Parts())
+
+
+def spoilt(change: Callable[[Any], object]) -> Any:
+    pipeline = SPECIMENS["sdxl"].build()
+    change(pipeline)
+    return pipeline
+
+
+@pytest.mark.parametrize("specimen_name", list(SPECIMENS))
+def test_tokenizers_of_all_families_belong_to_their_encoders(specimen_name: str) -> None:
+    with warnings.catch_warnings(action="ignore"):
+        pipeline = SPECIMENS[specimen_name].build()
+    check_tokenizers(pipeline, "x")
+    for name in ("text_encoder", "text_encoder_2", "text_encoder_3"):
+        if encoder := getattr(pipeline, name, None):
+            rows = encoder.get_input_embeddings().weight.shape[0]
+            encoder.resize_token_embeddings(rows + rows // 12)
+            check_tokenizers(pipeline, "x")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda pipeline: pipeline.tokenizer.add_tokens(["river"]), "its tokenizer has 515 tokens, its text_encoder"),
+        (lambda pipeline: pipeline.tokenizer_2.add_tokens(["river"]), "its tokenizer_2 has 515 tokens"),
+        (lambda pipeline: pipeline.text_encoder_2.resize_token_embeddings(700), "text_encoder_2 knows 700"),
+        (lambda pipeline: setattr(pipeline.tokenizer, "model_max_length", 10**30), "its text_encoder reads 16"),
+        (lambda pipeline: setattr(pipeline.tokenizer, "model_max_length", -5), "leaves no room for words"),
+        (lambda pipeline: setattr(pipeline.tokenizer_2, "model_max_length", 2), "at least 3 in its tokenizer_config"),
+    ],
+)
+def test_a_tokenizer_of_another_encoder_is_refused(change: Callable[[Any], object], said: str) -> None:
+    with pytest.raises(ModelError, match=said):
+        check_tokenizers(spoilt(change), "x")
+
+
+def test_a_vocabulary_that_lost_its_words_is_refused_when_loaded(model: Path) -> None:
+    file = model / "tokenizer" / "tokenizer.json"
+    values = json.loads(file.read_text())
+    ends = {"<|startoftext|>": 0, "<|endoftext|>": 1}
+    file.write_text(json.dumps({**values, "model": {**values["model"], "vocab": ends}}))
+    with pytest.raises(ModelError, match="do not belong together, or the tokenizer's files are damaged"):
+        load_family(model, read_facts(model, "x"), Compute("cpu"))
+
+
+@pytest.mark.parametrize(("template", "said"), [(None, "lacks chat_template"), ("{{ 1 }}", "leaves out the prompt")])
+def test_a_chat_model_needs_the_format_of_its_prompts(tmp_path: Path, template: str | None, said: str) -> None:
+    folder = SPECIMENS["z-image"].save(tmp_path / "model")
+    file = folder / "tokenizer" / "chat_template.jinja"
+    file.unlink()
+    if template is not None:
+        file.write_text(template)
+    with pytest.raises(ModelError, match=said):
+        load_family(folder, read_facts(folder, "x"), Compute("cpu", "float32"))
+
+
+def test_weights_are_looked_for_by_variant_kind_and_shard(model: Path) -> None:
+    weights = model / "unet" / "diffusion_pytorch_model.safetensors"
+    half = weights.rename(weights.with_name("diffusion_pytorch_model.fp16.safetensors"))
+    with pytest.raises(ModelError, match=r"unet of this model has no weights there.*--variant fp16 takes them"):
+        check_complete(model, Parts())
+    check_complete(model, Parts(variant="fp16"))
+    pickle = half.rename(weights.with_name("diffusion_pytorch_model.bin"))
+    with pytest.raises(ModelError, match="--allow-pickle takes them"):
+        check_complete(model, Parts())
+    first, second = (f"diffusion_pytorch_model-0000{i}-of-00002.safetensors" for i in (1, 2))
+    pickle.rename(weights.with_name(first))
+    index = {"weight_map": {"conv_in.weight": first, "conv_out.weight": second}}
+    weights.with_name("diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(ModelError, match=f"the unet of this model lacks {second}"):
+        check_complete(model, Parts())
+
+
+@pytest.mark.parametrize(
+    ("file", "values", "said"),
+    [
+        ("unet/config.json", {"sample_size": 10**12}, "sample size: expected at most"),
+        ("unet/config.json", {"sample_size": None}, "a size needs whole numbers"),
+        ("vae/config.json", {"latent_channels": 0}, "latent channels: expected a whole number"),
+        (
+            "scheduler/scheduler_config.json",
+            {"num_train_timesteps": "many"},
+            "train timesteps: expected a whole number",
+        ),
+        ("scheduler/scheduler_config.json", {"num_train_timesteps": -1}, "train timesteps: expected a whole number"),
+    ],
+)
+def test_numbers_that_cannot_be_are_named_with_their_model(
+    model: Path, file: str, values: dict[str, Any], said: str
+) -> None:
+    config = json.loads((model / file).read_text())
+    (model / file).write_text(json.dumps(config | values))
+    with pytest.raises(ModelError, match=f"mine: its configuration cannot be used: {said}"):
+        read_facts(model, "mine")
+
+
+def test_a_pipe_is_not_waited_for(model: Path) -> None:
+    (model / "model_index.json").unlink()
+    os.mkfifo(model / "model_index.json")
+    with pytest.raises(ModelError, match=r"model_index\.json: no regular file"):
+        check_complete(model, Parts())
