@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from training.autoencoder import as_input, build_autoencoder, load_autoencoder
+from training.checkpoints import load_checkpoint
 from training.data import load_pixels
 from training.loop import flush_denormals, half_precision
 
@@ -31,7 +32,7 @@ def main() -> None:
         model = load_autoencoder(args.init)
     else:
         model = build_autoencoder()
-        model.load_state_dict(torch.load(args.work / "autoencoder.pt", weights_only=True)["model"])
+        model.load_state_dict(load_checkpoint(args.work / "autoencoder.pt")["model"])
     model.eval().to(memory_format=torch.channels_last)
     pixels = load_pixels(args.work)
     shape = (len(pixels), model.config.latent_channels, 32, 32)
