@@ -32,12 +32,15 @@ SIDE = 32
 
 
 class Batches:
-    """Latents of the training pictures, at the denoiser's scale, and tokens of their captions."""
+    """Latents of the training pictures, crops of mosaics among them if there are any, and tokens of their captions."""
 
     def __init__(self, work: Path, device: torch.device, init: Path | None = None) -> None:
         self._records, self._device = load_records(work), device
-        self._latents = np.load(work / "latents.npy", mmap_mode="r")
-        self.latent_channels = self._latents.shape[1]
+        self._latents = [np.load(work / "latents.npy", mmap_mode="r")]
+        if (work / "mosaics.npy").exists():
+            self._records += load_records(work, "mosaics.csv")
+            self._latents += [np.load(work / "mosaics.npy", mmap_mode="r")]
+        self.latent_channels = self._latents[0].shape[1]
         self._scaling_factor: float = json.loads((work / "latents.json").read_text())["scaling_factor"]
         self._weights = balanced_weights(self._records, STYLE_SHARES, EMPHASIS)
         captions = [record.caption for record in self._records]
@@ -49,7 +52,7 @@ class Batches:
         crops, captions = [], []
         for i in rng.choice(len(self._records), size=count, p=self._weights):
             top, left = rng.integers(0, SIDE + 1 - side, size=2)
-            crops.append(self._latents[i, :, top : top + side, left : left + side])
+            crops.append(self._latent(i)[:, top : top + side, left : left + side])
             captions.append("" if words.random() < DROP_CAPTION else paraphrase(self._records[i].caption, words))
         return self._latents_of(crops), self._tokens(captions)
 
@@ -63,7 +66,13 @@ class Batches:
         for start in range(0, len(order), count):
             chosen = order[start : start + count]
             captions = [self._records[i].caption for i in chosen]
-            yield self._latents_of([self._latents[i] for i in chosen]), self._tokens(captions)
+            yield self._latents_of([self._latent(i) for i in chosen]), self._tokens(captions)
+
+    def _latent(self, i: int) -> NDArray[np.float16]:
+        """(c, 32, 32): tiles and photos come first, then crops of mosaics."""
+        tiles, *mosaics = self._latents
+        found: NDArray[np.float16] = tiles[i] if i < len(tiles) else mosaics[0][i - len(tiles)]
+        return found
 
     def _latents_of(self, crops: Sequence[NDArray[np.float16]]) -> Tensor:
         z = torch.from_numpy(np.stack(crops)).to(self._device).float().contiguous(memory_format=torch.channels_last)

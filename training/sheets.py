@@ -6,6 +6,7 @@ python -m training.sheets --output training/work/evaluation
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -107,7 +108,8 @@ class Watch:
             (folder / OWN).write_text(json.dumps({"method": read_json(self.init / OWN)["method"]}))
         sheet = self.work / "sheets" / f"{hours:03}.jpg"
         sheet.parent.mkdir(exist_ok=True)
-        contact_sheet(family_of(str(folder)), [[Shot(prompt, 0) for prompt in row] for row in WATCHED], sheet)
+        seeds = itertools.count()
+        contact_sheet(family_of(str(folder)), [[Shot(prompt, next(seeds)) for prompt in row] for row in WATCHED], sheet)
         print(f"{sheet}: after {step} steps", flush=True)
         return False
 
