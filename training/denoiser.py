@@ -17,25 +17,24 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from training.batches import SIDE, Batches
 from training.loop import (
     Chore,
     Losses,
     be_modest,
-    cosine,
     flush_denormals,
     for_minutes,
     half_precision,
+    held,
     train,
 )
-from training.network import build_denoiser, build_scheduler, parts_of, start_from
+from training.network import build_denoiser, build_scheduler, parts_of, power_average, start_from
 from training.sheets import Watch
 from training.text import build_text_encoder
 from training.validation import Validation, by_level, spread_timesteps
 
-EMA = 0.999
 VALIDATE_EVERY, SHEET_EVERY = 1800, 3600
 """Seconds of core time."""
 
@@ -45,6 +44,7 @@ class Settings:
     """How a denoiser is trained.
 
     - ``init``: an exported model to start from; ``minutes``: of core time; ``peak``: the highest learning rate.
+    - ``cooldown``: the share of the training, at its end, in which the rate falls to zero.
     - ``crops``: the share of the training on crops of 16x16, of which a batch has three times ``batch``.
     - ``patience``: the seconds of core time without a lower loss on held-out pictures after which it ends.
     """
@@ -53,6 +53,7 @@ class Settings:
     init: Path | None
     minutes: float
     peak: float
+    cooldown: float
     crops: float
     batch: int
     patience: float
@@ -86,7 +87,7 @@ def train_denoiser(settings: Settings) -> None:
     if settings.init:
         start_from(model, settings.init)
     model.to(device)["unet"].to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    ema = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(EMA))  # type: ignore[no-untyped-call]
+    ema = AveragedModel(model, multi_avg_fn=power_average)
     optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.98), weight_decay=1e-3, fused=True)
     squared_errors, generator = Errors(model, device), torch.Generator(device)
 
@@ -110,8 +111,8 @@ def train_denoiser(settings: Settings) -> None:
         ),
         Chore(SHEET_EVERY, Watch(work, settings.init, parts_of(ema), batches.tokenizer)),
     )
-    state = {"model": model, "ema": ema}
-    train(work / "denoiser.pt", for_minutes(settings.minutes), cosine(settings.peak), state, optimizer, step_fn, chores)
+    state, rate = {"model": model, "ema": ema}, held(settings.peak, settings.cooldown)
+    train(work / "denoiser.pt", for_minutes(settings.minutes), rate, state, optimizer, step_fn, chores)
 
 
 def main() -> None:
@@ -123,6 +124,11 @@ def main() -> None:
     parser.add_argument("--init", type=Path, help="an exported model to start from")
     parser.add_argument("--peak", type=float, default=1e-3, help="the highest learning rate")
     parser.add_argument(
+        "--cooldown", type=float, default=0.15,
+        help="the share of the training, at its end, in which the rate falls to zero; to end one early, give it "
+        "fewer --minutes",
+    )  # fmt: skip
+    parser.add_argument(
         "--crops", type=float, default=0.5,
         help="the share of the training, at its begin, that sees 16x16 crops of the latents: a quarter of the work",
     )  # fmt: skip
@@ -133,7 +139,9 @@ def main() -> None:
     args = parser.parse_args()
     be_modest(args.threads, args.nice)
     device, patience = torch.device(args.device), 3600 * args.patience
-    train_denoiser(Settings(args.work, args.init, args.minutes, args.peak, args.crops, args.batch, patience, device))
+    train_denoiser(
+        Settings(args.work, args.init, args.minutes, args.peak, args.cooldown, args.crops, args.batch, patience, device)
+    )
 
 
 if __name__ == "__main__":

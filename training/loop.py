@@ -92,7 +92,7 @@ def held(peak: float, cooldown: float, warmup: int = 100) -> Rate:
     A training of unknown length is ended at any time by a new length whose last share begins then, and loses nothing
     against a cosine made for that length (arXiv 2405.18392).
     """
-    return lambda step, share: peak * min(1.0, (step + 1) / warmup, max(0.0, 1 - share) / cooldown)
+    return lambda step, share: peak * min(1.0, (step + 1) / warmup, max(0.0, 1 - share) / max(cooldown, 1e-9))
 
 
 def balanced_weights(

@@ -20,7 +20,7 @@ from pixelsmith.families.schedules import config_of, schedule_of
 from pixelsmith.sampling.schedule import Schedule, extrapolated, step
 from training import denoiser, export, latents, sheets
 from training.checkpoints import Log
-from training.network import build_scheduler, noise_levels, retime
+from training.network import build_scheduler, noise_levels, power_average, retime
 
 EMBEDDED = Path("src/pixelsmith/embedded/model")
 
@@ -116,3 +116,13 @@ def test_a_training_goes_on_from_a_model_and_comes_back_into_it(
     assert all(torch.equal(before[key], after[key]) for key in before), "the autoencoder is as it was"
     request = Request("a coast", Size(256, 256), model=str(model), method=Method(steps=1, guidance_scale=1.0))
     assert generate(request).pixels.std() > 0
+
+
+def test_averaged_weights_follow_the_last_part_of_a_training_of_any_length() -> None:
+    for steps in (100, 1000):
+        averaged, seen = [torch.zeros(1)], []
+        for count in range(steps):
+            # Of each step's number: the average is what the steps weigh.
+            power_average(averaged, [torch.tensor([float(count)])], count)
+            seen.append(averaged[0].item())
+        assert seen[-1] / steps == pytest.approx(1 - 1 / 8.94, abs=0.02)

@@ -16,7 +16,7 @@ import torch.nn.functional as F  # noqa: N812
 
 from pixelsmith.families.load import choose_dtype
 from training.checkpoints import Log, load_checkpoint
-from training.loop import Chore, Losses, cosine, half_precision, train
+from training.loop import Chore, Losses, cosine, half_precision, held, train
 
 CPU = torch.device("cpu")
 
@@ -116,3 +116,9 @@ def test_chores_come_in_their_time_and_can_end_the_training(tmp_path: Path, monk
     trained(path, 100, lambda *_: {"loss": 1.0}, [chore])
     assert called == [(0, 0), (3, 30), (6, 60), (9, 90)]
     assert load_checkpoint(path)["step"] == 9
+
+
+def test_a_rate_that_is_held_needs_no_end_until_it_cools_down() -> None:
+    rate = held(2.0, cooldown=0.25, warmup=10)
+    assert [rate(step, 0.0) for step in (0, 4, 9, 1000)] == [0.2, 1.0, 2.0, 2.0]
+    assert [rate(1000, share) for share in (0.5, 0.75, 0.875, 1.0)] == [2.0, 2.0, 1.0, 0.0]
