@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
-import fcntl
 import os
+import sys
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +14,9 @@ from typing import Any
 import torch
 
 from pixelsmith.durable import settle
+
+if sys.platform != "win32":
+    import fcntl
 
 Row = Mapping[str, float]
 
@@ -94,11 +97,12 @@ class Log:
 def locked(path: Path) -> Iterator[None]:
     """Hold a file that no second training can hold at the same time; the system lets go of it when a process ends.
 
-    Raises ``SystemExit`` if it is held.
+    The number of the process is in it. Raises ``SystemExit`` if it is held; on Windows none is refused.
     """
     with path.open("a+") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if sys.platform != "win32":
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
             raise SystemExit(f"{path}: process {file.read().strip() or '?'} trains here already") from None

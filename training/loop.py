@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import signal
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -51,11 +52,13 @@ def for_minutes(minutes: float) -> Progress:
 def be_modest(threads: int | None, niceness: int) -> None:
     """Take so many cores (by default all), and those only while nothing of more importance wants them.
 
-    ``niceness`` is 0..19. For the first line of a script: threads that start later take it over.
+    ``niceness`` is 0..19, at least; where the system knows none, it is ignored. For the first line of a script: threads
+    that start later take it over.
     """
     if threads:
         torch.set_num_threads(threads)
-    os.setpriority(os.PRIO_PROCESS, 0, niceness)
+    if sys.platform != "win32":
+        os.nice(max(0, niceness - os.nice(0)))
 
 
 def flush_denormals() -> None:

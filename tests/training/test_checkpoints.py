@@ -78,6 +78,7 @@ def test_a_log_forgets_what_is_trained_again_and_takes_new_figures(tmp_path: Pat
     assert Log(path, 100).rows == log.rows
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX locks")
 def test_a_second_training_is_refused_until_the_first_is_gone(tmp_path: Path) -> None:
     lock = tmp_path / "run.lock"
     code = (

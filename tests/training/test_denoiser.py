@@ -97,7 +97,7 @@ def test_a_training_goes_on_from_a_model_and_comes_back_into_it(
     monkeypatch.setattr(denoiser, "VALIDATE_EVERY", 6)
     for script, options in (
         (latents, ["--init", str(model)]),
-        (denoiser, ["--init", str(model), "--crops", "0", "--batch", "2", "--minutes", "0.2", "--nice", "0"]),
+        (denoiser, ["--init", str(model), "--crops", "0", "--batch", "2", "--minutes", "0.2"]),
         (export, ["--denoiser-only", "--output", str(model)]),
     ):
         monkeypatch.setattr(sys, "argv", ["", "--work", str(own), *options])

@@ -6,6 +6,8 @@ import csv
 import itertools
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -94,6 +96,7 @@ def test_time_is_that_of_the_processor(tmp_path: Path) -> None:
     assert load_checkpoint(tmp_path / "run.pt")["seconds"] < 0.5
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_a_signal_ends_it_with_a_checkpoint(tmp_path: Path) -> None:
     def step_fn(step: int, _: float) -> Losses:
         if step == 6:
@@ -122,3 +125,10 @@ def test_a_rate_that_is_held_needs_no_end_until_it_cools_down() -> None:
     rate = held(2.0, cooldown=0.25, warmup=10)
     assert [rate(step, 0.0) for step in (0, 4, 9, 1000)] == [0.2, 1.0, 2.0, 2.0]
     assert [rate(1000, share) for share in (0.5, 0.75, 0.875, 1.0)] == [2.0, 2.0, 1.0, 0.0]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX niceness")
+def test_modesty_never_takes_more_than_a_process_had() -> None:
+    code = "import os; from training.loop import be_modest\nfor n in (12, 3, 19): be_modest(1, n); print(os.nice(0))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == [str(max(os.nice(0), n)) for n in (12, 12, 19)]
