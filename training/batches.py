@@ -32,12 +32,12 @@ SIDE = 32
 
 
 class Batches:
-    """Latents of the training pictures, crops of mosaics among them if there are any, and tokens of their captions."""
+    """Latents of the training pictures, with ``mosaics`` crops of those among them, and tokens of captions."""
 
-    def __init__(self, work: Path, device: torch.device, init: Path | None = None) -> None:
+    def __init__(self, work: Path, device: torch.device, init: Path | None = None, mosaics: bool = False) -> None:
         self._records, self._device = load_records(work), device
         self._latents = [np.load(work / "latents.npy", mmap_mode="r")]
-        if (work / "mosaics.npy").exists():
+        if mosaics:
             self._records += load_records(work, "mosaics.csv")
             self._latents += [np.load(work / "mosaics.npy", mmap_mode="r")]
         self.latent_channels = self._latents[0].shape[1]

@@ -30,7 +30,7 @@ from training.loop import (
     held,
     train,
 )
-from training.network import build_denoiser, build_scheduler, parts_of, power_average, start_from
+from training.network import average, build_denoiser, build_scheduler, parts_of, start_from
 from training.sheets import Watch
 from training.text import build_text_encoder
 from training.validation import Validation, by_level, spread_timesteps
@@ -46,7 +46,8 @@ class Settings:
     - ``init``: an exported model to start from; ``minutes``: of core time; ``peak``: the highest learning rate.
     - ``cooldown``: the share of the training, at its end, in which the rate falls to zero.
     - ``crops``: the share of the training on crops of 16x16, of which a batch has three times ``batch``.
-    - ``patience``: the seconds of core time without a lower loss on held-out pictures after which it ends.
+    - ``mosaics``: whether crops of mosaics are drawn as well.
+    - ``patience``: the hours of core time without a lower loss on held-out pictures after which it ends.
     """
 
     work: Path
@@ -55,9 +56,10 @@ class Settings:
     peak: float
     cooldown: float
     crops: float
+    mosaics: bool
     batch: int
     patience: float
-    device: torch.device
+    device: str
 
 
 class Errors:
@@ -80,14 +82,14 @@ class Errors:
 
 def train_denoiser(settings: Settings) -> None:
     torch.manual_seed(0)
-    work, device = settings.work, settings.device
-    batches = Batches(work, device, settings.init)
+    work, device = settings.work, torch.device(settings.device)
+    batches = Batches(work, device, settings.init, settings.mosaics)
     unet, text_encoder = build_denoiser(batches.latent_channels), build_text_encoder(batches.tokenizer)
     model = nn.ModuleDict({"unet": unet, "text_encoder": text_encoder})
     if settings.init:
         start_from(model, settings.init)
     model.to(device)["unet"].to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    ema = AveragedModel(model, multi_avg_fn=power_average)
+    ema = AveragedModel(model, multi_avg_fn=average)
     optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.98), weight_decay=1e-3, fused=True)
     squared_errors, generator = Errors(model, device), torch.Generator(device)
 
@@ -104,13 +106,10 @@ def train_denoiser(settings: Settings) -> None:
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         return by_level(errors.detach(), timestep)
 
-    chores = (
-        Chore(
-            VALIDATE_EVERY,
-            Validation(batches, Errors(parts_of(ema), device), work / "denoiser-validation.csv", settings.patience),
-        ),
-        Chore(SHEET_EVERY, Watch(work, settings.init, parts_of(ema), batches.tokenizer)),
-    )
+    averaged, curve = parts_of(ema), work / "denoiser-validation.csv"
+    validation = Validation(batches, Errors(averaged, device), curve, 3600 * settings.patience)
+    watch = Watch(work, settings.init, averaged, batches.tokenizer)
+    chores = (Chore(VALIDATE_EVERY, validation), Chore(SHEET_EVERY, watch))
     state, rate = {"model": model, "ema": ema}, held(settings.peak, settings.cooldown)
     train(work / "denoiser.pt", for_minutes(settings.minutes), rate, state, optimizer, step_fn, chores)
 
@@ -132,16 +131,14 @@ def main() -> None:
         "--crops", type=float, default=0.5,
         help="the share of the training, at its begin, that sees 16x16 crops of the latents: a quarter of the work",
     )  # fmt: skip
+    parser.add_argument("--mosaics", action="store_true", help="draw from the crops of training.mosaics as well")
     parser.add_argument("--device", default="cpu", help="where the network computes, in bfloat16 if it can")
     parser.add_argument("--batch", type=int, default=10, help="pictures a step; of crops three times as many")
     parser.add_argument("--threads", type=int, help="cores to compute on; all by default")
     parser.add_argument("--nice", type=int, default=0, help="0 to 19, at which it takes only time that nobody wants")
-    args = parser.parse_args()
-    be_modest(args.threads, args.nice)
-    device, patience = torch.device(args.device), 3600 * args.patience
-    train_denoiser(
-        Settings(args.work, args.init, args.minutes, args.peak, args.cooldown, args.crops, args.batch, patience, device)
-    )
+    args = vars(parser.parse_args())
+    be_modest(args.pop("threads"), args.pop("nice"))
+    train_denoiser(Settings(**args))
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ Rate = Callable[[int, float], float]
 
 @dataclass(frozen=True)
 class Chore:
-    """What is done at the start and each time that so many more ``seconds`` of core time have been trained.
+    """What is done at the start, at the end, and each time that so many more ``seconds`` of core time have passed.
 
     ``action`` is called with the steps and the seconds; the training ends if it returns ``True``.
     """
@@ -159,6 +159,8 @@ def train(
                 save()
                 wait_while(pause, stop)
         save()
+        if progress(step, seconds) >= 1:
+            due.done(step, seconds, every=True)
 
 
 class Due:
@@ -168,11 +170,11 @@ class Due:
         self._chores = chores
         self._times = [-1 if seconds is None else seconds // chore.seconds for chore in chores]
 
-    def done(self, step: int, seconds: float) -> bool:
-        """Do those whose time has come; whether one of them ends the training."""
+    def done(self, step: int, seconds: float, every: bool = False) -> bool:
+        """Do ``every`` one, or those whose time has come; whether one of them ends the training."""
         ended = False
         for i, chore in enumerate(self._chores):
-            if (times := seconds // chore.seconds) > self._times[i]:
+            if (times := seconds // chore.seconds) > self._times[i] or every:
                 self._times[i] = times
                 ended |= chore.action(step, seconds)
         return ended

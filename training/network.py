@@ -16,6 +16,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from training.text import WIDTH
 
 TIMESTEPS = 1000
+EMA = 0.999
 AVERAGED_POWER = 6.94
 """By which averaged weights have a spread of a tenth of the training."""
 ParamList = tuple[Tensor, ...] | list[Tensor]
@@ -42,12 +43,12 @@ def parts_of(averaged: AveragedModel) -> nn.ModuleDict:
     return cast("nn.ModuleDict", averaged.module)
 
 
-def power_average(averaged: ParamList, current: ParamList, count: Tensor | int) -> None:
-    """Average weights over a time that grows with the training: with the power AVERAGED_POWER of each step's number.
+def average(averaged: ParamList, current: ParamList, count: Tensor | int) -> None:
+    """Average weights over the last thousand steps or so, in a long training over the last ninth of its steps.
 
-    The last eighth of the steps counts most at any time, whatever a training's length (arXiv 2312.02696, section 3.1).
+    The latter with the power AVERAGED_POWER of each step's number (arXiv 2312.02696, section 3.1).
     """
-    decay = (1 - 1 / (int(count) + 1)) ** (AVERAGED_POWER + 1)
+    decay = max(EMA, (1 - 1 / (int(count) + 1)) ** (AVERAGED_POWER + 1))
     get_ema_multi_avg_fn(decay)(averaged, current, count)  # type: ignore[no-untyped-call]
 
 

@@ -115,9 +115,9 @@ def test_chores_come_in_their_time_and_can_end_the_training(tmp_path: Path, monk
     monkeypatch.setattr("training.loop.time.process_time", lambda: float(next(clock)))
     chore = Chore(30, lambda step, seconds: called.append((step, seconds)) or step == 9)  # type: ignore[func-returns-value]
     trained(path, 5, lambda *_: {"loss": 1.0}, [chore])
-    assert called == [(0, 0), (3, 30)]
+    assert called == [(0, 0), (3, 30), (5, 50)]
     trained(path, 100, lambda *_: {"loss": 1.0}, [chore])
-    assert called == [(0, 0), (3, 30), (6, 60), (9, 90)]
+    assert called[3:] == [(6, 60), (9, 90)]
     assert load_checkpoint(path)["step"] == 9
 
 

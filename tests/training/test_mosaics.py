@@ -81,7 +81,7 @@ def test_batches_are_drawn_from_tiles_and_mosaics_but_only_tiles_are_held_out(wo
     np.save(tmp_path / "latents.npy", np.zeros((24, 16, 32, 32), np.float16))
     np.save(tmp_path / "mosaics.npy", np.ones((4, 16, 32, 32), np.float16))
     (tmp_path / "latents.json").write_text(json.dumps({"scaling_factor": 2.0}))
-    batches = Batches(tmp_path, torch.device("cpu"), Path("src/pixelsmith/embedded/model"))
+    batches = Batches(tmp_path, torch.device("cpu"), Path("src/pixelsmith/embedded/model"), mosaics=True)
     z, _ = batches.draw(np.random.default_rng(0), 32, 40)
     assert {float(x) for x in z[:, 0, 0, 0]} == {0.0, 2.0}
     held_out = torch.cat([z for z, _ in batches.held_out(5)])
