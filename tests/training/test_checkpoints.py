@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -85,8 +86,10 @@ def test_a_second_training_is_refused_until_the_first_is_gone(tmp_path: Path) ->
         f"from pathlib import Path; from training.checkpoints import locked\nwith locked(Path({str(lock)!r})): print(1)"
     )
     with locked(lock):
+        assert lock.read_text() == str(os.getpid()), "whom to signal"
         second = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         assert "trains here already" in second.stderr
         assert "Traceback" not in second.stderr
+    assert not lock.read_text(), "nobody is signalled by mistake"
     third = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert third.stdout == "1\n"
