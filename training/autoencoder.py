@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torchmetrics.functional.image import structural_similarity_index_measure
 
+from training.checkpoints import has_checkpoint, load_checkpoint
 from training.data import load_pixels, load_records, unpack
 from training.linear import start_linear
-from training.loop import Losses, balanced_weights, flush_denormals, for_minutes, train
+from training.loop import Losses, balanced_weights, cosine, flush_denormals, for_minutes, train
 
 LATENT_CHANNELS = 32
 LATENT_NOISE = 0.03
@@ -110,8 +111,8 @@ def main() -> None:
     else:
         model = build_autoencoder()
         if args.freeze_encoder:
-            model.load_state_dict(torch.load(args.work / "autoencoder.pt", weights_only=True)["model"])
-        elif not (args.work / "autoencoder.pt").exists():
+            model.load_state_dict(load_checkpoint(args.work / "autoencoder.pt")["model"])
+        elif not has_checkpoint(args.work / "autoencoder.pt"):
             some = np.random.default_rng(0).choice(len(records), size=100, replace=False, p=weights)
             start_linear(model, as_input(pixels[np.sort(some)]))
     if args.freeze_encoder:
@@ -143,7 +144,7 @@ def main() -> None:
     name = "decoder" if args.freeze_encoder else "autoencoder"
     # Larger ones lose at once what the linear start has.
     peak = 1e-4
-    train(name, args.work, for_minutes(args.minutes), peak, {"model": model}, optimizer, step_fn)
+    train(args.work / f"{name}.pt", for_minutes(args.minutes), cosine(peak), {"model": model}, optimizer, step_fn)
 
 
 if __name__ == "__main__":

@@ -89,9 +89,9 @@ def unpack(source: Path, target: Path) -> None:
     (target / "pixels.npy.tmp").rename(target / "pixels.npy")
 
 
-def load_records(target: Path) -> list[Record]:
-    """Read ``records.csv`` in the order of ``pixels.npy``."""
-    with (target / "records.csv").open(newline="") as file:
+def load_records(target: Path, name: str = "records.csv") -> list[Record]:
+    """Read ``records.csv`` in the order of ``pixels.npy``, or ``mosaics.csv`` in that of ``mosaics.npy``."""
+    with (target / name).open(newline="") as file:
         return [Record(row["caption"], row["style"], row["held_out"] == "1") for row in csv.DictReader(file)]
 
 

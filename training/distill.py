@@ -32,9 +32,19 @@ from pixelsmith.families.find import OWN, read_json
 from pixelsmith.request import DtypeName
 from pixelsmith.run import sha256_of
 from pixelsmith.sampling.schedule import Level
+from training.batches import STYLE_SHARES
+from training.checkpoints import load_checkpoint
 from training.data import Record, load_records, paraphrase
-from training.denoiser import STYLE_SHARES
-from training.loop import Losses, Progress, balanced_weights, flush_denormals, for_minutes, half_precision, train
+from training.loop import (
+    Losses,
+    Progress,
+    balanced_weights,
+    cosine,
+    flush_denormals,
+    for_minutes,
+    half_precision,
+    train,
+)
 from training.sampling import Shot, denoised
 
 STEPS = 4
@@ -154,14 +164,14 @@ def train_student(model: str, work: Path, progress: Progress, batch: int, peak: 
         nn.utils.clip_grad_norm_(lora.parameters(), 1.0)
         return {"loss": loss.item()}
 
-    train("few-steps", work, progress, peak, {"lora": lora}, optimizer, step_fn)
+    train(work / "few-steps.pt", progress, cosine(peak), {"lora": lora}, optimizer, step_fn)
 
 
 def export(model: str, work: Path, output: Path) -> None:
     """Write the LoRA into a model's folder, and into its ``pixelsmith.json`` how it is run."""
     pipeline = load_teacher(model).pipeline
     lora = add_lora(pipeline.unet)
-    lora.load_state_dict(torch.load(work / "few-steps.pt", map_location="cpu", weights_only=True)["lora"])
+    lora.load_state_dict(load_checkpoint(work / "few-steps.pt")["lora"])
     weights = {name: value.half() for name, value in get_peft_model_state_dict(pipeline.unet).items()}
     pipeline.save_lora_weights(output / FILE.parent, unet_lora_layers=weights, weight_name=FILE.name)
     own = read_json(output / OWN) if (output / OWN).exists() else {}

@@ -8,22 +8,25 @@ python -m training.export --denoiser-only    # into the model whose latents the 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 from pathlib import Path
 
-import torch
 from diffusers import AutoencoderDC, StableDiffusionPipeline
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
 from transformers import CLIPTokenizer
 
 from training.autoencoder import build_autoencoder, load_autoencoder
-from training.denoiser import build_denoiser, build_scheduler
+from training.checkpoints import load_checkpoint
+from training.network import build_denoiser, build_scheduler, parts_of
 from training.text import build_text_encoder
 
 
 def replace_decoder(work: Path, output: Path) -> None:
     """Write an exported autoencoder anew with the decoder that was trained from it."""
     vae = load_autoencoder(output)
-    vae.load_state_dict(torch.load(work / "decoder.pt", weights_only=True)["model"])
+    vae.load_state_dict(load_checkpoint(work / "decoder.pt")["model"])
     named_for_pipelines(vae, vae.config.scaling_factor).save_pretrained(output / "vae")
 
 
@@ -33,6 +36,12 @@ def named_for_pipelines(vae: AutoencoderDC, scaling_factor: float) -> Autoencode
     return vae.half()
 
 
+def exported_autoencoder(model: Path) -> AutoencoderDC:
+    """That of an exported model, as it was."""
+    vae = load_autoencoder(model)
+    return named_for_pipelines(vae, vae.config.scaling_factor)
+
+
 def trained_autoencoder(work: Path) -> AutoencoderDC:
     vae = build_autoencoder()
     autoencoder, decoder = work / "autoencoder.pt", work / "decoder.pt"
@@ -40,18 +49,13 @@ def trained_autoencoder(work: Path) -> AutoencoderDC:
         raise SystemExit(
             f"{decoder} is older than {autoencoder}, whose latents it cannot know: train it anew or remove it"
         )
-    vae.load_state_dict(torch.load(decoder if decoder.exists() else autoencoder, weights_only=True)["model"])
+    vae.load_state_dict(load_checkpoint(decoder if decoder.exists() else autoencoder)["model"])
     scaling_factor = json.loads((work / "latents.json").read_text())["scaling_factor"]
     return named_for_pipelines(vae, scaling_factor)
 
 
-def export(work: Path, output: Path, vae: AutoencoderDC) -> None:
-    tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer")
-    ema = torch.load(work / "denoiser.pt", map_location="cpu", weights_only=True)["ema"]
-    parts = {"unet": build_denoiser(vae.config.latent_channels), "text_encoder": build_text_encoder(tokenizer)}
-    for name, part in parts.items():
-        prefix = f"module.{name}."
-        part.load_state_dict({key.removeprefix(prefix): v for key, v in ema.items() if key.startswith(prefix)})
+def export(model: nn.ModuleDict, tokenizer: CLIPTokenizer, vae: AutoencoderDC, output: Path) -> None:
+    """Write a denoiser and its text encoder, by their names in a pipeline, in fp16 beside an autoencoder."""
     pipeline = StableDiffusionPipeline(
         vae=vae,
         tokenizer=tokenizer,
@@ -59,9 +63,18 @@ def export(work: Path, output: Path, vae: AutoencoderDC) -> None:
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
-        **parts,
+        **{name: copy.deepcopy(part).half() for name, part in model.items()},
     )
-    pipeline.to(dtype=torch.float16).save_pretrained(output)
+    pipeline.save_pretrained(output)
+
+
+def trained_denoiser(work: Path, latent_channels: int) -> tuple[nn.ModuleDict, CLIPTokenizer]:
+    """The averaged weights of the newest checkpoint, and the tokenizer."""
+    tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer")
+    model = nn.ModuleDict({"unet": build_denoiser(latent_channels), "text_encoder": build_text_encoder(tokenizer)})
+    averaged = AveragedModel(model)
+    averaged.load_state_dict(load_checkpoint(work / "denoiser.pt")["ema"])
+    return parts_of(averaged), tokenizer
 
 
 def main() -> None:
@@ -74,11 +87,9 @@ def main() -> None:
     args = parser.parse_args()
     if args.decoder_only:
         replace_decoder(args.work, args.output)
-    elif args.denoiser_only:
-        vae = load_autoencoder(args.output)
-        export(args.work, args.output, named_for_pipelines(vae, vae.config.scaling_factor))
-    else:
-        export(args.work, args.output, trained_autoencoder(args.work))
+        return
+    vae = exported_autoencoder(args.output) if args.denoiser_only else trained_autoencoder(args.work)
+    export(*trained_denoiser(args.work, vae.config.latent_channels), vae, args.output)
 
 
 if __name__ == "__main__":

@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 
 from pixelsmith.evaluate.features import batches, save_judge, scaled
 from pixelsmith.evaluate.judge import SIDE, STYLES, SUBJECTS, Judge
+from training.checkpoints import load_checkpoint
 from training.data import load_pixels, load_records
-from training.loop import Losses, balanced_weights, flush_denormals, for_minutes, train
+from training.loop import Losses, balanced_weights, cosine, flush_denormals, for_minutes, train
 
 
 def style_of(caption: str) -> str:
@@ -98,13 +99,13 @@ def train_judge(work: Path, minutes: float) -> None:
         right = (subject.argmax(1) == subjects).float().mean().item()
         return {"loss": loss.item(), "subject": right}
 
-    train("judge", work, for_minutes(minutes), 2e-3, {"model": model}, optimizer, step_fn)
+    train(work / "judge.pt", for_minutes(minutes), cosine(2e-3), {"model": model}, optimizer, step_fn)
 
 
 def export(work: Path, output: Path) -> dict[str, float]:
     """Write the folder that ships, and return what its fp16 weights reach on the pictures that were held out."""
     judge, pixels = Judge(), load_pixels(work)
-    judge.load_state_dict(torch.load(work / "judge.pt", weights_only=True)["model"])
+    judge.load_state_dict(load_checkpoint(work / "judge.pt")["model"])
     judge.eval().half().float()
     held_out = {i: record for i, record in enumerate(load_records(work)) if record.held_out}
     captions = [record.caption for record in held_out.values()]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import math
+import os
+import signal
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -16,20 +20,45 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from pixelsmith.families.load import choose_dtype
+from training.checkpoints import Log, has_checkpoint, load_checkpoint, locked, save_checkpoint
 from training.data import Record
 
 LOG_EVERY = 50
 SAVE_EVERY = 250
 
-
 Losses = dict[str, float]
 Progress = Callable[[int, float], float]
-"""(steps done, seconds trained) -> the share of the training that is done; it ends at 1."""
+"""(steps done, seconds of core time) -> the share of the training that is done; it ends at 1."""
+Rate = Callable[[int, float], float]
+"""(steps done, share that is done) -> the learning rate."""
+
+
+@dataclass(frozen=True)
+class Chore:
+    """What is done at the start, at the end, and each time that so many more ``seconds`` of core time have passed.
+
+    ``action`` is called with the steps and the seconds; the training ends if it returns ``True``.
+    """
+
+    seconds: float
+    action: Callable[[int, float], bool]
 
 
 def for_minutes(minutes: float) -> Progress:
-    """A training that ends after so many minutes, of all processes that went on with it together."""
+    """A training that ends after so many minutes of core time, of all processes that went on with it together."""
     return lambda _, seconds: seconds / (60 * minutes)
+
+
+def be_modest(threads: int | None, niceness: int) -> None:
+    """Take so many cores (by default all), and those only while nothing of more importance wants them.
+
+    ``niceness`` is 0..19, at least; where the system knows none, it is ignored. For the first line of a script: threads
+    that start later take it over.
+    """
+    if threads:
+        torch.set_num_threads(threads)
+    if sys.platform != "win32":
+        os.nice(max(0, niceness - os.nice(0)))
 
 
 def flush_denormals() -> None:
@@ -53,9 +82,20 @@ def half_precision(device: torch.device) -> Iterator[None]:
         yield
 
 
-def learning_rate(step: int, progress: float, peak: float, warmup: int = 100) -> float:
+def cosine(peak: float, warmup: int = 100) -> Rate:
     """Linear warm-up over the first steps, and a cosine to 2 % of the peak over the whole training."""
-    return peak * min(1.0, (step + 1) / warmup) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
+    return lambda step, share: (
+        peak * min(1.0, (step + 1) / warmup) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, share))))
+    )
+
+
+def held(peak: float, cooldown: float, warmup: int = 100) -> Rate:
+    """Linear warm-up, the peak, and over the last share ``cooldown`` of the training a linear fall to zero.
+
+    A training of unknown length is ended at any time by a new length whose last share begins then, and loses nothing
+    against a cosine made for that length (arXiv 2405.18392).
+    """
+    return lambda step, share: peak * min(1.0, (step + 1) / warmup, max(0.0, 1 - share) / max(cooldown, 1e-9))
 
 
 def balanced_weights(
@@ -77,51 +117,112 @@ def balanced_weights(
 
 
 def train(
-    name: str,
-    work: Path,
+    path: Path,
     progress: Progress,
-    peak: float,
-    state: dict[str, Any],
+    rate: Rate,
+    state: Mapping[str, Any],
     optimizer: torch.optim.Optimizer,
     step_fn: Callable[[int, float], Losses],
+    chores: Sequence[Chore] = (),
 ) -> None:
-    """Run ``step_fn(step, progress) -> losses`` until ``progress`` is 1, going on from ``work/name.pt`` if it exists.
+    """Run ``step_fn(step, share) -> losses`` until ``progress`` is 1, going on from the checkpoint ``path`` if any.
 
     ``state`` maps names to objects with ``state_dict``/``load_state_dict``; they are saved with the optimizer.
-    ``step_fn`` leaves the gradients; the optimizer's step is taken here.
+    ``step_fn`` leaves the gradients; the optimizer's step is taken here. Mean losses go to ``*.csv`` beside ``path``.
+    While there is a file ``pause`` beside it, nothing is done; SIGTERM and SIGINT end the training with a checkpoint.
+    Time is that of the processor, of all threads together: a busy machine makes a training later, not shorter.
+    Raises ``SystemExit`` if another process trains at the same ``path``, or all checkpoints are damaged.
     """
-    path, log = work / f"{name}.pt", work / f"{name}.csv"
     saved = {**state, "optimizer": optimizer}
-    step, trained_s = 0, 0.0
-    if path.exists():
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        step, trained_s = checkpoint["step"], checkpoint["seconds"]
-        for key, item in saved.items():
-            item.load_state_dict(checkpoint[key])
-    # After an interruption the first row of the log is of fewer steps.
-    sums, summed_from = Counter[str](), step
-    began = time.monotonic() - trained_s
-    while (share := progress(step, time.monotonic() - began)) < 1:
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, share, peak)
-        optimizer.zero_grad()
-        sums.update(step_fn(step, share))
-        optimizer.step()
-        step += 1
-        seconds = time.monotonic() - began
-        if step % LOG_EVERY == 0:
-            means = {name: round(value / (step - summed_from), 5) for name, value in sums.items()}
-            row = {"step": step, "seconds": round(seconds)} | means
-            with log.open("a", newline="") as file:
-                writer = csv.DictWriter(file, row.keys())
-                if file.tell() == 0:
-                    writer.writeheader()
-                writer.writerow(row)
-            sums.clear()
-            summed_from = step
-        if step % SAVE_EVERY == 0 or progress(step, seconds) >= 1:
-            torch.save(
-                {"step": step, "seconds": seconds} | {k: v.state_dict() for k, v in saved.items()},
-                path.with_suffix(".tmp"),
-            )
-            path.with_suffix(".tmp").rename(path)
+    with locked(path.with_suffix(".lock")), told_to_stop() as stop:
+        step, seconds = restore(path, saved)
+        log, means, began = Log(path.with_suffix(".csv"), step), Means(), time.process_time() - seconds
+        due = Due(chores, None if step == 0 else seconds)
+
+        def save() -> None:
+            states = {name: item.state_dict() for name, item in saved.items()}
+            save_checkpoint(path, {"step": step, "seconds": seconds} | states)
+
+        ended = due.done(step, seconds)
+        while (share := progress(step, seconds)) < 1 and not ended and not stop.is_set():
+            for group in optimizer.param_groups:
+                group["lr"] = rate(step, share)
+            optimizer.zero_grad()
+            means.add(step_fn(step, share))
+            optimizer.step()
+            step, seconds = step + 1, time.process_time() - began
+            if step % LOG_EVERY == 0:
+                log.append({"step": step, "seconds": round(seconds)} | means.taken())
+            ended = due.done(step, seconds)
+            pause = path.with_name("pause")
+            if step % SAVE_EVERY == 0 or pause.exists():
+                save()
+                wait_while(pause, stop)
+        save()
+        if progress(step, seconds) >= 1:
+            due.done(step, seconds, every=True)
+
+
+class Due:
+    """Chores, and when each was done last; ``seconds``: when the training before ended, ``None`` for a new one."""
+
+    def __init__(self, chores: Sequence[Chore], seconds: float | None) -> None:
+        self._chores = chores
+        self._times = [-1 if seconds is None else seconds // chore.seconds for chore in chores]
+
+    def done(self, step: int, seconds: float, every: bool = False) -> bool:
+        """Do ``every`` one, or those whose time has come; whether one of them ends the training."""
+        ended = False
+        for i, chore in enumerate(self._chores):
+            if (times := seconds // chore.seconds) > self._times[i] or every:
+                self._times[i] = times
+                ended |= chore.action(step, seconds)
+        return ended
+
+
+def restore(path: Path, saved: Mapping[str, Any]) -> tuple[int, float]:
+    """Load the checkpoint, if there is one; the steps and the seconds that were trained before."""
+    if not has_checkpoint(path):
+        return 0, 0.0
+    checkpoint = load_checkpoint(path)
+    for name, item in saved.items():
+        item.load_state_dict(checkpoint[name])
+    return checkpoint["step"], checkpoint["seconds"]
+
+
+def wait_while(pause: Path, stop: Event) -> None:
+    """Return when the file is gone, or the process is told to end."""
+    if pause.exists():
+        print(f"paused while {pause} is there", flush=True)
+    while pause.exists() and not stop.wait(1):
+        pass
+
+
+@contextmanager
+def told_to_stop() -> Iterator[Event]:
+    """An event that SIGTERM and SIGINT set instead of ending the process."""
+    stop = Event()
+    usual = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stop
+    finally:
+        for number, handler in usual.items():
+            signal.signal(number, handler)
+
+
+class Means:
+    """The mean of each loss over the steps that had it."""
+
+    def __init__(self) -> None:
+        self._sums, self._counts = Counter[str](), Counter[str]()
+
+    def add(self, losses: Losses) -> None:
+        self._sums.update(losses)
+        self._counts.update(losses.keys())
+
+    def taken(self) -> Losses:
+        """The means since the last time."""
+        means = {name: round(self._sums[name] / count, 5) for name, count in self._counts.items()}
+        self._sums.clear()
+        self._counts.clear()
+        return means

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
+from training.batches import STYLE_SHARES
 from training.data import Record, load_records
-from training.denoiser import STYLE_SHARES
 from training.loop import balanced_weights
 
 LEVELS_A_SPREAD = 3

@@ -6,13 +6,21 @@ python -m training.sheets --output training/work/evaluation
 from __future__ import annotations
 
 import argparse
+import itertools
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from torch import nn
+from transformers import CLIPTokenizer
 
 from pixelsmith import Compute, Method
 from pixelsmith.families import Family, find_model, load_family, read_facts
+from pixelsmith.families.find import OWN, read_json
+from training.export import export, exported_autoencoder, trained_autoencoder
 from training.sampling import Shot, pictures
 
 SHEET = {
@@ -51,12 +59,59 @@ SHEET = {
 }
 
 
-def contact_sheet(family: Family, prompts: tuple[str, ...], path: Path) -> None:
-    method, rows = Method().at(0, family.facts.recommended), []
-    for seed in (0, 1):
-        made = pictures(family, [Shot(prompt, seed) for prompt in prompts], method)
-        rows.append(np.concatenate(list(made), axis=1))
-    Image.fromarray(np.concatenate(rows, axis=0)).save(path, quality=90)
+WATCHED = tuple(
+    tuple(SHEET[style][i] for i in chosen)
+    for style, chosen in (
+        ("satellite", (0, 1, 2, 4)),
+        ("watercolor", (0, 1, 2, 3)),
+        ("night", (0, 1, 2, 5)),
+        ("landscape", (0, 1, 3, 4)),
+    )
+)
+"""The 16 prompts by which a training is watched, a row for each style."""
+KEEP_EVERY = 10
+"""Core-hours after which a model is kept, to be measured."""
+
+
+def contact_sheet(family: Family, rows: Sequence[Sequence[Shot]], path: Path) -> None:
+    """Write a picture of each shot, as the model recommends, row by row."""
+    method = Method().at(0, family.facts.recommended)
+    made = [np.concatenate(list(pictures(family, row, method)), axis=1) for row in rows]
+    Image.fromarray(np.concatenate(made, axis=0)).save(path, quality=90)
+
+
+def family_of(model: str) -> Family:
+    place = find_model(model)
+    return load_family(place, read_facts(place, model), Compute())
+
+
+@dataclass(frozen=True, eq=False)
+class Watch:
+    """Exports the averaged weights of a training and writes a sheet of their pictures, each time that it is called.
+
+    Models go to ``work/exports/latest``, every tenth hour to ``work/exports/010`` and so on, sheets to
+    ``work/sheets/012.jpg``. ``init`` is the model whose autoencoder and recommended settings are used; without it the
+    autoencoder is the one that was trained in ``work``.
+    """
+
+    work: Path
+    init: Path | None
+    averaged: nn.ModuleDict
+    tokenizer: CLIPTokenizer
+
+    def __call__(self, step: int, seconds: float) -> bool:
+        hours = round(seconds / 3600)
+        folder = self.work / "exports" / (f"{hours:03}" if hours % KEEP_EVERY == 0 else "latest")
+        vae = exported_autoencoder(self.init) if self.init else trained_autoencoder(self.work)
+        export(self.averaged, self.tokenizer, vae, folder)
+        if self.init and (self.init / OWN).exists():
+            (folder / OWN).write_text(json.dumps({"method": read_json(self.init / OWN)["method"]}))
+        sheet = self.work / "sheets" / f"{hours:03}.jpg"
+        sheet.parent.mkdir(exist_ok=True)
+        seeds = itertools.count()
+        contact_sheet(family_of(str(folder)), [[Shot(prompt, next(seeds)) for prompt in row] for row in WATCHED], sheet)
+        print(f"{sheet}: after {step} steps", flush=True)
+        return False
 
 
 def main() -> None:
@@ -65,10 +120,10 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("training/work/evaluation"))
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)
-    place = find_model(args.model)
-    family = load_family(place, read_facts(place, args.model), Compute())
+    family = family_of(args.model)
     for style, prompts in SHEET.items():
-        contact_sheet(family, prompts, args.output / f"{style}.jpg")
+        rows = [[Shot(prompt, seed) for prompt in prompts] for seed in (0, 1)]
+        contact_sheet(family, rows, args.output / f"{style}.jpg")
 
 
 if __name__ == "__main__":

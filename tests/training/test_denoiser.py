@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import sys
 from collections.abc import Sequence
@@ -18,8 +19,9 @@ from safetensors.torch import load_file
 from pixelsmith import Method, Request, Size, generate
 from pixelsmith.families.schedules import config_of, schedule_of
 from pixelsmith.sampling.schedule import Schedule, extrapolated, step
-from training import denoiser, export, latents
-from training.denoiser import build_scheduler, noise_levels, retime
+from training import denoiser, export, latents, sheets
+from training.checkpoints import Log
+from training.network import average, build_scheduler, noise_levels, retime
 
 EMBEDDED = Path("src/pixelsmith/embedded/model")
 
@@ -92,14 +94,21 @@ def test_a_training_goes_on_from_a_model_and_comes_back_into_it(
     own.mkdir()
     for name in ("pixels.npy", "records.csv"):
         (own / name).symlink_to(work / name)
+    monkeypatch.setattr(sheets, "WATCHED", (("a coast",),))
+    monkeypatch.setattr(denoiser, "VALIDATE_EVERY", 6)
     for script, options in (
         (latents, ["--init", str(model)]),
-        (denoiser, ["--init", str(model), "--crops", "0", "--batch", "2", "--minutes", "0.001"]),
+        (denoiser, ["--init", str(model), "--crops", "0", "--batch", "2", "--minutes", "0.2"]),
         (export, ["--denoiser-only", "--output", str(model)]),
     ):
         monkeypatch.setattr(sys, "argv", ["", "--work", str(own), *options])
         monkeypatch.setattr(script, "flush_denormals", lambda: None, raising=False)  # of the whole process
         script.main()
+    curve = Log(own / "denoiser-validation.csv", 10_000).rows
+    assert [row["step"] for row in curve][:1] == [0]
+    assert len(curve) > 1
+    assert all(row["t0-199"] > 0 and row["t800-999"] > 0 for row in curve)
+    assert (own / "sheets/000.jpg").exists()
     facts = json.loads((own / "latents.json").read_text())
     assert facts["scaling_factor"] == json.loads((model / "vae/config.json").read_text())["scaling_factor"]
     before, after = (load_file(folder / "vae/diffusion_pytorch_model.safetensors") for folder in (EMBEDDED, model))
@@ -108,3 +117,13 @@ def test_a_training_goes_on_from_a_model_and_comes_back_into_it(
     assert all(torch.equal(before[key], after[key]) for key in before), "the autoencoder is as it was"
     request = Request("a coast", Size(256, 256), model=str(model), method=Method(steps=1, guidance_scale=1.0))
     assert generate(request).pixels.std() > 0
+
+
+def test_averaged_weights_follow_the_last_part_of_a_training() -> None:
+    """Each step's weights are its number: how far the average is behind is how long it is taken over."""
+    averaged = [torch.zeros(1)]
+    for count in range(20_000):
+        average(averaged, [torch.tensor([float(count)])], count)
+        if count == 4_000:
+            assert count - averaged[0].item() == pytest.approx(1000 * (1 - math.exp(-4)), abs=20)
+    assert averaged[0].item() == pytest.approx(20_000 * (1 - 1 / 8.94), abs=50)

@@ -1,0 +1,115 @@
+"""What a training keeps so that nothing ends it but its own end: two checkpoints, a log, and a lock."""
+
+from __future__ import annotations
+
+import csv
+import os
+import sys
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pixelsmith.durable import settle
+
+if sys.platform != "win32":
+    import fcntl
+
+Row = Mapping[str, float]
+
+
+def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
+    """Write ``path`` and keep the checkpoint before it as ``*-before.pt``. At every moment one of the two is whole."""
+    written, linked = path.with_suffix(".tmp"), path.with_suffix(".link")
+    torch.save(dict(state), written)
+    settle(written)
+    if path.exists() and is_whole(path):
+        linked.unlink(missing_ok=True)
+        os.link(path, linked)
+        linked.replace(before(path))
+    written.replace(path)
+    settle(path.parent)
+
+
+def before(path: Path) -> Path:
+    """Where the checkpoint before the newest is."""
+    return path.with_stem(f"{path.stem}-before")
+
+
+def has_checkpoint(path: Path) -> bool:
+    """Whether a training that writes to ``path`` has begun."""
+    return path.exists() or before(path).exists()
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """The newest checkpoint that is whole, on the CPU.
+
+    Raises ``SystemExit`` if there is none, or none that is whole: to start anew is for a person to decide.
+    """
+    if not has_checkpoint(path):
+        raise SystemExit(f"{path}: there is no such checkpoint; train first")
+    files = [file for file in (path, before(path)) if file.exists()]
+    for file in files:
+        if is_whole(file):
+            return dict(torch.load(file, map_location="cpu", weights_only=True))
+        print(f"{file} is damaged", flush=True)
+    raise SystemExit(f"no checkpoint is whole: remove {' and '.join(map(str, files))} to start anew")
+
+
+def is_whole(checkpoint: Path) -> bool:
+    """Whether every part of a checkpoint has its checksum."""
+    try:
+        with zipfile.ZipFile(checkpoint) as archive:
+            return archive.testzip() is None
+    except (zipfile.BadZipFile, EOFError):
+        return False
+
+
+class Log:
+    """Rows of figures in a CSV file, each with the ``step`` it was taken at.
+
+    Rows after ``step`` are dropped: a training that goes on from an older checkpoint takes those steps again. A
+    figure that rows before did not have gets a column of its own.
+    """
+
+    def __init__(self, path: Path, step: int) -> None:
+        self._path, self.rows = path, list[Row]()
+        if path.exists():
+            with path.open(newline="") as file:
+                found = [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
+            self.rows = [row for row in found if row["step"] <= step]
+
+    def append(self, row: Row) -> None:
+        self.rows.append(row)
+        columns = dict.fromkeys(name for row in self.rows for name in row)
+        written = self._path.with_suffix(".csv.tmp")
+        with written.open("w", newline="") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows({name: f"{value:.10g}" for name, value in row.items()} for row in self.rows)
+        written.replace(self._path)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a file that no second training can hold at the same time; the system lets go of it when a process ends.
+
+    The number of the process is in it. Raises ``SystemExit`` if it is held; on Windows none is refused.
+    """
+    with path.open("a+") as file:
+        try:
+            if sys.platform != "win32":
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise SystemExit(f"{path}: process {file.read().strip() or '?'} trains here already") from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        try:
+            yield
+        finally:
+            file.truncate(0)
