@@ -110,6 +110,7 @@ def test_plan_prints_one_object_and_a_table(call: Call) -> None:
         (["x", "--size", "big"], "WIDTHxHEIGHT"),
         (["x", "--slider", "2"], "slider"),
         (["x", "--slider-map", "nowhere.png"], "nowhere.png"),
+        (["x", "--slider-map", "https://example.org/map.png"], "slider map: expected the path of a file"),
         (["x", "--slider-map", " "], "slider map: expected auto, even or the path"),
         (["x", "--slider", "much"], "slider"),
         (["x", "--steps", "0"], "steps"),

@@ -149,6 +149,7 @@ class Method:
         if isinstance(self.slider_map, Path):
             object.__setattr__(self, "slider_map", str(self.slider_map))
         check_text("slider map", self.slider_map, "auto, even or the path of a grey picture")
+        object.__setattr__(self, "slider_map", _picture_path("slider map", self.slider_map))
         check_flag("chess mask", self.chess_mask)
 
     @classmethod
@@ -305,7 +306,7 @@ class Request:
         if self.seed > MAX_SEED:
             raise RequestError(f"seed: expected at most {MAX_SEED}, got {self.seed}")
         if self.from_image is not None:
-            object.__setattr__(self, "from_image", _picture_path(str(self.from_image)))
+            object.__setattr__(self, "from_image", _picture_path("from image", str(self.from_image)))
         sizes = self.cascade
         if sizes and not self.size.fits_in(sizes[-1]):
             sizes = (*sizes, self.size)
@@ -351,12 +352,12 @@ class Request:
         return replace(self, method=replace(self.method, **changes))
 
 
-def _picture_path(path: str) -> str:
-    """A picture to start from, in the user's home where it begins with ``~``."""
+def _picture_path(name: str, path: str) -> str:
+    """A picture that a request names, in the user's home where it begins with ``~``."""
     if not path.strip():
-        raise RequestError("from image: it is empty; give the path of a picture file")
+        raise RequestError(f"{name}: it is empty; give the path of a picture file")
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", path):
-        raise RequestError(f"from image: expected the path of a file on this machine, got the address {path}")
+        raise RequestError(f"{name}: expected the path of a file on this machine, got the address {path}")
     return str(at_home(path)) if path.startswith("~") else path
 
 
