@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import pairwise
@@ -22,7 +21,7 @@ from pixelsmith.checks import (
 from pixelsmith.errors import RequestError
 from pixelsmith.geometry import MAX_SIDE, Size
 from pixelsmith.parts import Parts
-from pixelsmith.places import at_home
+from pixelsmith.places import picture_path
 from pixelsmith.recommended import (
     EPSILON_SCALINGS,
     SLIDER_MAPS,
@@ -149,7 +148,7 @@ class Method:
         if isinstance(self.slider_map, Path):
             object.__setattr__(self, "slider_map", str(self.slider_map))
         check_text("slider map", self.slider_map, "auto, even or the path of a grey picture")
-        object.__setattr__(self, "slider_map", _picture_path("slider map", self.slider_map))
+        object.__setattr__(self, "slider_map", picture_path("slider map", self.slider_map))
         check_flag("chess mask", self.chess_mask)
 
     @classmethod
@@ -306,7 +305,7 @@ class Request:
         if self.seed > MAX_SEED:
             raise RequestError(f"seed: expected at most {MAX_SEED}, got {self.seed}")
         if self.from_image is not None:
-            object.__setattr__(self, "from_image", _picture_path("from image", str(self.from_image)))
+            object.__setattr__(self, "from_image", picture_path("from image", str(self.from_image)))
         sizes = self.cascade
         if sizes and not self.size.fits_in(sizes[-1]):
             sizes = (*sizes, self.size)
@@ -350,15 +349,6 @@ class Request:
     def with_method(self, **changes: Any) -> Request:
         """The same request with some values of its method changed."""
         return replace(self, method=replace(self.method, **changes))
-
-
-def _picture_path(name: str, path: str) -> str:
-    """A picture that a request names, in the user's home where it begins with ``~``."""
-    if not path.strip():
-        raise RequestError(f"{name}: it is empty; give the path of a picture file")
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", path):
-        raise RequestError(f"{name}: expected the path of a file on this machine, got the address {path}")
-    return str(at_home(path)) if path.startswith("~") else path
 
 
 def _with_lists(items: list[tuple[str, Any]]) -> dict[str, Any]:
