@@ -27,7 +27,7 @@ from pixelsmith.sampling.readable import Readable
 from pixelsmith.sampling.scattered import RandomCoverage
 
 Pixels = NDArray[np.uint8]
-SLIDERS = (0.0, 0.2, 0.4, 0.7, 0.8, 0.95)
+SLIDERS = (0.0, 0.25, 0.4, 0.55, 0.7, 0.85)
 SHOWN = 512
 """Pixels a side of a panel at most."""
 _FRAMES_A_STEP, _FRAME_MS, _STEPS_SHOWN = 12, 80, 3
