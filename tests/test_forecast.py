@@ -13,7 +13,8 @@ from tests.test_plan import EMBEDDED_LIKE
 
 METHOD = Method(steps=4, guidance_interval=(0.0, 0.5))
 METHOD_AT = partial(METHOD.at, recommended=EMBEDDED_LIKE.recommended)
-PLAN = make_plan(Request("a map", Size(2048, 2048), method=METHOD), EMBEDDED_LIKE)
+CASCADE = (Size(724, 724), Size(2048, 2048))
+PLAN = make_plan(Request("a map", Size(2048, 2048), method=METHOD, cascade=CASCADE), EMBEDDED_LIKE)
 TRUE = Rates(encode=1.7, denoise=0.2, decode=0.4, write=0.01)
 
 

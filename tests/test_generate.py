@@ -253,7 +253,9 @@ def test_a_model_that_the_machine_has_no_memory_for_is_refused_by_name(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pixelsmith.room.memory_of", lambda device: 500_000_000)
-    with pytest.raises(RequestError, match=rf"memory: {tiny_model} needs about 1\.0 GB.*cpu has 0\.5.*smaller model"):
+    with pytest.raises(
+        RequestError, match=rf"memory: {tiny_model} needs about 1\.0 GB.*cpu has 500\.0 MB.*smaller model"
+    ):
         generate(request_of(tiny_model))
 
 
@@ -274,7 +276,7 @@ def test_an_accelerators_memory_is_what_counts_there_and_too_little_of_it_is_tol
     assert set(asked) == {"cuda"}
     (warned,) = heard
     assert isinstance(warned, Warned)
-    assert "cuda has 0.5; --memory encoders-released" in warned.message
+    assert "cuda has 500.0 MB; --memory encoders-released" in warned.message
 
 
 def test_this_machine_tells_how_much_memory_it_has() -> None:

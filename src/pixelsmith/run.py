@@ -23,7 +23,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from pixelsmith.canvas import DiskSpace
-from pixelsmith.durable import PARTIAL, read_whole, write_whole
+from pixelsmith.durable import PARTIAL, NotAFileError, read_whole, write_whole
 from pixelsmith.errors import InputError, OutputError, RefusedError, RunError
 from pixelsmith.version import __version__
 
@@ -33,6 +33,8 @@ _LIBRARIES = (
     "torch", "diffusers", "transformers", "tokenizers", "safetensors", "accelerate", "peft", "compel", "gguf",
     "torchao", "bitsandbytes", "numpy", "pillow", "pyvips", "pyvips-binary",
 )  # fmt: skip
+_ANOTHER_THING = (NotAFileError, FileExistsError, IsADirectoryError, NotADirectoryError)
+"""Where a file of the run should be."""
 _RECORD, _LOCK, _FINISHED = "run.json", "lock", "finished"
 
 
@@ -242,7 +244,11 @@ class RunDirectory:
             return
         # Where not even the record could be written there is nothing to go on with.
         advice = [self.advice] if self.begun else []
-        if isinstance(error, FileExistsError | IsADirectoryError | NotADirectoryError) and error.filename:
+        if (
+            isinstance(error, NotAFileError | FileExistsError | IsADirectoryError | NotADirectoryError)
+            and error.filename
+        ):
+            # It would stay so however often the run goes on.
             what = f"{error.filename}: something else lies where the run has a file of its own ({error.strerror})"
             remedy = "remove it: what belongs there is made again"
             raise RunError("; ".join([what, remedy, *advice])) from error

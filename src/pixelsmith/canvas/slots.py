@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from pixelsmith.durable import NotAFileError, open_to_keep, open_to_read, read_whole
-from pixelsmith.errors import RunError
 
 Values = NDArray[Any]
 _CACHE_BYTES = 16 << 20
@@ -138,11 +137,7 @@ class _File:
     """A file of a fixed length, open until it is closed or nobody holds it; a shorter one gets zeros at its end."""
 
     def __init__(self, path: Path, length: int) -> None:
-        try:
-            self._descriptor = open_to_keep(path)
-        except NotAFileError as error:
-            # It would stay so however often the run goes on.
-            raise RunError(f"{path}: {error.strerror}; remove it, and what it held is made again") from error
+        self._descriptor = open_to_keep(path)
         self.close = weakref.finalize(self, os.close, self._descriptor)
         os.ftruncate(self._descriptor, length)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from contextlib import suppress
 from pathlib import Path
@@ -13,7 +14,6 @@ import torch
 from pixelsmith.canvas.mosaic import Mosaic
 from pixelsmith.canvas.slots import DiskSlots, MemorySlots, WatchedSlots
 from pixelsmith.durable import read_whole, write_whole
-from pixelsmith.errors import RunError
 from pixelsmith.geometry import Size
 from pixelsmith.sampling.grid import Grid
 from pixelsmith.sampling.patches import Tiling
@@ -119,8 +119,8 @@ def _describe(path: Path, tiling: Grid, channels: int, dtype: torch.dtype, size:
 
 
 def _make_folder(path: Path) -> None:
-    """Make a folder where there is none. Raises ``RunError`` where there is anything else, such as a link to one."""
+    """Make a folder where there is none. Raises ``OSError`` where there is anything else, such as a link to one."""
     with suppress(FileExistsError):
         path.mkdir(parents=True, exist_ok=True)
     if path.is_symlink() or not path.is_dir():
-        raise RunError(f"{path}: expected a folder of the run; remove it, and what it held is made again")
+        raise NotADirectoryError(errno.ENOTDIR, "expected a folder", str(path))
