@@ -135,7 +135,7 @@ def test_what_is_no_file_of_a_run_is_named_and_can_be_removed(tiny_model: Path, 
     record = (tmp_path / "run" / "run.json").read_bytes()
     (tmp_path / "run" / "run.json").unlink()
     os.mkfifo(tmp_path / "run" / "run.json")
-    with pytest.raises(RunError, match="cannot be used: .*expected a file"):
+    with pytest.raises(RunError, match=r"cannot be used: .*expected a file"):
         resume(tmp_path / "run")
     (tmp_path / "run" / "run.json").unlink()
     (tmp_path / "run" / "run.json").write_bytes(record)
