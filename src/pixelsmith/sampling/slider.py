@@ -34,7 +34,7 @@ def cosine_weight(progress: float) -> float:
 def cutoff(position: float) -> float:
     """What a Slider position in 0..1 holds: up to this multiple of the finest frequency of the latents below.
 
-    ``p / (1 − p)``: nothing at 0, all that the latents below resolve at ½, everything (infinite) at 1.
+    ``p / (1 − p)``: nothing at 0, nearly all that the latents below resolve at ½, everything (infinite) at 1.
     """
     return position / (1 - position) if position < 1 else math.inf
 

@@ -29,25 +29,25 @@ POSITIONS = 16
 """Low-passes between the Slider's 0 and 1. A place between two of their positions takes a mean of both."""
 
 
-def low_pass(x: Batch, limit: float) -> Batch:
+def low_pass(x: Batch, limit: float, order: int = ORDER) -> Batch:
     """``x`` (b, c, h, w) without its high frequencies; float32.
 
-    ``exp(−½·(ν/limit)⁴)`` for rows and for columns, with ν and ``limit`` in cycles a latent. The patch is mirrored at
-    its edges, so its mean stays as it is.
+    ``exp(−½·(ν/limit)^order)`` for rows and for columns, with ν and ``limit`` in cycles a latent. The patch is mirrored
+    at its edges, so its mean stays as it is.
     """
     height, width = x.shape[-2:]
-    rows, columns = (_low_pass_matrix(side, limit).to(x.device) for side in (height, width))
+    rows, columns = (_low_pass_matrix(side, limit, order, x.device) for side in (height, width))
     return rows @ x.float() @ columns.T
 
 
 @lru_cache(maxsize=256)
-def _low_pass_matrix(side: int, limit: float) -> Float[Tensor, "n n"]:
+def _low_pass_matrix(side: int, limit: float, order: int, device: torch.device) -> Float[Tensor, "n n"]:
     """Mirrored edges are what a cosine transform sees."""
     places, waves = torch.arange(side, dtype=torch.float64), torch.arange(side, dtype=torch.float64)
     cosines = torch.cos(math.pi / side * (places[:, None] + 0.5) * waves) * math.sqrt(2 / side)
     cosines[:, 0] *= math.sqrt(0.5)
-    gain = torch.exp(-0.5 * (waves / (2 * side) / limit) ** ORDER)
-    return ((cosines * gain) @ cosines.T).float()
+    gain = torch.exp(-0.5 * (waves / (2 * side) / limit) ** order)
+    return ((cosines * gain) @ cosines.T).float().to(device)
 
 
 def held(clean: Batch, guide: Batch, positions: Float[Tensor, "b 1 h w"], factor: float) -> Batch:
@@ -59,9 +59,12 @@ def held(clean: Batch, guide: Batch, positions: Float[Tensor, "b 1 h w"], factor
       latents below is ``0.5 / factor`` cycles a latent here.
     """
     difference = (guide - clean).float()
+    low, high = float(positions.min()), float(positions.max())
+    if low == high:
+        return (clean + _held_part(difference, low, factor)).to(clean.dtype)
     correction = torch.zeros_like(difference)
     scaled = positions.float() * POSITIONS
-    for k in range(math.floor(float(scaled.min())), math.ceil(float(scaled.max())) + 1):
+    for k in range(math.floor(low * POSITIONS), math.ceil(high * POSITIONS) + 1):
         share = (1 - (scaled - k).abs()).clamp_min(0)
         correction = correction + share * _held_part(difference, k / POSITIONS, factor)
     return (clean + correction).to(clean.dtype)
@@ -78,20 +81,19 @@ def moderated(clean: Batch, guide: Batch, flatness: Float[Tensor, "b 1 h w"], fa
 
     Pictures look alike at all scales: what a real picture has beyond its smaller self, as latents, is at each place
     about as strong as the finest band of that smaller self there (docs/decisions/0023-held-structure.md). Where the
-    departure from the guide has a local root mean square r above that of the guide's finest band, e, it is scaled by
-    (e/r)^(2·flatness): at a flatness of ½ down to what is expected, at 1 as far below it as it was above, for what
-    stands out of a plain place does not belong there. So an open sea keeps its waves, and no islands grow on it.
+    high band of the departure from the guide has a local root mean square r above that of the guide's, e, it is scaled
+    by (e/r)^(2·flatness): at a flatness of ½ down to what is expected, at 1 as far below it as it was above, for an
+    object in a flat place is not expected at all. So an open sea keeps its waves, and hardly an island grows on it.
     """
-    departure = (clean - guide).float()
-    fine = guide.float() - low_pass(guide, 0.5 / factor)
-    expected, found = (local_rms(x, factor) for x in (fine, departure))
+    fine, new = (x.float() - low_pass(x, 0.5 / factor) for x in (guide, clean - guide))
+    expected, found = (local_rms(x, factor) for x in (fine, new))
     share = (expected / found.clamp_min(1e-6)).clamp_max(1)
-    return (guide + share ** (2 * flatness) * departure).to(clean.dtype)
+    return (clean + (share ** (2 * flatness) - 1) * new).to(clean.dtype)
 
 
 def local_rms(x: Batch, factor: float) -> Float[Tensor, "b 1 h w"]:
-    """Over all channels and about a latent of the picture below."""
-    return low_pass(x.square().mean(1, keepdim=True), 0.3 / factor).clamp_min(0).sqrt()
+    """Over all channels and about a latent of the picture below, by a Gaussian, whose weights are nowhere negative."""
+    return low_pass(x.square().mean(1, keepdim=True), 0.3 / factor, order=2).clamp_min(0).sqrt()
 
 
 @dataclass(frozen=True)
