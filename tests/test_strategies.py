@@ -13,7 +13,9 @@ from pixelsmith import Method, Request, RequestError, Size, generate, plan
 from pixelsmith.canvas import Array
 from pixelsmith.events import Warned
 from pixelsmith.pixels.resample import Resized
-from pixelsmith.strategies import STRATEGIES, StrategyName
+from pixelsmith.recommended import MergeName
+from pixelsmith.sampling.merging import MERGES
+from pixelsmith.strategies import MERGINGS, STRATEGIES, StrategyName
 
 
 def request_of(model: Path, strategy: Any, size: int = 144, **changes: Any) -> Request:
@@ -81,3 +83,18 @@ def test_what_does_not_fit_together_is_said(
     Image.new("RGB", (64, 64)).save("photo.png")
     with pytest.raises(RequestError, match=said):
         plan(request_of(tiny_model, strategy, **changes))
+
+
+def test_what_a_way_to_merge_has_no_use_for_is_said(tiny_model: Path) -> None:
+    for method, expected in (
+        ({"merge": "phase", "slider_steps": 0.5}, "merge: phase has no use for slider steps"),
+        ({"chess_mask": False}, "merge: hold has no use for chess mask"),
+        ({"merge": "residual", "slider": 0.2}, "merge: residual has no use for slider"),
+    ):
+        heard: list[object] = []
+        generate(request_of(tiny_model, "pixelsmith").with_method(**method), observer=heard.append)
+        assert [event.message for event in heard if isinstance(event, Warned)] == [expected]
+
+
+def test_every_way_to_merge_is_known_to_planning() -> None:
+    assert set(MERGES) == set(MERGINGS) == set(get_args(MergeName))

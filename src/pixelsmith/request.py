@@ -85,9 +85,9 @@ class Method:
     - ``slider``: 0..1, how faithful a stage is to the picture below: low invents detail, high keeps structure. One for
       all stages, or one for each of the last ones, in order; the first number is that of all stages before them too.
       What it means follows from ``merge``: how fine a structure is held, or (the paper) the share of guided steps.
-    - ``slider_map``: where it holds, if structure is held: ``auto`` (finer structure as well where the picture below is
-      flat), ``even`` (the same everywhere), or the path of a grey picture of any size, which gives positions in the
-      place of ``slider``: white holds, black frees.
+    - ``slider_map``: where structure is held: ``auto`` (everywhere, and new detail is moderated where the picture below
+      is flat), ``even`` (everywhere, nothing is moderated), or the path of a grey picture of any size, which gives
+      positions instead of ``slider``: white holds, black frees.
     - ``slider_steps``: 0..1, the share of steps in which structure is held.
     - ``slider_fade``: 0..1, the share of steps over which the lead fades out; 0 is a hard cut.
     - ``merge``: how the picture below is merged into patches (``pixelsmith.sampling.merging.MERGES``): ``hold`` the

@@ -32,7 +32,7 @@ from pixelsmith.sampling.patches import Coverage, Tiling, dilation
 from pixelsmith.sampling.readable import Readable
 from pixelsmith.sampling.schedule import Schedule
 from pixelsmith.sampling.splitting import Splitting
-from pixelsmith.strategies import STRATEGIES
+from pixelsmith.strategies import MERGINGS, STRATEGIES
 
 MOST_PATCHES, CPU_LATENTS = 8, 8192
 """Of a call where no number is asked for. More latents at once gain nothing on a CPU, but take memory."""
@@ -233,15 +233,24 @@ def _schedule(family: Family, own: StageMethod) -> Schedule:
     return family.schedule(own.schedule_steps).last(own.steps)
 
 
+def _needless(asked: Method) -> Iterator[str]:
+    """What was asked for that the strategy, or the way to merge the guide, has no use for."""
+    plain, strategy = Method(), STRATEGIES[asked.strategy]
+    needless = {f"strategy: {asked.strategy}": strategy.unused}
+    if "merge" not in strategy.unused:
+        needless[f"merge: {asked.merge}"] = MERGINGS[asked.merge].unused
+    for what, names in needless.items():
+        if unused := [name for name in names if getattr(asked, name) != getattr(plain, name)]:
+            yield f"{what} has no use for {', '.join(unused).replace('_', ' ')}"
+
+
 def _remarks(request: Request, family: Family, methods: Collection[StageMethod]) -> Iterator[str]:
     """What of a request will not show, or not as it was meant."""
     best, guides = family.facts.recommended, any(method.guides for method in methods)
     strongest = max(method.guidance_scale for method in methods)
     if (best.guidance_told or best.guidance_scale <= 1) and strongest > 2 * best.guidance_scale:
         yield f"the model is distilled for a guidance scale of {best.guidance_scale}; {strongest} may spoil the picture"
-    plain, asked, strategy = Method(), request.method, request.method.strategy
-    if unused := [name for name in STRATEGIES[strategy].unused if getattr(asked, name) != getattr(plain, name)]:
-        yield f"strategy: {strategy} has no use for {', '.join(unused).replace('_', ' ')}"
+    yield from _needless(request.method)
     if request.negative_prompt and not guides:
         yield "the negative prompt is not used: there is no classifier-free guidance"
     if request.method.guidance not in (None, best.guidance) and not guides:

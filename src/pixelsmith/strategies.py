@@ -1,6 +1,6 @@
 """Strategies: ways from a model's own size to a larger picture, all of them on the one engine, to be compared or used.
 
-- ``pixelsmith``: the method of this package (arXiv 2406.07251).
+- ``pixelsmith``: the method of this package: held structure, or with ``merge="phase"`` the paper's (arXiv 2406.07251).
 - ``multidiffusion``: patch-wise image-to-image without a guide (after arXiv 2302.08113): a stage starts from the noised
   picture below, half as noisy as noise if nothing is said of ``start``, and the patches, which overlap by half, are
   averaged.
@@ -42,21 +42,20 @@ def _skip_residual(method: StageMethod) -> tuple[float, ...]:
 class Merging:
     """What planning needs to know of a way to merge the guide (``pixelsmith.sampling.merging``).
 
-    - ``slider``: what the Slider means for it.
-    - ``weights``: how strongly the guide leads each of the steps.
+    - ``weights``: the guide's weight at each of the steps, 1 to 0.
     - ``most``: the largest growth of a side in one stage, where the user leaves the cascade open.
+    - ``unused``: what of a ``Method`` it has no use for.
     """
 
-    slider: str
     weights: Callable[[StageMethod], tuple[float, ...]] = _guided_share
     most: float = 4.0
+    unused: tuple[str, ...] = ("slider_map", "slider_steps")
 
 
-_SHARE_OF_STEPS = Merging("the share of steps that the picture below guides")
 MERGINGS: dict[MergeName, Merging] = {
-    **dict.fromkeys(get_args(MergeName), _SHARE_OF_STEPS),
-    "hold": Merging("how fine a structure is held to the picture below: 0 is free, 1 faithful", _held_share, 8.0),
-    "residual": Merging("nothing: the guide fades as in DemoFusion", _skip_residual),
+    **dict.fromkeys(get_args(MergeName), Merging()),
+    "hold": Merging(_held_share, 8.0, ("chess_mask",)),
+    "residual": Merging(_skip_residual, unused=("slider", "slider_map", "slider_steps", "slider_fade", "chess_mask")),
 }
 
 

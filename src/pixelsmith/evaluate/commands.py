@@ -57,7 +57,7 @@ def folder_at(path: Path) -> Path:
 def evaluate_command(
     protocol: str, output: Path, tiny: bool, truth: Path | None, features: str | None, quiet: bool, **options: Any
 ) -> None:
-    """Run PROTOCOL (table1, table2, table3, sweep or a TOML file): pictures, metrics, tables.
+    """Run PROTOCOL (table1, table2, table3, sweep, held or a TOML file): pictures, metrics, tables.
 
     What is in OUTPUT is not made again: the same command goes on after an interruption.
     """

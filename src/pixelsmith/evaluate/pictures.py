@@ -153,14 +153,14 @@ def _identity(request: Request) -> Identity:
     place = fetch(request.model, request.parts)
     facts = read_facts(place, request.model, request.parts)
     batch_size = batch_size_of(request, choose_device(request.compute.device), facts.patch)
-    hashed = _hashed(place, request.parts, batch_size)
+    hashed = _hashed(place, request.parts, batch_size, request.pictures)
     return replace(hashed, settings=settings_of(request.settled(facts.recommended)))
 
 
 @cache
-def _hashed(place: Path, parts: Parts, batch_size: int) -> Identity:
-    """The model's files are hashed once."""
-    return Identity.of({}, batch_size, model_files(place, parts), ())
+def _hashed(place: Path, parts: Parts, batch_size: int, pictures: tuple[Path, ...]) -> Identity:
+    """Files are hashed once."""
+    return Identity.of({}, batch_size, model_files(place, parts), pictures)
 
 
 _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")

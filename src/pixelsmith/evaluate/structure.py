@@ -49,8 +49,7 @@ def layout_psnr(a: NDArray[np.uint8], b: NDArray[np.uint8], side: int) -> float:
     """
     height, width = a.shape[:2]
     size = Size(width, height).scaled(side / min(width, height))
-    small = (_shrunk_pixels(pixels, size) for pixels in (a, b))
-    x, y = small
+    x, y = (_shrunk_pixels(pixels, size) for pixels in (a, b))
     return float(10 * np.log10(255**2 / max(np.square(x - y).mean(), 1e-10)))
 
 
