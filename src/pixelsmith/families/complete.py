@@ -1,6 +1,6 @@
 """Whether a model is complete: the files that its parts need, and tokenizers that belong to their text encoders.
 
-Libraries put defaults in the place of files that are missing: an empty vocabulary, for which all prompts are the same,
+Libraries put defaults where files are missing: an empty vocabulary, for which all prompts are the same,
 or a text encoder of another size with random weights.
 """
 
