@@ -541,3 +541,9 @@ def test_a_preview_changes_while_a_picture_is_decoded(
     request = replace(request_of(tiny_model), size=Size(600, 500), cascade=(), method=Method(steps=1))
     generate(request, tmp_path / "map.png", look, tmp_path / "run")
     assert len(set(seen)) == len(seen) > 1, "the tiles of one picture"
+
+
+@pytest.mark.parametrize("run_dir", ["", ".", "/"])
+def test_a_run_directory_without_a_name_is_refused(tiny_model: Path, tmp_path: Path, run_dir: str) -> None:
+    with pytest.raises(RequestError, match="run directory: expected a folder with a name"):
+        generate(request_of(tiny_model), tmp_path / "out.png", run_dir=run_dir)

@@ -153,6 +153,8 @@ def _generate(
     if run_dir is None and path is None:
         raise RequestError(f"run directory: a picture of {request.size} needs one; give a run_dir or an output")
     place = Path(f"{path}.run" if run_dir is None else run_dir)
+    if not place.name:
+        raise RequestError(f"run directory: expected a folder with a name, got {str(run_dir)!r}")
     if path is not None and place.absolute() in (path.absolute(), tiles_of(path).absolute()):
         raise RunError(f"{place}: the picture is to be written there; choose another run directory")
     check_disk(the_plan, request.size, place, path)
