@@ -191,7 +191,7 @@ def restore(path: Path, saved: Mapping[str, Any]) -> tuple[int, float]:
 
 
 def wait_while(pause: Path, stop: Event) -> None:
-    """Return when the file is gone, or the process is told to end."""
+    """Return when the file is gone, or the process is asked to end."""
     if pause.exists():
         print(f"paused while {pause} is there", flush=True)
     while pause.exists() and not stop.wait(1):

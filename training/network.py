@@ -93,7 +93,7 @@ def start_from(model: nn.ModuleDict, folder: Path) -> None:
 
 @torch.no_grad()
 def retime(unet: UNet2DConditionModel, before: NDArray[np.float64], now: NDArray[np.float64]) -> None:
-    """Refit how timesteps are embedded to another schedule, so that a level is told as it was in the one before.
+    """Refit how timesteps are embedded to another schedule, so that a level is embedded as it was in the one before.
 
     Both are ᾱ (1000,). Least squares on the first layer, a linear one.
     """

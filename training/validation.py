@@ -19,7 +19,7 @@ from training.loop import Losses
 from training.network import TIMESTEPS
 
 BANDS = 5
-"""Parts of the timesteps, of the same width, whose losses are told apart."""
+"""Parts of the timesteps, of the same width, whose losses are logged apart."""
 BATCH = 32
 ROUNDS = 2
 """Timesteps that each held-out picture is seen at."""

@@ -164,7 +164,7 @@ def test_a_link_is_replaced_and_what_it_leads_to_stays(tmp_path: Path) -> None:
 
 
 def test_a_prepared_folder_leads_nowhere(tmp_path: Path) -> None:
-    """Links in the place of all that earlier versions and this one write beside the output."""
+    """Links where earlier versions and this one write beside the output."""
     mine, folder = tmp_path / "mine.txt", tmp_path / "work"
     mine.write_text("mine")
     folder.mkdir()

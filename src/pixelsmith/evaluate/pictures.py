@@ -29,7 +29,7 @@ from pixelsmith.generate import generate, resume, settings_of
 from pixelsmith.parts import Parts
 from pixelsmith.pixels.files import write_picture
 from pixelsmith.pixels.reading import FilePicture, read_picture
-from pixelsmith.plan import base_size
+from pixelsmith.plan import ModelFacts, base_size
 from pixelsmith.request import Request
 from pixelsmith.run import Identity, RunDirectory
 from pixelsmith.stage import batch_size_of
@@ -76,9 +76,10 @@ class Pictures:
         """``request``: any of those whose pictures belong here; its model is looked at once."""
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
-        place = fetch(request.model, request.parts)
-        self._native = read_facts(place, request.model, request.parts).native_size
-        self._identity = _identity(request)
+        # Of this folder alone: another time the model may have other files.
+        self._found, self._hashed = cache(_found), cache(_hashed)
+        self._native = self._found(request.model, request.parts)[1].native_size
+        self._identity = self._identity_of(request)
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -126,8 +127,15 @@ class Pictures:
         base = self.made(base_request(request, self._native))
         return replace(request, from_image=str(base.path.absolute()))
 
+    def _identity_of(self, request: Request) -> Identity:
+        """What decides the picture of a request, with nothing left open in its method."""
+        place, facts = self._found(request.model, request.parts)
+        batch_size = batch_size_of(request, choose_device(request.compute.device), facts.patch)
+        hashed = self._hashed(place, request.parts, batch_size, request.pictures)
+        return replace(hashed, settings=settings_of(request.settled(facts.recommended)))
+
     def _key(self, request: Request, *more: str) -> str:
-        values = vars(_identity(request))
+        values = vars(self._identity_of(request))
         return hashlib.sha256(json.dumps([values, code_digest(), *more], sort_keys=True).encode()).hexdigest()[:24]
 
     def _timed(self, path: Path, make: Callable[[], object], request: Request, whole: bool = True) -> Made:
@@ -148,18 +156,14 @@ class Pictures:
         return made
 
 
-def _identity(request: Request) -> Identity:
-    """What decides the picture of a request, with nothing left open in its method."""
-    place = fetch(request.model, request.parts)
-    facts = read_facts(place, request.model, request.parts)
-    batch_size = batch_size_of(request, choose_device(request.compute.device), facts.patch)
-    hashed = _hashed(place, request.parts, batch_size, request.pictures)
-    return replace(hashed, settings=settings_of(request.settled(facts.recommended)))
+def _found(model: str, parts: Parts) -> tuple[Path, ModelFacts]:
+    """Where a model is on this disk, and what it is."""
+    place = fetch(model, parts)
+    return place, read_facts(place, model, parts)
 
 
-@cache
 def _hashed(place: Path, parts: Parts, batch_size: int, pictures: tuple[Path, ...]) -> Identity:
-    """Files are hashed once."""
+    """What decides a picture but its settings."""
     return Identity.of({}, batch_size, model_files(place, parts), pictures)
 
 
