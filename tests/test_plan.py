@@ -109,10 +109,10 @@ def test_sliders_are_those_of_the_last_stages() -> None:
     [
         (Method(steps=20, merge="phase", slider=0.6), 12),
         (Method(steps=20, merge="phase", slider=0.0), 0),
-        (Method(steps=20, slider=0.6), 18),
+        (Method(steps=20, slider=0.6), 20),
         (Method(steps=20, slider=0.6, slider_steps=0.5), 10),
         (Method(steps=20, slider=0.0), 0),
-        (Method(steps=20, slider=0.0, slider_map="painted.png"), 18),
+        (Method(steps=20, slider=0.0, slider_map="painted.png"), 20),
     ],
 )
 def test_guided_steps_follow_what_the_slider_means(method: Method, guided: int) -> None:

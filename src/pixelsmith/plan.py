@@ -269,14 +269,17 @@ def _stage_plan(stage: int, stages: int, size: Size, request: Request, facts: Mo
 
 
 def _canvas_bytes(rungs: list[StagePlan], request: Request, facts: ModelFacts) -> int:
-    """All pictures with their overviews; of the largest rung also the guide and the canvases of two steps.
+    """All pictures with their overviews; of the largest rung also the guide, a map and the canvases of two steps.
 
     Patches and tiles are kept one by one, each with room for the largest of them.
     """
     second_order = request.method.at(0, facts.recommended).second_order
     tiled = [_tiles_area(rung.latent_size, facts.tiling) for rung in rungs]
     patches = [rung.patches_per_step * facts.patch.area for rung in rungs]
-    latents = max(tile + patch * 2 * (1 + second_order) for tile, patch in zip(tiled, patches, strict=True))
+    of_map = 1 / facts.latent_channels
+    latents = max(
+        tile * (1 + of_map) + patch * 2 * (1 + second_order) for tile, patch in zip(tiled, patches, strict=True)
+    )
     pictures = 3 * (facts.latent_scale**2 + 1) * sum(tiled)
     return round(latents * facts.latent_channels * 4) + pictures
 

@@ -77,7 +77,8 @@ class Recommended:
 
     ``guidance_told``: whether the network takes its guidance scale as an input (distilled models), instead of
     classifier-free guidance. ``stage_guidance_scale``, ``stage_epsilon_scaling``: those of the stages, ``None`` for the
-    base's. A model folder may carry other choices in its ``pixelsmith.json``.
+    base's. ``slider``: that of stages above a picture of the model's own, where structure is held. A model folder may
+    carry other choices in its ``pixelsmith.json``.
 
     Raises ``RequestError`` for a value out of range.
     """
@@ -91,6 +92,7 @@ class Recommended:
     epsilon_scaling: float = 1.0
     stage_guidance_scale: float | None = None
     stage_epsilon_scaling: float | None = None
+    slider: float = 0.5
 
     def __post_init__(self) -> None:
         check_whole("steps", self.steps, least=1)
@@ -98,6 +100,7 @@ class Recommended:
         check_range("guidance scale", self.guidance_scale, 0, 1000)
         check_range("guidance rescale", self.guidance_rescale, 0, 1)
         check_range("epsilon scaling", self.epsilon_scaling, *EPSILON_SCALINGS)
+        check_range("slider", self.slider, 0, 1)
         if self.stage_guidance_scale is not None:
             check_range("stage guidance scale", self.stage_guidance_scale, 0, 1000)
         if self.stage_epsilon_scaling is not None:

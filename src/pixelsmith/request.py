@@ -33,7 +33,7 @@ from pixelsmith.recommended import (
     StageMethod,
     perturbation_of,
 )
-from pixelsmith.strategies import STRATEGIES, StrategyName
+from pixelsmith.strategies import MERGINGS, STRATEGIES, StrategyName
 
 CoverageName = Literal["grid", "random"]
 Upsampling = Literal["lanczos", "bicubic", "latent"]
@@ -53,6 +53,8 @@ _RANGES: dict[str, tuple[float, float]] = {
 }
 """Numbers of a method that are at least 0 and at most this."""
 
+GIVEN_SLIDER = 1.0
+"""The Slider above a given picture, where structure is held: nothing that it shows is lost."""
 MAX_SEED = 2**64 - 1
 """The largest number that PyTorch's generators begin with."""
 EMBEDDED = "embedded"
@@ -64,8 +66,8 @@ class Method:
     """How a picture is denoised. The defaults and their reasons are in docs/decisions/0004-defaults.md.
 
     Where ``steps``, ``sampler``, ``guidance``, ``guidance_scale``, ``guidance_rescale``, ``epsilon_scaling``,
-    ``stage_guidance_scale`` and ``stage_epsilon_scaling`` are ``None``, they are as the model recommends
-    (``Recommended``); ``at`` gives those of one rung.
+    ``stage_guidance_scale``, ``stage_epsilon_scaling`` and ``slider`` are ``None``, they are as the model recommends
+    (``Recommended``), and ``slider`` is 1 above a picture that is given; ``at`` gives those of one rung.
 
     - ``steps``: denoising steps of the base and of every stage, at least 1; ``stage_steps``: other ones for the stages.
     - ``start``: above 0, at most 1: the share of the noise schedule that a stage goes through. Below 1 it starts from a
@@ -84,7 +86,8 @@ class Method:
       the name of one of ``PERTURBATIONS``.
     - ``slider``: 0..1, how faithful a stage is to the picture below: low invents detail, high keeps structure. One for
       all stages, or one for each of the last ones, in order; the first number is that of all stages before them too.
-      What it means follows from ``merge``: how fine a structure is held, or (the paper) the share of guided steps.
+      What it means follows from ``merge``. ``hold``: held is what the picture below would still show at this share of
+      its size: 1 is all that it shows, 0.25 what it would at a quarter. Else (the paper): the share of guided steps.
     - ``slider_map``: where structure is held: ``auto`` (everywhere, and new detail is moderated where the picture below
       is flat), ``even`` (everywhere, nothing is moderated), or the path of a grey picture of any size, which gives
       positions instead of ``slider``: white holds, black frees.
@@ -110,9 +113,9 @@ class Method:
     epsilon_scaling: float | None = None
     guidance_interval: tuple[float, float] = (0.0, 1.0)
     perturbation: Perturbation | None = None
-    slider: float | tuple[float, ...] = 0.55
+    slider: float | tuple[float, ...] | None = None
     slider_map: str = "auto"
-    slider_steps: float = 0.9
+    slider_steps: float = 1.0
     start: float | None = None
     stage_steps: int | None = None
     stage_guidance_scale: float | None = None
@@ -128,9 +131,7 @@ class Method:
     def __post_init__(self) -> None:
         object.__setattr__(self, "guidance_interval", tuple(self.guidance_interval))
         object.__setattr__(self, "perturbation", perturbation_of(self.perturbation))
-        if isinstance(self.slider, list | tuple):
-            # One for all stages is a number, however it was given.
-            object.__setattr__(self, "slider", self.slider[0] if len(self.slider) == 1 else tuple(self.slider))
+        self._settle_slider()
         for name in ("steps", "stage_steps", "border"):
             if getattr(self, name) is not None:
                 check_whole(name.replace("_", " "), getattr(self, name), least=0 if name == "border" else 1)
@@ -139,7 +140,6 @@ class Method:
                 check_range(name.replace("_", " "), getattr(self, name), least, most)
         if self.start == 0:
             raise RequestError("start: expected a share above 0, at most 1; at 0 there is nothing to denoise")
-        check_shares("slider", self.sliders)
         check_interval("guidance interval", self.guidance_interval)
         check_choices(self, merge=MergeName, coverage=CoverageName, upsampling=Upsampling, strategy=StrategyName)
         for name, choices in (("sampler", Sampler), ("guidance", GuidanceName)):
@@ -151,6 +151,13 @@ class Method:
         object.__setattr__(self, "slider_map", picture_path("slider map", self.slider_map))
         check_flag("chess mask", self.chess_mask)
 
+    def _settle_slider(self) -> None:
+        if isinstance(self.slider, list | tuple):
+            # One for all stages is a number, however it was given.
+            object.__setattr__(self, "slider", self.slider[0] if len(self.slider) == 1 else tuple(self.slider))
+        if self.slider is not None:
+            check_shares("slider", self.sliders)
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Method:
         """Read plain values. Raises ``TypeError`` for unknown names."""
@@ -160,7 +167,7 @@ class Method:
     @property
     def sliders(self) -> tuple[float, ...]:
         """The Slider of the last stages, in order; the first one is that of all stages before them too."""
-        return self.slider if isinstance(self.slider, tuple) else (self.slider,)
+        return self.slider if isinstance(self.slider, tuple) else () if self.slider is None else (self.slider,)
 
     @property
     def painted_map(self) -> str | None:
@@ -169,8 +176,8 @@ class Method:
 
     def settled(self, recommended: Recommended) -> Method:
         """The same with the model's choices where it leaves them open."""
-        chosen = asdict(self._over(recommended))
-        return replace(self, **{name: value for name, value in chosen.items() if name in _OPEN})
+        chosen = {name: value for name, value in asdict(self._over(recommended)).items() if name in _OPEN}
+        return replace(self, **chosen, slider=self.sliders or self._slider_of(recommended))
 
     def at(self, stage: int, recommended: Recommended, stages: int = 1) -> StageMethod:
         """What the base (stage 0) or one of ``stages`` is denoised with."""
@@ -179,13 +186,24 @@ class Method:
             own = replace(own, steps=self.stage_steps or own.steps)
             own = replace(own, epsilon_scaling=own.stage_epsilon_scaling or own.epsilon_scaling)
             start = STRATEGIES[self.strategy].start if self.start is None else self.start
-            slider = self.sliders[max(0, len(self.sliders) - 1 - max(0, stages - stage))]
+            sliders = self.sliders or (self._slider_of(recommended),)
+            slider = sliders[max(0, len(sliders) - 1 - max(0, stages - stage))]
             scale = own.stage_guidance_scale
             if scale is not None and (scale > 1 or not own.guidance_told):
                 # "No classifier-free guidance in the stages" saves nothing where the network takes it as an input.
                 own = replace(own, guidance_scale=scale)
         same = {item.name: getattr(self, item.name) for item in fields(StageMethod) if hasattr(self, item.name)}
         return StageMethod(**same | _of_stage(own) | {"start": start, "slider": slider})
+
+    def above_given_picture(self) -> Method:
+        """The same, with the Slider at 1 where structure is held and nothing was said: no base is to be redrawn."""
+        opened = self.slider is None and MERGINGS[self.merge].slider is None
+        return replace(self, slider=GIVEN_SLIDER) if opened else self
+
+    def _slider_of(self, recommended: Recommended) -> float:
+        """The Slider of all stages, where nothing was said of it."""
+        usual = MERGINGS[self.merge].slider
+        return recommended.slider if usual is None else usual
 
     def _over(self, recommended: Recommended) -> Recommended:
         """What is recommended, with what was asked for in its place."""
@@ -306,6 +324,10 @@ class Request:
             raise RequestError(f"seed: expected at most {MAX_SEED}, got {self.seed}")
         if self.from_image is not None:
             object.__setattr__(self, "from_image", picture_path("from image", str(self.from_image)))
+            object.__setattr__(self, "method", self.method.above_given_picture())
+        self._check_sizes()
+
+    def _check_sizes(self) -> None:
         sizes = self.cascade
         if sizes and not self.size.fits_in(sizes[-1]):
             sizes = (*sizes, self.size)

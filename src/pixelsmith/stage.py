@@ -16,6 +16,7 @@ from pixelsmith.events import Observer, PhaseFinished, Progress, Warned
 from pixelsmith.families import Family, Prompt
 from pixelsmith.geometry import Size
 from pixelsmith.memory import give_back_memory
+from pixelsmith.pixels.bands import fitted_bands, low_pass_bands
 from pixelsmith.pixels.codec import decode, encode
 from pixelsmith.pixels.resample import Resized
 from pixelsmith.pixels.slider_map import flatness_map, slider_map
@@ -26,7 +27,7 @@ from pixelsmith.sampling.denoise import Denoising, Guide, Patched
 from pixelsmith.sampling.dilated import Dilated
 from pixelsmith.sampling.grid import ShiftedGrid
 from pixelsmith.sampling.guidance import GUIDANCES, OF_VELOCITIES, Away, Denoiser, EpsilonScaled, Guided
-from pixelsmith.sampling.merging import MERGES, Lead
+from pixelsmith.sampling.merging import MERGES, Bands, Lead
 from pixelsmith.sampling.noise import NoiseField
 from pixelsmith.sampling.patches import Coverage, Tiling, dilation
 from pixelsmith.sampling.readable import Readable
@@ -105,16 +106,37 @@ class Cascade:
 
         def guide() -> Guide:
             strategy, own = STRATEGIES[method.strategy], self.methods[stage]
+            factor = size.factor_over(below.picture.size)
+            merge = strategy.merge_of(own)
+            moderates = own.slider_map == "auto" and "slider_map" not in MERGINGS[merge].unused
+            flatness = flatness_map(below.picture, size, facts.latent_scale) if moderates else None
             lead = Lead(
                 weights=strategy.weights(own),
                 positions=slider_map(own.slider_map, own.slider, size, facts.latent_scale),
-                factor=size.factor_over(below.picture.size),
-                flatness=flatness_map(below.picture, size, facts.latent_scale) if own.slider_map == "auto" else None,
+                bands=self._bands(factor),
+                factor=factor,
+                flatness=flatness and self._map(stage, "flatness", flatness),
                 chess_mask=own.chess_mask,
             )
-            return Guide(self._guide_latents(stage, below, size), MERGES[strategy.merge_of(own)](lead))
+            return Guide(self._guide_latents(stage, below, size), MERGES[merge](lead))
 
         return self._denoised(stage, size, coverage_of(stage, facts.latent_size(size), self.request, facts), guide)
+
+    def _map(self, stage: int, name: str, source: Readable) -> Readable:
+        """A map (1, h, w) of the canvas, kept: every step reads it."""
+        tiles = self.family.autoencoder.tiling.tiles(source.size)
+        kept = self.space.open(f"stage-{stage}/{name}", tiles, 1)
+        for (index,) in kept.missing():
+            kept.put(index, source.read(tiles[index].window))
+            kept.sync()
+        return kept
+
+    def _bands(self, factor: float) -> Bands:
+        """What is known of a picture by one that is so many times smaller."""
+        upsampling = self.request.method.upsampling
+        if upsampling == "latent":
+            return low_pass_bands(factor)
+        return fitted_bands(self.family.autoencoder, self.family.facts.latent_scale, factor, upsampling)
 
     def _guide_latents(self, stage: int, below: Rung, size: Size) -> Readable:
         """The clean guide z_g: the enlarged picture encoded, or the enlarged latents."""
@@ -177,7 +199,8 @@ class Cascade:
 
     def _forget(self, stage: int) -> None:
         """Drop what led to a finished picture."""
-        self.space.drop(f"stage-{stage}/guide")
+        for name in ("guide", "flatness"):
+            self.space.drop(f"stage-{stage}/{name}")
         steps = _StageSteps(self.space, stage, 0)
         for step in range(1, self.methods[stage].steps + 1):
             steps.drop(step)

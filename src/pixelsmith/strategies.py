@@ -44,17 +44,19 @@ class Merging:
 
     - ``weights``: the guide's weight at each of the steps, 1 to 0.
     - ``most``: the largest growth of a side in one stage, where the user leaves the cascade open.
+    - ``slider``: the Slider where nothing is said of it; ``None`` is as the model recommends.
     - ``unused``: what of a ``Method`` it has no use for.
     """
 
     weights: Callable[[StageMethod], tuple[float, ...]] = _guided_share
     most: float = 4.0
+    slider: float | None = 0.6
     unused: tuple[str, ...] = ("slider_map", "slider_steps")
 
 
 MERGINGS: dict[MergeName, Merging] = {
     **dict.fromkeys(get_args(MergeName), Merging()),
-    "hold": Merging(_held_share, 8.0, ("chess_mask",)),
+    "hold": Merging(_held_share, 8.0, None, ("chess_mask",)),
     "residual": Merging(_skip_residual, unused=("slider", "slider_map", "slider_steps", "slider_fade", "chess_mask")),
 }
 

@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pixelsmith.sampling.merging.hold import held, local_rms, low_pass, moderated
-from pixelsmith.sampling.slider import cutoff
+from pixelsmith.sampling.merging import Bands
+from pixelsmith.sampling.merging.band import Band
+from pixelsmith.sampling.merging.hold import held, local_rms, moderated
+from pixelsmith.sampling.merging.low_pass import low_pass
 
 shapes = st.tuples(st.integers(1, 2), st.integers(1, 3), st.integers(4, 40), st.integers(4, 40))
 factors = st.floats(1.5, 16)
@@ -20,6 +22,11 @@ positions = st.floats(0, 1)
 
 def latents(shape: tuple[int, ...], seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def bands(factor: float) -> Bands:
+    """Those of latents that are a low-pass apart."""
+    return lambda position: Band(None, 0.5 * position / factor)
 
 
 def everywhere(x: Tensor, position: float) -> Tensor:
@@ -56,27 +63,34 @@ def test_a_guide_that_equals_the_estimate_changes_nothing(
     shape: tuple[int, ...], position: float, factor: float
 ) -> None:
     x = latents(shape)
-    assert torch.equal(held(x, x, everywhere(x, position), factor), x)
+    assert torch.equal(held(x, x, everywhere(x, position), bands(factor)), x)
 
 
 @given(shape=shapes, factor=factors)
-def test_at_the_ends_of_the_slider_nothing_and_everything_is_held(shape: tuple[int, ...], factor: float) -> None:
+def test_free_nothing_is_held_and_held_the_band_is_that_of_the_guide(shape: tuple[int, ...], factor: float) -> None:
     x, guide = latents(shape), latents(shape, 1)
-    assert torch.equal(held(x, guide, everywhere(x, 0.0), factor), x)
-    torch.testing.assert_close(held(x, guide, everywhere(x, 1.0), factor), guide, atol=1e-6, rtol=0)
+    assert torch.equal(held(x, guide, everywhere(x, 0.0), bands(factor)), x)
+
+    def mean(values: Tensor) -> Tensor:
+        """A band with a sharp edge, as a projection."""
+        return values.mean((2, 3), keepdim=True).expand_as(values)
+
+    found = held(x, guide, everywhere(x, 1.0), lambda _: mean)
+    torch.testing.assert_close(mean(found), mean(guide), atol=1e-5, rtol=0)
+    torch.testing.assert_close(found - mean(found), x - mean(x), atol=1e-5, rtol=0)
 
 
 @given(shape=shapes, position=st.floats(0.05, 1), factor=factors)
 def test_tones_are_those_of_the_guide(shape: tuple[int, ...], position: float, factor: float) -> None:
     """The mean of every patch is that of the guide."""
     x, guide = latents(shape), 2 + latents(shape, 1)
-    found = held(x, guide, everywhere(x, position), factor)
+    found = held(x, guide, everywhere(x, position), bands(factor))
     torch.testing.assert_close(found.mean((2, 3)), guide.mean((2, 3)), atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("factor", [4.0, 6.5, 8.0])
 def test_what_the_latents_below_resolve_well_is_held_and_what_they_do_not_is_free(factor: float) -> None:
-    """At position ½ the limit is the finest wave of the latents below, 2·factor latents long here."""
+    """At position 1 the limit is the finest wave of the latents below, 2·factor latents long here."""
     side = 64
     places = torch.arange(side) + 0.5
 
@@ -85,7 +99,7 @@ def test_what_the_latents_below_resolve_well_is_held_and_what_they_do_not_is_fre
 
     limit = 0.5 / factor
     coarse, fine = wave(round(limit / 4 * 2 * side) / (2 * side)), wave(round(limit * 3 * 2 * side) / (2 * side))
-    found = held(torch.zeros_like(coarse), coarse + fine, everywhere(coarse, 0.5), factor)
+    found = held(torch.zeros_like(coarse), coarse + fine, everywhere(coarse, 1.0), bands(factor))
     rest_of_coarse = (found - coarse * (coarse * found).mean() / coarse.square().mean()).square().mean().sqrt()
     assert float((coarse * found).mean() / coarse.square().mean()) > 0.95
     assert float(rest_of_coarse) < 0.05
@@ -98,9 +112,9 @@ def test_nothing_depends_on_where_a_window_lies(position: float, factor: float, 
     x, guide, side = latents((1, 2, 72, 72)), latents((1, 2, 72, 72), 1), 64
     maps = position + 0.05 * torch.sin(torch.arange(72.0) / 9).expand(1, 1, 72, 72)
     inside = [slice(0, side), slice(top, top + side), slice(left, left + side)]
-    first = held(x[..., inside[0], inside[0]], guide[..., :side, :side], maps[..., :side, :side], factor)
+    first = held(x[..., inside[0], inside[0]], guide[..., :side, :side], maps[..., :side, :side], bands(factor))
     moved = [some[..., inside[1], inside[2]] for some in (x, guide, maps)]
-    second = held(moved[0], moved[1], moved[2], factor)
+    second = held(moved[0], moved[1], moved[2], bands(factor))
     far = 20
     torch.testing.assert_close(
         first[..., top + far : side - far, left + far : side - far],
@@ -114,8 +128,8 @@ def test_a_map_holds_one_half_and_frees_the_other() -> None:
     x, guide = latents((1, 2, 32, 32)), latents((1, 2, 32, 32), 1)
     maps = torch.zeros(1, 1, 32, 32)
     maps[..., :16] = 1
-    found = held(x, guide, maps, 4.0)
-    torch.testing.assert_close(found[..., :16], guide[..., :16], atol=1e-6, rtol=0)
+    found = held(x, guide, maps, bands(4.0))
+    torch.testing.assert_close(found[..., :16], held(x, guide, everywhere(x, 1.0), bands(4.0))[..., :16])
     assert torch.equal(found[..., 16:], x[..., 16:])
 
 
@@ -162,10 +176,10 @@ def test_beside_something_strong_grain_is_still_seen(factor: float) -> None:
 
 @given(shape=shapes, factor=factors, position=st.floats(0.125, 0.9375, width=32))
 def test_one_position_everywhere_is_held_exactly(shape: tuple[int, ...], factor: float, position: float) -> None:
-    """The rows of a map may lie between two low-passes; a single number has its own."""
+    """The places of a map may lie between two bands; a single number has its own."""
     x, guide = latents(shape), latents(shape, 1)
-    found = held(x, guide, everywhere(x, position), factor)
-    exact = x + low_pass(guide - x, cutoff(position) * 0.5 / factor)
+    found = held(x, guide, everywhere(x, position), bands(factor))
+    exact = x + low_pass(guide - x, 0.5 * position / factor)
     torch.testing.assert_close(found, exact, atol=1e-5, rtol=0)
 
 
@@ -175,8 +189,8 @@ def test_where_the_guide_is_plain_nothing_grows_and_grain_as_strong_as_its_own_s
     grain = 0.1 * latents((1, 4, 64, 64), 2)
     island = torch.zeros_like(guide)
     island[..., 28:36, 28:36] = 1.0
-    clean = held(guide + grain + island, guide, everywhere(guide, 0.55), 4.0)
+    clean = held(guide + grain + island, guide, everywhere(guide, 1.0), bands(4.0))
     kept = moderated(clean, guide, everywhere(guide, 1.0), 4.0) - guide
     assert float(kept[..., 28:36, 28:36].square().mean().sqrt()) < 0.2
-    free = held(guide + grain, guide, everywhere(guide, 0.55), 4.0) - guide
+    free = held(guide + grain, guide, everywhere(guide, 1.0), bands(4.0)) - guide
     assert float((kept - free)[..., :12, :].square().mean().sqrt()) < 0.2 * float(grain.std())

@@ -125,7 +125,9 @@ class Pictures:
         if not (climbs and native) or method.upsampling == "latent":
             return request
         base = self.made(base_request(request, self._native))
-        return replace(request, from_image=str(base.path.absolute()))
+        # The Slider that is left open is another one above pictures that are given.
+        _, facts = self._found(request.model, request.parts)
+        return replace(request.settled(facts.recommended), from_image=str(base.path.absolute()))
 
     def _identity_of(self, request: Request) -> Identity:
         """What decides the picture of a request, with nothing left open in its method."""

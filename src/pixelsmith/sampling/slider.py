@@ -31,14 +31,6 @@ def cosine_weight(progress: float) -> float:
     return _falling(progress)
 
 
-def cutoff(position: float) -> float:
-    """What a Slider position in 0..1 holds: up to this multiple of the finest frequency of the latents below.
-
-    ``p / (1 − p)``: nothing at 0, nearly all that the latents below resolve at ½, everything (infinite) at 1.
-    """
-    return position / (1 - position) if position < 1 else math.inf
-
-
 def _falling(position: float) -> float:
     """1 before position 0, 0 after 1, half a cosine between."""
     return 0.5 + 0.5 * math.cos(math.pi * min(1.0, max(0.0, position)))

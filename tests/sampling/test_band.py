@@ -1,0 +1,57 @@
+"""The band that a smaller picture knows, fitted, against one that is computed without a fit."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from pixelsmith.sampling.merging.band import Band, fit_kernel
+
+
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def filtered(x: Tensor, kernel: Tensor) -> Tensor:
+    margin = kernel.shape[-1] // 2
+    return F.conv2d(F.pad(x[None], (margin,) * 4, mode="replicate"), kernel)[0]
+
+
+@pytest.mark.parametrize("side", [3, 5])
+def test_a_linear_map_of_neighbours_is_found(side: int) -> None:
+    """What made the second latents of each pair is what is fitted, whatever constant was added to them."""
+    kernel = 0.2 * noise(3, 3, side, side)
+    kernel[..., side // 2, side // 2] += torch.eye(3) - kernel.sum((2, 3))
+    pairs = [(noise(3, 40, 40, seed=i), 5 + filtered(noise(3, 40, 40, seed=i), kernel)) for i in range(3)]
+    torch.testing.assert_close(fit_kernel(pairs, side), kernel, atol=5e-3, rtol=0)
+
+
+def test_it_is_what_least_squares_find() -> None:
+    """Without a constant to keep and with little of a ridge: an independent solver on the same rows."""
+    x, wanted = noise(2, 24, 24), noise(2, 24, 24, seed=1)
+    rows = F.unfold(x[None], 3)[0].T
+    rows = rows - rows.mean(0)
+    target = wanted[:, 1:-1, 1:-1].flatten(1).T
+    weights = torch.linalg.lstsq(rows, target - target.mean(0)).solution.T.reshape(2, 2, 3, 3)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pixelsmith.sampling.merging.band.RIDGE", 1e-12)
+        patch.setattr("pixelsmith.sampling.merging.band.CONSTANTS", 0.0)
+        torch.testing.assert_close(fit_kernel([(x, wanted)], 3), weights, atol=1e-4, rtol=0)
+
+
+@given(height=st.integers(1, 12), width=st.integers(1, 12))
+def test_a_constant_is_kept(height: int, width: int) -> None:
+    fitted = fit_kernel([(noise(2, 24, 24), noise(2, 24, 24, seed=1))])
+    constant = torch.tensor([1.0, -2.0]).view(1, 2, 1, 1).expand(1, 2, height, width)
+    torch.testing.assert_close(Band(fitted, 0.1)(constant), constant, atol=0.02, rtol=0)
+
+
+def test_each_patch_for_itself_and_nothing_beyond_the_kernel() -> None:
+    band = Band(fit_kernel([(noise(2, 24, 24), noise(2, 24, 24, seed=1))]))
+    x = noise(2, 2, 16, 16)
+    torch.testing.assert_close(band(x)[1:], band(x[1:]))
+    torch.testing.assert_close(band(x)[..., 2:12, 2:12], band(x[..., :14, :14])[..., 2:12, 2:12])
