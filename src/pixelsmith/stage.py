@@ -16,7 +16,7 @@ from pixelsmith.events import Observer, PhaseFinished, Progress, Warned
 from pixelsmith.families import Family, Prompt
 from pixelsmith.geometry import Size
 from pixelsmith.memory import give_back_memory
-from pixelsmith.pixels.bands import fitted_bands, low_pass_bands
+from pixelsmith.pixels.bands import FittedBands, low_pass_bands
 from pixelsmith.pixels.codec import decode, encode
 from pixelsmith.pixels.resample import Resized
 from pixelsmith.pixels.slider_map import flatness_map, slider_map
@@ -136,7 +136,7 @@ class Cascade:
         upsampling = self.request.method.upsampling
         if upsampling == "latent":
             return low_pass_bands(factor)
-        return fitted_bands(self.family.autoencoder, self.family.facts.latent_scale, factor, upsampling)
+        return FittedBands(self.family.autoencoder, self.family.facts.latent_scale, factor, upsampling)
 
     def _guide_latents(self, stage: int, below: Rung, size: Size) -> Readable:
         """The clean guide z_g: the enlarged picture encoded, or the enlarged latents."""

@@ -13,7 +13,7 @@ from pixelsmith.canvas import Array
 from pixelsmith.families import find_model, load_family, read_facts
 from pixelsmith.families.protocol import Autoencoder
 from pixelsmith.geometry import Size
-from pixelsmith.pixels.bands import fitted_bands, low_pass_bands, synthetic_picture
+from pixelsmith.pixels.bands import FittedBands, low_pass_bands, synthetic_picture
 from pixelsmith.pixels.resample import Resized
 from pixelsmith.request import Compute
 
@@ -44,7 +44,7 @@ def test_the_band_of_latents_is_the_latents_of_what_shrinking_leaves(
     autoencoder: Autoencoder, factor: float, position: float
 ) -> None:
     """On a picture that was not fitted to, of what shrinking takes away hardly any is missed."""
-    band = fitted_bands(autoencoder, 8, factor, "lanczos")(position)
+    band = FittedBands(autoencoder, 8, factor, "lanczos")(position).of_clean
     picture = Array(synthetic_picture(Size(128, 128), np.random.default_rng(1)))
     latents, wanted = encoded(autoencoder, picture), encoded(autoencoder, picture, factor / position)
     inside = (..., slice(2, -2), slice(2, -2))
@@ -52,16 +52,42 @@ def test_the_band_of_latents_is_the_latents_of_what_shrinking_leaves(
     assert float((band(latents) - wanted)[inside].square().mean()) < 0.1 * taken
     if factor / position <= 4:
         # A low-pass of latents is not that band.
-        plain = low_pass_bands(factor)(position)(latents)
+        plain = low_pass_bands(factor)(position).of_clean(latents)
         assert float((plain - wanted)[inside].square().mean()) > 0.3 * taken
 
 
-def test_a_fit_is_made_once_and_is_the_same_again(autoencoder: Autoencoder) -> None:
-    bands = fitted_bands(autoencoder, 8, 4.0, "lanczos")
-    assert bands(0.7).kernel is bands(0.7).kernel
-    assert bands(0.5).kernel is bands(0.1).kernel
-    again = fitted_bands(autoencoder, 8, 4.0, "lanczos")(0.7)
-    assert torch.equal(bands(0.7).kernel, again.kernel)
+def test_a_fit_is_the_same_again(autoencoder: Autoencoder) -> None:
+    clean, guide = torch.randn(2, 1, 16, 12, 12, generator=torch.Generator().manual_seed(0))
+    first, again = (FittedBands(autoencoder, 8, 4.0, "lanczos")(0.7).correction(clean, guide) for _ in range(2))
+    assert torch.equal(first, again)
+
+
+@pytest.mark.parametrize("position", [1.0, 0.7, 0.25])
+def test_an_estimate_that_is_right_is_left_alone(autoencoder: Autoencoder, position: float) -> None:
+    """Also at frequencies that shrinking only weakens: nothing of them is taken away again."""
+    picture = Array(synthetic_picture(Size(128, 128), np.random.default_rng(1)))
+    clean, guide = encoded(autoencoder, picture), encoded(autoencoder, picture, 4.0)
+    band = FittedBands(autoencoder, 8, 4.0, "lanczos")(position)
+    inside = (..., slice(2, -2), slice(2, -2))
+    lost = (clean - guide)[inside]
+
+    def share(correction: Tensor) -> float:
+        """How much of what shrinking takes away a correction gives, or takes."""
+        return float((correction[inside] * lost).sum() / lost.square().sum())
+
+    assert share(band.correction(clean, guide)) == pytest.approx(0, abs=0.03)
+    # One filter for both weakens twice.
+    if position == 1:
+        assert share(band.of_clean(guide - clean)) < -0.04
+
+
+@pytest.mark.parametrize("colour", [(0, 0, 0), (255, 255, 255), (50, 100, 160), (200, 180, 120)])
+@pytest.mark.parametrize("factor", [4.0, 12.0])
+def test_flat_colours_keep_their_tone(autoencoder: Autoencoder, colour: tuple[int, ...], factor: float) -> None:
+    flat = torch.tensor(colour, dtype=torch.uint8)[:, None, None].expand(3, 96, 96).contiguous()
+    latents = encoded(autoencoder, Array(flat))
+    correction = FittedBands(autoencoder, 8, factor, "lanczos")(1.0).correction(latents, latents)
+    assert float(correction.square().mean()) < 0.05**2 * float(latents.square().mean())
 
 
 def test_synthetic_pictures_have_the_spectrum_of_photographs() -> None:

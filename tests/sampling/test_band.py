@@ -5,11 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor
 
-from pixelsmith.sampling.merging.band import Band, fit_kernel
+from pixelsmith.sampling.merging.band import Filter, fit_kernel
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
@@ -31,7 +29,7 @@ def test_a_linear_map_of_neighbours_is_found(side: int) -> None:
 
 
 def test_it_is_what_least_squares_find() -> None:
-    """Without a constant to keep and with little of a ridge: an independent solver on the same rows."""
+    """With little of a ridge: an independent solver on the same rows."""
     x, wanted = noise(2, 24, 24), noise(2, 24, 24, seed=1)
     rows = F.unfold(x[None], 3)[0].T
     rows = rows - rows.mean(0)
@@ -39,19 +37,11 @@ def test_it_is_what_least_squares_find() -> None:
     weights = torch.linalg.lstsq(rows, target - target.mean(0)).solution.T.reshape(2, 2, 3, 3)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pixelsmith.sampling.merging.band.RIDGE", 1e-12)
-        patch.setattr("pixelsmith.sampling.merging.band.CONSTANTS", 0.0)
         torch.testing.assert_close(fit_kernel([(x, wanted)], 3), weights, atol=1e-4, rtol=0)
 
 
-@given(height=st.integers(1, 12), width=st.integers(1, 12))
-def test_a_constant_is_kept(height: int, width: int) -> None:
-    fitted = fit_kernel([(noise(2, 24, 24), noise(2, 24, 24, seed=1))])
-    constant = torch.tensor([1.0, -2.0]).view(1, 2, 1, 1).expand(1, 2, height, width)
-    torch.testing.assert_close(Band(fitted, 0.1)(constant), constant, atol=0.02, rtol=0)
-
-
 def test_each_patch_for_itself_and_nothing_beyond_the_kernel() -> None:
-    band = Band(fit_kernel([(noise(2, 24, 24), noise(2, 24, 24, seed=1))]))
+    band = Filter(fit_kernel([(noise(2, 24, 24), noise(2, 24, 24, seed=1))]))
     x = noise(2, 2, 16, 16)
     torch.testing.assert_close(band(x)[1:], band(x[1:]))
     torch.testing.assert_close(band(x)[..., 2:12, 2:12], band(x[..., :14, :14])[..., 2:12, 2:12])

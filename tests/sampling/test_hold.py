@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from pixelsmith.pixels.bands import low_pass_bands
 from pixelsmith.sampling.merging import Bands
 from pixelsmith.sampling.merging.band import Band
 from pixelsmith.sampling.merging.hold import held, local_rms, moderated
@@ -26,7 +27,7 @@ def latents(shape: tuple[int, ...], seed: int = 0) -> Tensor:
 
 def bands(factor: float) -> Bands:
     """Those of latents that are a low-pass apart."""
-    return lambda position: Band(None, 0.5 * position / factor)
+    return low_pass_bands(factor)
 
 
 def everywhere(x: Tensor, position: float) -> Tensor:
@@ -75,7 +76,7 @@ def test_free_nothing_is_held_and_held_the_band_is_that_of_the_guide(shape: tupl
         """A band with a sharp edge, as a projection."""
         return values.mean((2, 3), keepdim=True).expand_as(values)
 
-    found = held(x, guide, everywhere(x, 1.0), lambda _: mean)
+    found = held(x, guide, everywhere(x, 1.0), lambda _: Band(mean, mean))
     torch.testing.assert_close(mean(found), mean(guide), atol=1e-5, rtol=0)
     torch.testing.assert_close(found - mean(found), x - mean(x), atol=1e-5, rtol=0)
 

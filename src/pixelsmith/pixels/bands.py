@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -16,56 +18,78 @@ from pixelsmith.pixels.codec import TILE
 from pixelsmith.pixels.resample import Kernel, Resized
 from pixelsmith.sampling.device import room_for
 from pixelsmith.sampling.merging import Bands
-from pixelsmith.sampling.merging.band import SIDE, Band, fit_kernel
+from pixelsmith.sampling.merging.band import SIDE, Band, Filter, fit_kernel
+from pixelsmith.sampling.readable import Readable
 
 SYNTHETIC = 32
 """A side of a synthetic picture, in latents."""
-SAMPLES = 8
+SAMPLES = 16
 """Latents that are fitted to for each weight of a channel, at least."""
 
 
 def low_pass_bands(factor: float) -> Bands:
     """Those of a guide that is the latents of the picture below, enlarged ``factor`` times."""
-    return lambda position: Band(None, 0.5 * position / factor)
-
-
-def fitted_bands(autoencoder: Autoencoder, latent_scale: int, factor: float, kernel: Kernel) -> Bands:
-    """Those of a guide that is the encoded picture below, enlarged ``factor`` times.
-
-    At the Slider's 1 it is what the picture below knows, at ½ what it would at half of its size: the band of a
-    picture ``factor / position`` times smaller. From the latent scale on that is fitted for the latent scale, and the
-    rest is a low-pass. A fit takes a second or two on a CPU, and is made once for each size.
-    """
-    fits: dict[float, Float[Tensor, "c c k k"]] = {}
 
     def band(position: float) -> Band:
-        shrunk = factor / position
-        fitted = min(shrunk, latent_scale)
-        if fitted not in fits:
-            fits[fitted] = fit_kernel(_pairs(autoencoder, latent_scale, fitted, kernel))
-        return Band(fits[fitted], 0.5 * latent_scale / shrunk) if shrunk > latent_scale else Band(fits[fitted])
+        of_both = Filter(limit=0.5 * position / factor)
+        return Band(of_both, of_both)
 
     return band
 
 
-def _pairs(autoencoder: Autoencoder, scale: int, factor: float, kernel: Kernel) -> Iterator[tuple[Tensor, Tensor]]:
-    """Latents (c, h, w) of synthetic pictures, and of the same shrunk and enlarged again."""
-    size = Size(SYNTHETIC * scale, SYNTHETIC * scale)
-    small = Size(round(size.width / factor), round(size.height / factor))
+class FittedBands:
+    """Those of a guide that is the encoded picture below, enlarged ``factor`` times.
 
-    def encoded(read: Callable[..., Tensor]) -> Tensor:
-        with room_for(TILE):
-            return autoencoder.encode(read(size.window).float()[None] / 127.5 - 1)[0].cpu()
+    At the Slider's 1 it is what the picture below knows, at ½ what it would at half of its size: the band of a
+    picture ``factor / position`` times smaller. From the latent scale on that is fitted for the latent scale, and the
+    rest is a low-pass. A fit takes a second or two on a CPU, and is made once for each factor.
+    """
 
-    rng, count = np.random.default_rng(0), 0
-    while True:
-        picture = Array(synthetic_picture(size, rng))
-        shrunk = Array(Resized(picture, size, small, "lanczos").read(small.window))
-        latents = encoded(picture.read)
-        yield latents, encoded(Resized(shrunk, small, size, kernel).read)
-        count += (SYNTHETIC - SIDE + 1) ** 2
-        if count >= SAMPLES * len(latents) * SIDE**2:
-            return
+    def __init__(self, autoencoder: Autoencoder, latent_scale: int, factor: float, kernel: Kernel) -> None:
+        self._autoencoder, self._scale, self._factor, self._kernel = autoencoder, latent_scale, factor, kernel
+        self._encoded: dict[float, list[Tensor]] = {}
+        self._fits: dict[float, tuple[Filter, Filter]] = {}
+
+    def __call__(self, position: float) -> Band:
+        """The band of a Slider position above 0, at most 1."""
+        shrunk = self._factor / position
+        fitted = min(shrunk, self._scale)
+        if fitted not in self._fits:
+            self._fits[fitted] = self._fit(fitted)
+        limit = 0.5 * self._scale / shrunk if shrunk > self._scale else math.inf
+        of_clean, of_guide = (replace(fit, limit=limit) for fit in self._fits[fitted])
+        return Band(of_clean, of_guide)
+
+    def _fit(self, shrunk: float) -> tuple[Filter, Filter]:
+        """What makes latents of pictures those of the same shrunk, and what makes the same of latents of the guide."""
+        whole, below, wanted = (self._latents(factor) for factor in (1.0, self._factor, shrunk))
+        of_clean = Filter(fit_kernel(zip(whole, wanted, strict=True)))
+        # Not of what is wanted: where both see the same, as where all is flat, both make the same of it.
+        made = [of_clean(latents[None])[0] for latents in whole]
+        return of_clean, Filter(fit_kernel(zip(below, made, strict=True)))
+
+    def _latents(self, shrunk: float) -> list[Float[Tensor, "c h w"]]:
+        """Of synthetic pictures, shrunk by a factor and enlarged again."""
+        if shrunk not in self._encoded:
+            self._encoded[shrunk] = list(self._made(shrunk))
+        return self._encoded[shrunk]
+
+    def _made(self, shrunk: float) -> Iterator[Float[Tensor, "c h w"]]:
+        size = Size(SYNTHETIC * self._scale, SYNTHETIC * self._scale)
+        small = Size(round(size.width / shrunk), round(size.height / shrunk))
+        rng, samples = np.random.default_rng(0), 0
+        while True:
+            picture: Readable = Array(synthetic_picture(size, rng))
+            if small != size:
+                below = Array(Resized(picture, size, small, "lanczos").read(small.window))
+                picture = Resized(below, small, size, self._kernel)
+            pixels = picture.read(size.window).float()[None] / 127.5 - 1
+            with room_for(TILE):
+                latents = self._autoencoder.encode(pixels)[0].cpu()
+            yield latents
+            samples += (SYNTHETIC - SIDE + 1) ** 2
+            if samples >= SAMPLES * len(latents) * SIDE**2:
+                return
 
 
 def synthetic_picture(size: Size, rng: np.random.Generator) -> UInt8[Tensor, "3 h w"]:

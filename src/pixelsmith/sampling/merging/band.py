@@ -9,7 +9,7 @@ channels explain 97 to 99 % of it (docs/decisions/0023-held-structure.md).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -24,19 +24,17 @@ SIDE = 5
 """Of the kernel, in latents."""
 RIDGE = 1e-3
 """Of the fit, as a share of the mean power of what it is fitted to."""
-CONSTANTS = 10.0
-"""What a constant counts in the fit, as a multiple of that mean power: tones are kept."""
 
 
 @dataclass(frozen=True)
-class Band:
-    """What is left of latents (b, c, h, w), float32, in the band.
+class Filter:
+    """A linear filter of latents (b, c, h, w) that mixes their channels; what it makes is float32.
 
-    - ``kernel``: fitted weights (c, c, k, k), or ``None``: shrinking by the latent scale and more is a low-pass.
-    - ``limit``: up to where it passes, in cycles a latent; infinite for all.
+    - ``kernel``: weights (c, c, k, k), or ``None`` for none.
+    - ``limit``: of the low-pass that follows, in cycles a latent; infinite for none.
     """
 
-    kernel: Float[Tensor, "c c k k"] | None
+    kernel: Float[Tensor, "c c k k"] | None = None
     limit: float = math.inf
 
     def __call__(self, x: Batch) -> Batch:
@@ -47,22 +45,32 @@ class Band:
         return x if math.isinf(self.limit) else low_pass(x, self.limit)
 
 
+@dataclass(frozen=True)
+class Band:
+    """The band of a smaller picture: ``of_clean`` finds it in latents, ``of_guide`` in those of an enlarged picture.
+
+    They differ, for where shrinking only weakens a frequency the guide has been weakened before.
+    """
+
+    of_clean: Callable[[Batch], Batch]
+    of_guide: Callable[[Batch], Batch]
+
+    def correction(self, clean: Batch, guide: Batch) -> Batch:
+        """What the clean estimate lacks of the guide's band: A⁺(y − A·x̂0) of DDNM."""
+        return self.of_guide(guide) - self.of_clean(clean)
+
+
 def fit_kernel(
     pairs: Iterable[tuple[Float[Tensor, "c h w"], Float[Tensor, "c h w"]]], side: int = SIDE
 ) -> Float[Tensor, "c c k k"]:
-    """The kernel that makes the second latents of each pair of the first ones, by ridge regression.
-
-    Each pair counts by its departure from its own mean; a constant is kept as it is.
-    """
-    gram, moment = torch.zeros(()), torch.zeros(())
+    """The kernel that makes the second latents of each pair of the first, up to a constant, by ridge regression."""
+    margin, rows, wanted = side // 2, list[Tensor](), list[Tensor]()
     for latents, band in pairs:
-        margin = side // 2
-        rows = F.unfold(latents[None].double(), side)[0].T
-        wanted = band.double()[:, margin:-margin, margin:-margin].flatten(1).T
-        rows, wanted = rows - rows.mean(0), wanted - wanted.mean(0)
-        gram, moment = gram + rows.T @ rows, moment + rows.T @ wanted
-    channels, power = moment.shape[1], gram.diagonal().mean()
-    each = torch.eye(channels, dtype=torch.float64).repeat_interleave(side * side, dim=0)
-    gram = gram + power * (CONSTANTS * each @ each.T + RIDGE * torch.eye(len(gram), dtype=torch.float64))
-    weights: Tensor = torch.linalg.solve(gram, moment + power * CONSTANTS * each)
-    return weights.T.reshape(channels, channels, side, side).float()
+        rows.append(F.unfold(latents[None].double(), side)[0].T)
+        wanted.append(band.double()[:, margin:-margin, margin:-margin].flatten(1).T)
+    x, y = torch.cat(rows), torch.cat(wanted)
+    x, y = x - x.mean(0), y - y.mean(0)
+    gram = x.T @ x
+    gram.diagonal().add_(RIDGE * gram.diagonal().mean())
+    weights: Tensor = torch.linalg.solve(gram, x.T @ y)
+    return weights.T.reshape(y.shape[1], -1, side, side).float()

@@ -1,8 +1,8 @@
 """Held structure: what the picture below knows is held in the clean estimate, all else is the model's.
 
-``x̂0 ← x̂0 + B(z_g − x̂0)``, where B keeps the band of frequencies that a smaller picture knows; how much smaller is what
-the Slider says, place by place (docs/decisions/0023-held-structure.md). After ILVR (arXiv 2108.02938), DDNM (arXiv
-2212.00490) and HiFlow (arXiv 2504.06232), which hold whole pictures.
+``x̂0 ← x̂0 + B·y − B·x̂0``, where B keeps the band of frequencies that a smaller picture knows, and B·y is that of the
+guide; how much smaller is what the Slider says, place by place (docs/decisions/0023-held-structure.md). After ILVR
+(arXiv 2108.02938), DDNM (arXiv 2212.00490) and HiFlow (arXiv 2504.06232), which hold whole pictures.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from pixelsmith.geometry import Window
 from pixelsmith.sampling.guidance import Batch
+from pixelsmith.sampling.merging.band import Band
 from pixelsmith.sampling.merging.low_pass import low_pass
 from pixelsmith.sampling.merging.protocol import GuideAt, Merge
 from pixelsmith.sampling.readable import Readable
@@ -24,7 +25,7 @@ from pixelsmith.sampling.readable import Readable
 POSITIONS = 16
 """Bands between the Slider's 0 and 1. A place between two of their positions takes a mean of both."""
 
-Bands = Callable[[float], Callable[[Batch], Batch]]
+Bands = Callable[[float], Band]
 """The band that is held at a Slider position above 0, at most 1."""
 
 
@@ -34,17 +35,15 @@ def held(clean: Batch, guide: Batch, positions: Float[Tensor, "b 1 h w"], bands:
     - ``clean``, ``guide``: x̂0 and z_g, (b, c, h, w).
     - ``positions``: the Slider at each place, 0 (free) to 1 (all that the picture below knows is held).
     """
-    difference = (guide - clean).float()
     # On the CPU, where maps are read: asking a device would make it wait.
     low, high = float(positions.min()), float(positions.max())
     if low == high:
-        correction = bands(low)(difference) if low > 0 else torch.zeros_like(difference)
-        return (clean + correction).to(clean.dtype)
-    correction = torch.zeros_like(difference)
+        return (clean + bands(low).correction(clean, guide)).to(clean.dtype) if low > 0 else clean
+    correction = torch.zeros_like(clean, dtype=torch.float32)
     scaled = positions.to(clean.device, torch.float32) * POSITIONS
     for k in range(max(1, math.floor(low * POSITIONS)), math.ceil(high * POSITIONS) + 1):
         share = (1 - (scaled - k).abs()).clamp_min(0)
-        correction = correction + share * bands(k / POSITIONS)(difference)
+        correction = correction + share * bands(k / POSITIONS).correction(clean, guide)
     return (clean + correction).to(clean.dtype)
 
 
