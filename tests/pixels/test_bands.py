@@ -84,10 +84,11 @@ def test_an_estimate_that_is_right_is_left_alone(autoencoder: Autoencoder, posit
 @pytest.mark.parametrize("colour", [(0, 0, 0), (255, 255, 255), (50, 100, 160), (200, 180, 120)])
 @pytest.mark.parametrize("factor", [4.0, 12.0])
 def test_flat_colours_keep_their_tone(autoencoder: Autoencoder, colour: tuple[int, ...], factor: float) -> None:
-    flat = torch.tensor(colour, dtype=torch.uint8)[:, None, None].expand(3, 96, 96).contiguous()
+    flat = torch.tensor(colour, dtype=torch.uint8)[:, None, None].expand(3, 128, 128).contiguous()
     latents = encoded(autoencoder, Array(flat))
-    correction = FittedBands(autoencoder, 8, factor, "lanczos")(1.0).correction(latents, latents)
-    assert float(correction.square().mean()) < 0.05**2 * float(latents.square().mean())
+    # At the edges an autoencoder sees no flat colour.
+    correction = FittedBands(autoencoder, 8, factor, "lanczos")(1.0).correction(latents, latents)[..., 4:-4, 4:-4]
+    assert float(correction.square().mean()) < 0.05**2 * float(latents[..., 4:-4, 4:-4].square().mean())
 
 
 def test_synthetic_pictures_have_the_spectrum_of_photographs() -> None:
