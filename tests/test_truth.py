@@ -18,7 +18,7 @@ COAST, TOWN = "watercolor map of a coast", "night photo from space of a town"
 
 @pytest.fixture
 def planet(tmp_path: Path) -> Planet:
-    """A coast at zoom 4 with all tiles of zoom 5 and one of zoom 6; a town at zoom 5 with two of zoom 6 and one of 7.
+    """A coast at zoom 4 with all tiles of zoom 5 and one of 6 and 7; a town at zoom 5 with two of zoom 6 and one of 7 and 8.
 
     Each tile is plain: its grey is its number.
     """
@@ -26,6 +26,7 @@ def planet(tmp_path: Path) -> Planet:
         ("watercolor", COAST, 4, 3, 2), ("watercolor", "a", 5, 6, 4), ("watercolor", "b", 5, 7, 4),
         ("watercolor", "c", 5, 6, 5), ("watercolor", "d", 5, 7, 5), ("watercolor", "e", 6, 15, 11),
         ("night", TOWN, 5, 1, 1), ("night", "f", 6, 2, 2), ("night", "g", 6, 3, 3), ("night", "h", 7, 7, 4),
+        ("watercolor", "i", 7, 25, 17), ("night", "j", 8, 9, 10),
     ]  # fmt: skip
     rows: list[Row] = [
         {"archive": f"{style}.zip", "file": f"{style}/{zoom}_{x}_{y}.png", "caption": caption, "style": style,
@@ -59,7 +60,7 @@ def test_a_mosaic_has_each_tile_in_its_place_or_is_none(planet: Planet) -> None:
 def test_every_prompt_has_as_many_of_each_set(planet: Planet, tmp_path: Path) -> None:
     """As many as the prompt with the fewest has; the model's world reads them by factor."""
     assert {name: len(places) for name, places in sets(planet, [COAST, TOWN])} == {
-        "whole": 2, "patches-2x": 4, "patches-4x": 2,
+        "whole": 2, "patches-2x": 4, "patches-4x": 2, "patches-8x": 2,
     }  # fmt: skip
     write_sets(planet, [COAST, TOWN], tmp_path)
     truths = {factor: load_truth(tmp_path, 256, factor) for factor in (2.0, 4.0)}

@@ -2,8 +2,8 @@
 
     python -m training.truth --data DIR --output truth
 
-``whole.npy``: tiles of any zoom whose caption is a prompt. ``patches-2x.npy``, ``patches-4x.npy``: tiles that lie in a
-tile of that caption and are one or two zooms finer: crops, at full size, of a real picture with two or four times the
+``whole.npy``: tiles of any zoom whose caption is a prompt. ``patches-2x.npy``, ``-4x``, ``-8x``: tiles that lie in a
+tile of that caption and are one to three zooms finer: crops, at full size, of a real picture with two to eight times the
 sides, whether or not all of its other tiles are here. As many of each prompt; those that were held out from training
 come first, and most were not.
 
@@ -32,7 +32,7 @@ from pixelsmith.evaluate.protocol import load_protocol
 from pixelsmith.evaluate.truth import MOST
 from training.data import SIZE, crops, is_held_out
 
-FACTORS = (2, 4)
+FACTORS = (2, 4, 8)
 MOST_MOSAICS = 4
 """Of a style that are written to be looked at."""
 Row = Mapping[str, str]
