@@ -18,7 +18,7 @@ COAST, TOWN = "watercolor map of a coast", "night photo from space of a town"
 
 @pytest.fixture
 def planet(tmp_path: Path) -> Planet:
-    """A coast at zoom 4 with all tiles of zoom 5 and one of 6 and 7; a town at zoom 5 with two of zoom 6 and one of 7 and 8.
+    """A coast at zoom 4 with all of zoom 5 and one of 6 and 7; a town at zoom 5 with two of 6 and one of 7 and 8.
 
     Each tile is plain: its grey is its number.
     """

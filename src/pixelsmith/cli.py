@@ -153,8 +153,12 @@ _METHOD_CLICKS = (
     click.option("--stage-steps", type=int, help="Denoising steps of each stage.  [default: --steps]"),
     click.option("--start", type=float, help="0..1: share of the noise schedule that stages go through."),
     click.option("--sampler", type=click.Choice(get_args(Sampler)), help="The rule of a step."),
-    click.option("--slider", help="0..1: 0 invents detail, 1 keeps what is below. A,B: of the last stages."),
-    click.option("--slider-fade", type=float, help="0..1: share of steps over which the guide fades out."),
+    click.option(
+        "--slider",
+        help="0..1: at 0 all is invented, at 1 all that the smaller picture shows is kept. A,B: of the last stages.  "
+        "[default: 1 with --from-image, else as the model recommends]",
+    ),
+    click.option("--slider-fade", type=float, help="0..1: share of steps over which it fades out.  [default: 0]"),
     click.option("--guidance", type=click.Choice(get_args(GuidanceName)), help="How the prompt is put to effect."),
     click.option("--guidance-scale", type=float, help="How strongly the prompt pulls; 1 is off."),
     click.option("--stage-guidance-scale", type=float, help="The same for the stages.  [default: as the base]"),
@@ -169,11 +173,11 @@ _METHOD_CLICKS = (
     click.option("--perturbation-interval", help="Where it is on.  [default: pag 0,1, slg 0.01,0.2]"),
     click.option("--perturbed-layers", help="Numbers of blocks, such as 7,8,9.  [default: in the middle]"),
     click.option("--slider-map", help="Where it holds: auto, even, or a grey picture (white holds).  [default: auto]"),
-    click.option("--slider-steps", type=float, help="0..1: share of steps in which structure is held."),
+    click.option("--slider-steps", type=float, help="0..1: share of steps in which structure is held.  [default: 1]"),
     click.option(
         "--merge",
         type=click.Choice(get_args(MergeName)),
-        help="How the picture below guides: hold, or phase (paper).",
+        help="How the picture below guides: hold, or phase (paper).  [default: hold]",
     ),
     click.option("--chess-mask/--no-chess-mask", default=None),
     click.option("--border", type=int, help="Latents over which patches are averaged; 0 is off."),
