@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pixelsmith.checks import check_choices, check_range
 from pixelsmith.errors import RequestError
-from pixelsmith.places import at_home
+from pixelsmith.places import at_home, given_place
 
 SchedulerName = Literal[
     "DDIMScheduler",
@@ -114,5 +114,5 @@ class Parts:
 
 def located(name: str, folder: Path) -> str:
     """A path as it was meant in ``folder``, or the hub id that it is where there is no such place."""
-    place = folder / at_home(name)
+    place = given_place(folder / at_home(name))
     return str(place) if place.exists() else name

@@ -90,7 +90,7 @@ def test_a_connection_on_which_nothing_is_asked_is_closed(
             connection.sendall(beginning)
             assert connection.recv(100) == b""
     assert capfd.readouterr() == ("", "")
-    assert 1 <= server._SILENT_SECONDS <= 300
+    assert 1 <= server._HEAD_SECONDS <= 300
 
 
 @pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6")

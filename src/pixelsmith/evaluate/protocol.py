@@ -16,6 +16,7 @@ from pixelsmith.evaluate.metrics import METRICS
 from pixelsmith.evaluate.upscalers import UPSCALERS
 from pixelsmith.geometry import Size
 from pixelsmith.parts import Parts
+from pixelsmith.places import given_place
 from pixelsmith.request import EMBEDDED, PRESETS, Compute, Method, Request
 
 NAMES = ("table1", "table2", "table3", "sweep", "held")
@@ -213,7 +214,7 @@ def load_protocol(source: str) -> Protocol:
     those of the package's protocols.
     """
     folder = Path(str(files("pixelsmith.evaluate"))) / "protocols"
-    path = folder / f"{source}.toml" if source in NAMES else Path(source)
+    path = folder / f"{source}.toml" if source in NAMES else given_place(source)
     values = {"name": path.stem, **_read(folder / "prompts.toml"), **_read(path)}
     try:
         values["prompts"] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 
 from pixelsmith.errors import ModelError
 from pixelsmith.families.quiet import quiet
+from pixelsmith.parts import located
 
 STEPS = 20
 
@@ -21,9 +23,10 @@ class LatentUpscaler:
     def __init__(self, source: str) -> None:
         from diffusers import StableDiffusionLatentUpscalePipeline
 
+        place = located(source, Path())
         try:
             with quiet():
-                self._pipeline: Any = StableDiffusionLatentUpscalePipeline.from_pretrained(source)
+                self._pipeline: Any = StableDiffusionLatentUpscalePipeline.from_pretrained(place)
         except Exception as error:
             # A damaged part fails in the library that reads it, each with errors of its own.
             raise ModelError(f"{source}: it is no latent upscaler that can be loaded ({error})") from error

@@ -32,6 +32,11 @@ _TAKEN_FROM: dict[str, str] = {
 deterministic step of one level is not made of, lend their configuration only."""
 
 
+def is_known_scheduler(name: str) -> bool:
+    """Whether this is a scheduler's class of diffusers for which one stands here."""
+    return name in _TAKEN_FROM
+
+
 def scheduler_class(config: Any) -> str:
     """The diffusers class whose numbers are taken for a scheduler's configuration.
 

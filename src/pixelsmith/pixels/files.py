@@ -17,7 +17,7 @@ from typing import Any
 import pyvips
 from PIL import ExifTags, Image
 
-from pixelsmith.durable import open_to_read, read_whole, write_new
+from pixelsmith.durable import open_to_read, read_object, read_whole, write_new
 from pixelsmith.errors import OutputError, PictureError
 from pixelsmith.geometry import Size
 from pixelsmith.pixels.output import Output, tiles_of
@@ -209,14 +209,12 @@ def _pack(path: Path, name: str, text: str) -> None:
 def read_settings(path: Path) -> dict[str, Any]:
     """The settings inside a picture that Pixelsmith wrote. Raises ``PictureError`` where there are none."""
     try:
-        settings = json.loads(_settings_inside(path))
-    except FileNotFoundError as error:
-        raise PictureError(f"{path}: there is no such file") from error
+        settings = read_object(_settings_inside(path))
     except PictureError:
         raise
     except (OSError, SyntaxError, ValueError, KeyError, TypeError, *ARCHIVE_ERRORS):
-        settings = None
-    if not isinstance(settings, dict) or not isinstance(settings.get("request"), dict):
+        settings = {}
+    if not isinstance(settings.get("request"), dict):
         raise PictureError(f"{path}: there are no Pixelsmith settings inside")
     return settings
 
@@ -230,9 +228,10 @@ def has_settings(path: Path, settings: Mapping[str, Any]) -> bool:
 
 
 def _settings_inside(path: Path) -> str:
+    if not path.exists():
+        raise PictureError(f"{path}: there is no such file")
     suffix = path.suffix.lower()
     if suffix == ".dzi":
-        path.stat()
         return read_whole(tiles_of(path) / _SETTINGS_FILE).decode()
     if suffix == ".zip":
         with os.fdopen(open_to_read(path), "rb") as file, zipfile.ZipFile(file) as archive:

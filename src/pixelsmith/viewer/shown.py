@@ -80,13 +80,12 @@ def _run(path: Path) -> Shown:
     record = run.read()
     pictures: dict[str, Source] = {}
     below: Source | None = None
-    folders = sorted(path.glob("stage-*"), key=lambda folder: int(folder.name.removeprefix("stage-")))
-    for folder in folders:
+    numbers = (folder.name.removeprefix("stage-") for folder in path.glob("stage-*"))
+    for stage in sorted(int(number) for number in numbers if number.isdecimal()):
         try:
-            picture = StagePicture.of(folder, below)
+            picture = below = StagePicture.of(path / f"stage-{stage}", below)
         except LookupError:
             continue
-        stage, below = int(folder.name.removeprefix("stage-")), picture
         pictures[f"{f'stage {stage}' if stage else 'base'}, {picture.size}"] = picture
     if not pictures:
         raise PictureError(f"{path}: the run has made nothing to see yet; try again when its base picture is there")
