@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pixelsmith.checks import check_flag, check_whole
+from pixelsmith.durable import read_whole
 from pixelsmith.errors import InputError, RequestError
 from pixelsmith.evaluate.metrics import METRICS
 from pixelsmith.evaluate.upscalers import UPSCALERS
@@ -239,9 +240,8 @@ def _rows(common: Mapping[str, Any], sliders: Sequence[Any] | None = None, **val
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        with path.open("rb") as file:
-            return tomllib.load(file)
-    except (OSError, tomllib.TOMLDecodeError) as error:
+        return tomllib.loads(read_whole(path).decode())
+    except (OSError, ValueError, RecursionError) as error:
         raise RequestError(
             f"{path}: it cannot be read as a protocol ({error}); expected one of {', '.join(NAMES)}, or a TOML file"
         ) from error
