@@ -89,6 +89,9 @@ def test_a_terminal_without_the_letters_of_a_prompt_gets_their_codes(
         (["x", "--from-image", "~/missing.png"], f"{Path.home()}/missing.png: there is no such file"),
         (["x", "--from-image", "~nobody-here/x.png"], "~nobody-here/x.png: there is no such file"),
         (["x", "--seed", "18446744073709551616"], "seed: expected at most 18446744073709551615"),
+        (["x", "--model", "a" * 300], "a: it cannot be read (File name too long)"),
+        (["x", "--vae", ""], "vae: expected a name, got ''"),
+        (["x", "--lora", ""], "LoRA: expected a file, a folder or a hub id, got ''"),
         (["a", "red", "house"], "A prompt of several words needs quotes"),
         (["x", "--size", "10000001"], "size: expected at most 10,000,000 pixels a side, got 10000001x10000001"),
         (["x", "--size", "9" * 18], "size: expected at most 10,000,000 pixels a side"),
@@ -100,6 +103,11 @@ def test_a_mistake_is_named(call: Call, arguments: list[str], said: str) -> None
     code, out, err = call("plan", *arguments)
     assert (code, out, err.count("\n")) == (2, "", 1), err
     assert said.replace(r"\\", "\\") in err or said in err, err
+
+
+def test_a_comparison_has_a_largest_size(call: Call, tmp_path: Path) -> None:  # noqa: F811
+    code, out, err = call("evaluate", "table1", "--tiny", "-o", tmp_path / "out", "--factor", "1e9")
+    assert (code, out, "factors: expected numbers in 1..1000" in err) == (2, "", True), err
 
 
 def test_the_largest_size_is_planned() -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from pixelsmith.errors import RequestError
 
-_NOTHING = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
-"""What the system says where there is nothing by a name, or cannot be."""
+_NOTHING = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+"""What the system says where there is nothing by a name."""
 
 
 def at_home(path: str | Path) -> Path:
@@ -23,8 +23,10 @@ def at_home(path: str | Path) -> Path:
 def given_place(name: str | Path) -> Path:
     """Where a file or a folder is that a user names, ``~`` being the home folder; there may be nothing.
 
-    Raises ``RequestError``, at once, for a pipe, a socket or a device, and for what cannot be looked at.
+    Raises ``RequestError``, at once, for an empty name, a pipe, a socket or a device, and for what cannot be looked at.
     """
+    if not str(name).strip():
+        raise RequestError("a path is empty; give that of a file or a folder, or leave its option out")
     place = at_home(name)
     try:
         mode = place.stat().st_mode

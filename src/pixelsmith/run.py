@@ -171,7 +171,7 @@ class RunDirectory:
         except (FileNotFoundError, NotADirectoryError) as error:
             raise RunError(f"{self.path}: it is not a run directory, there is no {_RECORD} in it") from error
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            reason = f"it lacks {error}" if isinstance(error, KeyError) else error
+            reason = f"it lacks {error}" if isinstance(error, KeyError) else getattr(error, "strerror", None) or error
             raise RunError(f"{self.path}: its {_RECORD} cannot be used: {reason}") from error
 
     def _kept(self, path: Path, relative: bool) -> str:

@@ -253,6 +253,12 @@ def test_weights_are_looked_for_by_variant_kind_and_shard(model: Path) -> None:
     [
         ("unet/config.json", {"sample_size": 10**12}, "sample size: expected at most"),
         ("unet/config.json", {"sample_size": None}, "a size needs whole numbers"),
+        (
+            "scheduler/scheduler_config.json",
+            {"num_train_timesteps": 10**9},
+            "train timesteps: expected at most 1,000,000",
+        ),
+        ("vae/config.json", {"block_out_channels": []}, "latent scale: expected a whole number"),
         ("vae/config.json", {"latent_channels": 0}, "latent channels: expected a whole number"),
         (
             "scheduler/scheduler_config.json",
@@ -269,6 +275,26 @@ def test_numbers_that_cannot_be_are_named_with_their_model(
     (model / file).write_text(json.dumps(config | values))
     with pytest.raises(ModelError, match=f"mine: its configuration cannot be used: {said}"):
         read_facts(model, "mine")
+
+
+def test_a_prediction_that_is_not_known_is_refused(model: Path) -> None:
+    file = model / "scheduler" / "scheduler_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"prediction_type": "velocity"}))
+    with pytest.raises(ModelError, match=r"prediction_type: expected one of epsilon, .*, got 'velocity'"):
+        read_facts(model, "x")
+
+
+def test_a_class_that_is_no_text_is_refused(model: Path) -> None:
+    file = model / "vae" / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"_class_name": ["AutoencoderKL"]}))
+    with pytest.raises(ModelError, match=r"config\.json says \['AutoencoderKL'\]"):
+        check_complete(model, Parts())
+
+
+def test_few_steps_name_their_lora(model: Path) -> None:
+    (model / "pixelsmith.json").write_text(json.dumps({"few_steps": {"lora": 5}}))
+    with pytest.raises(ModelError, match="few_steps: expected lora"):
+        check_complete(model, Parts(few_steps=True))
 
 
 def test_a_pipe_is_not_waited_for(model: Path) -> None:

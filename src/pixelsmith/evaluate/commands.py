@@ -12,7 +12,6 @@ from pixelsmith.errors import PictureError, RequestError
 from pixelsmith.request import EMBEDDED, PRESETS, Compute, DeviceName, DtypeName, Request
 from pixelsmith.terminal import PLACE, say
 
-MOST_FACTOR = 1000
 PROMPT = "watercolor map of islands in a turquoise sea"
 
 
@@ -113,6 +112,7 @@ def figures_command(
     ladder: from the whole to one patch; compare: the base against the result.
     """
     from pixelsmith.evaluate.figures import FIGURES, Scene
+    from pixelsmith.evaluate.protocol import MOST_FACTOR
     from pixelsmith.families import find_model, read_facts
 
     if not 1 <= factor <= MOST_FACTOR:

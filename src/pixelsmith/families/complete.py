@@ -122,7 +122,7 @@ def _check_files(name: str, kind: str, base: Path) -> None:
 def _check_own_class(name: str, kind: str, base: Path) -> None:
     """Planning reads the configuration, loading the index: they speak of the same class."""
     said = read_json(base / "config.json").get("_class_name")
-    if said is None or len({said, kind} - {_RENAMED}) > 1:
+    if said != kind and _RENAMED not in (said, kind):
         raise ModelError(f"{base}: the {name} of this model is of the class {kind}, its config.json says {said}")
 
 

@@ -16,7 +16,7 @@ from pixelsmith.families.files import read_json, shapes_in
 from pixelsmith.families.find import NO_PARTS, OWN, config_folder, few_steps_of, find_part, with_few_steps
 from pixelsmith.families.hub import HUB_ID
 from pixelsmith.families.registry import architecture_of
-from pixelsmith.families.schedules import scheduler_class, with_choice
+from pixelsmith.families.schedules import prediction_of, with_choice
 from pixelsmith.families.sources import NETWORKS, Sources, sources_of
 from pixelsmith.families.weights import Weights, weights_of
 from pixelsmith.geometry import MAX_SIDE, Size
@@ -30,6 +30,9 @@ _KNOWN: dict[str, dict[str, Any]] = {
     "stabilityai/stable-diffusion-3.5-medium": {"steps": 40, "guidance_scale": 4.5},
 }
 """``method`` of hub ids whose configuration does not tell them from others of their family, from their cards."""
+
+MOST_TRAIN_STEPS = 1_000_000
+"""A thousand times those of all models: a scheduler keeps several numbers for each."""
 
 _TOLD = {"guidance_embeds": ("guidance_in.", "guidance_embedder."), "time_cond_proj_dim": ("cond_proj.",)}
 """Entries of networks that are told their guidance scale, and what their tensors for it are called."""
@@ -53,10 +56,12 @@ def read_facts(place: Path, name: str, parts: Parts = NO_PARTS) -> ModelFacts:
     try:
         scale, channels = latent_space(configs["vae"])
         traits = architecture.traits(configs)
-        scheduler_class(configs["scheduler"])
+        prediction_of(configs["scheduler"])
         train_steps = configs["scheduler"].get("num_train_timesteps", 1000)
         for what, value in (("latent channels", channels), ("train timesteps", train_steps)):
             check_whole(what, value, least=1)
+        if train_steps > MOST_TRAIN_STEPS:
+            raise RequestError(f"train timesteps: expected at most {MOST_TRAIN_STEPS:,}, got {train_steps:,}")
         if max(traits.native.width, traits.native.height) > MAX_SIDE:
             raise RequestError(f"sample size: expected at most {MAX_SIDE:,}, got {traits.native}")
     except RequestError as error:

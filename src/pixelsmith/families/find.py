@@ -100,7 +100,8 @@ def few_steps_of(folder: Path, parts: Parts) -> dict[str, Any]:
             f"{folder}: it has no variant for few steps of its own; leave out --few-steps, and give one with --lora, "
             "--scheduler, --steps and --guidance-scale"
         )
-    if few and not {"lora"} <= set(few) <= {"lora", "method", "scheduler", "timestep_spacing"}:
+    known = {"lora"} <= set(few) <= {"lora", "method", "scheduler", "timestep_spacing"}
+    if few and not (known and isinstance(few["lora"], str)):
         raise ModelError(f"{folder / OWN}: few_steps: expected lora, method, scheduler, timestep_spacing; got {few}")
     return few
 

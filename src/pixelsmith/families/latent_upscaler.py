@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from pixelsmith.errors import ModelError
+from pixelsmith.errors import ModelError, reason_of
 from pixelsmith.families.quiet import quiet
 from pixelsmith.parts import located
 
@@ -29,7 +29,7 @@ class LatentUpscaler:
                 self._pipeline: Any = StableDiffusionLatentUpscalePipeline.from_pretrained(place)
         except Exception as error:
             # A damaged part fails in the library that reads it, each with errors of its own.
-            raise ModelError(f"{source}: it is no latent upscaler that can be loaded ({error})") from error
+            raise ModelError(f"{source}: it is no latent upscaler that can be loaded: {reason_of(error)}") from error
         self._pipeline.to("cuda" if torch.cuda.is_available() else "cpu").set_progress_bar_config(disable=True)
 
     def __call__(self, pixels: NDArray[np.uint8], prompt: str, seed: int) -> NDArray[np.uint8]:

@@ -18,11 +18,12 @@ import pyvips
 from PIL import ExifTags, Image
 
 from pixelsmith.durable import open_to_read, read_object, read_whole, write_new
-from pixelsmith.errors import OutputError, PictureError
+from pixelsmith.errors import InputError, OutputError, PictureError
 from pixelsmith.geometry import Size
 from pixelsmith.pixels.output import Output, tiles_of
 from pixelsmith.pixels.reading import header
 from pixelsmith.pixels.stream import OnRows, streamed
+from pixelsmith.places import given_place
 from pixelsmith.sampling.readable import Readable
 
 KEY = "pixelsmith"
@@ -210,7 +211,7 @@ def read_settings(path: Path) -> dict[str, Any]:
     """The settings inside a picture that Pixelsmith wrote. Raises ``PictureError`` where there are none."""
     try:
         settings = read_object(_settings_inside(path))
-    except PictureError:
+    except InputError:
         raise
     except (OSError, SyntaxError, ValueError, KeyError, TypeError, *ARCHIVE_ERRORS):
         settings = {}
@@ -223,12 +224,12 @@ def has_settings(path: Path, settings: Mapping[str, Any]) -> bool:
     """Whether there is a picture with these settings: another one of the same would be the same picture."""
     try:
         return bool(read_settings(path) == json.loads(_settings_text(settings)))
-    except PictureError:
+    except InputError:
         return False
 
 
 def _settings_inside(path: Path) -> str:
-    if not path.exists():
+    if not given_place(path).exists():
         raise PictureError(f"{path}: there is no such file")
     suffix = path.suffix.lower()
     if suffix == ".dzi":

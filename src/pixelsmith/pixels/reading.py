@@ -150,9 +150,12 @@ def header(path: Path, **place: int) -> pyvips.Image:
     """
     try:
         with os.fdopen(_descriptor(path), "rb") as file:
-            kind = _Kind.of(file.read(_HEAD))
+            head = file.read(_HEAD)
     except OSError as error:
         raise PictureError(f"{path}: it cannot be read ({error.strerror})") from error
+    if not head:
+        raise PictureError(f"{path}: it is empty")
+    kind = _Kind.of(head)
     if kind is None:
         raise PictureError(f"{path}: it is not a picture of a known kind; {_EXPECTED}")
     if not kind.known:

@@ -11,6 +11,7 @@ from typing import Any
 from pixelsmith.durable import write_whole
 from pixelsmith.errors import PictureError
 from pixelsmith.pixels.files import read_settings
+from pixelsmith.places import given_place
 from pixelsmith.run import RunDirectory
 from pixelsmith.viewer.sources import Source, StagePicture, open_file
 
@@ -58,7 +59,7 @@ def show(path: Path, before: Path | None = None) -> Shown:
 
     Raises ``PictureError`` or ``RunError`` where ``path`` is neither picture nor run, or ``before`` is no picture.
     """
-    shown = _run(path) if path.is_dir() else _file(path)
+    shown = _run(path) if given_place(path).is_dir() else _file(path)
     if before is None:
         return shown
     source = open_file(before)
