@@ -256,9 +256,8 @@ def test_weights_are_looked_for_by_variant_kind_and_shard(model: Path) -> None:
         (
             "scheduler/scheduler_config.json",
             {"num_train_timesteps": 10**9},
-            "train timesteps: expected at most 1,000,000",
+            "train timesteps: expected at most",
         ),
-        ("vae/config.json", {"block_out_channels": []}, "latent scale: expected a whole number"),
         ("vae/config.json", {"latent_channels": 0}, "latent channels: expected a whole number"),
         (
             "scheduler/scheduler_config.json",

@@ -20,9 +20,11 @@ def read_json(path: Path) -> dict[str, Any]:
     """An object from a file. Raises ``ModelError``."""
     try:
         return read_object(read_whole(path))
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ModelError(f"{path.parent}: not a model in the diffusers format ({path.name}: {reason})") from error
+    except OSError as error:
+        reason = f"{path.name}: {error.strerror}"
+        raise ModelError(f"{path.parent}: not a model in the diffusers format ({reason})") from error
+    except ValueError as error:
+        raise ModelError(f"{path}: expected an object of JSON: {error}") from error
 
 
 def shapes_in(file: Path) -> Shapes:
