@@ -141,3 +141,55 @@ def test_what_is_no_file_of_a_run_is_named_and_can_be_removed(tiny_model: Path, 
     (tmp_path / "run" / "run.json").write_bytes(record)
     resume(tmp_path / "run")
     assert (tmp_path / "map.png").read_bytes() == (tmp_path / "whole.png").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("[" * 200_000, "it is nested too deeply"),
+        ("{}", "it lacks 'checksum'"),
+        ("[]", "expected an object, got list"),
+        ("", "Expecting value"),
+    ],
+)
+def test_a_record_that_is_none_is_one_clear_line(
+    call: Call,  # noqa: F811
+    tmp_path: Path,
+    content: str,
+    said: str,
+) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text(content)
+    code, out, err = call("resume", tmp_path / "run")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert f"its run.json cannot be used: {said}" in err
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["run.json"]
+
+
+def test_a_folder_that_is_no_run_stays_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(RunError, match=r"there is no run\.json in it"):
+        resume(tmp_path / "mine")
+    assert not any((tmp_path / "mine").iterdir())
+
+
+@pytest.mark.parametrize("name", ["stage-0/picture.json", "finished"])
+def test_a_folder_where_a_small_file_belongs_is_named(tiny_model: Path, tmp_path: Path, name: str) -> None:
+    request = replace(request_of(tiny_model), size=Size(90, 80), cascade=())
+    with pytest.raises(KeyboardInterrupt):
+        generate(request, tmp_path / "map.png", stopped_after(2), tmp_path / "run")
+    place = tmp_path / "run" / name
+    place.unlink(missing_ok=True)
+    place.mkdir()
+    with pytest.raises(RunError, match=rf"run/{name}: something else lies .*; remove it: "):
+        resume(tmp_path / "run")
+    place.rmdir()
+    resume(tmp_path / "run", overwrite=True)
+    assert (tmp_path / "map.png").exists()
+
+
+def test_a_folder_that_only_looks_like_a_stage_is_not_shown(tiny_model: Path, tmp_path: Path) -> None:
+    request = replace(request_of(tiny_model), size=Size(64, 64), cascade=())
+    generate(request, tmp_path / "map.png", run_dir=tmp_path / "run")
+    (tmp_path / "run" / "stage-old").mkdir()
+    assert list(show(tmp_path / "run").pictures) == ["base, 64x64"]

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from importlib import import_module
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -471,6 +472,19 @@ def test_wrong_input_leaves_no_run_directory(tiny_model: Path, tmp_path: Path) -
     for place in ("map.dzi", "map_files"):
         with pytest.raises(RunError, match="to be written there"):
             generate(request_of(tiny_model), tmp_path / "map.dzi", run_dir=tmp_path / place)
+
+
+def test_a_map_that_is_cut_is_refused_before_the_model_is_loaded(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(import_module("pixelsmith.generate"), "load_family")
+    Image.new("L", (400, 300), 90).save(tmp_path / "map.tif")
+    content = (tmp_path / "map.tif").read_bytes()
+    (tmp_path / "map.tif").write_bytes(content[: len(content) - 60_000])
+    request = request_of(tiny_model).with_method(slider_map=str(tmp_path / "map.tif"))
+    with pytest.raises(PictureError, match=r"map\.tif: the picture is damaged"):
+        generate(request, tmp_path / "x.png", run_dir=tmp_path / "run")
+    assert [path.name for path in tmp_path.iterdir()] == ["map.tif"]
 
 
 def test_work_outlives_a_mistake_that_shows_late(tiny_model: Path, tmp_path: Path, expected: bytes) -> None:

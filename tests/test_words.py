@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,9 @@ def test_a_terminal_without_the_letters_of_a_prompt_gets_their_codes(
         (["x", "--from-image", "~/missing.png"], f"{Path.home()}/missing.png: there is no such file"),
         (["x", "--from-image", "~nobody-here/x.png"], "~nobody-here/x.png: there is no such file"),
         (["x", "--seed", "18446744073709551616"], "seed: expected at most 18446744073709551615"),
+        (["x", "--model", "a" * 300], "a: it cannot be read (File name too long)"),
+        (["x", "--vae", ""], "vae: expected a name, got ''"),
+        (["x", "--lora", ""], "LoRA: expected a file, a folder or a hub id, got ''"),
         (["a", "red", "house"], "A prompt of several words needs quotes"),
         (["x", "--size", "10000001"], "size: expected at most 10,000,000 pixels a side, got 10000001x10000001"),
         (["x", "--size", "9" * 18], "size: expected at most 10,000,000 pixels a side"),
@@ -99,6 +103,11 @@ def test_a_mistake_is_named(call: Call, arguments: list[str], said: str) -> None
     code, out, err = call("plan", *arguments)
     assert (code, out, err.count("\n")) == (2, "", 1), err
     assert said.replace(r"\\", "\\") in err or said in err, err
+
+
+def test_a_comparison_has_a_largest_size(call: Call, tmp_path: Path) -> None:  # noqa: F811
+    code, out, err = call("evaluate", "table1", "--tiny", "-o", tmp_path / "out", "--factor", "1e9")
+    assert (code, out, "factors: expected numbers in 1..1000" in err) == (2, "", True), err
 
 
 def test_the_largest_size_is_planned() -> None:
@@ -240,3 +249,57 @@ def test_nobody_reads_any_more(picture: Path) -> None:
     )
     os.close(write)
     assert (process.returncode, process.stderr) == (1, "")
+
+
+@pytest.fixture
+def pipe(tmp_path: Path) -> Iterator[Path]:
+    """One that nobody writes to, and an end to waiting for it."""
+    os.mkfifo(tmp_path / "pipe.safetensors")
+    before = signal.signal(signal.SIGALRM, _too_long)
+    signal.alarm(120)
+    yield tmp_path / "pipe.safetensors"
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def _too_long(number: int, frame: object) -> None:
+    raise TimeoutError("it waited for a pipe")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX pipes")
+@pytest.mark.parametrize(
+    "command",
+    [
+        *(
+            ["plan", "x", "--size", "64", option]
+            for option in ("--model", "--vae", "--network", "--lora", "--textual-inversion", "--from-image",
+                           "--slider-map")
+        ),
+        ["models", "inspect"], ["info"], ["view"], ["resume"], ["evaluate", "-o", "out"],
+        ["evaluate", "table1", "--tiny", "-o", "out", "--features"],
+    ],
+)  # fmt: skip
+def test_no_path_is_waited_for(call: Call, pipe: Path, command: list[str]) -> None:  # noqa: F811
+    code, out, err = call(*command, pipe)
+    assert (code, out, err.count("\n")) == (2, "", 1), err
+    assert f"{pipe}: " in err
+
+
+def test_every_place_can_be_in_the_home_folder(
+    call: Call,  # noqa: F811
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    shutil.copytree(tiny_model, tmp_path / "model")
+    Image.new("RGB", (64, 64)).save(tmp_path / "x.png")
+    assert call("models", "inspect", "~/model")[0] == 0
+    parts = ["--model=~/model", "--vae=~/model/vae", "--network", "~/model/unet", "--from-image=~/x.png"]
+    assert call("plan", "x", "--size", "128", *parts, "--slider-map", "~/x.png")[0] == 0
+    for option in ("--lora", "--textual-inversion"):
+        code, _, err = call("plan", "x", "--size", "64", option, "~/x.png")
+        assert (code, "expected a .safetensors file" in err) == (2, True), err
+    for words in (["evaluate", "~/x.png", "-o", "out"], ["evaluate", "table1", "-o", "out", "--features=~/x.png"]):
+        code, _, err = call(*words)
+        assert (code, "x.png" in err) == (2, True), err

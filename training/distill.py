@@ -28,7 +28,8 @@ from torch import Tensor, nn
 from pixelsmith import Compute, Method, Parts
 from pixelsmith.families import Family, find_model, load_family, model_files, read_facts
 from pixelsmith.families.architecture import DiffusersFamily
-from pixelsmith.families.find import OWN, read_json
+from pixelsmith.families.files import read_json
+from pixelsmith.families.find import OWN
 from pixelsmith.request import DtypeName
 from pixelsmith.run import sha256_of
 from pixelsmith.sampling.schedule import Level

@@ -19,7 +19,8 @@ from transformers import CLIPTokenizer
 
 from pixelsmith import Compute, Method
 from pixelsmith.families import Family, find_model, load_family, read_facts
-from pixelsmith.families.find import OWN, read_json
+from pixelsmith.families.files import read_json
+from pixelsmith.families.find import OWN
 from training.export import export, exported_autoencoder, trained_autoencoder
 from training.sampling import Shot, pictures
 

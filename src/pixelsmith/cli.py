@@ -25,7 +25,6 @@ from pixelsmith.geometry import Size
 from pixelsmith.interrupt import interruptible
 from pixelsmith.parts import Lora, Parts, Quantization, SchedulerName, TimestepSpacing
 from pixelsmith.pixels.files import FORMATS, read_settings
-from pixelsmith.places import at_home
 from pixelsmith.progress import ProgressBar, print_json
 from pixelsmith.recommended import PERTURBATIONS, GuidanceName, MergeName, Perturbation, Sampler
 from pixelsmith.report import families_table, plan_table, settings_table, values_table
@@ -41,21 +40,11 @@ from pixelsmith.request import (
     Upsampling,
 )
 from pixelsmith.strategies import StrategyName
-from pixelsmith.terminal import say
+from pixelsmith.terminal import PLACE, say
 
 DEFAULT_SIZE = "2048x2048"
 _TRACEBACK = "PIXELSMITH_TRACEBACK"
 """The environment variable that shows where an error came from that nobody expected."""
-
-
-class _Place(click.Path):
-    """A path, in the user's home where it begins with ``~``: shells leave that to us in ``--output=~/x.png``."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return super().convert(at_home(value), param, ctx)
-
-
-PLACE = _Place(path_type=Path)
 
 
 def main() -> None:

@@ -7,11 +7,15 @@ file, and a pipe or a device in place of a file must not hold a run up.
 from __future__ import annotations
 
 import errno
+import json
 import os
 import secrets
 import stat
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
 
 PARTIAL = ".partial"
 """What the names of files that are not yet whole end in."""
@@ -44,6 +48,27 @@ def read_whole(path: Path) -> bytes:
         return file.read()
 
 
+def read_object(content: str | bytes) -> dict[str, Any]:
+    """A JSON object from its text. Raises ``ValueError`` for anything else, however it is wrong."""
+    try:
+        values = json.loads(content)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"expected an object, got {type(values).__name__}")
+    return values
+
+
+def hold(lock: FileLock) -> None:
+    """Take a lock that does not wait.
+
+    Raises ``filelock.Timeout`` where another process has it, and ``OSError`` where no such file can be made, which the
+    lock itself can take for another process.
+    """
+    os.close(open_to_keep(Path(lock.lock_file)))
+    lock.acquire()
+
+
 def write_new(path: Path, content: bytes) -> None:
     """Write a file that is not there. Raises ``OSError``, also where there is something by this name."""
     with os.fdopen(_file(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
@@ -54,6 +79,9 @@ def write_new(path: Path, content: bytes) -> None:
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file, or replace it, so that it is there whole or not at all, also after a power loss."""
+    if path.is_dir() and not path.is_symlink():
+        # The system would name the partial file.
+        raise NotAFileError(errno.EISDIR, _EXPECTED, str(path))
     # By a name that no other process has: two writers do not meet in one file.
     partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}{PARTIAL}")
     try:

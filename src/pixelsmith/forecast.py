@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pixelsmith.durable import write_whole
+from pixelsmith.durable import read_object, read_whole, write_whole
 from pixelsmith.events import Event, PhaseFinished, Progress
 from pixelsmith.plan import Plan, StagePlan
 from pixelsmith.recommended import StageMethod
@@ -176,10 +176,9 @@ def save_rates(rates: Rates, model: str, device: str, dtype: str) -> None:
 
 def _known() -> dict[str, Any]:
     try:
-        known = json.loads(_file().read_text(encoding="utf-8"))
+        return read_object(read_whole(_file()))
     except (OSError, ValueError):
         return {}
-    return known if isinstance(known, dict) else {}
 
 
 def _file() -> Path:

@@ -189,7 +189,7 @@ def resume(
     from, the libraries or this version differ from those that began it; ``OutputError``, ``DeviceError`` and
     ``RefusedError`` as ``generate`` does.
     """
-    with RunDirectory(Path(run_dir)) as run:
+    with RunDirectory.begun_at(Path(run_dir)) as run:
         record = _confirmed(run, None if output is None else Path(output), allow_pickle)
         if difference := record.identity.difference_in_versions():
             raise RunError(f"{run_dir}: it cannot go on here: {difference}")
@@ -356,6 +356,9 @@ def _run(job: _Job, space: Space, run_dir: Path | None = None) -> Result:
         job.observer(event)
 
     start = None if request.from_image is None else Rung(read_picture(Path(request.from_image)), None)
+    if painted := request.method.painted_map:
+        # From end to end, as the start: what is damaged is told before the model is loaded.
+        read_picture(Path(painted))
     observer(RunStarted(job.plan, None if run_dir is None else str(run_dir)))
     with torch.inference_mode():
         # The model is held by nothing else: it is gone before the picture is written.

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from pixelsmith.checks import check_choices, check_range
+from pixelsmith.checks import check_choices, check_range, check_text
 from pixelsmith.errors import RequestError
-from pixelsmith.places import at_home
+from pixelsmith.places import at_home, given_place
 
 SchedulerName = Literal[
     "DDIMScheduler",
@@ -37,6 +37,7 @@ class Lora:
     weight: float = 1.0
 
     def __post_init__(self) -> None:
+        check_text("LoRA", self.path, "a file, a folder or a hub id")
         check_range("weight of a LoRA", self.weight, -10, 10)
 
     @classmethod
@@ -89,6 +90,10 @@ class Parts:
         object.__setattr__(self, "textual_inversions", tuple(self.textual_inversions))
         kinds = {"scheduler": SchedulerName, "timestep_spacing": TimestepSpacing, "quantize": Quantization}
         check_choices(self, **{name: kind for name, kind in kinds.items() if getattr(self, name) is not None})
+        named = {name: getattr(self, name) for name in ("variant", "config", "vae", "network")}
+        for name, text in (*named.items(), *(("textual inversion", text) for text in self.textual_inversions)):
+            if text is not None:
+                check_text(name, text, "a name")
         for name, choices in (("few_steps", (True, False, None)), ("allow_pickle", (True, False))):
             value = getattr(self, name)
             if not any(value is choice for choice in choices):
@@ -114,5 +119,5 @@ class Parts:
 
 def located(name: str, folder: Path) -> str:
     """A path as it was meant in ``folder``, or the hub id that it is where there is no such place."""
-    place = folder / at_home(name)
+    place = given_place(folder / at_home(name))
     return str(place) if place.exists() else name

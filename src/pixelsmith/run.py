@@ -23,7 +23,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from pixelsmith.canvas import DiskSpace
-from pixelsmith.durable import PARTIAL, NotAFileError, read_whole, write_whole
+from pixelsmith.durable import PARTIAL, NotAFileError, hold, read_object, read_whole, write_whole
 from pixelsmith.errors import InputError, OutputError, RefusedError, RunError
 from pixelsmith.version import __version__
 
@@ -128,6 +128,13 @@ class RunDirectory:
             raise RunError(f"{path}: it cannot be used as a run directory ({error.strerror})") from error
         return cls(path)
 
+    @classmethod
+    def begun_at(cls, path: Path) -> RunDirectory:
+        """One to go on with. Raises ``RunError`` where there is none, before a lock is left there."""
+        run = cls(path)
+        run.read()
+        return run
+
     def begin(self, record: Record) -> None:
         """Say whose run it is. Raises ``RunError`` where another process was faster."""
         if self.begun:
@@ -146,7 +153,7 @@ class RunDirectory:
     def read(self) -> Record:
         """What ``begin`` said. Raises ``RunError`` where that cannot be known."""
         try:
-            values = json.loads(read_whole(self.path / _RECORD))
+            values = read_object(read_whole(self.path / _RECORD))
             if values.pop("checksum") != _checksum(values):
                 raise ValueError("its checksum is wrong")
             if values["format"] != FORMAT:
@@ -164,7 +171,8 @@ class RunDirectory:
         except (FileNotFoundError, NotADirectoryError) as error:
             raise RunError(f"{self.path}: it is not a run directory, there is no {_RECORD} in it") from error
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise RunError(f"{self.path}: its {_RECORD} cannot be used: {error}") from error
+            reason = f"it lacks {error}" if isinstance(error, KeyError) else getattr(error, "strerror", None) or error
+            raise RunError(f"{self.path}: its {_RECORD} cannot be used: {reason}") from error
 
     def _kept(self, path: Path, relative: bool) -> str:
         if relative and not self.path.is_absolute():
@@ -226,7 +234,7 @@ class RunDirectory:
         if not os.access(self.path, os.W_OK):
             raise RunError(f"{self.path}: it cannot be written to; check its permissions")
         try:
-            self._lock.acquire()
+            hold(self._lock)
         except Timeout as error:
             raise RunError(f"{self.path}: another process works in it") from error
         except OSError as error:

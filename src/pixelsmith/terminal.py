@@ -1,16 +1,31 @@
-"""What people read on a terminal: text that cannot do anything but be read, and amounts in the units that suit them."""
+"""The terminal: paths as they are typed, text that can only be read, amounts in the units that suit them."""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
+from typing import Any
 
 import click
+
+from pixelsmith.places import at_home
 
 _ACTIVE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters, which move the cursor or give commands to the terminal; line separators; those that turn the
 direction of writing; halves of characters, which no encoding has. Joiners stay: scripts and emoji need them."""
 _BYTES = ("B", "kB", "MB", "GB", "TB", "PB", "EB", "ZB")
 _MINUTE, _HOUR, _DAY, _YEAR = 60, 3600, 86_400, 365.25 * 86_400
+
+
+class _Place(click.Path):
+    """A path, in the user's home where it begins with ``~``: shells leave that to us in ``--output=~/x.png``."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return super().convert(at_home(value), param, ctx)
+
+
+PLACE = _Place(path_type=Path)
+"""The type of arguments and options that are paths."""
 
 
 def printable(text: object) -> str:

@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
+from pixelsmith import Lora, Request, Size, plan
 from pixelsmith.errors import ModelError
-from pixelsmith.families import load_family, read_facts
+from pixelsmith.families import complete, load_family, read_facts
 from pixelsmith.families.complete import check_complete, check_tokenizers
 from pixelsmith.parts import Parts
-from pixelsmith.request import Compute
+from pixelsmith.request import EMBEDDED, Compute
 from tests.zoo.all import SPECIMENS
 
 FAMILIES = (
@@ -54,6 +55,53 @@ def test_a_model_without_one_of_its_files_is_refused_by_its_name(specimen: Path)
         (specimen.parent / "aside").rename(folder)
 
 
+def written(file: Path, content: bytes) -> Callable[[], object]:
+    """A file with another content, and how to undo that."""
+    before = file.read_bytes()
+    file.write_bytes(content)
+    return lambda: file.write_bytes(before)
+
+
+def test_a_text_encoder_is_that_of_its_configuration(specimen: Path) -> None:
+    """What it leaves out would be that of the family's largest model: gigabytes."""
+    for file in specimen.glob("text_encoder*/config.json"):
+        config = json.loads(file.read_text())
+        sizes = ("vocab_size", "hidden_size", "d_model", "num_hidden_layers", "num_layers")
+        inner = config.get("text_config", config)
+        wrong: list[dict[str, Any]] = [{}, {"architectures": config["architectures"]}]
+        for name in filter(inner.__contains__, sizes):
+            without, other = {key: value for key, value in inner.items() if key != name}, {**inner, name: 10**7}
+            nested = "text_config" in config
+            wrong += [{**config, "text_config": values} if nested else values for values in (without, other)]
+        for values in wrong:
+            undo = written(file, json.dumps(values).encode())
+            with pytest.raises(ModelError, match=rf"{file.parent.name}.*config\.json"):
+                check_complete(specimen, Parts())
+            undo()
+
+
+def test_a_file_that_says_nothing_or_is_cut_is_refused(specimen: Path) -> None:
+    """By its name, and by planning as well: each JSON file that a part needs, each file of weights."""
+    additional = {"generation_config.json", "pixelsmith.json"}
+    for file in (path for path in specimen.glob("*/*.json") if path.name not in additional):
+        undo = written(file, b"{}")
+        with pytest.raises(ModelError, match=rf"{file.parent.name}.*{file.name}"):
+            check_complete(specimen, Parts())
+        undo()
+    for file in specimen.glob("*/*.safetensors"):
+        content = file.read_bytes()
+        for part in (b"", content[:5], content[:200], content[:-1]):
+            undo = written(file, part)
+            with pytest.raises(ModelError, match=f"{file}: it is {'not a whole' if part else 'empty'}"):
+                check_complete(specimen, Parts())
+            undo()
+    for file in specimen.glob("tokenizer*/tokenizer.json"):
+        undo = written(file, file.read_bytes()[:500])
+        with pytest.raises(ModelError, match=r"tokenizer\.json"):
+            check_complete(specimen, Parts())
+        undo()
+
+
 @pytest.fixture
 def model(tiny_model: Path, tmp_path: Path) -> Path:
     """A copy to spoil."""
@@ -85,9 +133,48 @@ def test_vocabularies_are_those_of_the_class(model: Path) -> None:
 def test_a_class_that_transformers_does_not_have_is_said_so(model: Path) -> None:
     index = (model / "model_index.json").read_text()
     (model / "model_index.json").write_text(index.replace("CLIPTokenizer", "RuneTokenizer"))
-    (model / "tokenizer" / "tokenizer.json").unlink()
-    with pytest.raises(ModelError, match="RuneTokenizer, which transformers"):
+    with pytest.raises(ModelError, match="class RuneTokenizer, which transformers here does not have"):
         check_complete(model, Parts())
+
+
+@pytest.mark.parametrize(
+    ("part", "said", "expected"),
+    [
+        ("vae", ["diffusers", "AutoencoderVast"], "class AutoencoderVast, which diffusers here does not have"),
+        ("vae", ["diffusers", "AutoencoderTiny"], "vae of this model is of the class AutoencoderTiny, its config.json"),
+        ("unet", ["diffusers", "AutoencoderKL"], "unet of this model is of the class AutoencoderKL, its config.json"),
+        ("unet", ["transformers", "CLIPTextModel"], "is of the class CLIPTextModel, its config.json"),
+        ("unet", ["os", "system"], "unet is of the library 'os'"),
+        ("text_encoder", ["transformers", "Nonsense"], "text_encoder is of the class Nonsense, which transformers"),
+        ("text_encoder", ["transformers", "CLIPTokenizer"], "text_encoder of this model, a CLIPTokenizer, lacks"),
+        ("tokenizer", ["transformers", "CLIPTextModel"], "tokenizer of this model, a CLIPTextModel, lacks"),
+        ("scheduler", ["transformers", "DDIMScheduler"], "scheduler is of the class DDIMScheduler, which transformers"),
+        ("scheduler", ["diffusers", "CLIPTextModel"], "scheduler is of the class CLIPTextModel, which diffusers"),
+    ],
+)
+def test_a_part_of_an_odd_class_is_refused(model: Path, part: str, said: list[str], expected: str) -> None:
+    index = json.loads((model / "model_index.json").read_text())
+    (model / "model_index.json").write_text(json.dumps({**index, part: said}))
+    with pytest.raises(ModelError, match=expected):
+        check_complete(model, Parts())
+
+
+def test_classes_that_are_not_looked_for_are_there() -> None:
+    from diffusers.pipelines.pipeline_loading_utils import simple_get_class_obj
+
+    for library, kinds in complete._USUAL.items():
+        for kind in kinds:
+            assert simple_get_class_obj(library, kind)
+
+
+def test_what_is_added_is_looked_at_by_planning(tiny_model: Path, tmp_path: Path) -> None:
+    missing, empty = tmp_path / "missing.safetensors", tmp_path / "empty.safetensors"
+    empty.touch()
+    for name in (str(missing), str(empty)):
+        for parts in (Parts(loras=(Lora(name),)), Parts(textual_inversions=(name,)), Parts(vae=name)):
+            for model in (EMBEDDED, str(tiny_model)):
+                with pytest.raises(ModelError, match=f"{Path(name).stem}.safetensors"):
+                    plan(Request("x", Size(64, 64), model=model, parts=parts))
 
 
 def spoilt(change: Callable[[Any], object]) -> Any:
@@ -166,6 +253,11 @@ def test_weights_are_looked_for_by_variant_kind_and_shard(model: Path) -> None:
     [
         ("unet/config.json", {"sample_size": 10**12}, "sample size: expected at most"),
         ("unet/config.json", {"sample_size": None}, "a size needs whole numbers"),
+        (
+            "scheduler/scheduler_config.json",
+            {"num_train_timesteps": 10**9},
+            "train timesteps: expected at most",
+        ),
         ("vae/config.json", {"latent_channels": 0}, "latent channels: expected a whole number"),
         (
             "scheduler/scheduler_config.json",
@@ -184,8 +276,28 @@ def test_numbers_that_cannot_be_are_named_with_their_model(
         read_facts(model, "mine")
 
 
+def test_a_prediction_that_is_not_known_is_refused(model: Path) -> None:
+    file = model / "scheduler" / "scheduler_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"prediction_type": "velocity"}))
+    with pytest.raises(ModelError, match=r"prediction_type: expected one of epsilon, .*, got 'velocity'"):
+        read_facts(model, "x")
+
+
+def test_a_class_that_is_no_text_is_refused(model: Path) -> None:
+    file = model / "vae" / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"_class_name": ["AutoencoderKL"]}))
+    with pytest.raises(ModelError, match=r"config\.json says \['AutoencoderKL'\]"):
+        check_complete(model, Parts())
+
+
+def test_few_steps_name_their_lora(model: Path) -> None:
+    (model / "pixelsmith.json").write_text(json.dumps({"few_steps": {"lora": 5}}))
+    with pytest.raises(ModelError, match="few_steps: expected lora"):
+        check_complete(model, Parts(few_steps=True))
+
+
 def test_a_pipe_is_not_waited_for(model: Path) -> None:
     (model / "model_index.json").unlink()
     os.mkfifo(model / "model_index.json")
-    with pytest.raises(ModelError, match=r"model_index\.json: no regular file"):
+    with pytest.raises(ModelError, match=r"model_index\.json: expected a file"):
         check_complete(model, Parts())

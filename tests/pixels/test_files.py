@@ -273,3 +273,18 @@ def test_damaged_exif_has_no_settings_and_nobody_is_warned(tmp_path: Path) -> No
             assert read_settings(tmp_path / "a.jpg") == SETTINGS
         except PictureError as error:
             assert "no Pixelsmith settings" in str(error)  # noqa: PT017 (either is right)
+
+
+def test_a_deep_zoom_picture_of_others_has_no_settings(tmp_path: Path) -> None:
+    (tmp_path / "x.dzi").write_text(
+        '<Image TileSize="254" Overlap="1" Format="jpg"><Size Width="9" Height="9"/></Image>'
+    )
+    with pytest.raises(PictureError, match=r"x\.dzi: there are no Pixelsmith settings inside"):
+        read_settings(tmp_path / "x.dzi")
+
+
+def test_settings_that_are_nested_without_end_are_none(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr("pixelsmith.json", "[" * 200_000)
+    with pytest.raises(PictureError, match="there are no Pixelsmith settings inside"):
+        read_settings(tmp_path / "x.zip")

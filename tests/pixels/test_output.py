@@ -233,3 +233,12 @@ def test_the_same_picture_is_the_same_bytes(tmp_path: Path, suffix: str) -> None
     assert made[0] == made[1]
     assert all(made)
     assert tiles_of(tmp_path / "0" / f"map{suffix}").exists() == (suffix == ".dzi")
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="Linux")
+def test_where_no_file_can_be_made_the_system_s_reason_is_said() -> None:
+    with (
+        pytest.raises(PictureError, match=r"it cannot be written \(No such file or directory\)"),
+        Output(Path("/proc/x.png")),
+    ):
+        pass

@@ -367,3 +367,17 @@ def test_what_is_written_says_that_it_is_srgb_and_is_read_as_it_was(tmp_path: Pa
             assert b"acsp" in image.info["icc_profile"]
     if suffix not in ("dzi", "zip"):
         assert near(colour_of(path), PLAIN, 8 if suffix in ("jpg", "webp") else 0)
+
+
+def test_an_empty_file_is_said_so(tmp_path: Path) -> None:
+    (tmp_path / "x.png").touch()
+    with pytest.raises(PictureError, match=r"x\.png: it is empty"):
+        picture_size(tmp_path / "x.png")
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 300])
+def test_an_orientation_that_does_not_exist_is_named(tmp_path: Path, orientation: int) -> None:
+    path = write_tiff(tmp_path / "x.tif", [RGB.tobytes()], tags(t274=(3, [orientation])))
+    for look in (picture_size, read_picture, open_file):
+        with pytest.raises(PictureError, match=f"its orientation is {orientation}; expected one of 1 to 8"):
+            look(path)

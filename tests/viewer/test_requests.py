@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -90,7 +92,7 @@ def test_a_connection_on_which_nothing_is_asked_is_closed(
             connection.sendall(beginning)
             assert connection.recv(100) == b""
     assert capfd.readouterr() == ("", "")
-    assert 1 <= server._SILENT_SECONDS <= 300
+    assert 1 <= server._HEAD_SECONDS <= 300
 
 
 @pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6")
@@ -113,3 +115,38 @@ def test_what_nobody_expected_is_one_line(
     monkeypatch.setattr(found, "shown", fail)
     asked(found, b"GET /shown.json HTTP/1.1\r\n" + LOCAL + b"\r\n")
     assert capfd.readouterr() == ("", "pixelsmith: an answer failed: TypeError: no \\x1b[31m picture at all\n")
+
+
+def test_a_request_that_comes_too_slowly_is_not_waited_for(
+    found: PictureServer, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Each byte of its headers comes long before a silent connection would be closed."""
+    monkeypatch.setattr(server._Handler, "timeout", 0.5)
+    with socket.create_connection(("127.0.0.1", found.server_address[1]), timeout=30) as connection:
+        connection.sendall(b"GET /shown.json HTTP/1.1\r\nA: ")
+        began = time.monotonic()
+        with suppress(ConnectionError):
+            while time.monotonic() < began + 20 and not _is_closed(connection):
+                connection.sendall(b"a")
+                time.sleep(0.05)
+    assert time.monotonic() < began + 20
+    assert capfd.readouterr() == ("", "")
+
+
+def _is_closed(connection: socket.socket) -> bool:
+    connection.setblocking(False)
+    try:
+        return connection.recv(100) == b""
+    except BlockingIOError:
+        return False
+    finally:
+        connection.setblocking(True)
+
+
+def test_requests_after_each_other_have_a_time_each(found: PictureServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server._Handler, "timeout", 1.0)
+    with socket.create_connection(("127.0.0.1", found.server_address[1]), timeout=30) as connection:
+        for _ in range(4):
+            connection.sendall(b"HEAD /shown.json HTTP/1.1\r\n" + LOCAL + b"\r\n")
+            assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")
+            time.sleep(0.4)

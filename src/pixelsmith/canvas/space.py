@@ -13,7 +13,7 @@ import torch
 
 from pixelsmith.canvas.mosaic import Mosaic
 from pixelsmith.canvas.slots import DiskSlots, MemorySlots, WatchedSlots
-from pixelsmith.durable import read_whole, write_whole
+from pixelsmith.durable import read_object, read_whole, write_whole
 from pixelsmith.geometry import Size
 from pixelsmith.sampling.grid import Grid
 from pixelsmith.sampling.patches import Tiling
@@ -97,7 +97,7 @@ def watch(path: Path) -> tuple[Mosaic, WatchedSlots]:
     ``path`` is the folder and the mosaic's name. Raises ``LookupError`` where there is none, or not yet.
     """
     try:
-        values = json.loads(read_whole(_description(path)))
+        values = read_object(read_whole(_description(path)))
         tiling, size = Grid.from_dict(values["tiling"]), Size(*values["size"])
         slots = WatchedSlots(path, len(tiling), values["channels"] * tiling.largest.area, np.uint8)
         return Mosaic(tiling, slots, values["channels"], torch.uint8, size), slots

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from pixelsmith.errors import ModelError
+from pixelsmith.parts import located
 
 _MEAN, _SPREAD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
@@ -26,9 +28,10 @@ class ClipScore:
     def __init__(self, source: str) -> None:
         from transformers import CLIPModel, CLIPTokenizer
 
+        place = located(source, Path())
         try:
-            self._model: Any = CLIPModel.from_pretrained(source).eval()
-            self._tokenizer: Any = CLIPTokenizer.from_pretrained(source)
+            self._model: Any = CLIPModel.from_pretrained(place).eval()
+            self._tokenizer: Any = CLIPTokenizer.from_pretrained(place)
         except (OSError, ValueError, SafetensorError) as error:
             raise ModelError(
                 f"CLIP: {source!r} cannot be loaded; give a folder with config.json, model.safetensors and a "

@@ -10,16 +10,15 @@ import click
 
 from pixelsmith.errors import PictureError, RequestError
 from pixelsmith.request import EMBEDDED, PRESETS, Compute, DeviceName, DtypeName, Request
-from pixelsmith.terminal import say
+from pixelsmith.terminal import PLACE, say
 
-MOST_FACTOR = 1000
 PROMPT = "watercolor map of islands in a turquoise sea"
 
 
 def model_options(command: Callable[..., None]) -> Callable[..., None]:
     """Which model makes the pictures, and where; and where to put what comes out."""
     options = [
-        click.option("--output", "-o", required=True, type=click.Path(path_type=Path, file_okay=False)),
+        click.option("--output", "-o", required=True, type=PLACE),
         click.option("--model", default=EMBEDDED, show_default=True, help="A diffusers folder or a hub id."),
         click.option("--device", type=click.Choice(get_args(DeviceName)), default="auto", show_default=True),
         click.option("--dtype", type=click.Choice(get_args(DtypeName)), default="auto", show_default=True),
@@ -46,7 +45,7 @@ def folder_at(path: Path) -> Path:
 @click.option("--prompts", type=int, help="Only so many of the prompts, the first ones.  [default: all]")
 @click.option("--factor", "factors", type=float, multiple=True, help="These sizes: times the sides of the model's own.")
 @click.option("--only", multiple=True, help="Only this variant or series, beside the reference; may be repeated.")
-@click.option("--truth", type=click.Path(path_type=Path), help="Real pictures: a folder or a .npy file.")
+@click.option("--truth", type=PLACE, help="Real pictures: a folder or a .npy file.")
 @click.option(
     "--features", help="judge, a folder, inception:FILE, or a .pt2 file.  [default: judge, for the embedded model]"
 )
@@ -113,6 +112,7 @@ def figures_command(
     ladder: from the whole to one patch; compare: the base against the result.
     """
     from pixelsmith.evaluate.figures import FIGURES, Scene
+    from pixelsmith.evaluate.protocol import MOST_FACTOR
     from pixelsmith.families import find_model, read_facts
 
     if not 1 <= factor <= MOST_FACTOR:

@@ -16,10 +16,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from pixelsmith.durable import read_object, read_whole
 from pixelsmith.errors import MissingPartError, ModelError
 from pixelsmith.evaluate.exported import Exported
 from pixelsmith.evaluate.judge import FEATURES, SIDE, STYLES, SUBJECTS, Judge
-from pixelsmith.places import at_home
+from pixelsmith.places import given_place
 
 JUDGE = "judge"
 INCEPTION = "inception:"
@@ -64,8 +65,8 @@ def load_features(source: str) -> Features:
     Raises ``ModelError``, or ``MissingPartError`` where a library is not there.
     """
     if source.startswith(INCEPTION):
-        return _Inception(Path(source.removeprefix(INCEPTION)))
-    path = Path(str(files("pixelsmith.embedded"))) / "judge" if source == JUDGE else at_home(source)
+        return _Inception(given_place(source.removeprefix(INCEPTION)))
+    path = Path(str(files("pixelsmith.embedded"))) / "judge" if source == JUDGE else given_place(source)
     if path.is_dir():
         return JudgeFeatures(path)
     if path.is_file() and path.suffix == ".pt2":
@@ -88,7 +89,7 @@ def load_judge(folder: Path) -> Judge:
     """What ``save_judge`` wrote, for judging. Raises ``ModelError``."""
     judge = Judge()
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = read_object(read_whole(folder / "config.json"))
         if [config["styles"], config["subjects"]] != [list(STYLES), SUBJECTS]:
             raise ValueError("its styles or subjects are others")
         weights = load_file(folder / "model.safetensors")

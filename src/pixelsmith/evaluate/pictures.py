@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pixelsmith.durable import write_whole
+from pixelsmith.durable import read_object, read_whole, write_whole
 from pixelsmith.evaluate.protocol import base_request
 from pixelsmith.evaluate.upscalers import Upscaler
 from pixelsmith.families import choose_device, fetch, model_files, read_facts
@@ -144,7 +144,7 @@ class Pictures:
         """``whole``: whether all of it is made now."""
         record = path.with_suffix(".json")
         with suppress(OSError, ValueError, KeyError):
-            values = json.loads(record.read_text(encoding="utf-8"))
+            values = read_object(read_whole(record))
             if path.exists():
                 seconds = values["seconds"]
                 return Made(path, math.nan if seconds is None else seconds, values["peak_bytes"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -11,15 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from pixelsmith.checks import check_flag, check_whole
+from pixelsmith.durable import read_whole
 from pixelsmith.errors import InputError, RequestError
 from pixelsmith.evaluate.metrics import METRICS
 from pixelsmith.evaluate.upscalers import UPSCALERS
 from pixelsmith.geometry import Size
 from pixelsmith.parts import Parts
+from pixelsmith.places import given_place
 from pixelsmith.request import EMBEDDED, PRESETS, Compute, Method, Request
 
 NAMES = ("table1", "table2", "table3", "sweep", "held")
 """The protocols that come with the package."""
+MOST_FACTOR = 1000
+"""Times the sides of the model's own size, of a picture that is compared."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ class Protocol:
     """An experiment.
 
     - ``prompts``: for the embedded model and for others; every one is combined with every seed.
-    - ``factors``: sizes of the pictures, as multiples of the sides of the model's own, at least 1.
+    - ``factors``: sizes of the pictures, as multiples of the sides of the model's own, 1 to ``MOST_FACTOR``.
     - ``reference``: the variant that the others are compared with.
     - ``left_out``: what is not compared, and why.
 
@@ -110,8 +113,8 @@ class Protocol:
             raise RequestError(f"{self.name}: prompts: expected lists of prompts, got {dict(self.prompts)}")
         if not (self.seeds and self.factors and all(self.prompts.values())):
             raise RequestError(f"{self.name}: prompts, seeds and factors must not be empty")
-        if any(type(factor) not in (int, float) or not 1 <= factor < math.inf for factor in self.factors):
-            raise RequestError(f"{self.name}: factors: expected numbers of at least 1, got {list(self.factors)}")
+        if any(type(factor) not in (int, float) or not 1 <= factor <= MOST_FACTOR for factor in self.factors):
+            raise RequestError(f"{self.name}: factors: expected numbers in 1..{MOST_FACTOR}, got {list(self.factors)}")
         for what, items in {"seeds": self.seeds, "factors": self.factors, **self.prompts}.items():
             # What is counted twice looks surer than it is.
             if len(set(items)) != len(items):
@@ -213,7 +216,7 @@ def load_protocol(source: str) -> Protocol:
     those of the package's protocols.
     """
     folder = Path(str(files("pixelsmith.evaluate"))) / "protocols"
-    path = folder / f"{source}.toml" if source in NAMES else Path(source)
+    path = folder / f"{source}.toml" if source in NAMES else given_place(source)
     values = {"name": path.stem, **_read(folder / "prompts.toml"), **_read(path)}
     try:
         values["prompts"] = {
@@ -238,9 +241,8 @@ def _rows(common: Mapping[str, Any], sliders: Sequence[Any] | None = None, **val
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        with path.open("rb") as file:
-            return tomllib.load(file)
-    except (OSError, tomllib.TOMLDecodeError) as error:
+        return tomllib.loads(read_whole(path).decode())
+    except (OSError, ValueError, RecursionError) as error:
         raise RequestError(
             f"{path}: it cannot be read as a protocol ({error}); expected one of {', '.join(NAMES)}, or a TOML file"
         ) from error

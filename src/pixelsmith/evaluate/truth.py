@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pixelsmith.errors import PictureError
+from pixelsmith.places import given_place
 
 Pixels = NDArray[np.uint8]
 _T = TypeVar("_T")
@@ -60,6 +61,7 @@ def load_truth(path: Path, side: int, factor: float) -> Truth:
     should be twice as fine. Pictures of a folder are scaled to the side as wholes, and cut out of their middle as
     patches, each when it is needed. Raises ``PictureError``.
     """
+    path = given_place(path)
     if not path.exists():
         raise PictureError(f"truth: there is no {path}; give a folder of pictures or a .npy file")
     whole, patches = _part(path, "whole"), _part(path, f"patches-{factor:g}x", "patches")
@@ -121,7 +123,7 @@ class _Rows:
 
 def _opened(path: Path, side: int, fit: Callable[[Image.Image, int], Pixels]) -> Photos:
     if path.is_dir():
-        files = _some(sorted(file for file in path.rglob("*") if file.suffix.lower() in _SUFFIXES))
+        files = _some(sorted(file for file in path.rglob("*") if file.suffix.lower() in _SUFFIXES and file.is_file()))
         if len(files) < 2:
             raise PictureError(f"truth: {path} holds {len(files)} pictures; a set needs two at least")
         return _Files(files, side, fit)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -20,6 +19,7 @@ from pixelsmith.families import find_model
 from pixelsmith.families.latent_upscaler import LatentUpscaler
 from pixelsmith.geometry import Size
 from pixelsmith.pixels.resample import Kernel, Resized
+from pixelsmith.places import given_place
 from pixelsmith.run import sha256_of
 from pixelsmith.sampling.grid import fixed_grid
 from pixelsmith.sampling.readable import Readable
@@ -49,7 +49,7 @@ class Weights:
         if name == "latent" and self.latent is not None:
             return sha256_of(find_model(self.latent))
         if name == "super-resolution" and self.super_resolution is not None:
-            return sha256_of(Path(self.super_resolution))
+            return sha256_of(given_place(self.super_resolution))
         return ""
 
 
@@ -113,7 +113,7 @@ def _latent(weights: Weights) -> Upscaler:
 def _super_resolution(weights: Weights) -> Upscaler:
     if weights.super_resolution is None:
         raise UnavailableError("it needs a super-resolution network (--super-resolution)")
-    program = Exported(Path(weights.super_resolution))
+    program = Exported(given_place(weights.super_resolution))
     return _Repeated(lambda base, prompt, seed: _super_resolved(program, base))
 
 

@@ -12,15 +12,16 @@ from pixelsmith.checks import check_whole
 from pixelsmith.errors import InputError, ModelError, RequestError
 from pixelsmith.families.architecture import Configs, Traits
 from pixelsmith.families.autoencoder import latent_space, tiling_of
-from pixelsmith.families.find import NO_PARTS, OWN, config_folder, few_steps_of, find_part, read_json, with_few_steps
+from pixelsmith.families.files import read_json, shapes_in
+from pixelsmith.families.find import NO_PARTS, OWN, config_folder, few_steps_of, find_part, with_few_steps
 from pixelsmith.families.hub import HUB_ID
 from pixelsmith.families.registry import architecture_of
-from pixelsmith.families.schedules import scheduler_class, with_choice
+from pixelsmith.families.schedules import prediction_of, with_choice
 from pixelsmith.families.sources import NETWORKS, Sources, sources_of
-from pixelsmith.families.weights import Weights, tensors_of, weights_of
+from pixelsmith.families.weights import Weights, weights_of
 from pixelsmith.geometry import MAX_SIDE, Size
 from pixelsmith.parts import Parts
-from pixelsmith.places import at_home
+from pixelsmith.places import given_place
 from pixelsmith.plan import ModelFacts
 
 _KNOWN: dict[str, dict[str, Any]] = {
@@ -29,6 +30,9 @@ _KNOWN: dict[str, dict[str, Any]] = {
     "stabilityai/stable-diffusion-3.5-medium": {"steps": 40, "guidance_scale": 4.5},
 }
 """``method`` of hub ids whose configuration does not tell them from others of their family, from their cards."""
+
+MOST_TRAIN_STEPS = 1_000_000
+"""A thousand times those of all models: a scheduler keeps several numbers for each."""
 
 _TOLD = {"guidance_embeds": ("guidance_in.", "guidance_embedder."), "time_cond_proj_dim": ("cond_proj.",)}
 """Entries of networks that are told their guidance scale, and what their tensors for it are called."""
@@ -52,10 +56,12 @@ def read_facts(place: Path, name: str, parts: Parts = NO_PARTS) -> ModelFacts:
     try:
         scale, channels = latent_space(configs["vae"])
         traits = architecture.traits(configs)
-        scheduler_class(configs["scheduler"])
+        prediction_of(configs["scheduler"])
         train_steps = configs["scheduler"].get("num_train_timesteps", 1000)
         for what, value in (("latent channels", channels), ("train timesteps", train_steps)):
             check_whole(what, value, least=1)
+        if train_steps > MOST_TRAIN_STEPS:
+            raise RequestError(f"train timesteps: expected at most {MOST_TRAIN_STEPS:,}, got {train_steps:,}")
         if max(traits.native.width, traits.native.height) > MAX_SIDE:
             raise RequestError(f"sample size: expected at most {MAX_SIDE:,}, got {traits.native}")
     except RequestError as error:
@@ -126,7 +132,7 @@ def _check_fits(source: Path, config: Mapping[str, Any], own: Mapping[str, Any])
 
 def _check_told(file: Path, config: Mapping[str, Any]) -> None:
     """Readers leave out tensors that a configuration does not know, so the network would not be told its guidance."""
-    tensors = tensors_of(file)
+    tensors = shapes_in(file)
     for key, marks in _TOLD.items():
         found = any(mark in tensor for tensor in tensors for mark in marks)
         if tensors and found != bool(config.get(key)):
@@ -172,6 +178,6 @@ def _weights(sources: Sources, parts: Parts) -> Weights:
     """Of all that is loaded, whatever else lies beside it; of hub ids that were never fetched none."""
     # One file can hold several parts.
     places = {source for source in sources.values() if source is not None}
-    beside = [at_home(lora.path) for lora in parts.loras]
+    beside = [given_place(lora.path) for lora in parts.loras]
     files = [file for path in beside for file in ([path] if path.is_file() else path.glob("*.safetensors"))]
     return sum((weights_of(source, parts.variant) for source in (*places, *files)), Weights())

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from pixelsmith.errors import ModelError
+from pixelsmith.families.files import read_json, shapes_in
 from pixelsmith.families.hub import CONFIGURATION, HUB_ID, fetched, fetched_pipeline, pinned
 from pixelsmith.families.quiet import quiet
 from pixelsmith.parts import Lora, Parts, located
-from pixelsmith.places import at_home
+from pixelsmith.places import given_place
 from pixelsmith.request import EMBEDDED
 
 OWN = "pixelsmith.json"
@@ -27,7 +27,7 @@ def find_model(model: str, weights: bool = True, parts: Parts = NO_PARTS) -> Pat
 
     Without ``weights`` only the configuration files of a hub id are fetched. Raises ``ModelError``.
     """
-    place = Path(str(files("pixelsmith.embedded"))) / "model" if model == EMBEDDED else at_home(model)
+    place = Path(str(files("pixelsmith.embedded"))) / "model" if model == EMBEDDED else given_place(model)
     if place.is_dir():
         return place
     if place.is_file():
@@ -50,7 +50,7 @@ def find_part(name: str, allow_pickle: bool, weights: bool = True) -> Path:
 
     Without ``weights`` those of a hub id are not fetched; the place of a single file in it may then be empty.
     """
-    place = at_home(name)
+    place = given_place(name)
     if place.is_file() and place.suffix not in (".safetensors", ".gguf") and not allow_pickle:
         raise ModelError(
             f"{name}: expected a folder, a .safetensors or .gguf file, or a hub id; --allow-pickle takes others, which "
@@ -62,11 +62,16 @@ def find_part(name: str, allow_pickle: bool, weights: bool = True) -> Path:
     return fetched("part", name, ["*.json", *(f"diffusion_pytorch_model*.{kind}" for kind in kinds)], weights)
 
 
-def find_addition(name: str, allow_pickle: bool) -> Path:
-    """The one weight file of a LoRA or textual inversion: itself, its folder, or a hub id's. Raises ``ModelError``."""
-    place = at_home(name)
+def find_addition(name: str, allow_pickle: bool, weights: bool = True) -> Path:
+    """The one weight file of a LoRA or textual inversion: itself, its folder, or a hub id's. Raises ``ModelError``.
+
+    Without ``weights`` that of a hub id is not fetched, and its folder stands for it.
+    """
+    place = given_place(name)
     if not place.exists():
-        place = fetched("LoRA or textual inversion", name, ["*.safetensors"])
+        place = fetched("LoRA or textual inversion", name, ["*.safetensors" if weights else "*.json"], weights)
+        if not weights:
+            return place
     found = sorted(place.glob("*.safetensors")) if place.is_dir() else [place]
     if len(found) != 1 or not found[0].is_file():
         raise ModelError(f"{name}: expected a .safetensors file, or a folder or a hub id with one; found {len(found)}")
@@ -95,7 +100,8 @@ def few_steps_of(folder: Path, parts: Parts) -> dict[str, Any]:
             f"{folder}: it has no variant for few steps of its own; leave out --few-steps, and give one with --lora, "
             "--scheduler, --steps and --guidance-scale"
         )
-    if few and not {"lora"} <= set(few) <= {"lora", "method", "scheduler", "timestep_spacing"}:
+    known = {"lora"} <= set(few) <= {"lora", "method", "scheduler", "timestep_spacing"}
+    if few and not (known and isinstance(few["lora"], str)):
         raise ModelError(f"{folder / OWN}: few_steps: expected lora, method, scheduler, timestep_spacing; got {few}")
     return few
 
@@ -138,7 +144,7 @@ def config_folder(place: Path, parts: Parts = NO_PARTS) -> Path:
             raise ModelError(f"{place}: it has a configuration of its own; leave out --model-config {parts.config}")
         return place
     name = config_name(place, parts)
-    folder = at_home(name)
+    folder = given_place(name)
     if folder.is_dir():
         return folder
     try:
@@ -160,19 +166,6 @@ def classes_in(folder: Path) -> dict[str, str]:
                 raise ModelError(f"{folder / 'model_index.json'}: {name}: expected a library and a class, got {value}")
             found[name] = value[1]
     return found
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """An object from a file. Raises ``ModelError``."""
-    try:
-        if path.exists() and not path.is_file():
-            raise ValueError("no regular file")
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"{path.parent}: not a model in the diffusers format ({path.name}: {error})") from error
-    if not isinstance(values, dict):
-        raise ModelError(f"{path}: expected an object, got {type(values).__name__}")
-    return values
 
 
 def _checked(place: Path, parts: Parts) -> Path:
@@ -198,14 +191,9 @@ def config_name(place: Path, parts: Parts) -> str:
     if place.suffix != ".safetensors":
         raise ModelError(f"{place}: give the folder or hub id with its configuration files with --model-config")
     import torch
-    from safetensors import SafetensorError, safe_open
 
     with quiet():
         from diffusers.loaders.single_file_utils import fetch_diffusers_config
-    try:
-        with safe_open(place, framework="pt") as file:
-            shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
-        found = fetch_diffusers_config({name: torch.empty(shape, device="meta") for name, shape in shapes.items()})
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"{place}: it is not a .safetensors file: {error}") from error
+    shapes = shapes_in(place).items()
+    found = fetch_diffusers_config({name: torch.empty(tuple(shape), device="meta") for name, shape in shapes})
     return str(found["pretrained_model_name_or_path"])

@@ -11,7 +11,7 @@ from pathlib import Path
 from pixelsmith.errors import ModelError, reason_of
 from pixelsmith.families.quiet import quiet, quiet_hub
 from pixelsmith.parts import Parts
-from pixelsmith.places import at_home
+from pixelsmith.places import given_place
 
 HUB_ID = re.compile(
     r"(?P<id>\w[\w.-]*/\w[\w.-]*?)(@(?P<revision>[\w.-]+))?(/(?P<file>([\w.-]+/)*[\w.-]+\.(safetensors|gguf)))?"
@@ -66,7 +66,7 @@ def pinned(name: str, place: Path) -> str:
     """A hub id with the commit that was found, so that it is found again whatever is published later."""
     named = HUB_ID.fullmatch(name)
     commit = commit_of(place)
-    if not named or not commit or at_home(name).exists():
+    if not named or not commit or given_place(name).exists():
         return name
     return _joined(named, f"@{commit}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from pixelsmith.errors import ModelError
+from pixelsmith.errors import ModelError, reason_of
 from pixelsmith.families.quiet import quiet
+from pixelsmith.parts import located
 
 STEPS = 20
 
@@ -21,12 +23,13 @@ class LatentUpscaler:
     def __init__(self, source: str) -> None:
         from diffusers import StableDiffusionLatentUpscalePipeline
 
+        place = located(source, Path())
         try:
             with quiet():
-                self._pipeline: Any = StableDiffusionLatentUpscalePipeline.from_pretrained(source)
+                self._pipeline: Any = StableDiffusionLatentUpscalePipeline.from_pretrained(place)
         except Exception as error:
             # A damaged part fails in the library that reads it, each with errors of its own.
-            raise ModelError(f"{source}: it is no latent upscaler that can be loaded ({error})") from error
+            raise ModelError(f"{source}: it is no latent upscaler that can be loaded: {reason_of(error)}") from error
         self._pipeline.to("cuda" if torch.cuda.is_available() else "cpu").set_progress_bar_config(disable=True)
 
     def __call__(self, pixels: NDArray[np.uint8], prompt: str, seed: int) -> NDArray[np.uint8]:

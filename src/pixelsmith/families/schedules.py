@@ -32,6 +32,11 @@ _TAKEN_FROM: dict[str, str] = {
 deterministic step of one level is not made of, lend their configuration only."""
 
 
+def is_known_scheduler(name: str) -> bool:
+    """Whether this is a scheduler's class of diffusers for which one stands here."""
+    return name in _TAKEN_FROM
+
+
 def scheduler_class(config: Any) -> str:
     """The diffusers class whose numbers are taken for a scheduler's configuration.
 
@@ -113,6 +118,9 @@ def even_sigmas(steps: int) -> list[float]:
     return [1 - i / steps for i in range(steps)]
 
 
+_PREDICTIONS = ("epsilon", "v_prediction", "flow_prediction", "sample")
+
+
 def clean_estimate(output: Tensor, x: Tensor, level: Level, prediction: str) -> Tensor:
     """x̂0 from the network's output.
 
@@ -129,8 +137,11 @@ def clean_estimate(output: Tensor, x: Tensor, level: Level, prediction: str) -> 
 
 
 def prediction_of(config: Any) -> str:
-    """What a model predicts, in the words of ``clean_estimate``."""
-    return "flow_prediction" if is_flow(config) else str(config.get("prediction_type", "epsilon"))
+    """What a model predicts, in the words of ``clean_estimate``. Raises ``ModelError`` for what that does not know."""
+    found = "flow_prediction" if is_flow(config) else str(config.get("prediction_type", "epsilon"))
+    if found not in _PREDICTIONS:
+        raise ModelError(f"scheduler: prediction_type: expected one of {', '.join(_PREDICTIONS)}, got {found!r}")
+    return found
 
 
 def _flow(sigma: float) -> tuple[float, float]:

@@ -6,17 +6,17 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pixelsmith.errors import ModelError
+from pixelsmith.families.files import read_json, shapes_in
 from pixelsmith.families.find import (
     classes_in,
     config_folder,
     config_name,
     find_addition,
     find_part,
-    read_json,
     with_few_steps,
 )
 from pixelsmith.families.registry import architecture_of
-from pixelsmith.families.weights import is_index, tensors_of, weight_files
+from pixelsmith.families.weights import is_index, weight_files
 from pixelsmith.parts import Parts
 
 Sources = Mapping[str, Path | None]
@@ -92,8 +92,8 @@ def _given_part(name: str, parts: Parts) -> Path:
 
 
 def _holds(file: Path, name: str, kind: str) -> bool:
-    """Whether a single file has a part; one whose header cannot be read is taken to have all."""
-    tensors = tensors_of(file)
+    """Whether a single file has a part; one whose tensors are not known is taken to have all."""
+    tensors = shapes_in(file)
     beginnings = T5 if kind == "T5EncoderModel" else IN_FILES.get(name, ())
     return name in NETWORKS or not tensors or any(tensor.startswith(beginnings) for tensor in tensors)
 

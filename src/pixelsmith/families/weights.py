@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pixelsmith.families.find import read_json
+from pixelsmith.families.files import read_json, shapes_in
 
 _PICKLES = (".bin", ".ckpt", ".pt", ".pth")
-MAX_HEADER = 100_000_000
-"""Bytes; the format allows no longer ones."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +33,11 @@ def variants_in(folder: Path, allow_pickle: bool = False) -> set[str | None]:
     return {_variant(path) for path in _all_weights(folder, allow_pickle) if not is_index(path)}
 
 
+def pickles_in(folder: Path, variant: str | None) -> list[Path]:
+    """The weight files of a part's folder that can run any code."""
+    return [path for path in weight_files(folder, variant, allow_pickle=True) if path.suffix in _PICKLES]
+
+
 def weight_files(folder: Path, variant: str | None, allow_pickle: bool = False) -> list[Path]:
     """What is read of a part's folder, one file or several shards and their index."""
     taken = variant_in(folder, variant, allow_pickle)
@@ -54,30 +56,15 @@ def weights_of(source: Path, variant: str | None) -> Weights:
     return Weights(sum(map(_numbers_in, files)))
 
 
-def tensors_of(file: Path) -> dict[str, Any]:
-    """The header of a ``.safetensors`` file: dtype and shape of its tensors by name. Empty where it cannot be read.
-
-    The format begins with the header's length in 8 bytes.
-    """
-    if file.suffix != ".safetensors":
-        return {}
-    try:
-        with file.open("rb") as opened:
-            header = json.loads(opened.read(min(int.from_bytes(opened.read(8), "little"), MAX_HEADER)))
-    except (OSError, ValueError):
-        # A damaged file is reported, with its name, by what loads it.
-        return {}
-    return {name: tensor for name, tensor in header.items() if name != "__metadata__"}
-
-
 def _numbers_in(file: Path) -> int:
-    return sum(math.prod(tensor["shape"]) for tensor in tensors_of(file).values())
+    return sum(map(math.prod, shapes_in(file).values()))
 
 
 def _all_weights(folder: Path, allow_pickle: bool) -> list[Path]:
     """Of every variant, with the indices of shards."""
     kinds = (".safetensors", *(_PICKLES if allow_pickle else ()))
-    return [path for path in sorted(folder.glob("*model*")) if path.suffix in kinds or is_index(path)]
+    found = (path for path in sorted(folder.glob("*model*")) if path.is_file())
+    return [path for path in found if path.suffix in kinds or is_index(path)]
 
 
 def is_index(path: Path) -> bool:

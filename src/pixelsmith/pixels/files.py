@@ -17,12 +17,13 @@ from typing import Any
 import pyvips
 from PIL import ExifTags, Image
 
-from pixelsmith.durable import open_to_read, read_whole, write_new
-from pixelsmith.errors import OutputError, PictureError
+from pixelsmith.durable import open_to_read, read_object, read_whole, write_new
+from pixelsmith.errors import InputError, OutputError, PictureError
 from pixelsmith.geometry import Size
 from pixelsmith.pixels.output import Output, tiles_of
 from pixelsmith.pixels.reading import header
 from pixelsmith.pixels.stream import OnRows, streamed
+from pixelsmith.places import given_place
 from pixelsmith.sampling.readable import Readable
 
 KEY = "pixelsmith"
@@ -209,14 +210,12 @@ def _pack(path: Path, name: str, text: str) -> None:
 def read_settings(path: Path) -> dict[str, Any]:
     """The settings inside a picture that Pixelsmith wrote. Raises ``PictureError`` where there are none."""
     try:
-        settings = json.loads(_settings_inside(path))
-    except FileNotFoundError as error:
-        raise PictureError(f"{path}: there is no such file") from error
-    except PictureError:
+        settings = read_object(_settings_inside(path))
+    except InputError:
         raise
     except (OSError, SyntaxError, ValueError, KeyError, TypeError, *ARCHIVE_ERRORS):
-        settings = None
-    if not isinstance(settings, dict) or not isinstance(settings.get("request"), dict):
+        settings = {}
+    if not isinstance(settings.get("request"), dict):
         raise PictureError(f"{path}: there are no Pixelsmith settings inside")
     return settings
 
@@ -225,14 +224,15 @@ def has_settings(path: Path, settings: Mapping[str, Any]) -> bool:
     """Whether there is a picture with these settings: another one of the same would be the same picture."""
     try:
         return bool(read_settings(path) == json.loads(_settings_text(settings)))
-    except PictureError:
+    except InputError:
         return False
 
 
 def _settings_inside(path: Path) -> str:
+    if not given_place(path).exists():
+        raise PictureError(f"{path}: there is no such file")
     suffix = path.suffix.lower()
     if suffix == ".dzi":
-        path.stat()
         return read_whole(tiles_of(path) / _SETTINGS_FILE).decode()
     if suffix == ".zip":
         with os.fdopen(open_to_read(path), "rb") as file, zipfile.ZipFile(file) as archive:

@@ -13,7 +13,7 @@ from types import TracebackType
 
 from filelock import FileLock, Timeout
 
-from pixelsmith.durable import settle
+from pixelsmith.durable import hold, settle
 from pixelsmith.errors import PictureError
 
 
@@ -41,7 +41,7 @@ class Output:
 
     def __enter__(self) -> Output:
         try:
-            self._lock.acquire()
+            hold(self._lock)
         except Timeout as error:
             raise PictureError(f"{self.path}: another process is writing it") from error
         except OSError as error:

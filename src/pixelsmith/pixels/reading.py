@@ -30,6 +30,7 @@ from pixelsmith.pixels.colours import srgb
 from pixelsmith.pixels.tiff import TiffPage, tiff_pages
 
 _EXPECTED = "expected PNG, JPEG, TIFF, WebP, GIF or AVIF"
+_ORIENTATIONS = range(1, 9)
 _HEAD = 32
 """Bytes that tell what a file is."""
 
@@ -149,9 +150,12 @@ def header(path: Path, **place: int) -> pyvips.Image:
     """
     try:
         with os.fdopen(_descriptor(path), "rb") as file:
-            kind = _Kind.of(file.read(_HEAD))
+            head = file.read(_HEAD)
     except OSError as error:
         raise PictureError(f"{path}: it cannot be read ({error.strerror})") from error
+    if not head:
+        raise PictureError(f"{path}: it is empty")
+    kind = _Kind.of(head)
     if kind is None:
         raise PictureError(f"{path}: it is not a picture of a known kind; {_EXPECTED}")
     if not kind.known:
@@ -210,6 +214,9 @@ def _check_codec(path: Path, image: pyvips.Image) -> None:
 
 
 def _seen(path: Path, image: pyvips.Image, page: TiffPage | None) -> pyvips.Image:
+    if page is not None and page.orientation not in _ORIENTATIONS:
+        # libtiff takes it for damage, as soon as pixels are read.
+        raise PictureError(f"{path}: its orientation is {page.orientation}; expected one of 1 to 8")
     # All but TIFF libvips has to keep uncompressed, if not in memory then in a file, to read it at any place.
     needed, free = image.width * image.height * image.bands, shutil.disk_usage(tempfile.gettempdir()).free
     if page is None and needed > free:

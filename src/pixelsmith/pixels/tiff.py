@@ -15,8 +15,10 @@ from pixelsmith.geometry import Size
 Tags = dict[int, tuple[float, ...]]
 """Numbers by tag."""
 _SUBFILE, _WIDTH, _HEIGHT, _COMPRESSION, _PHOTOMETRIC, _INNER = 254, 256, 257, 259, 262, 330
-_EXTRA, _COEFFICIENTS, _BLACK_WHITE = 338, 529, 532
-_WANTED = (_SUBFILE, _WIDTH, _HEIGHT, _COMPRESSION, _PHOTOMETRIC, _INNER, _EXTRA, _COEFFICIENTS, _BLACK_WHITE)
+_ORIENTATION, _EXTRA, _COEFFICIENTS, _BLACK_WHITE = 274, 338, 529, 532
+_WANTED = (
+    _SUBFILE, _WIDTH, _HEIGHT, _COMPRESSION, _PHOTOMETRIC, _ORIENTATION, _INNER, _EXTRA, _COEFFICIENTS, _BLACK_WHITE
+)  # fmt: skip
 _TYPES = {1: "B", 3: "H", 4: "I", 5: "II", 13: "I", 16: "Q", 18: "Q"}
 """How a number of each type is stored; a rational is two."""
 _MOST = 1000
@@ -37,6 +39,7 @@ class TiffPage:
     """A directory of a TIFF (TIFF 6.0, and for BigTIFF and pages within pages Adobe's technical notes).
 
     - ``reduced``: whether it is a smaller version of another page (``NewSubfileType``).
+    - ``orientation``: 1..8, which way up it is; files say other numbers, too.
     - ``inner``: the pages that belong to it (``SubIFDs``).
     - ``extra``: what its channels besides the colours are (``ExtraSamples``): 1 and 2 are transparency.
     - ``ycbcr``: where its pixels are YCbCr and not made RGB by the decoder.
@@ -44,6 +47,7 @@ class TiffPage:
 
     size: Size
     reduced: bool = False
+    orientation: int = 1
     inner: tuple[TiffPage, ...] = ()
     extra: tuple[int, ...] = ()
     ycbcr: YCbCr | None = None
@@ -70,6 +74,7 @@ def _page(tags: Tags, inner: tuple[TiffPage, ...] = ()) -> TiffPage:
     return TiffPage(
         size=Size(int(tags[_WIDTH][0]), int(tags[_HEIGHT][0])),
         reduced=bool(int(tags.get(_SUBFILE, (0,))[0]) & 1),
+        orientation=int(tags.get(_ORIENTATION, (1,))[0]),
         inner=inner,
         extra=tuple(map(int, tags.get(_EXTRA, ()))),
         ycbcr=None if not raw else YCbCr(

@@ -8,12 +8,13 @@ import re
 import secrets
 import socket
 import sys
+import time
 from contextlib import suppress
 from functools import lru_cache
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
-from io import BytesIO
+from io import BufferedReader, BytesIO, RawIOBase
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, parse_qs, urlsplit
@@ -42,8 +43,8 @@ _HEADERS = {
 }
 """Of all answers: pages of others may neither frame what is shown nor use it."""
 _HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[^\s:/?#@\[\]]+)(:[0-9]{1,5})?")
-_SILENT_SECONDS = 60
-"""After which a connection is closed on which nothing is asked."""
+_HEAD_SECONDS = 60
+"""Within which a request is asked for whole, or its connection is closed; and an answer is taken."""
 _SAVED_SIDE = 4096
 """The longest side in pixels of a region that is saved; a larger one is scaled down to it."""
 _LEVELS = 40
@@ -135,12 +136,42 @@ class PictureServer(ThreadingHTTPServer):
         return _encoded(source, (left, top, right, bottom), size, "PNG")
 
 
+class _Timely(RawIOBase):
+    """What a socket receives until a time; after it ``TimeoutError``, however much comes how slowly."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection, self.until = connection, 0.0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        left = self.until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        before = self._connection.gettimeout()
+        self._connection.settimeout(left)
+        try:
+            return self._connection.recv_into(buffer)
+        finally:
+            self._connection.settimeout(before)
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     # Of a first line that is none: of 0.9, the base class's, answers have neither status nor headers.
     default_request_version = "HTTP/1.0"
-    timeout = _SILENT_SECONDS
+    timeout = _HEAD_SECONDS
     server: PictureServer
+
+    def setup(self) -> None:
+        super().setup()
+        self._received = _Timely(self.connection)
+        self.rfile = BufferedReader(self._received)
+
+    def handle_one_request(self) -> None:
+        self._received.until = time.monotonic() + self.timeout
+        super().handle_one_request()
 
     def do_GET(self) -> None:
         # One host: where there are several, others on the way may have read another one.

@@ -11,6 +11,7 @@ from typing import Any
 from pixelsmith.durable import write_whole
 from pixelsmith.errors import PictureError
 from pixelsmith.pixels.files import read_settings
+from pixelsmith.places import given_place
 from pixelsmith.run import RunDirectory
 from pixelsmith.viewer.sources import Source, StagePicture, open_file
 
@@ -58,7 +59,7 @@ def show(path: Path, before: Path | None = None) -> Shown:
 
     Raises ``PictureError`` or ``RunError`` where ``path`` is neither picture nor run, or ``before`` is no picture.
     """
-    shown = _run(path) if path.is_dir() else _file(path)
+    shown = _run(path) if given_place(path).is_dir() else _file(path)
     if before is None:
         return shown
     source = open_file(before)
@@ -80,13 +81,12 @@ def _run(path: Path) -> Shown:
     record = run.read()
     pictures: dict[str, Source] = {}
     below: Source | None = None
-    folders = sorted(path.glob("stage-*"), key=lambda folder: int(folder.name.removeprefix("stage-")))
-    for folder in folders:
+    numbers = (folder.name.removeprefix("stage-") for folder in path.glob("stage-*"))
+    for stage in sorted(int(number) for number in numbers if number.isdecimal()):
         try:
-            picture = StagePicture.of(folder, below)
+            picture = below = StagePicture.of(path / f"stage-{stage}", below)
         except LookupError:
             continue
-        stage, below = int(folder.name.removeprefix("stage-")), picture
         pictures[f"{f'stage {stage}' if stage else 'base'}, {picture.size}"] = picture
     if not pictures:
         raise PictureError(f"{path}: the run has made nothing to see yet; try again when its base picture is there")
