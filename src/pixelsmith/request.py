@@ -25,6 +25,7 @@ from pixelsmith.places import picture_path
 from pixelsmith.recommended import (
     EPSILON_SCALINGS,
     SLIDER_MAPS,
+    CaptionsName,
     GuidanceName,
     MergeName,
     Perturbation,
@@ -64,7 +65,7 @@ class Method:
     """How a picture is denoised. The defaults and their reasons are in docs/decisions/0004-defaults.md.
 
     Where ``steps``, ``sampler``, ``guidance``, ``guidance_scale``, ``guidance_rescale``, ``epsilon_scaling``,
-    ``stage_guidance_scale`` and ``stage_epsilon_scaling`` are ``None``, they are as the model recommends
+    ``stage_guidance_scale``, ``stage_epsilon_scaling`` and ``captions`` are ``None``, they are as the model recommends
     (``Recommended``); ``at`` gives those of one rung.
 
     - ``steps``: denoising steps of the base and of every stage, at least 1; ``stage_steps``: other ones for the stages.
@@ -97,6 +98,8 @@ class Method:
       for the model's patch as the paper's 10 latents are for a patch of 128.
     - ``coverage``: ``grid`` (shifted at every step) or ``random`` (as in the paper).
     - ``upsampling``: how the previous picture becomes the guide.
+    - ``captions``: ``auto``: the prompt of a patch begins with what the picture below shows there, as a captioner says
+      (``Parts.captioner``, docs/decisions/0026-captions.md); ``off``: all patches have the prompt alone.
     - ``strategy``: the way to a larger picture; there are others, to compare (``pixelsmith.strategies``).
 
     Raises ``RequestError`` for a value out of range.
@@ -123,6 +126,7 @@ class Method:
     border: int | None = None
     coverage: CoverageName = "grid"
     upsampling: Upsampling = "lanczos"
+    captions: CaptionsName | None = None
     strategy: StrategyName = "pixelsmith"
 
     def __post_init__(self) -> None:
@@ -142,7 +146,7 @@ class Method:
         check_shares("slider", self.sliders)
         check_interval("guidance interval", self.guidance_interval)
         check_choices(self, merge=MergeName, coverage=CoverageName, upsampling=Upsampling, strategy=StrategyName)
-        for name, choices in (("sampler", Sampler), ("guidance", GuidanceName)):
+        for name, choices in (("sampler", Sampler), ("guidance", GuidanceName), ("captions", CaptionsName)):
             if getattr(self, name) is not None:
                 check_choices(self, **{name: choices})
         if isinstance(self.slider_map, Path):
@@ -195,7 +199,7 @@ class Method:
 
 _OPEN = (
     "steps", "sampler", "guidance", "guidance_scale", "guidance_rescale", "epsilon_scaling", "stage_guidance_scale",
-    "stage_epsilon_scaling",
+    "stage_epsilon_scaling", "captions",
 )  # fmt: skip
 """What a method may leave to the model."""
 
