@@ -1,6 +1,6 @@
 """The embedded model's captioner: a small classifier whose classes are the captions that the model was trained with.
 
-    python -m training.captioner train --work training/work --minutes 10
+    python -m training.captioner train --work training/work --minutes 7
     python -m training.captioner export --work training/work    # the folder that ships inside the model's
 
 It is a ``ResNetForImageClassification`` of transformers. A patch of a stage is captioned from the picture below, which
@@ -31,7 +31,7 @@ from training.loop import Losses, balanced_weights, cosine, flush_denormals, for
 SIDE = 128
 """Pixels a side of what it sees."""
 SHRUNK = (1, 2, 4, 8)
-"""Factors by which pictures are shrunk and enlarged again."""
+"""Factors by which pictures are shrunk and enlarged again; at the side that it sees, 1 and 2 are the same."""
 
 
 def build_captioner(captions: Sequence[str]) -> ResNetForImageClassification:
@@ -114,7 +114,7 @@ def main() -> None:
     parser.add_argument("command", choices=["train", "export"])
     parser.add_argument("--work", type=Path, default=Path("training/work"))
     parser.add_argument("--output", type=Path, default=Path("src/pixelsmith/embedded/model/captioner"))
-    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--minutes", type=float, default=7)
     args = parser.parse_args()
     if args.command == "train":
         train_captioner(args.work, args.minutes)
