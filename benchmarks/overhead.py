@@ -21,6 +21,7 @@ from torch import Tensor
 
 from pixelsmith.canvas import Array, MemorySpace
 from pixelsmith.geometry import Size, Window
+from pixelsmith.pixels.bands import low_pass_bands
 from pixelsmith.sampling.denoise import Denoising, Guide, Patched
 from pixelsmith.sampling.merging import Fused, Held, Merge
 from pixelsmith.sampling.noise import NoiseField
@@ -61,8 +62,12 @@ def seconds_per_patch(factor: int, coverage: str, merge: str) -> float:
     levels = [Level(i / steps * 0.9 + 0.05, (1 - (i / steps * 0.9 + 0.05) ** 2) ** 0.5, 0, 0) for i in range(steps + 1)]
     guide = Array(torch.zeros(CHANNELS, size.height, size.width))
     positions = Array(torch.linspace(0.4, 0.7, size.width).expand(1, size.height, size.width))
+    flatness = Array(torch.linspace(0, 1, size.width).expand(1, size.height, size.width))
     weights = (1.0,) * (steps + 1)
-    merges: dict[str, Merge] = {"hold": Held(weights, positions, 8.0), "phase": Fused(weights)}
+    merges: dict[str, Merge] = {
+        "hold": Held(weights, positions, low_pass_bands(8.0), 8.0, flatness),
+        "phase": Fused(weights),
+    }
     job = Denoising(
         identity,
         Schedule(tuple(levels)),

@@ -32,7 +32,7 @@ from benchmarks.sdxl_model import build, prompts
 from pixelsmith import PRESETS, Compute, Method, Request, Size
 from pixelsmith.canvas import MemorySpace
 from pixelsmith.events import Event, PhaseFinished, Warned
-from pixelsmith.families import choose_device
+from pixelsmith.families import choose_device, everywhere
 from pixelsmith.families.architecture import DiffusersFamily
 from pixelsmith.families.quiet import quiet
 from pixelsmith.plan import StagePlan, make_plan
@@ -105,7 +105,7 @@ class Stopwatch:
 def one_patch(family: DiffusersFamily) -> tuple[float, bool]:
     """Seconds of one call for one patch in the middle of a picture of 4096², and whether all it gives is finite."""
     patch, level = family.facts.patch, family.schedule(20).levels[10]
-    denoiser = family.denoiser(prompts(family)[0], Size(4096, 4096), 5.0)
+    denoiser = family.denoiser(everywhere(prompts(family)[0]), Size(4096, 4096), 5.0)
     x = torch.randn(1, family.facts.latent_channels, patch.height, patch.width, device=family.device)
     began = time.perf_counter()
     found = denoiser(x, level, [patch.window]).cpu()

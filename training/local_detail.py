@@ -26,7 +26,8 @@ from pixelsmith import Size
 from pixelsmith.canvas import Array
 from pixelsmith.pixels.resample import Resized
 from pixelsmith.pixels.slider_map import LocalDetail
-from pixelsmith.sampling.merging.hold import local_rms, low_pass
+from pixelsmith.sampling.merging.hold import local_rms
+from pixelsmith.sampling.merging.low_pass import low_pass
 from training.autoencoder import as_input, load_autoencoder
 from training.data import SIZE
 from training.enlarged import real_pictures

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pixelsmith.families import Family, Prompt
+from pixelsmith.families import Family, Prompt, everywhere
 from pixelsmith.recommended import StageMethod
 from pixelsmith.sampling.schedule import extrapolated, step
 from pixelsmith.stage import guided_denoiser
@@ -37,7 +37,7 @@ def denoised(family: Family, shots: Sequence[Shot], method: StageMethod) -> Iter
     x = math.hypot(levels[0].alpha, levels[0].sigma) * x
     encoded = [family.encode(shot.prompt, shot.negative_prompt) for shot in shots]
     positive, negative = (_stacked(prompts) for prompts in zip(*encoded, strict=True))
-    denoiser = guided_denoiser(family, (positive, negative), method, size)
+    denoiser = guided_denoiser(family, everywhere(positive), negative, method, size)
     yield x
     before = x
     for i, (t, s) in enumerate(pairwise(levels)):

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import torch
 
-from pixelsmith.families import Family
+from pixelsmith.families import Family, everywhere
 from pixelsmith.forecast import Rates
 from pixelsmith.geometry import Window
 from pixelsmith.request import Request
@@ -21,7 +21,7 @@ def measure_rates(family: Family, request: Request, known: Rates) -> Rates:
     facts, autoencoder = family.facts, family.autoencoder
     batch_size = batch_size_of(request, family.device, facts.patch)
     prompt, _ = family.encode(request.prompt, request.negative_prompt, request.prompt_weighting)
-    denoiser = family.denoiser(prompt, request.size, facts.recommended.guidance_scale)
+    denoiser = family.denoiser(everywhere(prompt), request.size, facts.recommended.guidance_scale)
     level = family.schedule(2).levels[1]
     x = torch.randn(batch_size, facts.latent_channels, facts.patch.height, facts.patch.width, device=family.device)
     windows = [facts.patch.window] * batch_size

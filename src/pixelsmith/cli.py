@@ -26,7 +26,7 @@ from pixelsmith.interrupt import interruptible
 from pixelsmith.parts import Lora, Parts, Quantization, SchedulerName, TimestepSpacing
 from pixelsmith.pixels.files import FORMATS, read_settings
 from pixelsmith.progress import ProgressBar, print_json
-from pixelsmith.recommended import PERTURBATIONS, GuidanceName, MergeName, Perturbation, Sampler
+from pixelsmith.recommended import PERTURBATIONS, CaptionsName, GuidanceName, MergeName, Perturbation, Sampler
 from pixelsmith.report import families_table, plan_table, settings_table, values_table
 from pixelsmith.request import (
     EMBEDDED,
@@ -172,6 +172,11 @@ _METHOD_CLICKS = (
     click.option("--border", type=int, help="Latents over which patches are averaged; 0 is off."),
     click.option("--coverage", type=click.Choice(get_args(CoverageName)), help="Where patches lie."),
     click.option("--upsampling", type=click.Choice(get_args(Upsampling))),
+    click.option(
+        "--captions",
+        help="Tell each patch what the picture below shows there: off, auto (by the model's own captioner), or the "
+        "folder or hub id of a captioner.  [default: off, or as the model recommends]",
+    ),
     click.option("--strategy", type=click.Choice(get_args(StrategyName)), help="Another method, to compare."),
 )
 """How it is denoised."""
@@ -238,6 +243,7 @@ def make_request(options: dict[str, Any]) -> Request:
         "slider": _numbers(options["slider"], float, "slider: expected a share, or one for each stage such as 0.4,0.6"),
         "guidance_interval": _interval("guidance interval", options["guidance_interval"]),
         "perturbation": _perturbation(options),
+        "captions": _captions(options["captions"])[0],
     }
     changes = {name: value for name, value in asked.items() if value is not None}
     return Request(
@@ -271,7 +277,13 @@ def _parts(options: dict[str, Any]) -> Parts:
         scheduler=options["scheduler"],
         timestep_spacing=options["timestep_spacing"],
         allow_pickle=options["allow_pickle"],
+        captioner=_captions(options.get("captions"))[1],
     )
+
+
+def _captions(asked: str | None) -> tuple[Any, str | None]:
+    """Whether there are captions, and whose, where a captioner is named."""
+    return (asked, None) if asked in (None, *get_args(CaptionsName)) else ("auto", asked)
 
 
 def _perturbation(options: dict[str, Any]) -> Perturbation | None:

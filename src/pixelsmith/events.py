@@ -30,9 +30,10 @@ class StageStarted:
 class Progress:
     """Units of a phase that are done, out of ``total``.
 
-    ``phase`` is ``encode`` or ``decode`` (units: tiles), ``denoise`` (units: patches of this step) or ``write``
-    (units: rows of pixels). ``step`` counts from 1 to ``steps`` while denoising, else both are 1. ``share`` (0..1) is
-    how much of the whole run's time is over, ``seconds_left`` how long the rest of it takes, as far as it is known.
+    ``phase`` is ``caption`` (units: places), ``encode`` or ``decode`` (units: tiles), ``denoise`` (units: patches of
+    this step) or ``write`` (units: rows of pixels). ``step`` counts from 1 to ``steps`` while denoising, else both are
+    1. ``share`` (0..1) is how much of the whole run's time is over, ``seconds_left`` how long the rest of it takes, as
+    far as it is known.
     """
 
     stage: int
@@ -47,7 +48,9 @@ class Progress:
 
 @dataclass(frozen=True)
 class PhaseFinished:
-    """A phase of a stage is done after ``seconds``: ``encode``, ``denoise``, ``decode`` or ``write`` (the file)."""
+    """A phase of a stage is done after ``seconds``: ``caption``, ``encode``, ``denoise``, ``decode`` or ``write`` (the
+    file).
+    """
 
     stage: int
     phase: str

@@ -27,7 +27,7 @@ _ALONE = "alone"
 
 @dataclass(frozen=True)
 class Rates:
-    """Seconds for one evaluation of the network (``denoise``), and for a megapixel of each other phase.
+    """Seconds for one evaluation of the network (``denoise``) or ``caption``, and for a megapixel of each other phase.
 
     The defaults were measured with the embedded model on two cores. They are what there is until a phase is measured.
     """
@@ -36,6 +36,7 @@ class Rates:
     denoise: float = 0.035
     decode: float = 1.4
     write: float = 0.06
+    caption: float = 0.02
 
     def of(self, phase: str) -> float:
         """The rate of a phase by its name."""
@@ -43,11 +44,13 @@ class Rates:
 
 
 def work_of(plan: Plan, method_at: MethodAt) -> dict[Key, float]:
-    """The units of every phase: evaluations of the network while denoising, else megapixels."""
+    """The units of every phase: places to caption, evaluations of the network while denoising, else megapixels."""
     rungs: dict[int, StagePlan] = {} if plan.base is None else {0: plan.base}
     rungs |= enumerate(plan.stages, start=1)
     work: dict[Key, float] = {}
     for stage, rung in rungs.items():
+        if stage and method_at(stage).captions == "auto":
+            work[stage, "caption"] = rung.fewest_patches_per_step
         if stage:
             work[stage, "encode"] = rung.size.area / 1e6
         work[stage, "denoise"] = rung.patches_per_step * method_at(stage).calls()
@@ -191,4 +194,4 @@ def _name(model: str, device: str, dtype: str) -> str:
 
 def _order(key: Key) -> tuple[int, int]:
     stage, phase = key
-    return stage, ("", "encode", "denoise", "decode", "write").index(phase)
+    return stage, ("", "caption", "encode", "denoise", "decode", "write").index(phase)

@@ -36,6 +36,7 @@ from pixelsmith.families import (
     choose_dtype,
     fetch,
     find_model,
+    load_captioner,
     load_family,
     model_files,
     pin,
@@ -263,6 +264,14 @@ class _Model:
     def load(self, request: Request) -> Family:
         return load_family(self.place, self.facts, request.compute, request.parts)
 
+    def cascade(self, request: Request, the_plan: Plan, observer: Observer, space: Space) -> Cascade:
+        """With the model loaded, and its captioner where places are captioned."""
+        family = self.load(request)
+        captioner = (
+            load_captioner(self.place, request.compute, self.dtype, request.parts) if the_plan.captions else None
+        )
+        return Cascade.of(request, family, the_plan, observer, space, captioner)
+
     def settings(self, request: Request) -> dict[str, Any]:
         """What a picture file carries: the request, and what ``auto`` meant on this machine."""
         _, device, dtype = self.machine
@@ -362,7 +371,7 @@ def _run(job: _Job, space: Space, run_dir: Path | None = None) -> Result:
     observer(RunStarted(job.plan, None if run_dir is None else str(run_dir)))
     with torch.inference_mode():
         # The model is held by nothing else: it is gone before the picture is written.
-        picture = _climb(Cascade.of(request, model.load(request), job.plan, observer, space), job.plan, start)
+        picture = _climb(model.cascade(request, job.plan, observer, space), job.plan, start)
     if job.output is not None:
         write_began = time.monotonic()
         give_back_memory()

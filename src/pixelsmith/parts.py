@@ -68,6 +68,8 @@ class Parts:
       (docs/decisions/0021-few-steps.md), with the scheduler and the steps that it is for; ``None``: if it has one.
     - ``scheduler``, ``timestep_spacing``: in the place of its scheduler's class and of where its steps lie, as
       LoRAs and checkpoints for few steps need them; not for flow matching.
+    - ``captioner``: what says what a place of a picture shows (``Method.captions``): the folder or hub id of an
+      image-to-text model or an image classifier of transformers; ``None`` is the model's own.
     - ``allow_pickle``: whether weights may be read from pickles, which can run any code.
 
     Raises ``RequestError`` for values of another kind.
@@ -83,6 +85,7 @@ class Parts:
     few_steps: bool | None = False
     scheduler: SchedulerName | None = None
     timestep_spacing: TimestepSpacing | None = None
+    captioner: str | None = None
     allow_pickle: bool = False
 
     def __post_init__(self) -> None:
@@ -109,6 +112,7 @@ class Parts:
             network=None if self.network is None else located(self.network, folder),
             loras=tuple(Lora(located(lora.path, folder), lora.weight) for lora in self.loras),
             textual_inversions=tuple(located(path, folder) for path in self.textual_inversions),
+            captioner=None if self.captioner is None else located(self.captioner, folder),
         )
 
     @classmethod

@@ -49,6 +49,7 @@ class ModelFacts:
     - ``recommended``: what it is best run with.
     - ``float16_safe``: whether its numbers stay in the range of float16.
     - ``perturbable``: whether a ``Perturbation`` of its network is known.
+    - ``captioner_parameters``: the numbers in the weight files of its captioner; ``None`` where there is none.
     - ``stock_seeds``: whether a base picture begins with the noise that diffusers draws for its seed; else with noise
       that is keyed as that of stages (docs/decisions/0002-keyed-randomness.md).
     """
@@ -67,6 +68,7 @@ class ModelFacts:
     perturbable: bool = False
     quantised_bytes: int = 0
     stock_seeds: bool = True
+    captioner_parameters: int | None = None
 
     @property
     def patch(self) -> Size:
@@ -102,6 +104,7 @@ class Plan:
     - ``stages``: the cascade; empty where the base is large enough.
     - ``model_calls``: patches that go through the network; with classifier-free guidance a patch goes through twice,
       and with a perturbation once more.
+    - ``captions``: places of the stages that are captioned.
     - ``on_disk``: whether the canvases are kept in a run directory by default, because memory should not hold them.
     - ``canvas_bytes``: of all canvases and pictures, wherever they are kept; ``peak_memory_bytes``; ``file_bytes``: of
       the output in the format that takes most. All are upper estimates. ``seconds``: ``None`` while unknown.
@@ -115,6 +118,7 @@ class Plan:
     canvas_bytes: int
     file_bytes: int
     seconds: float | None = None
+    captions: int = 0
 
     @property
     def disk_bytes(self) -> int:
@@ -136,8 +140,8 @@ def make_plan(request: Request, facts: ModelFacts, start: Size | None = None, we
 
     ``weight_bytes``: of one weight in the dtype that the model runs in.
 
-    Raises ``RequestError`` where the cascade would shrink, a border does not fit into the model's patch, or the network
-    cannot be perturbed.
+    Raises ``RequestError`` where the cascade would shrink, a border does not fit into the model's patch, the network
+    cannot be perturbed, or there is no captioner or no text encoder for captions.
     """
     if request.method.perturbation and not facts.perturbable:
         raise RequestError(
@@ -162,6 +166,7 @@ def make_plan(request: Request, facts: ModelFacts, start: Size | None = None, we
     calls += base.patches_per_step * request.method.at(0, facts.recommended).calls() if base else 0
     canvases = _canvas_bytes(rungs, request, facts)
     on_disk = canvases > MEMORY_LIMIT
+    captions = _captions(stages, request, facts)
     return Plan(
         base=base,
         stages=stages,
@@ -170,10 +175,28 @@ def make_plan(request: Request, facts: ModelFacts, start: Size | None = None, we
         peak_memory_bytes=facts.parameters * weight_bytes
         + facts.quantised_bytes
         + _working_set(rungs, request, facts)
+        + ((facts.captioner_parameters or 0) * weight_bytes if captions else 0)
         + (0 if on_disk else canvases),
         canvas_bytes=canvases,
         file_bytes=round(request.size.area * FILE_BYTES),
+        captions=captions,
     )
+
+
+def _captions(stages: tuple[StagePlan, ...], request: Request, facts: ModelFacts) -> int:
+    """Places that are captioned: as many as patches tile the canvases of the stages (``pixelsmith.words.Cells``)."""
+    if request.method.at(1, facts.recommended).captions == "off":
+        return 0
+    if stages and request.compute.memory == "encoders-released":
+        raise RequestError(
+            "memory: encoders-released forgets the text encoders, which captions need in every stage; choose another "
+            "way, or --captions off"
+        )
+    if stages and facts.captioner_parameters is None:
+        raise RequestError(
+            f"captions: {facts.name} has no captioner of its own; give one with --captions MODEL, or off"
+        )
+    return sum(stage.fewest_patches_per_step for stage in stages)
 
 
 def cascade_of(request: Request, origin: Size, start: Size | None) -> tuple[Size, ...]:

@@ -18,6 +18,8 @@ from pixelsmith.geometry import Size
 from pixelsmith.terminal import duration, printable
 
 LINE_SECONDS = 30.0
+_UNITS = {"caption": "place", "write": "row"}
+"""Of phases; the others go tile by tile."""
 
 
 def print_json(event: Event) -> None:
@@ -85,7 +87,7 @@ class ProgressBar:
         if event.phase == "denoise":
             what += f" step {event.step}/{event.steps}"
         else:
-            what += f" {'row' if event.phase == 'write' else 'tile'} {event.done}/{event.total}"
+            what += f" {_UNITS.get(event.phase, 'tile')} {event.done}/{event.total}"
         rate, left = self._rate(event), "" if event.seconds_left is None else f" {duration(event.seconds_left)} left"
         if self._bar.console.is_terminal:
             self._bar.update(self._task, total=1, completed=event.share, description=what, rate=rate, left=left)

@@ -10,6 +10,7 @@ from pixelsmith.errors import RequestError
 
 Sampler = Literal["ddim", "dpmpp-2m"]
 GuidanceName = Literal["cfg", "cfg-norm", "cfg-norm-rows", "cfg-zero", "apg"]
+CaptionsName = Literal["auto", "off"]
 PerturbationName = Literal["pag", "slg"]
 SLIDER_MAPS = ("auto", "even")
 """Slider maps that are no pictures: by the picture below, and the same everywhere."""
@@ -93,10 +94,11 @@ class Recommended:
     stage_guidance_scale: float | None = None
     stage_epsilon_scaling: float | None = None
     slider: float = 0.5
+    captions: CaptionsName = "off"
 
     def __post_init__(self) -> None:
         check_whole("steps", self.steps, least=1)
-        check_choices(self, sampler=Sampler, guidance=GuidanceName)
+        check_choices(self, sampler=Sampler, guidance=GuidanceName, captions=CaptionsName)
         check_range("guidance scale", self.guidance_scale, 0, 1000)
         check_range("guidance rescale", self.guidance_rescale, 0, 1)
         check_range("epsilon scaling", self.epsilon_scaling, *EPSILON_SCALINGS)
@@ -127,6 +129,7 @@ class StageMethod:
     slider_map: str
     merge: MergeName
     chess_mask: bool
+    captions: CaptionsName
 
     @property
     def holds(self) -> bool:

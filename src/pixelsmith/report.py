@@ -16,6 +16,7 @@ def plan_table(plan: Plan) -> str:
     rows += [(f"stage {i}", *_cells(stage)) for i, stage in enumerate(plan.stages, start=1)]
     totals = [
         ("model calls", f"{plan.model_calls:,}"),
+        *([("captions", f"of {plan.captions:,} places")] if plan.captions else []),
         ("peak memory", f"at most about {amount(plan.peak_memory_bytes)}"),
         ("disk", f"at most {amount(plan.disk_bytes)}{' in a run directory' if plan.on_disk else ''}"),
         ("time", "unknown; --calibrate measures it" if plan.seconds is None else f"about {duration(plan.seconds)}"),

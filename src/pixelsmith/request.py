@@ -25,6 +25,7 @@ from pixelsmith.places import picture_path
 from pixelsmith.recommended import (
     EPSILON_SCALINGS,
     SLIDER_MAPS,
+    CaptionsName,
     GuidanceName,
     MergeName,
     Perturbation,
@@ -66,8 +67,8 @@ class Method:
     """How a picture is denoised. The defaults and their reasons are in docs/decisions/0004-defaults.md.
 
     Where ``steps``, ``sampler``, ``guidance``, ``guidance_scale``, ``guidance_rescale``, ``epsilon_scaling``,
-    ``stage_guidance_scale``, ``stage_epsilon_scaling`` and ``slider`` are ``None``, they are as the model recommends
-    (``Recommended``), and ``slider`` is 1 above a picture that is given; ``at`` gives those of one rung.
+    ``stage_guidance_scale``, ``stage_epsilon_scaling``, ``captions`` and ``slider`` are ``None``, they are as the model
+    recommends (``Recommended``), and ``slider`` is 1 above a picture that is given; ``at`` gives those of one rung.
 
     - ``steps``: denoising steps of the base and of every stage, at least 1; ``stage_steps``: other ones for the stages.
     - ``start``: above 0, at most 1: the share of the noise schedule that a stage goes through. Below 1 it starts from a
@@ -100,6 +101,8 @@ class Method:
       for the model's patch as the paper's 10 latents are for a patch of 128.
     - ``coverage``: ``grid`` (shifted at every step) or ``random`` (as in the paper).
     - ``upsampling``: how the previous picture becomes the guide.
+    - ``captions``: ``auto``: the prompt of a patch begins with what the picture below shows there, as a captioner says
+      (``Parts.captioner``, docs/decisions/0026-captions.md); ``off``: all patches have the prompt alone.
     - ``strategy``: the way to a larger picture; there are others, to compare (``pixelsmith.strategies``).
 
     Raises ``RequestError`` for a value out of range.
@@ -126,6 +129,7 @@ class Method:
     border: int | None = None
     coverage: CoverageName = "grid"
     upsampling: Upsampling = "lanczos"
+    captions: CaptionsName | None = None
     strategy: StrategyName = "pixelsmith"
 
     def __post_init__(self) -> None:
@@ -142,7 +146,7 @@ class Method:
             raise RequestError("start: expected a share above 0, at most 1; at 0 there is nothing to denoise")
         check_interval("guidance interval", self.guidance_interval)
         check_choices(self, merge=MergeName, coverage=CoverageName, upsampling=Upsampling, strategy=StrategyName)
-        for name, choices in (("sampler", Sampler), ("guidance", GuidanceName)):
+        for name, choices in (("sampler", Sampler), ("guidance", GuidanceName), ("captions", CaptionsName)):
             if getattr(self, name) is not None:
                 check_choices(self, **{name: choices})
         if isinstance(self.slider_map, Path):
@@ -213,7 +217,7 @@ class Method:
 
 _OPEN = (
     "steps", "sampler", "guidance", "guidance_scale", "guidance_rescale", "epsilon_scaling", "stage_guidance_scale",
-    "stage_epsilon_scaling",
+    "stage_epsilon_scaling", "captions",
 )  # fmt: skip
 """What a method may leave to the model."""
 

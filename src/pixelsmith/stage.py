@@ -13,7 +13,7 @@ import torch
 from pixelsmith.canvas import Space, WithOverview
 from pixelsmith.errors import RefusedError, RequestError
 from pixelsmith.events import Observer, PhaseFinished, Progress, Warned
-from pixelsmith.families import Family, Prompt
+from pixelsmith.families import Captioner, Family, Prompt, PromptAt, everywhere
 from pixelsmith.geometry import Size
 from pixelsmith.memory import give_back_memory
 from pixelsmith.pixels.bands import FittedBands, low_pass_bands
@@ -34,6 +34,7 @@ from pixelsmith.sampling.readable import Readable
 from pixelsmith.sampling.schedule import Schedule
 from pixelsmith.sampling.splitting import Splitting
 from pixelsmith.strategies import MERGINGS, STRATEGIES
+from pixelsmith.words import Cells, Words, joined
 
 MOST_PATCHES, CPU_LATENTS = 8, 8192
 """Of a call where no number is asked for. More latents at once gain nothing on a CPU, but take memory."""
@@ -57,7 +58,8 @@ class Rung:
 class Cascade:
     """What all rungs of one request share. What they make is kept in ``space``; what is there is not made again.
 
-    ``methods``: what each rung is denoised with, by its number.
+    ``methods``: what each rung is denoised with, by its number. ``captioner``: what says what the places of a picture
+    show; ``None`` where no one asks.
     """
 
     request: Request
@@ -66,9 +68,18 @@ class Cascade:
     prompts: tuple[Prompt, Prompt]
     observer: Observer
     space: Space
+    captioner: Captioner | None = None
 
     @classmethod
-    def of(cls, request: Request, family: Family, the_plan: Plan, observer: Observer, space: Space) -> Cascade:
+    def of(
+        cls,
+        request: Request,
+        family: Family,
+        the_plan: Plan,
+        observer: Observer,
+        space: Space,
+        captioner: Captioner | None = None,
+    ) -> Cascade:
         """Encode the prompt and the negative prompt, and say what of the request will not show.
 
         Raises ``RequestError`` where the model has no schedule for a rung, or cannot be guided so, before anything is
@@ -84,7 +95,7 @@ class Cascade:
         for remark in _remarks(request, family, methods.values()):
             observer(Warned(remark))
         prompts = family.encode(request.prompt, request.negative_prompt, request.prompt_weighting)
-        return cls(request, family, methods, prompts, observer, space)
+        return cls(request, family, methods, prompts, observer, space, captioner)
 
     def base(self, size: Size) -> Rung:
         """The model's own picture: one patch as large as the canvas, no guide (stage 0).
@@ -92,7 +103,8 @@ class Cascade:
         Raises ``RefusedError`` where the model has a safety checker that refuses it.
         """
         canvas = self.family.facts.latent_size(size)
-        rung = self._denoised(0, size, ShiftedGrid(canvas, canvas, 0, self.request.seed, 0), lambda: None)
+        grid = ShiftedGrid(canvas, canvas, 0, self.request.seed, 0)
+        rung = self._denoised(0, size, grid, lambda: None, lambda: everywhere(self.prompts[0]))
         if self.family.refuses(rung.picture):
             raise RefusedError(
                 "the model's safety checker refuses the base picture of this prompt and seed; a folder of the model "
@@ -120,7 +132,35 @@ class Cascade:
             )
             return Guide(self._guide_latents(stage, below, size), MERGES[merge](lead))
 
-        return self._denoised(stage, size, coverage_of(stage, facts.latent_size(size), self.request, facts), guide)
+        coverage = coverage_of(stage, facts.latent_size(size), self.request, facts)
+        return self._denoised(stage, size, coverage, guide, partial(self._prompt_at, stage, below, size))
+
+    def _prompt_at(self, stage: int, below: Rung, size: Size) -> PromptAt:
+        """The prompt of each patch: with what the picture below shows there, where there is a captioner."""
+        request, captioner = self.request, self.captioner
+        if captioner is None:
+            return everywhere(self.prompts[0])
+        cells = Cells(self.family.facts.latent_size(size), self.family.facts.patch)
+        enlarged = Resized(below.picture, below.picture.size, size, "lanczos")
+        captions = self.space.texts(
+            f"stage-{stage}/captions", lambda: self._captions(stage, enlarged, cells, captioner)
+        )
+        words = Words(cells, [joined(caption, request.prompt) for caption in captions])
+        prompts = dict.fromkeys(words.prompts)
+        if not request.prompt_weighting and any(self.family.unread(prompt) for prompt in prompts):
+            self.observer(Warned("the model has no room for the end of the prompt behind some of the captions"))
+        encoded = {
+            prompt: self.family.encode(prompt, request.negative_prompt, request.prompt_weighting)[0]
+            for prompt in prompts
+        }
+        return lambda window: encoded[words.at(window)]
+
+    def _captions(self, stage: int, enlarged: Resized, cells: Cells, captioner: Captioner) -> Iterator[str]:
+        """What the enlarged picture shows at each cell: one by one, so that no text depends on its neighbours."""
+        with self._phase(stage, "caption") as on_place:
+            for done, cell in enumerate(cells, start=1):
+                yield from captioner(enlarged.read(cell.scaled(self.family.facts.latent_scale))[None])
+                on_place(0, done, len(cells))
 
     def _map(self, stage: int, name: str, source: Readable) -> Readable:
         """A map (1, h, w) of the canvas, kept: every step reads it."""
@@ -156,13 +196,20 @@ class Cascade:
             encode(picture, facts.latent_scale, self.family.autoencoder, latents, partial(on_tile, 0))
         return latents
 
-    def _denoised(self, stage: int, size: Size, coverage: Coverage, guide: Callable[[], Guide | None]) -> Rung:
+    def _denoised(
+        self,
+        stage: int,
+        size: Size,
+        coverage: Coverage,
+        guide: Callable[[], Guide | None],
+        prompt_at: Callable[[], PromptAt],
+    ) -> Rung:
         """Denoise and decode what is not there yet, then forget all that nothing above needs."""
         picture, device = self._new_picture(stage, size), self.family.device
         keeps_latents = self.request.method.upsampling == "latent"
         latents: Readable | None = None
         if keeps_latents or not picture.complete:
-            denoising = self._denoising(stage, size, coverage, guide())
+            denoising = self._denoising(stage, size, coverage, prompt_at(), guide())
             steps = _StageSteps(self.space, stage, denoising.channels)
             with self._phase(stage, "denoise") as on_batch:
                 latents = denoising.run(steps, self._batch_size, device, on_batch)
@@ -174,9 +221,10 @@ class Cascade:
             self._forget(stage)
         return Rung(picture.picture, latents if keeps_latents else None)
 
-    def _denoising(self, stage: int, size: Size, coverage: Coverage, guide: Guide | None) -> Denoising:
-        guided = guided_denoiser(self.family, self.prompts, self.methods[stage], size)
-        denoiser = Splitting(guided, self._on_split, self._compiled_size(stage))
+    def _denoising(
+        self, stage: int, size: Size, coverage: Coverage, prompt_at: PromptAt, guide: Guide | None
+    ) -> Denoising:
+        denoiser = self._denoiser(stage, size, prompt_at)
         seed, facts = self.request.seed, self.family.facts
         keyed = NoiseField(seed, stage, facts.latent_channels)
         return Denoising(
@@ -188,13 +236,19 @@ class Cascade:
             stage=stage,
             guide=guide,
             second_order=self.methods[stage].second_order,
-            dilated=self._dilated(stage, size, denoiser),
+            dilated=self._dilated(stage, size),
         )
 
-    def _dilated(self, stage: int, size: Size, denoiser: Denoiser) -> Dilated | None:
+    def _denoiser(self, stage: int, size: Size, prompt_at: PromptAt) -> Denoiser:
+        guided = guided_denoiser(self.family, prompt_at, self.prompts[1], self.methods[stage], size)
+        return Splitting(guided, self._on_split, self._compiled_size(stage))
+
+    def _dilated(self, stage: int, size: Size) -> Dilated | None:
         facts = self.family.facts
         if stage == 0 or not STRATEGIES[self.request.method.strategy].dilated:
             return None
+        # Its samples show the whole canvas, and so does the prompt.
+        denoiser = self._denoiser(stage, size, everywhere(self.prompts[0]))
         return Dilated(denoiser, dilation(facts.latent_size(size), facts.patch), facts.latent_multiple)
 
     def _forget(self, stage: int) -> None:
@@ -237,14 +291,17 @@ class Cascade:
         self.observer(PhaseFinished(stage, phase, time.monotonic() - began))
 
 
-def guided_denoiser(family: Family, prompts: tuple[Prompt, Prompt], method: StageMethod, picture: Size) -> Denoiser:
-    """The denoiser of the prompt, and what it is pushed away from where that is ever on."""
+def guided_denoiser(
+    family: Family, prompt_at: PromptAt, negative: Prompt, method: StageMethod, picture: Size
+) -> Denoiser:
+    """The denoiser of each patch's prompt, and what it is pushed away from where that is ever on."""
     scale, aways = method.guidance_scale, []
-    positive, negative = (family.denoiser(prompt, picture, scale) for prompt in prompts)
+    positive = family.denoiser(prompt_at, picture, scale)
     if method.guides:
-        aways.append(Away(negative, scale, method.guides_at, GUIDANCES[method.guidance]))
+        unwanted = family.denoiser(everywhere(negative), picture, scale)
+        aways.append(Away(unwanted, scale, method.guides_at, GUIDANCES[method.guidance]))
     if method.perturbation:
-        worse = family.denoiser(prompts[0], picture, scale, method.perturbation)
+        worse = family.denoiser(prompt_at, picture, scale, method.perturbation)
         # Of n + s·(p − n) the push is s − 1 times the difference.
         aways.append(Away(worse, 1 + method.perturbation.scale, method.perturbs_at))
     guided = Guided(positive, aways, method.guidance_rescale) if aways else positive

@@ -23,7 +23,7 @@ StrategyName = Literal["pixelsmith", "multidiffusion", "demofusion", "direct", "
 SKIP_RESIDUAL_POWER = 3.0
 """α₁ of DemoFusion."""
 _OF_PATCHES = ("slider", "slider_fade", "slider_steps", "slider_map", "merge", "chess_mask", "border", "coverage")
-_OF_STAGES = (*_OF_PATCHES, "start", "stage_steps", "stage_guidance_scale", "upsampling")
+_OF_STAGES = (*_OF_PATCHES, "start", "stage_steps", "stage_guidance_scale", "captions", "upsampling")
 
 
 def _guided_share(method: StageMethod) -> tuple[float, ...]:

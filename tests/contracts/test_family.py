@@ -28,10 +28,11 @@ from pixelsmith import (
 )
 from pixelsmith.canvas import Array
 from pixelsmith.events import Event
-from pixelsmith.families import Family, find_model, load_family, read_facts
+from pixelsmith.families import Family, everywhere, find_model, load_family, read_facts
 from pixelsmith.families.architecture import DiffusersFamily, network_of
 from pixelsmith.families.quiet import quiet
 from pixelsmith.geometry import Window
+from pixelsmith.pixels.bands import low_pass_bands
 from pixelsmith.plan import make_plan
 from pixelsmith.request import EMBEDDED, DeviceName
 from pixelsmith.sampling.denoise import Denoising, Guide
@@ -79,7 +80,7 @@ class Case:
         """With the prompt and with the negative one."""
         prompts = self.family.encode(prompt, negative or "")
         size = picture or self.family.facts.native_size
-        return [self.family.denoiser(told, size, self.specimen.scale) for told in prompts]
+        return [self.family.denoiser(everywhere(told), size, self.specimen.scale) for told in prompts]
 
     def guided(self, prompt: str, negative: str | None) -> Denoiser:
         """As it is recommended, at the specimen's scale."""
@@ -184,7 +185,7 @@ def test_the_guide_leads_a_larger_canvas_as_far_as_the_slider_says(case: Case, m
 
     def far(slider: float) -> float:
         positions = Array(torch.full((1, canvas.height, canvas.width), slider))
-        lead = Lead(guide_weights(4, 1.0 if merge == "hold" else slider), positions, factor=2.0)
+        lead = Lead(guide_weights(4, 1.0 if merge == "hold" else slider), positions, low_pass_bands(2.0), factor=2.0)
         led = replace(job, guide=Guide(Array(values), MERGES[merge](lead)))
         found = led.run(KeptSteps(job.channels), 4, family.device).read(canvas.window)
         return float((found - values).norm())
@@ -224,6 +225,21 @@ def test_a_batch_gives_what_its_patches_give_one_by_one(case: Case) -> None:
 
 
 @torch.inference_mode()
+def test_patches_of_a_batch_have_prompts_of_their_own(case: Case) -> None:
+    """Of other lengths, too, which some encoders do not pad."""
+    patch, level = case.family.facts.patch, case.family.schedule(10).levels[4]
+    prompts = [case.family.encode(text, NEGATIVE)[0] for text in (PROMPT, "ice", PROMPT + " with a bay", "ice")]
+    windows = [Window(0, 4 * i, patch.height, patch.width) for i in range(len(prompts))]
+    prompt_of = dict(zip(windows, prompts, strict=True))
+    denoiser = case.family.denoiser(prompt_of.__getitem__, Size(4096, 2048), case.specimen.scale)
+    x = patches_of(case.family, 1).repeat(len(prompts), 1, 1, 1)
+    together = denoiser(x, level, windows)
+    one_by_one = torch.cat([denoiser(x[:1], level, [window]) for window in windows])
+    torch.testing.assert_close(together, one_by_one, atol=1e-4, rtol=1e-4)
+    assert (together[0] - together[1]).abs().max() > 1e-5
+
+
+@torch.inference_mode()
 @pytest.mark.parametrize("perturbation", PERTURBATIONS.values(), ids=PERTURBATIONS.keys())
 def test_a_network_is_perturbed_for_its_own_calls_only_or_that_is_refused(
     case: Case, perturbation: Perturbation
@@ -236,8 +252,8 @@ def test_a_network_is_perturbed_for_its_own_calls_only_or_that_is_refused(
             make_plan(request, family.facts)
         return
     prompt, size = family.encode(PROMPT, NEGATIVE)[0], Size(4096, 2048)
-    plain = family.denoiser(prompt, size, case.specimen.scale)
-    perturbed = family.denoiser(prompt, size, case.specimen.scale, perturbation)
+    plain = family.denoiser(everywhere(prompt), size, case.specimen.scale)
+    perturbed = family.denoiser(everywhere(prompt), size, case.specimen.scale, perturbation)
     x, level, windows = patches_of(family, 2), family.schedule(10).levels[4], [patch.window] * 2
     before, together, after = plain(x, level, windows), perturbed(x, level, windows), plain(x, level, windows)
     assert torch.equal(before, after)
@@ -277,8 +293,11 @@ def test_bfloat16_runs_and_is_close(case: Case, device: DeviceName) -> None:
     window, level, x = case.family.facts.patch.window, case.family.schedule(10).levels[4], patches_of(case.family, 1)
     with torch.inference_mode():
         found, expected = (
-            model.denoiser(model.encode("sea", "")[0], Size(64, 64), 2.0)(x.to(model.device), level, [window]).cpu()
-            for model in (low, case.family)
+            denoiser(x.to(model.device), level, [window]).cpu()
+            for model, denoiser in (
+                (model, model.denoiser(everywhere(model.encode("sea", "")[0]), Size(64, 64), 2.0))
+                for model in (low, case.family)
+            )
         )
     assert isinstance(low, DiffusersFamily)
     assert network_of(low.pipeline).dtype == torch.bfloat16

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pixelsmith import Compute
-from pixelsmith.families import load_family, read_facts
+from pixelsmith.families import everywhere, load_family, read_facts
 from pixelsmith.families.architecture import DiffusersFamily, Scene
 from pixelsmith.families.models import flux, flux_2
 from pixelsmith.families.models.stable_diffusion_xl import time_ids
@@ -33,7 +33,7 @@ def test_neighbouring_patches_of_a_gigapixel_are_told_apart_in_half_precision(tm
     with quiet():
         SPECIMENS["sdxl"].save(tmp_path)
     family = load_family(tmp_path, read_facts(tmp_path, "xl"), Compute("cpu", "bfloat16"))
-    denoiser = family.denoiser(family.encode("a sea", "")[0], Size(40_000, 40_000), 5.0)
+    denoiser = family.denoiser(everywhere(family.encode("a sea", "")[0]), Size(40_000, 40_000), 5.0)
     x, level = torch.randn(1, 4, 16, 16), family.schedule(10).levels[4]
     first, second = (denoiser(x, level, [Window(0, left, 16, 16)]) for left in (7500, 7501))
     assert not torch.equal(first, second)
@@ -85,7 +85,7 @@ def test_what_the_transformers_are_told(tmp_path: Path, name: str) -> None:
 
     handle = network.register_forward_pre_hook(listen, with_kwargs=True)
     x = torch.randn(2, family.facts.latent_channels, 8, 12)
-    denoiser = family.denoiser(family.encode("a sea", "")[0], Size(4096, 4096), 5.0)
+    denoiser = family.denoiser(everywhere(family.encode("a sea", "")[0]), Size(4096, 4096), 5.0)
     denoiser(x, Level(0.75, 0.25, 250, 0.5), [Window(400, 80, 8, 12), Window(0, 0, 8, 12)])
     handle.remove()
     told["timestep"] = told["timestep" if "timestep" in told else "t"]

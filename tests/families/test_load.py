@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from pixelsmith.errors import ModelError, RequestError
-from pixelsmith.families import find_model, load_family, model_files, read_facts
+from pixelsmith.families import everywhere, find_model, load_family, model_files, read_facts
 from pixelsmith.families.load import choose_device, choose_dtype
 from pixelsmith.parts import Parts
 from pixelsmith.pixels.files import read_settings
@@ -115,11 +115,14 @@ def test_a_gpu_is_taken_by_itself_and_gives_what_the_cpu_gives(tiny_model: Path)
     facts = read_facts(tiny_model, "tiny")
     gpu, cpu = (load_family(tiny_model, facts, Compute(device=name, dtype="float32")) for name in ("auto", "cpu"))
     assert gpu.device.type == "cuda"
-    x, level = torch.randn(1, 4, 16, 16), gpu.schedule(10).levels[4]
+    x, level, window = torch.randn(1, 4, 16, 16), gpu.schedule(10).levels[4], facts.patch.window
     with torch.inference_mode():
         found, expected = (
-            family.denoiser(family.encode("sea", "")[0], facts.native_size, 1.0)(x.to(family.device), level, []).cpu()
-            for family in (gpu, cpu)
+            denoiser(x.to(family.device), level, [window]).cpu()
+            for family, denoiser in (
+                (family, family.denoiser(everywhere(family.encode("sea", "")[0]), facts.native_size, 1.0))
+                for family in (gpu, cpu)
+            )
         )
     # Convolutions multiply in TF32 there, with 10 bits.
     torch.testing.assert_close(found, expected, atol=1e-2, rtol=1e-2)

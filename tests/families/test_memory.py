@@ -15,7 +15,7 @@ from transformers import CLIPConfig, CLIPImageProcessor
 
 from pixelsmith import Compute, DeviceError, Method, RefusedError, Request, RequestError, Size, Warned, generate
 from pixelsmith.events import Event
-from pixelsmith.families import load_family, read_facts
+from pixelsmith.families import everywhere, load_family, read_facts
 from pixelsmith.families.architecture import DiffusersFamily, network_of
 from pixelsmith.families.placing import bring, release_encoders
 from pixelsmith.families.quiet import quiet
@@ -188,7 +188,8 @@ def test_a_device_without_room_for_a_batch_goes_on_with_less_and_says_so_once(ti
 @torch.inference_mode()
 def test_a_batch_larger_than_memory_is_halved_and_nothing_else_changes(tiny_model: Path, device: str) -> None:
     family, count = loaded(tiny_model, device=device), 16 if device == "cpu" else 4096
-    denoiser, level = family.denoiser(family.encode("a sea", "")[0], Size(64, 64), 1.0), family.schedule(10).levels[4]
+    denoiser = family.denoiser(everywhere(family.encode("a sea", "")[0]), Size(64, 64), 1.0)
+    level = family.schedule(10).levels[4]
     x, windows = torch.randn(count, 4, 16, 16, device=family.device), [Window(0, 0, 16, 16)] * count
     whole, heard = denoiser(x, level, windows), list[int]()
     few = count // 4

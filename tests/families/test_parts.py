@@ -32,7 +32,7 @@ from pixelsmith import (
     resume,
 )
 from pixelsmith.events import Event
-from pixelsmith.families import Family, find_model, load_family, model_files, needs, read_facts
+from pixelsmith.families import Family, everywhere, find_model, load_family, model_files, needs, read_facts
 from pixelsmith.families.architecture import DiffusersFamily
 from pixelsmith.families.quiet import quiet
 from pixelsmith.families.single import read_part
@@ -270,7 +270,7 @@ def prediction(family: Family) -> torch.Tensor:
     patch, level = family.facts.patch, family.schedule(10).levels[4]
     shape = (1, family.facts.latent_channels, patch.height, patch.width)
     x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    denoiser = family.denoiser(family.encode("a sea", "")[0], family.facts.native_size, 3.0)
+    denoiser = family.denoiser(everywhere(family.encode("a sea", "")[0]), family.facts.native_size, 3.0)
     return denoiser(x, level, [patch.window])
 
 

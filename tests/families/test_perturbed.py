@@ -20,7 +20,7 @@ from torch import Tensor
 from pixelsmith import PERTURBATIONS, Compute, Method, Perturbation, Request, RequestError
 from pixelsmith.canvas import MemorySpace
 from pixelsmith.events import silent
-from pixelsmith.families import load_family, read_facts
+from pixelsmith.families import everywhere, load_family, read_facts
 from pixelsmith.families.architecture import DiffusersFamily, network_of
 from pixelsmith.families.perturbed import forwards_of, replaced, usual_layers
 from pixelsmith.families.quiet import quiet
@@ -183,7 +183,7 @@ def test_a_network_that_is_loaded_layer_by_layer_is_perturbed_alike(
 ) -> None:
     family = loaded(SPECIMENS[name].build, tmp_path)
     network, facts = network_of(family.pipeline), family.facts
-    denoiser = family.denoiser(family.encode(PROMPT, "")[0], facts.native_size, 3.0, perturbation)
+    denoiser = family.denoiser(everywhere(family.encode(PROMPT, "")[0]), facts.native_size, 3.0, perturbation)
     x, level = (
         torch.randn(1, facts.latent_channels, facts.patch.height, facts.patch.width),
         family.schedule(10).levels[4],
@@ -191,7 +191,7 @@ def test_a_network_that_is_loaded_layer_by_layer_is_perturbed_alike(
     expected = denoiser(x, level, [facts.patch.window])
     accelerate.cpu_offload(network, torch.device("cpu"))
     own = {part: vars(part).get("forward") for part in network.modules()}
-    denoiser = family.denoiser(family.encode(PROMPT, "")[0], facts.native_size, 3.0, perturbation)
+    denoiser = family.denoiser(everywhere(family.encode(PROMPT, "")[0]), facts.native_size, 3.0, perturbation)
     torch.testing.assert_close(denoiser(x, level, [facts.patch.window]), expected)
     assert {part: vars(part).get("forward") for part in network.modules()} == own
 

@@ -27,7 +27,7 @@ from pixelsmith import (
     resume,
 )
 from pixelsmith.events import Event
-from pixelsmith.families import find_model, load_family, model_files, needs, read_facts
+from pixelsmith.families import everywhere, find_model, load_family, model_files, needs, read_facts
 from pixelsmith.families.protocol import Family
 from pixelsmith.families.quiet import quiet
 from tests.families.test_parts import CPU, loaded, save_lora
@@ -187,7 +187,7 @@ def estimate(family: Family) -> torch.Tensor:
     """Of one patch."""
     x = torch.randn(1, family.facts.latent_channels, 16, 16, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        denoise = family.denoiser(family.encode("a sea", "")[0], family.facts.native_size, 3.0)
+        denoise = family.denoiser(everywhere(family.encode("a sea", "")[0]), family.facts.native_size, 3.0)
         return denoise(x, family.schedule(4).levels[1], [])
 
 

@@ -27,7 +27,7 @@ from pixelsmith import (
     resume,
 )
 from pixelsmith.events import Event
-from pixelsmith.families import Family, find_model, load_family, read_facts, weighting
+from pixelsmith.families import Family, everywhere, find_model, load_family, read_facts, weighting
 from pixelsmith.families.quiet import quiet
 from pixelsmith.request import EMBEDDED, DtypeName
 from tests.zoo.all import SPECIMENS
@@ -109,7 +109,7 @@ def test_a_long_prompt_is_read_to_its_end(load: Load, name: str) -> None:
 @pytest.mark.parametrize("name", ["epsilon", "sdxl"])
 def test_patches_with_a_long_prompt_are_the_same_in_a_batch(load: Load, name: str, dtype: DtypeName) -> None:
     family = load(name, dtype)
-    denoiser = family.denoiser(family.encode(LONG + "(fog)1.3", "", True)[0], Size(512, 512), 5.0)
+    denoiser = family.denoiser(everywhere(family.encode(LONG + "(fog)1.3", "", True)[0]), Size(512, 512), 5.0)
     patch, level = family.facts.patch, family.schedule(10).levels[4]
     x = torch.randn(3, family.facts.latent_channels, patch.height, patch.width)
     windows = [replace(patch.window, left=8 * i) for i in range(3)]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from pixelsmith.families import Family
+from pixelsmith.families import Family, everywhere
 from training.figures import Figure
 from training.measures.timing import in_each_way
 from training.study import Study
@@ -41,7 +41,7 @@ def _call_of(family: Family) -> Callable[[], object]:
     facts, level = family.facts, family.schedule(2).levels[1]
     prompt, _ = family.encode("watercolor map of a coast", "")
     x = torch.ones(BATCH, facts.latent_channels, facts.patch.height, facts.patch.width, device=family.device)
-    denoiser = family.denoiser(prompt, facts.native_size, 1.0)
+    denoiser = family.denoiser(everywhere(prompt), facts.native_size, 1.0)
     return partial(denoiser, x, level, [facts.patch.window] * BATCH)
 
 

@@ -1,9 +1,11 @@
-"""Where the mosaics of a run are: all in memory, or all in a folder, by name."""
+"""Where the mosaics and texts of a run are: all in memory, or all in a folder, by name."""
 
 from __future__ import annotations
 
 import errno
 import json
+import zlib
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -21,7 +23,7 @@ from pixelsmith.sampling.patches import Tiling
 
 @runtime_checkable
 class Space(Protocol):
-    """Mosaics by name. What was put into one of them is there when it is opened again."""
+    """Mosaics and texts by name. What was put into one of them is there when it is opened again."""
 
     def open(
         self, name: str, tiling: Tiling, channels: int, dtype: torch.dtype = torch.float32, size: Size | None = None
@@ -33,12 +35,17 @@ class Space(Protocol):
         """Forget a mosaic, if it is there, and free what it took."""
         ...
 
+    def texts(self, name: str, make: Callable[[], Iterable[str]]) -> list[str]:
+        """The texts of this name: what ``make`` returned when they were first asked for, also by another process."""
+        ...
+
 
 class MemorySpace:
     """Mosaics in memory."""
 
     def __init__(self) -> None:
         self._slots: dict[str, MemorySlots] = {}
+        self._texts: dict[str, list[str]] = {}
 
     def open(
         self, name: str, tiling: Tiling, channels: int, dtype: torch.dtype = torch.float32, size: Size | None = None
@@ -52,6 +59,12 @@ class MemorySpace:
     def drop(self, name: str) -> None:
         """Forget a mosaic, if it is there."""
         self._slots.pop(name, None)
+
+    def texts(self, name: str, make: Callable[[], Iterable[str]]) -> list[str]:
+        """The texts of this name, made if they are not there."""
+        if name not in self._texts:
+            self._texts[name] = list(make())
+        return self._texts[name]
 
 
 class DiskSpace:
@@ -90,6 +103,18 @@ class DiskSpace:
         DiskSlots.delete(self._folder / name)
         _description(self._folder / name).unlink(missing_ok=True)
 
+    def texts(self, name: str, make: Callable[[], Iterable[str]]) -> list[str]:
+        """The texts of this name, with a checksum in a file; made anew where there is none, or a damaged one."""
+        path = _description(self._folder / name)
+        with suppress(FileNotFoundError, ValueError, KeyError, TypeError):
+            kept = json.loads(read_whole(path))
+            if kept["checksum"] == _checksum(kept["texts"]):
+                return list(kept["texts"])
+        made = list(make())
+        _make_folder(path.parent)
+        write_whole(path, json.dumps({"texts": made, "checksum": _checksum(made)}, indent=1).encode())
+        return made
+
 
 def watch(path: Path) -> tuple[Mosaic, WatchedSlots]:
     """A mosaic of bytes in a folder that another process may be filling, for reading; and its slots, to refresh.
@@ -116,6 +141,10 @@ def _describe(path: Path, tiling: Grid, channels: int, dtype: torch.dtype, size:
         "size": [seen.width, seen.height], "channels": channels, "dtype": str(dtype), "tiling": tiling.to_dict()
     }  # fmt: skip
     write_whole(_description(path), json.dumps(values).encode())
+
+
+def _checksum(texts: Sequence[str]) -> int:
+    return zlib.crc32(json.dumps(texts).encode())
 
 
 def _make_folder(path: Path) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from pixelsmith.families.autoencoder import DiffusersAutoencoder
 from pixelsmith.families.perturbed import Perturbed, forwards_of
 from pixelsmith.families.placing import release_encoders
-from pixelsmith.families.protocol import Prompt
+from pixelsmith.families.protocol import Prompt, PromptAt
 from pixelsmith.families.quiet import quiet
 from pixelsmith.families.schedules import clean_estimate, config_of, prediction_of
 from pixelsmith.families.weighting import encode_weighted
@@ -166,10 +166,10 @@ class DiffusersFamily:
         return bool(flagged[0])
 
     def denoiser(
-        self, prompt: Prompt, picture: Size, guidance_scale: float, perturbation: Perturbation | None = None
+        self, prompt_at: PromptAt, picture: Size, guidance_scale: float, perturbation: Perturbation | None = None
     ) -> Denoiser:
         prediction = prediction_of(config_of(self.pipeline.scheduler))
-        network = _Network(self, prompt, picture, guidance_scale, prediction)
+        network = _Network(self, prompt_at, picture, guidance_scale, prediction)
         if perturbation is None:
             return network
         return Perturbed(network, forwards_of(network_of(self.pipeline), perturbation))
@@ -177,22 +177,48 @@ class DiffusersFamily:
 
 @dataclass(frozen=True)
 class _Network:
-    """The network told a prompt."""
+    """The network told a prompt for each patch."""
 
     family: DiffusersFamily
-    prompt: Prompt
+    prompt_at: PromptAt
     picture: Size
     guidance_scale: float
     prediction: str
 
     def __call__(self, x: Batch, level: Level, windows: Sequence[Window]) -> Batch:
+        prompts = [self.prompt_at(window) for window in windows]
+        groups = alike(prompts)
+        if len(groups) == 1:
+            return self._estimate(x, level, windows, stacked(prompts))
+        found = torch.empty_like(x)
+        for group in groups:
+            prompt = stacked([prompts[i] for i in group])
+            found[group] = self._estimate(x[group], level, [windows[i] for i in group], prompt)
+        return found
+
+    def _estimate(self, x: Batch, level: Level, windows: Sequence[Window], prompt: Prompt) -> Batch:
         family = self.family
         pixels = [window.scaled(family.facts.latent_scale) for window in windows]
-        prompt = {name: value.expand(len(x), *value.shape[1:]) for name, value in self.prompt.items()}
         scene = Scene(pixels, self.picture, self.guidance_scale)
         typed = x.to(network_of(family.pipeline).dtype)
         output = family.architecture.predict(family.pipeline, typed, level, prompt, scene)
         return clean_estimate(output.float(), x, level, self.prediction)
+
+
+def alike(prompts: Sequence[Prompt]) -> list[list[int]]:
+    """Which of these prompts can be stacked: some encoders give as many rows as a text has tokens, without padding."""
+    groups: dict[Any, list[int]] = {}
+    for i, prompt in enumerate(prompts):
+        groups.setdefault(tuple((name, value.shape) for name, value in prompt.items()), []).append(i)
+    return list(groups.values())
+
+
+def stacked(prompts: Sequence[Prompt]) -> Prompt:
+    """Prompts of the same shapes as one for a batch of them all."""
+    first, count = prompts[0], len(prompts)
+    if all(prompt is first for prompt in prompts):
+        return {name: value.expand(count, *value.shape[1:]) for name, value in first.items()}
+    return {name: torch.cat([prompt[name] for prompt in prompts]) for name in first}
 
 
 def network_of(pipeline: Any) -> Any:

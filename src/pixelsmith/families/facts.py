@@ -13,7 +13,16 @@ from pixelsmith.errors import InputError, ModelError, RequestError
 from pixelsmith.families.architecture import Configs, Traits
 from pixelsmith.families.autoencoder import latent_space, tiling_of
 from pixelsmith.families.files import read_json, shapes_in
-from pixelsmith.families.find import NO_PARTS, OWN, config_folder, few_steps_of, find_part, with_few_steps
+from pixelsmith.families.find import (
+    NO_PARTS,
+    OWN,
+    captioner_of,
+    config_folder,
+    few_steps_of,
+    find_captioner,
+    find_part,
+    with_few_steps,
+)
 from pixelsmith.families.hub import HUB_ID
 from pixelsmith.families.registry import architecture_of
 from pixelsmith.families.schedules import prediction_of, with_choice
@@ -89,6 +98,7 @@ def read_facts(place: Path, name: str, parts: Parts = NO_PARTS) -> ModelFacts:
         float16_safe=traits.float16_safe,
         perturbable=traits.perturbable,
         stock_seeds=traits.stock_seeds,
+        captioner_parameters=_captioner_parameters(folder, parts),
     )
     _check_vae(facts, parts)
     return facts
@@ -172,6 +182,13 @@ def _check_vae(facts: ModelFacts, parts: Parts) -> None:
             f"{parts.vae}: expected an autoencoder of {needed[1]} channels at 1/{needed[0]} of the size, "
             f"got {found[1]} at 1/{found[0]}"
         )
+
+
+def _captioner_parameters(folder: Path, parts: Parts) -> int | None:
+    captioner = captioner_of(folder, parts)
+    if captioner is None:
+        return None
+    return weights_of(find_captioner(captioner, parts.allow_pickle, weights=False), None).parameters
 
 
 def _weights(sources: Sources, parts: Parts) -> Weights:

@@ -16,7 +16,8 @@ from pixelsmith.places import given_place
 from pixelsmith.request import EMBEDDED
 
 OWN = "pixelsmith.json"
-"""What a model folder may say of itself: ``native_size`` (pixels), ``method`` (``Recommended``), and ``few_steps``: the
+"""What a model folder may say of itself: ``native_size`` (pixels), ``method`` (``Recommended``), ``captioner`` (the
+folder of its own, from the model's, or a hub id), and ``few_steps``: the
 ``lora`` of its variant for few steps (from the folder, or a hub id), the ``method`` that is best with it, and the
 ``scheduler`` and ``timestep_spacing`` that it is for."""
 NO_PARTS = Parts()
@@ -80,8 +81,30 @@ def find_addition(name: str, allow_pickle: bool, weights: bool = True) -> Path:
     return found[0]
 
 
+def find_captioner(name: str, allow_pickle: bool, weights: bool = True) -> Path:
+    """The folder of a captioner, or a hub id's; without ``weights`` those are not fetched. Raises ``ModelError``."""
+    place = given_place(name)
+    if not place.is_dir():
+        kinds = ["safetensors", *(["bin"] if allow_pickle else [])] if weights else []
+        place = fetched("captioner", name, [*CONFIGURATION, *(f"*.{kind}" for kind in kinds)], weights)
+    for needed in (["config.json"], ["preprocessor_config.json", "processor_config.json"]):
+        if not any((place / file).is_file() for file in needed):
+            raise ModelError(f"{name}: expected an image-to-text model in transformers' format; it has no {needed[0]}")
+    return place
+
+
+def captioner_of(folder: Path, parts: Parts) -> str | None:
+    """The captioner that was asked for, or that of the model whose configuration is in the folder, if it has one."""
+    if parts.captioner is not None:
+        return parts.captioner
+    own = (read_json(folder / OWN) if (folder / OWN).exists() else {}).get("captioner")
+    return None if own is None else located(str(own), folder)
+
+
 def fetch(model: str, parts: Parts) -> Path:
     """``find_model``, with all that is put beside or in the place of its own files. Raises ``ModelError``."""
+    if parts.captioner is not None:
+        find_captioner(parts.captioner, parts.allow_pickle)
     for part in filter(None, (parts.vae, parts.network)):
         find_part(part, parts.allow_pickle)
     return find_model(model, parts=parts)
@@ -127,9 +150,14 @@ def pin(model: str, parts: Parts) -> tuple[str, Parts]:
     vae, network = (
         name and pinned(name, find_part(name, parts.allow_pickle, weights=False)) for name in (parts.vae, parts.network)
     )
+    captioner = parts.captioner and pinned(
+        parts.captioner, find_captioner(parts.captioner, parts.allow_pickle, weights=False)
+    )
     place = find_model(model, False, parts)
     few = bool(few_steps_of(config_folder(place, parts), parts))
-    found = replace(parts, vae=vae, network=network, loras=loras, textual_inversions=words, few_steps=few)
+    found = replace(
+        parts, vae=vae, network=network, loras=loras, textual_inversions=words, few_steps=few, captioner=captioner
+    )
     return pinned(model, place), found
 
 

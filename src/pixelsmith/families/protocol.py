@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol, runtime_checkable
 
@@ -21,6 +21,13 @@ from pixelsmith.sampling.schedule import Schedule
 
 Prompt = Mapping[str, Tensor]
 """A prompt as the network is told it: tensors by name, each for a batch of one."""
+PromptAt = Callable[[Window], Prompt]
+"""The prompt of a patch, by the window in which it lies on the canvas, in latents."""
+
+
+def everywhere(prompt: Prompt) -> PromptAt:
+    """The same prompt for every patch."""
+    return lambda window: prompt
 
 
 def named(names: Sequence[str], positive: Sequence[Tensor], negative: Sequence[Tensor]) -> tuple[Prompt, Prompt]:
@@ -89,9 +96,9 @@ class Family(Protocol):
         ...
 
     def denoiser(
-        self, prompt: Prompt, picture: Size, guidance_scale: float, perturbation: Perturbation | None = None
+        self, prompt_at: PromptAt, picture: Size, guidance_scale: float, perturbation: Perturbation | None = None
     ) -> Denoiser:
-        """The network told this prompt, perturbed if asked for.
+        """The network told each patch's prompt, perturbed if asked for.
 
         ``picture`` is the size in pixels that patches are part of; ``guidance_scale`` is for networks that are told it.
         Raises ``RequestError`` where the network has none of the layers that are to be perturbed.

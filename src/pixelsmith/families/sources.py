@@ -8,10 +8,12 @@ from pathlib import Path
 from pixelsmith.errors import ModelError
 from pixelsmith.families.files import read_json, shapes_in
 from pixelsmith.families.find import (
+    captioner_of,
     classes_in,
     config_folder,
     config_name,
     find_addition,
+    find_captioner,
     find_part,
     with_few_steps,
 )
@@ -74,6 +76,8 @@ def model_files(place: Path, parts: Parts) -> list[Path]:
     found = sorted(folder.glob("*.json"))
     for name, source in sources_of(place, parts).items():
         found += [*_texts(folder / name), *(_part_files(source, parts) if source else [])]
+    if captioner := captioner_of(folder, parts):
+        found += sorted(find_captioner(captioner, parts.allow_pickle).glob("*.*"))
     additions = [*(lora.path for lora in parts.loras), *parts.textual_inversions]
     return list(dict.fromkeys([*found, *(find_addition(name, parts.allow_pickle) for name in additions)]))
 
