@@ -4,8 +4,8 @@
 
 ``whole.npy``: tiles of any zoom whose caption is a prompt. ``patches-2x.npy``, ``-4x``, ``-8x``: tiles that lie in a
 tile of that caption and are one to three zooms finer: crops, at full size, of a real picture with two to eight times
-the sides, whether or not all of its other tiles are here. As many of each prompt; those that were held out from training
-come first, and most were not.
+the sides, whether or not all of its other tiles are here. As many of each prompt; those that were held out from
+training come first, and most were not.
 
     python -m training.truth --data DIR --output mosaics --mosaics 4
 
