@@ -13,12 +13,15 @@ from __future__ import annotations
 import argparse
 import csv
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from pixelsmith import PRESETS, Parts, Request, Size, generate
+from pixelsmith.families import find_model, read_facts
+from pixelsmith.request import EMBEDDED
 from training.data import SIZE
 from training.enlarged import enlarged, real_pictures
 from training.truth import Planet
@@ -62,7 +65,9 @@ def made(prompt: str, start: Path | None, preset: str, path: Path) -> Image.Imag
         side = SIZE if start is None else FACTOR * SIZE
         parts = Parts(few_steps=None if start and preset == "fast" else False)
         from_image = None if start is None else str(start)
-        method = PRESETS[preset]
+        # The start is the model's own, not a picture that is to be kept.
+        own = read_facts(find_model(EMBEDDED), EMBEDDED).recommended.slider
+        method = replace(PRESETS[preset], slider=own)
         generate(Request(prompt, Size(side, side), seed=1, method=method, parts=parts, from_image=from_image), path)
     return Image.open(path).convert("RGB")
 
