@@ -10,11 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from pixelsmith.canvas import Array
+from pixelsmith.geometry import Size
 from pixelsmith.pixels.bands import low_pass_bands
-from pixelsmith.sampling.merging import Bands
+from pixelsmith.sampling.merging import Bands, GuideAt, Held
 from pixelsmith.sampling.merging.band import Band
 from pixelsmith.sampling.merging.hold import held, local_rms, moderated
 from pixelsmith.sampling.merging.low_pass import low_pass
+from pixelsmith.sampling.schedule import Level
 
 shapes = st.tuples(st.integers(1, 2), st.integers(1, 3), st.integers(4, 40), st.integers(4, 40))
 factors = st.floats(1.5, 16)
@@ -195,3 +198,21 @@ def test_where_the_guide_is_plain_nothing_grows_and_grain_as_strong_as_its_own_s
     assert float(kept[..., 28:36, 28:36].square().mean().sqrt()) < 0.2
     free = held(guide + grain, guide, everywhere(guide, 1.0), bands(4.0)) - guide
     assert float((kept - free)[..., :12, :].square().mean().sqrt()) < 0.2 * float(grain.std())
+
+
+@pytest.mark.parametrize(("steps", "moderated_steps"), [(20, 18), (6, 5), (4, 3), (1, 0)])
+def test_flat_places_get_their_grain_in_the_last_steps(steps: int, moderated_steps: int) -> None:
+    """There structure is held, as at all steps, and new detail is no longer moderated."""
+    clean, guide = latents((1, 4, 32, 32)), 0.1 * latents((1, 4, 32, 32), 1)
+    window = Size(32, 32).window
+    positions, flatness = (Array(torch.full((1, 32, 32), value)) for value in (0.5, 1.0))
+    hold = Held((1.0,) * steps, positions, bands(4.0), 4.0, flatness)
+    level = Level(0.5, 0.5, 0, 0)
+    calmed = []
+    for step in range(steps):
+        at = GuideAt(0, 1, step, level, level, [window], lambda: guide, lambda: torch.zeros_like(guide))
+        found = hold.estimate(clean, at)
+        free = held(clean, guide, everywhere(clean, 0.5), bands(4.0))
+        torch.testing.assert_close(low_pass(found, 0.05), low_pass(free, 0.05), atol=0.05, rtol=0)
+        calmed.append(not torch.equal(found, free))
+    assert calmed == [True] * moderated_steps + [False] * (steps - moderated_steps)

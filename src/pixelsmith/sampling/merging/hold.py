@@ -24,6 +24,8 @@ from pixelsmith.sampling.readable import Readable
 
 POSITIONS = 16
 """Bands between the Slider's 0 and 1. A place between two of their positions takes a mean of both."""
+MODERATED = 0.9
+"""Share of the steps in which new detail is moderated. The last ones give flat places their grain: paper, water."""
 
 Bands = Callable[[float], Band]
 """The band that is held at a Slider position above 0, at most 1."""
@@ -88,7 +90,7 @@ class Held(Merge):
         if weight == 0:
             return clean
         found = held(clean, guide.clean, _read(self.positions, guide.windows), self.bands)
-        if self.flatness is not None:
+        if self.flatness is not None and guide.step < math.floor(MODERATED * len(self.weights)):
             flatness = _read(self.flatness, guide.windows).to(clean.device)
             found = moderated(found, guide.clean, flatness, self.factor)
         return torch.lerp(clean, found, weight)
