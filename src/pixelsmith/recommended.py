@@ -77,7 +77,8 @@ class Recommended:
 
     ``guidance_told``: whether the network takes its guidance scale as an input (distilled models), instead of
     classifier-free guidance. ``stage_guidance_scale``, ``stage_epsilon_scaling``: those of the stages, ``None`` for the
-    base's. A model folder may carry other choices in its ``pixelsmith.json``.
+    base's. ``decode_noise``: 0..1, the standard deviation of the noise that is added to latents before they are decoded,
+    in units of the denoiser's latents; of a decoder that was trained to draw texture from it. A model folder may carry other choices in its ``pixelsmith.json``.
 
     Raises ``RequestError`` for a value out of range.
     """
@@ -91,6 +92,7 @@ class Recommended:
     epsilon_scaling: float = 1.0
     stage_guidance_scale: float | None = None
     stage_epsilon_scaling: float | None = None
+    decode_noise: float = 0.0
 
     def __post_init__(self) -> None:
         check_whole("steps", self.steps, least=1)
@@ -102,6 +104,7 @@ class Recommended:
             check_range("stage guidance scale", self.stage_guidance_scale, 0, 1000)
         if self.stage_epsilon_scaling is not None:
             check_range("stage epsilon scaling", self.stage_epsilon_scaling, *EPSILON_SCALINGS)
+        check_range("decode noise", self.decode_noise, 0, 1)
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,7 @@ class StageMethod:
     guidance_rescale: float
     guidance_told: bool
     epsilon_scaling: float
+    decode_noise: float
     guidance_interval: tuple[float, float]
     perturbation: Perturbation | None
     start: float
