@@ -6,15 +6,18 @@
 
 What 16 channels at an eighth of the resolution do not tell of a picture can only be invented. Trained for the smallest
 error a decoder draws the mean of all that could be there, which is blur. Here it is trained adversarially as well
-(arXiv 2012.09841): a second network learns to tell what it draws from what is real. That costs decibels, as anything does that is not the mean.
+(arXiv 2012.09841): a second network learns to tell what it draws from what is real. That costs decibels, as anything
+but the mean does.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import copy
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -188,17 +191,18 @@ class Adversaries:
         self, model: AutoencoderDC, draw: Draw, weights: Weights, chance: float, batch: tuple[int, int]
     ) -> None:
         self.model, self._draw, self._weights, self._chance, self._batch = model, draw, weights, chance, batch
-        # What the model's own latents mean on the whole, nobody else knows.
-        self._before = load_frozen(model)
-        model.encoder.requires_grad_(False)
         model.to(memory_format=torch.channels_last)
-        self.averaged = AveragedModel(model.decoder, multi_avg_fn=get_ema_multi_avg_fn(EMA))
-        self.discriminator = Discriminator().to(memory_format=torch.channels_last)
+        model.encoder.requires_grad_(False)
+        # Of latents that the model made there is no picture: their colours are as they were decoded until now.
+        self._before = copy.deepcopy(model.decoder).requires_grad_(False)
+        average = get_ema_multi_avg_fn(EMA)  # type: ignore[no-untyped-call]
+        self.averaged = AveragedModel(model.decoder, multi_avg_fn=average)
+        self.discriminator = Discriminator()
         self.optimizer = torch.optim.Adam(model.decoder.parameters(), betas=(0.5, 0.9))
         self.judging = torch.optim.Adam(self.discriminator.parameters(), lr=DISCRIMINATOR_RATE, betas=(0.5, 0.9))
 
     @property
-    def state(self) -> dict[str, object]:
+    def state(self) -> Mapping[str, Any]:
         """All that a checkpoint keeps beside the optimizer of the decoder."""
         return {
             "decoder": self.model.decoder,
@@ -275,13 +279,6 @@ def ramp_at(step: int) -> float:
     """0..1: how much of the adversarial losses counts."""
     first, last = RAMP
     return min(1.0, max(0.0, (step - first) / (last - first)))
-
-
-def load_frozen(model: AutoencoderDC) -> nn.Module:
-    """The decoder as it is now."""
-    before = AutoencoderDC.from_config(model.config)
-    before.load_state_dict(model.state_dict())
-    return before.decoder.requires_grad_(False).to(memory_format=torch.channels_last)
 
 
 def main() -> None:

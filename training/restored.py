@@ -26,7 +26,7 @@ from pixelsmith.evaluate.features import Features, load_features
 from pixelsmith.evaluate.judge import SIDE, STYLES
 from pixelsmith.evaluate.structure import ssim
 from pixelsmith.families import Family, find_model, load_family, read_facts
-from training.autoencoder import as_input, as_pixels
+from training.autoencoder import as_input, as_pixels, load_autoencoder
 from training.data import load_pixels, load_records
 from training.figures import Figure, table
 from training.loop import flush_denormals
@@ -116,16 +116,16 @@ def figures(held_out: HeldOut, ours: Pixels, networks: Sequence[Features]) -> li
         a, b = (network(cut_outs(pixels)).features for pixels in (ours, real))
         name = Path(network.name).name
         found.append(Figure(f"Fréchet distance, {name}, quarters at own pixels, {style}", frechet_distance(a, b)))
-    pairs = list(zip(real, ours, strict=True))
-    found.append(Figure(f"PSNR in dB, {style}", fmean(psnr(a, b) for a, b in pairs)))
-    found.append(Figure(f"SSIM, {style}", fmean(ssim(a, b) for a, b in pairs)))
+    decibel = fmean(psnr(a, b) for a, b in zip(real, ours, strict=True))
+    similar = fmean(ssim(a, b) for a, b in zip(real, ours, strict=True))
+    found += [Figure(f"PSNR in dB, {style}", decibel), Figure(f"SSIM, {style}", similar)]
     drift = np.abs((ours.astype(np.float64) - real).mean((0, 1, 2))).max()
     found.append(Figure(f"mean colour off, of 255, {style}", float(drift), most=0.5))
     flat = held_out.flat
     theirs, again = windows(real)[flat], windows(ours)[flat]
-    for lag, a, b in zip(LAGS, periods(again), periods(theirs), strict=True):
-        found.append(Figure(f"flat places, comes again after {lag} pixels, {style}", a, most=max(b, 0) + MOST_PERIOD,
-                            note=f"real {b:.3f}"))  # fmt: skip
+    for lag, drawn_again, really in zip(LAGS, periods(again), periods(theirs), strict=True):
+        found.append(Figure(f"flat places, comes again after {lag} pixels, {style}", drawn_again,
+                            most=max(really, 0) + MOST_PERIOD, note=f"real {really:.3f}"))  # fmt: skip
     spread = np.sqrt(np.square(fine(again)).mean() / np.square(fine(theirs)).mean())
     found.append(Figure(f"flat places, texture to the real, {style}", float(spread), 0.8, 1.2,
                         note=f"{flat.sum()} windows of {WINDOW} pixels"))  # fmt: skip
@@ -145,11 +145,11 @@ def sheet(columns: Sequence[Pixels], side: int = 128, times: int = 2) -> Image.I
     return Image.fromarray(whole.repeat(times, axis=0).repeat(times, axis=1))
 
 
-def made(file: Path, family: Family, count: int) -> torch.Tensor:
+def made(file: Path, scaling_factor: float, count: int) -> torch.Tensor:
     """Some latents of ``training.sampled`` at the denoiser's scale."""
     latents = np.load(file)
     chosen = latents[np.linspace(0, len(latents) - 1, count).astype(int)].astype(np.float32)
-    return torch.from_numpy(chosen) * family.pipeline.vae.config.scaling_factor
+    return torch.from_numpy(chosen) * scaling_factor
 
 
 def load(model: str) -> Family:
@@ -183,7 +183,7 @@ def main() -> None:
             results[model] += figures(held_out, columns[-1], networks)
         sheet([column[:6] for column in columns]).save(args.output / f"{style}.png")
     if args.sampled:
-        latents = made(args.sampled, families[args.models[0]], 8)
+        latents = made(args.sampled, load_autoencoder(find_model(args.models[0])).config.scaling_factor, 8)
         sheet([drawn(family, latents) for family in families.values()], side=192).save(args.output / "made.png")
     for model, found in results.items():
         print(table({model: found}), flush=True)

@@ -71,6 +71,8 @@ def main() -> None:
     args = parser.parse_args()
     place, parts, records = find_model(args.model), Parts(few_steps=True), load_records(args.work)
     family = load_family(place, read_facts(place, args.model, parts), Compute(), parts)
+    if not isinstance(family, DiffusersFamily):
+        raise TypeError(f"{args.model}: expected a diffusers pipeline")
     rng, found = np.random.default_rng(5), list[NDArray[np.float16]]()
     chosen = rng.choice(len(records), size=args.prompts, p=balanced_weights(records))
     for seed, i in enumerate(chosen):

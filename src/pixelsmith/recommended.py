@@ -77,8 +77,8 @@ class Recommended:
 
     ``guidance_told``: whether the network takes its guidance scale as an input (distilled models), instead of
     classifier-free guidance. ``stage_guidance_scale``, ``stage_epsilon_scaling``: those of the stages, ``None`` for the
-    base's. ``decode_noise``: 0..1, the standard deviation of the noise that is added to latents before they are decoded,
-    in units of the denoiser's latents; of a decoder that was trained to draw texture from it. A model folder may carry other choices in its ``pixelsmith.json``.
+    base's. ``decode_noise``: 0..1, above 0 for a decoder that was trained to draw texture from noise (``Method``). A
+    model folder may carry other choices in its ``pixelsmith.json``.
 
     Raises ``RequestError`` for a value out of range.
     """
