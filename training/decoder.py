@@ -41,7 +41,8 @@ OCTAVES = 3
 FAINT = (0.5 / 127.5) ** 2
 """Power that is nothing: of half a grey value."""
 EMA = 0.998
-DISCRIMINATOR_RATE = 2e-4
+JUDGING = 0.25
+"""The learning rate of the discriminator, against that of the decoder: the one that judges is ahead easily."""
 RAMP = (100, 600)
 """Steps between which the adversarial losses come in: the discriminator first learns what it is to judge."""
 
@@ -118,12 +119,12 @@ def feature_loss(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> Tensor:
 class Weights:
     """Of the losses: absolute and those of the adversarial ones against the gradient of all others."""
 
-    pixels: float = 0.5
-    blurred: float = 1.0
+    pixels: float = 0.0
+    blurred: float = 0.5
     means: float = 1.0
-    power: float = 0.02
-    adversarial: float = 0.7
-    features: float = 0.3
+    power: float = 0.15
+    adversarial: float = 3.0
+    features: float = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,7 +200,7 @@ class Adversaries:
         self.averaged = AveragedModel(model.decoder, multi_avg_fn=average)
         self.discriminator = Discriminator()
         self.optimizer = torch.optim.Adam(model.decoder.parameters(), betas=(0.5, 0.9))
-        self.judging = torch.optim.Adam(self.discriminator.parameters(), lr=DISCRIMINATOR_RATE, betas=(0.5, 0.9))
+        self.judging = torch.optim.Adam(self.discriminator.parameters(), betas=(0.5, 0.9))
 
     @property
     def state(self) -> Mapping[str, Any]:
@@ -230,7 +231,9 @@ class Adversaries:
         return losses | self._learn(output, real, dithered, kept, ramp_at(step))
 
     def _teach(self, real: Tensor, drawn: Tensor) -> Losses:
-        """The hinge loss of the discriminator."""
+        """The hinge loss of the discriminator, and its step."""
+        for group in self.judging.param_groups:
+            group["lr"] = JUDGING * self.optimizer.param_groups[0]["lr"]
         self.judging.zero_grad()
         with half_precision(real.device):
             of_real, of_drawn = (self.discriminator(pixels)[0].float() for pixels in (real, drawn))
@@ -291,7 +294,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=90)
     parser.add_argument("--batch", type=int, default=8, help="squares of pictures in a step")
     parser.add_argument("--made", type=int, default=2, help="squares of latents that the model made")
-    parser.add_argument("--peak", type=float, default=2e-4, help="learning rate")
+    parser.add_argument("--peak", type=float, default=4e-4, help="learning rate")
     parser.add_argument("--cooldown", type=float, default=0.2)
     parser.add_argument("--chance", type=float, default=CHANCE)
     for name, value in vars(Weights()).items():

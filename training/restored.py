@@ -17,6 +17,7 @@ from statistics import fmean
 
 import numpy as np
 import torch
+import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -73,16 +74,22 @@ def coarse(grey: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def fine(grey: NDArray[np.float64]) -> NDArray[np.float64]:
-    """What is left of windows (m, s, s) without frequencies below a wave in 12 pixels."""
-    frequency = np.hypot(*np.meshgrid(*2 * [np.fft.fftfreq(grey.shape[-1])]))
-    return np.asarray(np.fft.ifft2(np.fft.fft2(grey) * (frequency > 1 / 12)).real)
+    """What is left of windows (m, s, s) without the means of 8x8 pixels, enlarged smoothly."""
+    means = torch.from_numpy(coarse(grey))[:, None]
+    smooth = F.interpolate(means, grey.shape[1:], mode="bicubic")[:, 0]
+    return np.asarray(grey - smooth.numpy())
 
 
 def periods(grey: NDArray[np.float64]) -> list[float]:
-    """How much of the fine texture of windows comes again after each of LAGS, down or to the right; -1..1."""
+    """How much of the fine texture of windows comes again after each of LAGS, down and to the right; -1..1."""
     texture = fine(grey)
-    power = np.square(texture).mean()
-    return [max(float((texture * np.roll(texture, lag, axis)).mean() / power) for axis in (1, 2)) for lag in LAGS]
+    power = np.square(texture).mean((1, 2)) + 1e-6
+    found = []
+    for lag in LAGS:
+        down = (texture[:, lag:] * texture[:, :-lag]).mean((1, 2))
+        right = (texture[:, :, lag:] * texture[:, :, :-lag]).mean((1, 2))
+        found.append(float(((down + right) / 2 / power).mean()))
+    return found
 
 
 def restored(family: Family, pixels: Pixels) -> Pixels:
@@ -170,7 +177,7 @@ def main() -> None:
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)
     records, pixels = load_records(args.work), load_pixels(args.work)
-    networks = [load_features(name) for name in ("judge", args.own_pixels) if name]
+    networks = [load_features(str(name)) for name in ("judge", args.own_pixels) if name]
     families = {model: load(model) for model in args.models}
     results: dict[str, list[Figure]] = {model: [] for model in args.models}
     for style in STYLES:
