@@ -38,10 +38,14 @@ JUDGED, CONTEXT = 12, 1
 CHANCE = 0.06
 """Standard deviation of the noise on the latents, in the autoencoder's own units."""
 OCTAVES = 3
+PLAIN = (2 / 127.5) ** 2
+"""Power of texture that is plain to see: of two grey values."""
+LAGS = (1, 2, 3, 4, 8, 16)
+"""Distances in pixels at which textures are compared with themselves."""
 FAINT = (0.5 / 127.5) ** 2
 """Power that is nothing: of half a grey value."""
 EMA = 0.998
-JUDGING = 0.25
+JUDGING = 0.1
 """The learning rate of the discriminator, against that of the decoder: the one that judges is ahead easily."""
 RAMP = (100, 600)
 """Steps between which the adversarial losses come in: the discriminator first learns what it is to judge."""
@@ -104,6 +108,41 @@ def power_loss(output: Tensor, target: Tensor) -> Tensor:
     return torch.stack(off).mean()
 
 
+def evened(pixels: Tensor) -> Tensor:
+    """The finest octave of grey (n, 1, H, W), as strong everywhere as its neighbourhood of 16 pixels is in the mean."""
+    grey = opponent(pixels)[:, :1]
+    fine = grey - blurred(grey, 1)
+    power = F.interpolate(F.avg_pool2d(fine.square(), 16, stride=8), fine.shape[-2:], mode="bilinear")
+    return fine / (power + PLAIN).sqrt()
+
+
+def correlations(texture: Tensor) -> Tensor:
+    """How much of a texture of variance 1 comes again after each of LAGS, downwards and to the right (2 * LAGS,)."""
+    found = []
+    for dim in (-2, -1):
+        side = texture.shape[dim]
+        found += [(texture.narrow(dim, 0, side - lag) * texture.narrow(dim, lag, side - lag)).mean() for lag in LAGS]
+    return torch.stack(found)
+
+
+def period_loss(output: Tensor, target: Tensor) -> Tensor:
+    """How far the finest texture comes again otherwise than in the target, and is stronger at some pixels of latents.
+
+    A decoder that enlarges by pixel shuffle weaves: it has a convolution of its own for each pixel of a latent.
+    """
+    ours = evened(output)
+    again = (correlations(ours) - correlations(evened(target))).square().mean()
+    n, _, height, width = ours.shape
+    by_pixel = ours.abs().reshape(n, height // SCALE, SCALE, width // SCALE, SCALE).mean((0, 1, 3))
+    return again + (by_pixel / by_pixel.mean() + 1e-3).log().square().mean()
+
+
+def opponent(pixels: Tensor) -> Tensor:
+    """Red, green and blue (n, 3, H, W) as grey, and what red and blue have more than that."""
+    grey = pixels.mean(1, keepdim=True)
+    return torch.cat([grey, pixels[:, ::2] - grey], dim=1)
+
+
 def means(pixels: Tensor) -> Tensor:
     """Of each latent's pixels."""
     return F.avg_pool2d(pixels, SCALE)
@@ -115,16 +154,22 @@ def feature_loss(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> Tensor:
     return torch.stack(off).mean()
 
 
+DIRECT = ("pixels", "colours", "blurred", "means", "period", "power")
+"""Losses that need no other network."""
+
+
 @dataclass(frozen=True)
 class Weights:
     """Of the losses: absolute and those of the adversarial ones against the gradient of all others."""
 
-    pixels: float = 0.0
+    pixels: float = 5.0
+    colours: float = 1.0
     blurred: float = 0.5
-    means: float = 1.0
-    power: float = 0.15
-    adversarial: float = 3.0
-    features: float = 0.1
+    means: float = 2.0
+    period: float = 0.1
+    power: float = 0.085
+    adversarial: float = 1.5
+    features: float = 0.3
 
 
 @dataclass(frozen=True, eq=False)
@@ -253,10 +298,14 @@ class Adversaries:
         count, weights = len(real), self._weights
         ours = output[:count]
         parts = {
-            "pixels": F.l1_loss(ours, real),
+            # Squares: edges, whose errors are large, are held, and faint texture is free.
+            "pixels": F.mse_loss(ours, real),
             "blurred": F.l1_loss(blurred(ours, 1), blurred(real, 1)),
             "means": F.l1_loss(torch.cat([means(ours), means(output[count:])]), torch.cat([means(real), kept])),
-            "power": power_loss(ours, real),
+            # Texture is in brightness: colours are smooth, and known.
+            "colours": F.l1_loss(opponent(ours)[:, 1:], opponent(real)[:, 1:]),
+            "period": period_loss(output, real),
+            "power": power_loss(opponent(ours), opponent(real)),
         }
         with half_precision(output.device):
             verdicts, features = self.discriminator(output)
@@ -264,18 +313,17 @@ class Adversaries:
                 of_real = self.discriminator(dithered)[1]
         parts["adversarial"] = -verdicts.float().mean()
         parts["features"] = feature_loss([layer[:count].float() for layer in features], [f.float() for f in of_real])
-        plain = sum(getattr(weights, name) * parts[name] for name in ("pixels", "blurred", "means", "power"))
-        (gradient,) = torch.autograd.grad(plain, output, retain_graph=True)
+        direct = sum(getattr(weights, name) * parts[name] for name in DIRECT)
+        (gradient,) = torch.autograd.grad(direct, output, retain_graph=True)
         size = gradient[:count].norm()
         for name in ("adversarial", "features"):
             (own,) = torch.autograd.grad(parts[name], output, retain_graph=True)
             gradient = gradient + ramp * getattr(weights, name) * size / (own[:count].norm() + 1e-12) * own
         output.backward(gradient)  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.model.decoder.parameters(), 1.0)
-        powers = zip(local_powers(ours.detach()), local_powers(real), strict=True)
+        powers = zip(*(local_powers(opponent(pixels)[:, :1]) for pixels in (ours.detach(), real)), strict=True)
         octaves = {f"octave_{i}": float(a.mean() / b.mean()) for i, (a, b) in enumerate(powers)}
-        mse = (ours.detach() - real).square().mean().item() / 4
-        return {name: part.item() for name, part in parts.items()} | {"mse": mse} | octaves
+        return {name: part.item() for name, part in parts.items()} | octaves
 
 
 def ramp_at(step: int) -> float:
@@ -294,7 +342,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=90)
     parser.add_argument("--batch", type=int, default=8, help="squares of pictures in a step")
     parser.add_argument("--made", type=int, default=2, help="squares of latents that the model made")
-    parser.add_argument("--peak", type=float, default=4e-4, help="learning rate")
+    parser.add_argument("--peak", type=float, default=3e-4, help="learning rate")
     parser.add_argument("--cooldown", type=float, default=0.2)
     parser.add_argument("--chance", type=float, default=CHANCE)
     for name, value in vars(Weights()).items():

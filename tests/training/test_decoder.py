@@ -23,6 +23,8 @@ from training.decoder import (
     Weights,
     blurred,
     local_powers,
+    opponent,
+    period_loss,
     power_loss,
 )
 
@@ -136,3 +138,20 @@ def test_power_is_compared_by_place_not_by_pixel() -> None:
     # Two halves, one flat and one rough, have the power of their mean nowhere.
     halves = torch.cat([one[..., :48], torch.zeros(2, 3, 96, 48)], dim=-1)
     assert power_loss(halves, one / math.sqrt(2)) > 0.6
+
+
+def test_texture_of_every_latent_alike_is_told_from_chance() -> None:
+    rng = torch.Generator().manual_seed(0)
+    one, other = (torch.randn(4, 1, 96, 96, generator=rng).expand(-1, 3, -1, -1) for _ in range(2))
+    woven = torch.randn(4, 1, 8, 8, generator=rng).repeat(1, 3, 12, 12)
+    lattice = one * (1 + torch.arange(96) % 2)
+    assert period_loss(other, one) < 0.01
+    assert period_loss(3 * other, one) < 0.01, "how strong it is does not matter"
+    assert period_loss(woven, one) > 0.1
+    assert period_loss(lattice, one) > 0.05
+
+
+def test_grey_has_no_colour() -> None:
+    grey = torch.rand(1, 1, 8, 8).expand(-1, 3, -1, -1)
+    assert torch.allclose(opponent(grey)[:, :1], grey[:, :1])
+    assert opponent(grey)[:, 1:].abs().max() < 1e-6
