@@ -45,9 +45,11 @@ LAGS = (1, 2, 3, 4, 8, 16)
 FAINT = (0.5 / 127.5) ** 2
 """Power that is nothing: of half a grey value."""
 EMA = 0.998
-JUDGING = 0.1
+STEEP, STEEP_EVERY = 1e-4, 4
+"""What the steepness of the discriminator weighs, and every how many steps it is taken, for so many."""
+JUDGING = 0.33
 """The learning rate of the discriminator, against that of the decoder: the one that judges is ahead easily."""
-RAMP = (100, 600)
+RAMP = (100, 400)
 """Steps between which the adversarial losses come in: the discriminator first learns what it is to judge."""
 
 
@@ -162,13 +164,13 @@ DIRECT = ("pixels", "colours", "blurred", "means", "period", "power")
 class Weights:
     """Of the losses: absolute and those of the adversarial ones against the gradient of all others."""
 
-    pixels: float = 5.0
+    pixels: float = 3.0
     colours: float = 1.0
-    blurred: float = 0.5
+    blurred: float = 0.3
     means: float = 2.0
     period: float = 0.1
-    power: float = 0.085
-    adversarial: float = 1.5
+    power: float = 0.15
+    adversarial: float = 2.0
     features: float = 0.3
 
 
@@ -272,10 +274,10 @@ class Adversaries:
                 kept = means(judged(self._before(latents[len(encoded) :]), made_places).float())
         # Real pixels are whole numbers, which would tell them from decoded ones.
         dithered = real + (torch.rand(real.shape, generator=noise) - 0.5) / 127.5
-        losses = self._teach(dithered, output.detach())
+        losses = self._teach(step, dithered, output.detach())
         return losses | self._learn(output, real, dithered, kept, ramp_at(step))
 
-    def _teach(self, real: Tensor, drawn: Tensor) -> Losses:
+    def _teach(self, step: int, real: Tensor, drawn: Tensor) -> Losses:
         """The hinge loss of the discriminator, and its step."""
         for group in self.judging.param_groups:
             group["lr"] = JUDGING * self.optimizer.param_groups[0]["lr"]
@@ -284,10 +286,16 @@ class Adversaries:
             of_real, of_drawn = (self.discriminator(pixels)[0].float() for pixels in (real, drawn))
         loss = F.relu(1 - of_real).mean() + F.relu(1 + of_drawn).mean()
         loss.backward()  # type: ignore[no-untyped-call]
+        steep = 0.0
+        if step % STEEP_EVERY == 0:
+            penalty = steepness(self.discriminator, torch.cat([real, drawn]))
+            (STEEP_EVERY * STEEP / 2 * penalty).backward()  # type: ignore[no-untyped-call]
+            steep = penalty.item()
         self.judging.step()
         made = of_drawn[len(real) :].mean() if len(drawn) > len(real) else torch.zeros(())
         return {
             "judged_loss": loss.item(),
+            **({"judged_steep": steep} if steep else {}),
             "judged_real": of_real.mean().item(),
             "judged_drawn": of_drawn[: len(real)].mean().item(),
             "judged_made": made.item(),
@@ -324,6 +332,18 @@ class Adversaries:
         powers = zip(*(local_powers(opponent(pixels)[:, :1]) for pixels in (ours.detach(), real)), strict=True)
         octaves = {f"octave_{i}": float(a.mean() / b.mean()) for i, (a, b) in enumerate(powers)}
         return {name: part.item() for name, part in parts.items()} | octaves
+
+
+def steepness(discriminator: Discriminator, pixels: Tensor) -> Tensor:
+    """The squared gradient of verdicts at pixels (n, 3, H, W), a verdict (arXiv 1801.04406 and, of both, 2501.05441).
+
+    What a discriminator that is too steep finds wrong is noise to a decoder.
+    """
+    pixels = pixels.detach().requires_grad_()
+    verdicts = discriminator(pixels)[0]
+    (gradient,) = torch.autograd.grad(verdicts.sum(), pixels, create_graph=True)
+    squares: Tensor = gradient.square().sum() / verdicts.numel()
+    return squares
 
 
 def ramp_at(step: int) -> float:

@@ -26,6 +26,7 @@ from training.decoder import (
     opponent,
     period_loss,
     power_loss,
+    steepness,
 )
 
 
@@ -155,3 +156,14 @@ def test_grey_has_no_colour() -> None:
     grey = torch.rand(1, 1, 8, 8).expand(-1, 3, -1, -1)
     assert torch.allclose(opponent(grey)[:, :1], grey[:, :1])
     assert opponent(grey)[:, 1:].abs().max() < 1e-6
+
+
+def test_a_steeper_discriminator_costs_more() -> None:
+    torch.manual_seed(0)
+    discriminator, pixels = Discriminator(), torch.rand(2, 3, 32, 32)
+    before = steepness(discriminator, pixels)
+    with torch.no_grad():
+        discriminator.verdict.weight.mul_(2)
+    assert torch.allclose(steepness(discriminator, pixels), 4 * before, rtol=1e-4)
+    steepness(discriminator, pixels).backward()  # type: ignore[no-untyped-call]
+    assert discriminator.layers[0][0].weight.grad.abs().sum() > 0  # type: ignore[index]
