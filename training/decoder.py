@@ -168,9 +168,9 @@ class Weights:
     colours: float = 1.0
     blurred: float = 0.3
     means: float = 2.0
-    period: float = 0.1
+    period: float = 0.5
     power: float = 0.15
-    adversarial: float = 2.0
+    adversarial: float = 1.5
     features: float = 0.3
 
 
