@@ -1,8 +1,6 @@
 """Train the autoencoder: 32 latent channels at an eighth of the resolution, exactly local (it normalises per pixel).
 
 python -m training.autoencoder --data DIR --work training/work --minutes 20
-python -m training.autoencoder --data DIR --freeze-encoder    # go on with the decoder alone
-python -m training.autoencoder --data DIR --freeze-encoder --init MODEL    # of an exported model
 """
 
 from __future__ import annotations
@@ -18,7 +16,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from training.checkpoints import has_checkpoint, load_checkpoint
+from training.checkpoints import has_checkpoint
 from training.data import load_pixels, load_records, unpack
 from training.linear import start_linear
 from training.loop import Losses, balanced_weights, cosine, flush_denormals, for_minutes, train
@@ -95,10 +93,6 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, default=Path("training/work"))
     parser.add_argument("--minutes", type=float, default=20)
-    parser.add_argument(
-        "--freeze-encoder", action="store_true", help="go on with the decoder alone, latents stay valid"
-    )
-    parser.add_argument("--init", type=Path, help="an exported model, whose autoencoder is trained on as it is built")
     parser.add_argument("--texture", type=float, default=0.5, help="what the amount of fine texture weighs in the loss")
     args = parser.parse_args()
     if not (args.work / "pixels.npy").exists():
@@ -106,25 +100,16 @@ def main() -> None:
     records, pixels = load_records(args.work), load_pixels(args.work)
     weights = balanced_weights(records)
     torch.manual_seed(0)
-    if args.init:
-        model = load_autoencoder(args.init)
-    else:
-        model = build_autoencoder()
-        if args.freeze_encoder:
-            model.load_state_dict(load_checkpoint(args.work / "autoencoder.pt")["model"])
-        elif not has_checkpoint(args.work / "autoencoder.pt"):
-            some = np.random.default_rng(0).choice(len(records), size=100, replace=False, p=weights)
-            start_linear(model, as_input(pixels[np.sort(some)]))
-    if args.freeze_encoder:
-        model.encoder.requires_grad_(False)
+    model = build_autoencoder()
+    if not has_checkpoint(args.work / "autoencoder.pt"):
+        some = np.random.default_rng(0).choice(len(records), size=100, replace=False, p=weights)
+        start_linear(model, as_input(pixels[np.sort(some)]))
     # Channels last halves the time of a step on a CPU.
     model.to(memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(
-        [p for p in model.parameters() if p.requires_grad], betas=(0.9, 0.99), weight_decay=1e-4
-    )
+    optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.99), weight_decay=1e-4)
 
     def step_fn(step: int, progress: float) -> Losses:
-        rng = np.random.default_rng((1, int(args.freeze_encoder), step))
+        rng = np.random.default_rng((1, 0, step))
         size, batch = (48, 16) if progress < 0.7 else (96, 6)
         found = []
         for i in rng.choice(len(records), size=batch, p=weights):
@@ -141,10 +126,9 @@ def main() -> None:
         mse = (output.detach() - x).square().mean().item() / 4
         return {"loss": loss.item(), "mse": mse, "latent_std": z.std().item()}
 
-    name = "decoder" if args.freeze_encoder else "autoencoder"
     # Larger ones lose at once what the linear start has.
     peak = 1e-4
-    train(args.work / f"{name}.pt", for_minutes(args.minutes), cosine(peak), {"model": model}, optimizer, step_fn)
+    train(args.work / "autoencoder.pt", for_minutes(args.minutes), cosine(peak), {"model": model}, optimizer, step_fn)
 
 
 if __name__ == "__main__":

@@ -24,9 +24,11 @@ from training.text import build_text_encoder
 
 
 def replace_decoder(work: Path, output: Path) -> None:
-    """Write an exported autoencoder anew with the decoder that was trained from it."""
+    """Write an exported autoencoder anew with the averaged decoder that was trained from it."""
     vae = load_autoencoder(output)
-    vae.load_state_dict(load_checkpoint(work / "decoder.pt")["model"])
+    averaged = AveragedModel(vae.decoder)
+    averaged.load_state_dict(load_checkpoint(work / "decoder.pt")["averaged"])
+    vae.decoder = averaged.module
     named_for_pipelines(vae, vae.config.scaling_factor).save_pretrained(output / "vae")
 
 
@@ -44,12 +46,7 @@ def exported_autoencoder(model: Path) -> AutoencoderDC:
 
 def trained_autoencoder(work: Path) -> AutoencoderDC:
     vae = build_autoencoder()
-    autoencoder, decoder = work / "autoencoder.pt", work / "decoder.pt"
-    if decoder.exists() and decoder.stat().st_mtime < autoencoder.stat().st_mtime:
-        raise SystemExit(
-            f"{decoder} is older than {autoencoder}, whose latents it cannot know: train it anew or remove it"
-        )
-    vae.load_state_dict(load_checkpoint(decoder if decoder.exists() else autoencoder)["model"])
+    vae.load_state_dict(load_checkpoint(work / "autoencoder.pt")["model"])
     scaling_factor = json.loads((work / "latents.json").read_text())["scaling_factor"]
     return named_for_pipelines(vae, scaling_factor)
 

@@ -2,9 +2,12 @@
 
     python -m training.judge train --work training/work --minutes 6
     python -m training.judge export --work training/work    # the folder that ships inside the package
+    python -m training.judge train --at-own-pixels          # another one, in own-pixels.pt ...
+    python -m training.judge export --at-own-pixels --output training/work/own-pixels    # ... for training.restored
 
 It sees pictures at 128x128. What it cannot tell of real held-out pictures, which it has not seen either, cannot be
-asked of generated ones: ``training.evaluate`` gives all its figures for both.
+asked of generated ones: ``training.evaluate`` gives all its figures for both. Shrunk pictures have lost their finest
+octave; the one at own pixels sees cut-outs instead.
 """
 
 from __future__ import annotations
@@ -78,18 +81,25 @@ def judged(judge: Judge, pixels: NDArray[np.uint8]) -> Verdict:
     return Verdict(features.numpy(), styles.softmax(1).numpy(), subjects.softmax(1).numpy())
 
 
-def train_judge(work: Path, minutes: float) -> None:
+def cut_out(picture: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """A square of SIDE pixels of a picture (h, w, 3), as they are."""
+    top, left = (rng.integers(0, side - SIDE + 1) for side in picture.shape[:2])
+    return picture[top : top + SIDE, left : left + SIDE]
+
+
+def train_judge(work: Path, minutes: float, at_own_pixels: bool = False) -> None:
     """Train on all pictures that are not held out; half of the batches are mirrored."""
     records, pixels = load_records(work), load_pixels(work)
     weights = balanced_weights(records)
-    torch.manual_seed(0)
+    torch.manual_seed(int(at_own_pixels))
     model = Judge()
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=1e-3)
 
     def step_fn(step: int, _: float) -> Losses:
         rng = np.random.default_rng((3, step))
         chosen = rng.choice(len(records), size=48, p=weights)
-        x = scaled(np.stack([pixels[i] for i in chosen]), SIDE) * 2 - 1
+        found = [cut_out(pixels[i], rng) if at_own_pixels else pixels[i] for i in chosen]
+        x = scaled(np.stack(found), SIDE) * 2 - 1
         x = x.flip(-1) if rng.random() < 0.5 else x
         _, style, subject = model(x)
         styles = torch.tensor([STYLES.index(records[i].style) for i in chosen])
@@ -99,17 +109,21 @@ def train_judge(work: Path, minutes: float) -> None:
         right = (subject.argmax(1) == subjects).float().mean().item()
         return {"loss": loss.item(), "subject": right}
 
-    train(work / "judge.pt", for_minutes(minutes), cosine(2e-3), {"model": model}, optimizer, step_fn)
+    train(checkpoint(work, at_own_pixels), for_minutes(minutes), cosine(2e-3), {"model": model}, optimizer, step_fn)
 
 
-def export(work: Path, output: Path) -> dict[str, float]:
+def checkpoint(work: Path, at_own_pixels: bool) -> Path:
+    return work / ("own-pixels.pt" if at_own_pixels else "judge.pt")
+
+
+def export(work: Path, output: Path, at_own_pixels: bool = False) -> dict[str, float]:
     """Write the folder that ships, and return what its fp16 weights reach on the pictures that were held out."""
-    judge, pixels = Judge(), load_pixels(work)
-    judge.load_state_dict(load_checkpoint(work / "judge.pt")["model"])
+    judge, pixels, rng = Judge(), load_pixels(work), np.random.default_rng(0)
+    judge.load_state_dict(load_checkpoint(checkpoint(work, at_own_pixels))["model"])
     judge.eval().half().float()
     held_out = {i: record for i, record in enumerate(load_records(work)) if record.held_out}
     captions = [record.caption for record in held_out.values()]
-    verdict = judged(judge, np.stack([pixels[i] for i in held_out]))
+    verdict = judged(judge, np.stack([cut_out(pixels[i], rng) if at_own_pixels else pixels[i] for i in held_out]))
     reached = {
         "held_out": len(held_out),
         "style_accuracy": round(verdict.style_agreement([style_of(caption) for caption in captions]), 3),
@@ -126,11 +140,12 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("training/work"))
     parser.add_argument("--output", type=Path, default=Path("src/pixelsmith/embedded/judge"))
     parser.add_argument("--minutes", type=float, default=6)
+    parser.add_argument("--at-own-pixels", action="store_true", help="cut-outs as they are, not whole pictures shrunk")
     args = parser.parse_args()
     if args.command == "train":
-        train_judge(args.work, args.minutes)
+        train_judge(args.work, args.minutes, args.at_own_pixels)
     else:
-        print(json.dumps(export(args.work, args.output)))
+        print(json.dumps(export(args.work, args.output, args.at_own_pixels)))
 
 
 if __name__ == "__main__":

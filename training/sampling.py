@@ -14,6 +14,8 @@ from torch import Tensor
 
 from pixelsmith.families import Family, Prompt, everywhere
 from pixelsmith.recommended import StageMethod
+from pixelsmith.sampling.keyed import Purpose
+from pixelsmith.sampling.noise import NoiseField
 from pixelsmith.sampling.schedule import extrapolated, step
 from pixelsmith.stage import guided_denoiser
 from training.autoencoder import as_pixels
@@ -52,7 +54,14 @@ def denoised(family: Family, shots: Sequence[Shot], method: StageMethod) -> Iter
 def pictures(family: Family, shots: Sequence[Shot], method: StageMethod) -> NDArray[np.uint8]:
     """The pictures (n, H, W, 3)."""
     *_, latents = denoised(family, shots, method)
-    return as_pixels(family.autoencoder.decode(latents.cpu()))
+    noises = torch.stack([decoding_noise(family, shot.seed) for shot in shots])
+    return as_pixels(family.autoencoder.decode(latents.cpu() + method.decode_noise * noises))
+
+
+def decoding_noise(family: Family, seed: int) -> Tensor:
+    """What a base picture's latents (c, h, w) are noised with before they are decoded, at a strength of 1."""
+    field = NoiseField(seed, 0, family.facts.latent_channels, Purpose.DECODING)
+    return field.read(family.facts.patch.window)
 
 
 def _stacked(prompts: Sequence[Prompt]) -> Prompt:

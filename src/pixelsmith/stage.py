@@ -27,8 +27,9 @@ from pixelsmith.sampling.denoise import Denoising, Guide, Patched
 from pixelsmith.sampling.dilated import Dilated
 from pixelsmith.sampling.grid import ShiftedGrid
 from pixelsmith.sampling.guidance import GUIDANCES, OF_VELOCITIES, Away, Denoiser, EpsilonScaled, Guided
+from pixelsmith.sampling.keyed import Purpose
 from pixelsmith.sampling.merging import MERGES, Bands, Lead
-from pixelsmith.sampling.noise import NoiseField
+from pixelsmith.sampling.noise import Noised, NoiseField
 from pixelsmith.sampling.patches import Coverage, Tiling, dilation
 from pixelsmith.sampling.readable import Readable
 from pixelsmith.sampling.schedule import Schedule
@@ -216,10 +217,16 @@ class Cascade:
             # Its noise takes memory that the decoder has use for.
             del denoising
             with self._phase(stage, "decode") as on_tile:
-                decode(latents, self.family.autoencoder, picture, partial(on_tile, 0))
+                decode(self._to_decode(stage, latents), self.family.autoencoder, picture, partial(on_tile, 0))
         if not keeps_latents:
             self._forget(stage)
         return Rung(picture.picture, latents if keeps_latents else None)
+
+    def _to_decode(self, stage: int, latents: Readable) -> Readable:
+        """Latents with the noise that the decoder draws texture from, if it is one that does."""
+        strength, channels = self.methods[stage].decode_noise, self.family.facts.latent_channels
+        noise = NoiseField(self.request.seed, stage, channels, Purpose.DECODING)
+        return Noised(latents, noise, strength) if strength else latents
 
     def _denoising(
         self, stage: int, size: Size, coverage: Coverage, prompt_at: PromptAt, guide: Guide | None

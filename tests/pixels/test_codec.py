@@ -14,7 +14,8 @@ from pixelsmith.geometry import Size
 from pixelsmith.pixels.codec import decode, encode
 from pixelsmith.request import EMBEDDED, Compute
 from pixelsmith.sampling.grid import TileLayout
-from pixelsmith.sampling.noise import NoiseField
+from pixelsmith.sampling.keyed import Purpose
+from pixelsmith.sampling.noise import Noised, NoiseField
 from pixelsmith.sampling.readable import Readable
 from tests.tiny import build_autoencoder
 
@@ -63,6 +64,18 @@ def test_tiles_of_the_embedded_model_equal_the_whole(embedded: Family, monkeypat
 def test_a_picture_that_needs_padding_is_delivered_at_its_exact_size(embedded: Family) -> None:
     latents = Array(NoiseField(0, 0, embedded.facts.latent_channels).read(Size(12, 8).window))
     assert decoded(latents, embedded.autoencoder, Size(91, 50), 8).shape == (3, 50, 91)
+
+
+@torch.inference_mode()
+def test_noise_for_decoding_is_no_matter_of_tiles(embedded: Family, monkeypatch: pytest.MonkeyPatch) -> None:
+    channels, size = embedded.facts.latent_channels, Size(640, 512)
+    latents = Array(NoiseField(0, 0, channels).read(Size(80, 64).window))
+    noised = Noised(latents, NoiseField(0, 1, channels, Purpose.DECODING), 0.3)
+    whole = decoded(noised, embedded.autoencoder, size, 8)
+    context = embedded.autoencoder.tiling.context
+    monkeypatch.setattr(embedded.autoencoder, "tiling", TileLayout(side=44, context=context, blend=0))
+    assert (decoded(noised, embedded.autoencoder, size, 8) - whole).abs().max() < 0.5
+    assert (decoded(latents, embedded.autoencoder, size, 8) - whole).abs().mean() > 0.5, "there was no noise"
 
 
 @torch.inference_mode()

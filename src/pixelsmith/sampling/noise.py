@@ -5,6 +5,7 @@ A base picture is one canvas of one patch: its noise can be drawn at once.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Protocol, runtime_checkable
 
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from pixelsmith.geometry import Size, Window
 from pixelsmith.sampling.keyed import Purpose, keyed_generator
+from pixelsmith.sampling.readable import Readable
 
 TILE = 32
 """Side of the fixed noise tiles in latents. It is part of what a seed means: changing it changes every picture."""
@@ -60,8 +62,8 @@ class NoiseField:
     ``seed`` and ``stage`` are whole numbers of at least 0; ``channels`` is the number of latent channels.
     """
 
-    def __init__(self, seed: int, stage: int, channels: int) -> None:
-        self._key = (seed, stage, channels)
+    def __init__(self, seed: int, stage: int, channels: int, purpose: Purpose = Purpose.NOISE) -> None:
+        self._key = (purpose, seed, stage, channels)
         # Its own: the tiles go with the stage that needs them.
         self._tile = lru_cache(maxsize=CACHED_TILES)(partial(_tile, self._key))
 
@@ -82,7 +84,24 @@ class NoiseField:
         return torch.from_numpy(values)
 
 
-def _tile(key: tuple[int, int, int], row: int, column: int) -> NDArray[np.float32]:
-    seed, stage, channels = key
-    generator = keyed_generator(Purpose.NOISE, seed, stage, row, column)
+@dataclass(frozen=True)
+class Noised:
+    """Latents with noise of the standard deviation ``strength`` added, the same in every window that is read."""
+
+    latents: Readable
+    noise: Noise
+    strength: float
+
+    @property
+    def size(self) -> Size:
+        return self.latents.size
+
+    def read(self, window: Window) -> Float[Tensor, "c h w"]:
+        """The noised latents of a window of the canvas."""
+        return self.latents.read(window) + self.strength * self.noise.read(window)
+
+
+def _tile(key: tuple[Purpose, int, int, int], row: int, column: int) -> NDArray[np.float32]:
+    purpose, seed, stage, channels = key
+    generator = keyed_generator(purpose, seed, stage, row, column)
     return generator.standard_normal((channels, TILE, TILE), dtype=np.float32)
