@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from pixelsmith import Method, Request, RequestError, Size, generate, plan
 from pixelsmith.canvas import Array
@@ -54,6 +56,19 @@ def test_what_a_strategy_has_no_use_for_is_said(tiny_model: Path) -> None:
         generate(request_of(tiny_model, strategy).with_method(**method), observer=heard.append)
         said = [event.message for event in heard if isinstance(event, Warned)]
         assert said == [f"strategy: {strategy} has no use for {expected}"]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_where_nothing_was_asked_for_nothing_is_needless(
+    tiny_model: Path, tmp_path: Path, strategy: StrategyName
+) -> None:
+    start = tmp_path / "start.png"
+    Image.new("RGB", (64, 64), "teal").save(start)
+    # A picture at its own size has no use for one to start from.
+    for from_image in (None, *([] if strategy == "direct" else [str(start)])):
+        heard: list[object] = []
+        generate(replace(request_of(tiny_model, strategy), from_image=from_image), observer=heard.append)
+        assert not [event for event in heard if isinstance(event, Warned)]
 
 
 def test_the_plans(tiny_model: Path) -> None:

@@ -206,13 +206,17 @@ class Method:
 
     def above_given_picture(self) -> Method:
         """The same, with the Slider at 1 where structure is held and nothing was said: no base is to be redrawn."""
-        opened = self.slider is None and MERGINGS[self.merge].slider is None
+        opened = self.slider is None and self._usual_slider is None
         return replace(self, slider=GIVEN_SLIDER) if opened else self
 
     def _slider_of(self, recommended: Recommended) -> float:
         """The Slider of all stages, where nothing was said of it."""
-        usual = MERGINGS[self.merge].slider
-        return recommended.slider if usual is None else usual
+        return recommended.slider if self._usual_slider is None else self._usual_slider
+
+    @property
+    def _usual_slider(self) -> float | None:
+        """That of the way to merge the guide, if it has one."""
+        return MERGINGS[STRATEGIES[self.strategy].merge or self.merge].slider
 
     def _over(self, recommended: Recommended) -> Recommended:
         """What is recommended, with what was asked for in its place."""

@@ -21,7 +21,7 @@ from pixelsmith.pixels.codec import decode, encode
 from pixelsmith.pixels.resample import Resized
 from pixelsmith.pixels.slider_map import flatness_map, slider_map
 from pixelsmith.plan import Plan, coverage_of
-from pixelsmith.recommended import StageMethod
+from pixelsmith.recommended import Recommended, StageMethod
 from pixelsmith.request import Method, Request
 from pixelsmith.sampling.denoise import Denoising, Guide, Patched
 from pixelsmith.sampling.dilated import Dilated
@@ -320,9 +320,11 @@ def _schedule(family: Family, own: StageMethod) -> Schedule:
     return family.schedule(own.schedule_steps).last(own.steps)
 
 
-def _needless(asked: Method) -> Iterator[str]:
+def _needless(request: Request, best: Recommended) -> Iterator[str]:
     """What was asked for that the strategy, or the way to merge the guide, has no use for."""
-    plain, strategy = Method(), STRATEGIES[asked.strategy]
+    asked, strategy = request.method, STRATEGIES[request.method.strategy]
+    plain = Method(merge=asked.merge, strategy=asked.strategy)
+    plain = (plain.above_given_picture() if request.from_image else plain).settled(best)
     needless = {f"strategy: {asked.strategy}": strategy.unused}
     if "merge" not in strategy.unused:
         needless[f"merge: {asked.merge}"] = MERGINGS[asked.merge].unused
@@ -337,7 +339,7 @@ def _remarks(request: Request, family: Family, methods: Collection[StageMethod])
     strongest = max(method.guidance_scale for method in methods)
     if (best.guidance_told or best.guidance_scale <= 1) and strongest > 2 * best.guidance_scale:
         yield f"the model is distilled for a guidance scale of {best.guidance_scale}; {strongest} may spoil the picture"
-    yield from _needless(request.method)
+    yield from _needless(request, best)
     if request.negative_prompt and not guides:
         yield "the negative prompt is not used: there is no classifier-free guidance"
     if request.method.guidance not in (None, best.guidance) and not guides:

@@ -315,8 +315,8 @@ def test_positions_of_the_slider_make_a_series(tmp_path: Path) -> None:
 
 def test_a_series_may_be_asked_for_by_its_name() -> None:
     names = [variant.name for variant in load_protocol("sweep").part(only=["fast"]).variants]
-    positions = ("0.25", "0.4", "0.55", "0.7", "0.85")
-    assert names == ["default, Slider 0.55", *(f"fast, Slider {position}" for position in positions)]
+    positions = ("0.1", "0.2", "0.35", "0.5", "1")
+    assert names == ["default, Slider 0.2", *(f"fast, Slider {position}" for position in positions)]
 
 
 @pytest.mark.parametrize(

@@ -165,7 +165,9 @@ def test_a_scheduler_that_is_asked_for_decides_what_is_recommended(tmp_path: Pat
 
 def test_the_embedded_model_says_what_it_is_best_run_with() -> None:
     best = read_facts(find_model(EMBEDDED), EMBEDDED).recommended
-    assert best == Recommended(20, "cfg", 2.0, 0.7, sampler="dpmpp-2m", epsilon_scaling=1.007, stage_guidance_scale=1.0)
+    assert best == Recommended(
+        20, "cfg", 2.0, 0.7, sampler="dpmpp-2m", epsilon_scaling=1.007, stage_guidance_scale=1.0, slider=0.2
+    )
 
 
 def test_no_two_families_take_the_same_pipeline() -> None:

@@ -188,7 +188,7 @@ def estimate(family: Family) -> torch.Tensor:
     x = torch.randn(1, family.facts.latent_channels, 16, 16, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         denoise = family.denoiser(everywhere(family.encode("a sea", "")[0]), family.facts.native_size, 3.0)
-        return denoise(x, family.schedule(4).levels[1], [])
+        return denoise(x, family.schedule(4).levels[1], [Size(16, 16).window])
 
 
 @pytest.fixture(scope="module")
