@@ -64,8 +64,8 @@ def test_where_nothing_was_asked_for_nothing_is_needless(
 ) -> None:
     start = tmp_path / "start.png"
     Image.new("RGB", (64, 64), "teal").save(start)
-    # A picture at its own size has no use for one to start from.
-    for from_image in (None, *([] if strategy == "direct" else [str(start)])):
+    # Those without stages take no picture to start from.
+    for from_image in (None, *([] if STRATEGIES[strategy].growth == "none" else [str(start)])):
         heard: list[object] = []
         generate(replace(request_of(tiny_model, strategy), from_image=from_image), observer=heard.append)
         assert not [event for event in heard if isinstance(event, Warned)]
