@@ -38,8 +38,6 @@ JUDGED, CONTEXT = 12, 1
 CHANCE = 0.06
 """Standard deviation of the noise on the latents, in the autoencoder's own units."""
 OCTAVES = 3
-PLAIN = (2 / 127.5) ** 2
-"""Power of texture that is plain to see: of two grey values."""
 LAGS = (1, 2, 3, 4, 8, 16)
 """Distances in pixels at which textures are compared with themselves."""
 FAINT = (0.5 / 127.5) ** 2
@@ -115,7 +113,7 @@ def evened(pixels: Tensor) -> Tensor:
     grey = opponent(pixels)[:, :1]
     fine = grey - blurred(grey, 1)
     power = F.interpolate(F.avg_pool2d(fine.square(), 16, stride=8), fine.shape[-2:], mode="bilinear")
-    return fine / (power + PLAIN).sqrt()
+    return fine / (power + FAINT).sqrt()
 
 
 def correlations(texture: Tensor) -> Tensor:
@@ -168,7 +166,7 @@ class Weights:
     colours: float = 1.0
     blurred: float = 0.3
     means: float = 2.0
-    period: float = 0.5
+    period: float = 0.2
     power: float = 0.15
     adversarial: float = 1.5
     features: float = 0.3
