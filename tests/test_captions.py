@@ -1,4 +1,4 @@
-"""Words for each place: patches are told what the picture below shows where they lie."""
+"""Words for each place: each patch is conditioned on what the picture below shows where it lies."""
 
 from __future__ import annotations
 

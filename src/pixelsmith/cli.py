@@ -175,8 +175,8 @@ _METHOD_CLICKS = (
     click.option("--upsampling", type=click.Choice(get_args(Upsampling))),
     click.option(
         "--captions",
-        help="Tell each patch what the picture below shows there: off, auto (by the model's own captioner), or the "
-        "folder or hub id of a captioner.  [default: off, or as the model recommends]",
+        help="Condition each patch on what the picture below shows there: off, auto (by the model's own captioner), or "
+        "the folder or hub id of a captioner.  [default: off, or as the model recommends]",
     ),
     click.option("--strategy", type=click.Choice(get_args(StrategyName)), help="Another method, to compare."),
 )

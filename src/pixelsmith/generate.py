@@ -366,7 +366,7 @@ def _run(job: _Job, space: Space, run_dir: Path | None = None) -> Result:
 
     start = None if request.from_image is None else Rung(read_picture(Path(request.from_image)), None)
     if painted := request.method.painted_map:
-        # From end to end, as the start: what is damaged is told before the model is loaded.
+        # All of it is read, as of the start picture: damage is reported before the model is loaded.
         read_picture(Path(painted))
     observer(RunStarted(job.plan, None if run_dir is None else str(run_dir)))
     with torch.inference_mode():

@@ -107,7 +107,7 @@ class DiskSpace:
         """The texts of this name, with a checksum in a file; made anew where there is none, or a damaged one."""
         path = _description(self._folder / name)
         with suppress(FileNotFoundError, ValueError, KeyError, TypeError):
-            kept = json.loads(read_whole(path))
+            kept = read_object(read_whole(path))
             if kept["checksum"] == _checksum(kept["texts"]):
                 return list(kept["texts"])
         made = list(make())
