@@ -1,19 +1,18 @@
-"""Train the decoder of an exported model to draw texture; its encoder stays as it is, so all latents stay valid.
+"""Train the network that draws texture into decoded pictures (``pixelsmith.families.texture``).
 
-    python -m training.sampled                  # latents of the model's own making
-    python -m training.decoder --minutes 90
-    python -m training.export --decoder-only    # back into the model
+    python -m training.sampled               # latents of the model's own making
+    python -m training.texture --minutes 90
+    python -m training.export --texture-only # beside the model
 
 What 16 channels at an eighth of the resolution do not tell of a picture can only be invented. Trained for the smallest
-error a decoder draws the mean of all that could be there, which is blur. Here it is trained adversarially as well
-(arXiv 2012.09841): a second network learns to tell what it draws from what is real. That costs decibels, as anything
-but the mean does.
+error a decoder draws the mean of all that could be there, which is blur. It stays as it is. What it decodes is given
+texture by a network that is trained adversarially (arXiv 2012.09841): a second one learns to tell what it draws from
+what is real. That costs decibels, as anything but the mean does.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,11 +21,11 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
-from diffusers import AutoencoderDC
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from pixelsmith.families.texture import TextureModel
 from training.autoencoder import as_input, load_autoencoder
 from training.data import load_pixels, load_records
 from training.loop import Losses, balanced_weights, flush_denormals, for_minutes, half_precision, held, train
@@ -35,11 +34,7 @@ SCALE = 8
 """Pixels per latent."""
 JUDGED, CONTEXT = 12, 1
 """Latents a side that losses are taken of, and those around them that are decoded as well."""
-CHANCE = 0.06
-"""Standard deviation of the noise on the latents, in the autoencoder's own units."""
 OCTAVES = 3
-LAGS = (1, 2, 3, 4, 8, 16)
-"""Distances in pixels at which textures are compared with themselves."""
 FAINT = (0.5 / 127.5) ** 2
 """Power that is nothing: of half a grey value."""
 EMA = 0.998
@@ -108,35 +103,6 @@ def power_loss(output: Tensor, target: Tensor) -> Tensor:
     return torch.stack(off).mean()
 
 
-def evened(pixels: Tensor) -> Tensor:
-    """The finest octave of grey (n, 1, H, W), as strong everywhere as its neighbourhood of 16 pixels is in the mean."""
-    grey = opponent(pixels)[:, :1]
-    fine = grey - blurred(grey, 1)
-    power = F.interpolate(F.avg_pool2d(fine.square(), 16, stride=8), fine.shape[-2:], mode="bilinear")
-    return fine / (power + FAINT).sqrt()
-
-
-def correlations(texture: Tensor) -> Tensor:
-    """How much of a texture of variance 1 comes again after each of LAGS, downwards and to the right (2 * LAGS,)."""
-    found = []
-    for dim in (-2, -1):
-        side = texture.shape[dim]
-        found += [(texture.narrow(dim, 0, side - lag) * texture.narrow(dim, lag, side - lag)).mean() for lag in LAGS]
-    return torch.stack(found)
-
-
-def period_loss(output: Tensor, target: Tensor) -> Tensor:
-    """How far the finest texture comes again otherwise than in the target, and is stronger at some pixels of latents.
-
-    A decoder that enlarges by pixel shuffle weaves: it has a convolution of its own for each pixel of a latent.
-    """
-    ours = evened(output)
-    again = (correlations(ours) - correlations(evened(target))).square().mean()
-    n, _, height, width = ours.shape
-    by_pixel = ours.abs().reshape(n, height // SCALE, SCALE, width // SCALE, SCALE).mean((0, 1, 3))
-    return again + (by_pixel / by_pixel.mean() + 1e-3).log().square().mean()
-
-
 def opponent(pixels: Tensor) -> Tensor:
     """Red, green and blue (n, 3, H, W) as grey, and what red and blue have more than that."""
     grey = pixels.mean(1, keepdim=True)
@@ -154,7 +120,7 @@ def feature_loss(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> Tensor:
     return torch.stack(off).mean()
 
 
-DIRECT = ("pixels", "colours", "blurred", "means", "period", "power")
+DIRECT = ("pixels", "colours", "blurred", "means", "power")
 """Losses that need no other network."""
 
 
@@ -166,7 +132,6 @@ class Weights:
     colours: float = 1.0
     blurred: float = 0.3
     means: float = 2.0
-    period: float = 0.2
     power: float = 0.15
     adversarial: float = 1.5
     features: float = 0.3
@@ -228,52 +193,48 @@ def judged(pixels: Tensor, places: Sequence[tuple[int, int]]) -> Tensor:
 
 
 class Adversaries:
-    """A decoder and its discriminator: one step of both.
-
-    ``model``: what is trained of it is the decoder; ``chance``: the standard deviation of the noise on its latents.
-    """
+    """A network that draws texture and its discriminator: one step of both. ``decoder`` stays as it is."""
 
     def __init__(
-        self, model: AutoencoderDC, draw: Draw, weights: Weights, chance: float, batch: tuple[int, int]
+        self, model: TextureModel, decoder: nn.Module, draw: Draw, weights: Weights, batch: tuple[int, int]
     ) -> None:
-        self.model, self._draw, self._weights, self._chance, self._batch = model, draw, weights, chance, batch
+        self.model, self._draw, self._weights, self._batch = model, draw, weights, batch
+        self._decoder = decoder.requires_grad_(False).to(memory_format=torch.channels_last)
         model.to(memory_format=torch.channels_last)
-        model.encoder.requires_grad_(False)
-        # Of latents that the model made there is no picture: their colours are as they were decoded until now.
-        self._before = copy.deepcopy(model.decoder).requires_grad_(False)
         average = get_ema_multi_avg_fn(EMA)  # type: ignore[no-untyped-call]
-        self.averaged = AveragedModel(model.decoder, multi_avg_fn=average)
+        self.averaged = AveragedModel(model, multi_avg_fn=average)
         self.discriminator = Discriminator()
-        self.optimizer = torch.optim.Adam(model.decoder.parameters(), betas=(0.5, 0.9))
+        self.optimizer = torch.optim.Adam(model.parameters(), betas=(0.5, 0.9))
         self.judging = torch.optim.Adam(self.discriminator.parameters(), betas=(0.5, 0.9))
 
     @property
     def state(self) -> Mapping[str, Any]:
-        """All that a checkpoint keeps beside the optimizer of the decoder."""
+        """All that a checkpoint keeps beside the optimizer of the model."""
         return {
-            "decoder": self.model.decoder,
+            "model": self.model,
             "averaged": self.averaged,
             "discriminator": self.discriminator,
             "judging": self.judging,
         }
 
     def step(self, step: int, _: float) -> Losses:
-        """Teach the discriminator, and leave the gradients of the decoder."""
+        """Teach the discriminator, and leave the gradients of the model."""
         if step:
-            self.averaged.update_parameters(self.model.decoder)
+            self.averaged.update_parameters(self.model)
         rng, noise = np.random.default_rng((7, step)), torch.Generator().manual_seed(step)
         encoded, places, real = self._draw.encoded(rng, self._batch[0])
         made, made_places = self._draw.made(rng, self._batch[1])
         latents = torch.cat([encoded, made]).contiguous(memory_format=torch.channels_last)
-        noised = latents + self._chance * torch.randn(latents.shape, generator=noise)
         with half_precision(latents.device):
-            output = judged(self.model.decoder(noised), places + made_places).float()
             with torch.no_grad():
-                kept = means(judged(self._before(latents[len(encoded) :]), made_places).float())
+                smooth = self._decoder(latents)
+            drawn = torch.randn(len(smooth), self.model.config.noise_channels, *smooth.shape[-2:], generator=noise)
+            output = judged(self.model(smooth, drawn), places + made_places).float()
+        smooth = judged(smooth, places + made_places).float()
         # Real pixels are whole numbers, which would tell them from decoded ones.
         dithered = real + (torch.rand(real.shape, generator=noise) - 0.5) / 127.5
         losses = self._teach(step, dithered, output.detach())
-        return losses | self._learn(output, real, dithered, kept, ramp_at(step))
+        return losses | self._learn(output, real, dithered, means(smooth[len(encoded) :]), ramp_at(step))
 
     def _teach(self, step: int, real: Tensor, drawn: Tensor) -> Losses:
         """The hinge loss of the discriminator, and its step."""
@@ -300,7 +261,7 @@ class Adversaries:
         }
 
     def _learn(self, output: Tensor, real: Tensor, dithered: Tensor, kept: Tensor, ramp: float) -> Losses:
-        """Gradients of the decoder; the adversarial ones are taken against the size of all others."""
+        """Gradients of the model; the adversarial ones are taken against the size of all others."""
         count, weights = len(real), self._weights
         ours = output[:count]
         parts = {
@@ -310,7 +271,6 @@ class Adversaries:
             "means": F.l1_loss(torch.cat([means(ours), means(output[count:])]), torch.cat([means(real), kept])),
             # Texture is in brightness: colours are smooth, and known.
             "colours": F.l1_loss(opponent(ours)[:, 1:], opponent(real)[:, 1:]),
-            "period": period_loss(output, real),
             "power": power_loss(opponent(ours), opponent(real)),
         }
         with half_precision(output.device):
@@ -326,7 +286,7 @@ class Adversaries:
             (own,) = torch.autograd.grad(parts[name], output, retain_graph=True)
             gradient = gradient + ramp * getattr(weights, name) * size / (own[:count].norm() + 1e-12) * own
         output.backward(gradient)  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.model.decoder.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         powers = zip(*(local_powers(opponent(pixels)[:, :1]) for pixels in (ours.detach(), real)), strict=True)
         octaves = {f"octave_{i}": float(a.mean() / b.mean()) for i, (a, b) in enumerate(powers)}
         return {name: part.item() for name, part in parts.items()} | octaves
@@ -362,7 +322,6 @@ def main() -> None:
     parser.add_argument("--made", type=int, default=2, help="squares of latents that the model made")
     parser.add_argument("--peak", type=float, default=3e-4, help="learning rate")
     parser.add_argument("--cooldown", type=float, default=0.2)
-    parser.add_argument("--chance", type=float, default=CHANCE)
     for name, value in vars(Weights()).items():
         parser.add_argument(f"--{name}", type=float, default=value, help="weight of this loss")
     args = parser.parse_args()
@@ -374,9 +333,10 @@ def main() -> None:
         np.load(args.sampled, mmap_mode="r"),
     )
     weights = Weights(**{name: getattr(args, name) for name in vars(Weights())})
-    adversaries = Adversaries(load_autoencoder(args.init), draw, weights, args.chance, (args.batch, args.made))
+    decoder = load_autoencoder(args.init).decoder
+    adversaries = Adversaries(TextureModel(), decoder, draw, weights, (args.batch, args.made))
     train(
-        args.output / "decoder.pt",
+        args.output / "texture.pt",
         for_minutes(args.minutes),
         held(args.peak, args.cooldown),
         adversaries.state,

@@ -1,0 +1,56 @@
+"""Texture at the scale of pixels, which no latent knows: drawn from noise, after the decoder."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from jaxtyping import Float
+from torch import Tensor, nn
+
+COARSE = 4
+"""Pixels on a side of what the surroundings are seen in."""
+
+
+class TextureModel(ModelMixin, ConfigMixin):
+    """A network that adds texture to decoded pixels, from noise with a value for each of them.
+
+    A decoder is a function of its latents alone: where they are smooth it can only draw the same at each latent. Here
+    the surroundings of a pixel, seen at a quarter of the resolution, say how noise and picture are mixed into texture.
+    All layers are local: ``margin`` pixels around a window decide what it becomes.
+
+    ``noise_channels``: values of noise for each pixel; ``channels``, ``coarse_channels``: the widths of the network.
+    """
+
+    @register_to_config
+    def __init__(self, noise_channels: int = 2, channels: int = 24, coarse_channels: int = 64) -> None:
+        super().__init__()
+        self.surroundings = nn.Sequential(
+            nn.PixelUnshuffle(COARSE),
+            nn.Conv2d(3 * COARSE**2, coarse_channels, 3, padding=1),
+            nn.SiLU(),
+            nn.Conv2d(coarse_channels, coarse_channels, 3, padding=1),
+            nn.SiLU(),
+            nn.Conv2d(coarse_channels, coarse_channels, 3, padding=1),
+            nn.SiLU(),
+            nn.Conv2d(coarse_channels, 2 * channels, 1),
+        )
+        self.first = nn.Conv2d(3 + noise_channels, channels, 3, padding=1)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        self.last = nn.Conv2d(channels, 3, 3, padding=1)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    @property
+    def margin(self) -> int:
+        """Pixels around a window that decide what it becomes."""
+        return 3 + COARSE * (2 + 3)
+
+    def forward(self, pixels: Float[Tensor, "b 3 H W"], noise: Float[Tensor, "b k H W"]) -> Float[Tensor, "b 3 H W"]:
+        """Pixels in -1..1, of sides that are multiples of ``COARSE``, with texture drawn from standard normal noise."""
+        coarse = F.interpolate(self.surroundings(pixels), pixels.shape[-2:], mode="bilinear")
+        scale, shift = coarse.chunk(2, dim=1)
+        x = F.silu(self.first(torch.cat([pixels, noise], dim=1)) * (1 + scale) + shift)
+        x = x + F.silu(self.second(x))
+        return pixels + self.last(x)
