@@ -78,18 +78,6 @@ def test_batch_size_does_not_change_the_picture(tiny_model: Path, coverage: str)
     assert np.abs(pictures[0] - pictures[1]).max() <= 1
 
 
-def test_noise_for_decoding_is_keyed_by_the_seed_and_off_unless_it_is_asked_for(tiny_model: Path) -> None:
-    request = request_of(tiny_model)
-    plain, off, noised, again = (
-        generate(request.with_method(decode_noise=strength)).pixels for strength in (None, 0.0, 0.5, 0.5)
-    )
-    assert np.array_equal(plain, off)
-    assert np.array_equal(noised, again)
-    assert not np.array_equal(noised, plain)
-    one_by_one = replace(request.with_method(decode_noise=0.5), compute=Compute(dtype="float32", batch_size=1))
-    assert np.abs(generate(one_by_one).pixels.astype(int) - noised).max() <= 1
-
-
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [

@@ -9,6 +9,8 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNe
 from tokenizers import pre_tokenizers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from pixelsmith.families.texture_network import TextureModel
+
 
 def build_tokenizer() -> CLIPTokenizer:
     """Every text as its bytes."""
@@ -29,6 +31,14 @@ def build_autoencoder() -> AutoencoderKL:
         norm_num_groups=4,
         sample_size=64,
     )
+
+
+def build_texture() -> TextureModel:
+    """Of random weights, the last layer's too, which are 0 where a training begins."""
+    torch.manual_seed(0)
+    model = TextureModel(channels=8, coarse_channels=8)
+    torch.nn.init.normal_(model.last.weight, std=0.1)
+    return model
 
 
 def build_unet(**changes: Any) -> UNet2DConditionModel:

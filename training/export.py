@@ -1,7 +1,7 @@
 """Write the trained parts as a diffusers folder in fp16, the one that ships inside the package.
 
 python -m training.export --work training/work --output src/pixelsmith/embedded/model
-python -m training.export --decoder-only     # into the model whose decoder was trained on
+python -m training.export --texture-only     # beside the model for whose decoder it was trained
 python -m training.export --denoiser-only    # into the model whose latents the denoiser was trained on
 """
 
@@ -17,19 +17,18 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 from transformers import CLIPTokenizer
 
+from pixelsmith.families.texture_network import TextureModel
 from training.autoencoder import build_autoencoder, load_autoencoder
 from training.checkpoints import load_checkpoint
 from training.network import build_denoiser, build_scheduler, parts_of
 from training.text import build_text_encoder
 
 
-def replace_decoder(work: Path, output: Path) -> None:
-    """Write an exported autoencoder anew with the averaged decoder that was trained from it."""
-    vae = load_autoencoder(output)
-    averaged = AveragedModel(vae.decoder)
-    averaged.load_state_dict(load_checkpoint(work / "decoder.pt")["averaged"])
-    vae.decoder = averaged.module
-    named_for_pipelines(vae, vae.config.scaling_factor).save_pretrained(output / "vae")
+def export_texture(work: Path, output: Path) -> None:
+    """Write the averaged weights of a texture network into the folder of an exported model."""
+    averaged = AveragedModel(TextureModel())
+    averaged.load_state_dict(load_checkpoint(work / "texture.pt")["averaged"])
+    averaged.module.half().save_pretrained(output / "texture")
 
 
 def named_for_pipelines(vae: AutoencoderDC, scaling_factor: float) -> AutoencoderDC:
@@ -79,11 +78,11 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("training/work"))
     parser.add_argument("--output", type=Path, default=Path("src/pixelsmith/embedded/model"))
     only = parser.add_mutually_exclusive_group()
-    only.add_argument("--decoder-only", action="store_true", help="leave all else of --output as it is")
+    only.add_argument("--texture-only", action="store_true", help="leave all else of --output as it is")
     only.add_argument("--denoiser-only", action="store_true", help="leave the autoencoder of --output as it is")
     args = parser.parse_args()
-    if args.decoder_only:
-        replace_decoder(args.work, args.output)
+    if args.texture_only:
+        export_texture(args.work, args.output)
         return
     vae = exported_autoencoder(args.output) if args.denoiser_only else trained_autoencoder(args.work)
     export(*trained_denoiser(args.work, vae.config.latent_channels), vae, args.output)

@@ -3,7 +3,7 @@
     python -m training.restored --output restored src/pixelsmith/embedded/model another/model
     python -m training.restored --own-pixels training/work/own-pixels ...    # a second network for distances
 
-A table for each model, with the noise that it recommends for decoding, and sheets to look at: ``STYLE.png`` with the
+A table for each model, with the texture that it recommends, and sheets to look at: ``STYLE.png`` with the
 real picture first and a column for each model, ``made.png`` with latents of the first model's own making.
 """
 
@@ -27,13 +27,13 @@ from pixelsmith.evaluate.features import Features, load_features
 from pixelsmith.evaluate.judge import SIDE, STYLES
 from pixelsmith.evaluate.structure import ssim
 from pixelsmith.families import Family, find_model, load_family, read_facts
-from training.autoencoder import as_input, as_pixels, load_autoencoder
+from training.autoencoder import as_input, load_autoencoder
 from training.data import load_pixels, load_records
 from training.figures import Figure, table
 from training.loop import flush_denormals
 from training.measures.realism import OCTAVES, octaves
 from training.measures.reconstruction import psnr
-from training.sampling import decoding_noise
+from training.sampling import decoded
 
 Pixels = NDArray[np.uint8]
 LAGS = (8, 16, 24)
@@ -99,11 +99,8 @@ def restored(family: Family, pixels: Pixels) -> Pixels:
 
 def drawn(family: Family, latents: torch.Tensor) -> Pixels:
     """What is decoded of latents (n, c, h, w) at the denoiser's scale."""
-    strength, found = family.facts.recommended.decode_noise, []
-    for seed, values in enumerate(latents):
-        noised = values + strength * decoding_noise(family, seed)
-        found.append(as_pixels(family.autoencoder.decode(noised[None])))
-    return np.concatenate(found)
+    strength = family.facts.recommended.texture
+    return np.concatenate([decoded(family, values[None], [seed], strength) for seed, values in enumerate(latents)])
 
 
 def cut_outs(pixels: Pixels) -> Pixels:

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pixelsmith.families import Family, Prompt, everywhere
+from pixelsmith.geometry import Size
+from pixelsmith.pixels.texture import Texture
 from pixelsmith.recommended import StageMethod
-from pixelsmith.sampling.keyed import Purpose
-from pixelsmith.sampling.noise import NoiseField
 from pixelsmith.sampling.schedule import extrapolated, step
 from pixelsmith.stage import guided_denoiser
 from training.autoencoder import as_pixels
@@ -54,14 +54,17 @@ def denoised(family: Family, shots: Sequence[Shot], method: StageMethod) -> Iter
 def pictures(family: Family, shots: Sequence[Shot], method: StageMethod) -> NDArray[np.uint8]:
     """The pictures (n, H, W, 3)."""
     *_, latents = denoised(family, shots, method)
-    noises = torch.stack([decoding_noise(family, shot.seed) for shot in shots])
-    return as_pixels(family.autoencoder.decode(latents.cpu() + method.decode_noise * noises))
+    return decoded(family, latents.cpu(), [shot.seed for shot in shots], method.texture)
 
 
-def decoding_noise(family: Family, seed: int) -> Tensor:
-    """What a base picture's latents (c, h, w) are noised with before they are decoded, at a strength of 1."""
-    field = NoiseField(seed, 0, family.facts.latent_channels, Purpose.DECODING)
-    return field.read(family.facts.patch.window)
+def decoded(family: Family, latents: Tensor, seeds: Sequence[int], strength: float) -> NDArray[np.uint8]:
+    """The pictures (n, H, W, 3) of latents (n, c, h, w), with the texture of base pictures of these seeds."""
+    pixels, (height, width) = family.autoencoder.decode(latents), latents.shape[-2:]
+    whole = Size(width, height).window
+    for values, seed in zip(pixels, seeds, strict=True):
+        if texture := Texture.of(family, seed, 0, strength):
+            texture.add_to(values, whole, whole)
+    return as_pixels(pixels)
 
 
 def _stacked(prompts: Sequence[Prompt]) -> Prompt:

@@ -1,4 +1,4 @@
-"""Train the network that draws texture into decoded pictures (``pixelsmith.families.texture``).
+"""Train the network that draws texture into decoded pictures (``pixelsmith.families.texture_network``).
 
     python -m training.sampled               # latents of the model's own making
     python -m training.texture --minutes 90
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from pixelsmith.families.texture import TextureModel
+from pixelsmith.families.texture_network import TextureModel
 from training.autoencoder import as_input, load_autoencoder
 from training.data import load_pixels, load_records
 from training.loop import Losses, balanced_weights, flush_denormals, for_minutes, half_precision, held, train
@@ -37,26 +37,26 @@ JUDGED, CONTEXT = 12, 1
 OCTAVES = 3
 FAINT = (0.5 / 127.5) ** 2
 """Power that is nothing: of half a grey value."""
-EMA = 0.998
+EMA = 0.995
 STEEP, STEEP_EVERY = 1e-4, 4
 """What the steepness of the discriminator weighs, and every how many steps it is taken, for so many."""
-JUDGING = 0.33
-"""The learning rate of the discriminator, against that of the decoder: the one that judges is ahead easily."""
+JUDGING = 1.0
+"""The learning rate of the discriminator, against that of the network."""
 RAMP = (100, 400)
 """Steps between which the adversarial losses come in: the discriminator first learns what it is to judge."""
 
 
 class Discriminator(nn.Module):
-    """Tells real pictures from decoded ones, place by place.
+    """Tells real pictures from drawn ones, place by place, and knows what was decoded there.
 
-    Each place is judged by the 34 pixels around it: more than four latents, so that a texture that comes again at each
-    latent is seen to do so, and few enough that what a picture is of does not matter.
+    Each place is judged by the 34 pixels around it: enough that a texture that comes again is seen to do so, and few
+    enough that what a picture is of does not matter. That it sees what was decoded tells it where texture belongs.
     """
 
     def __init__(self) -> None:
         super().__init__()
         convolutions = (
-            nn.Conv2d(6, 48, 4, 2, 1),
+            nn.Conv2d(9, 48, 4, 2, 1),
             nn.Conv2d(48, 96, 4, 2, 1),
             nn.Conv2d(96, 128, 3, 1, 1),
             nn.Conv2d(128, 128, 3, 1, 1),
@@ -64,9 +64,11 @@ class Discriminator(nn.Module):
         self.layers = nn.ModuleList(nn.Sequential(layer, nn.LeakyReLU(0.2)) for layer in convolutions)
         self.verdict = nn.Conv2d(128, 1, 3, 1, 1)
 
-    def forward(self, pixels: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Pixels (n, 3, H, W) in -1..1 to verdicts (n, 1, H/4, W/4), above 0 for real, and the features before them."""
-        x, features = torch.cat([pixels, 8 * (pixels - blurred(pixels, 1))], dim=1), []
+    def forward(self, pixels: Tensor, smooth: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Pixels and what was decoded there (n, 3, H, W), in -1..1, to verdicts (n, 1, H/4, W/4), above 0 for real,
+        and the features before them.
+        """
+        x, features = torch.cat([pixels, 8 * (pixels - smooth), 8 * (pixels - blurred(pixels, 1))], dim=1), []
         x = x.contiguous(memory_format=torch.channels_last)
         for layer in self.layers:
             x = layer(x)
@@ -134,7 +136,7 @@ class Weights:
     means: float = 2.0
     power: float = 0.15
     adversarial: float = 1.5
-    features: float = 0.3
+    features: float = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,54 +231,54 @@ class Adversaries:
             with torch.no_grad():
                 smooth = self._decoder(latents)
             drawn = torch.randn(len(smooth), self.model.config.noise_channels, *smooth.shape[-2:], generator=noise)
-            output = judged(self.model(smooth, drawn), places + made_places).float()
+            output = judged(smooth + self.model(smooth, drawn), places + made_places).float()
         smooth = judged(smooth, places + made_places).float()
         # Real pixels are whole numbers, which would tell them from decoded ones.
         dithered = real + (torch.rand(real.shape, generator=noise) - 0.5) / 127.5
-        losses = self._teach(step, dithered, output.detach())
-        return losses | self._learn(output, real, dithered, means(smooth[len(encoded) :]), ramp_at(step))
+        losses = self._teach(step, dithered, output[: len(real)].detach(), smooth[: len(real)])
+        return losses | self._learn(output, smooth, real, dithered, ramp_at(step))
 
-    def _teach(self, step: int, real: Tensor, drawn: Tensor) -> Losses:
+    def _teach(self, step: int, real: Tensor, drawn: Tensor, smooth: Tensor) -> Losses:
         """The hinge loss of the discriminator, and its step."""
         for group in self.judging.param_groups:
             group["lr"] = JUDGING * self.optimizer.param_groups[0]["lr"]
         self.judging.zero_grad()
         with half_precision(real.device):
-            of_real, of_drawn = (self.discriminator(pixels)[0].float() for pixels in (real, drawn))
+            of_real, of_drawn = (self.discriminator(pixels, smooth)[0].float() for pixels in (real, drawn))
         loss = F.relu(1 - of_real).mean() + F.relu(1 + of_drawn).mean()
         loss.backward()  # type: ignore[no-untyped-call]
         steep = 0.0
         if step % STEEP_EVERY == 0:
-            penalty = steepness(self.discriminator, torch.cat([real, drawn]))
+            penalty = steepness(self.discriminator, torch.cat([real, drawn]), torch.cat([smooth, smooth]))
             (STEEP_EVERY * STEEP / 2 * penalty).backward()  # type: ignore[no-untyped-call]
             steep = penalty.item()
         self.judging.step()
-        made = of_drawn[len(real) :].mean() if len(drawn) > len(real) else torch.zeros(())
         return {
             "judged_loss": loss.item(),
             **({"judged_steep": steep} if steep else {}),
             "judged_real": of_real.mean().item(),
-            "judged_drawn": of_drawn[: len(real)].mean().item(),
-            "judged_made": made.item(),
+            "judged_drawn": of_drawn.mean().item(),
         }
 
-    def _learn(self, output: Tensor, real: Tensor, dithered: Tensor, kept: Tensor, ramp: float) -> Losses:
+    def _learn(self, output: Tensor, smooth: Tensor, real: Tensor, dithered: Tensor, ramp: float) -> Losses:
         """Gradients of the model; the adversarial ones are taken against the size of all others."""
         count, weights = len(real), self._weights
         ours = output[:count]
+        # Of latents that the model made there is no picture: their colours stay as they were decoded.
+        kept = torch.cat([real, smooth[count:]])
         parts = {
             # Squares: edges, whose errors are large, are held, and faint texture is free.
             "pixels": F.mse_loss(ours, real),
             "blurred": F.l1_loss(blurred(ours, 1), blurred(real, 1)),
-            "means": F.l1_loss(torch.cat([means(ours), means(output[count:])]), torch.cat([means(real), kept])),
+            "means": F.l1_loss(means(output), means(kept)),
             # Texture is in brightness: colours are smooth, and known.
             "colours": F.l1_loss(opponent(ours)[:, 1:], opponent(real)[:, 1:]),
             "power": power_loss(opponent(ours), opponent(real)),
         }
         with half_precision(output.device):
-            verdicts, features = self.discriminator(output)
+            verdicts, features = self.discriminator(output, smooth)
             with torch.no_grad():
-                of_real = self.discriminator(dithered)[1]
+                of_real = self.discriminator(dithered, smooth[:count])[1]
         parts["adversarial"] = -verdicts.float().mean()
         parts["features"] = feature_loss([layer[:count].float() for layer in features], [f.float() for f in of_real])
         direct = sum(getattr(weights, name) * parts[name] for name in DIRECT)
@@ -292,13 +294,13 @@ class Adversaries:
         return {name: part.item() for name, part in parts.items()} | octaves
 
 
-def steepness(discriminator: Discriminator, pixels: Tensor) -> Tensor:
+def steepness(discriminator: Discriminator, pixels: Tensor, smooth: Tensor) -> Tensor:
     """The squared gradient of verdicts at pixels (n, 3, H, W), a verdict (arXiv 1801.04406 and, of both, 2501.05441).
 
     What a discriminator that is too steep finds wrong is noise to a decoder.
     """
     pixels = pixels.detach().requires_grad_()
-    verdicts = discriminator(pixels)[0]
+    verdicts = discriminator(pixels, smooth)[0]
     (gradient,) = torch.autograd.grad(verdicts.sum(), pixels, create_graph=True)
     squares: Tensor = gradient.square().sum() / verdicts.numel()
     return squares

@@ -10,7 +10,8 @@ import torch
 
 from pixelsmith.families import Family, everywhere
 from pixelsmith.forecast import Rates
-from pixelsmith.geometry import Window
+from pixelsmith.geometry import Size, Window
+from pixelsmith.pixels.texture import Texture
 from pixelsmith.request import Request
 from pixelsmith.stage import batch_size_of
 
@@ -27,14 +28,21 @@ def measure_rates(family: Family, request: Request, known: Rates) -> Rates:
     windows = [facts.patch.window] * batch_size
     context = autoencoder.tiling.context
     kept = Window(context, context, *[autoencoder.tiling.side - 2 * context] * 2)
+    tile = Size(autoencoder.tiling.side, autoencoder.tiling.side)
     side = autoencoder.tiling.side * facts.latent_scale
     megapixels = kept.width * kept.height * facts.latent_scale**2 / 1e6
-    latents = torch.randn(1, facts.latent_channels, autoencoder.tiling.side, autoencoder.tiling.side)
+    latents = torch.randn(1, facts.latent_channels, tile.height, tile.width)
+
+    def decode() -> None:
+        pixels = autoencoder.decode(latents, kept)
+        if texture := Texture.of(family, request.seed, 1, strength=1.0):
+            texture.add_to(pixels[0], tile.window, kept)
+
     return replace(
         known,
         denoise=_seconds(lambda: denoiser(x, level, windows), family.device) / batch_size,
         encode=_seconds(lambda: autoencoder.encode(torch.zeros(1, 3, side, side)), family.device) / megapixels,
-        decode=_seconds(lambda: autoencoder.decode(latents, kept), family.device) / megapixels,
+        decode=_seconds(decode, family.device) / megapixels,
     )
 
 

@@ -154,7 +154,12 @@ _METHOD_CLICKS = (
     click.option("--guidance-rescale", type=float, help="0..1: against over-saturation."),
     click.option("--epsilon-scaling", type=float, help="0.5..2: a little above 1 for more detail; 1 is off."),
     click.option("--stage-epsilon-scaling", type=float, help="The same for the stages.  [default: as the base]"),
-    click.option("--decode-noise", type=float, help="0..1: for a decoder that draws texture from noise; 0 is off."),
+    click.option(
+        "--texture",
+        type=float,
+        help="0..1: share of what the model's texture network draws; 0 is "
+        "off.  [default: 1, or as the model recommends]",
+    ),
     click.option("--guidance-interval", help="START,END in 0..1: where guidance is on."),
     click.option(
         "--perturbation", type=click.Choice(list(PERTURBATIONS)), help="Also guide away from a worse network."
@@ -231,7 +236,7 @@ def request_options(command: Callable[..., None]) -> Callable[..., None]:
 _METHOD_OPTIONS = (
     "steps", "stage_steps", "start", "sampler", "slider", "slider_fade", "guidance", "guidance_scale",
     "stage_guidance_scale", "guidance_rescale", "epsilon_scaling", "guidance_interval", "merge", "chess_mask",
-    "stage_epsilon_scaling", "decode_noise", "slider_map", "slider_steps",
+    "stage_epsilon_scaling", "texture", "slider_map", "slider_steps",
     "border", "coverage", "upsampling", "strategy",
 )  # fmt: skip
 

@@ -78,9 +78,9 @@ class Recommended:
 
     ``guidance_told``: whether the network takes its guidance scale as an input (distilled models), instead of
     classifier-free guidance. ``stage_guidance_scale``, ``stage_epsilon_scaling``: those of the stages, ``None`` for the
-    base's. ``slider``: that of stages above a picture of the model's own, where structure is held. ``decode_noise``:
-    0..1, above 0 for a decoder that was trained to draw texture from noise (``Method``). A model folder may carry
-    other choices in its ``pixelsmith.json``.
+    base's. ``slider``: that of stages above a picture of the model's own, where structure is held. ``texture``:
+    0..1, of a model that has a texture network (``Method``). A model folder may carry other choices in its
+    ``pixelsmith.json``.
 
     Raises ``RequestError`` for a value out of range.
     """
@@ -96,7 +96,7 @@ class Recommended:
     stage_epsilon_scaling: float | None = None
     slider: float = 0.5
     captions: CaptionsName = "off"
-    decode_noise: float = 0.0
+    texture: float = 1.0
 
     def __post_init__(self) -> None:
         check_whole("steps", self.steps, least=1)
@@ -109,7 +109,7 @@ class Recommended:
             check_range("stage guidance scale", self.stage_guidance_scale, 0, 1000)
         if self.stage_epsilon_scaling is not None:
             check_range("stage epsilon scaling", self.stage_epsilon_scaling, *EPSILON_SCALINGS)
-        check_range("decode noise", self.decode_noise, 0, 1)
+        check_range("texture", self.texture, 0, 1)
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class StageMethod:
     guidance_rescale: float
     guidance_told: bool
     epsilon_scaling: float
-    decode_noise: float
+    texture: float
     guidance_interval: tuple[float, float]
     perturbation: Perturbation | None
     start: float

@@ -48,7 +48,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "guidance_rescale": (0, 1),
     "epsilon_scaling": EPSILON_SCALINGS,
     "stage_epsilon_scaling": EPSILON_SCALINGS,
-    "decode_noise": (0, 1),
+    "texture": (0, 1),
     "start": (0, 1),
     "slider_fade": (0, 1),
     "slider_steps": (0, 1),
@@ -68,7 +68,7 @@ class Method:
     """How a picture is denoised. The defaults and their reasons are in docs/decisions/0004-defaults.md.
 
     Where ``steps``, ``sampler``, ``guidance``, ``guidance_scale``, ``guidance_rescale``, ``epsilon_scaling``,
-    ``stage_guidance_scale``, ``stage_epsilon_scaling``, ``decode_noise``, ``captions`` and ``slider`` are ``None``,
+    ``stage_guidance_scale``, ``stage_epsilon_scaling``, ``texture``, ``captions`` and ``slider`` are ``None``,
     they are as the model recommends (``Recommended``), and ``slider`` is 1 above a picture that is given; ``at`` gives
     those of one rung.
 
@@ -84,8 +84,8 @@ class Method:
     - ``guidance_rescale``: 0..1, how far the spread of the guided estimate is brought back to the unguided one's.
     - ``epsilon_scaling``: 0.5..2, what the estimated noise is divided by: a little above 1 for more detail, 1 is off
       (``pixelsmith.sampling.guidance.EpsilonScaled``). ``stage_epsilon_scaling``: another one for the stages.
-    - ``decode_noise``: 0..1, the standard deviation of noise that is added to the latents of a canvas before they are
-      decoded, keyed by seed and place; in units of the denoiser's latents. For decoders that draw texture from it.
+    - ``texture``: 0..1, the share that is added of what a model's texture network draws at the scale of pixels
+      (``pixelsmith.families.textures``, docs/decisions/0027-drawn-texture.md); models without one have no use for it.
     - ``guidance_interval``: the part of the denoising, as two shares in 0..1, in which guidance is on.
     - ``perturbation``: a perturbed network that is guided away from, in the base and in the stages; also
       the name of one of ``PERTURBATIONS``.
@@ -127,7 +127,7 @@ class Method:
     stage_steps: int | None = None
     stage_guidance_scale: float | None = None
     stage_epsilon_scaling: float | None = None
-    decode_noise: float | None = None
+    texture: float | None = None
     slider_fade: float = 0.0
     merge: MergeName = "hold"
     chess_mask: bool = True
@@ -226,7 +226,7 @@ class Method:
 
 _OPEN = (
     "steps", "sampler", "guidance", "guidance_scale", "guidance_rescale", "epsilon_scaling", "stage_guidance_scale",
-    "stage_epsilon_scaling", "decode_noise", "captions",
+    "stage_epsilon_scaling", "texture", "captions",
 )  # fmt: skip
 """What a method may leave to the model."""
 

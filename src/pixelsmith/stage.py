@@ -20,6 +20,7 @@ from pixelsmith.pixels.bands import FittedBands, low_pass_bands
 from pixelsmith.pixels.codec import decode, encode
 from pixelsmith.pixels.resample import Resized
 from pixelsmith.pixels.slider_map import flatness_map, slider_map
+from pixelsmith.pixels.texture import Texture
 from pixelsmith.plan import Plan, coverage_of
 from pixelsmith.recommended import Recommended, StageMethod
 from pixelsmith.request import Method, Request
@@ -27,9 +28,8 @@ from pixelsmith.sampling.denoise import Denoising, Guide, Patched
 from pixelsmith.sampling.dilated import Dilated
 from pixelsmith.sampling.grid import ShiftedGrid
 from pixelsmith.sampling.guidance import GUIDANCES, OF_VELOCITIES, Away, Denoiser, EpsilonScaled, Guided
-from pixelsmith.sampling.keyed import Purpose
 from pixelsmith.sampling.merging import MERGES, Bands, Lead
-from pixelsmith.sampling.noise import Noised, NoiseField
+from pixelsmith.sampling.noise import NoiseField
 from pixelsmith.sampling.patches import Coverage, Tiling, dilation
 from pixelsmith.sampling.readable import Readable
 from pixelsmith.sampling.schedule import Schedule
@@ -217,16 +217,11 @@ class Cascade:
             # Its noise takes memory that the decoder has use for.
             del denoising
             with self._phase(stage, "decode") as on_tile:
-                decode(self._to_decode(stage, latents), self.family.autoencoder, picture, partial(on_tile, 0))
+                texture = Texture.of(self.family, self.request.seed, stage, self.methods[stage].texture)
+                decode(latents, self.family.autoencoder, picture, partial(on_tile, 0), texture)
         if not keeps_latents:
             self._forget(stage)
         return Rung(picture.picture, latents if keeps_latents else None)
-
-    def _to_decode(self, stage: int, latents: Readable) -> Readable:
-        """Latents with the noise that the decoder draws texture from, if it is one that does."""
-        strength, channels = self.methods[stage].decode_noise, self.family.facts.latent_channels
-        noise = NoiseField(self.request.seed, stage, channels, Purpose.DECODING)
-        return Noised(latents, noise, strength) if strength else latents
 
     def _denoising(
         self, stage: int, size: Size, coverage: Coverage, prompt_at: PromptAt, guide: Guide | None
@@ -340,6 +335,8 @@ def _remarks(request: Request, family: Family, methods: Collection[StageMethod])
     if (best.guidance_told or best.guidance_scale <= 1) and strongest > 2 * best.guidance_scale:
         yield f"the model is distilled for a guidance scale of {best.guidance_scale}; {strongest} may spoil the picture"
     yield from _needless(request, best)
+    if request.method.texture and family.texture is None:
+        yield "the model has no texture network: texture is not used"
     if request.negative_prompt and not guides:
         yield "the negative prompt is not used: there is no classifier-free guidance"
     if request.method.guidance not in (None, best.guidance) and not guides:

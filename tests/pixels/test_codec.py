@@ -9,15 +9,18 @@ from pixelsmith import DeviceError
 from pixelsmith.canvas import Array, MemorySpace
 from pixelsmith.families import Family, find_model, load_family, read_facts
 from pixelsmith.families.autoencoder import DiffusersAutoencoder
+from pixelsmith.families.narrowing import context_of
 from pixelsmith.families.protocol import Autoencoder
+from pixelsmith.families.textures import NetworkTexture
 from pixelsmith.geometry import Size
 from pixelsmith.pixels.codec import decode, encode
+from pixelsmith.pixels.texture import Texture
 from pixelsmith.request import EMBEDDED, Compute
 from pixelsmith.sampling.grid import TileLayout
 from pixelsmith.sampling.keyed import Purpose
-from pixelsmith.sampling.noise import Noised, NoiseField
+from pixelsmith.sampling.noise import NoiseField
 from pixelsmith.sampling.readable import Readable
-from tests.tiny import build_autoencoder
+from tests.tiny import build_autoencoder, build_texture
 
 
 def quiet(done: int, total: int) -> None:
@@ -30,10 +33,12 @@ def embedded() -> Family:
     return load_family(folder, read_facts(folder, EMBEDDED), Compute(dtype="float32"))
 
 
-def decoded(latents: Readable, autoencoder: Autoencoder, size: Size, scale: int) -> torch.Tensor:
+def decoded(
+    latents: Readable, autoencoder: Autoencoder, size: Size, scale: int, texture: Texture | None = None
+) -> torch.Tensor:
     tiles = autoencoder.tiling.tiles(latents.size).scaled(scale)
     picture = MemorySpace().open("picture", tiles, 3, torch.float32, size)
-    decode(latents, autoencoder, picture, quiet)
+    decode(latents, autoencoder, picture, quiet, texture)
     return picture.read(size.window)
 
 
@@ -67,15 +72,17 @@ def test_a_picture_that_needs_padding_is_delivered_at_its_exact_size(embedded: F
 
 
 @torch.inference_mode()
-def test_noise_for_decoding_is_no_matter_of_tiles(embedded: Family, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_texture_is_no_matter_of_tiles(embedded: Family, monkeypatch: pytest.MonkeyPatch) -> None:
     channels, size = embedded.facts.latent_channels, Size(640, 512)
     latents = Array(NoiseField(0, 0, channels).read(Size(80, 64).window))
-    noised = Noised(latents, NoiseField(0, 1, channels, Purpose.DECODING), 0.3)
-    whole = decoded(noised, embedded.autoencoder, size, 8)
-    context = embedded.autoencoder.tiling.context
-    monkeypatch.setattr(embedded.autoencoder, "tiling", TileLayout(side=44, context=context, blend=0))
-    assert (decoded(noised, embedded.autoencoder, size, 8) - whole).abs().max() < 0.5
-    assert (decoded(latents, embedded.autoencoder, size, 8) - whole).abs().mean() > 0.5, "there was no noise"
+    network = NetworkTexture(build_texture(), torch.device("cpu"))
+    texture = Texture(network, NoiseField(0, 1, network.noise_channels, Purpose.TEXTURE), 1.0, 8)
+    whole = decoded(latents, embedded.autoencoder, size, 8, texture)
+    context = context_of(embedded.pipeline.vae.config)  # type: ignore[attr-defined]
+    tiling = TileLayout(side=44, context=context, blend=0).seeing_more(texture.context)
+    monkeypatch.setattr(embedded.autoencoder, "tiling", tiling)
+    assert (decoded(latents, embedded.autoencoder, size, 8, texture) - whole).abs().max() < 0.5
+    assert (decoded(latents, embedded.autoencoder, size, 8) - whole).abs().mean() > 0.5, "there was no texture"
 
 
 @torch.inference_mode()

@@ -4,10 +4,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pixelsmith.canvas import Array
 from pixelsmith.geometry import Size, Window
 from pixelsmith.sampling.keyed import Purpose
-from pixelsmith.sampling.noise import DrawnNoise, Noised, NoiseField
+from pixelsmith.sampling.noise import DrawnNoise, NoiseField
 
 windows = st.builds(Window, st.integers(0, 90), st.integers(0, 90), st.integers(1, 50), st.integers(1, 50))
 
@@ -26,18 +25,7 @@ def test_noise_depends_on_seed_and_stage_and_not_on_calls_before() -> None:
     assert torch.equal(NoiseField(7, 1, 4).read(window), first)
     assert not torch.equal(NoiseField(8, 1, 4).read(window), first)
     assert not torch.equal(NoiseField(7, 2, 4).read(window), first)
-    assert not torch.equal(NoiseField(7, 1, 4, Purpose.DECODING).read(window), first)
-
-
-@given(window=windows)
-def test_latents_are_noised_alike_in_every_window(window: Window) -> None:
-    size = Size(140, 140)
-    latents, noise = Array(torch.arange(3.0)[:, None, None].expand(3, 140, 140)), NoiseField(0, 1, 3, Purpose.DECODING)
-    noised = Noised(latents, noise, 0.5)
-    whole = noised.read(size.window)
-    assert noised.size == size
-    assert torch.equal(noised.read(window), whole[(slice(None), *window.slices)])
-    assert torch.equal(whole, latents.read(size.window) + 0.5 * noise.read(size.window))
+    assert not torch.equal(NoiseField(7, 1, 4, Purpose.TEXTURE).read(window), first)
 
 
 def test_noise_is_standard_normal_without_repeats_between_tiles() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.tiny import build_stable_diffusion
+from tests.tiny import build_stable_diffusion, build_texture
 
 CAPTIONS = {
     "satellite": "satellite photo of sandy desert plains",
@@ -36,7 +36,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def teacher(tmp_path: Path) -> Path:
-    """A tiny model like the embedded one: v-prediction, pure noise at first, levels that trail."""
+    """A tiny model like the embedded one: v-prediction, pure noise at first, levels that trail, texture."""
     folder = tmp_path / "teacher"
     build_stable_diffusion(
         prediction_type="v_prediction",
@@ -45,6 +45,7 @@ def teacher(tmp_path: Path) -> Path:
         set_alpha_to_one=True,
         beta_schedule="squaredcos_cap_v2",
     ).save_pretrained(folder)
-    own = {"method": {"steps": 8, "guidance_scale": 2.0, "guidance_rescale": 0.7}}
+    build_texture().save_pretrained(folder / "texture")
+    own = {"texture": "texture", "method": {"steps": 8, "guidance_scale": 2.0, "guidance_rescale": 0.7}}
     (folder / "pixelsmith.json").write_text(json.dumps(own))
     return folder

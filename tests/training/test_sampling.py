@@ -19,7 +19,7 @@ SHOTS = [Shot("a sea", 3), Shot("a wood", 4, "lakes"), Shot("a sea", 5)]
 @pytest.mark.parametrize("sampler", ["ddim", "dpmpp-2m"])
 def test_a_batch_has_the_pictures_of_generate(teacher: Path, sampler: Sampler) -> None:
     family = load_family(teacher, read_facts(teacher, "x"), CPU)
-    method = Method(steps=4, sampler=sampler, decode_noise=0.3)
+    method = Method(steps=4, sampler=sampler)
     found = pictures(family, SHOTS, method.at(0, family.facts.recommended))
     for shot, picture in zip(SHOTS, found, strict=True):
         request = Request(

@@ -1,4 +1,4 @@
-"""The adversarial training of the decoder: what it moves, what it leaves, and what it is judged by."""
+"""The adversarial training of the texture network: what it moves, what it leaves, and what it is judged by."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import torch
 from diffusers import AutoencoderDC
 from torch import Tensor
 
+from pixelsmith.families.texture_network import TextureModel
 from training.autoencoder import as_input
 from training.data import load_pixels
-from training.decoder import (
+from training.texture import (
     JUDGED,
     SCALE,
     Adversaries,
@@ -24,7 +25,6 @@ from training.decoder import (
     blurred,
     local_powers,
     opponent,
-    period_loss,
     power_loss,
     steepness,
 )
@@ -55,7 +55,7 @@ def draw(work: Path) -> Draw:
 
 def adversaries(draw: Draw, **weights: float) -> Adversaries:
     torch.manual_seed(0)
-    made = Adversaries(build(), draw, Weights(**weights), 0.1, (2, 1))
+    made = Adversaries(TextureModel(), build().decoder, draw, Weights(**weights), (2, 1))
     for group in made.optimizer.param_groups:
         group["lr"] = 1e-3
     return made
@@ -72,9 +72,12 @@ def changed(module: torch.nn.Module, before: dict[str, Tensor]) -> bool:
     return any(not torch.equal(value, before[name]) for name, value in module.state_dict().items())
 
 
-def test_the_decoder_and_its_discriminator_learn_and_the_encoder_stays_to_the_bit(draw: Draw) -> None:
-    made = adversaries(draw)
-    parts = (made.model.encoder, made.model.decoder, made.discriminator, made.averaged)
+def test_the_network_and_its_discriminator_learn_and_the_decoder_stays_to_the_bit(draw: Draw) -> None:
+    decoder = build().decoder
+    made = Adversaries(TextureModel(), decoder, draw, Weights(), (2, 1))
+    for group in made.optimizer.param_groups:
+        group["lr"] = 1e-3
+    parts = (decoder, made.model, made.discriminator, made.averaged)
     before = [copy.deepcopy(part.state_dict()) for part in parts]
     trained(made, range(3))
     assert [changed(part, state) for part, state in zip(parts, before, strict=True)] == [False, True, True, True]
@@ -84,10 +87,10 @@ def test_at_first_the_discriminator_has_no_say(draw: Draw) -> None:
     with_it, without = adversaries(draw), adversaries(draw, adversarial=0, features=0)
     for made in (with_it, without):
         trained(made, range(2))
-    assert not changed(with_it.model.decoder, without.model.decoder.state_dict())
+    assert not changed(with_it.model, without.model.state_dict())
     for made in (with_it, without):
         trained(made, range(5000, 5001))
-    assert changed(with_it.model.decoder, without.model.decoder.state_dict())
+    assert changed(with_it.model, without.model.state_dict())
 
 
 def test_a_training_goes_on_as_if_it_had_not_ended(draw: Draw) -> None:
@@ -98,7 +101,7 @@ def test_a_training_goes_on_as_if_it_had_not_ended(draw: Draw) -> None:
         part.load_state_dict(first.state[name].state_dict())
     second.optimizer.load_state_dict(first.optimizer.state_dict())
     trained(second, range(702, 704))
-    assert not changed(second.model.decoder, whole.model.decoder.state_dict())
+    assert not changed(second.model, whole.model.state_dict())
     assert not changed(second.averaged, whole.averaged.state_dict())
 
 
@@ -139,17 +142,6 @@ def test_power_is_compared_by_place_not_by_pixel() -> None:
     # Two halves, one flat and one rough, have the power of their mean nowhere.
     halves = torch.cat([one[..., :48], torch.zeros(2, 3, 96, 48)], dim=-1)
     assert power_loss(halves, one / math.sqrt(2)) > 0.6
-
-
-def test_texture_of_every_latent_alike_is_told_from_chance() -> None:
-    rng = torch.Generator().manual_seed(0)
-    one, other = (torch.randn(4, 1, 96, 96, generator=rng).expand(-1, 3, -1, -1) for _ in range(2))
-    woven = torch.randn(4, 1, 8, 8, generator=rng).repeat(1, 3, 12, 12)
-    lattice = one * (1 + torch.arange(96) % 2)
-    assert period_loss(other, one) < 0.01
-    assert period_loss(3 * other, one) < 0.01, "how strong it is does not matter"
-    assert period_loss(woven, one) > 0.1
-    assert period_loss(lattice, one) > 0.05
 
 
 def test_grey_has_no_colour() -> None:

@@ -201,7 +201,7 @@ def base_request(request: Request, native: Size) -> Request:
         guidance_scale=own.guidance_scale,
         guidance_rescale=own.guidance_rescale,
         epsilon_scaling=own.epsilon_scaling,
-        decode_noise=own.decode_noise,
+        texture=own.texture,
         guidance_interval=own.guidance_interval,
         perturbation=own.perturbation,
     )

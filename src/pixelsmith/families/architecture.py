@@ -13,7 +13,7 @@ from torch import Tensor
 from pixelsmith.families.autoencoder import DiffusersAutoencoder
 from pixelsmith.families.perturbed import Perturbed, forwards_of
 from pixelsmith.families.placing import release_encoders
-from pixelsmith.families.protocol import Prompt, PromptAt
+from pixelsmith.families.protocol import Prompt, PromptAt, TextureNetwork
 from pixelsmith.families.quiet import quiet
 from pixelsmith.families.schedules import clean_estimate, config_of, prediction_of
 from pixelsmith.families.weighting import encode_weighted
@@ -122,7 +122,7 @@ class DiffusersFamily:
     """A loaded diffusers pipeline as a ``Family``.
 
     ``device`` is where the network computes; ``releases_encoders``: the text encoders go once prompts are encoded, and
-    only then all else comes there.
+    only then all else comes there. ``texture``: what draws texture into decoded pixels.
     """
 
     architecture: Architecture
@@ -130,10 +130,11 @@ class DiffusersFamily:
     facts: ModelFacts
     device: torch.device
     releases_encoders: bool = False
+    texture: TextureNetwork | None = None
     autoencoder: DiffusersAutoencoder = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "autoencoder", DiffusersAutoencoder(self.pipeline.vae, self.device))
+        object.__setattr__(self, "autoencoder", DiffusersAutoencoder(self.pipeline.vae, self.device, self.facts.tiling))
 
     def schedule(self, steps: int) -> Schedule:
         return self.architecture.schedule(config_of(self.pipeline.scheduler), steps, self.facts.patch)

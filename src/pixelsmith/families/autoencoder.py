@@ -61,15 +61,18 @@ def compile_blocks(vae: Any) -> None:
 
 
 class DiffusersAutoencoder:
-    """An autoencoder of diffusers, used deterministically (the mean of the posterior); it runs on ``device``."""
+    """An autoencoder of diffusers, used deterministically (the mean of the posterior); it runs on ``device``.
 
-    def __init__(self, vae: Any, device: torch.device) -> None:
+    ``tiling``: how it is run tile by tile, without it as its configuration needs it.
+    """
+
+    def __init__(self, vae: Any, device: torch.device, tiling: TileLayout | None = None) -> None:
         self._vae, self._device = vae, device
         self._video = hasattr(vae.config, "temperal_downsample")
         # Flux.2's latents are 2x2 patches, normalised by the running statistics of a layer that is never run.
         self._patched = hasattr(vae, "bn")
         self._mean, self._std = _statistics(vae)
-        self.tiling = tiling_of(_config(vae))
+        self.tiling = tiling or tiling_of(_config(vae))
         self._narrowing = None
         if _is_local(vae.config):
             self._narrowing = Narrowing(vae.decoder)

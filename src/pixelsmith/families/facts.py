@@ -27,11 +27,13 @@ from pixelsmith.families.hub import HUB_ID
 from pixelsmith.families.registry import architecture_of
 from pixelsmith.families.schedules import prediction_of, with_choice
 from pixelsmith.families.sources import NETWORKS, Sources, sources_of
+from pixelsmith.families.textures import MARGIN, texture_of
 from pixelsmith.families.weights import Weights, weights_of
 from pixelsmith.geometry import MAX_SIDE, Size
 from pixelsmith.parts import Parts
 from pixelsmith.places import given_place
 from pixelsmith.plan import ModelFacts
+from pixelsmith.sampling.grid import TileLayout
 
 _KNOWN: dict[str, dict[str, Any]] = {
     "stabilityai/stable-diffusion-3.5-large": {"steps": 28, "guidance_scale": 3.5},
@@ -91,7 +93,7 @@ def read_facts(place: Path, name: str, parts: Parts = NO_PARTS) -> ModelFacts:
         latent_channels=channels,
         latent_multiple=traits.multiple,
         train_steps=train_steps,
-        tiling=tiling_of(configs["vae"]),
+        tiling=_tiling(configs["vae"], scale, texture_of(folder, parts) is not None),
         parameters=weights.parameters,
         quantised_bytes=weights.quantised_bytes,
         recommended=traits.recommended,
@@ -182,6 +184,12 @@ def _check_vae(facts: ModelFacts, parts: Parts) -> None:
             f"{parts.vae}: expected an autoencoder of {needed[1]} channels at 1/{needed[0]} of the size, "
             f"got {found[1]} at 1/{found[0]}"
         )
+
+
+def _tiling(config: Mapping[str, Any], scale: int, textured: bool) -> TileLayout:
+    """A tile that is given texture sees more."""
+    tiling = tiling_of(config)
+    return tiling.seeing_more(-(-MARGIN // scale)) if textured else tiling
 
 
 def _captioner_parameters(folder: Path, parts: Parts) -> int | None:

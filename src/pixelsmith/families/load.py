@@ -23,6 +23,7 @@ from pixelsmith.families.registry import architecture_of
 from pixelsmith.families.schedules import put_scheduler
 from pixelsmith.families.single import read_part
 from pixelsmith.families.sources import sources_of, usual_source
+from pixelsmith.families.textures import load_texture, texture_of
 from pixelsmith.parts import Parts
 from pixelsmith.plan import ModelFacts
 from pixelsmith.request import Compute
@@ -57,7 +58,9 @@ def load_family(place: Path, facts: ModelFacts, compute: Compute, parts: Parts =
         pipeline.vae.to(torch.float32)
     _prepare(pipeline, compute)
     bring(pipeline, device, compute.memory)
-    return DiffusersFamily(architecture, pipeline, facts, device, compute.memory == "encoders-released")
+    texture = texture_of(config_folder(place, parts), parts)
+    drawn = texture and load_texture(texture, device, pipeline.vae.dtype)
+    return DiffusersFamily(architecture, pipeline, facts, device, compute.memory == "encoders-released", drawn)
 
 
 def _read(place: Path, facts: ModelFacts, dtype: torch.dtype, parts: Parts) -> Any:

@@ -63,6 +63,25 @@ class Autoencoder(Protocol):
 
 
 @runtime_checkable
+class TextureNetwork(Protocol):
+    """Draws from noise what a decoder cannot know: texture at the scale of pixels."""
+
+    @property
+    def noise_channels(self) -> int:
+        """Values of noise for each pixel."""
+        ...
+
+    @property
+    def margin(self) -> int:
+        """Pixels around a window that decide what it becomes."""
+        ...
+
+    def __call__(self, pixels: Float[Tensor, "b 3 H W"], noise: Float[Tensor, "b k H W"]) -> Float[Tensor, "b 3 H W"]:
+        """What is added to pixels in -1..1, float32, drawn from standard normal noise."""
+        ...
+
+
+@runtime_checkable
 class Family(Protocol):
     """One loaded model."""
 
@@ -74,6 +93,11 @@ class Family(Protocol):
 
     @property
     def autoencoder(self) -> Autoencoder: ...
+
+    @property
+    def texture(self) -> TextureNetwork | None:
+        """What draws texture into decoded pixels, if the model has it."""
+        ...
 
     def schedule(self, steps: int) -> Schedule:
         """The levels of ``steps`` denoising steps, from the model's own scheduler configuration."""

@@ -18,6 +18,7 @@ from pixelsmith.families.find import (
     with_few_steps,
 )
 from pixelsmith.families.registry import architecture_of
+from pixelsmith.families.textures import texture_of
 from pixelsmith.families.weights import is_index, weight_files
 from pixelsmith.parts import Parts
 
@@ -78,6 +79,8 @@ def model_files(place: Path, parts: Parts) -> list[Path]:
         found += [*_texts(folder / name), *(_part_files(source, parts) if source else [])]
     if captioner := captioner_of(folder, parts):
         found += sorted(find_captioner(captioner, parts.allow_pickle).glob("*.*"))
+    if texture := texture_of(folder, parts):
+        found += sorted(texture.glob("*.*"))
     additions = [*(lora.path for lora in parts.loras), *parts.textual_inversions]
     return list(dict.fromkeys([*found, *(find_addition(name, parts.allow_pickle) for name in additions)]))
 

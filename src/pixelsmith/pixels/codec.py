@@ -12,8 +12,9 @@ from contextlib import AbstractContextManager, nullcontext
 from torch import Tensor
 
 from pixelsmith.families.protocol import Autoencoder
-from pixelsmith.geometry import Size, Window
+from pixelsmith.geometry import Window
 from pixelsmith.memory import large_blocks_apart
+from pixelsmith.pixels.texture import Texture
 from pixelsmith.sampling.denoise import Patched
 from pixelsmith.sampling.device import finite, room_for
 from pixelsmith.sampling.grid import Grid
@@ -42,8 +43,10 @@ def encode(picture: Readable, scale: int, autoencoder: Autoencoder, latents: Pat
             on_tile(index + 1, len(tiles))
 
 
-def decode(latents: Readable, autoencoder: Autoencoder, picture: Patched, on_tile: OnTile) -> None:
-    """Decode a canvas into those tiles of ``picture`` (3, H, W) in 0..255 that are missing.
+def decode(
+    latents: Readable, autoencoder: Autoencoder, picture: Patched, on_tile: OnTile, texture: Texture | None = None
+) -> None:
+    """Decode a canvas into those tiles of ``picture`` (3, H, W) in 0..255 that are missing, and draw texture into them.
 
     They are the tiles of the latents at the scale of pixels. Raises ``DeviceError`` where the device
     has no memory for a tile, or a pixel is not finite.
@@ -57,8 +60,11 @@ def decode(latents: Readable, autoencoder: Autoencoder, picture: Patched, on_til
     def pixels(index: int) -> Tensor:
         window = tiles[index].window
         # Tiles may meet in the middle of a latent: of the next one a part counts as well.
-        kept = tiles.kept(index).relative_to(window).grown(1, Size(window.width, window.height))
-        return ((finite(autoencoder.decode(read(window), kept)[0], TILE) + 1) * 127.5).clamp(0, 255)
+        kept = tiles.kept(index).grown(1 + (texture.context if texture else 0), latents.size).common(window)
+        values = finite(autoencoder.decode(read(window), kept.relative_to(window))[0], TILE)
+        if texture:
+            texture.add_to(values, window, kept)
+        return ((values + 1) * 127.5).clamp(0, 255)
 
     with room_for(TILE), large_blocks_apart(), _steady(autoencoder.steady_decoding, tiles, read, picture):
         for (index,) in picture.missing():

@@ -67,6 +67,10 @@ class TileLayout:
     context: int
     blend: int
 
+    def seeing_more(self, latents: int) -> TileLayout:
+        """With so many more latents of context on each side, for as much that is kept."""
+        return TileLayout(self.side + 2 * latents, self.context + latents, self.blend)
+
     def tiles(self, canvas: Size) -> Grid:
         """The tiles of a canvas in latents."""
         return fixed_grid(canvas, self.side, 2 * self.context, self.blend)

@@ -13,7 +13,7 @@ class Purpose(IntEnum):
     NOISE = 1
     COVERAGE = 2
     CHESS_MASK = 3
-    DECODING = 4
+    TEXTURE = 4
 
 
 def keyed_generator(purpose: Purpose, seed: int, *identity: int) -> np.random.Generator:

@@ -5,7 +5,6 @@ A base picture is one canvas of one patch: its noise can be drawn at once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Protocol, runtime_checkable
 
@@ -17,7 +16,6 @@ from torch import Tensor
 
 from pixelsmith.geometry import Size, Window
 from pixelsmith.sampling.keyed import Purpose, keyed_generator
-from pixelsmith.sampling.readable import Readable
 
 TILE = 32
 """Side of the fixed noise tiles in latents. It is part of what a seed means: changing it changes every picture."""
@@ -82,23 +80,6 @@ class NoiseField:
                 inside = part.relative_to(Window(row * TILE, column * TILE, TILE, TILE)).slices
                 values[(..., *part.relative_to(window).slices)] = self._tile(row, column)[(..., *inside)]
         return torch.from_numpy(values)
-
-
-@dataclass(frozen=True)
-class Noised:
-    """Latents with noise of the standard deviation ``strength`` added, the same in every window that is read."""
-
-    latents: Readable
-    noise: Noise
-    strength: float
-
-    @property
-    def size(self) -> Size:
-        return self.latents.size
-
-    def read(self, window: Window) -> Float[Tensor, "c h w"]:
-        """The noised latents of a window of the canvas."""
-        return self.latents.read(window) + self.strength * self.noise.read(window)
 
 
 def _tile(key: tuple[Purpose, int, int, int], row: int, column: int) -> NDArray[np.float32]:

@@ -9,16 +9,15 @@ from diffusers.configuration_utils import register_to_config
 from jaxtyping import Float
 from torch import Tensor, nn
 
-COARSE = 4
-"""Pixels on a side of what the surroundings are seen in."""
+from pixelsmith.families.textures import COARSE
 
 
 class TextureModel(ModelMixin, ConfigMixin):
     """A network that adds texture to decoded pixels, from noise with a value for each of them.
 
-    A decoder is a function of its latents alone: where they are smooth it can only draw the same at each latent. Here
-    the surroundings of a pixel, seen at a quarter of the resolution, say how noise and picture are mixed into texture.
-    All layers are local: ``margin`` pixels around a window decide what it becomes.
+    A decoder is a function of its latents alone: where they are smooth it draws the same at each latent. Here the
+    surroundings of a pixel, seen at a quarter of the resolution, decide how noise and picture are mixed into texture.
+    All layers are local: no pixel depends on those farther away than ``pixelsmith.families.textures.MARGIN``.
 
     ``noise_channels``: values of noise for each pixel; ``channels``, ``coarse_channels``: the widths of the network.
     """
@@ -42,15 +41,11 @@ class TextureModel(ModelMixin, ConfigMixin):
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
 
-    @property
-    def margin(self) -> int:
-        """Pixels around a window that decide what it becomes."""
-        return 3 + COARSE * (2 + 3)
-
     def forward(self, pixels: Float[Tensor, "b 3 H W"], noise: Float[Tensor, "b k H W"]) -> Float[Tensor, "b 3 H W"]:
-        """Pixels in -1..1, of sides that are multiples of ``COARSE``, with texture drawn from standard normal noise."""
+        """What is added to pixels in -1..1, of sides that are multiples of ``COARSE``; ``noise`` is standard normal."""
         coarse = F.interpolate(self.surroundings(pixels), pixels.shape[-2:], mode="bilinear")
         scale, shift = coarse.chunk(2, dim=1)
         x = F.silu(self.first(torch.cat([pixels, noise], dim=1)) * (1 + scale) + shift)
         x = x + F.silu(self.second(x))
-        return pixels + self.last(x)
+        added: Tensor = self.last(x)
+        return added

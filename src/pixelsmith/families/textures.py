@@ -1,0 +1,75 @@
+"""Texture networks: where a model's lies, and how it is run. The network itself is in ``texture_network``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pixelsmith.errors import ModelError, reason_of
+from pixelsmith.families.files import read_json
+from pixelsmith.families.find import OWN
+from pixelsmith.families.placing import to_channels_last
+from pixelsmith.families.quiet import quiet
+from pixelsmith.parts import Parts, located
+
+COARSE = 4
+"""Pixels on a side of a value in which the surroundings are seen."""
+MARGIN = 3 + COARSE * (3 + 2)
+"""Pixels around a window that decide what it becomes: three convolutions at the scale of pixels, three at the coarser
+one, and between them the interpolation, whose values may begin anywhere in their square."""
+
+
+class NetworkTexture:
+    """A texture network that was read, on its device."""
+
+    margin = MARGIN
+
+    def __init__(self, model: Any, device: torch.device) -> None:
+        self._model, self._device = model.eval().to(device), device
+        to_channels_last(self._model)
+
+    @property
+    def noise_channels(self) -> int:
+        """Values of noise for each pixel."""
+        return int(self._model.config.noise_channels)
+
+    def __call__(self, pixels: Float[Tensor, "b 3 H W"], noise: Float[Tensor, "b k H W"]) -> Float[Tensor, "b 3 H W"]:
+        """What is added to pixels in -1..1, float32."""
+        placed = (values.to(self._device, self._model.dtype) for values in (pixels, noise))
+        added: Tensor = self._model(*(values.contiguous(memory_format=torch.channels_last) for values in placed))
+        return added.float().cpu()
+
+
+def texture_of(folder: Path, parts: Parts) -> Path | None:
+    """The folder of a model's texture network, if it has one. It is for what the model's own autoencoder decodes.
+
+    Raises ``ModelError`` where it is said to be and is not.
+    """
+    own = (read_json(folder / OWN) if (folder / OWN).exists() else {}).get("texture")
+    if own is None or parts.vae is not None:
+        return None
+    place = Path(located(str(own), folder))
+    if not (place / "config.json").is_file():
+        raise ModelError(f"{folder / OWN}: texture: expected a folder with a config.json, got {own}")
+    return place
+
+
+def load_texture(place: Path, device: torch.device, dtype: torch.dtype) -> NetworkTexture:
+    """Read a texture network onto its device. Raises ``ModelError``."""
+    from pixelsmith.families.texture_network import TextureModel
+
+    try:
+        with quiet():
+            model, report = TextureModel.from_pretrained(
+                place, torch_dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
+            )
+    except Exception as error:
+        # Damaged files fail in the library that reads them, each with errors of its own.
+        raise ModelError(f"{place}: the texture network cannot be loaded: {reason_of(error)}") from error
+    if missing := sorted(report["missing_keys"]):
+        raise ModelError(f"{place}: the texture network lacks {len(missing)} weights, such as {missing[0]}")
+    return NetworkTexture(model, device)

@@ -1,0 +1,100 @@
+"""Texture networks: what they see, where they are found, and what is said of damaged ones."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from pixelsmith import Compute, ModelError, Parts, Request, RequestError, Size, generate
+from pixelsmith.families import load_family, read_facts
+from pixelsmith.families.sources import model_files
+from pixelsmith.families.textures import MARGIN, NetworkTexture, texture_of
+from tests.tiny import build_stable_diffusion, build_texture
+
+CPU = Compute("cpu", "float32")
+
+
+@pytest.fixture(scope="module")
+def textured(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("textured") / "model"
+    build_stable_diffusion().save_pretrained(folder)
+    build_texture().save_pretrained(folder / "texture")
+    (folder / "pixelsmith.json").write_text(json.dumps({"texture": "texture"}))
+    return folder
+
+
+def test_no_pixel_depends_on_others_farther_away_than_the_margin() -> None:
+    model, side = build_texture(), 96
+    pixels, noise = torch.randn(1, 3, side, side, requires_grad=True), torch.randn(1, 2, side, side)
+    for place in range(44, 52):
+        (gradient,) = torch.autograd.grad(model(pixels, noise)[0, :, place, place].sum(), pixels)
+        seen = gradient.abs().amax((0, 1, 2)).nonzero().flatten()
+        assert place - MARGIN <= seen.min() < place < seen.max() <= place + MARGIN
+
+
+def test_a_new_network_adds_nothing() -> None:
+    model = build_texture()
+    torch.nn.init.zeros_(model.last.weight)
+    drawn = NetworkTexture(model, torch.device("cpu"))(torch.randn(1, 3, 16, 16), torch.randn(1, 2, 16, 16))
+    assert drawn.dtype == torch.float32
+    assert drawn.abs().max() == 0
+
+
+def test_texture_is_keyed_by_the_seed_and_off_at_0(textured: Path) -> None:
+    request = Request("a lake", Size(128, 96), model=str(textured), compute=CPU).with_method(steps=2)
+    drawn, again, off, half = (
+        generate(request.with_method(texture=strength)).pixels.astype(int) for strength in (None, 1.0, 0.0, 0.5)
+    )
+    assert np.array_equal(drawn, again)
+    assert np.abs(drawn - off).mean() > np.abs(half - off).mean() > 0.5
+    other = generate(Request("a lake", Size(128, 96), seed=1, model=str(textured), compute=CPU).with_method(steps=2))
+    assert not np.array_equal(other.pixels, drawn)
+
+
+def test_a_model_with_texture_is_given_more_context(textured: Path, tmp_path: Path) -> None:
+    plain = tmp_path / "plain"
+    shutil.copytree(textured, plain)
+    (plain / "pixelsmith.json").unlink()
+    with_it, without = (read_facts(place, "x") for place in (textured, plain))
+    more = -(-MARGIN // with_it.latent_scale)
+    assert with_it.tiling == without.tiling.seeing_more(more)
+    assert load_family(textured, with_it, CPU).autoencoder.tiling == with_it.tiling
+    assert load_family(plain, without, CPU).texture is None
+    kept = with_it.tiling.side - 2 * with_it.tiling.context
+    assert kept == without.tiling.side - 2 * without.tiling.context
+
+
+def test_its_files_are_among_those_that_decide_what_is_made(textured: Path) -> None:
+    assert textured / "texture" / "diffusion_pytorch_model.safetensors" in model_files(textured, Parts())
+
+
+def test_another_autoencoder_goes_without(textured: Path) -> None:
+    assert texture_of(textured, Parts(vae=str(textured / "vae"))) is None
+
+
+def test_a_network_that_is_missing_or_damaged_is_said_in_a_line(textured: Path, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(textured, model)
+    weights = model / "texture" / "diffusion_pytorch_model.safetensors"
+    request = Request("a lake", Size(64, 64), model=str(model), compute=CPU).with_method(steps=1)
+    tensors = load_file(weights)
+    save_file({name: value for name, value in tensors.items() if name != "last.bias"}, weights)
+    with pytest.raises(ModelError, match=r"lacks 1 weights, such as last\.bias"):
+        generate(request)
+    weights.write_bytes(b"no tensors")
+    with pytest.raises(ModelError, match="texture network cannot be loaded"):
+        generate(request)
+    (model / "pixelsmith.json").write_text(json.dumps({"texture": "nowhere"}))
+    with pytest.raises(ModelError, match=r"texture: expected a folder with a config\.json, got nowhere"):
+        generate(request)
+
+
+def test_its_share_is_between_0_and_1() -> None:
+    with pytest.raises(RequestError, match="texture"):
+        Request("a lake", Size(64, 64)).with_method(texture=1.5)
