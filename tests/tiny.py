@@ -36,7 +36,7 @@ def build_autoencoder() -> AutoencoderKL:
 def build_texture() -> TextureModel:
     """Of random weights, the last layer's too, which are 0 where a training begins."""
     torch.manual_seed(0)
-    model = TextureModel(channels=8, coarse_channels=8)
+    model: TextureModel = TextureModel(channels=8, coarse_channels=8)
     torch.nn.init.normal_(model.last.weight, std=0.1)
     return model
 

@@ -11,6 +11,7 @@ import argparse
 import copy
 import json
 from pathlib import Path
+from typing import cast
 
 from diffusers import AutoencoderDC, StableDiffusionPipeline
 from torch import nn
@@ -28,7 +29,7 @@ def export_texture(work: Path, output: Path) -> None:
     """Write the averaged weights of a texture network into the folder of an exported model."""
     averaged = AveragedModel(TextureModel())
     averaged.load_state_dict(load_checkpoint(work / "texture.pt")["averaged"])
-    averaged.module.half().save_pretrained(output / "texture")
+    cast("TextureModel", averaged.module).half().save_pretrained(output / "texture")
 
 
 def named_for_pipelines(vae: AutoencoderDC, scaling_factor: float) -> AutoencoderDC:

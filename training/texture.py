@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from pixelsmith.families.placing import to_channels_last
 from pixelsmith.families.texture_network import TextureModel
 from training.autoencoder import as_input, load_autoencoder
 from training.data import load_pixels, load_records
@@ -201,8 +202,9 @@ class Adversaries:
         self, model: TextureModel, decoder: nn.Module, draw: Draw, weights: Weights, batch: tuple[int, int]
     ) -> None:
         self.model, self._draw, self._weights, self._batch = model, draw, weights, batch
-        self._decoder = decoder.requires_grad_(False).to(memory_format=torch.channels_last)
-        model.to(memory_format=torch.channels_last)
+        self._decoder = decoder.requires_grad_(False)
+        for part in (decoder, model):
+            to_channels_last(part)
         average = get_ema_multi_avg_fn(EMA)  # type: ignore[no-untyped-call]
         self.averaged = AveragedModel(model, multi_avg_fn=average)
         self.discriminator = Discriminator()

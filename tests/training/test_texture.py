@@ -108,7 +108,7 @@ def test_a_training_goes_on_as_if_it_had_not_ended(draw: Draw) -> None:
 def test_each_place_is_judged_by_34_pixels_and_no_more() -> None:
     torch.manual_seed(0)
     pixels = torch.rand(1, 3, 96, 96, requires_grad=True)
-    (gradient,) = torch.autograd.grad(Discriminator()(pixels)[0][0, 0, 12, 12], pixels)
+    (gradient,) = torch.autograd.grad(Discriminator()(pixels, torch.zeros(1, 3, 96, 96))[0][0, 0, 12, 12], pixels)
     rows = gradient.abs().amax((0, 1, 3)).nonzero().flatten()
     # One more on each side by the fine octave that it is also shown.
     assert 4 * SCALE < rows.max() - rows.min() + 1 <= 36
@@ -152,10 +152,10 @@ def test_grey_has_no_colour() -> None:
 
 def test_a_steeper_discriminator_costs_more() -> None:
     torch.manual_seed(0)
-    discriminator, pixels = Discriminator(), torch.rand(2, 3, 32, 32)
-    before = steepness(discriminator, pixels)
+    discriminator, pixels, smooth = Discriminator(), torch.rand(2, 3, 32, 32), torch.rand(2, 3, 32, 32)
+    before = steepness(discriminator, pixels, smooth)
     with torch.no_grad():
         discriminator.verdict.weight.mul_(2)
-    assert torch.allclose(steepness(discriminator, pixels), 4 * before, rtol=1e-4)
-    steepness(discriminator, pixels).backward()  # type: ignore[no-untyped-call]
+    assert torch.allclose(steepness(discriminator, pixels, smooth), 4 * before, rtol=1e-4)
+    steepness(discriminator, pixels, smooth).backward()  # type: ignore[no-untyped-call]
     assert discriminator.layers[0][0].weight.grad.abs().sum() > 0  # type: ignore[index]

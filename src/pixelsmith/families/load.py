@@ -59,7 +59,7 @@ def load_family(place: Path, facts: ModelFacts, compute: Compute, parts: Parts =
     _prepare(pipeline, compute)
     bring(pipeline, device, compute.memory)
     texture = texture_of(config_folder(place, parts), parts)
-    drawn = texture and load_texture(texture, device, pipeline.vae.dtype)
+    drawn = None if texture is None else load_texture(texture, device, pipeline.vae.dtype)
     return DiffusersFamily(architecture, pipeline, facts, device, compute.memory == "encoders-released", drawn)
 
 

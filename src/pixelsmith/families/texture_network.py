@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from pixelsmith.families.textures import COARSE
 
 
-class TextureModel(ModelMixin, ConfigMixin):
+class TextureModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
     """A network that adds texture to decoded pixels, from noise with a value for each of them.
 
     A decoder is a function of its latents alone: where they are smooth it draws the same at each latent. Here the
@@ -22,7 +22,7 @@ class TextureModel(ModelMixin, ConfigMixin):
     ``noise_channels``: values of noise for each pixel; ``channels``, ``coarse_channels``: the widths of the network.
     """
 
-    @register_to_config
+    @register_to_config  # type: ignore[untyped-decorator]
     def __init__(self, noise_channels: int = 2, channels: int = 24, coarse_channels: int = 64) -> None:
         super().__init__()
         self.surroundings = nn.Sequential(
@@ -38,8 +38,8 @@ class TextureModel(ModelMixin, ConfigMixin):
         self.first = nn.Conv2d(3 + noise_channels, channels, 3, padding=1)
         self.second = nn.Conv2d(channels, channels, 3, padding=1)
         self.last = nn.Conv2d(channels, 3, 3, padding=1)
-        nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(self.last.bias)
+        for values in self.last.parameters():
+            nn.init.zeros_(values)
 
     def forward(self, pixels: Float[Tensor, "b 3 H W"], noise: Float[Tensor, "b k H W"]) -> Float[Tensor, "b 3 H W"]:
         """What is added to pixels in -1..1, of sides that are multiples of ``COARSE``; ``noise`` is standard normal."""
