@@ -17,8 +17,8 @@ from pixelsmith.request import EMBEDDED
 
 OWN = "pixelsmith.json"
 """What a model folder may say of itself: ``native_size`` (pixels), ``method`` (``Recommended``), ``captioner`` (the
-folder of its own, from the model's, or a hub id), ``texture`` (the folder of its texture network), and
-``few_steps``: the ``lora`` of its variant for few steps (from the folder, or a hub id), the ``method`` that is best with it, and the
+folder of its own, from the model's, or a hub id), ``texture`` (the folder of its texture network), and ``few_steps``:
+the ``lora`` of its variant for few steps (from the folder, or a hub id), the ``method`` that is best with it, and the
 ``scheduler`` and ``timestep_spacing`` that it is for."""
 NO_PARTS = Parts()
 

@@ -9,21 +9,22 @@ from diffusers.configuration_utils import register_to_config
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from pixelsmith.families.textures import COARSE
+from pixelsmith.families.textures import COARSE, FINE, RESIDUAL
 
 
 class TextureModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
-    """A network that adds texture to decoded pixels, from noise with a value for each of them.
+    """A network that adds texture to decoded pixels, from noise with values for each of them.
 
     A decoder is a function of its latents alone: where they are smooth it draws the same at each latent. Here the
-    surroundings of a pixel, seen at a quarter of the resolution, decide how noise and picture are mixed into texture.
-    All layers are local: no pixel depends on those farther away than ``pixelsmith.families.textures.MARGIN``.
+    surroundings of a pixel, seen at a quarter of the resolution, decide how noise and picture are mixed into texture,
+    at half of the resolution with as many more channels. All layers are local: no pixel depends on those farther away
+    than ``pixelsmith.families.textures.MARGIN``.
 
     ``noise_channels``: values of noise for each pixel; ``channels``, ``coarse_channels``: the widths of the network.
     """
 
     @register_to_config  # type: ignore[untyped-decorator]
-    def __init__(self, noise_channels: int = 2, channels: int = 24, coarse_channels: int = 64) -> None:
+    def __init__(self, noise_channels: int = 2, channels: int = 48, coarse_channels: int = 64) -> None:
         super().__init__()
         self.surroundings = nn.Sequential(
             nn.PixelUnshuffle(COARSE),
@@ -35,17 +36,17 @@ class TextureModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
             nn.SiLU(),
             nn.Conv2d(coarse_channels, 2 * channels, 1),
         )
-        self.first = nn.Conv2d(3 + noise_channels, channels, 3, padding=1)
-        self.second = nn.Conv2d(channels, channels, 3, padding=1)
-        self.last = nn.Conv2d(channels, 3, 3, padding=1)
+        self.first = nn.Conv2d((3 + noise_channels) * FINE**2, channels, 3, padding=1)
+        self.residual = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in range(RESIDUAL))
+        self.last = nn.Conv2d(channels, 3 * FINE**2, 3, padding=1)
         for values in self.last.parameters():
             nn.init.zeros_(values)
 
     def forward(self, pixels: Float[Tensor, "b 3 H W"], noise: Float[Tensor, "b k H W"]) -> Float[Tensor, "b 3 H W"]:
         """What is added to pixels in -1..1, of sides that are multiples of ``COARSE``; ``noise`` is standard normal."""
-        coarse = F.interpolate(self.surroundings(pixels), pixels.shape[-2:], mode="bilinear")
-        scale, shift = coarse.chunk(2, dim=1)
-        x = F.silu(self.first(torch.cat([pixels, noise], dim=1)) * (1 + scale) + shift)
-        x = x + F.silu(self.second(x))
-        added: Tensor = self.last(x)
-        return added
+        x = F.pixel_unshuffle(torch.cat([pixels, noise], dim=1), FINE)
+        scale, shift = F.interpolate(self.surroundings(pixels), x.shape[-2:], mode="bilinear").chunk(2, dim=1)
+        x = F.silu(self.first(x) * (1 + scale) + shift)
+        for convolution in self.residual:
+            x = x + F.silu(convolution(x))
+        return F.pixel_shuffle(self.last(x), FINE)

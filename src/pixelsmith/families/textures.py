@@ -16,11 +16,13 @@ from pixelsmith.families.placing import to_channels_last
 from pixelsmith.families.quiet import quiet
 from pixelsmith.parts import Parts, located
 
-COARSE = 4
-"""Pixels on a side of a value in which the surroundings are seen."""
-MARGIN = 3 + COARSE * (3 + 2)
-"""Pixels around a window that decide what it becomes: three convolutions at the scale of pixels, three at the coarser
-one, and between them the interpolation, whose values may begin anywhere in their square."""
+FINE, COARSE = 2, 4
+"""Pixels on a side of a value in which texture is drawn, and of one in which the surroundings are seen."""
+RESIDUAL = 3
+"""Convolutions between the first and the last one."""
+MARGIN = FINE * (RESIDUAL + 2) + (FINE - 1) + COARSE * (3 + 1) + (COARSE - 1)
+"""Pixels around a window that decide what it becomes: of the convolutions at the finer scale; of the three at the
+coarser one, and of the interpolation between them; at both scales a pixel may lie anywhere in its square."""
 
 
 class NetworkTexture:
