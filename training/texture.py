@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from pixelsmith.families.placing import to_channels_last
-from pixelsmith.families.texture_network import TextureModel
+from pixelsmith.families.texture_network import TextureModel, blurred
 from training.autoencoder import as_input, load_autoencoder
 from training.data import load_pixels, load_records
 from training.loop import Losses, balanced_weights, flush_denormals, for_minutes, half_precision, held, train
@@ -77,16 +77,6 @@ class Discriminator(nn.Module):
         return self.verdict(x), features
 
 
-def blurred(pixels: Tensor, distance: int) -> Tensor:
-    """The binomial mean of each pixel and its neighbours at a distance, edges repeated."""
-    for dim in (-2, -1):
-        padding = (0, 0, distance, distance) if dim == -2 else (distance, distance, 0, 0)
-        padded, side = F.pad(pixels, padding, mode="replicate"), pixels.shape[dim]
-        before, after = padded.narrow(dim, 0, side), padded.narrow(dim, 2 * distance, side)
-        pixels = (before + 2 * pixels + after) / 4
-    return pixels
-
-
 def local_powers(pixels: Tensor) -> list[Tensor]:
     """The mean square of each of the OCTAVES finest octaves in neighbourhoods of 16 pixels, finest first."""
     powers = []
@@ -112,18 +102,13 @@ def opponent(pixels: Tensor) -> Tensor:
     return torch.cat([grey, pixels[:, ::2] - grey], dim=1)
 
 
-def means(pixels: Tensor) -> Tensor:
-    """Of each latent's pixels."""
-    return F.avg_pool2d(pixels, SCALE)
-
-
 def feature_loss(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> Tensor:
     """The mean absolute difference of features, of each layer against their size."""
     off = [(a - b).abs().mean() / b.abs().mean() for a, b in zip(ours, theirs, strict=True)]
     return torch.stack(off).mean()
 
 
-DIRECT = ("pixels", "colours", "blurred", "means", "power")
+DIRECT = ("pixels", "colours", "blurred", "power")
 """Losses that need no other network."""
 
 
@@ -132,11 +117,10 @@ class Weights:
     """Of the losses: absolute and those of the adversarial ones against the gradient of all others."""
 
     pixels: float = 3.0
-    colours: float = 1.0
+    colours: float = 2.0
     blurred: float = 0.3
-    means: float = 2.0
-    power: float = 0.15
-    adversarial: float = 1.5
+    power: float = 0.4
+    adversarial: float = 1.0
     features: float = 0.1
 
 
@@ -266,13 +250,10 @@ class Adversaries:
         """Gradients of the model; the adversarial ones are taken against the size of all others."""
         count, weights = len(real), self._weights
         ours = output[:count]
-        # Of latents that the model made there is no picture: their colours stay as they were decoded.
-        kept = torch.cat([real, smooth[count:]])
         parts = {
             # Squares: edges, whose errors are large, are held, and faint texture is free.
             "pixels": F.mse_loss(ours, real),
             "blurred": F.l1_loss(blurred(ours, 1), blurred(real, 1)),
-            "means": F.l1_loss(means(output), means(kept)),
             # Texture is in brightness: colours are smooth, and known.
             "colours": F.l1_loss(opponent(ours)[:, 1:], opponent(real)[:, 1:]),
             "power": power_loss(opponent(ours), opponent(real)),

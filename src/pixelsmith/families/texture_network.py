@@ -9,7 +9,17 @@ from diffusers.configuration_utils import register_to_config
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from pixelsmith.families.textures import COARSE, FINE, RESIDUAL
+from pixelsmith.families.textures import COARSE, FINE, OCTAVES, RESIDUAL
+
+
+def blurred(pixels: Tensor, distance: int) -> Tensor:
+    """The binomial mean of each pixel and its neighbours at a distance, edges repeated."""
+    for dim in (-2, -1):
+        padding = (0, 0, distance, distance) if dim == -2 else (distance, distance, 0, 0)
+        padded, side = F.pad(pixels, padding, mode="replicate"), pixels.shape[dim]
+        before, after = padded.narrow(dim, 0, side), padded.narrow(dim, 2 * distance, side)
+        pixels = (before + 2 * pixels + after) / 4
+    return pixels
 
 
 class TextureModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
@@ -17,8 +27,9 @@ class TextureModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
     A decoder is a function of its latents alone: where they are smooth it draws the same at each latent. Here the
     surroundings of a pixel, seen at a quarter of the resolution, decide how noise and picture are mixed into texture,
-    at half of the resolution with as many more channels. All layers are local: no pixel depends on those farther away
-    than ``pixelsmith.families.textures.MARGIN``.
+    at half of the resolution with as many more channels. What is coarser than the finest octaves (``OCTAVES``) is taken
+    out, so that colours stay as they were decoded. All layers are local: the pixels of a latent do not depend on those
+    farther away than ``pixelsmith.families.textures.MARGIN``.
 
     ``noise_channels``: values of noise for each pixel; ``channels``, ``coarse_channels``: the widths of the network.
     """
@@ -49,4 +60,8 @@ class TextureModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
         x = F.silu(self.first(x) * (1 + scale) + shift)
         for convolution in self.residual:
             x = x + F.silu(convolution(x))
-        return F.pixel_shuffle(self.last(x), FINE)
+        drawn = F.pixel_shuffle(self.last(x), FINE)
+        coarse = drawn
+        for octave in range(OCTAVES):
+            coarse = blurred(coarse, 2**octave)
+        return drawn - coarse

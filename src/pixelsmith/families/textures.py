@@ -20,9 +20,11 @@ FINE, COARSE = 2, 4
 """Pixels on a side of a value in which texture is drawn, and of one in which the surroundings are seen."""
 RESIDUAL = 3
 """Convolutions between the first and the last one."""
-MARGIN = FINE * (RESIDUAL + 2) + (FINE - 1) + COARSE * (3 + 1) + (COARSE - 1)
-"""Pixels around a window that decide what it becomes: of the convolutions at the finer scale; of the three at the
-coarser one, and of the interpolation between them; at both scales a pixel may lie anywhere in its square."""
+OCTAVES = 3
+"""The finest ones, of which texture is."""
+MARGIN = FINE * (RESIDUAL + 1) + COARSE * (3 + 1) + 2**OCTAVES
+"""Pixels around a window of whole latents that decide what it becomes: of the convolutions after the surroundings come
+in, of the three that see those and their interpolation, and of the blurs that take out what is coarse."""
 
 
 class NetworkTexture:
