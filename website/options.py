@@ -74,9 +74,7 @@ def owner_of(option: click.Option) -> tuple[type, str] | None:
     """The value and its field that an option sets; ``None`` for one of the command alone."""
     if option.name in RENAMED:
         return RENAMED[option.name]
-    return next(
-        ((owner, item.name) for owner in GROUPS for item in fields(owner) if item.name == option.name), None
-    )
+    return next(((owner, item.name) for owner in GROUPS for item in fields(owner) if item.name == option.name), None)
 
 
 def options_of(command: click.Command) -> list[click.Option]:
@@ -93,7 +91,7 @@ def commands_in(group: click.Group, before: str = "") -> Iterator[tuple[str, cli
 
 
 def _generate() -> str:
-    groups: dict[str, list[str]] = {"The command itself": []} | {title: [] for title in GROUPS.values()}
+    groups: dict[str, list[str]] = {title: [] for title in ("The command itself", *GROUPS.values())}
     set_by_option = set[tuple[type, str]]()
     for option in options_of(cli.commands["generate"]):
         found = owner_of(option)
@@ -119,9 +117,9 @@ def _entry(option: click.Option, found: tuple[type, str] | None) -> str:
 
 def _said(option: click.Option, found: tuple[type, str] | None = None) -> str:
     """What its help says, its choices, its default."""
-    said, named = re.fullmatch(r"(.*?)(?:\s*\[default: (.*)\])?", option.help or "", re.DOTALL).groups()
+    said, _, named = (option.help or "").partition("[default: ")
     choices = option.type.choices if isinstance(option.type, click.Choice) else ()
-    default = named or _default(option, found)
+    default = named.rstrip("] ") or _default(option, found)
     sentences = [
         " ".join(said.split()),
         f"One of {', '.join(f'`{choice}`' for choice in choices)}." if choices else "",

@@ -1,11 +1,10 @@
 """Write the parts of pages that are made from the program and from other pages.
 
-    python -m website.write
+python -m website.write
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,10 +17,11 @@ WRITTEN = {module.PAGE: module.generated for module in (options, decisions)}
 def filled(page: str, parts: Mapping[str, str]) -> str:
     """The page with each part between its markers. Raises ``ValueError`` where they are not there once."""
     for name, text in parts.items():
-        pattern = rf"(<!-- {name}: [^\n]* -->\n).*?(<!-- end of {name} -->)"
-        page, count = re.subn(pattern, lambda found, new=text: f"{found[1]}\n{new}\n{found[2]}", page, flags=re.DOTALL)
-        if count != 1:
-            raise ValueError(f"expected the markers of {name} once, found them {count} times")
+        start, end = f"<!-- {name}: made by python -m website.write -->\n", f"<!-- end of {name} -->"
+        if (page.count(start), page.count(end)) != (1, 1):
+            raise ValueError(f"expected {start.strip()} and {end}, each once")
+        before, rest = page.split(start)
+        page = f"{before}{start}\n{text}\n{end}{rest.split(end)[1]}"
     return page
 
 
