@@ -18,6 +18,7 @@ import click
 from pixelsmith import PRESETS, Compute, Method, Parts, Perturbation, Request, strategies
 from pixelsmith.cli import cli
 from pixelsmith.recommended import Recommended
+from website.links import linked
 
 PAGE = Path(__file__).parents[1] / "docs" / "options.md"
 GROUPS: dict[type, str] = {
@@ -143,7 +144,7 @@ def _default(option: click.Option, found: tuple[type, str] | None) -> str:
 
 def _description(owner: type, name: str) -> str:
     text = descriptions(owner)[name]
-    return _linked(text[:1].upper() + text[1:] + ".")
+    return linked(text[:1].upper() + text[1:] + ".")
 
 
 def _names(option: click.Option) -> str:
@@ -189,8 +190,3 @@ def _command(name: str, command: click.Command, known: set[str]) -> str:
 
 def _strategies() -> str:
     return "\n".join(f"- {item}" for item in _bullets(strategies.__doc__ or "")) + "\n"
-
-
-def _linked(text: str) -> str:
-    """Pages that a docstring names as links."""
-    return re.sub(r"docs/(decisions/0*(\d+)-[\w-]+\.md)", r"[decision \2](\1)", text)

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from website import decisions, options
+from website import decisions, families, options
 
-WRITTEN = {module.PAGE: module.generated for module in (options, decisions)}
+WRITTEN = {module.PAGE: module.generated for module in (options, decisions, families)}
 """Pages, and what makes their parts."""
 
 
