@@ -84,8 +84,8 @@ class Method:
     - ``guidance_scale``: classifier-free guidance; 1 and less is the prompt alone. Models that are told their guidance
       (``Recommended.guidance_told``) are told this number. ``stage_guidance_scale``: another one for the stages.
     - ``guidance_rescale``: 0..1, how far the spread of the guided estimate is brought back to the unguided one's.
-    - ``epsilon_scaling``: 0.5..2, what the estimated noise is divided by: a little above 1 for more detail and grain, 1
-      is off (docs/decisions/0022-epsilon-scaling.md). ``stage_epsilon_scaling``: another one for the stages.
+    - ``epsilon_scaling``: 0.5..2, what the estimated noise is divided by: a little above 1 for more detail, 1 is off
+      (``pixelsmith.sampling.guidance.EpsilonScaled``). ``stage_epsilon_scaling``: another one for the stages.
     - ``decode_noise``: 0..1, the standard deviation of noise that is added to the latents of a canvas before they are
       decoded, keyed by seed and place; in units of the denoiser's latents. For decoders that draw texture from it.
     - ``guidance_interval``: the part of the denoising, as two shares in 0..1, in which guidance is on.
@@ -316,11 +316,11 @@ class Request:
     - ``seed``: 0 to ``MAX_SEED``; the same request and seed give the same picture.
     - ``model``: a folder in the diffusers format, a single ``.safetensors`` file, a hub id, or ``embedded``.
     - ``parts``: which of its files are taken, and what is put beside or in the place of its own.
+    - ``method``: how the picture is denoised; ``compute``: where and how the work is done.
     - ``from_image``: the path of a picture to start the cascade from, in place of a generated base.
     - ``cascade``: sizes of the stages, each at least as large as the one before; a larger ``size`` follows as one more
       stage, a smaller one is scaled down to from the last. Empty chooses the stages. Where shapes differ, the middle
       of a picture is used.
-    - ``method``: how the picture is denoised; ``compute``: where and how the work is done.
 
     Raises ``RequestError`` where a value is out of range or the cascade shrinks.
 
