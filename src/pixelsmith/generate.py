@@ -130,9 +130,9 @@ def generate(
 
     Examples:
         >>> from pixelsmith import Method, Request, Size, generate
-        >>> result = generate(Request("map of a coast", Size(320, 256), method=Method(steps=2)), "coast.png")
+        >>> result = generate(Request("map of a coast", Size(256, 192), method=Method(steps=2)), "coast.png")
         >>> result.pixels.shape, str(result.pixels.dtype), result.path.name
-        ((256, 320, 3), 'uint8', 'coast.png')
+        ((192, 256, 3), 'uint8', 'coast.png')
     """
     # What a model recommends is part of what was asked for: files and runs keep the numbers.
     found = _Model.of(request)
