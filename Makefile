@@ -9,7 +9,7 @@ OUTPUT ?= output/islands.png
 PAGE := src/pixelsmith/viewer/page
 VIEWER := $(PAGE)/openseadragon.min.js
 
-.PHONY: demo test setup viewer lint format wheel clean
+.PHONY: demo test setup viewer lint format wheel docs clean
 
 setup: $(VENV)/.ready
 	@if [ ! -e $(VIEWER) ] && command -v npm >/dev/null; then $(MAKE) viewer; fi
@@ -25,7 +25,7 @@ $(VIEWER): package.json package-lock.json
 $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Pixelsmith needs Python 3.11 or newer; run: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,docs]"
 	@touch $@
 
 demo: setup
@@ -49,5 +49,9 @@ format: setup
 wheel: setup viewer
 	$(BIN)/python -m build --wheel
 
+# The documentation site, in build/site: links are checked, nothing is fetched.
+docs: setup
+	$(BIN)/python -m website.build
+
 clean:
-	rm -rf $(VENV) node_modules dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) node_modules dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .cache

@@ -91,6 +91,14 @@ def plan(request: Request, calibrate: bool = False) -> Plan:
 
     The time is known from the last run of the model on this machine. ``calibrate`` loads the model and measures it for
     some seconds.
+
+    Examples:
+        >>> from pixelsmith import PRESETS, Request, Size, plan
+        >>> found = plan(Request("map of a coast", Size(4096, 4096), method=PRESETS["fast"]))
+        >>> [str(stage.size) for stage in found.stages]
+        ['1024x1024', '4096x4096']
+        >>> found.model_calls
+        2134
     """
     found = _planned(request, _Model.of(request))
     if not calibrate:
@@ -119,6 +127,12 @@ def generate(
     request, the model, the given picture, the output or the run directory cannot be used, and ``OutputError`` where
     the disk is full, ``DeviceError`` where the device has no memory for one patch or a number leaves its range, and
     ``RefusedError`` where the model's safety checker refuses the base picture.
+
+    Examples:
+        >>> from pixelsmith import Method, Request, Size, generate
+        >>> result = generate(Request("map of a coast", Size(256, 192), method=Method(steps=2)), "coast.png")
+        >>> result.pixels.shape, str(result.pixels.dtype), result.path.name
+        ((192, 256, 3), 'uint8', 'coast.png')
     """
     # What a model recommends is part of what was asked for: files and runs keep the numbers.
     found = _Model.of(request)

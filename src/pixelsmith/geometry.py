@@ -29,7 +29,12 @@ class Size:
 
     @classmethod
     def parse(cls, text: str) -> Size:
-        """Read ``"2048x1024"`` (width x height) or ``"2048"`` (a square). Raises ``RequestError``."""
+        """Read ``"2048x1024"`` (width x height) or ``"2048"`` (a square). Raises ``RequestError``.
+
+        Examples:
+            >>> Size.parse("2048x1024")
+            Size(width=2048, height=1024)
+        """
         match = re.fullmatch(r"\s*([0-9]{1,18})(?:\s*[xX×]\s*([0-9]{1,18}))?\s*", text)
         if match is None:
             raise RequestError(f"a size is WIDTHxHEIGHT or one number, such as 2048x1024 or 2048, got {text!r}")

@@ -42,7 +42,12 @@ class Lora:
 
     @classmethod
     def parse(cls, text: str) -> Lora:
-        """Read ``PATH`` or ``PATH:WEIGHT``. Raises ``RequestError``."""
+        """Read ``PATH`` or ``PATH:WEIGHT``. Raises ``RequestError``.
+
+        Examples:
+            >>> Lora.parse("ink.safetensors:0.8")
+            Lora(path='ink.safetensors', weight=0.8)
+        """
         path, _, weight = text.rpartition(":")
         try:
             number = float(weight)

@@ -78,7 +78,9 @@ class Method:
       strategy has it: all of it, if nothing else.
     - ``sampler``: ``ddim`` (for flow models the same rule is Euler) or ``dpmpp-2m`` (second order, for few steps).
     - ``guidance``: how the estimates with and without the prompt are put together
-      (``pixelsmith.sampling.guidance.GUIDANCES``).
+      (``pixelsmith.sampling.guidance.GUIDANCES``): ``cfg`` is classifier-free guidance; ``cfg-norm`` and
+      ``cfg-norm-rows`` keep the norm of the prediction; ``cfg-zero`` is CFG-Zero*, for flow matching; ``apg`` adaptive
+      projected guidance.
     - ``guidance_scale``: classifier-free guidance; 1 and less is the prompt alone. Models that are told their guidance
       (``Recommended.guidance_told``) are told this number. ``stage_guidance_scale``: another one for the stages.
     - ``guidance_rescale``: 0..1, how far the spread of the guided estimate is brought back to the unguided one's.
@@ -87,12 +89,13 @@ class Method:
     - ``texture``: 0..1, the share that is added of what a model's texture network draws at the scale of pixels
       (``pixelsmith.families.textures``, docs/decisions/0027-drawn-texture.md); models without one have no use for it.
     - ``guidance_interval``: the part of the denoising, as two shares in 0..1, in which guidance is on.
-    - ``perturbation``: a perturbed network that is guided away from, in the base and in the stages; also
-      the name of one of ``PERTURBATIONS``.
+    - ``perturbation``: a perturbed network that is guided away from, in the base and in the stages, for a call more of
+      each patch; also the name of one of ``PERTURBATIONS`` (docs/decisions/0017-perturbations.md).
     - ``slider``: 0..1, how faithful a stage is to the picture below: low invents detail, high keeps structure. One for
       all stages, or one for each of the last ones, in order; the first number is that of all stages before them too.
       What it means follows from ``merge``. ``hold``: held is what the picture below would still show at this share of
-      its size: 1 is all that it shows, 0.25 what it would at a quarter. Else (the paper): the share of guided steps.
+      its size: 1 is all that it shows, 0.25 what it would at a quarter (docs/decisions/0023-held-structure.md). Else
+      (the paper): the share of guided steps.
     - ``slider_map``: where structure is held: ``auto`` (everywhere, and new detail is moderated where the picture below
       is flat), ``even`` (everywhere, nothing is moderated), or the path of a grey picture of any size, which gives
       positions instead of ``slider``: white holds, black frees.
@@ -110,6 +113,14 @@ class Method:
     - ``strategy``: the way to a larger picture; there are others, to compare (``pixelsmith.strategies``).
 
     Raises ``RequestError`` for a value out of range.
+
+    Examples:
+        >>> Method(slider=(0.9, 0.6)).sliders
+        (0.9, 0.6)
+        >>> Method(slider=2)
+        Traceback (most recent call last):
+        ...
+        pixelsmith.errors.RequestError: slider: expected a number from 0 to 1, got 2
     """
 
     steps: int | None = None
@@ -270,6 +281,8 @@ class Compute:
     """Where and how the work is done. Of it only ``dtype`` is meant to show in the picture: the rest
     changes it by rounding (docs/decisions/0013-devices.md).
 
+    - ``device``: where the model runs; ``auto`` takes a GPU if there is one. ``rocm`` and ``cuda`` are the same.
+    - ``dtype``: of the network's numbers; ``auto`` is half precision where the device is fast in it.
     - ``batch_size``: patches in one call of the network, at least 1; ``None`` chooses by the device and their size.
     - ``memory``: what is on the device: ``all`` of the model; all, with the text encoders released once they have read
       the prompt; one part at a time (``offload``); one layer at a time (``sequential``, slow).
@@ -303,12 +316,22 @@ class Request:
     - ``seed``: 0 to ``MAX_SEED``; the same request and seed give the same picture.
     - ``model``: a folder in the diffusers format, a single ``.safetensors`` file, a hub id, or ``embedded``.
     - ``parts``: which of its files are taken, and what is put beside or in the place of its own.
+    - ``method``: how the picture is denoised; ``compute``: where and how the work is done.
     - ``from_image``: the path of a picture to start the cascade from, in place of a generated base.
     - ``cascade``: sizes of the stages, each at least as large as the one before; a larger ``size`` follows as one more
       stage, a smaller one is scaled down to from the last. Empty chooses the stages. Where shapes differ, the middle
       of a picture is used.
 
     Raises ``RequestError`` where a value is out of range or the cascade shrinks.
+
+    Examples:
+        >>> request = Request("map of a coast", Size(4096, 2048), seed=7, method=PRESETS["fast"])
+        >>> request.method.stage_steps
+        6
+        >>> Request.from_dict(request.to_dict()) == request
+        True
+        >>> request.with_method(slider=0.4).method.slider
+        0.4
     """
 
     prompt: str

@@ -18,7 +18,7 @@ PROMPT = "watercolor map of islands in a turquoise sea"
 def model_options(command: Callable[..., None]) -> Callable[..., None]:
     """Which model makes the pictures, and where; and where to put what comes out."""
     options = [
-        click.option("--output", "-o", required=True, type=PLACE),
+        click.option("--output", "-o", required=True, type=PLACE, help="A folder for all that comes out."),
         click.option("--model", default=EMBEDDED, show_default=True, help="A diffusers folder or a hub id."),
         click.option("--device", type=click.Choice(get_args(DeviceName)), default="auto", show_default=True),
         click.option("--dtype", type=click.Choice(get_args(DtypeName)), default="auto", show_default=True),

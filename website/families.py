@@ -1,0 +1,15 @@
+"""The table of families in ``docs/models.md``, from their registry."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pixelsmith.catalogue import list_families
+
+PAGE = Path(__file__).parents[1] / "docs" / "models.md"
+
+
+def generated() -> dict[str, str]:
+    """What stands between the markers of the page, by the name of the marker."""
+    rows = (f"| {one['name']} | {one['native']} | {one['needs']} |\n" for one in list_families())
+    return {"families": "".join(["| family | native size | what it needs |\n| --- | --- | --- |\n", *rows])}

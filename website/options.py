@@ -1,0 +1,192 @@
+"""``docs/options.md``: every option of the command line, from the command line itself and the values that it fills in.
+
+What an option does is said once: in its help, and in the docstring of the field that it sets.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import fields
+from functools import cache
+from inspect import getdoc
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pixelsmith import PRESETS, Compute, Method, Parts, Perturbation, Request, strategies
+from pixelsmith.cli import cli
+from pixelsmith.recommended import Recommended
+from website.links import linked
+
+PAGE = Path(__file__).parents[1] / "docs" / "options.md"
+GROUPS: dict[type, str] = {
+    Request: "The picture",
+    Method: "How it is denoised",
+    Perturbation: "Guidance away from a perturbed network",
+    Parts: "What is loaded",
+    Compute: "Where the work is done",
+}
+"""The values that options fill in, and what their part of the page is called."""
+RENAMED = {
+    "model_config": (Parts, "config"),
+    "perturbation_scale": (Perturbation, "scale"),
+    "perturbation_interval": (Perturbation, "interval"),
+    "perturbed_layers": (Perturbation, "layers"),
+}
+"""Options that are called otherwise than the field that they set."""
+CONTAINERS = {"parts", "method", "compute", "name"}
+"""Fields that hold the others, and a perturbation's name: they have no option of their own."""
+OF_THE_MODEL = {item.name for item in fields(Recommended)}
+"""What is as the model recommends where nothing is said."""
+
+
+def generated() -> dict[str, str]:
+    """What stands between the markers of the page, by the name of the marker."""
+    return {"presets": _presets(), "generate": _generate(), "commands": _commands(), "strategies": _strategies()}
+
+
+_HEAD = re.compile(r"(?:^|(?<=[;.] ))``\w+``(?:(?:,| and) ``\w+``)*(?=:|,)")
+"""What a field's description begins with: ``- ``a``, ``b``: text; ``c``: text``."""
+
+
+@cache
+def descriptions(owner: type) -> dict[str, str]:
+    """What the bullets in the docstring of a value say of each of its fields."""
+    names = {item.name for item in fields(owner)}
+    said = dict[str, str]()
+    for bullet in _bullets(getdoc(owner) or ""):
+        heads = [(head, set(re.findall(r"``(\w+)``", head[0]))) for head in _HEAD.finditer(bullet)]
+        heads = [(head, named) for head, named in heads if named <= names]
+        ends = [head.start() for head, _ in heads[1:]] + [len(bullet)]
+        for (head, named), end in zip(heads, ends, strict=True):
+            said |= dict.fromkeys(named, bullet[head.end() + 1 : end].strip(" ;."))
+    return said
+
+
+def _bullets(text: str) -> list[str]:
+    """The items of a list, each on one line."""
+    found = re.findall(r"^- (.*?)(?=^- |^\s*$|\Z)", text, re.DOTALL | re.MULTILINE)
+    return [" ".join(item.split()) for item in found]
+
+
+def owner_of(option: click.Option) -> tuple[type, str] | None:
+    """The value and its field that an option sets; ``None`` for one of the command alone."""
+    if option.name in RENAMED:
+        return RENAMED[option.name]
+    return next(((owner, item.name) for owner in GROUPS for item in fields(owner) if item.name == option.name), None)
+
+
+def options_of(command: click.Command) -> list[click.Option]:
+    """Its options in the order of its help."""
+    return [option for option in command.params if isinstance(option, click.Option)]
+
+
+def commands_in(group: click.Group, before: str = "") -> Iterator[tuple[str, click.Command]]:
+    """Every command by its full name, those of groups too."""
+    for name, command in group.commands.items():
+        yield before + name, command
+        if isinstance(command, click.Group):
+            yield from commands_in(command, f"{before}{name} ")
+
+
+def _generate() -> str:
+    groups: dict[str, list[str]] = {title: [] for title in ("The command itself", *GROUPS.values())}
+    set_by_option = set[tuple[type, str]]()
+    for option in options_of(cli.commands["generate"]):
+        found = owner_of(option)
+        groups[GROUPS[found[0]] if found else "The command itself"].append(_entry(option, found))
+        set_by_option |= {found} if found else set()
+    for owner, title in GROUPS.items():
+        others = (item.name for item in fields(owner) if item.name not in CONTAINERS)
+        groups[title] += [
+            f"#### In Python: `{owner.__name__}.{name}`\n\n{_description(owner, name)}\n"
+            for name in others
+            if (owner, name) not in set_by_option
+        ]
+    return "\n".join(f"### {title}\n\n" + "\n".join(entries) for title, entries in groups.items())
+
+
+def _entry(option: click.Option, found: tuple[type, str] | None) -> str:
+    """One option: what the command line says of it, and what the field that it sets says of itself."""
+    paragraphs = [_said(option, found)]
+    if found:
+        paragraphs.append(f"`{found[0].__name__}.{found[1]}`: {_description(*found)}")
+    return "\n\n".join([f"#### {_names(option)}", *paragraphs]) + "\n"
+
+
+def _said(option: click.Option, found: tuple[type, str] | None = None) -> str:
+    """What its help says, its choices, its default."""
+    said, _, named = (option.help or "").partition("[default: ")
+    choices = option.type.choices if isinstance(option.type, click.Choice) else ()
+    default = named.rstrip("] ") or _default(option, found)
+    sentences = [
+        " ".join(said.split()),
+        f"One of {', '.join(f'`{choice}`' for choice in choices)}." if choices else "",
+        "Can be given several times." if option.multiple and "several" not in said and "repeated" not in said else "",
+        "Must be given." if option.required else "",
+        f"Default: {default}." if default else "",
+    ]
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def _default(option: click.Option, found: tuple[type, str] | None) -> str:
+    """Where its help does not say it: its own, the field's, or that it is the model's choice."""
+    if found and found[0] is Method and found[1] in OF_THE_MODEL:
+        return "as the model recommends"
+    of_field = next((item.default for item in fields(found[0]) if item.name == found[1]), None) if found else None
+    value = next((value for value in (option.default, of_field) if isinstance(value, (str, int, float))), None)
+    if option.is_flag:
+        return "on" if value and option.secondary_opts else ""
+    return "" if value in (None, "") else f"`{value}`"
+
+
+def _description(owner: type, name: str) -> str:
+    text = descriptions(owner)[name]
+    return linked(text[:1].upper() + text[1:] + ".")
+
+
+def _names(option: click.Option) -> str:
+    return ", ".join(f"`{name}`" for name in (*option.opts, *option.secondary_opts))
+
+
+def _presets() -> str:
+    """What each preset changes, a column each."""
+    names = [name for name in PRESETS if name != "default"]
+    changed = {name: _changes(PRESETS[name]) for name in names}
+    rows = [item.name for item in fields(Method) if any(item.name in values for values in changed.values())]
+    lines = [f"| | {' | '.join(f'`{name}`' for name in names)} |", "| --- |" + " --- |" * len(names)]
+    for row in rows:
+        cells = (f"`{changed[name][row]}`" if row in changed[name] else "" for name in names)
+        lines.append(f"| `{row}` | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _changes(method: Method) -> dict[str, Any]:
+    usual = Method()
+    names = (item.name for item in fields(Method))
+    return {name: getattr(method, name) for name in names if getattr(method, name) != getattr(usual, name)}
+
+
+def _commands() -> str:
+    """The other commands: what they do, and what of their options the first one does not have."""
+    known = {name for option in options_of(cli.commands["generate"]) for name in option.opts}
+    return "\n".join(_command(name, command, known) for name, command in commands_in(cli) if name != "generate")
+
+
+def _command(name: str, command: click.Command, known: set[str]) -> str:
+    arguments = (str(item.name).upper() for item in command.params if isinstance(item, click.Argument))
+    described = "All options of `generate` that describe a picture, and:\n\n" if name == "plan" else ""
+    rows = [
+        f"| {_names(option)} | {_said(option)} |\n"
+        for option in options_of(command)
+        if not described or not known.issuperset(option.opts)
+    ]
+    said = " ".join((command.help or "").split())
+    title = " ".join(["pixelsmith", name, *arguments])
+    return f"### `{title}`\n\n{said}\n\n{described}| option | meaning |\n| --- | --- |\n{''.join(rows)}"
+
+
+def _strategies() -> str:
+    return "\n".join(f"- {item}" for item in _bullets(strategies.__doc__ or "")) + "\n"
