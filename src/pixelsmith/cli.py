@@ -25,6 +25,7 @@ from pixelsmith.geometry import Size
 from pixelsmith.interrupt import interruptible
 from pixelsmith.parts import Lora, Parts, Quantization, SchedulerName, TimestepSpacing
 from pixelsmith.pixels.files import FORMATS, read_settings
+from pixelsmith.places import picture_path
 from pixelsmith.progress import ProgressBar, print_json
 from pixelsmith.recommended import PERTURBATIONS, CaptionsName, GuidanceName, MergeName, Perturbation, Sampler
 from pixelsmith.report import families_table, plan_table, settings_table, values_table
@@ -39,6 +40,7 @@ from pixelsmith.request import (
     Request,
     Upsampling,
 )
+from pixelsmith.sizes import asked_size
 from pixelsmith.strategies import StrategyName
 from pixelsmith.terminal import PLACE, say
 
@@ -195,8 +197,11 @@ def request_options(command: Callable[..., None]) -> Callable[..., None]:
     options = [
         click.argument("prompt"),
         click.option(
-            "--size", help=f"WIDTHxHEIGHT or one number.  [default: the last of --cascade, or {DEFAULT_SIZE}]"
+            "--size",
+            help="Pixels (2048x1024, 2048), a print (60x90cm@300dpi, 24x36in@150dpi) or an area (40MP, in the shape "
+            f"of what it starts from).  [default: the last of --cascade, or {DEFAULT_SIZE}]",
         ),
+        click.option("--dpi", type=float, help="Dots per inch that the file says.  [default: those of --size, or 300]"),
         click.option("--cascade", help="Sizes of the stages, such as 512x512,2048x2048."),
         click.option("--from-image", help="Start from this picture in place of a generated one."),
         click.option("--negative-prompt", default="", help="What the picture should not show."),
@@ -239,14 +244,15 @@ _METHOD_OPTIONS = (
 def make_request(options: dict[str, Any]) -> Request:
     """A request from the options of the command line. Raises ``RequestError``."""
     cascade = tuple(Size.parse(size) for size in (options["cascade"] or "").split(",") if size.strip())
-    size = Size.parse(options["size"] or (str(cascade[-1]) if cascade else DEFAULT_SIZE))
-    asked = {name: options[name] for name in _METHOD_OPTIONS} | {
+    asked = options["size"] or (str(cascade[-1]) if cascade else DEFAULT_SIZE)
+    size, dpi = asked_size(asked, options["dpi"], lambda: _shape(options, cascade))
+    chosen = {name: options[name] for name in _METHOD_OPTIONS} | {
         "slider": _numbers(options["slider"], float, "slider: expected a share, or one for each stage such as 0.4,0.6"),
         "guidance_interval": _interval("guidance interval", options["guidance_interval"]),
         "perturbation": _perturbation(options),
         "captions": _captions(options["captions"])[0],
     }
-    changes = {name: value for name, value in asked.items() if value is not None}
+    changes = {name: value for name, value in chosen.items() if value is not None}
     return Request(
         prompt=options["prompt"],
         size=size,
@@ -256,10 +262,24 @@ def make_request(options: dict[str, Any]) -> Request:
         model=options["model"],
         from_image=options["from_image"],
         cascade=cascade,
+        dpi=dpi,
         method=PRESETS[options["preset"]],
         compute=Compute(**{item.name: options[item.name] for item in fields(Compute)}),
         parts=_parts(options),
     ).with_method(**changes)
+
+
+def _shape(options: dict[str, Any], cascade: Sequence[Size]) -> Size:
+    """What an area has the proportions of: the last stage, the picture to start from, or the model's own size."""
+    if cascade:
+        return cascade[-1]
+    if options["from_image"] is not None:
+        from pixelsmith.pixels.reading import picture_size
+
+        return picture_size(Path(picture_path("from image", options["from_image"])))
+    from pixelsmith.catalogue import inspect_model
+
+    return Size.parse(inspect_model(options["model"], _parts(options))["native_size"])
 
 
 def _parts(options: dict[str, Any]) -> Parts:

@@ -58,6 +58,7 @@ from pixelsmith.request import EMBEDDED, Request
 from pixelsmith.room import check_disk, check_memory
 from pixelsmith.run import Identity, Record, RunDirectory
 from pixelsmith.sampling.readable import Readable
+from pixelsmith.sizes import PRINT_DPI
 from pixelsmith.stage import Cascade, Rung, batch_size_of
 from pixelsmith.version import __version__
 from pixelsmith.viewer import open_file
@@ -377,7 +378,11 @@ def _run(job: _Job, space: Space, run_dir: Path | None = None) -> Result:
         give_back_memory()
         last = len(job.plan.stages)
         write_into(
-            job.output, picture, job.settings, lambda done, total: observer(Progress(last, "write", 1, 1, done, total))
+            job.output,
+            picture,
+            job.settings,
+            lambda done, total: observer(Progress(last, "write", 1, 1, done, total)),
+            request.dpi or PRINT_DPI,
         )
         observer(PhaseFinished(last, "write", time.monotonic() - write_began))
     if forecast.known and (job.plan.base is None or job.plan.base.patches_per_step == 1):

@@ -34,6 +34,7 @@ from pixelsmith.recommended import (
     StageMethod,
     perturbation_of,
 )
+from pixelsmith.sizes import check_dpi
 from pixelsmith.strategies import MERGINGS, STRATEGIES, StrategyName
 
 CoverageName = Literal["grid", "random"]
@@ -307,6 +308,7 @@ class Request:
     - ``cascade``: sizes of the stages, each at least as large as the one before; a larger ``size`` follows as one more
       stage, a smaller one is scaled down to from the last. Empty chooses the stages. Where shapes differ, the middle
       of a picture is used.
+    - ``dpi``: dots per inch that the file says, 1 to 10,000; ``None`` for ``pixelsmith.sizes.PRINT_DPI``.
 
     Raises ``RequestError`` where a value is out of range or the cascade shrinks.
     """
@@ -322,6 +324,7 @@ class Request:
     method: Method = field(default_factory=Method)
     compute: Compute = field(default_factory=Compute)
     prompt_weighting: bool = False
+    dpi: float | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "cascade", tuple(self.cascade))
@@ -335,6 +338,8 @@ class Request:
         check_whole("seed", self.seed, least=0)
         if self.seed > MAX_SEED:
             raise RequestError(f"seed: expected at most {MAX_SEED}, got {self.seed}")
+        if self.dpi is not None:
+            check_dpi(self.dpi)
         if self.from_image is not None:
             object.__setattr__(self, "from_image", picture_path("from image", str(self.from_image)))
             object.__setattr__(self, "method", self.method.above_given_picture())

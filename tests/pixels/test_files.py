@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageSequence
+from PIL import ExifTags, Image, ImageSequence
 
 from pixelsmith.canvas import Array
 from pixelsmith.errors import OutputError, PictureError
@@ -34,6 +34,18 @@ def test_settings_come_back_from_every_format(tmp_path: Path, suffix: str) -> No
         assert picture_size(path) == Size(50, 30)
     beside = ["picture_files"] if suffix == "dzi" else []
     assert sorted(item.name for item in tmp_path.iterdir()) == [path.name, *beside], "no partial file may stay"
+
+
+@pytest.mark.parametrize("dpi", [72.0, 150.0, 300.0])
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "tiff", "webp"])
+def test_files_say_the_resolution_of_a_print(tmp_path: Path, suffix: str, dpi: float) -> None:
+    path = tmp_path / f"print.{suffix}"
+    write_picture(Array(PIXELS), path, SETTINGS, dpi=dpi)
+    with Image.open(path) as image:
+        exif = image.getexif()
+        said = image.info.get("dpi", (exif.get(ExifTags.Base.XResolution), exif.get(ExifTags.Base.YResolution)))
+    # PNG counts whole dots a metre.
+    assert [float(one) for one in said] == pytest.approx([dpi, dpi], rel=2e-4 if suffix == "png" else 1e-6)
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif", "tiff"])

@@ -25,13 +25,13 @@ from pixelsmith.pixels.reading import header
 from pixelsmith.pixels.stream import OnRows, streamed
 from pixelsmith.places import given_place
 from pixelsmith.sampling.readable import Readable
+from pixelsmith.sizes import PRINT_DPI
 
 KEY = "pixelsmith"
 """The name of the PNG text chunk; the other formats carry the same JSON as their image description."""
 _SETTINGS_FILE = "pixelsmith.json"
 """Where they are in a DeepZoom folder or archive, which has no place for a description."""
-_PIXELS_PER_MM = 300 / 25.4
-"""What print shops expect where nothing else is said: 300 dpi."""
+_MM_PER_INCH = 25.4
 _EXIF_LIMIT = 60_000
 """Characters that EXIF takes: one segment of 64 KiB with the other fields in it."""
 _PROFILE = "srgb"
@@ -136,17 +136,27 @@ def _limit_passed(kind: Format, size: Size) -> str | None:
 
 
 def write_picture(
-    picture: Readable, path: Path, settings: Mapping[str, Any], on_rows: OnRows = lambda done, total: None
+    picture: Readable,
+    path: Path,
+    settings: Mapping[str, Any],
+    on_rows: OnRows = lambda done, total: None,
+    dpi: float = PRINT_DPI,
 ) -> None:
     """Write pixels (3, H, W) uint8 to a file, in place of what is there, as ``write_into`` does."""
     with Output(path, overwrite=True) as output:
-        write_into(output, picture, settings, on_rows)
+        write_into(output, picture, settings, on_rows, dpi)
 
 
 def write_into(
-    output: Output, picture: Readable, settings: Mapping[str, Any], on_rows: OnRows = lambda done, total: None
+    output: Output,
+    picture: Readable,
+    settings: Mapping[str, Any],
+    on_rows: OnRows = lambda done, total: None,
+    dpi: float = PRINT_DPI,
 ) -> None:
     """Write pixels (3, H, W) uint8 of sRGB with their settings inside; the file appears whole or not at all.
+
+    ``dpi``: dots per inch that it is meant to be printed at; tiles have no place for them.
 
     The picture is read in bands from top to bottom, so memory does not grow with its height, but for WebP, which is
     compressed as a whole. ``on_rows`` is called after each band, by a thread of libvips; Ctrl-C ends it there. Raises
@@ -161,7 +171,9 @@ def write_into(
 
     try:
         with streamed(picture, observe) as pixels:
-            image = pixels.copy(xres=_PIXELS_PER_MM, yres=_PIXELS_PER_MM)
+            image = pixels.copy(xres=dpi / _MM_PER_INCH, yres=dpi / _MM_PER_INCH)
+            # JPEG has whole numbers only: of inches they are those that were asked for.
+            image.set_type(pyvips.GValue.gstr_type, "resolution-unit", "in")
             _apart(lambda: _write(image, output.partial, kind, text), stop)
         if output.partial.suffix == ".zip":
             _pack(output.partial, os.fsencode(output.path.stem).decode(errors="replace"), text)
