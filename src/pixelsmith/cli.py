@@ -201,9 +201,18 @@ def request_options(command: Callable[..., None]) -> Callable[..., None]:
             help="Pixels (2048x1024, 2048), a print (60x90cm@300dpi, 24x36in@150dpi) or an area (40MP, in the shape "
             f"of what it starts from).  [default: the last of --cascade, or {DEFAULT_SIZE}]",
         ),
-        click.option("--dpi", type=float, help="Dots per inch that the file says.  [default: those of --size, or 300]"),
+        click.option(
+            "--dpi",
+            type=float,
+            help="Dots per inch that the file says.  [default: those of --size, of the picture to start from, or 300]",
+        ),
         click.option("--cascade", help="Sizes of the stages, such as 512x512,2048x2048."),
         click.option("--from-image", help="Start from this picture in place of a generated one."),
+        click.option(
+            "--strip",
+            is_flag=True,
+            help="Leave out the EXIF, IPTC, XMP, resolution and place on earth of --from-image.",
+        ),
         click.option("--negative-prompt", default="", help="What the picture should not show."),
         click.option(
             "--prompt-weighting", is_flag=True, help="Read (word)1.3 and word++ as weights, and prompts of any length."
@@ -263,6 +272,7 @@ def make_request(options: dict[str, Any]) -> Request:
         from_image=options["from_image"],
         cascade=cascade,
         dpi=dpi,
+        strip=options["strip"],
         method=PRESETS[options["preset"]],
         compute=Compute(**{item.name: options[item.name] for item in fields(Compute)}),
         parts=_parts(options),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -25,6 +25,7 @@ from pixelsmith.events import (
     RunFinished,
     RunStarted,
     StageStarted,
+    Warned,
     silent,
 )
 from pixelsmith.families import (
@@ -48,7 +49,8 @@ from pixelsmith.forecast import Forecast, Rates, load_rates, save_rates, seconds
 from pixelsmith.geometry import Size
 from pixelsmith.memory import give_back_memory
 from pixelsmith.parts import located
-from pixelsmith.pixels.files import check_output, has_settings, write_into
+from pixelsmith.pixels.files import check_output, has_settings, lost_place, write_into
+from pixelsmith.pixels.metadata import Metadata, read_metadata
 from pixelsmith.pixels.output import Output, tiles_of
 from pixelsmith.pixels.reading import picture_size, read_picture
 from pixelsmith.pixels.resample import Resized
@@ -58,7 +60,6 @@ from pixelsmith.request import EMBEDDED, Request
 from pixelsmith.room import check_disk, check_memory
 from pixelsmith.run import Identity, Record, RunDirectory
 from pixelsmith.sampling.readable import Readable
-from pixelsmith.sizes import PRINT_DPI
 from pixelsmith.stage import Cascade, Rung, batch_size_of
 from pixelsmith.version import __version__
 from pixelsmith.viewer import open_file
@@ -130,7 +131,7 @@ def generate(
     request = replace(request, model=name, parts=parts)
     path = None if output is None else Path(output)
     if path is not None:
-        check_output(path, request.size, found.settings(request))
+        check_output(path, request.size, found.settings(request), _about(request))
     with _held(path, overwrite) as place:
         return _generate(request, path, place, observer, run_dir)
 
@@ -200,7 +201,7 @@ def resume(
         if difference := record.identity.difference_from(_identity(record.identity.settings, request, model)):
             raise RunError(f"{run_dir}: it cannot go on here: {difference}")
         if record.output is not None:
-            check_output(record.output, request.size, record.identity.settings)
+            check_output(record.output, request.size, record.identity.settings, _about(request))
         the_plan = _planned(request, model)
         check_disk(the_plan, request.size, None, record.output)
         settings = record.identity.settings
@@ -369,7 +370,10 @@ def _run(job: _Job, space: Space, run_dir: Path | None = None) -> Result:
     if painted := request.method.painted_map:
         # All of it is read, as of the start picture: damage is reported before the model is loaded.
         read_picture(Path(painted))
+    about = _about(request, [stage.size for stage in job.plan.stages])
     observer(RunStarted(job.plan, None if run_dir is None else str(run_dir)))
+    if job.path is not None and (remark := lost_place(about, job.path)):
+        observer(Warned(remark))
     with torch.inference_mode():
         # The model is held by nothing else: it is gone before the picture is written.
         picture = _climb(model.cascade(request, job.plan, observer, space), job.plan, start)
@@ -382,7 +386,7 @@ def _run(job: _Job, space: Space, run_dir: Path | None = None) -> Result:
             picture,
             job.settings,
             lambda done, total: observer(Progress(last, "write", 1, 1, done, total)),
-            request.dpi or PRINT_DPI,
+            about,
         )
         observer(PhaseFinished(last, "write", time.monotonic() - write_began))
     if forecast.known and (job.plan.base is None or job.plan.base.patches_per_step == 1):
@@ -409,6 +413,18 @@ def _base(cascade: Cascade, the_plan: Plan) -> Rung:
         raise ValueError("a plan without a base needs a picture to start from")
     cascade.observer(StageStarted(0, len(the_plan.stages), the_plan.base.size))
     return cascade.base(the_plan.base.size)
+
+
+def _about(request: Request, stages: Sequence[Size] = ()) -> Metadata:
+    """What the file says besides the pixels: what the picture that it was made from said, unless it is to be left out.
+
+    ``stages``: the sizes that this was enlarged to on its way.
+    """
+    if request.from_image is None or request.strip:
+        return Metadata(dpi=request.dpi)
+    path = Path(request.from_image)
+    found = read_metadata(path).of((picture_size(path), *stages, request.size))
+    return replace(found, dpi=request.dpi or found.dpi)
 
 
 def _start_size(request: Request) -> Size | None:

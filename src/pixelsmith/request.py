@@ -308,7 +308,10 @@ class Request:
     - ``cascade``: sizes of the stages, each at least as large as the one before; a larger ``size`` follows as one more
       stage, a smaller one is scaled down to from the last. Empty chooses the stages. Where shapes differ, the middle
       of a picture is used.
-    - ``dpi``: dots per inch that the file says, 1 to 10,000; ``None`` for ``pixelsmith.sizes.PRINT_DPI``.
+    - ``dpi``: dots per inch that the file says, 1 to 10,000; ``None`` for those of ``from_image``, or else
+      ``pixelsmith.sizes.PRINT_DPI``.
+    - ``strip``: whether what ``from_image`` says besides its pixels (EXIF, IPTC, XMP, its resolution, its place on
+      earth) is left out.
 
     Raises ``RequestError`` where a value is out of range or the cascade shrinks.
     """
@@ -325,6 +328,7 @@ class Request:
     compute: Compute = field(default_factory=Compute)
     prompt_weighting: bool = False
     dpi: float | None = None
+    strip: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "cascade", tuple(self.cascade))
@@ -338,6 +342,7 @@ class Request:
         check_whole("seed", self.seed, least=0)
         if self.seed > MAX_SEED:
             raise RequestError(f"seed: expected at most {MAX_SEED}, got {self.seed}")
+        check_flag("strip", self.strip)
         if self.dpi is not None:
             check_dpi(self.dpi)
         if self.from_image is not None:

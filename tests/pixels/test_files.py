@@ -17,6 +17,7 @@ from pixelsmith.errors import OutputError, PictureError
 from pixelsmith.geometry import Size, Window
 from pixelsmith.pixels import files
 from pixelsmith.pixels.files import check_output, read_settings, write_picture
+from pixelsmith.pixels.metadata import Metadata
 from pixelsmith.pixels.output import Output
 from pixelsmith.pixels.reading import picture_size, read_picture
 from pixelsmith.viewer import open_file
@@ -40,7 +41,7 @@ def test_settings_come_back_from_every_format(tmp_path: Path, suffix: str) -> No
 @pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "tiff", "webp"])
 def test_files_say_the_resolution_of_a_print(tmp_path: Path, suffix: str, dpi: float) -> None:
     path = tmp_path / f"print.{suffix}"
-    write_picture(Array(PIXELS), path, SETTINGS, dpi=dpi)
+    write_picture(Array(PIXELS), path, SETTINGS, about=Metadata(dpi=dpi))
     with Image.open(path) as image:
         exif = image.getexif()
         said = image.info.get("dpi", (exif.get(ExifTags.Base.XResolution), exif.get(ExifTags.Base.YResolution)))

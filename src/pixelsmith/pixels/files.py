@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -12,17 +11,27 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
-from typing import Any
+from typing import Any, Literal
 
 import pyvips
-from PIL import ExifTags, Image
 
 from pixelsmith.durable import open_to_read, read_object, read_whole, write_new
 from pixelsmith.errors import InputError, OutputError, PictureError
 from pixelsmith.geometry import Size
+from pixelsmith.pixels.metadata import (
+    IPTC,
+    NO_METADATA,
+    USER_COMMENT,
+    XMP,
+    Metadata,
+    comment_of,
+    is_settings,
+    texts_of,
+)
 from pixelsmith.pixels.output import Output, tiles_of
 from pixelsmith.pixels.reading import header
 from pixelsmith.pixels.stream import OnRows, streamed
+from pixelsmith.pixels.tags import EXIF, Tags, Value, add_tags, exif_of
 from pixelsmith.places import given_place
 from pixelsmith.sampling.readable import Readable
 from pixelsmith.sizes import PRINT_DPI
@@ -61,6 +70,11 @@ class Format:
     byte_limit: int = 0
 
     @property
+    def metadata(self) -> Literal["fields", "tags", None]:
+        """How what else is known of a picture gets into the file: by libvips's fields, by tags added to it."""
+        return None if self.tiled_folder else "tags" if self.settings == "image-description" else "fields"
+
+    @property
     def in_exif(self) -> bool:
         return self.settings.startswith("exif")
 
@@ -69,7 +83,8 @@ class Format:
         return not self.settings
 
 
-_EXIF = "exif-ifd0-ImageDescription"
+_EXIF, _EXIF_COMMENT = "exif-ifd0-ImageDescription", "exif-ifd2-UserComment"
+"""Where EXIF has the settings: in the second where a photo has a description of its own."""
 _PYRAMID = {"tile": True, "tile_width": 256, "tile_height": 256, "pyramid": True, "bigtiff": True}
 _DEEP_ZOOM = {"tile_size": 254, "overlap": 1, "suffix": f".jpg[Q=90,profile={_PROFILE}]"}
 # The format has room for 65,535, the libraries that write and read it stop at this.
@@ -100,8 +115,8 @@ def format_of(path: Path, size: Size) -> Format:
     return _LARGE_TIFF if found is _TIFF and size.area >= LARGE else found
 
 
-def check_output(path: Path, size: Size, settings: Mapping[str, Any]) -> None:
-    """Raise ``PictureError`` unless a file of this name can hold a picture of this size with these settings inside.
+def check_output(path: Path, size: Size, settings: Mapping[str, Any], about: Metadata = NO_METADATA) -> None:
+    """Raise ``PictureError`` unless a file of this name can hold a picture of this size with all of this inside.
 
     Whether one can be written there ``Output`` finds out.
     """
@@ -116,6 +131,21 @@ def check_output(path: Path, size: Size, settings: Mapping[str, Any]) -> None:
         raise PictureError(f"{path}: it cannot be written ({error.strerror}); choose another name or place") from error
     if kind.in_exif and len(_settings_text(settings)) > _EXIF_LIMIT:
         raise PictureError(f"{path}: it has no room for a prompt as long as this; write a .png or a .tif")
+    if kind.in_exif and len(_settings_text(settings)) + len(exif_of(about.exif)) > _EXIF_LIMIT:
+        raise PictureError(f"{path}: it has no room for all of the picture's EXIF; write a .png or a .tif, or --strip")
+    if kind is _JPEG and max(len(about.xmp), len(about.iptc)) > _EXIF_LIMIT:
+        raise PictureError(f"{path}: it has no room for all of the picture's XMP; write a .png or a .tif, or --strip")
+
+
+def lost_place(about: Metadata, path: Path) -> str | None:
+    """What to say where the place of a map on earth will not be in the file; ``None`` where there is nothing to say."""
+    if not about.has_place and not about.unplaced:
+        return None
+    if about.unplaced:
+        return "the place on earth is left out: the picture to start from is turned, or its GeoTIFF tags are damaged"
+    if FORMATS[path.suffix.lower()].metadata != "tags":
+        return f"the place on earth is left out: {path.suffix} has no room for it; .tif and .tiff do"
+    return None
 
 
 def _check_place(path: Path) -> None:
@@ -140,11 +170,11 @@ def write_picture(
     path: Path,
     settings: Mapping[str, Any],
     on_rows: OnRows = lambda done, total: None,
-    dpi: float = PRINT_DPI,
+    about: Metadata = NO_METADATA,
 ) -> None:
     """Write pixels (3, H, W) uint8 to a file, in place of what is there, as ``write_into`` does."""
     with Output(path, overwrite=True) as output:
-        write_into(output, picture, settings, on_rows, dpi)
+        write_into(output, picture, settings, on_rows, about)
 
 
 def write_into(
@@ -152,11 +182,11 @@ def write_into(
     picture: Readable,
     settings: Mapping[str, Any],
     on_rows: OnRows = lambda done, total: None,
-    dpi: float = PRINT_DPI,
+    about: Metadata = NO_METADATA,
 ) -> None:
     """Write pixels (3, H, W) uint8 of sRGB with their settings inside; the file appears whole or not at all.
 
-    ``dpi``: dots per inch that it is meant to be printed at; tiles have no place for them.
+    ``about``: what else the file says, as far as its format can; ``PRINT_DPI`` where it has no resolution.
 
     The picture is read in bands from top to bottom, so memory does not grow with its height, but for WebP, which is
     compressed as a whole. ``on_rows`` is called after each band, by a thread of libvips; Ctrl-C ends it there. Raises
@@ -170,11 +200,14 @@ def write_into(
         on_rows(done, total)
 
     try:
-        with streamed(picture, observe) as pixels:
-            image = pixels.copy(xres=dpi / _MM_PER_INCH, yres=dpi / _MM_PER_INCH)
+        # libvips takes EXIF apart when it reads it: so the picture comes with it.
+        exif = exif_of(about.exif) if about.exif and kind.metadata == "fields" else b""
+        with streamed(picture, observe, exif) as pixels:
+            dots = (about.dpi or PRINT_DPI) / _MM_PER_INCH
+            image = pixels.copy(xres=dots, yres=dots)
             # JPEG has whole numbers only: of inches they are those that were asked for.
             image.set_type(pyvips.GValue.gstr_type, "resolution-unit", "in")
-            _apart(lambda: _write(image, output.partial, kind, text), stop)
+            _apart(lambda: _write(image, output.partial, kind, text, about), stop)
         if output.partial.suffix == ".zip":
             _pack(output.partial, os.fsencode(output.path.stem).decode(errors="replace"), text)
         output.put_in_place()
@@ -192,16 +225,39 @@ def _apart(work: Callable[[], None], stop: Event) -> None:
             raise
 
 
-def _write(image: pyvips.Image, path: Path, kind: Format, text: str) -> None:
+def _write(image: pyvips.Image, path: Path, kind: Format, text: str, about: Metadata) -> None:
     # libvips takes UTF-8, whatever the encoding of names is here.
     name = os.fsencode(path).decode()
     if kind.tiled_folder:
         image.dzsave(name.removesuffix(path.suffix), **kind.options)
         (tiles_of(path) / _DATED).unlink(missing_ok=True)
         write_new(tiles_of(path) / _SETTINGS_FILE, text.encode())
+        return
+    tags: dict[int, Value | Tags] = {}
+    if kind.metadata == "tags":
+        tags = _tags(about, text)
     else:
-        image.set_type(pyvips.GValue.gstr_type, kind.settings, text)
-        image.write_to_file(name, profile=_PROFILE, **kind.options)
+        for field, content in (("xmp-data", about.xmp), ("iptc-data", about.photoshop)):
+            if content:
+                image.set_type(pyvips.GValue.blob_type, field, content)
+    described = kind.in_exif and about.description
+    image.set_type(pyvips.GValue.gstr_type, _EXIF_COMMENT if described else kind.settings, text)
+    image.write_to_file(name, profile=_PROFILE, **kind.options)
+    if tags:
+        add_tags(path, tags)
+
+
+def _tags(about: Metadata, text: str) -> dict[int, Value | Tags]:
+    """What a TIFF says of a picture: libvips writes none of it."""
+    tags = {**about.exif, **about.geo}
+    if about.description:
+        inner = tags.get(EXIF)
+        tags[EXIF] = {**(inner if isinstance(inner, Mapping) else {}), USER_COMMENT: comment_of(text)}
+    if about.xmp:
+        tags[XMP] = Value.blob(about.xmp, kind=1)
+    if about.iptc:
+        tags[IPTC] = Value.blob(about.iptc)
+    return tags
 
 
 def _pack(path: Path, name: str, text: str) -> None:
@@ -251,14 +307,9 @@ def _settings_inside(path: Path) -> str:
             return archive.read(_SETTINGS_FILE).decode()
     image = header(path)
     for name in image.get_fields():
-        if name == "image-description" or (name.startswith("png-comment-") and name.endswith(f"-{KEY}")):
+        if name.startswith("png-comment-") and name.endswith(f"-{KEY}"):
             return str(image.get(name))
-    exif = Image.Exif()
-    with warnings.catch_warnings():
-        # Of what is damaged in it: then there are no settings.
-        warnings.simplefilter("ignore")
-        exif.load(image.get("exif-data") if image.get_typeof("exif-data") else b"")
-        return str(exif.get(ExifTags.Base.ImageDescription, ""))
+    return next(filter(is_settings, texts_of(path)), "")
 
 
 def _settings_text(settings: Mapping[str, Any]) -> str:

@@ -28,12 +28,14 @@ OnRows = Callable[[int, int], None]
 
 
 @contextmanager
-def streamed(picture: Readable, on_rows: OnRows) -> Iterator[pyvips.Image]:
+def streamed(picture: Readable, on_rows: OnRows, exif: bytes = b"") -> Iterator[pyvips.Image]:
     """A picture (3, H, W) uint8 as an image that libvips reads once, from top to bottom, within this context.
+
+    ``exif``: what goes with it, as the TIFF that EXIF is.
 
     What reading the picture raises is raised when the context ends, instead of what libvips then made of it.
     """
-    chunks, rest, failures = png_chunks(picture, on_rows), memoryview(b""), list[BaseException]()
+    chunks, rest, failures = png_chunks(picture, on_rows, exif), memoryview(b""), list[BaseException]()
 
     def read(size: int) -> bytes:
         # Called from a thread of libvips, through C, which no exception can pass: the stream ends instead.
@@ -54,11 +56,13 @@ def streamed(picture: Readable, on_rows: OnRows) -> Iterator[pyvips.Image]:
             raise failures[0]
 
 
-def png_chunks(picture: Readable, on_rows: OnRows) -> Iterator[bytes]:
+def png_chunks(picture: Readable, on_rows: OnRows, exif: bytes = b"") -> Iterator[bytes]:
     """A PNG without compression, in pieces: the one format that every build of libvips takes from a pipe."""
     size = picture.size
     header = struct.pack(">IIBBBBB", size.width, size.height, 8, 2, 0, 0, 0)
     yield b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header)
+    if exif:
+        yield _chunk(b"eXIf", exif)
     packed = zlib.compressobj(0)
     # Each row begins with the number of its filter: none.
     band = np.zeros((min(_BAND, size.height), 1 + 3 * size.width), np.uint8)

@@ -1,0 +1,88 @@
+"""What a picture to start from brings along: what its file says, from the command line to the new file."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from pixelsmith import Compute, Event, Method, PictureError, Progress, Request, Size, Warned, generate, resume
+from tests.pixels.photos import write_map, write_photo
+
+
+def request_of(model: Path, start: Path, size: str = "256x192", **changes: Any) -> Request:
+    made = Request(
+        "a map",
+        Size.parse(size),
+        model=str(model),
+        method=Method(steps=1),
+        compute=Compute("cpu", "float32"),
+        from_image=str(start),
+    )
+    return replace(made, **changes)
+
+
+def test_a_map_has_the_same_corners_on_earth_when_it_is_larger(tiny_model: Path, tmp_path: Path) -> None:
+    request = request_of(tiny_model, write_map(tmp_path / "map.tif"), cascade=(Size(171, 128), Size(256, 192)))
+    generate(request, tmp_path / "big.tif")
+    with Image.open(tmp_path / "big.tif") as image:
+        across, down, _ = image.tag_v2[33550]  # type: ignore[attr-defined]
+        i, j, _, east, north, _ = image.tag_v2[33922]  # type: ignore[attr-defined]
+        width, height = image.size
+    left, top = east - i * across, north + j * down
+    # Each stage covers its size; one of 171 pixels has cut a little at a side.
+    assert (left, top) == pytest.approx((500000, 5300000), abs=3)
+    assert (left + width * across, top - height * down) == pytest.approx((500000 + 1280, 5300000 - 960), abs=3)
+
+
+@pytest.mark.parametrize("suffix", ["png", "dzi"])
+def test_where_a_format_has_no_room_for_a_place_on_earth_it_is_said(
+    tiny_model: Path, tmp_path: Path, suffix: str
+) -> None:
+    request, heard = request_of(tiny_model, write_map(tmp_path / "map.tif")), list[Event]()
+    generate(request, tmp_path / f"big.{suffix}", heard.append)
+    (remark,) = (event.message for event in heard if isinstance(event, Warned))
+    assert remark == f"the place on earth is left out: .{suffix} has no room for it; .tif and .tiff do"
+    heard.clear()
+    generate(replace(request, strip=True), tmp_path / f"bare.{suffix}", heard.append)
+    assert not [event for event in heard if isinstance(event, Warned)]
+
+
+@pytest.mark.parametrize(("changes", "dpi"), [({}, 240), ({"dpi": 100.0}, 100), ({"strip": True}, 300)])
+def test_a_photo_keeps_its_exif_and_resolution_unless_told_otherwise(
+    tiny_model: Path, tmp_path: Path, changes: dict[str, Any], dpi: int
+) -> None:
+    request = request_of(tiny_model, write_photo(tmp_path / "photo.jpg"), "192x256", **changes)
+    generate(request, tmp_path / "big.jpg")
+    with Image.open(tmp_path / "big.jpg") as image:
+        assert image.info["dpi"] == (dpi, dpi)
+        assert image.getexif().get(271) == (None if request.strip else "Canon")
+        assert ("xmp" in image.info) != request.strip
+        assert image.getexif().get(274, 1) == 1
+
+
+def test_a_photo_with_more_exif_than_a_jpeg_has_room_for_is_refused_before_the_work(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    exif = Image.Exif()
+    exif[315] = "x" * 62_000
+    Image.new("RGB", (64, 64), "teal").save(tmp_path / "photo.png", exif=exif)
+    with pytest.raises(PictureError, match=r"big.jpg: it has no room for all of the picture's EXIF; .*--strip"):
+        generate(request_of(tiny_model, tmp_path / "photo.png", "128"), tmp_path / "big.jpg")
+
+
+def test_a_run_that_goes_on_has_it_too(tiny_model: Path, tmp_path: Path) -> None:
+    request = request_of(tiny_model, write_photo(tmp_path / "photo.jpg"), "192x256", dpi=150.0)
+    generate(request, tmp_path / "whole.tif")
+
+    def stop(event: Event) -> None:
+        if isinstance(event, Progress) and event.phase == "decode":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        generate(request, tmp_path / "big.tif", stop, run_dir=tmp_path / "run")
+    resume(tmp_path / "run")
+    assert (tmp_path / "big.tif").read_bytes() == (tmp_path / "whole.tif").read_bytes()
