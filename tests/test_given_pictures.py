@@ -6,10 +6,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from pixelsmith import Compute, Event, Method, PictureError, Progress, Request, Size, Warned, generate, resume
+from pixelsmith import (
+    Compute,
+    Event,
+    Method,
+    PictureError,
+    Progress,
+    Request,
+    RequestError,
+    Size,
+    Warned,
+    generate,
+    resume,
+)
 from tests.pixels.photos import write_map, write_photo
 
 
@@ -86,3 +99,40 @@ def test_a_run_that_goes_on_has_it_too(tiny_model: Path, tmp_path: Path) -> None
         generate(request, tmp_path / "big.tif", stop, run_dir=tmp_path / "run")
     resume(tmp_path / "run")
     assert (tmp_path / "big.tif").read_bytes() == (tmp_path / "whole.tif").read_bytes()
+
+
+def clear_start(path: Path) -> Path:
+    """The left half is transparent, with green under it; the right half is teal."""
+    pixels = np.zeros((96, 128, 4), np.uint8)
+    pixels[:, :64], pixels[:, 64:] = (0, 255, 0, 0), (0, 128, 128, 255)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+@pytest.mark.parametrize("upsampling", ["lanczos", "latent"])
+def test_transparency_stays_or_is_laid_over_a_colour(tiny_model: Path, tmp_path: Path, upsampling: str) -> None:
+    request = request_of(tiny_model, clear_start(tmp_path / "start.png"), "200x150", cascade=(Size(150, 113),))
+    request = request.with_method(upsampling=upsampling)
+    result = generate(request, tmp_path / "big.png", run_dir=tmp_path / "run")
+    assert result.pixels.shape == (150, 200, 4)
+    assert result.pixels[:, :95, 3].max() == 0
+    assert result.pixels[:, 105:, 3].min() == 255
+    assert np.array_equal(replace(result, picture=None).pixels, result.pixels)
+    assert result.pixels[:, :95].mean() < 255
+    flat = generate(replace(request, background="#102030")).pixels
+    assert flat.shape == (150, 200, 3)
+
+
+def test_transparency_and_a_format_without_it_are_told_before_the_model_is_looked_at(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    request = request_of(tiny_model, clear_start(tmp_path / "start.png"))
+    with pytest.raises(PictureError, match=r"transparent in places, for which a \.jpg has no room"):
+        generate(request, tmp_path / "big.jpg")
+    generate(replace(request, background="white"), tmp_path / "big.jpg")
+    with pytest.raises(
+        RequestError, match="background: expected an opaque colour such as white or #fff8e0, got 'whitish'"
+    ):
+        replace(request, background="whitish")
+    with pytest.raises(RequestError, match="background"):
+        replace(request, background="#ff00ff80")

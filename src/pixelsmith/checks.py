@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, get_args
 
+from PIL import ImageColor
+
 from pixelsmith.errors import RequestError
 
 
@@ -64,3 +66,12 @@ def check_choices(owner: object, **choices: Any) -> None:
         value = getattr(owner, name)
         if value not in get_args(allowed):
             raise RequestError(f"{name}: expected one of {', '.join(get_args(allowed))}, got {value!r}")
+
+
+def colour_of(name: str, value: object) -> tuple[int, int, int]:
+    """Red, green and blue, 0 to 255, of an opaque colour as CSS writes it: ``white``, ``#fff8e0``, ``rgb(9,9,9)``."""
+    try:
+        red, green, blue = ImageColor.getrgb(str(value))
+    except ValueError as error:
+        raise RequestError(f"{name}: expected an opaque colour such as white or #fff8e0, got {value!r}") from error
+    return red, green, blue

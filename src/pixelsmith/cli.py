@@ -213,6 +213,11 @@ def request_options(command: Callable[..., None]) -> Callable[..., None]:
             is_flag=True,
             help="Leave out the EXIF, IPTC, XMP, resolution and place on earth of --from-image.",
         ),
+        click.option(
+            "--background",
+            metavar="COLOUR",
+            help="Lay the transparency of --from-image over white, #fff8e0, ...  [default: it is kept]",
+        ),
         click.option("--negative-prompt", default="", help="What the picture should not show."),
         click.option(
             "--prompt-weighting", is_flag=True, help="Read (word)1.3 and word++ as weights, and prompts of any length."
@@ -273,6 +278,7 @@ def make_request(options: dict[str, Any]) -> Request:
         cascade=cascade,
         dpi=dpi,
         strip=options["strip"],
+        background=options["background"],
         method=PRESETS[options["preset"]],
         compute=Compute(**{item.name: options[item.name] for item in fields(Compute)}),
         parts=_parts(options),

@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from pixelsmith.calibrate import measure_rates
-from pixelsmith.canvas import MemorySpace, Space
+from pixelsmith.canvas import Array, MemorySpace, Space
+from pixelsmith.checks import colour_of
 from pixelsmith.errors import InputError, RefusedError, RequestError, RunError
 from pixelsmith.events import (
     Event,
@@ -49,11 +50,12 @@ from pixelsmith.forecast import Forecast, Rates, load_rates, save_rates, seconds
 from pixelsmith.geometry import Size
 from pixelsmith.memory import give_back_memory
 from pixelsmith.parts import located
-from pixelsmith.pixels.files import check_output, has_settings, lost_place, write_into
+from pixelsmith.pixels.files import FORMATS, check_output, has_settings, lost_place, write_into
 from pixelsmith.pixels.metadata import Metadata, read_metadata
 from pixelsmith.pixels.output import Output, tiles_of
-from pixelsmith.pixels.reading import picture_size, read_picture
-from pixelsmith.pixels.resample import Resized
+from pixelsmith.pixels.reading import is_transparent, picture_size, read_picture, read_start, read_with_alpha
+from pixelsmith.pixels.resample import Kernel, Resized
+from pixelsmith.pixels.transparency import WithAlpha
 from pixelsmith.plan import ModelFacts, Plan, make_plan
 from pixelsmith.preview import with_preview
 from pixelsmith.request import EMBEDDED, Request
@@ -69,8 +71,8 @@ from pixelsmith.viewer import open_file
 class Result:
     """A finished picture: its ``plan``, its file and its run directory, where there are such.
 
-    ``pixels`` (height, width, 3) uint8 sRGB are read when asked for, from memory, the run directory or the file: of a
-    gigapixel they take 3 GB.
+    ``pixels`` (height, width, 3) uint8 sRGB, with alpha as a fourth channel where the picture is transparent, are read
+    when asked for, from memory, the run directory or the file: of a gigapixel they take 3 GB.
     """
 
     plan: Plan
@@ -80,12 +82,18 @@ class Result:
 
     @property
     def pixels(self) -> NDArray[np.uint8]:
-        if self.picture is not None:
-            return np.asarray(self.picture.read(self.picture.size.window).permute(1, 2, 0))
+        picture = self.picture or self._in_file()
+        return np.asarray(picture.read(picture.size.window).permute(1, 2, 0))
+
+    def _in_file(self) -> Readable:
         if self.path is None:
             raise ValueError("a result has a picture or a file")
+        if FORMATS[self.path.suffix.lower()].alpha and is_transparent(self.path):
+            return read_with_alpha(self.path)
         file = open_file(self.path)
-        return np.asarray(file.look((0, 0, file.size.width, file.size.height), file.size))
+        return Array(
+            torch.from_numpy(np.array(file.look((0, 0, file.size.width, file.size.height), file.size))).permute(2, 0, 1)
+        )
 
 
 def plan(request: Request, calibrate: bool = False) -> Plan:
@@ -131,7 +139,7 @@ def generate(
     request = replace(request, model=name, parts=parts)
     path = None if output is None else Path(output)
     if path is not None:
-        check_output(path, request.size, found.settings(request), _about(request))
+        check_output(path, request.size, found.settings(request), _about(request), _transparent(request))
     with _held(path, overwrite) as place:
         return _generate(request, path, place, observer, run_dir)
 
@@ -151,7 +159,7 @@ def _generate(
     work = _Work(observer)
     job = _Job(request, model, model.settings(request), the_plan, output, work)
     if run_dir is None and not the_plan.on_disk:
-        check_disk(the_plan, request.size, None, path)
+        check_disk(the_plan, request.size, None, path, _transparent(request))
         return _run(job, MemorySpace())
     if run_dir is None and path is None:
         raise RequestError(f"run directory: a picture of {request.size} needs one; give a run_dir or an output")
@@ -160,7 +168,7 @@ def _generate(
         raise RequestError(f"run directory: expected a folder with a name, got {str(run_dir)!r}")
     if path is not None and place.absolute() in (path.absolute(), tiles_of(path).absolute()):
         raise RunError(f"{place}: the picture is to be written there; choose another run directory")
-    check_disk(the_plan, request.size, place, path)
+    check_disk(the_plan, request.size, place, path, _transparent(request))
     identity, keep = _identity(job.settings, request, model), run_dir is not None
     with RunDirectory.create(place) as run:
         run.begin(Record(identity, Path.cwd(), path, keep))
@@ -201,9 +209,9 @@ def resume(
         if difference := record.identity.difference_from(_identity(record.identity.settings, request, model)):
             raise RunError(f"{run_dir}: it cannot go on here: {difference}")
         if record.output is not None:
-            check_output(record.output, request.size, record.identity.settings, _about(request))
+            check_output(record.output, request.size, record.identity.settings, _about(request), _transparent(request))
         the_plan = _planned(request, model)
-        check_disk(the_plan, request.size, None, record.output)
+        check_disk(the_plan, request.size, None, record.output, _transparent(request))
         settings = record.identity.settings
         same = record.output is not None and has_settings(record.output, settings)
         with _held(record.output, overwrite or same) as held:
@@ -366,7 +374,7 @@ def _run(job: _Job, space: Space, run_dir: Path | None = None) -> Result:
             event = replace(event, share=forecast.share, seconds_left=forecast.seconds_left)
         job.observer(event)
 
-    start = None if request.from_image is None else Rung(read_picture(Path(request.from_image)), None)
+    start, alpha = _start(request)
     if painted := request.method.painted_map:
         # All of it is read, as of the start picture: damage is reported before the model is loaded.
         read_picture(Path(painted))
@@ -377,6 +385,8 @@ def _run(job: _Job, space: Space, run_dir: Path | None = None) -> Result:
     with torch.inference_mode():
         # The model is held by nothing else: it is gone before the picture is written.
         picture = _climb(model.cascade(request, job.plan, observer, space), job.plan, start)
+    if alpha is not None:
+        picture = WithAlpha(picture, _laid_over(alpha, request, job.plan))
     if job.output is not None:
         write_began = time.monotonic()
         give_back_memory()
@@ -425,6 +435,28 @@ def _about(request: Request, stages: Sequence[Size] = ()) -> Metadata:
     path = Path(request.from_image)
     found = read_metadata(path).of((picture_size(path), *stages, request.size))
     return replace(found, dpi=request.dpi or found.dpi)
+
+
+def _start(request: Request) -> tuple[Rung | None, Readable | None]:
+    """The picture that is given, read once from end to end, and its alpha; nothing where the model makes its own."""
+    if request.from_image is None:
+        return None, None
+    background = None if request.background is None else colour_of("background", request.background)
+    picture, alpha = read_start(Path(request.from_image), background)
+    return Rung(picture, None), alpha
+
+
+def _laid_over(given: Readable, request: Request, the_plan: Plan) -> Readable:
+    """What lies over the picture to start from, enlarged and cut as that is on its way to the result."""
+    upsampling = request.method.upsampling
+    kernel: Kernel = "bicubic" if upsampling == "latent" else upsampling
+    return Resized(given, given.size, request.size, kernel, via=tuple(stage.size for stage in the_plan.stages))
+
+
+def _transparent(request: Request) -> bool:
+    """Whether the picture will have transparency: that of the one to start from is kept unless it has a background."""
+    given = request.from_image
+    return given is not None and request.background is None and is_transparent(Path(given))
 
 
 def _start_size(request: Request) -> Size | None:

@@ -17,6 +17,7 @@ from pixelsmith.checks import (
     check_text,
     check_unicode,
     check_whole,
+    colour_of,
 )
 from pixelsmith.errors import RequestError
 from pixelsmith.geometry import MAX_SIDE, Size
@@ -312,6 +313,7 @@ class Request:
       ``pixelsmith.sizes.PRINT_DPI``.
     - ``strip``: whether what ``from_image`` says besides its pixels (EXIF, IPTC, XMP, its resolution, its place on
       earth) is left out.
+    - ``background``: a colour as CSS writes it that the transparency of ``from_image`` is laid over; ``None`` keeps it.
 
     Raises ``RequestError`` where a value is out of range or the cascade shrinks.
     """
@@ -329,6 +331,7 @@ class Request:
     prompt_weighting: bool = False
     dpi: float | None = None
     strip: bool = False
+    background: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "cascade", tuple(self.cascade))
@@ -343,6 +346,8 @@ class Request:
         if self.seed > MAX_SEED:
             raise RequestError(f"seed: expected at most {MAX_SEED}, got {self.seed}")
         check_flag("strip", self.strip)
+        if self.background is not None:
+            colour_of("background", self.background)
         if self.dpi is not None:
             check_dpi(self.dpi)
         if self.from_image is not None:

@@ -101,7 +101,7 @@ def read_back(path: Path) -> dict[str, Any]:
     with Image.open(path) as image:
         exif, inner = image.getexif(), image.getexif().get_ifd(ExifTags.IFD.Exif)
         places = image.getexif().get_ifd(ExifTags.IFD.GPSInfo)
-        iptc: dict[Any, Any] = IptcImagePlugin.getiptcinfo(image) or {}  # type: ignore[no-untyped-call]
+        iptc: dict[Any, Any] = IptcImagePlugin.getiptcinfo(image) or {}
         xmp = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b""
         base = ExifTags.Base
         return {

@@ -8,7 +8,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
 from typing import Any, Literal
@@ -30,7 +30,7 @@ from pixelsmith.pixels.metadata import (
 )
 from pixelsmith.pixels.output import Output, tiles_of
 from pixelsmith.pixels.reading import header
-from pixelsmith.pixels.stream import OnRows, streamed
+from pixelsmith.pixels.stream import OnRows, channels_of, streamed
 from pixelsmith.pixels.tags import EXIF, Tags, Value, add_tags, exif_of
 from pixelsmith.places import given_place
 from pixelsmith.sampling.readable import Readable
@@ -61,6 +61,7 @@ class Format:
     - ``settings``: the metadata field that carries them; none in a folder of tiles, which has a file of them.
     - ``side_limit``: the most pixels on a side that the format has, 0 for more than any picture here.
     - ``byte_limit``: how long a file of it can be, 0 for longer than any here.
+    - ``alpha``: whether it has transparency.
     """
 
     options: Mapping[str, Any]
@@ -68,6 +69,7 @@ class Format:
     settings: str = "image-description"
     side_limit: int = 0
     byte_limit: int = 0
+    alpha: bool = False
 
     @property
     def metadata(self) -> Literal["fields", "tags", None]:
@@ -90,16 +92,16 @@ _DEEP_ZOOM = {"tile_size": 254, "overlap": 1, "suffix": f".jpg[Q=90,profile={_PR
 # The format has room for 65,535, the libraries that write and read it stop at this.
 _JPEG = Format({"Q": 95}, 2, _EXIF, 65_500)
 _LOSSLESS = {"compression": "deflate", "predictor": "horizontal"}
-_TIFF = Format({**_PYRAMID, **_LOSSLESS}, 4.2)
+_TIFF = Format({**_PYRAMID, **_LOSSLESS}, 4.2, alpha=True)
 _LARGE_TIFF = Format({**_PYRAMID, "compression": "jpeg", "Q": 92}, 2)
-_PLAIN_TIFF = Format(_LOSSLESS, 3.1, byte_limit=2**32)
+_PLAIN_TIFF = Format(_LOSSLESS, 3.1, byte_limit=2**32, alpha=True)
 LARGE = 100_000_000
 """Pixels from which a TIFF is compressed as JPEG: lossless, a gigapixel takes gigabytes and many minutes."""
 FORMATS: dict[str, Format] = {
-    ".png": Format({"compression": 6}, 3.1, f"png-comment-0-{KEY}"),
+    ".png": Format({"compression": 6}, 3.1, f"png-comment-0-{KEY}", alpha=True),
     ".jpg": _JPEG,
     ".jpeg": _JPEG,
-    ".webp": Format({"Q": 95}, 2, _EXIF, 16_383),
+    ".webp": Format({"Q": 95}, 2, _EXIF, 16_383, alpha=True),
     ".tif": _TIFF,
     ".tiff": _PLAIN_TIFF,
     ".dzi": Format(_DEEP_ZOOM, 2, settings=""),
@@ -109,13 +111,21 @@ FORMATS: dict[str, Format] = {
 know no BigTIFF; ``.zip`` is a DeepZoom folder in one file."""
 
 
-def format_of(path: Path, size: Size) -> Format:
-    """How a picture of this size is written there. Raises ``KeyError`` for a suffix that is none of ``FORMATS``."""
+def format_of(path: Path, size: Size, alpha: bool = False) -> Format:
+    """How a picture of this size is written there, with or without alpha.
+
+    Raises ``KeyError`` for a suffix that is none of ``FORMATS``.
+    """
     found = FORMATS[path.suffix.lower()]
+    if alpha:
+        # JPEG has none, within a TIFF neither. A fourth channel takes as much as each of three.
+        return replace(found, pixel_bytes=found.pixel_bytes * 4 / 3)
     return _LARGE_TIFF if found is _TIFF and size.area >= LARGE else found
 
 
-def check_output(path: Path, size: Size, settings: Mapping[str, Any], about: Metadata = NO_METADATA) -> None:
+def check_output(
+    path: Path, size: Size, settings: Mapping[str, Any], about: Metadata = NO_METADATA, alpha: bool = False
+) -> None:
     """Raise ``PictureError`` unless a file of this name can hold a picture of this size with all of this inside.
 
     Whether one can be written there ``Output`` finds out.
@@ -123,7 +133,13 @@ def check_output(path: Path, size: Size, settings: Mapping[str, Any], about: Met
     kind = FORMATS.get(path.suffix.lower())
     if kind is None:
         raise PictureError(f"{path}: expected a name that ends in {', '.join(FORMATS)}")
-    if limit := _limit_passed(kind, size):
+    if alpha and not kind.alpha:
+        with_alpha = ", ".join(suffix for suffix, one in FORMATS.items() if one.alpha)
+        raise PictureError(
+            f"{path}: the picture to start from is transparent in places, for which a {path.suffix} has no room; write "
+            f"{with_alpha}, or lay it over a colour (--background white)"
+        )
+    if limit := _limit_passed(format_of(path, size, alpha), size):
         raise PictureError(f"{path}: a {path.suffix} has at most {limit}, not {size}; write a .tif, .dzi, .zip or .png")
     try:
         _check_place(path)
@@ -184,7 +200,7 @@ def write_into(
     on_rows: OnRows = lambda done, total: None,
     about: Metadata = NO_METADATA,
 ) -> None:
-    """Write pixels (3, H, W) uint8 of sRGB with their settings inside; the file appears whole or not at all.
+    """Write pixels (3 or 4, H, W) uint8 of sRGB with their settings inside; the file appears whole or not at all.
 
     ``about``: what else the file says, as far as its format can; ``PRINT_DPI`` where it has no resolution.
 
@@ -192,7 +208,7 @@ def write_into(
     compressed as a whole. ``on_rows`` is called after each band, by a thread of libvips; Ctrl-C ends it there. Raises
     ``OutputError`` where it cannot be written.
     """
-    kind, text, stop = format_of(output.path, picture.size), _settings_text(settings), Event()
+    text, stop = _settings_text(settings), Event()
 
     def observe(done: int, total: int) -> None:
         if stop.is_set():
@@ -200,6 +216,7 @@ def write_into(
         on_rows(done, total)
 
     try:
+        kind = format_of(output.path, picture.size, alpha=channels_of(picture) == 4)
         # libvips takes EXIF apart when it reads it: so the picture comes with it.
         exif = exif_of(about.exif) if about.exif and kind.metadata == "fields" else b""
         with streamed(picture, observe, exif) as pixels:

@@ -23,13 +23,20 @@ _BLOCK = 2048
 """Columns that are read at a time: no more of the picture is ever there as a tensor."""
 
 
+_COLOUR_TYPES = {3: 2, 4: 6}
+"""How PNG calls colours, and colours with alpha."""
 OnRows = Callable[[int, int], None]
 """Hears (rows read, rows in all)."""
 
 
+def channels_of(picture: Readable) -> int:
+    """3 of a picture, 4 of one with alpha."""
+    return picture.read(Window(0, 0, 1, 1)).shape[0]
+
+
 @contextmanager
 def streamed(picture: Readable, on_rows: OnRows, exif: bytes = b"") -> Iterator[pyvips.Image]:
-    """A picture (3, H, W) uint8 as an image that libvips reads once, from top to bottom, within this context.
+    """A picture (3 or 4, H, W) uint8 as an image that libvips reads once, from top to bottom, within this context.
 
     ``exif``: what goes with it, as the TIFF that EXIF is.
 
@@ -58,18 +65,18 @@ def streamed(picture: Readable, on_rows: OnRows, exif: bytes = b"") -> Iterator[
 
 def png_chunks(picture: Readable, on_rows: OnRows, exif: bytes = b"") -> Iterator[bytes]:
     """A PNG without compression, in pieces: the one format that every build of libvips takes from a pipe."""
-    size = picture.size
-    header = struct.pack(">IIBBBBB", size.width, size.height, 8, 2, 0, 0, 0)
+    size, channels = picture.size, channels_of(picture)
+    header = struct.pack(">IIBBBBB", size.width, size.height, 8, _COLOUR_TYPES[channels], 0, 0, 0)
     yield b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header)
     if exif:
         yield _chunk(b"eXIf", exif)
     packed = zlib.compressobj(0)
     # Each row begins with the number of its filter: none.
-    band = np.zeros((min(_BAND, size.height), 1 + 3 * size.width), np.uint8)
+    band = np.zeros((min(_BAND, size.height), 1 + channels * size.width), np.uint8)
     for top in range(0, size.height, _BAND):
         rows = band[: size.height - top]
         height = len(rows)
-        pixels = rows[:, 1:].reshape(height, size.width, 3)
+        pixels = rows[:, 1:].reshape(height, size.width, channels)
         for left in range(0, size.width, _BLOCK):
             window = Window(top, left, height, min(_BLOCK, size.width - left))
             pixels[:, left : window.right] = picture.read(window).permute(1, 2, 0)
