@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, get_args
 
 from PIL import ImageColor
@@ -70,8 +71,8 @@ def check_choices(owner: object, **choices: Any) -> None:
 
 def colour_of(name: str, value: object) -> tuple[int, int, int]:
     """Red, green and blue, 0 to 255, of an opaque colour as CSS writes it: ``white``, ``#fff8e0``, ``rgb(9,9,9)``."""
-    try:
-        red, green, blue = ImageColor.getrgb(str(value))
-    except ValueError as error:
-        raise RequestError(f"{name}: expected an opaque colour such as white or #fff8e0, got {value!r}") from error
-    return red, green, blue
+    with suppress(ValueError):
+        colour = ImageColor.getrgb(str(value))
+        if len(colour) == 3:
+            return colour
+    raise RequestError(f"{name}: expected an opaque colour such as white or #fff8e0, got {value!r}")
