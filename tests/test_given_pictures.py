@@ -18,11 +18,16 @@ from pixelsmith import (
     Progress,
     Request,
     RequestError,
+    RunError,
     Size,
     Warned,
     generate,
+    plan,
     resume,
 )
+from pixelsmith.pixels.reading import read_picture
+from pixelsmith.pixels.resample import Resized
+from tests.pixels.odd import noisy
 from tests.pixels.photos import write_map, write_photo
 
 
@@ -136,3 +141,89 @@ def test_transparency_and_a_format_without_it_are_told_before_the_model_is_looke
         replace(request, background="whitish")
     with pytest.raises(RequestError, match="background"):
         replace(request, background="#ff00ff80")
+
+
+def mask_of(path: Path, size: tuple[int, int] = (32, 24)) -> Path:
+    """White on the left."""
+    grey = np.zeros((size[1], size[0]), np.uint8)
+    grey[:, : size[0] // 2] = 255
+    Image.fromarray(grey).save(path)
+    return path
+
+
+@pytest.mark.parametrize("size", [(32, 24), (512, 384)])
+def test_black_stays_what_the_enlarged_original_is(tiny_model: Path, tmp_path: Path, size: tuple[int, int]) -> None:
+    start = tmp_path / "start.png"
+    Image.fromarray(noisy(64, 48)).save(start)
+    plain = request_of(tiny_model, start)
+    masked = replace(plain, mask=str(mask_of(tmp_path / "mask.png", size)))
+    everywhere, made = generate(plain).pixels, generate(masked).pixels
+    enlarged = read_picture(start)
+    original = Resized(enlarged, enlarged.size, Size(256, 192), "lanczos").read(Size(256, 192).window).permute(1, 2, 0)
+    # Bicubic enlarging of the mask reaches two of its pixels, and half the feather, to each side.
+    reach = 2 * 256 // size[0] + 9
+    assert np.array_equal(made[:, : 128 - reach], everywhere[:, : 128 - reach])
+    assert np.array_equal(made[:, 128 + reach :], np.asarray(original)[:, 128 + reach :])
+    assert not np.array_equal(everywhere[:, 128 + reach :], np.asarray(original)[:, 128 + reach :])
+
+
+def test_what_stays_stays_through_several_stages_and_on_disk(tiny_model: Path, tmp_path: Path) -> None:
+    """Black everywhere: the result is the start, enlarged step by step as the guide of each stage is."""
+    start = tmp_path / "start.png"
+    Image.fromarray(noisy(64, 48)).save(start)
+    Image.new("L", (8, 8)).save(tmp_path / "black.png")
+    cascade = (Size(101, 75), Size(256, 192))
+    request = request_of(tiny_model, start, mask=str(tmp_path / "black.png"), cascade=cascade)
+    generate(request, tmp_path / "whole.png")
+    given = read_picture(start)
+    expected = Resized(given, given.size, Size(256, 192), "lanczos", via=(Size(101, 75),)).read(Size(256, 192).window)
+    with Image.open(tmp_path / "whole.png") as image:
+        apart = np.asarray(image).astype(int) - expected.permute(1, 2, 0).numpy()
+    # The file is written in bands, and the arithmetic of each rounds by itself.
+    assert np.abs(apart).max() <= 1
+    assert (apart != 0).mean() < 0.001
+
+    def stop(event: Event) -> None:
+        if isinstance(event, Progress) and event.phase == "denoise" and event.stage == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        generate(request, tmp_path / "big.png", stop, run_dir=tmp_path / "run")
+    resume(tmp_path / "run")
+    assert (tmp_path / "big.png").read_bytes() == (tmp_path / "whole.png").read_bytes()
+
+
+def test_a_run_does_not_go_on_with_another_mask(tiny_model: Path, tmp_path: Path) -> None:
+    start, mask = write_photo(tmp_path / "photo.jpg"), mask_of(tmp_path / "mask.png")
+    request = request_of(tiny_model, start, "192x256", mask=str(mask))
+
+    def stop(event: Event) -> None:
+        if isinstance(event, Progress):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        generate(request, tmp_path / "big.png", stop, run_dir=tmp_path / "run")
+    mask_of(mask, (16, 12))
+    with pytest.raises(RunError, match="pictures was"):
+        resume(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"from_image": None, "mask": "mask.png"}, "mask: it says what stays of a picture to start from"),
+        ({"mask": " "}, "mask: it is empty"),
+        ({"mask": "https://x/mask.png"}, "mask: expected the path of a file"),
+        ({"mask_feather": -1}, "mask feather: expected a whole number of at least 0, got -1"),
+        ({"mask_feather": 10_001}, "mask feather: expected at most 10,000 pixels"),
+    ],
+)
+def test_a_mask_that_cannot_be_is_refused(tiny_model: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        request_of(tiny_model, Path("start.png"), **changes)
+
+
+def test_a_missing_mask_is_told_before_any_work(tiny_model: Path, tmp_path: Path) -> None:
+    request = request_of(tiny_model, write_photo(tmp_path / "photo.jpg"), mask=str(tmp_path / "nowhere.png"))
+    with pytest.raises(PictureError, match=r"nowhere\.png: there is no such file"):
+        plan(request)

@@ -214,6 +214,10 @@ def request_options(command: Callable[..., None]) -> Callable[..., None]:
             help="Leave out the EXIF, IPTC, XMP, resolution and place on earth of --from-image.",
         ),
         click.option(
+            "--mask", help="Of --from-image a grey picture: white is refined, black stays as it is, enlarged."
+        ),
+        click.option("--mask-feather", type=int, default=16, show_default=True, help="Pixels that its edges are wide."),
+        click.option(
             "--background",
             metavar="COLOUR",
             help="Lay the transparency of --from-image over white, #fff8e0, ...  [default: it is kept]",
@@ -279,6 +283,8 @@ def make_request(options: dict[str, Any]) -> Request:
         dpi=dpi,
         strip=options["strip"],
         background=options["background"],
+        mask=options["mask"],
+        mask_feather=options["mask_feather"],
         method=PRESETS[options["preset"]],
         compute=Compute(**{item.name: options[item.name] for item in fields(Compute)}),
         parts=_parts(options),

@@ -51,6 +51,7 @@ from pixelsmith.geometry import Size
 from pixelsmith.memory import give_back_memory
 from pixelsmith.parts import located
 from pixelsmith.pixels.files import FORMATS, check_output, has_settings, lost_place, write_into
+from pixelsmith.pixels.mask import Feathered, Kept
 from pixelsmith.pixels.metadata import Metadata, read_metadata
 from pixelsmith.pixels.output import Output, tiles_of
 from pixelsmith.pixels.reading import is_transparent, picture_size, read_picture, read_start, read_with_alpha
@@ -244,7 +245,8 @@ def _located(request: Request, folder: Path) -> Request:
     # As everywhere, this name is the model of this package, whatever a folder is called.
     model = request.model if request.model == EMBEDDED else located(request.model, folder)
     parts = request.parts.located(folder)
-    return replace(request, from_image=picture, method=method, model=model, parts=parts)
+    mask = None if request.mask is None else str(folder / request.mask)
+    return replace(request, from_image=picture, mask=mask, method=method, model=model, parts=parts)
 
 
 @dataclass(frozen=True)
@@ -297,9 +299,9 @@ def settings_of(request: Request) -> dict[str, Any]:
 def _planned(request: Request, model: _Model) -> Plan:
     if request.prompt_weighting:
         check_weighting(model.facts, request.prompt, request.negative_prompt)
-    if painted := request.method.painted_map:
+    for named in request.pictures:
         # One that cannot be read is a mistake to be found now, not when the first stage begins.
-        picture_size(Path(painted))
+        picture_size(named)
     the_plan = make_plan(request, model.facts, _start_size(request), model.dtype.itemsize)
     rates = load_rates(*model.machine)
     method_at = partial(request.method.at, recommended=model.facts.recommended)
@@ -375,6 +377,7 @@ def _run(job: _Job, space: Space, run_dir: Path | None = None) -> Result:
         job.observer(event)
 
     start, alpha = _start(request)
+    mask = None if request.mask is None else read_picture(Path(request.mask))
     if painted := request.method.painted_map:
         # All of it is read, as of the start picture: damage is reported before the model is loaded.
         read_picture(Path(painted))
@@ -384,9 +387,10 @@ def _run(job: _Job, space: Space, run_dir: Path | None = None) -> Result:
         observer(Warned(remark))
     with torch.inference_mode():
         # The model is held by nothing else: it is gone before the picture is written.
-        picture = _climb(model.cascade(request, job.plan, observer, space), job.plan, start)
+        picture = _climb(model.cascade(request, job.plan, observer, space), job.plan, start, mask)
     if alpha is not None:
-        picture = WithAlpha(picture, _laid_over(alpha, request, job.plan))
+        sizes = (*(stage.size for stage in job.plan.stages), request.size)
+        picture = WithAlpha(picture, _laid_over(alpha, sizes, request))
     if job.output is not None:
         write_began = time.monotonic()
         give_back_memory()
@@ -406,16 +410,24 @@ def _run(job: _Job, space: Space, run_dir: Path | None = None) -> Result:
     return Result(job.plan, job.path, run_dir, picture)
 
 
-def _climb(cascade: Cascade, the_plan: Plan, start: Rung | None) -> Readable:
-    """From the start, a given picture or the model's own, through all stages to a picture of exactly the size."""
-    stages = len(the_plan.stages)
+def _climb(cascade: Cascade, the_plan: Plan, start: Rung | None, mask: Readable | None = None) -> Readable:
+    """From the start, a given picture or the model's own, through all stages to a picture of exactly the size.
+
+    ``mask``: what of the start is refined (white) and what stays (black), in each stage: the next one sees it so.
+    """
+    stages, request = len(the_plan.stages), cascade.request
     rung = start or _base(cascade, the_plan)
     for number, stage in enumerate(the_plan.stages, start=1):
         cascade.observer(StageStarted(number, stages, stage.size))
         rung = cascade.stage(number, rung, stage.size)
-    if rung.picture.size == cascade.request.size:
+        if mask is not None and start is not None:
+            sizes = [before.size for before in the_plan.stages[:number]]
+            original, grey = (_laid_over(given, sizes, request) for given in (start.picture, mask))
+            shares = Feathered(grey, request.mask_feather)
+            rung = replace(rung, picture=Kept(rung.picture, original, shares))
+    if rung.picture.size == request.size:
         return rung.picture
-    return Resized(rung.picture, rung.picture.size, cascade.request.size, "lanczos")
+    return Resized(rung.picture, rung.picture.size, request.size, "lanczos")
 
 
 def _base(cascade: Cascade, the_plan: Plan) -> Rung:
@@ -446,11 +458,11 @@ def _start(request: Request) -> tuple[Rung | None, Readable | None]:
     return Rung(picture, None), alpha
 
 
-def _laid_over(given: Readable, request: Request, the_plan: Plan) -> Readable:
-    """What lies over the picture to start from, enlarged and cut as that is on its way to the result."""
+def _laid_over(given: Readable, sizes: Sequence[Size], request: Request) -> Readable:
+    """The picture to start from, or what lies over it, enlarged and cut through these sizes to the last of them."""
     upsampling = request.method.upsampling
     kernel: Kernel = "bicubic" if upsampling == "latent" else upsampling
-    return Resized(given, given.size, request.size, kernel, via=tuple(stage.size for stage in the_plan.stages))
+    return Resized(given, given.size, sizes[-1], kernel, via=tuple(sizes[:-1]))
 
 
 def _transparent(request: Request) -> bool:

@@ -61,6 +61,8 @@ GIVEN_SLIDER = 1.0
 """The Slider above a given picture, where structure is held: nothing that it shows is lost."""
 MAX_SEED = 2**64 - 1
 """The largest number that PyTorch's generators begin with."""
+MAX_FEATHER = 10_000
+"""Pixels of a mask's edges: so many around each window are read for it."""
 EMBEDDED = "embedded"
 """The name of the model that comes with the package."""
 
@@ -313,9 +315,12 @@ class Request:
       ``pixelsmith.sizes.PRINT_DPI``.
     - ``strip``: whether what ``from_image`` says besides its pixels (EXIF, IPTC, XMP, its resolution, its place on
       earth) is left out.
+    - ``mask``: the path of a grey picture, of the shape of ``from_image`` or of the result and of any size: white is
+      refined, black stays what the enlarged ``from_image`` is. ``mask_feather``: how many pixels of each stage wide its
+      edges are, 0 to 10,000.
     - ``background``: a colour as CSS writes it that the transparency of ``from_image`` is laid over; ``None`` keeps it.
 
-    Raises ``RequestError`` where a value is out of range or the cascade shrinks.
+    Raises ``RequestError`` where a value is out of range, the cascade shrinks, or there is a mask but no picture.
     """
 
     prompt: str
@@ -332,6 +337,8 @@ class Request:
     dpi: float | None = None
     strip: bool = False
     background: str | None = None
+    mask: str | None = None
+    mask_feather: int = 16
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "cascade", tuple(self.cascade))
@@ -353,7 +360,18 @@ class Request:
         if self.from_image is not None:
             object.__setattr__(self, "from_image", picture_path("from image", str(self.from_image)))
             object.__setattr__(self, "method", self.method.above_given_picture())
+        self._check_mask()
         self._check_sizes()
+
+    def _check_mask(self) -> None:
+        check_whole("mask feather", self.mask_feather, least=0)
+        if self.mask_feather > MAX_FEATHER:
+            raise RequestError(f"mask feather: expected at most {MAX_FEATHER:,} pixels, got {self.mask_feather:,}")
+        if self.mask is None:
+            return
+        object.__setattr__(self, "mask", picture_path("mask", str(self.mask)))
+        if self.from_image is None:
+            raise RequestError("mask: it says what stays of a picture to start from; give one (--from-image)")
 
     def _check_sizes(self) -> None:
         sizes = self.cascade
@@ -388,8 +406,8 @@ class Request:
 
     @property
     def pictures(self) -> tuple[Path, ...]:
-        """The pictures that it is made with: the one to start from, the Slider map."""
-        named = (self.from_image, self.method.painted_map)
+        """The pictures that it is made with: the one to start from, the Slider map, the mask."""
+        named = (self.from_image, self.method.painted_map, self.mask)
         return tuple(Path(name) for name in named if name is not None)
 
     def settled(self, recommended: Recommended) -> Request:
