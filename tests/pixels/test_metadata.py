@@ -26,6 +26,7 @@ from pixelsmith.pixels.resample import Resized
 from pixelsmith.pixels.tags import Tags, Value, add_tags, exif_of, exif_tags, read_tags
 from tests.pixels.odd import linear_grey, picture, tags, write_tiff
 from tests.pixels.photos import DESCRIPTION, IPTC, resources, write_map, write_photo
+from tests.pixels.test_files import written
 
 BIG = Size(192, 256)
 PIXELS = torch.randint(0, 256, (3, 256, 192), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -115,7 +116,7 @@ def read_back(path: Path) -> dict[str, Any]:
         }  # fmt: skip
 
 
-@pytest.mark.parametrize("target", ["jpg", "png", "webp", "tif", "tiff"])
+@pytest.mark.parametrize("target", ["jpg", "png", "webp", "tif", "tiff", *written("avif")])
 @pytest.mark.parametrize("source", ["jpg", "png", "webp", "tif"])
 def test_what_was_in_the_photo_stays(tmp_path: Path, source: str, target: str) -> None:
     photo, made = write_photo(tmp_path / f"photo.{source}"), tmp_path / f"big.{target}"

@@ -62,6 +62,7 @@ class Format:
     - ``side_limit``: the most pixels on a side that the format has, 0 for more than any picture here.
     - ``byte_limit``: how long a file of it can be, 0 for longer than any here.
     - ``alpha``: whether it has transparency.
+    - ``saver``: what of libvips writes it, where not every build has that.
     """
 
     options: Mapping[str, Any]
@@ -70,6 +71,12 @@ class Format:
     side_limit: int = 0
     byte_limit: int = 0
     alpha: bool = False
+    saver: str | None = None
+
+    @property
+    def known(self) -> bool:
+        """Whether this build of libvips writes it."""
+        return self.saver is None or bool(pyvips.type_find("VipsOperation", self.saver))
 
     @property
     def metadata(self) -> Literal["fields", "tags", None]:
@@ -97,18 +104,21 @@ _LARGE_TIFF = Format({**_PYRAMID, "compression": "jpeg", "Q": 92}, 2)
 _PLAIN_TIFF = Format(_LOSSLESS, 3.1, byte_limit=2**32, alpha=True)
 LARGE = 100_000_000
 """Pixels from which a TIFF is compressed as JPEG: lossless, a gigapixel takes gigabytes and many minutes."""
-FORMATS: dict[str, Format] = {
+_ALL: dict[str, Format] = {
     ".png": Format({"compression": 6}, 3.1, f"png-comment-0-{KEY}", alpha=True),
     ".jpg": _JPEG,
     ".jpeg": _JPEG,
     ".webp": Format({"Q": 95}, 2, _EXIF, 16_383, alpha=True),
+    ".avif": Format({"compression": "av1", "Q": 90, "effort": 2}, 2, _EXIF, 16_384, alpha=True, saver="heifsave"),
+    ".jxl": Format({"Q": 95}, 2, _EXIF, alpha=True, saver="jxlsave"),
     ".tif": _TIFF,
     ".tiff": _PLAIN_TIFF,
     ".dzi": Format(_DEEP_ZOOM, 2, settings=""),
     ".zip": Format(_DEEP_ZOOM, 2, settings=""),
 }
-"""The kinds of file that can be written, by suffix; ``.tif`` is a pyramid, ``.tiff`` a plain picture for programs that
-know no BigTIFF; ``.zip`` is a DeepZoom folder in one file."""
+FORMATS = {suffix: kind for suffix, kind in _ALL.items() if kind.known}
+"""The kinds of file that this build of libvips writes, by suffix; ``.tif`` is a pyramid, ``.tiff`` a plain picture for
+programs that know no BigTIFF; ``.zip`` is a DeepZoom folder in one file."""
 
 
 def format_of(path: Path, size: Size, alpha: bool = False) -> Format:
@@ -132,6 +142,8 @@ def check_output(
     """
     kind = FORMATS.get(path.suffix.lower())
     if kind is None:
+        if path.suffix.lower() in _ALL:
+            raise PictureError(f"{path}: this build of libvips writes no {path.suffix}; choose {', '.join(FORMATS)}")
         raise PictureError(f"{path}: expected a name that ends in {', '.join(FORMATS)}")
     if alpha and not kind.alpha:
         with_alpha = ", ".join(suffix for suffix, one in FORMATS.items() if one.alpha)
@@ -204,9 +216,9 @@ def write_into(
 
     ``about``: what else the file says, as far as its format can; ``PRINT_DPI`` where it has no resolution.
 
-    The picture is read in bands from top to bottom, so memory does not grow with its height, but for WebP, which is
-    compressed as a whole. ``on_rows`` is called after each band, by a thread of libvips; Ctrl-C ends it there. Raises
-    ``OutputError`` where it cannot be written.
+    The picture is read in bands from top to bottom, so memory does not grow with its height, but for WebP and AVIF,
+    which are compressed as a whole. ``on_rows`` is called after each band, by a thread of libvips; Ctrl-C ends it
+    there. Raises ``OutputError`` where it cannot be written.
     """
     text, stop = _settings_text(settings), Event()
 
