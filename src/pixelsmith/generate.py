@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from pixelsmith.calibrate import measure_rates
 from pixelsmith.canvas import Array, MemorySpace, Space
-from pixelsmith.checks import colour_of
 from pixelsmith.errors import InputError, RefusedError, RequestError, RunError
 from pixelsmith.events import (
     Event,
@@ -48,15 +47,13 @@ from pixelsmith.families import (
 )
 from pixelsmith.forecast import Forecast, Rates, load_rates, save_rates, seconds_of
 from pixelsmith.geometry import Size
+from pixelsmith.given import Given, about, keeps_alpha
 from pixelsmith.memory import give_back_memory
 from pixelsmith.parts import located
 from pixelsmith.pixels.files import FORMATS, check_output, has_settings, lost_place, write_into
-from pixelsmith.pixels.mask import Feathered, Kept
-from pixelsmith.pixels.metadata import Metadata, read_metadata
 from pixelsmith.pixels.output import Output, tiles_of
-from pixelsmith.pixels.reading import is_transparent, picture_size, read_picture, read_start, read_with_alpha
-from pixelsmith.pixels.resample import Kernel, Resized
-from pixelsmith.pixels.transparency import WithAlpha
+from pixelsmith.pixels.reading import is_transparent, picture_size, read_picture, read_with_alpha
+from pixelsmith.pixels.resample import Resized
 from pixelsmith.plan import ModelFacts, Plan, make_plan
 from pixelsmith.preview import with_preview
 from pixelsmith.request import EMBEDDED, Request
@@ -140,7 +137,7 @@ def generate(
     request = replace(request, model=name, parts=parts)
     path = None if output is None else Path(output)
     if path is not None:
-        check_output(path, request.size, found.settings(request), _about(request), _transparent(request))
+        check_output(path, request.size, found.settings(request), about(request), keeps_alpha(request))
     with _held(path, overwrite) as place:
         return _generate(request, path, place, observer, run_dir)
 
@@ -160,7 +157,7 @@ def _generate(
     work = _Work(observer)
     job = _Job(request, model, model.settings(request), the_plan, output, work)
     if run_dir is None and not the_plan.on_disk:
-        check_disk(the_plan, request.size, None, path, _transparent(request))
+        check_disk(the_plan, request.size, None, path, keeps_alpha(request))
         return _run(job, MemorySpace())
     if run_dir is None and path is None:
         raise RequestError(f"run directory: a picture of {request.size} needs one; give a run_dir or an output")
@@ -169,7 +166,7 @@ def _generate(
         raise RequestError(f"run directory: expected a folder with a name, got {str(run_dir)!r}")
     if path is not None and place.absolute() in (path.absolute(), tiles_of(path).absolute()):
         raise RunError(f"{place}: the picture is to be written there; choose another run directory")
-    check_disk(the_plan, request.size, place, path, _transparent(request))
+    check_disk(the_plan, request.size, place, path, keeps_alpha(request))
     identity, keep = _identity(job.settings, request, model), run_dir is not None
     with RunDirectory.create(place) as run:
         run.begin(Record(identity, Path.cwd(), path, keep))
@@ -210,9 +207,9 @@ def resume(
         if difference := record.identity.difference_from(_identity(record.identity.settings, request, model)):
             raise RunError(f"{run_dir}: it cannot go on here: {difference}")
         if record.output is not None:
-            check_output(record.output, request.size, record.identity.settings, _about(request), _transparent(request))
+            check_output(record.output, request.size, record.identity.settings, about(request), keeps_alpha(request))
         the_plan = _planned(request, model)
-        check_disk(the_plan, request.size, None, record.output, _transparent(request))
+        check_disk(the_plan, request.size, None, record.output, keeps_alpha(request))
         settings = record.identity.settings
         same = record.output is not None and has_settings(record.output, settings)
         with _held(record.output, overwrite or same) as held:
@@ -376,21 +373,17 @@ def _run(job: _Job, space: Space, run_dir: Path | None = None) -> Result:
             event = replace(event, share=forecast.share, seconds_left=forecast.seconds_left)
         job.observer(event)
 
-    start, alpha = _start(request)
-    mask = None if request.mask is None else read_picture(Path(request.mask))
+    given = Given.of(request)
     if painted := request.method.painted_map:
         # All of it is read, as of the start picture: damage is reported before the model is loaded.
         read_picture(Path(painted))
-    about = _about(request, [stage.size for stage in job.plan.stages])
+    said = about(request, [stage.size for stage in job.plan.stages])
     observer(RunStarted(job.plan, None if run_dir is None else str(run_dir)))
-    if job.path is not None and (remark := lost_place(about, job.path)):
+    if job.path is not None and (remark := lost_place(said, job.path)):
         observer(Warned(remark))
     with torch.inference_mode():
         # The model is held by nothing else: it is gone before the picture is written.
-        picture = _climb(model.cascade(request, job.plan, observer, space), job.plan, start, mask)
-    if alpha is not None:
-        sizes = (*(stage.size for stage in job.plan.stages), request.size)
-        picture = WithAlpha(picture, _laid_over(alpha, sizes, request))
+        picture = _climb(model.cascade(request, job.plan, observer, space), job.plan, given)
     if job.output is not None:
         write_began = time.monotonic()
         give_back_memory()
@@ -400,7 +393,7 @@ def _run(job: _Job, space: Space, run_dir: Path | None = None) -> Result:
             picture,
             job.settings,
             lambda done, total: observer(Progress(last, "write", 1, 1, done, total)),
-            about,
+            said,
         )
         observer(PhaseFinished(last, "write", time.monotonic() - write_began))
     if forecast.known and (job.plan.base is None or job.plan.base.patches_per_step == 1):
@@ -410,24 +403,20 @@ def _run(job: _Job, space: Space, run_dir: Path | None = None) -> Result:
     return Result(job.plan, job.path, run_dir, picture)
 
 
-def _climb(cascade: Cascade, the_plan: Plan, start: Rung | None, mask: Readable | None = None) -> Readable:
-    """From the start, a given picture or the model's own, through all stages to a picture of exactly the size.
-
-    ``mask``: what of the start is refined (white) and what stays (black), in each stage: the next one sees it so.
-    """
-    stages, request = len(the_plan.stages), cascade.request
-    rung = start or _base(cascade, the_plan)
-    for number, stage in enumerate(the_plan.stages, start=1):
-        cascade.observer(StageStarted(number, stages, stage.size))
-        rung = cascade.stage(number, rung, stage.size)
-        if mask is not None and start is not None:
-            sizes = [before.size for before in the_plan.stages[:number]]
-            original, grey = (_laid_over(given, sizes, request) for given in (start.picture, mask))
-            shares = Feathered(grey, request.mask_feather)
-            rung = replace(rung, picture=Kept(rung.picture, original, shares))
-    if rung.picture.size == request.size:
-        return rung.picture
-    return Resized(rung.picture, rung.picture.size, request.size, "lanczos")
+def _climb(cascade: Cascade, the_plan: Plan, given: Given | None) -> Readable:
+    """From a given picture or the model's own, through all stages to a picture of exactly the size."""
+    sizes, target = [stage.size for stage in the_plan.stages], cascade.request.size
+    rung = Rung(given.picture, None) if given else _base(cascade, the_plan)
+    for number, size in enumerate(sizes, start=1):
+        cascade.observer(StageStarted(number, len(sizes), size))
+        rung = cascade.stage(number, rung, size)
+        if given:
+            # The next stage sees it so, too.
+            rung = replace(rung, picture=given.kept(rung.picture, sizes[:number]))
+    picture = rung.picture
+    if picture.size != target:
+        picture = Resized(picture, picture.size, target, "lanczos")
+    return given.transparent(picture, [*sizes, target]) if given else picture
 
 
 def _base(cascade: Cascade, the_plan: Plan) -> Rung:
@@ -435,40 +424,6 @@ def _base(cascade: Cascade, the_plan: Plan) -> Rung:
         raise ValueError("a plan without a base needs a picture to start from")
     cascade.observer(StageStarted(0, len(the_plan.stages), the_plan.base.size))
     return cascade.base(the_plan.base.size)
-
-
-def _about(request: Request, stages: Sequence[Size] = ()) -> Metadata:
-    """What the file says besides the pixels: what the picture that it was made from said, unless it is to be left out.
-
-    ``stages``: the sizes that this was enlarged to on its way.
-    """
-    if request.from_image is None or request.strip:
-        return Metadata(dpi=request.dpi)
-    path = Path(request.from_image)
-    found = read_metadata(path).of((picture_size(path), *stages, request.size))
-    return replace(found, dpi=request.dpi or found.dpi)
-
-
-def _start(request: Request) -> tuple[Rung | None, Readable | None]:
-    """The picture that is given, read once from end to end, and its alpha; nothing where the model makes its own."""
-    if request.from_image is None:
-        return None, None
-    background = None if request.background is None else colour_of("background", request.background)
-    picture, alpha = read_start(Path(request.from_image), background)
-    return Rung(picture, None), alpha
-
-
-def _laid_over(given: Readable, sizes: Sequence[Size], request: Request) -> Readable:
-    """The picture to start from, or what lies over it, enlarged and cut through these sizes to the last of them."""
-    upsampling = request.method.upsampling
-    kernel: Kernel = "bicubic" if upsampling == "latent" else upsampling
-    return Resized(given, given.size, sizes[-1], kernel, via=tuple(sizes[:-1]))
-
-
-def _transparent(request: Request) -> bool:
-    """Whether the picture will have transparency: that of the one to start from is kept unless it has a background."""
-    given = request.from_image
-    return given is not None and request.background is None and is_transparent(Path(given))
 
 
 def _start_size(request: Request) -> Size | None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from pixelsmith.geometry import Size
-from pixelsmith.pixels.resample import Placement
+from pixelsmith.pixels.resample import Scaling
 from pixelsmith.pixels.tags import Tags, Value
 
 _SCALE, _TIEPOINTS, _TRANSFORMATION = 33550, 33922, 34264
@@ -23,7 +23,7 @@ def enlarged_geo(tags: Tags, sizes: Sequence[Size]) -> dict[int, Value | Tags]:
     ``sizes``: of the picture and of all that it was enlarged to, in order. Raises ``ValueError`` for damaged tags.
     """
     found = {tag: value for tag, value in tags.items() if tag in GEO_TAGS and isinstance(value, Value)}
-    seen, half = Placement.through(sizes), 0.5 if _is_point(found.get(_KEYS)) else 0.0
+    seen, half = Scaling.through(sizes), 0.5 if _is_point(found.get(_KEYS)) else 0.0
     # A raster coordinate of the new picture in the old one's: both count from corners, or both from centres.
     left, top = (shift + (seen.step - 1) * half for shift in (seen.left, seen.top))
     changed: dict[int, Value | Tags] = dict(found)

@@ -23,7 +23,7 @@ _REACH = 3
 
 
 @dataclass(frozen=True)
-class Placement:
+class Scaling:
     """Where the pixels of an enlarged picture lie in the one it was made from: at ``left + step * x``, in corners."""
 
     step: float
@@ -31,7 +31,7 @@ class Placement:
     top: float
 
     @classmethod
-    def through(cls, sizes: Sequence[Size]) -> Placement:
+    def through(cls, sizes: Sequence[Size]) -> Scaling:
         """Of a picture that was made to cover each of these sizes in turn, the first its own, cut around its centre."""
         step, left, top = 1.0, 0.0, 0.0
         for before, after in pairwise(sizes):
@@ -71,7 +71,7 @@ class Resized:
         return self._resized(inside)[:, rows][:, :, columns]
 
     def _resized(self, window: Window) -> Tensor:
-        seen = Placement.through((self.picture, *self.via, self.target))
+        seen = Scaling.through((self.picture, *self.via, self.target))
         step = seen.step
         left = seen.left / self.unit + step * window.left
         top = seen.top / self.unit + step * window.top
