@@ -293,6 +293,13 @@ def settings_of(request: Request) -> dict[str, Any]:
     return _Model.of(request).settings(request)
 
 
+def settings_when_made(request: Request) -> dict[str, Any]:
+    """What the file of this request carries once it is made: nothing is left to the model, hub ids have commits."""
+    model = _Model.of(request)
+    name, parts = pin(request.model, request.parts)
+    return model.settings(replace(request.settled(model.facts.recommended), model=name, parts=parts))
+
+
 def _planned(request: Request, model: _Model) -> Plan:
     if request.prompt_weighting:
         check_weighting(model.facts, request.prompt, request.negative_prompt)

@@ -307,7 +307,7 @@ def _pack(path: Path, name: str, text: str) -> None:
 def read_settings(path: Path) -> dict[str, Any]:
     """The settings inside a picture that Pixelsmith wrote. Raises ``PictureError`` where there are none."""
     try:
-        settings = read_object(_settings_inside(path))
+        settings = read_object(_text_inside(path))
     except InputError:
         raise
     except (OSError, SyntaxError, ValueError, KeyError, TypeError, *ARCHIVE_ERRORS):
@@ -317,15 +317,20 @@ def read_settings(path: Path) -> dict[str, Any]:
     return settings
 
 
+def settings_inside(path: Path) -> dict[str, Any] | None:
+    """The settings inside a file, if there are any."""
+    try:
+        return read_settings(path)
+    except InputError:
+        return None
+
+
 def has_settings(path: Path, settings: Mapping[str, Any]) -> bool:
     """Whether there is a picture with these settings: another one of the same would be the same picture."""
-    try:
-        return bool(read_settings(path) == json.loads(_settings_text(settings)))
-    except InputError:
-        return False
+    return settings_inside(path) == json.loads(_settings_text(settings))
 
 
-def _settings_inside(path: Path) -> str:
+def _text_inside(path: Path) -> str:
     if not given_place(path).exists():
         raise PictureError(f"{path}: there is no such file")
     suffix = path.suffix.lower()
