@@ -33,6 +33,7 @@ from pixelsmith.progress import ProgressBar, print_json
 from pixelsmith.recommended import PERTURBATIONS, CaptionsName, GuidanceName, MergeName, Perturbation, Sampler
 from pixelsmith.report import families_table, plan_table, settings_table, values_table
 from pixelsmith.request import (
+    DEPTHS,
     EMBEDDED,
     PRESETS,
     Compute,
@@ -226,6 +227,14 @@ def _request_clicks(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--cascade", help="Sizes of the stages, such as 512x512,2048x2048."),
         click.option("--from-image", help="Start from this picture in place of a generated one."),
         click.option(
+            "--depth",
+            type=click.Choice(list(map(str, DEPTHS))),
+            default="8",
+            show_default=True,
+            help="Bits a channel of the file.",
+        ),
+        click.option("--dither", is_flag=True, help="Dither 8 bits, so that smooth gradients have no steps."),
+        click.option(
             "--strip",
             is_flag=True,
             help="Leave out the EXIF, IPTC, XMP, resolution and place on earth of --from-image.",
@@ -304,6 +313,8 @@ def make_request(options: dict[str, Any]) -> Request:
         background=options["background"],
         mask=options["mask"],
         mask_feather=options["mask_feather"],
+        depth=int(options["depth"]),
+        dither=options["dither"],
         method=PRESETS[options["preset"]],
         compute=Compute(**{item.name: options[item.name] for item in fields(Compute)}),
         parts=_parts(options),

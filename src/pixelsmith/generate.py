@@ -50,6 +50,7 @@ from pixelsmith.geometry import Size
 from pixelsmith.given import Given, about, keeps_alpha
 from pixelsmith.memory import give_back_memory
 from pixelsmith.parts import located
+from pixelsmith.pixels.depth import Depth, as_bytes
 from pixelsmith.pixels.files import FORMATS, check_output, has_settings, lost_place, write_into
 from pixelsmith.pixels.output import Output, tiles_of
 from pixelsmith.pixels.reading import is_transparent, picture_size, read_picture, read_with_alpha
@@ -81,7 +82,7 @@ class Result:
     @property
     def pixels(self) -> NDArray[np.uint8]:
         picture = self.picture or self._in_file()
-        return np.asarray(picture.read(picture.size.window).permute(1, 2, 0))
+        return np.asarray(as_bytes(picture.read(picture.size.window)).permute(1, 2, 0))
 
     def _in_file(self) -> Readable:
         if self.path is None:
@@ -137,9 +138,14 @@ def generate(
     request = replace(request, model=name, parts=parts)
     path = None if output is None else Path(output)
     if path is not None:
-        check_output(path, request.size, found.settings(request), about(request), keeps_alpha(request))
+        _check_output(path, request, found.settings(request))
     with _held(path, overwrite) as place:
         return _generate(request, path, place, observer, run_dir)
+
+
+def _check_output(path: Path, request: Request, settings: Mapping[str, Any]) -> None:
+    """Whether the file can hold the picture with all that is to be in it. Raises ``PictureError``."""
+    check_output(path, request.size, settings, about(request), keeps_alpha(request), request.depth)
 
 
 def _held(path: Path | None, overwrite: bool) -> AbstractContextManager[Output | None]:
@@ -157,7 +163,7 @@ def _generate(
     work = _Work(observer)
     job = _Job(request, model, model.settings(request), the_plan, output, work)
     if run_dir is None and not the_plan.on_disk:
-        check_disk(the_plan, request.size, None, path, keeps_alpha(request))
+        check_disk(the_plan, request.size, None, path, keeps_alpha(request), request.depth)
         return _run(job, MemorySpace())
     if run_dir is None and path is None:
         raise RequestError(f"run directory: a picture of {request.size} needs one; give a run_dir or an output")
@@ -166,7 +172,7 @@ def _generate(
         raise RequestError(f"run directory: expected a folder with a name, got {str(run_dir)!r}")
     if path is not None and place.absolute() in (path.absolute(), tiles_of(path).absolute()):
         raise RunError(f"{place}: the picture is to be written there; choose another run directory")
-    check_disk(the_plan, request.size, place, path, keeps_alpha(request))
+    check_disk(the_plan, request.size, place, path, keeps_alpha(request), request.depth)
     identity, keep = _identity(job.settings, request, model), run_dir is not None
     with RunDirectory.create(place) as run:
         run.begin(Record(identity, Path.cwd(), path, keep))
@@ -207,9 +213,9 @@ def resume(
         if difference := record.identity.difference_from(_identity(record.identity.settings, request, model)):
             raise RunError(f"{run_dir}: it cannot go on here: {difference}")
         if record.output is not None:
-            check_output(record.output, request.size, record.identity.settings, about(request), keeps_alpha(request))
+            _check_output(record.output, request, record.identity.settings)
         the_plan = _planned(request, model)
-        check_disk(the_plan, request.size, None, record.output, keeps_alpha(request))
+        check_disk(the_plan, request.size, None, record.output, keeps_alpha(request), request.depth)
         settings = record.identity.settings
         same = record.output is not None and has_settings(record.output, settings)
         with _held(record.output, overwrite or same) as held:
@@ -401,6 +407,7 @@ def _run(job: _Job, space: Space, run_dir: Path | None = None) -> Result:
             job.settings,
             lambda done, total: observer(Progress(last, "write", 1, 1, done, total)),
             said,
+            Depth(request.depth, request.dither),
         )
         observer(PhaseFinished(last, "write", time.monotonic() - write_began))
     if forecast.known and (job.plan.base is None or job.plan.base.patches_per_step == 1):

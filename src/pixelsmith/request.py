@@ -61,6 +61,8 @@ GIVEN_SLIDER = 1.0
 """The Slider above a given picture, where structure is held: nothing that it shows is lost."""
 MAX_SEED = 2**64 - 1
 """The largest number that PyTorch's generators begin with."""
+DEPTHS = (8, 16)
+"""Bits of a channel that files can have."""
 MAX_FEATHER = 10_000
 """Pixels of a mask's edges: so many around each window are read for it."""
 EMBEDDED = "embedded"
@@ -318,6 +320,8 @@ class Request:
     - ``mask``: the path of a grey picture, of the shape of ``from_image`` or of the result and of any size: white is
       refined, black stays what the enlarged ``from_image`` is. ``mask_feather``: how many pixels of each stage wide its
       edges are, 0 to 10,000.
+    - ``depth``: bits of a channel of the file, 8 or 16; ``dither``: whether 8 are dithered, so that smooth gradients
+      have no steps. With either the last picture is kept as it is decoded, in four times the room.
     - ``background``: a colour as CSS writes it that the transparency of ``from_image`` is laid over; ``None`` keeps it.
 
     Raises ``RequestError`` where a value is out of range, the cascade shrinks, or there is a mask but no picture.
@@ -339,6 +343,8 @@ class Request:
     background: str | None = None
     mask: str | None = None
     mask_feather: int = 16
+    depth: int = 8
+    dither: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "cascade", tuple(self.cascade))
@@ -360,6 +366,11 @@ class Request:
         if self.from_image is not None:
             object.__setattr__(self, "from_image", picture_path("from image", str(self.from_image)))
             object.__setattr__(self, "method", self.method.above_given_picture())
+        check_flag("dither", self.dither)
+        if self.depth not in DEPTHS or type(self.depth) is not int:
+            raise RequestError(f"depth: expected 8 or 16 bits a channel, got {self.depth!r}")
+        if self.dither and self.depth > min(DEPTHS):
+            raise RequestError("dither: it is for 8 bits a channel; leave it out, or --depth")
         self._check_mask()
         self._check_sizes()
 
@@ -409,6 +420,11 @@ class Request:
         """The pictures that it is made with: the one to start from, the Slider map, the mask."""
         named = (self.from_image, self.method.painted_map, self.mask)
         return tuple(Path(name) for name in named if name is not None)
+
+    @property
+    def unrounded(self) -> bool:
+        """Whether the values of the last picture are kept as they are decoded."""
+        return self.dither or self.depth > min(DEPTHS)
 
     def settled(self, recommended: Recommended) -> Request:
         """The same request with what its method leaves open as the model recommends it."""

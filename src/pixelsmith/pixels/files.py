@@ -18,6 +18,7 @@ import pyvips
 from pixelsmith.durable import open_to_read, read_object, read_whole, write_new
 from pixelsmith.errors import InputError, OutputError, PictureError
 from pixelsmith.geometry import Size
+from pixelsmith.pixels.depth import Depth
 from pixelsmith.pixels.metadata import (
     IPTC,
     NO_METADATA,
@@ -30,7 +31,7 @@ from pixelsmith.pixels.metadata import (
 )
 from pixelsmith.pixels.output import Output, tiles_of
 from pixelsmith.pixels.reading import header
-from pixelsmith.pixels.stream import OnRows, channels_of, streamed
+from pixelsmith.pixels.stream import EIGHT, OnRows, channels_of, streamed
 from pixelsmith.pixels.tags import EXIF, Tags, Value, add_tags, exif_of
 from pixelsmith.places import given_place
 from pixelsmith.sampling.readable import Readable
@@ -62,6 +63,7 @@ class Format:
     - ``side_limit``: the most pixels on a side that the format has, 0 for more than any picture here.
     - ``byte_limit``: how long a file of it can be, 0 for longer than any here.
     - ``alpha``: whether it has transparency.
+    - ``deep``: whether it has 16 bits a channel.
     - ``saver``: what of libvips writes it, where not every build has that.
     """
 
@@ -71,6 +73,7 @@ class Format:
     side_limit: int = 0
     byte_limit: int = 0
     alpha: bool = False
+    deep: bool = False
     saver: str | None = None
 
     @property
@@ -99,13 +102,13 @@ _DEEP_ZOOM = {"tile_size": 254, "overlap": 1, "suffix": f".jpg[Q=90,profile={_PR
 # The format has room for 65,535, the libraries that write and read it stop at this.
 _JPEG = Format({"Q": 95}, 2, _EXIF, 65_500)
 _LOSSLESS = {"compression": "deflate", "predictor": "horizontal"}
-_TIFF = Format({**_PYRAMID, **_LOSSLESS}, 4.2, alpha=True)
+_TIFF = Format({**_PYRAMID, **_LOSSLESS}, 4.2, alpha=True, deep=True)
 _LARGE_TIFF = Format({**_PYRAMID, "compression": "jpeg", "Q": 92}, 2)
-_PLAIN_TIFF = Format(_LOSSLESS, 3.1, byte_limit=2**32, alpha=True)
+_PLAIN_TIFF = Format(_LOSSLESS, 3.1, byte_limit=2**32, alpha=True, deep=True)
 LARGE = 100_000_000
 """Pixels from which a TIFF is compressed as JPEG: lossless, a gigapixel takes gigabytes and many minutes."""
 _ALL: dict[str, Format] = {
-    ".png": Format({"compression": 6}, 3.1, f"png-comment-0-{KEY}", alpha=True),
+    ".png": Format({"compression": 6}, 3.1, f"png-comment-0-{KEY}", alpha=True, deep=True),
     ".jpg": _JPEG,
     ".jpeg": _JPEG,
     ".webp": Format({"Q": 95}, 2, _EXIF, 16_383, alpha=True),
@@ -121,20 +124,25 @@ FORMATS = {suffix: kind for suffix, kind in _ALL.items() if kind.known}
 programs that know no BigTIFF; ``.zip`` is a DeepZoom folder in one file."""
 
 
-def format_of(path: Path, size: Size, alpha: bool = False) -> Format:
-    """How a picture of this size is written there, with or without alpha.
+def format_of(path: Path, size: Size, alpha: bool = False, bits: int = 8) -> Format:
+    """How a picture of this size is written there, with or without alpha, in so many bits a channel.
 
     Raises ``KeyError`` for a suffix that is none of ``FORMATS``.
     """
     found = FORMATS[path.suffix.lower()]
-    if alpha:
-        # JPEG has none, within a TIFF neither. A fourth channel takes as much as each of three.
-        return replace(found, pixel_bytes=found.pixel_bytes * 4 / 3)
+    if alpha or bits > 8:
+        # JPEG has neither, within a TIFF too. A fourth channel takes as much as each of three.
+        return replace(found, pixel_bytes=found.pixel_bytes * (4 if alpha else 3) / 3 * bits / 8)
     return _LARGE_TIFF if found is _TIFF and size.area >= LARGE else found
 
 
 def check_output(
-    path: Path, size: Size, settings: Mapping[str, Any], about: Metadata = NO_METADATA, alpha: bool = False
+    path: Path,
+    size: Size,
+    settings: Mapping[str, Any],
+    about: Metadata = NO_METADATA,
+    alpha: bool = False,
+    bits: int = 8,
 ) -> None:
     """Raise ``PictureError`` unless a file of this name can hold a picture of this size with all of this inside.
 
@@ -151,7 +159,10 @@ def check_output(
             f"{path}: the picture to start from is transparent in places, for which a {path.suffix} has no room; write "
             f"{with_alpha}, or lay it over a colour (--background white)"
         )
-    if limit := _limit_passed(format_of(path, size, alpha), size):
+    if bits > 8 and not kind.deep:
+        deep = ", ".join(suffix for suffix, one in FORMATS.items() if one.deep)
+        raise PictureError(f"{path}: a {path.suffix} has 8 bits a channel here; for {bits} write {deep}")
+    if limit := _limit_passed(format_of(path, size, alpha, bits), size):
         raise PictureError(f"{path}: a {path.suffix} has at most {limit}, not {size}; write a .tif, .dzi, .zip or .png")
     try:
         _check_place(path)
@@ -199,10 +210,11 @@ def write_picture(
     settings: Mapping[str, Any],
     on_rows: OnRows = lambda done, total: None,
     about: Metadata = NO_METADATA,
+    depth: Depth = EIGHT,
 ) -> None:
-    """Write pixels (3, H, W) uint8 to a file, in place of what is there, as ``write_into`` does."""
+    """Write pixels (3 or 4, H, W) to a file, in place of what is there, as ``write_into`` does."""
     with Output(path, overwrite=True) as output:
-        write_into(output, picture, settings, on_rows, about)
+        write_into(output, picture, settings, on_rows, about, depth)
 
 
 def write_into(
@@ -211,8 +223,9 @@ def write_into(
     settings: Mapping[str, Any],
     on_rows: OnRows = lambda done, total: None,
     about: Metadata = NO_METADATA,
+    depth: Depth = EIGHT,
 ) -> None:
-    """Write pixels (3 or 4, H, W) uint8 of sRGB with their settings inside; the file appears whole or not at all.
+    """Write pixels (3 or 4, H, W) of sRGB in 0..255 with their settings inside; the file appears whole or not at all.
 
     ``about``: what else the file says, as far as its format can; ``PRINT_DPI`` where it has no resolution.
 
@@ -228,10 +241,10 @@ def write_into(
         on_rows(done, total)
 
     try:
-        kind = format_of(output.path, picture.size, alpha=channels_of(picture) == 4)
+        kind = format_of(output.path, picture.size, channels_of(picture) == 4, depth.bits)
         # libvips takes EXIF apart when it reads it: so the picture comes with it.
         exif = exif_of(about.exif) if about.exif and kind.metadata == "fields" else b""
-        with streamed(picture, observe, exif) as pixels:
+        with streamed(picture, observe, exif, depth) as pixels:
             dots = (about.dpi or PRINT_DPI) / _MM_PER_INCH
             image = pixels.copy(xres=dots, yres=dots)
             # JPEG has whole numbers only: of inches they are those that were asked for.
@@ -327,7 +340,7 @@ def settings_inside(path: Path) -> dict[str, Any] | None:
 
 def has_settings(path: Path, settings: Mapping[str, Any]) -> bool:
     """Whether there is a picture with these settings: another one of the same would be the same picture."""
-    return settings_inside(path) == json.loads(_settings_text(settings))
+    return bool(settings_inside(path) == json.loads(_settings_text(settings)))
 
 
 def _text_inside(path: Path) -> str:

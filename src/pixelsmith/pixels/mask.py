@@ -37,7 +37,7 @@ class Feathered:
 
 @dataclass(frozen=True)
 class Kept:
-    """A refined picture where ``shares`` is 1, the original where it is 0, and the two mixed between: (3, H, W) uint8.
+    """A refined picture where ``shares`` is 1, the original where it is 0, and the two mixed between: (3, H, W).
 
     All have the same size. Only what counts in a window is read for it.
     """
@@ -57,5 +57,6 @@ class Kept:
         original = self.original.read(window)
         if shares.max() == 0:
             return original
-        mixed = original.float().lerp(self.refined.read(window).float(), shares)
-        return mixed.round().to(original.dtype)
+        refined = self.refined.read(window)
+        mixed = original.float().lerp(refined.float(), shares)
+        return mixed if refined.is_floating_point() else mixed.round().to(refined.dtype)
