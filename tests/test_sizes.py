@@ -38,19 +38,19 @@ def test_a_size_is_pixels_a_print_or_an_area(text: str, dpi: float | None, size:
 @pytest.mark.parametrize(
     ("text", "dpi", "message"),
     [
-        ("", None, "expected pixels"),
+        ("", None, "expected WIDTHxHEIGHT in pixels"),
         ("60x90km", None, "60x90cm@300dpi"),
-        ("60cmx90cm", None, "expected pixels"),
-        ("60x90cm@dpi", None, "expected pixels"),
-        ("-60x90cm", None, "expected pixels"),
-        ("10x20MP", None, "expected pixels"),
+        ("60cmx90cm", None, "expected WIDTHxHEIGHT in pixels"),
+        ("60x90cm@dpi", None, "expected WIDTHxHEIGHT in pixels"),
+        ("-60x90cm", None, "expected WIDTHxHEIGHT in pixels"),
+        ("10x20MP", None, "expected WIDTHxHEIGHT in pixels"),
         ("60x90cm@0dpi", None, "dpi: expected a number from 1 to 10000, got 0.0"),
         ("60x90cm", -1.0, "dpi"),
         ("60x90cm@300dpi", 150.0, "the size says 300, --dpi 150; leave one of them out"),
         ("0.001x9mm@1dpi", None, "1 to 10,000,000 pixels a side"),
         ("900m", None, "is 10,629,921"),
         ("999999GP", None, "pixels a side"),
-        ("9" * 400 + "MP", None, "expected pixels"),
+        ("9" * 400 + "MP", None, "expected WIDTHxHEIGHT in pixels"),
     ],
 )  # fmt: skip
 def test_what_is_no_size_is_refused_in_words(text: str, dpi: float | None, message: str) -> None:

@@ -44,8 +44,8 @@ def asked_size(text: str, dpi: float | None, shape: Callable[[], Size]) -> tuple
         return Size.parse(plain), dpi
     except RequestError as error:
         raise RequestError(
-            f"size: expected pixels (2048x1024, 2048), a print (60x90cm@300dpi, 24x36in@150dpi) or an area (40MP), got "
-            f"{text!r}"
+            "size: expected WIDTHxHEIGHT in pixels (2048x1024, 2048), a print (60x90cm@300dpi, 24x36in@150dpi) or an "
+            f"area (40MP), got {text!r}"
         ) from error
 
 

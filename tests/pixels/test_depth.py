@@ -18,6 +18,7 @@ from pixelsmith.geometry import Size, Window
 from pixelsmith.pixels.depth import Depth, as_bytes, thresholds
 from pixelsmith.pixels.files import check_output, format_of, read_settings, write_picture
 from pixelsmith.pixels.reading import read_picture
+from pixelsmith.pixels.transparency import WithAlpha
 
 SETTINGS = {"request": {"prompt": "a sky"}}
 SIZE = Size(300, 140)
@@ -30,7 +31,8 @@ GRADIENT = torch.linspace(100, 104, SIZE.width).expand(3, SIZE.height, -1).conti
 def test_sixteen_bits_hold_what_was_decoded(tmp_path: Path, suffix: str, channels: int) -> None:
     values = torch.rand(channels, SIZE.height, SIZE.width, generator=torch.Generator().manual_seed(0)) * 255
     path = tmp_path / f"deep.{suffix}"
-    write_picture(Array(values), path, SETTINGS, depth=Depth(16))
+    picture = Array(values) if channels == 3 else WithAlpha(Array(values[:3]), Array(values[3:]))
+    write_picture(picture, path, SETTINGS, depth=Depth(16))
     image = pyvips.Image.new_from_file(str(path))
     assert (image.format, image.bands) == ("ushort", channels)
     found = image.numpy().astype(np.float64) / 257

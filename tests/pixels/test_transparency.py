@@ -127,7 +127,7 @@ def test_premultiplied_colours_of_a_tiff_are_made_straight(tmp_path: Path) -> No
 def test_formats_with_alpha_keep_it(tmp_path: Path, suffix: str) -> None:
     path, pixels = tmp_path / f"disc.{suffix}", torch.from_numpy(disc(300)).permute(2, 0, 1).contiguous()
     check_output(path, Size(300, 300), SETTINGS, alpha=True)
-    write_picture(Array(pixels), path, SETTINGS)
+    write_picture(WithAlpha(Array(pixels[:3]), Array(pixels[3:])), path, SETTINGS)
     with Image.open(path) as image:
         assert image.mode == "RGBA"
         found = torch.from_numpy(np.array(image)).permute(2, 0, 1)
