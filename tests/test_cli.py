@@ -85,6 +85,37 @@ def test_from_image(call: Call, tiny_model: Path, tmp_path: Path) -> None:
         assert image.size == (180, 120)
 
 
+def test_prints_and_areas_are_planned_in_pixels(call: Call, tiny_model: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (90, 60), "teal").save(tmp_path / "photo.jpg")
+
+    def last_size(*options: object) -> list[int]:
+        code, out, err = call("plan", "a map", "--model", tiny_model, *options, "--json")
+        assert (code, err) == (0, "")
+        size: list[int] = json.loads(out)["stages"][-1]["size"]
+        return size
+
+    assert last_size("--size", "6x9cm@100dpi") == [236, 354]
+    assert last_size("--size", "0.04MP") == [200, 200], "the shape of the model's own pictures"
+    assert last_size("--size", "0.06MP", "--from-image", tmp_path / "photo.jpg") == [300, 200]
+    assert last_size("--size", "0.08MP", "--cascade", "100x50") == [400, 200]
+    for wrong, message in (("6x9furlongs", "a print (60x90cm@300dpi"), ("6x9cm@0dpi", "dpi: expected")):
+        code, out, err = call("plan", "a map", "--size", wrong)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert message in err
+
+
+def test_the_resolution_is_in_the_file_and_in_its_settings(call: Call, tiny_model: Path, tmp_path: Path) -> None:
+    output = tmp_path / "print.jpg"
+    code, *_ = call(
+        "generate", "a map", "--size", "1x2cm@96dpi", "--model", tiny_model, "--steps", 1, "-o", output, "--quiet"
+    )  # fmt: skip
+    assert code == 0
+    with Image.open(output) as image:
+        assert (image.size, image.info["dpi"]) == ((38, 76), (96, 96))
+    request = json.loads(call("info", output, "--json")[1])["request"]
+    assert (request["size"], request["dpi"]) == ("38x76", 96.0)
+
+
 def test_plan_prints_one_object_and_a_table(call: Call) -> None:
     code, out, _ = call("plan", "a map", "--size", "4096x4096", "--json")
     plan = json.loads(out)

@@ -48,6 +48,7 @@ def test_a_request_round_trips_through_json(prompt: str, seed: int, method: Meth
         seed=seed,
         parts=Parts(vae="tiny", loras=(Lora("a", 0.5), Lora("b")), textual_inversions=("word.safetensors",)),
         cascade=(Size(320, 240),),
+        dpi=240.0,
         method=method,
         compute=Compute("cpu", memory="offload"),
     )
@@ -60,6 +61,8 @@ def test_a_request_round_trips_through_json(prompt: str, seed: int, method: Meth
         ({"prompt": " "}, "prompt is empty"),
         ({"seed": -1}, "seed"),
         ({"model": ""}, "model is empty"),
+        ({"dpi": 0}, "dpi: expected a number from 1 to 10000, got 0"),
+        ({"dpi": float("nan")}, "dpi"),
         ({"cascade": (Size(512, 512), Size(400, 512))}, "shrinks"),
         ({"cascade": (Size(5000, 512),)}, "shrinks"),
         ({"size": Size(10, 10), "cascade": (Size(5000, 5),)}, "shrinks"),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, get_args
+
+from PIL import ImageColor
 
 from pixelsmith.errors import RequestError
 
@@ -64,3 +67,12 @@ def check_choices(owner: object, **choices: Any) -> None:
         value = getattr(owner, name)
         if value not in get_args(allowed):
             raise RequestError(f"{name}: expected one of {', '.join(get_args(allowed))}, got {value!r}")
+
+
+def colour_of(name: str, value: object) -> tuple[int, int, int]:
+    """Red, green and blue, 0 to 255, of an opaque colour as CSS writes it: ``white``, ``#fff8e0``, ``rgb(9,9,9)``."""
+    with suppress(ValueError):
+        colour = ImageColor.getrgb(str(value))
+        if len(colour) == 3:
+            return colour
+    raise RequestError(f"{name}: expected an opaque colour such as white or #fff8e0, got {value!r}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields, replace
 from functools import partial
@@ -14,21 +14,26 @@ from pathlib import Path
 from typing import Any, get_args
 
 import click
+from click.core import ParameterSource
 
 from pixelsmith import __version__, generate, plan, resume
+from pixelsmith.batch import RANDOM, Done, Known, Row, Task, random_seed, rows_of, run_batch, tasks_of
 from pixelsmith.ending import Terminated, end_orderly
-from pixelsmith.errors import InputError, PixelsmithError, reason_of
+from pixelsmith.errors import InputError, PixelsmithError, RequestError, reason_of
 from pixelsmith.evaluate.commands import evaluate_command, figures_command
 from pixelsmith.events import Observer, silent
 from pixelsmith.families.quiet import quiet_hub
+from pixelsmith.generate import settings_when_made
 from pixelsmith.geometry import Size
 from pixelsmith.interrupt import interruptible
 from pixelsmith.parts import Lora, Parts, Quantization, SchedulerName, TimestepSpacing
-from pixelsmith.pixels.files import FORMATS, read_settings
+from pixelsmith.pixels.files import FORMATS, read_settings, settings_inside
+from pixelsmith.places import picture_path
 from pixelsmith.progress import ProgressBar, print_json
 from pixelsmith.recommended import PERTURBATIONS, CaptionsName, GuidanceName, MergeName, Perturbation, Sampler
 from pixelsmith.report import families_table, plan_table, settings_table, values_table
 from pixelsmith.request import (
+    DEPTHS,
     EMBEDDED,
     PRESETS,
     Compute,
@@ -39,6 +44,8 @@ from pixelsmith.request import (
     Request,
     Upsampling,
 )
+from pixelsmith.sheet import check_sheet, write_sheet
+from pixelsmith.sizes import asked_size
 from pixelsmith.strategies import StrategyName
 from pixelsmith.terminal import PLACE, say
 
@@ -201,20 +208,64 @@ def _added(command: Callable[..., None], options: Sequence[Callable[..., Any]]) 
     return command
 
 
+class _Seed(click.ParamType):
+    """A number, or ``random``."""
+
+    name = "integer"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if value == RANDOM else click.INT.convert(value, param, ctx)
+
+
 def request_options(command: Callable[..., None]) -> Callable[..., None]:
     """What describes a picture: the same options for every command that takes a request."""
+    return click.argument("prompt")(_request_clicks(command))
+
+
+def _request_clicks(command: Callable[..., None]) -> Callable[..., None]:
+    """All of it but the prompt."""
     options = [
-        click.argument("prompt"),
         click.option(
-            "--size", help=f"WIDTHxHEIGHT or one number.  [default: the last of --cascade, or {DEFAULT_SIZE}]"
+            "--size",
+            help="Pixels (2048x1024, 2048), a print (60x90cm@300dpi, 24x36in@150dpi) or an area (40MP, in the shape "
+            f"of what it starts from).  [default: the last of --cascade, or {DEFAULT_SIZE}]",
+        ),
+        click.option(
+            "--dpi",
+            type=float,
+            help="Dots per inch that the file says.  [default: those of --size, of the picture to start from, or 300]",
         ),
         click.option("--cascade", help="Sizes of the stages, such as 512x512,2048x2048."),
         click.option("--from-image", help="Start from this picture in place of a generated one."),
+        click.option(
+            "--depth",
+            type=click.Choice(list(map(str, DEPTHS))),
+            default="8",
+            show_default=True,
+            help="Bits a channel of the file.",
+        ),
+        click.option("--dither", is_flag=True, help="Dither 8 bits, so that smooth gradients have no steps."),
+        click.option(
+            "--strip",
+            is_flag=True,
+            help="Leave out the EXIF, IPTC, XMP, resolution and place on earth of --from-image.",
+        ),
+        click.option(
+            "--mask", help="Of --from-image a grey picture: white is refined, black stays as it is, enlarged."
+        ),
+        click.option("--mask-feather", type=int, default=16, show_default=True, help="Pixels that its edges are wide."),
+        click.option(
+            "--background",
+            metavar="COLOUR",
+            help="Lay the transparency of --from-image over white, #fff8e0, ...  [default: it is kept]",
+        ),
         click.option("--negative-prompt", default="", help="What the picture should not show."),
         click.option(
             "--prompt-weighting", is_flag=True, help="Read (word)1.3 and word++ as weights, and prompts of any length."
         ),
-        click.option("--seed", type=int, default=0, show_default=True, help="Another seed, another picture."),
+        click.option(
+            "--seed", type=_Seed(), default=0, show_default=True, help="Another seed, another picture; or random."
+        ),
         click.option(
             "--model",
             default=EMBEDDED,
@@ -250,27 +301,48 @@ _METHOD_OPTIONS = (
 def make_request(options: dict[str, Any]) -> Request:
     """A request from the options of the command line. Raises ``RequestError``."""
     cascade = tuple(Size.parse(size) for size in (options["cascade"] or "").split(",") if size.strip())
-    size = Size.parse(options["size"] or (str(cascade[-1]) if cascade else DEFAULT_SIZE))
-    asked = {name: options[name] for name in _METHOD_OPTIONS} | {
+    asked = options["size"] or (str(cascade[-1]) if cascade else DEFAULT_SIZE)
+    size, dpi = asked_size(asked, options["dpi"], lambda: _shape(options, cascade))
+    chosen = {name: options[name] for name in _METHOD_OPTIONS} | {
         "slider": _numbers(options["slider"], float, "slider: expected a share, or one for each stage such as 0.4,0.6"),
         "guidance_interval": _interval("guidance interval", options["guidance_interval"]),
         "perturbation": _perturbation(options),
         "captions": _captions(options["captions"])[0],
     }
-    changes = {name: value for name, value in asked.items() if value is not None}
+    changes = {name: value for name, value in chosen.items() if value is not None}
     return Request(
         prompt=options["prompt"],
         size=size,
         negative_prompt=options["negative_prompt"],
         prompt_weighting=options["prompt_weighting"],
-        seed=options["seed"],
+        seed=random_seed() if options["seed"] == RANDOM else options["seed"],
         model=options["model"],
         from_image=options["from_image"],
         cascade=cascade,
+        dpi=dpi,
+        strip=options["strip"],
+        background=options["background"],
+        mask=options["mask"],
+        mask_feather=options["mask_feather"],
+        depth=int(options["depth"]),
+        dither=options["dither"],
         method=PRESETS[options["preset"]],
         compute=Compute(**{item.name: options[item.name] for item in fields(Compute)}),
         parts=_parts(options),
     ).with_method(**changes)
+
+
+def _shape(options: dict[str, Any], cascade: Sequence[Size]) -> Size:
+    """What an area has the proportions of: the last stage, the picture to start from, or the model's own size."""
+    if cascade:
+        return cascade[-1]
+    if options["from_image"] is not None:
+        from pixelsmith.pixels.reading import picture_size
+
+        return picture_size(Path(picture_path("from image", options["from_image"])))
+    from pixelsmith.catalogue import inspect_model
+
+    return Size.parse(inspect_model(options["model"], _parts(options))["native_size"])
 
 
 def _parts(options: dict[str, Any]) -> Parts:
@@ -310,6 +382,41 @@ def _perturbation(options: dict[str, Any]) -> Perturbation | None:
     if said and name is None:
         raise click.BadParameter(f"perturbation: none is named, but its {' and '.join(said)}; give --perturbation")
     return None if name is None else replace(PERTURBATIONS[name], **said)
+
+
+def _read_row(row: Row, defaults: Mapping[str, Any]) -> tuple[dict[str, Any], Request]:
+    """The options that a row stands for, each named as on the command line, and their request.
+
+    Raises ``RequestError``.
+    """
+    words: list[str] = []
+    for name, value in row.items():
+        word = "--" + name.replace("_", "-")
+        option = next((one for one in _picture.params if word in one.opts), None)
+        if not isinstance(option, click.Option):
+            raise RequestError(f"there is no option {name!r}; columns are named as those of 'pixelsmith generate'")
+        words += _words_of(option, word, value)
+    try:
+        with _picture.make_context("picture", words, default_map=dict(defaults)) as context:
+            options = context.params
+        for name in ("prompt", "output"):
+            if options[name] is None:
+                raise RequestError(f"it has no {name}; give it one, or all of them with --{name}")
+        return options, make_request(options)
+    except click.ClickException as error:
+        raise RequestError(error.format_message()) from error
+
+
+def _words_of(option: click.Option, word: str, value: Any) -> list[str]:
+    """What stands for a value of a row on a command line: nothing for an empty one."""
+    if value in (None, ""):
+        return []
+    if option.is_flag:
+        on = click.BOOL.convert(value, option, None)
+        return [word] if on else option.secondary_opts[:1]
+    if isinstance(value, list | tuple):
+        return [f"{word}={one}" for one in value] if option.multiple else [f"{word}={','.join(map(str, value))}"]
+    return [f"{word}={value}"]
 
 
 def _interval(name: str, text: str | None) -> Any:
@@ -354,7 +461,91 @@ def generate_command(
 ) -> None:
     """Make a picture of PROMPT."""
     request = make_request(options)
+    if options["seed"] == RANDOM and not quiet:
+        say(f"seed {request.seed}", error=as_json)
     _observed(lambda observer: generate(request, output, observer, run_dir, overwrite), as_json, quiet)
+
+
+@click.command("picture", add_help_option=False)
+@click.option("--prompt")
+@click.option("--output")
+@_request_clicks
+def _picture(**options: Any) -> None:
+    """A row of a batch, which is read as a command line is."""
+
+
+@cli.command("batch")
+@click.argument("file", required=False, type=PLACE)
+@click.option("--prompt", help="Of rows that say none.")
+@_request_clicks
+@click.option("--seeds", help="Each picture with several seeds, such as 0-9,20.")
+@click.option("--output", "-o", help="A name for each, such as out/{index}-{name}-{seed}.png; rows may say their own.")
+@click.option("--sheet", type=PLACE, help="Also a contact sheet: a .png or .jpg file.")
+@click.option("--dry-run", is_flag=True, help="Only list what would be made.")
+@_overwrite
+@run_options
+@click.pass_context
+def batch_command(
+    context: click.Context,
+    /,
+    file: Path | None,
+    seeds: str | None,
+    sheet: Path | None,
+    dry_run: bool,
+    overwrite: bool,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Make many pictures: a row of FILE each (CSV, JSON lines, TOML), for each seed, for each file of a folder.
+
+    Columns are named as the options of generate, with prompt and output; options given here are for rows that say
+    nothing else. --from-image may be a folder. The same command again goes on where it stopped.
+    """
+    given = {**options, "seeds": seeds}
+    asked = {name: value for name, value in given.items() if _is_given(context, name)}
+    tasks = tasks_of([{}] if file is None else rows_of(file), asked, _read_row)
+    if sheet is not None:
+        check_sheet(sheet, len(tasks), overwrite)
+    if dry_run:
+        for task in tasks:
+            say(f"{task.number}  {task.output}  {task.request.size}  seed {task.request.seed}")
+        return
+
+    def make(task: Task, run_dir: Path | None) -> None:
+        def run(observer: Observer) -> object:
+            if run_dir is not None:
+                return resume(run_dir, observer, task.output, task.request.parts.allow_pickle, overwrite)
+            return generate(task.request, task.output, observer, overwrite=overwrite)
+
+        _observed(run, as_json, quiet)
+
+    tell = partial(_tell, count=len(tasks), as_json=as_json, quiet=quiet)
+    finished = run_batch(tasks, Known(settings_when_made, settings_inside), make, tell)
+    there = [done.task for done in finished if done.outcome != "failed"]
+    if sheet is not None and there:
+        write_sheet(sheet, [(task.output, _label(task)) for task in there], overwrite)
+    if failed := [str(done.task.number) for done in finished if done.outcome == "failed"]:
+        raise PixelsmithError(f"{len(failed)} of {len(tasks)} pictures were not made: {', '.join(failed)}")
+
+
+def _label(task: Task) -> str:
+    """What stands below a picture of a contact sheet: its seed is that of the file, where any would do."""
+    request = (settings_inside(task.output) or {}).get("request", {})
+    return f"{task.number}  seed {request.get('seed')}  {task.request.prompt}"
+
+
+def _is_given(context: click.Context, name: str) -> bool:
+    return context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+
+
+def _tell(done: Done, count: int, as_json: bool, quiet: bool) -> None:
+    """Say what became of a picture of a batch."""
+    if as_json:
+        click.echo(json.dumps({"event": "PictureFinished", **done.to_dict()}))
+    elif not quiet:
+        what = {"made": "made", "there": "is there already", "failed": f"failed: {done.reason}"}[done.outcome]
+        say(f"{done.task.number}/{count} {done.task.output} {what}", error=done.outcome == "failed")
 
 
 @cli.command("resume")

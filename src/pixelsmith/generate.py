@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from pixelsmith.calibrate import measure_rates
-from pixelsmith.canvas import MemorySpace, Space
+from pixelsmith.canvas import Array, MemorySpace, Space
 from pixelsmith.errors import InputError, RefusedError, RequestError, RunError
 from pixelsmith.events import (
     Event,
@@ -25,6 +25,7 @@ from pixelsmith.events import (
     RunFinished,
     RunStarted,
     StageStarted,
+    Warned,
     silent,
 )
 from pixelsmith.families import (
@@ -46,11 +47,13 @@ from pixelsmith.families import (
 )
 from pixelsmith.forecast import Forecast, Rates, load_rates, save_rates, seconds_of
 from pixelsmith.geometry import Size
+from pixelsmith.given import Given, about, keeps_alpha
 from pixelsmith.memory import give_back_memory
 from pixelsmith.parts import located
-from pixelsmith.pixels.files import check_output, has_settings, write_into
+from pixelsmith.pixels.depth import Depth, as_bytes
+from pixelsmith.pixels.files import FORMATS, check_output, has_settings, lost_place, write_into
 from pixelsmith.pixels.output import Output, tiles_of
-from pixelsmith.pixels.reading import picture_size, read_picture
+from pixelsmith.pixels.reading import is_transparent, picture_size, read_picture, read_with_alpha
 from pixelsmith.pixels.resample import Resized
 from pixelsmith.plan import ModelFacts, Plan, make_plan
 from pixelsmith.preview import with_preview
@@ -67,8 +70,8 @@ from pixelsmith.viewer import open_file
 class Result:
     """A finished picture: its ``plan``, its file and its run directory, where there are such.
 
-    ``pixels`` (height, width, 3) uint8 sRGB are read when asked for, from memory, the run directory or the file: of a
-    gigapixel they take 3 GB.
+    ``pixels`` (height, width, 3) uint8 sRGB, with alpha as a fourth channel where the picture is transparent, are read
+    when asked for, from memory, the run directory or the file: of a gigapixel they take 3 GB.
     """
 
     plan: Plan
@@ -78,12 +81,18 @@ class Result:
 
     @property
     def pixels(self) -> NDArray[np.uint8]:
-        if self.picture is not None:
-            return np.asarray(self.picture.read(self.picture.size.window).permute(1, 2, 0))
+        picture = self.picture or self._in_file()
+        return np.asarray(as_bytes(picture.read(picture.size.window)).permute(1, 2, 0))
+
+    def _in_file(self) -> Readable:
         if self.path is None:
             raise ValueError("a result has a picture or a file")
+        if FORMATS[self.path.suffix.lower()].alpha and is_transparent(self.path):
+            return read_with_alpha(self.path)
         file = open_file(self.path)
-        return np.asarray(file.look((0, 0, file.size.width, file.size.height), file.size))
+        return Array(
+            torch.from_numpy(np.array(file.look((0, 0, file.size.width, file.size.height), file.size))).permute(2, 0, 1)
+        )
 
 
 def plan(request: Request, calibrate: bool = False) -> Plan:
@@ -143,9 +152,14 @@ def generate(
     request = replace(request, model=name, parts=parts)
     path = None if output is None else Path(output)
     if path is not None:
-        check_output(path, request.size, found.settings(request))
+        _check_output(path, request, found.settings(request))
     with _held(path, overwrite) as place:
         return _generate(request, path, place, observer, run_dir)
+
+
+def _check_output(path: Path, request: Request, settings: Mapping[str, Any]) -> None:
+    """Whether the file can hold the picture with all that is to be in it. Raises ``PictureError``."""
+    check_output(path, request.size, settings, about(request), keeps_alpha(request), request.depth)
 
 
 def _held(path: Path | None, overwrite: bool) -> AbstractContextManager[Output | None]:
@@ -163,7 +177,7 @@ def _generate(
     work = _Work(observer)
     job = _Job(request, model, model.settings(request), the_plan, output, work)
     if run_dir is None and not the_plan.on_disk:
-        check_disk(the_plan, request.size, None, path)
+        check_disk(the_plan, request.size, None, path, keeps_alpha(request), request.depth)
         return _run(job, MemorySpace())
     if run_dir is None and path is None:
         raise RequestError(f"run directory: a picture of {request.size} needs one; give a run_dir or an output")
@@ -172,7 +186,7 @@ def _generate(
         raise RequestError(f"run directory: expected a folder with a name, got {str(run_dir)!r}")
     if path is not None and place.absolute() in (path.absolute(), tiles_of(path).absolute()):
         raise RunError(f"{place}: the picture is to be written there; choose another run directory")
-    check_disk(the_plan, request.size, place, path)
+    check_disk(the_plan, request.size, place, path, keeps_alpha(request), request.depth)
     identity, keep = _identity(job.settings, request, model), run_dir is not None
     with RunDirectory.create(place) as run:
         run.begin(Record(identity, Path.cwd(), path, keep))
@@ -213,9 +227,9 @@ def resume(
         if difference := record.identity.difference_from(_identity(record.identity.settings, request, model)):
             raise RunError(f"{run_dir}: it cannot go on here: {difference}")
         if record.output is not None:
-            check_output(record.output, request.size, record.identity.settings)
+            _check_output(record.output, request, record.identity.settings)
         the_plan = _planned(request, model)
-        check_disk(the_plan, request.size, None, record.output)
+        check_disk(the_plan, request.size, None, record.output, keeps_alpha(request), request.depth)
         settings = record.identity.settings
         same = record.output is not None and has_settings(record.output, settings)
         with _held(record.output, overwrite or same) as held:
@@ -248,7 +262,8 @@ def _located(request: Request, folder: Path) -> Request:
     # As everywhere, this name is the model of this package, whatever a folder is called.
     model = request.model if request.model == EMBEDDED else located(request.model, folder)
     parts = request.parts.located(folder)
-    return replace(request, from_image=picture, method=method, model=model, parts=parts)
+    mask = None if request.mask is None else str(folder / request.mask)
+    return replace(request, from_image=picture, mask=mask, method=method, model=model, parts=parts)
 
 
 @dataclass(frozen=True)
@@ -298,12 +313,19 @@ def settings_of(request: Request) -> dict[str, Any]:
     return _Model.of(request).settings(request)
 
 
+def settings_when_made(request: Request) -> dict[str, Any]:
+    """What the file of this request carries once it is made: nothing is left to the model, hub ids have commits."""
+    model = _Model.of(request)
+    name, parts = pin(request.model, request.parts)
+    return model.settings(replace(request.settled(model.facts.recommended), model=name, parts=parts))
+
+
 def _planned(request: Request, model: _Model) -> Plan:
     if request.prompt_weighting:
         check_weighting(model.facts, request.prompt, request.negative_prompt)
-    if painted := request.method.painted_map:
+    for named in request.pictures:
         # One that cannot be read is a mistake to be found now, not when the first stage begins.
-        picture_size(Path(painted))
+        picture_size(named)
     the_plan = make_plan(request, model.facts, _start_size(request), model.dtype.itemsize)
     rates = load_rates(*model.machine)
     method_at = partial(request.method.at, recommended=model.facts.recommended)
@@ -378,20 +400,28 @@ def _run(job: _Job, space: Space, run_dir: Path | None = None) -> Result:
             event = replace(event, share=forecast.share, seconds_left=forecast.seconds_left)
         job.observer(event)
 
-    start = None if request.from_image is None else Rung(read_picture(Path(request.from_image)), None)
+    given = Given.of(request)
     if painted := request.method.painted_map:
         # All of it is read, as of the start picture: damage is reported before the model is loaded.
         read_picture(Path(painted))
+    said = about(request, [stage.size for stage in job.plan.stages])
     observer(RunStarted(job.plan, None if run_dir is None else str(run_dir)))
+    if job.path is not None and (remark := lost_place(said, job.path)):
+        observer(Warned(remark))
     with torch.inference_mode():
         # The model is held by nothing else: it is gone before the picture is written.
-        picture = _climb(model.cascade(request, job.plan, observer, space), job.plan, start)
+        picture = _climb(model.cascade(request, job.plan, observer, space), job.plan, given)
     if job.output is not None:
         write_began = time.monotonic()
         give_back_memory()
         last = len(job.plan.stages)
         write_into(
-            job.output, picture, job.settings, lambda done, total: observer(Progress(last, "write", 1, 1, done, total))
+            job.output,
+            picture,
+            job.settings,
+            lambda done, total: observer(Progress(last, "write", 1, 1, done, total)),
+            said,
+            Depth(request.depth, request.dither),
         )
         observer(PhaseFinished(last, "write", time.monotonic() - write_began))
     if forecast.known and (job.plan.base is None or job.plan.base.patches_per_step == 1):
@@ -401,16 +431,20 @@ def _run(job: _Job, space: Space, run_dir: Path | None = None) -> Result:
     return Result(job.plan, job.path, run_dir, picture)
 
 
-def _climb(cascade: Cascade, the_plan: Plan, start: Rung | None) -> Readable:
-    """From the start, a given picture or the model's own, through all stages to a picture of exactly the size."""
-    stages = len(the_plan.stages)
-    rung = start or _base(cascade, the_plan)
-    for number, stage in enumerate(the_plan.stages, start=1):
-        cascade.observer(StageStarted(number, stages, stage.size))
-        rung = cascade.stage(number, rung, stage.size)
-    if rung.picture.size == cascade.request.size:
-        return rung.picture
-    return Resized(rung.picture, rung.picture.size, cascade.request.size, "lanczos")
+def _climb(cascade: Cascade, the_plan: Plan, given: Given | None) -> Readable:
+    """From a given picture or the model's own, through all stages to a picture of exactly the size."""
+    sizes, target = [stage.size for stage in the_plan.stages], cascade.request.size
+    rung = Rung(given.picture, None) if given else _base(cascade, the_plan)
+    for number, size in enumerate(sizes, start=1):
+        cascade.observer(StageStarted(number, len(sizes), size))
+        rung = cascade.stage(number, rung, size)
+        if given:
+            # The next stage sees it so, too.
+            rung = replace(rung, picture=given.kept(rung.picture, sizes[:number]))
+    picture = rung.picture
+    if picture.size != target:
+        picture = Resized(picture, picture.size, target, "lanczos")
+    return given.transparent(picture, [*sizes, target]) if given else picture
 
 
 def _base(cascade: Cascade, the_plan: Plan) -> Rung:

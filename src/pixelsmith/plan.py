@@ -304,6 +304,9 @@ def _canvas_bytes(rungs: list[StagePlan], request: Request, facts: ModelFacts) -
         tile * (1 + of_map) + patch * 2 * (1 + second_order) for tile, patch in zip(tiled, patches, strict=True)
     )
     pictures = 3 * (facts.latent_scale**2 + 1) * sum(tiled)
+    if request.unrounded:
+        # Four bytes for one of each value of the last one.
+        pictures += 9 * facts.latent_scale**2 * tiled[-1]
     return round(latents * facts.latent_channels * 4) + pictures
 
 

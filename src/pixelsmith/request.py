@@ -17,6 +17,7 @@ from pixelsmith.checks import (
     check_text,
     check_unicode,
     check_whole,
+    colour_of,
 )
 from pixelsmith.errors import RequestError
 from pixelsmith.geometry import MAX_SIDE, Size
@@ -34,6 +35,7 @@ from pixelsmith.recommended import (
     StageMethod,
     perturbation_of,
 )
+from pixelsmith.sizes import check_dpi
 from pixelsmith.strategies import MERGINGS, STRATEGIES, StrategyName
 
 CoverageName = Literal["grid", "random"]
@@ -59,6 +61,10 @@ GIVEN_SLIDER = 1.0
 """The Slider above a given picture, where structure is held: nothing that it shows is lost."""
 MAX_SEED = 2**64 - 1
 """The largest number that PyTorch's generators begin with."""
+DEPTHS = (8, 16)
+"""Bits of a channel that files can have."""
+MAX_FEATHER = 10_000
+"""Pixels of a mask's edges: so many around each window are read for it."""
 EMBEDDED = "embedded"
 """The name of the model that comes with the package."""
 
@@ -321,8 +327,18 @@ class Request:
     - ``cascade``: sizes of the stages, each at least as large as the one before; a larger ``size`` follows as one more
       stage, a smaller one is scaled down to from the last. Empty chooses the stages. Where shapes differ, the middle
       of a picture is used.
+    - ``dpi``: dots per inch that the file says, 1 to 10,000; ``None`` for those of ``from_image``, or else
+      ``pixelsmith.sizes.PRINT_DPI``.
+    - ``strip``: whether what ``from_image`` says besides its pixels (EXIF, IPTC, XMP, its resolution, its place on
+      earth) is left out.
+    - ``mask``: the path of a grey picture, of the shape of ``from_image`` or of the result and of any size: white is
+      refined, black stays what the enlarged ``from_image`` is. ``mask_feather``: how many pixels of each stage wide its
+      edges are, 0 to 10,000.
+    - ``depth``: bits of a channel of the file, 8 or 16; ``dither``: whether 8 are dithered, so that smooth gradients
+      have no steps. With either the last picture is kept as it is decoded, in four times the room.
+    - ``background``: a colour as CSS writes it that the transparency of ``from_image`` is laid over; ``None`` keeps it.
 
-    Raises ``RequestError`` where a value is out of range or the cascade shrinks.
+    Raises ``RequestError`` where a value is out of range, the cascade shrinks, or there is a mask but no picture.
 
     Examples:
         >>> request = Request("map of a coast", Size(4096, 2048), seed=7, method=PRESETS["fast"])
@@ -345,6 +361,13 @@ class Request:
     method: Method = field(default_factory=Method)
     compute: Compute = field(default_factory=Compute)
     prompt_weighting: bool = False
+    dpi: float | None = None
+    strip: bool = False
+    background: str | None = None
+    mask: str | None = None
+    mask_feather: int = 16
+    depth: int = 8
+    dither: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "cascade", tuple(self.cascade))
@@ -358,10 +381,31 @@ class Request:
         check_whole("seed", self.seed, least=0)
         if self.seed > MAX_SEED:
             raise RequestError(f"seed: expected at most {MAX_SEED}, got {self.seed}")
+        check_flag("strip", self.strip)
+        if self.background is not None:
+            colour_of("background", self.background)
+        if self.dpi is not None:
+            check_dpi(self.dpi)
         if self.from_image is not None:
             object.__setattr__(self, "from_image", picture_path("from image", str(self.from_image)))
             object.__setattr__(self, "method", self.method.above_given_picture())
+        check_flag("dither", self.dither)
+        if self.depth not in DEPTHS or type(self.depth) is not int:
+            raise RequestError(f"depth: expected 8 or 16 bits a channel, got {self.depth!r}")
+        if self.dither and self.depth > min(DEPTHS):
+            raise RequestError("dither: it is for 8 bits a channel; leave it out, or --depth")
+        self._check_mask()
         self._check_sizes()
+
+    def _check_mask(self) -> None:
+        check_whole("mask feather", self.mask_feather, least=0)
+        if self.mask_feather > MAX_FEATHER:
+            raise RequestError(f"mask feather: expected at most {MAX_FEATHER:,} pixels, got {self.mask_feather:,}")
+        if self.mask is None:
+            return
+        object.__setattr__(self, "mask", picture_path("mask", str(self.mask)))
+        if self.from_image is None:
+            raise RequestError("mask: it says what stays of a picture to start from; give one (--from-image)")
 
     def _check_sizes(self) -> None:
         sizes = self.cascade
@@ -396,9 +440,14 @@ class Request:
 
     @property
     def pictures(self) -> tuple[Path, ...]:
-        """The pictures that it is made with: the one to start from, the Slider map."""
-        named = (self.from_image, self.method.painted_map)
+        """The pictures that it is made with: the one to start from, the Slider map, the mask."""
+        named = (self.from_image, self.method.painted_map, self.mask)
         return tuple(Path(name) for name in named if name is not None)
+
+    @property
+    def unrounded(self) -> bool:
+        """Whether the values of the last picture are kept as they are decoded."""
+        return self.dither or self.depth > min(DEPTHS)
 
     def settled(self, recommended: Recommended) -> Request:
         """The same request with what its method leaves open as the model recommends it."""

@@ -27,10 +27,15 @@ def check_memory(the_plan: Plan, request: Request, observer: Observer) -> None:
     observer(Warned(f"{what}; --memory encoders-released, offload or sequential keep less of it there"))
 
 
-def check_disk(the_plan: Plan, size: Size, run_dir: Path | None, path: Path | None) -> None:
-    """Refuse what does not fit on the disks of the run directory and of the output, before hours are spent on it."""
+def check_disk(
+    the_plan: Plan, size: Size, run_dir: Path | None, path: Path | None, alpha: bool = False, bits: int = 8
+) -> None:
+    """Refuse what does not fit on the disks of the run directory and of the output, before hours are spent on it.
+
+    ``alpha``: whether the picture has transparency; ``bits``: of a channel of it.
+    """
     needed: dict[int, float] = {}
-    file_bytes = 0.0 if path is None else size.area * format_of(path, size).pixel_bytes
+    file_bytes = 0.0 if path is None else size.area * format_of(path, size, alpha, bits).pixel_bytes
     for place, count in ((run_dir, the_plan.canvas_bytes), (path, file_bytes)):
         if place is None:
             continue

@@ -266,8 +266,10 @@ class Cascade:
         facts = self.family.facts
         tiles = self.family.autoencoder.tiling.tiles(facts.latent_size(size))
         small = size.padded(facts.latent_scale).divided(facts.latent_scale)
+        unrounded = self.request.unrounded and stage == max(self.methods)
+        dtype = torch.float32 if unrounded else torch.uint8
         return WithOverview(
-            self.space.open(f"stage-{stage}/picture", tiles.scaled(facts.latent_scale), 3, torch.uint8, size),
+            self.space.open(f"stage-{stage}/picture", tiles.scaled(facts.latent_scale), 3, dtype, size),
             self.space.open(f"stage-{stage}/overview", tiles, 3, torch.uint8, small),
             facts.latent_scale,
         )

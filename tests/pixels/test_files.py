@@ -6,17 +6,19 @@ import signal
 import time
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageSequence
+from PIL import ExifTags, Image, ImageSequence
 
 from pixelsmith.canvas import Array
 from pixelsmith.errors import OutputError, PictureError
 from pixelsmith.geometry import Size, Window
 from pixelsmith.pixels import files
 from pixelsmith.pixels.files import check_output, read_settings, write_picture
+from pixelsmith.pixels.metadata import Metadata
 from pixelsmith.pixels.output import Output
 from pixelsmith.pixels.reading import picture_size, read_picture
 from pixelsmith.viewer import open_file
@@ -25,7 +27,18 @@ PIXELS = torch.randint(0, 256, (3, 30, 50), dtype=torch.uint8, generator=torch.G
 SETTINGS = {"pixelsmith": "1", "request": {"prompt": 'a "map" of Zürich, 東京 & <so on>' * 40, "seed": 2**63}}
 
 
-@pytest.mark.parametrize("suffix", ["png", "jpg", "jpeg", "tif", "tiff", "PNG", "webp", "dzi", "zip"])
+def written(*suffixes: str) -> list[Any]:
+    """Formats that only some builds of libvips write."""
+    known = [f".{suffix}" in files.FORMATS for suffix in suffixes]
+    return [
+        pytest.param(suffix, marks=pytest.mark.skipif(not there, reason=f"this libvips writes no .{suffix}"))
+        for suffix, there in zip(suffixes, known, strict=True)
+    ]
+
+
+@pytest.mark.parametrize(
+    "suffix", ["png", "jpg", "jpeg", "tif", "tiff", "PNG", "webp", "dzi", "zip", *written("avif", "jxl")]
+)
 def test_settings_come_back_from_every_format(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"picture.{suffix}"
     write_picture(Array(PIXELS), path, SETTINGS)
@@ -34,6 +47,18 @@ def test_settings_come_back_from_every_format(tmp_path: Path, suffix: str) -> No
         assert picture_size(path) == Size(50, 30)
     beside = ["picture_files"] if suffix == "dzi" else []
     assert sorted(item.name for item in tmp_path.iterdir()) == [path.name, *beside], "no partial file may stay"
+
+
+@pytest.mark.parametrize("dpi", [72.0, 150.0, 300.0])
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "tiff", "webp", *written("avif")])
+def test_files_say_the_resolution_of_a_print(tmp_path: Path, suffix: str, dpi: float) -> None:
+    path = tmp_path / f"print.{suffix}"
+    write_picture(Array(PIXELS), path, SETTINGS, about=Metadata(dpi=dpi))
+    with Image.open(path) as image:
+        exif = image.getexif()
+        said = image.info.get("dpi", (exif.get(ExifTags.Base.XResolution), exif.get(ExifTags.Base.YResolution)))
+    # PNG counts whole dots a metre.
+    assert [float(one) for one in said] == pytest.approx([dpi, dpi], rel=2e-4 if suffix == "png" else 1e-6)
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif", "tiff"])
@@ -45,6 +70,14 @@ def test_lossless_formats_keep_every_pixel_and_the_same_picture_gives_the_same_b
         write_picture(Array(PIXELS), path, SETTINGS)
     assert torch.equal(read_picture(paths[0]).read(Size(50, 30).window), PIXELS)
     assert paths[0].read_bytes() == paths[1].read_bytes()
+
+
+def test_a_format_that_this_libvips_does_not_write_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = {suffix: kind for suffix, kind in files.FORMATS.items() if suffix not in (".jxl", ".avif")}
+    monkeypatch.setattr(files, "FORMATS", known)
+    for suffix in (".jxl", ".avif"):
+        with pytest.raises(PictureError, match=rf"this build of libvips writes no \{suffix}; choose \.png, "):
+            check_output(Path(f"a{suffix}"), Size(9, 9), SETTINGS)
 
 
 @pytest.mark.parametrize("name", ["picture.gif", "picture", "no/such/folder/picture.png", "folder.png"])
@@ -66,9 +99,11 @@ def band(width: int) -> Array:
     return Array(torch.zeros(3, 2, width, dtype=torch.uint8))
 
 
-@pytest.mark.parametrize(("suffix", "limit"), [("jpg", 65_500), ("webp", 16_383)])
+@pytest.mark.parametrize(("suffix", "limit"), [("jpg", 65_500), ("webp", 16_383), ("avif", 16_384)])
 def test_the_limit_of_a_format_names_those_that_can(tmp_path: Path, suffix: str, limit: int) -> None:
     """It is the limit of what writes the file, not of what its standard says: a run of hours must not end at it."""
+    if f".{suffix}" not in files.FORMATS:
+        pytest.skip(f"this libvips writes no .{suffix}")
     path = tmp_path / f"wide.{suffix}"
     check_output(path, Size(limit, 2), SETTINGS)
     write_picture(band(limit), path, SETTINGS)

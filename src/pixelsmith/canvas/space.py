@@ -10,7 +10,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-import numpy as np
 import torch
 
 from pixelsmith.canvas.mosaic import Mosaic
@@ -19,6 +18,8 @@ from pixelsmith.durable import read_object, read_whole, write_whole
 from pixelsmith.geometry import Size
 from pixelsmith.sampling.grid import Grid
 from pixelsmith.sampling.patches import Tiling
+
+_WATCHED = {str(dtype): dtype for dtype in (torch.uint8, torch.float32)}
 
 
 @runtime_checkable
@@ -117,15 +118,17 @@ class DiskSpace:
 
 
 def watch(path: Path) -> tuple[Mosaic, WatchedSlots]:
-    """A mosaic of bytes in a folder that another process may be filling, for reading; and its slots, to refresh.
+    """A mosaic in a folder that another process may be filling, for reading; and its slots, to refresh.
 
     ``path`` is the folder and the mosaic's name. Raises ``LookupError`` where there is none, or not yet.
     """
     try:
         values = read_object(read_whole(_description(path)))
         tiling, size = Grid.from_dict(values["tiling"]), Size(*values["size"])
-        slots = WatchedSlots(path, len(tiling), values["channels"] * tiling.largest.area, np.uint8)
-        return Mosaic(tiling, slots, values["channels"], torch.uint8, size), slots
+        dtype = _WATCHED[values["dtype"]]
+        capacity = values["channels"] * tiling.largest.area
+        slots = WatchedSlots(path, len(tiling), capacity, torch.empty(0, dtype=dtype).numpy().dtype)
+        return Mosaic(tiling, slots, values["channels"], dtype, size), slots
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise LookupError(f"{path}: there is no mosaic that can be read ({error})") from error
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pyvips
 
 from pixelsmith.pixels.tiff import TiffPage, YCbCr
@@ -9,28 +11,33 @@ from pixelsmith.pixels.tiff import TiffPage, YCbCr
 _COLOURS = {"b-w": 1, "grey16": 1, "srgb": 3, "rgb": 3, "rgb16": 3, "labs": 3, "cmyk": 4}
 """How many channels are colours, by libvips's interpretation of them."""
 _PROFILE = "icc-profile-data"
+WHITE = (255, 255, 255)
 
 
-def srgb(image: pyvips.Image, page: TiffPage | None = None) -> pyvips.Image:
-    """An image as libvips loads it in 8 bits a channel of sRGB, transparency over white; ``page`` if it is of a TIFF.
+def srgb(image: pyvips.Image, page: TiffPage | None = None, background: Sequence[float] = WHITE) -> pyvips.Image:
+    """An image as libvips loads it in 8 bits a channel of sRGB, transparency over a colour; ``page`` if of a TIFF.
 
     An embedded profile counts; without one colours are those of sRGB, and CMYK is that of common offset print. Raises
     ``ValueError`` where values have no range or channels no colours, ``pyvips.Error`` where they cannot be converted.
     """
+    colours, alpha = srgb_and_alpha(image, page)
+    if alpha is None:
+        return colours
+    return colours.bandjoin(alpha).copy(interpretation="srgb").flatten(background=list(background))
+
+
+def srgb_and_alpha(image: pyvips.Image, page: TiffPage | None = None) -> tuple[pyvips.Image, pyvips.Image | None]:
+    """The colours of an image and its alpha, if it has one: 0 transparent to 255 opaque. Raises as ``srgb`` does."""
     if image.interpretation not in _COLOURS or image.bands < _COLOURS[image.interpretation]:
         raise ValueError(f"its {image.bands} channels are {image.interpretation}; expected grey, RGB, CMYK or Lab")
     if image.format not in ("uchar", "ushort") and image.interpretation != "labs":
         raise ValueError(f"its pixels are of type {image.format}; expected 8 or 16 bits a channel")
     count = _COLOURS[image.interpretation]
+    alpha = _alpha_band(image, count, page)
     colours = image.extract_band(0, n=count).copy(interpretation=image.interpretation)
     if page is not None and page.ycbcr is not None and image.bands == count == 3:
         colours = _rgb_of_ycbcr(_eight_bits(colours), page.ycbcr).copy(interpretation="srgb")
-    found = _converted(colours)
-    alpha = _alpha_band(image, count, page)
-    if alpha is None:
-        return found
-    transparency = _eight_bits(image.extract_band(alpha))
-    return found.bandjoin(transparency).copy(interpretation="srgb").flatten(background=255)
+    return _converted(colours), None if alpha is None else _eight_bits(image.extract_band(alpha))
 
 
 def _converted(colours: pyvips.Image) -> pyvips.Image:

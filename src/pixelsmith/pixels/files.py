@@ -4,34 +4,44 @@ from __future__ import annotations
 
 import json
 import os
-import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
-from typing import Any
+from typing import Any, Literal
 
 import pyvips
-from PIL import ExifTags, Image
 
 from pixelsmith.durable import open_to_read, read_object, read_whole, write_new
 from pixelsmith.errors import InputError, OutputError, PictureError
 from pixelsmith.geometry import Size
+from pixelsmith.pixels.depth import Depth
+from pixelsmith.pixels.metadata import (
+    IPTC,
+    NO_METADATA,
+    USER_COMMENT,
+    XMP,
+    Metadata,
+    comment_of,
+    is_settings,
+    texts_of,
+)
 from pixelsmith.pixels.output import Output, tiles_of
 from pixelsmith.pixels.reading import header
-from pixelsmith.pixels.stream import OnRows, streamed
+from pixelsmith.pixels.stream import EIGHT, OnRows, channels_of, streamed
+from pixelsmith.pixels.tags import EXIF, Tags, Value, add_tags, exif_of
 from pixelsmith.places import given_place
 from pixelsmith.sampling.readable import Readable
+from pixelsmith.sizes import PRINT_DPI
 
 KEY = "pixelsmith"
 """The name of the PNG text chunk; the other formats carry the same JSON as their image description."""
 _SETTINGS_FILE = "pixelsmith.json"
 """Where they are in a DeepZoom folder or archive, which has no place for a description."""
-_PIXELS_PER_MM = 300 / 25.4
-"""What print shops expect where nothing else is said: 300 dpi."""
+_MM_PER_INCH = 25.4
 _EXIF_LIMIT = 60_000
 """Characters that EXIF takes: one segment of 64 KiB with the other fields in it."""
 _PROFILE = "srgb"
@@ -52,6 +62,9 @@ class Format:
     - ``settings``: the metadata field that carries them; none in a folder of tiles, which has a file of them.
     - ``side_limit``: the most pixels on a side that the format has, 0 for more than any picture here.
     - ``byte_limit``: how long a file of it can be, 0 for longer than any here.
+    - ``alpha``: whether it has transparency.
+    - ``deep``: whether it has 16 bits a channel.
+    - ``saver``: what of libvips writes it, where not every build has that.
     """
 
     options: Mapping[str, Any]
@@ -59,6 +72,19 @@ class Format:
     settings: str = "image-description"
     side_limit: int = 0
     byte_limit: int = 0
+    alpha: bool = False
+    deep: bool = False
+    saver: str | None = None
+
+    @property
+    def known(self) -> bool:
+        """Whether this build of libvips writes it."""
+        return self.saver is None or bool(pyvips.type_find("VipsOperation", self.saver))
+
+    @property
+    def metadata(self) -> Literal["fields", "tags", None]:
+        """How what else is known of a picture gets into the file: by libvips's fields, by tags added to it."""
+        return None if self.tiled_folder else "tags" if self.settings == "image-description" else "fields"
 
     @property
     def in_exif(self) -> bool:
@@ -69,46 +95,74 @@ class Format:
         return not self.settings
 
 
-_EXIF = "exif-ifd0-ImageDescription"
+_EXIF, _EXIF_COMMENT = "exif-ifd0-ImageDescription", "exif-ifd2-UserComment"
+"""Where EXIF has the settings: in the second where a photo has a description of its own."""
 _PYRAMID = {"tile": True, "tile_width": 256, "tile_height": 256, "pyramid": True, "bigtiff": True}
 _DEEP_ZOOM = {"tile_size": 254, "overlap": 1, "suffix": f".jpg[Q=90,profile={_PROFILE}]"}
 # The format has room for 65,535, the libraries that write and read it stop at this.
 _JPEG = Format({"Q": 95}, 2, _EXIF, 65_500)
 _LOSSLESS = {"compression": "deflate", "predictor": "horizontal"}
-_TIFF = Format({**_PYRAMID, **_LOSSLESS}, 4.2)
+_TIFF = Format({**_PYRAMID, **_LOSSLESS}, 4.2, alpha=True, deep=True)
 _LARGE_TIFF = Format({**_PYRAMID, "compression": "jpeg", "Q": 92}, 2)
-_PLAIN_TIFF = Format(_LOSSLESS, 3.1, byte_limit=2**32)
+_PLAIN_TIFF = Format(_LOSSLESS, 3.1, byte_limit=2**32, alpha=True, deep=True)
 LARGE = 100_000_000
 """Pixels from which a TIFF is compressed as JPEG: lossless, a gigapixel takes gigabytes and many minutes."""
-FORMATS: dict[str, Format] = {
-    ".png": Format({"compression": 6}, 3.1, f"png-comment-0-{KEY}"),
+_ALL: dict[str, Format] = {
+    ".png": Format({"compression": 6}, 3.1, f"png-comment-0-{KEY}", alpha=True, deep=True),
     ".jpg": _JPEG,
     ".jpeg": _JPEG,
-    ".webp": Format({"Q": 95}, 2, _EXIF, 16_383),
+    ".webp": Format({"Q": 95}, 2, _EXIF, 16_383, alpha=True),
+    ".avif": Format({"compression": "av1", "Q": 90, "effort": 2}, 2, _EXIF, 16_384, alpha=True, saver="heifsave"),
+    ".jxl": Format({"Q": 95}, 2, _EXIF, alpha=True, saver="jxlsave"),
     ".tif": _TIFF,
     ".tiff": _PLAIN_TIFF,
     ".dzi": Format(_DEEP_ZOOM, 2, settings=""),
     ".zip": Format(_DEEP_ZOOM, 2, settings=""),
 }
-"""The kinds of file that can be written, by suffix; ``.tif`` is a pyramid, ``.tiff`` a plain picture for programs that
-know no BigTIFF; ``.zip`` is a DeepZoom folder in one file."""
+FORMATS = {suffix: kind for suffix, kind in _ALL.items() if kind.known}
+"""The kinds of file that this build of libvips writes, by suffix; ``.tif`` is a pyramid, ``.tiff`` a plain picture for
+programs that know no BigTIFF; ``.zip`` is a DeepZoom folder in one file."""
 
 
-def format_of(path: Path, size: Size) -> Format:
-    """How a picture of this size is written there. Raises ``KeyError`` for a suffix that is none of ``FORMATS``."""
+def format_of(path: Path, size: Size, alpha: bool = False, bits: int = 8) -> Format:
+    """How a picture of this size is written there, with or without alpha, in so many bits a channel.
+
+    Raises ``KeyError`` for a suffix that is none of ``FORMATS``.
+    """
     found = FORMATS[path.suffix.lower()]
+    if alpha or bits > 8:
+        # JPEG has neither, within a TIFF too. A fourth channel takes as much as each of three.
+        return replace(found, pixel_bytes=found.pixel_bytes * (4 if alpha else 3) / 3 * bits / 8)
     return _LARGE_TIFF if found is _TIFF and size.area >= LARGE else found
 
 
-def check_output(path: Path, size: Size, settings: Mapping[str, Any]) -> None:
-    """Raise ``PictureError`` unless a file of this name can hold a picture of this size with these settings inside.
+def check_output(
+    path: Path,
+    size: Size,
+    settings: Mapping[str, Any],
+    about: Metadata = NO_METADATA,
+    alpha: bool = False,
+    bits: int = 8,
+) -> None:
+    """Raise ``PictureError`` unless a file of this name can hold a picture of this size with all of this inside.
 
     Whether one can be written there ``Output`` finds out.
     """
     kind = FORMATS.get(path.suffix.lower())
     if kind is None:
+        if path.suffix.lower() in _ALL:
+            raise PictureError(f"{path}: this build of libvips writes no {path.suffix}; choose {', '.join(FORMATS)}")
         raise PictureError(f"{path}: expected a name that ends in {', '.join(FORMATS)}")
-    if limit := _limit_passed(kind, size):
+    if alpha and not kind.alpha:
+        with_alpha = ", ".join(suffix for suffix, one in FORMATS.items() if one.alpha)
+        raise PictureError(
+            f"{path}: the picture to start from is transparent in places, for which a {path.suffix} has no room; write "
+            f"{with_alpha}, or lay it over a colour (--background white)"
+        )
+    if bits > 8 and not kind.deep:
+        deep = ", ".join(suffix for suffix, one in FORMATS.items() if one.deep)
+        raise PictureError(f"{path}: a {path.suffix} has 8 bits a channel here; for {bits} write {deep}")
+    if limit := _limit_passed(format_of(path, size, alpha, bits), size):
         raise PictureError(f"{path}: a {path.suffix} has at most {limit}, not {size}; write a .tif, .dzi, .zip or .png")
     try:
         _check_place(path)
@@ -116,6 +170,21 @@ def check_output(path: Path, size: Size, settings: Mapping[str, Any]) -> None:
         raise PictureError(f"{path}: it cannot be written ({error.strerror}); choose another name or place") from error
     if kind.in_exif and len(_settings_text(settings)) > _EXIF_LIMIT:
         raise PictureError(f"{path}: it has no room for a prompt as long as this; write a .png or a .tif")
+    if kind.in_exif and len(_settings_text(settings)) + len(exif_of(about.exif)) > _EXIF_LIMIT:
+        raise PictureError(f"{path}: it has no room for all of the picture's EXIF; write a .png or a .tif, or --strip")
+    if kind is _JPEG and max(len(about.xmp), len(about.iptc)) > _EXIF_LIMIT:
+        raise PictureError(f"{path}: it has no room for all of the picture's XMP; write a .png or a .tif, or --strip")
+
+
+def lost_place(about: Metadata, path: Path) -> str | None:
+    """What to say where the place of a map on earth will not be in the file; ``None`` where there is nothing to say."""
+    if not about.has_place and not about.unplaced:
+        return None
+    if about.unplaced:
+        return "the place on earth is left out: the picture to start from is turned, or its GeoTIFF tags are damaged"
+    if FORMATS[path.suffix.lower()].metadata != "tags":
+        return f"the place on earth is left out: {path.suffix} has no room for it; .tif and .tiff do"
+    return None
 
 
 def _check_place(path: Path) -> None:
@@ -136,23 +205,35 @@ def _limit_passed(kind: Format, size: Size) -> str | None:
 
 
 def write_picture(
-    picture: Readable, path: Path, settings: Mapping[str, Any], on_rows: OnRows = lambda done, total: None
+    picture: Readable,
+    path: Path,
+    settings: Mapping[str, Any],
+    on_rows: OnRows = lambda done, total: None,
+    about: Metadata = NO_METADATA,
+    depth: Depth = EIGHT,
 ) -> None:
-    """Write pixels (3, H, W) uint8 to a file, in place of what is there, as ``write_into`` does."""
+    """Write pixels (3 or 4, H, W) to a file, in place of what is there, as ``write_into`` does."""
     with Output(path, overwrite=True) as output:
-        write_into(output, picture, settings, on_rows)
+        write_into(output, picture, settings, on_rows, about, depth)
 
 
 def write_into(
-    output: Output, picture: Readable, settings: Mapping[str, Any], on_rows: OnRows = lambda done, total: None
+    output: Output,
+    picture: Readable,
+    settings: Mapping[str, Any],
+    on_rows: OnRows = lambda done, total: None,
+    about: Metadata = NO_METADATA,
+    depth: Depth = EIGHT,
 ) -> None:
-    """Write pixels (3, H, W) uint8 of sRGB with their settings inside; the file appears whole or not at all.
+    """Write pixels (3 or 4, H, W) of sRGB in 0..255 with their settings inside; the file appears whole or not at all.
 
-    The picture is read in bands from top to bottom, so memory does not grow with its height, but for WebP, which is
-    compressed as a whole. ``on_rows`` is called after each band, by a thread of libvips; Ctrl-C ends it there. Raises
-    ``OutputError`` where it cannot be written.
+    ``about``: what else the file says, as far as its format can; ``PRINT_DPI`` where it has no resolution.
+
+    The picture is read in bands from top to bottom, so memory does not grow with its height, but for WebP and AVIF,
+    which are compressed as a whole. ``on_rows`` is called after each band, by a thread of libvips; Ctrl-C ends it
+    there. Raises ``OutputError`` where it cannot be written.
     """
-    kind, text, stop = format_of(output.path, picture.size), _settings_text(settings), Event()
+    text, stop = _settings_text(settings), Event()
 
     def observe(done: int, total: int) -> None:
         if stop.is_set():
@@ -160,9 +241,15 @@ def write_into(
         on_rows(done, total)
 
     try:
-        with streamed(picture, observe) as pixels:
-            image = pixels.copy(xres=_PIXELS_PER_MM, yres=_PIXELS_PER_MM)
-            _apart(lambda: _write(image, output.partial, kind, text), stop)
+        kind = format_of(output.path, picture.size, channels_of(picture) == 4, depth.bits)
+        # libvips takes EXIF apart when it reads it: so the picture comes with it.
+        exif = exif_of(about.exif) if about.exif and kind.metadata == "fields" else b""
+        with streamed(picture, observe, exif, depth) as pixels:
+            dots = (about.dpi or PRINT_DPI) / _MM_PER_INCH
+            image = pixels.copy(xres=dots, yres=dots)
+            # JPEG has whole numbers only: of inches they are those that were asked for.
+            image.set_type(pyvips.GValue.gstr_type, "resolution-unit", "in")
+            _apart(lambda: _write(image, output.partial, kind, text, about), stop)
         if output.partial.suffix == ".zip":
             _pack(output.partial, os.fsencode(output.path.stem).decode(errors="replace"), text)
         output.put_in_place()
@@ -180,16 +267,39 @@ def _apart(work: Callable[[], None], stop: Event) -> None:
             raise
 
 
-def _write(image: pyvips.Image, path: Path, kind: Format, text: str) -> None:
+def _write(image: pyvips.Image, path: Path, kind: Format, text: str, about: Metadata) -> None:
     # libvips takes UTF-8, whatever the encoding of names is here.
     name = os.fsencode(path).decode()
     if kind.tiled_folder:
         image.dzsave(name.removesuffix(path.suffix), **kind.options)
         (tiles_of(path) / _DATED).unlink(missing_ok=True)
         write_new(tiles_of(path) / _SETTINGS_FILE, text.encode())
+        return
+    tags: dict[int, Value | Tags] = {}
+    if kind.metadata == "tags":
+        tags = _tags(about, text)
     else:
-        image.set_type(pyvips.GValue.gstr_type, kind.settings, text)
-        image.write_to_file(name, profile=_PROFILE, **kind.options)
+        for field, content in (("xmp-data", about.xmp), ("iptc-data", about.photoshop)):
+            if content:
+                image.set_type(pyvips.GValue.blob_type, field, content)
+    described = kind.in_exif and about.description
+    image.set_type(pyvips.GValue.gstr_type, _EXIF_COMMENT if described else kind.settings, text)
+    image.write_to_file(name, profile=_PROFILE, **kind.options)
+    if tags:
+        add_tags(path, tags)
+
+
+def _tags(about: Metadata, text: str) -> dict[int, Value | Tags]:
+    """What a TIFF says of a picture: libvips writes none of it."""
+    tags = {**about.exif, **about.geo}
+    if about.description:
+        inner = tags.get(EXIF)
+        tags[EXIF] = {**(inner if isinstance(inner, Mapping) else {}), USER_COMMENT: comment_of(text)}
+    if about.xmp:
+        tags[XMP] = Value.blob(about.xmp, kind=1)
+    if about.iptc:
+        tags[IPTC] = Value.blob(about.iptc)
+    return tags
 
 
 def _pack(path: Path, name: str, text: str) -> None:
@@ -210,7 +320,7 @@ def _pack(path: Path, name: str, text: str) -> None:
 def read_settings(path: Path) -> dict[str, Any]:
     """The settings inside a picture that Pixelsmith wrote. Raises ``PictureError`` where there are none."""
     try:
-        settings = read_object(_settings_inside(path))
+        settings = read_object(_text_inside(path))
     except InputError:
         raise
     except (OSError, SyntaxError, ValueError, KeyError, TypeError, *ARCHIVE_ERRORS):
@@ -220,15 +330,20 @@ def read_settings(path: Path) -> dict[str, Any]:
     return settings
 
 
+def settings_inside(path: Path) -> dict[str, Any] | None:
+    """The settings inside a file, if there are any."""
+    try:
+        return read_settings(path)
+    except InputError:
+        return None
+
+
 def has_settings(path: Path, settings: Mapping[str, Any]) -> bool:
     """Whether there is a picture with these settings: another one of the same would be the same picture."""
-    try:
-        return bool(read_settings(path) == json.loads(_settings_text(settings)))
-    except InputError:
-        return False
+    return bool(settings_inside(path) == json.loads(_settings_text(settings)))
 
 
-def _settings_inside(path: Path) -> str:
+def _text_inside(path: Path) -> str:
     if not given_place(path).exists():
         raise PictureError(f"{path}: there is no such file")
     suffix = path.suffix.lower()
@@ -239,14 +354,9 @@ def _settings_inside(path: Path) -> str:
             return archive.read(_SETTINGS_FILE).decode()
     image = header(path)
     for name in image.get_fields():
-        if name == "image-description" or (name.startswith("png-comment-") and name.endswith(f"-{KEY}")):
+        if name.startswith("png-comment-") and name.endswith(f"-{KEY}"):
             return str(image.get(name))
-    exif = Image.Exif()
-    with warnings.catch_warnings():
-        # Of what is damaged in it: then there are no settings.
-        warnings.simplefilter("ignore")
-        exif.load(image.get("exif-data") if image.get_typeof("exif-data") else b"")
-        return str(exif.get(ExifTags.Base.ImageDescription, ""))
+    return next(filter(is_settings, texts_of(path)), "")
 
 
 def _settings_text(settings: Mapping[str, Any]) -> str:

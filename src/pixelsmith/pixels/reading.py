@@ -1,7 +1,7 @@
 """The one reader of picture files: it decides size, orientation, colours and pixels for all that look at pictures.
 
-libvips decodes. A file is upright, 8 bits a channel of sRGB and over white whatever it was; only its header is read
-until pixels are asked for.
+libvips decodes. A file is upright, 8 bits a channel of sRGB and, but for a picture to start from, over white
+whatever it was; only its header is read until pixels are asked for.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,9 +26,12 @@ from torch import Tensor
 from pixelsmith.durable import open_to_read
 from pixelsmith.errors import PictureError
 from pixelsmith.geometry import Size, Window
-from pixelsmith.pixels.colours import srgb
+from pixelsmith.pixels.colours import srgb, srgb_and_alpha
 from pixelsmith.pixels.tiff import TiffPage, tiff_pages
+from pixelsmith.pixels.transparency import WithAlpha, with_colours_spread
 
+Colour = tuple[int, int, int]
+"""Red, green and blue of sRGB, 0 to 255."""
 _EXPECTED = "expected PNG, JPEG, TIFF, WebP, GIF or AVIF"
 _ORIENTATIONS = range(1, 9)
 _HEAD = 32
@@ -91,6 +94,50 @@ def read_picture(path: Path) -> FilePicture:
     except pyvips.Error as error:
         raise PictureError(f"{path}: the picture is damaged{reason(error)}") from error
     return FilePicture(image)
+
+
+def read_start(path: Path, background: Colour | None = None) -> tuple[FilePicture, FilePicture | None]:
+    """A picture to start from as ``read_picture`` has it, and its alpha (1, H, W), where it is transparent anywhere.
+
+    ``background``: the colour that transparency is laid over: then there is none. Without it colours go on where
+    nothing is seen (``with_colours_spread``). Raises ``PictureError`` as ``read_picture`` does.
+    """
+    colours, alpha = _parted(path)
+    try:
+        if alpha is None or alpha.min() == 255:
+            colours.avg()
+            return FilePicture(colours), None
+        if background is None:
+            return FilePicture(with_colours_spread(colours, alpha)), FilePicture(alpha)
+        joined = colours.bandjoin(alpha).copy(interpretation="srgb")
+        return FilePicture(joined.flatten(background=list(background))), None
+    except pyvips.Error as error:
+        raise PictureError(f"{path}: the picture is damaged{reason(error)}") from error
+
+
+def read_with_alpha(path: Path) -> WithAlpha:
+    """A transparent picture as its file has it: (4, H, W) uint8, not premultiplied. Raises ``PictureError``."""
+    colours, alpha = _parted(path)
+    if alpha is None:
+        raise PictureError(f"{path}: it has no transparency")
+    return WithAlpha(FilePicture(colours), FilePicture(alpha))
+
+
+def is_transparent(path: Path) -> bool:
+    """Whether a picture file is transparent anywhere. All of it is read if it can be. Raises ``PictureError``."""
+    alpha = _parted(path)[1]
+    try:
+        return alpha is not None and bool(alpha.min() < 255)
+    except pyvips.Error as error:
+        raise PictureError(f"{path}: the picture is damaged{reason(error)}") from error
+
+
+def _parted(path: Path) -> tuple[pyvips.Image, pyvips.Image | None]:
+    """The colours and the alpha of a picture file, upright."""
+    pages = tiff_pages(path)
+    parts = _checked(path, header(path), pages[0] if pages else None, srgb_and_alpha)
+    colours, alpha = (None if part is None else part.autorot() for part in parts)
+    return colours, alpha
 
 
 def upright(path: Path) -> pyvips.Image:
@@ -214,6 +261,13 @@ def _check_codec(path: Path, image: pyvips.Image) -> None:
 
 
 def _seen(path: Path, image: pyvips.Image, page: TiffPage | None) -> pyvips.Image:
+    return _checked(path, image, page, srgb).autorot()
+
+
+def _checked(
+    path: Path, image: pyvips.Image, page: TiffPage | None, convert: Callable[[pyvips.Image, TiffPage | None], Any]
+) -> Any:
+    """What ``convert`` makes of the colours of a picture that can be read."""
     if page is not None and page.orientation not in _ORIENTATIONS:
         # libtiff takes it for damage, as soon as pixels are read.
         raise PictureError(f"{path}: its orientation is {page.orientation}; expected one of 1 to 8")
@@ -225,7 +279,7 @@ def _seen(path: Path, image: pyvips.Image, page: TiffPage | None) -> pyvips.Imag
             f"read, there are {free / 1e9:,.0f} GB in {tempfile.gettempdir()}; make it a tiled TIFF"
         )
     try:
-        return srgb(image, page).autorot()
+        return convert(image, page)
     except ValueError as error:
         raise PictureError(f"{path}: {error}") from error
     except pyvips.Error as error:
@@ -262,7 +316,7 @@ def reason(error: pyvips.Error) -> str:
 
 
 class FilePicture:
-    """An sRGB picture that libvips reads window by window: (3, H, W) uint8."""
+    """A picture that libvips reads window by window: (3, H, W) uint8 of sRGB, or an alpha (1, H, W)."""
 
     def __init__(self, image: pyvips.Image) -> None:
         self._image = image
@@ -274,4 +328,4 @@ class FilePicture:
     def read(self, window: Window) -> Tensor:
         """The pixels of a window inside the picture."""
         pixels: Any = self._image.crop(window.left, window.top, window.width, window.height).numpy()
-        return torch.from_numpy(pixels).permute(2, 0, 1)
+        return torch.from_numpy(pixels.reshape(window.height, window.width, -1)).permute(2, 0, 1)

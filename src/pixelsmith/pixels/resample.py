@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -21,12 +23,33 @@ _REACH = 3
 
 
 @dataclass(frozen=True)
+class Scaling:
+    """Where the pixels of an enlarged picture lie in the one it was made from: at ``left + step * x``, in corners."""
+
+    step: float
+    left: float
+    top: float
+
+    @classmethod
+    def through(cls, sizes: Sequence[Size]) -> Scaling:
+        """Of a picture that was made to cover each of these sizes in turn, the first its own, cut around its centre."""
+        step, left, top = 1.0, 0.0, 0.0
+        for before, after in pairwise(sizes):
+            own = min(before.width / after.width, before.height / after.height)
+            left += step * (before.width - own * after.width) / 2
+            top += step * (before.height - own * after.height) / 2
+            step *= own
+        return cls(step, left, top)
+
+
+@dataclass(frozen=True)
 class Resized:
     """A picture scaled to cover ``target``, cut around its centre where the shapes differ, continued at the edges.
 
     - ``source``: its values (c, h, w), uint8 or float32; ``picture``: its size in pixels.
     - ``target``: the size in pixels to see it at.
     - ``unit``: pixels that one value of the source and of the result stands for: 1, or the latent scale.
+    - ``via``: sizes on the way to the target, which a picture that it lies over was cut to in turn.
 
     ``read`` may ask for windows beyond ``target``, as a padded canvas does: the last row and column go on there.
     """
@@ -36,6 +59,7 @@ class Resized:
     target: Size
     kernel: Kernel
     unit: int = 1
+    via: tuple[Size, ...] = ()
 
     @property
     def size(self) -> Size:
@@ -47,9 +71,10 @@ class Resized:
         return self._resized(inside)[:, rows][:, :, columns]
 
     def _resized(self, window: Window) -> Tensor:
-        step = min(self.picture.width / self.target.width, self.picture.height / self.target.height)
-        left = (self.picture.width - step * self.target.width) / 2 / self.unit + step * window.left
-        top = (self.picture.height - step * self.target.height) / 2 / self.unit + step * window.top
+        seen = Scaling.through((self.picture, *self.via, self.target))
+        step = seen.step
+        left = seen.left / self.unit + step * window.left
+        top = seen.top / self.unit + step * window.top
         reach = math.ceil(_REACH * max(1.0, step)) + 1
         x, y = math.floor(left) - reach, math.floor(top) - reach
         columns = math.ceil(left + step * window.width) + reach - x

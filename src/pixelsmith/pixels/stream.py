@@ -15,6 +15,8 @@ import pyvips
 
 from pixelsmith.geometry import Window
 from pixelsmith.memory import give_back_memory
+from pixelsmith.pixels.depth import Depth
+from pixelsmith.pixels.transparency import WithAlpha
 from pixelsmith.sampling.readable import Readable
 
 _BAND = 128
@@ -23,17 +25,27 @@ _BLOCK = 2048
 """Columns that are read at a time: no more of the picture is ever there as a tensor."""
 
 
+EIGHT = Depth()
+_COLOUR_TYPES = {3: 2, 4: 6}
+"""How PNG calls colours, and colours with alpha."""
 OnRows = Callable[[int, int], None]
 """Hears (rows read, rows in all)."""
 
 
+def channels_of(picture: Readable) -> int:
+    """3 of a picture, 4 of one with alpha."""
+    return 4 if isinstance(picture, WithAlpha) else 3
+
+
 @contextmanager
-def streamed(picture: Readable, on_rows: OnRows) -> Iterator[pyvips.Image]:
-    """A picture (3, H, W) uint8 as an image that libvips reads once, from top to bottom, within this context.
+def streamed(picture: Readable, on_rows: OnRows, exif: bytes = b"", depth: Depth = EIGHT) -> Iterator[pyvips.Image]:
+    """A picture (3 or 4, H, W) in 0..255 as an image that libvips reads once, from top to bottom, within this context.
+
+    ``exif``: what goes with it, as the TIFF that EXIF is.
 
     What reading the picture raises is raised when the context ends, instead of what libvips then made of it.
     """
-    chunks, rest, failures = png_chunks(picture, on_rows), memoryview(b""), list[BaseException]()
+    chunks, rest, failures = png_chunks(picture, on_rows, exif, depth), memoryview(b""), list[BaseException]()
 
     def read(size: int) -> bytes:
         # Called from a thread of libvips, through C, which no exception can pass: the stream ends instead.
@@ -54,21 +66,24 @@ def streamed(picture: Readable, on_rows: OnRows) -> Iterator[pyvips.Image]:
             raise failures[0]
 
 
-def png_chunks(picture: Readable, on_rows: OnRows) -> Iterator[bytes]:
+def png_chunks(picture: Readable, on_rows: OnRows, exif: bytes = b"", depth: Depth = EIGHT) -> Iterator[bytes]:
     """A PNG without compression, in pieces: the one format that every build of libvips takes from a pipe."""
-    size = picture.size
-    header = struct.pack(">IIBBBBB", size.width, size.height, 8, 2, 0, 0, 0)
+    size, channels = picture.size, channels_of(picture)
+    header = struct.pack(">IIBBBBB", size.width, size.height, depth.bits, _COLOUR_TYPES[channels], 0, 0, 0)
     yield b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header)
+    if exif:
+        yield _chunk(b"eXIf", exif)
     packed = zlib.compressobj(0)
     # Each row begins with the number of its filter: none.
-    band = np.zeros((min(_BAND, size.height), 1 + 3 * size.width), np.uint8)
+    pixel = channels * depth.bytes
+    band = np.zeros((min(_BAND, size.height), 1 + pixel * size.width), np.uint8)
     for top in range(0, size.height, _BAND):
         rows = band[: size.height - top]
         height = len(rows)
-        pixels = rows[:, 1:].reshape(height, size.width, 3)
+        pixels = rows[:, 1:].reshape(height, size.width, pixel)
         for left in range(0, size.width, _BLOCK):
             window = Window(top, left, height, min(_BLOCK, size.width - left))
-            pixels[:, left : window.right] = picture.read(window).permute(1, 2, 0)
+            pixels[:, left : window.right] = depth.stored(picture.read(window), window)
         for row in rows:
             yield _chunk(b"IDAT", packed.compress(row.tobytes()))
         # What libvips has freed by now lies in the heaps of its threads, each as large as it ever was.

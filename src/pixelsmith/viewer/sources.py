@@ -25,6 +25,7 @@ from pixelsmith.canvas import Mosaic, WatchedSlots, watch
 from pixelsmith.durable import open_to_read, read_whole
 from pixelsmith.errors import PictureError
 from pixelsmith.geometry import Size, Window, tiles
+from pixelsmith.pixels.depth import as_bytes
 from pixelsmith.pixels.files import ARCHIVE_ERRORS
 from pixelsmith.pixels.reading import levels, reason, upright_bytes
 
@@ -191,7 +192,7 @@ class StagePicture:
         mosaic = self.levels[_smallest([mosaic.size for mosaic, _ in self.levels], self.size, box, size)][0]
 
         def read(window: Window) -> Image.Image:
-            return Image.fromarray(mosaic.read(window).permute(1, 2, 0).numpy())
+            return Image.fromarray(as_bytes(mosaic.read(window)).permute(1, 2, 0).numpy())
 
         window = _window_of(box, self.size, mosaic.size)
         if mosaic.has(window):

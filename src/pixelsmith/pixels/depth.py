@@ -1,0 +1,50 @@
+"""From values as they are decoded to the whole numbers of a file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pixelsmith.geometry import Window
+
+
+@dataclass(frozen=True)
+class Depth:
+    """How a file stores a channel: in ``bits`` (8 or 16), and whether what lies between two of 8 is dithered."""
+
+    bits: int = 8
+    dither: bool = False
+
+    @property
+    def bytes(self) -> int:
+        return self.bits // 8
+
+    def stored(self, values: Tensor, window: Window) -> NDArray[np.uint8]:
+        """Values (c, h, w) in 0..255 of a window as bytes (h, w, c times ``bytes``), the larger one of two first."""
+        if self.bits == 16:
+            whole = (values.float() * 257).round().clamp(0, 65535).permute(1, 2, 0).numpy().astype(">u2")
+        elif self.dither and values.is_floating_point():
+            whole = (values + thresholds(window)).floor().clamp(0, 255).permute(1, 2, 0).numpy().astype(np.uint8)
+        else:
+            whole = as_bytes(values).permute(1, 2, 0).numpy()
+        return np.ascontiguousarray(whole).view(np.uint8)
+
+
+def as_bytes(values: Tensor) -> Tensor:
+    """Values in 0..255 as uint8."""
+    return values.round().clamp(0, 255).to(torch.uint8) if values.is_floating_point() else values
+
+
+def thresholds(window: Window) -> Tensor:
+    """What is added to values (1, h, w) of a window before they are cut to whole numbers: 0 to 1, even around 1/2.
+
+    Interleaved gradient noise (Jimenez, "Next Generation Post Processing in Call of Duty", SIGGRAPH 2014): it follows
+    from the place alone, and its sums over 3 by 3 pixels are nearly the same everywhere.
+    """
+    y = torch.arange(window.top, window.bottom, dtype=torch.float64)[:, None]
+    x = torch.arange(window.left, window.right, dtype=torch.float64)
+    return (52.9829189 * ((0.06711056 * x + 0.00583715 * y) % 1) % 1).float()[None]

@@ -1,0 +1,61 @@
+"""The place of a picture on earth (OGC GeoTIFF 1.1), which stays where it is when the picture is made larger."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from pixelsmith.geometry import Size
+from pixelsmith.pixels.resample import Scaling
+from pixelsmith.pixels.tags import Tags, Value
+
+_SCALE, _TIEPOINTS, _TRANSFORMATION = 33550, 33922, 34264
+_KEYS, _DOUBLES, _TEXTS = 34735, 34736, 34737
+GEO_TAGS = (_SCALE, _TIEPOINTS, _TRANSFORMATION, _KEYS, _DOUBLES, _TEXTS)
+_RASTER_TYPE, _IS_POINT = 1025, 2
+"""The key that says whether whole coordinates are corners of pixels or their centres, and its value for centres."""
+
+
+def enlarged_geo(tags: Tags, sizes: Sequence[Size]) -> dict[int, Value | Tags]:
+    """GeoTIFF's tags of a picture, for what became of it: every place has the coordinates on earth that it had.
+
+    ``sizes``: of the picture and of all that it was enlarged to, in order. Raises ``ValueError`` for damaged tags.
+    """
+    found = {tag: value for tag, value in tags.items() if tag in GEO_TAGS and isinstance(value, Value)}
+    seen, half = Scaling.through(sizes), 0.5 if _is_point(found.get(_KEYS)) else 0.0
+    # A raster coordinate of the new picture in the old one's: both count from corners, or both from centres.
+    left, top = (shift + (seen.step - 1) * half for shift in (seen.left, seen.top))
+    changed: dict[int, Value | Tags] = dict(found)
+    if _SCALE in found:
+        across, down, height = _numbers(found[_SCALE], 3).ravel()
+        changed[_SCALE] = Value.double(across * seen.step, down * seen.step, height)
+    if _TIEPOINTS in found:
+        points = _numbers(found[_TIEPOINTS], 6)
+        points[:, 0] = (points[:, 0] - left) / seen.step
+        points[:, 1] = (points[:, 1] - top) / seen.step
+        changed[_TIEPOINTS] = Value.double(*points.ravel())
+    if _TRANSFORMATION in found:
+        matrix = _numbers(found[_TRANSFORMATION], 16).reshape(4, 4)
+        inner = np.diag([seen.step, seen.step, 1.0, 1.0])
+        inner[:2, 3] = left, top
+        changed[_TRANSFORMATION] = Value.double(*(matrix @ inner).ravel())
+    return changed
+
+
+def has_place(tags: Tags) -> bool:
+    """Whether tags say where on earth a picture is."""
+    return any(tag in tags for tag in (_SCALE, _TIEPOINTS, _TRANSFORMATION))
+
+
+def _is_point(keys: object) -> bool:
+    """Whether the keys (four numbers each, after a head of four) say that whole coordinates are centres of pixels."""
+    if not isinstance(keys, Value):
+        return False
+    numbers = keys.numbers
+    found = {numbers[at]: numbers[at + 1 : at + 4] for at in range(4, len(numbers) - 3, 4)}
+    return found.get(_RASTER_TYPE) == (0, 1, _IS_POINT)
+
+
+def _numbers(value: Value, columns: int) -> np.ndarray:
+    return np.array(value.numbers, np.float64).reshape(-1, columns)
