@@ -12,7 +12,7 @@ import torch
 from diffusers import AutoencoderDC
 from torch import Tensor
 
-from pixelsmith.families.texture_network import TextureModel
+from pixelsmith.families.texture_network import TextureModel, blurred
 from training.autoencoder import as_input
 from training.data import load_pixels
 from training.texture import (
@@ -22,7 +22,6 @@ from training.texture import (
     Discriminator,
     Draw,
     Weights,
-    blurred,
     local_powers,
     opponent,
     power_loss,
