@@ -15,7 +15,6 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from importlib import import_module
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -477,7 +476,7 @@ def test_wrong_input_leaves_no_run_directory(tiny_model: Path, tmp_path: Path) -
 def test_a_map_that_is_cut_is_refused_before_the_model_is_loaded(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr(import_module("pixelsmith.generate"), "load_family")
+    monkeypatch.delattr("pixelsmith.loaded.load_family")
     Image.new("L", (400, 300), 90).save(tmp_path / "map.tif")
     content = (tmp_path / "map.tif").read_bytes()
     (tmp_path / "map.tif").write_bytes(content[: len(content) - 60_000])

@@ -36,6 +36,7 @@ from pixelsmith.request import (
     DeviceName,
     DtypeName,
     MemoryMode,
+    Placement,
     Request,
     Upsampling,
 )
@@ -352,13 +353,23 @@ def generate_command(
 @click.option(
     "--allow-pickle", is_flag=True, help="Read weights from pickles, as the run began; they can run any code."
 )
+@click.option("--memory", type=click.Choice(get_args(MemoryMode)), help="Another way than the run began with.")
+@click.option("--batch-size", type=int, help="Another one; it changes the picture by rounding.")
+@click.option("--device", type=click.Choice(get_args(DeviceName)), help="The same of another device.")
 @_overwrite
 @run_options
 def resume_command(
-    run_dir: Path, output: Path | None, allow_pickle: bool, overwrite: bool, as_json: bool, quiet: bool
+    run_dir: Path,
+    output: Path | None,
+    allow_pickle: bool,
+    overwrite: bool,
+    as_json: bool,
+    quiet: bool,
+    **placement: Any,
 ) -> None:
     """Go on with the interrupted run in RUN_DIR."""
-    _observed(lambda observer: resume(run_dir, observer, output, allow_pickle, overwrite), as_json, quiet)
+    placed = Placement(**placement)
+    _observed(lambda observer: resume(run_dir, observer, output, allow_pickle, overwrite, placed), as_json, quiet)
 
 
 @cli.command("plan")

@@ -1,0 +1,211 @@
+"""A job: from the checked request to the picture file, in memory or in a run directory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pixelsmith.cancel import CancelToken
+from pixelsmith.canvas import MemorySpace, Space
+from pixelsmith.errors import InputError, RefusedError, RequestError, RunError
+from pixelsmith.events import Event, Observer, PhaseFinished, Progress, RunFinished, RunStarted, StageStarted
+from pixelsmith.forecast import Forecast, load_rates, save_rates
+from pixelsmith.found import FoundModel
+from pixelsmith.memory import give_back_memory
+from pixelsmith.pixels.files import write_into
+from pixelsmith.pixels.output import Output, tiles_of
+from pixelsmith.pixels.reading import read_picture
+from pixelsmith.pixels.resample import Resized
+from pixelsmith.plan import Plan
+from pixelsmith.preview import with_preview
+from pixelsmith.request import Request
+from pixelsmith.room import check_disk
+from pixelsmith.run import Record, RunDirectory
+from pixelsmith.sampling.readable import Readable
+from pixelsmith.stage import Cascade, Rung
+from pixelsmith.viewer import open_file
+
+Cascades = Callable[[Request, Plan, Observer, Space], AbstractContextManager[Cascade]]
+"""Loads a model for the cascade of a request, which is to be climbed in this context."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished picture: its ``plan``, its file and its run directory, where there are such.
+
+    ``pixels`` (height, width, 3) uint8 sRGB are read when asked for, from memory, the run directory or the file: of a
+    gigapixel they take 3 GB.
+    """
+
+    plan: Plan
+    path: Path | None
+    run_dir: Path | None
+    picture: Readable | None
+
+    @property
+    def pixels(self) -> NDArray[np.uint8]:
+        if self.picture is not None:
+            return np.asarray(self.picture.read(self.picture.size.window).permute(1, 2, 0))
+        if self.path is None:
+            raise ValueError("a result has a picture or a file")
+        file = open_file(self.path)
+        return np.asarray(file.look((0, 0, file.size.width, file.size.height), file.size))
+
+
+@dataclass(frozen=True)
+class Job:
+    """A picture to make.
+
+    - ``request``, ``plan``: what of, with nothing left open in its method.
+    - ``model``, ``cascades``: by which model, and what loads it.
+    - ``settings``: what the file carries; ``output``: the place of the file, if there is to be one.
+    - ``observer``, ``cancel``: who is told, and what ends it.
+    """
+
+    request: Request
+    plan: Plan
+    model: FoundModel
+    cascades: Cascades
+    settings: Mapping[str, Any]
+    output: Output | None
+    observer: Observer
+    cancel: CancelToken
+
+    @property
+    def path(self) -> Path | None:
+        return None if self.output is None else self.output.path
+
+    def begin(self, run_dir: str | Path | None) -> Result:
+        """Make the picture, in a run directory where one is given or the canvases are too large for memory."""
+        if run_dir is None and not self.plan.on_disk:
+            check_disk(self.plan, self.request.size, None, self.path)
+            return self._run(MemorySpace(), None)
+        place = self._place_of_run(run_dir)
+        check_disk(self.plan, self.request.size, place, self.path)
+        identity, keep = self.model.identity(self.settings, self.request), run_dir is not None
+        work = _Work(self.observer)
+        with RunDirectory.create(place) as run:
+            run.begin(Record(identity, Path.cwd(), self.path, keep))
+            try:
+                return replace(self, observer=work).go_on(run, keep)
+            except InputError as error:
+                # While nothing was made, what is wrong can be mended and the same command given again.
+                if work.began:
+                    error.add_note(run.advice)
+                else:
+                    run.delete()
+                raise
+
+    def go_on(self, run: RunDirectory, keep: bool) -> Result:
+        """Make what is missing in a run directory; ``keep``: whether it stays when the picture is there."""
+        space = run.space()
+        try:
+            result = replace(self, observer=with_preview(self.observer, run.path))._run(space, run.path)
+        except RefusedError:
+            # It would be refused again, however often the run goes on.
+            space.close()
+            run.delete()
+            raise
+        if keep or self.path is None:
+            run.finish()
+            return result
+        space.close()
+        run.delete()
+        return replace(result, picture=None, run_dir=None)
+
+    def _place_of_run(self, run_dir: str | Path | None) -> Path:
+        path = self.path
+        if run_dir is None and path is None:
+            raise RequestError(
+                f"run directory: a picture of {self.request.size} needs one; give a run_dir or an output"
+            )
+        place = Path(f"{path}.run" if run_dir is None else run_dir)
+        if not place.name:
+            raise RequestError(f"run directory: expected a folder with a name, got {str(run_dir)!r}")
+        if path is not None and place.absolute() in (path.absolute(), tiles_of(path).absolute()):
+            raise RunError(f"{place}: the picture is to be written there; choose another run directory")
+        return place
+
+    def _run(self, space: Space, run_dir: Path | None) -> Result:
+        request, began = self.request, time.monotonic()
+        method_at = partial(request.method.at, recommended=self.model.facts.recommended)
+        forecast = Forecast(self.plan, method_at, load_rates(*self.model.machine))
+
+        def observer(event: Event) -> None:
+            self.cancel.check()
+            forecast(event)
+            if isinstance(event, Progress):
+                event = replace(event, share=forecast.share, seconds_left=forecast.seconds_left)
+            self.observer(event)
+
+        start = start_of(request)
+        observer(RunStarted(self.plan, None if run_dir is None else str(run_dir)))
+        picture = self._climbed(observer, space, start)
+        if self.output is not None:
+            self._write(self.output, picture, observer)
+        if forecast.known and (self.plan.base is None or self.plan.base.patches_per_step == 1):
+            # A whole canvas at once says nothing of what a patch takes.
+            save_rates(forecast.rates, *self.model.machine)
+        observer(RunFinished(None if self.path is None else str(self.path), time.monotonic() - began))
+        return Result(self.plan, self.path, run_dir, picture)
+
+    def _climbed(self, observer: Observer, space: Space, start: Rung | None) -> Readable:
+        with torch.inference_mode(), self.cascades(self.request, self.plan, observer, space) as cascade:
+            return climb(cascade, self.plan, start)
+
+    def _write(self, output: Output, picture: Readable, observer: Observer) -> None:
+        began, last = time.monotonic(), len(self.plan.stages)
+        give_back_memory()
+        write_into(
+            output, picture, self.settings, lambda done, total: observer(Progress(last, "write", 1, 1, done, total))
+        )
+        observer(PhaseFinished(last, "write", time.monotonic() - began))
+
+
+@dataclass
+class _Work:
+    """An observer that knows whether patches have been denoised, and tells another one everything."""
+
+    observer: Observer
+    began: bool = False
+
+    def __call__(self, event: Event) -> None:
+        self.began |= isinstance(event, Progress) and event.phase == "denoise"
+        self.observer(event)
+
+
+def start_of(request: Request) -> Rung | None:
+    """The given picture to start from, if there is one. Damage is reported, before a model is loaded."""
+    start = None if request.from_image is None else Rung(read_picture(Path(request.from_image)), None)
+    if painted := request.method.painted_map:
+        # All of it is read, as of the start picture.
+        read_picture(Path(painted))
+    return start
+
+
+def climb(cascade: Cascade, the_plan: Plan, start: Rung | None) -> Readable:
+    """From the start, a given picture or the model's own, through all stages to a picture of exactly the size."""
+    stages = len(the_plan.stages)
+    rung = start or _base(cascade, the_plan)
+    for number, stage in enumerate(the_plan.stages, start=1):
+        cascade.observer(StageStarted(number, stages, stage.size))
+        rung = cascade.stage(number, rung, stage.size)
+    if rung.picture.size == cascade.request.size:
+        return rung.picture
+    return Resized(rung.picture, rung.picture.size, cascade.request.size, "lanczos")
+
+
+def _base(cascade: Cascade, the_plan: Plan) -> Rung:
+    if the_plan.base is None:
+        raise ValueError("a plan without a base needs a picture to start from")
+    cascade.observer(StageStarted(0, len(the_plan.stages), the_plan.base.size))
+    return cascade.base(the_plan.base.size)
