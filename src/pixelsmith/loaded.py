@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,8 +15,9 @@ import torch
 from pixelsmith.calibrate import measure_rates
 from pixelsmith.cancel import CancelToken
 from pixelsmith.canvas import Space
+from pixelsmith.engine import executor_for
 from pixelsmith.errors import RequestError, RunError
-from pixelsmith.events import Observer, silent
+from pixelsmith.events import Observer, Warned, silent
 from pixelsmith.families import Captioner, Family, load_captioner, load_family, pin
 from pixelsmith.forecast import Rates, load_rates, save_rates
 from pixelsmith.found import FoundModel
@@ -187,7 +188,8 @@ class LoadedModel:
         # Nothing here holds what is yielded: where the model serves but once it is gone when this ends.
         try:
             captioner = self._load_captioner() if the_plan.captions else None
-            yield Cascade.of(request, self.load(), the_plan, observer, space, captioner)
+            with executor_for(self._fetch().device, partial(_tell_of_split, observer)) as executor:
+                yield Cascade.of(request, self.load(), the_plan, observer, space, captioner, executor)
         finally:
             if self._once:
                 self.close()
@@ -252,6 +254,10 @@ class _Known:
     def found(self) -> FoundModel:
         """It without its weights."""
         return FoundModel.of(self.name, self.parts, self.compute)
+
+
+def _tell_of_split(observer: Observer, kind: str, most: int) -> None:
+    observer(Warned(f"the device has no memory for so many patches at once; going on with {most}"))
 
 
 def _held(path: Path | None, overwrite: bool) -> AbstractContextManager[Output | None]:
