@@ -6,6 +6,7 @@ arXiv 2406.07251).
 
 from pixelsmith import interrupt  # isort: skip  # noqa: F401 (before what takes seconds to import)
 from pixelsmith.cancel import CancelToken
+from pixelsmith.closeup import Closeup
 from pixelsmith.errors import (
     CancelledError,
     DeviceError,
@@ -35,6 +36,7 @@ __all__ = [
     "PRESETS",
     "CancelToken",
     "CancelledError",
+    "Closeup",
     "Compute",
     "DeviceError",
     "Event",

@@ -14,17 +14,19 @@ from pathlib import Path
 from typing import Any, get_args
 
 import click
+from click.core import ParameterSource
 
-from pixelsmith import __version__, generate, plan, resume
+from pixelsmith import LoadedModel, __version__, generate, plan, resume
 from pixelsmith.ending import Terminated, end_orderly
 from pixelsmith.errors import InputError, PixelsmithError, reason_of
 from pixelsmith.evaluate.commands import evaluate_command, figures_command
-from pixelsmith.events import Observer, silent
+from pixelsmith.events import Event, Observer, Warned, silent
 from pixelsmith.families.quiet import quiet_hub
 from pixelsmith.geometry import Size
 from pixelsmith.interrupt import interruptible
 from pixelsmith.parts import Lora, Parts, Quantization, SchedulerName, TimestepSpacing
-from pixelsmith.pixels.files import FORMATS, read_settings
+from pixelsmith.pixels.files import FORMATS, check_output, read_settings, write_into
+from pixelsmith.pixels.output import Output
 from pixelsmith.progress import ProgressBar, print_json
 from pixelsmith.recommended import PERTURBATIONS, CaptionsName, GuidanceName, MergeName, Perturbation, Sampler
 from pixelsmith.report import families_table, plan_table, settings_table, values_table
@@ -40,6 +42,8 @@ from pixelsmith.request import (
     Request,
     Upsampling,
 )
+from pixelsmith.resuming import located_request
+from pixelsmith.run import RunDirectory
 from pixelsmith.strategies import StrategyName
 from pixelsmith.terminal import PLACE, say
 
@@ -370,6 +374,50 @@ def resume_command(
     """Go on with the interrupted run in RUN_DIR."""
     placed = Placement(**placement)
     _observed(lambda observer: resume(run_dir, observer, output, allow_pickle, overwrite, placed), as_json, quiet)
+
+
+@cli.command("preview")
+@request_options
+@click.option("--at", default="0.5,0.5", show_default=True, help="The middle of the place: X,Y as shares of the size.")
+@click.option("--side", type=int, help="Of the place in pixels.  [default: of the model's own picture]")
+@click.option("--output", "-o", required=True, type=PLACE, help="A picture file of the place at all positions.")
+@_overwrite
+@click.option("--quiet", "-q", is_flag=True, help="Print nothing.")
+def preview_command(at: str, side: int | None, output: Path, overwrite: bool, quiet: bool, **options: Any) -> None:
+    """Make the final pixels of one place of the picture of PROMPT, without the rest of it.
+
+    --slider 0.2,0.5,0.8 makes it at several positions, each for all stages, side by side. In place of PROMPT a run
+    directory can be given: its finished stages are taken, and all options but --slider are its own.
+    """
+    positions = _numbers(options["slider"], float, "slider: expected positions such as 0.2,0.5,0.8") or ()
+    place = _numbers(at, float, "at: expected X,Y such as 0.3,0.6")
+    request, run_dir = _previewed(options)
+    check_output(output, Size(1, 1), {})
+    with Output(output, overwrite) as there, LoadedModel.of(request) as model:
+        found = model.preview(request, place, positions, side, silent if quiet else _warn, run_dir)
+        write_into(there, found.picture, found.settings)
+    if not quiet:
+        say(f"{output}: {found.settings['preview']['window']}, Slider {', '.join(f'{at:g}' for at in found.sliders)}")
+
+
+def _previewed(options: dict[str, Any]) -> tuple[Request, Path | None]:
+    """The request that is looked into, and its run directory where it has one."""
+    run_dir = Path(options["prompt"])
+    if not RunDirectory(run_dir).begun:
+        return make_request(options | {"slider": None}), None
+    context = click.get_current_context()
+    given = [name for name in options if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+    if others := [name for name in given if name not in ("prompt", "slider", "allow_pickle")]:
+        raise click.BadParameter(f"{others[0].replace('_', '-')}: it is that of the run in {run_dir}; leave it out")
+    record = RunDirectory(run_dir).read()
+    if record.allows_pickle and not options["allow_pickle"]:
+        raise click.BadParameter(f"{run_dir}: its model is read from pickles, which can run any code; --allow-pickle")
+    return located_request(record), run_dir
+
+
+def _warn(event: Event) -> None:
+    if isinstance(event, Warned):
+        say(event.message, error=True)
 
 
 @cli.command("plan")

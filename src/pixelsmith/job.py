@@ -195,7 +195,7 @@ def start_of(request: Request) -> Rung | None:
 def climb(cascade: Cascade, the_plan: Plan, start: Rung | None) -> Readable:
     """From the start, a given picture or the model's own, through all stages to a picture of exactly the size."""
     stages = len(the_plan.stages)
-    rung = start or _base(cascade, the_plan)
+    rung = start or base_of(cascade, the_plan)
     for number, stage in enumerate(the_plan.stages, start=1):
         cascade.observer(StageStarted(number, stages, stage.size))
         rung = cascade.stage(number, rung, stage.size)
@@ -204,7 +204,8 @@ def climb(cascade: Cascade, the_plan: Plan, start: Rung | None) -> Readable:
     return Resized(rung.picture, rung.picture.size, cascade.request.size, "lanczos")
 
 
-def _base(cascade: Cascade, the_plan: Plan) -> Rung:
+def base_of(cascade: Cascade, the_plan: Plan) -> Rung:
+    """The model's own picture."""
     if the_plan.base is None:
         raise ValueError("a plan without a base needs a picture to start from")
     cascade.observer(StageStarted(0, len(the_plan.stages), the_plan.base.size))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -10,19 +10,22 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from pixelsmith.calibrate import measure_rates
 from pixelsmith.cancel import CancelToken
-from pixelsmith.canvas import Space
+from pixelsmith.canvas import MemorySpace, Space
+from pixelsmith.closeup import Closeup, close_up, finished_below, place_at
 from pixelsmith.engine import executor_for
 from pixelsmith.errors import RequestError, RunError
-from pixelsmith.events import Observer, Warned, silent
+from pixelsmith.events import Event, Observer, Warned, silent
 from pixelsmith.families import Captioner, Family, load_captioner, load_family, pin
 from pixelsmith.forecast import Rates, load_rates, save_rates
 from pixelsmith.found import FoundModel
 from pixelsmith.geometry import Size
-from pixelsmith.job import Job, Result
+from pixelsmith.job import Job, Result, base_of, start_of
 from pixelsmith.memory import give_back_memory
 from pixelsmith.parts import Parts
 from pixelsmith.pixels.files import check_output, has_settings
@@ -142,6 +145,56 @@ class LoadedModel:
                     f"{self._known.name!r}"
                 )
             return self.go_on(there, observer, overwrite, cancel)
+
+    def preview(
+        self,
+        request: Request,
+        at: Sequence[float] = (0.5, 0.5),
+        sliders: Sequence[float] = (),
+        side: int | None = None,
+        observer: Observer = silent,
+        run_dir: str | Path | None = None,
+        cancel: CancelToken | None = None,
+    ) -> Closeup:
+        """The final pixels of one place, at several positions of the Slider, without making the rest of the picture.
+
+        - ``at``: the middle of the place as shares of width and height, 0..1; ``side``: of the place in pixels, by
+          default of the model's own picture.
+        - ``sliders``: positions, each for all stages that are made; by default that of the request.
+        - ``run_dir``: a run of this request; the finished pictures in it are taken for the lower stages.
+
+        They equal those of the whole picture but for what comes from far away (docs/decisions/0029-closeups.md). Raises
+        as ``generate`` does, and ``RequestError`` where the request has no stages or its strategy needs whole canvases.
+        """
+        self._check(request)
+        request = request.settled(self.facts.recommended)
+        the_plan, facts = self._fetch().plan(request), self.facts
+        window = place_at(at, side or max(facts.native_size.width, facts.native_size.height), request.size)
+        if not the_plan.stages:
+            raise RequestError("preview: the picture has no stages, it is made at once; use generate")
+        last, done = len(the_plan.stages), 0
+        if run_dir is None:
+            start = start_of(request)
+        else:
+            done, start = finished_below(Path(run_dir), last)
+        token = cancel or CancelToken()
+
+        def observe(event: Event) -> None:
+            token.check()
+            observer(event)
+
+        def made(own: Request) -> NDArray[np.uint8]:
+            nonlocal start
+            with torch.inference_mode(), self._cascade(own, the_plan, observe, MemorySpace()) as cascade:
+                # The base is the same at all positions.
+                start = start or base_of(cascade, the_plan)
+                return close_up(cascade, the_plan, window, start, done)
+
+        requests = [request.with_method(slider=slider) for slider in sliders] or [request]
+        chosen = tuple(own.method.at(last, facts.recommended, last).slider for own in requests)
+        place = f"{window.width}x{window.height}+{window.left}+{window.top}"
+        settings = self._found.settings(request) | {"preview": {"window": place, "sliders": list(chosen)}}
+        return Closeup(window, chosen, tuple(map(made, requests)), settings)
 
     def go_on(self, there: Resumed, observer: Observer, overwrite: bool, cancel: CancelToken | None = None) -> Result:
         """Make what is missing in a run directory that is open."""
