@@ -212,18 +212,19 @@ class _Patches:
     def __init__(self, canvas: Readable, windows: list[Window], device: torch.device) -> None:
         self.canvas, self.windows, self._device = canvas, windows, device
         self._read: dict[int, Batch] = {}
+        # From pinned memory a device takes values while it computes.
+        self._pins = device.type == "cuda"
 
     def on_host(self, source: Readable | Noise) -> Batch:
         """The windows of a source (b, c, h, w), on the host."""
         if id(source) not in self._read:
             values = torch.stack([source.read(window) for window in self.windows])
-            # From pinned memory a device takes them while it computes.
-            self._read[id(source)] = values.pin_memory() if self._device.type == "cuda" else values
+            self._read[id(source)] = values.pin_memory() if self._pins else values
         return self._read[id(source)]
 
     def on_device(self, source: Readable | Noise) -> Batch:
         """The same on the device."""
-        return self.on_host(source).to(self._device, non_blocking=True)
+        return self.on_host(source).to(self._device, non_blocking=self._pins)
 
 
 def _report(on_batch: Callable[[int, int, int], None], i: int, total: int, group: Sequence[int]) -> None:
