@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from pixelsmith import (
     Compute,
     Event,
     Method,
+    Parts,
     Perturbation,
     PhaseFinished,
     PictureError,
@@ -34,12 +34,11 @@ from pixelsmith import (
 )
 from pixelsmith.families import memory_of
 from pixelsmith.families.quiet import quiet
+from pixelsmith.found import FoundModel
 from pixelsmith.pixels.files import read_settings
 from pixelsmith.room import check_memory
 from tests.zoo.all import SPECIMENS
 
-MODULE = import_module("pixelsmith.generate")
-"""Its name is that of the function as well."""
 FAST = Method(steps=3)
 FLOAT = Compute(dtype="float32")
 
@@ -94,8 +93,8 @@ def test_a_mistake_is_told_before_anything_is_fetched_or_loaded(
             SPECIMENS["flux-dev"].save(tmp_path / "flux")
         wrong = wrong | {"model": str(tmp_path / "flux")}
     touched: list[object] = []
-    for name in ("fetch", "pin", "load_family"):
-        monkeypatch.setattr(MODULE, name, lambda *given: touched.append(given))
+    for name in ("found.fetch", "loaded.pin", "loaded.load_family"):
+        monkeypatch.setattr(f"pixelsmith.{name}", lambda *given: touched.append(given))
     request = replace(request_of(tiny_model), **wrong)
     with pytest.raises(RequestError, match=message):
         generate(request)
@@ -243,7 +242,7 @@ def test_an_observer_that_fails_stops_the_run_and_leaves_no_file(tiny_model: Pat
 
 def test_rates_are_those_of_a_file_of_whichever_revision(tiny_model: Path) -> None:
     """After a run the name is pinned; another file of the same repository is another model."""
-    model = MODULE._Model.of(request_of(tiny_model))
+    model = FoundModel.of(str(tiny_model), Parts(), FLOAT)
     names = ("a/b/c.safetensors", "a/b@v1/c.safetensors", "a/b@v1/d.safetensors", "a/b@v1")
     found = [replace(model, facts=replace(model.facts, name=name)).machine[0] for name in names]
     assert found == ["a/b/c.safetensors", "a/b/c.safetensors", "a/b/d.safetensors", "a/b"]

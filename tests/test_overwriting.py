@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ from pixelsmith.pixels.files import read_settings
 from pixelsmith.pixels.output import Output
 from tests.pixels.odd import picture, profile, tags, write_tiff
 
-MODULE = import_module("pixelsmith.generate")
 """Its name is that of the function as well."""
 
 
@@ -33,7 +31,7 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*given: object) -> None:
         raise AssertionError("the model is loaded")
 
-    monkeypatch.setattr(MODULE, "load_family", refuse)
+    monkeypatch.setattr("pixelsmith.loaded.load_family", refuse)
 
 
 def test_a_picture_that_is_there_is_not_replaced_unless_asked_for(tiny_model: Path, tmp_path: Path) -> None:

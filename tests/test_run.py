@@ -15,7 +15,6 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from importlib import import_module
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -35,9 +34,12 @@ from pixelsmith import (
     RunError,
     Size,
     generate,
+    loaded,
     resume,
     run,
 )
+from pixelsmith.engine import Threaded
+from pixelsmith.engine.executor import OnSplit
 from pixelsmith.events import Event
 from pixelsmith.families import read_facts
 from pixelsmith.families.quiet import quiet
@@ -102,22 +104,30 @@ def test_a_run_on_disk_gives_the_bytes_of_one_in_memory(tiny_model: Path, expect
     assert result.pixels.shape == (130, 150, 3)
 
 
-def reporting(run_dir: Path, model: Path, output: Path, channel: Connection) -> None:
+def with_threads(device: object, on_split: OnSplit) -> Threaded:
+    """In place of ``executor_for``, which takes none for a CPU."""
+    return Threaded(on_split)
+
+
+def reporting(run_dir: Path, model: Path, output: Path, channel: Connection, threads: bool = False) -> None:
     """The work, with a word for each event."""
+    if threads:
+        vars(loaded)["executor_for"] = with_threads
     if (run_dir / "run.json").exists():
         resume(run_dir, lambda event: channel.send(type(event).__name__))
     else:
         generate(request_of(model), output, lambda event: channel.send(type(event).__name__), run_dir)
 
 
+@pytest.mark.parametrize("threads", [False, True])
 def test_killed_at_random_moments_again_and_again_it_ends_the_same(
-    tiny_model: Path, expected: bytes, tmp_path: Path
+    tiny_model: Path, expected: bytes, tmp_path: Path, threads: bool
 ) -> None:
     """Each process lives for some events more, and some moments longer, so that it dies in the middle of something."""
     rng, output, kills = random.Random(0), tmp_path / "map.png", 0
     for _ in range(30):
         ours, theirs = SPAWN.Pipe()
-        child = SPAWN.Process(target=reporting, args=(tmp_path / "run", tiny_model, output, theirs))
+        child = SPAWN.Process(target=reporting, args=(tmp_path / "run", tiny_model, output, theirs, threads))
         child.start()
         theirs.close()
         with suppress(EOFError):
@@ -135,10 +145,13 @@ def test_killed_at_random_moments_again_and_again_it_ends_the_same(
     assert output.read_bytes() == expected
 
 
+@pytest.mark.parametrize("threads", [False, True])
 @pytest.mark.parametrize("events", [0, 3, 11, 19, 28])
 def test_interrupted_it_goes_on_and_loses_at_most_a_batch(
-    tiny_model: Path, expected: bytes, tmp_path: Path, events: int
+    tiny_model: Path, expected: bytes, tmp_path: Path, events: int, threads: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if threads:
+        monkeypatch.setattr(loaded, "executor_for", with_threads)
     run_dir, again = interrupted(tiny_model, tmp_path, events), []
     resume(run_dir, lambda event: again.append(event) if isinstance(event, Progress) else None)
     assert (tmp_path / "map.png").read_bytes() == expected
@@ -154,11 +167,14 @@ def test_a_finished_run_writes_its_file_again(tiny_model: Path, expected: bytes,
     assert (tmp_path / "map.png").read_bytes() == expected
 
 
+@pytest.mark.parametrize("threads", [False, True])
 @pytest.mark.parametrize("writes", [0, 1, 5, 30, 61])
 def test_a_full_disk_is_said_and_costs_nothing_but_time(
-    tiny_model: Path, expected: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int
+    tiny_model: Path, expected: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int, threads: bool
 ) -> None:
     """The disk is full after so many writes, in the middle of one."""
+    if threads:
+        monkeypatch.setattr(loaded, "executor_for", with_threads)
     real, left = os.pwrite, [writes]
 
     def full(descriptor: int, content: memoryview, offset: int) -> int:
@@ -477,7 +493,7 @@ def test_wrong_input_leaves_no_run_directory(tiny_model: Path, tmp_path: Path) -
 def test_a_map_that_is_cut_is_refused_before_the_model_is_loaded(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr(import_module("pixelsmith.generate"), "load_family")
+    monkeypatch.delattr("pixelsmith.loaded.load_family")
     Image.new("L", (400, 300), 90).save(tmp_path / "map.tif")
     content = (tmp_path / "map.tif").read_bytes()
     (tmp_path / "map.tif").write_bytes(content[: len(content) - 60_000])

@@ -20,6 +20,8 @@ FORBIDDEN = {
     "sampling/": {"diffusers", "transformers", "pyvips", "PIL", "pixelsmith.families", "pixelsmith.pixels",
                   "pixelsmith.canvas", "pixelsmith.evaluate", "pixelsmith.plan", "pixelsmith.request",
                   "pixelsmith.stage", "pathlib"},
+    "engine/": {"diffusers", "transformers", "pyvips", "pixelsmith.families", "pixelsmith.pixels", "pixelsmith.canvas",
+                "pixelsmith.stage", "pixelsmith.generate"},
     "canvas/": {"diffusers", "transformers", "pixelsmith.families", "pixelsmith.stage", "pixelsmith.generate"},
     "pixels/": {"diffusers", "transformers", "pixelsmith.stage", "pixelsmith.generate", "pixelsmith.request"},
     "families/": {"pixelsmith.stage", "pixelsmith.generate", "pixelsmith.pixels", "pixelsmith.canvas"},
@@ -31,6 +33,9 @@ FORBIDDEN = {
     "request.py": {"torch", "numpy", "diffusers"},
     "plan.py": {"torch", "diffusers", "pixelsmith.families"},
     "stage.py": {"diffusers", "transformers", "pyvips", "pixelsmith.generate"},
+    "found.py": {"diffusers", "transformers", "pyvips", "pixelsmith.loaded", "pixelsmith.job"},
+    "job.py": {"diffusers", "transformers", "pyvips", "pixelsmith.loaded", "pixelsmith.generate"},
+    "loaded.py": {"diffusers", "transformers", "pyvips", "pixelsmith.generate"},
     "generate.py": {"diffusers", "transformers", "pyvips", "pixelsmith.cli"},
     "cli.py": {"torch", "diffusers", "transformers", "pyvips"},
 }  # fmt: skip

@@ -63,7 +63,7 @@ def decoded(family: Family, latents: Tensor, seeds: Sequence[int], strength: flo
     whole = Size(width, height).window
     for values, seed in zip(pixels, seeds, strict=True):
         if texture := Texture.of(family, seed, 0, strength):
-            texture.add_to(values, whole, whole)
+            texture.add_to(values, whole, texture.noise_of(whole))
     return as_pixels(pixels)
 
 

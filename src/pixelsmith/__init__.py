@@ -5,7 +5,10 @@ arXiv 2406.07251).
 """
 
 from pixelsmith import interrupt  # isort: skip  # noqa: F401 (before what takes seconds to import)
+from pixelsmith.cancel import CancelToken
+from pixelsmith.closeup import Closeup
 from pixelsmith.errors import (
+    CancelledError,
     DeviceError,
     InputError,
     MissingPartError,
@@ -18,21 +21,27 @@ from pixelsmith.errors import (
     RunError,
 )
 from pixelsmith.events import Event, Observer, PhaseFinished, Progress, RunFinished, RunStarted, StageStarted, Warned
-from pixelsmith.generate import Result, generate, plan, resume
+from pixelsmith.generate import generate, plan, resume
 from pixelsmith.geometry import Size
+from pixelsmith.job import Result
+from pixelsmith.loaded import LoadedModel, load
 from pixelsmith.parts import Lora, Parts
 from pixelsmith.plan import Plan, StagePlan
 from pixelsmith.recommended import PERTURBATIONS, Perturbation
-from pixelsmith.request import PRESETS, Compute, Method, Request
+from pixelsmith.request import PRESETS, Compute, Method, Placement, Request
 from pixelsmith.version import __version__
 
 __all__ = [
     "PERTURBATIONS",
     "PRESETS",
+    "CancelToken",
+    "CancelledError",
+    "Closeup",
     "Compute",
     "DeviceError",
     "Event",
     "InputError",
+    "LoadedModel",
     "Lora",
     "Method",
     "MissingPartError",
@@ -44,6 +53,7 @@ __all__ = [
     "PhaseFinished",
     "PictureError",
     "PixelsmithError",
+    "Placement",
     "Plan",
     "Progress",
     "RefusedError",
@@ -59,6 +69,7 @@ __all__ = [
     "Warned",
     "__version__",
     "generate",
+    "load",
     "plan",
     "resume",
 ]

@@ -36,7 +36,7 @@ def measure_rates(family: Family, request: Request, known: Rates) -> Rates:
     def decode() -> None:
         pixels = autoencoder.decode(latents, kept)
         if texture := Texture.of(family, request.seed, 1, strength=1.0):
-            texture.add_to(pixels[0], tile.window, kept)
+            texture.add_to(pixels[0], kept, texture.noise_of(kept))
 
     return replace(
         known,

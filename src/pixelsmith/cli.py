@@ -16,18 +16,19 @@ from typing import Any, get_args
 import click
 from click.core import ParameterSource
 
-from pixelsmith import __version__, generate, plan, resume
+from pixelsmith import LoadedModel, __version__, generate, plan, resume
 from pixelsmith.batch import RANDOM, Done, Known, Row, Task, random_seed, rows_of, run_batch, tasks_of
 from pixelsmith.ending import Terminated, end_orderly
 from pixelsmith.errors import InputError, PixelsmithError, RequestError, reason_of
 from pixelsmith.evaluate.commands import evaluate_command, figures_command
-from pixelsmith.events import Observer, silent
+from pixelsmith.events import Event, Observer, Warned, silent
 from pixelsmith.families.quiet import quiet_hub
 from pixelsmith.generate import settings_when_made
 from pixelsmith.geometry import Size
 from pixelsmith.interrupt import interruptible
 from pixelsmith.parts import Lora, Parts, Quantization, SchedulerName, TimestepSpacing
-from pixelsmith.pixels.files import FORMATS, read_settings, settings_inside
+from pixelsmith.pixels.files import FORMATS, check_output, read_settings, settings_inside, write_into
+from pixelsmith.pixels.output import Output
 from pixelsmith.places import picture_path
 from pixelsmith.progress import ProgressBar, print_json
 from pixelsmith.recommended import PERTURBATIONS, CaptionsName, GuidanceName, MergeName, Perturbation, Sampler
@@ -41,9 +42,12 @@ from pixelsmith.request import (
     DeviceName,
     DtypeName,
     MemoryMode,
+    Placement,
     Request,
     Upsampling,
 )
+from pixelsmith.resuming import located_request
+from pixelsmith.run import RunDirectory
 from pixelsmith.sheet import check_sheet, write_sheet
 from pixelsmith.sizes import asked_size
 from pixelsmith.strategies import StrategyName
@@ -217,6 +221,73 @@ class _Seed(click.ParamType):
         return value if value == RANDOM else click.INT.convert(value, param, ctx)
 
 
+_PICTURE_CLICKS = (
+    click.option(
+        "--size",
+        help="Pixels (2048x1024, 2048), a print (60x90cm@300dpi, 24x36in@150dpi) or an area (40MP, in the shape "
+        f"of what it starts from).  [default: the last of --cascade, or {DEFAULT_SIZE}]",
+    ),
+    click.option(
+        "--dpi",
+        type=float,
+        help="Dots per inch that the file says.  [default: those of --size, of the picture to start from, or 300]",
+    ),
+    click.option("--cascade", help="Sizes of the stages, such as 512x512,2048x2048."),
+    click.option("--from-image", help="Start from this picture in place of a generated one."),
+    click.option(
+        "--depth",
+        type=click.Choice(list(map(str, DEPTHS))),
+        default="8",
+        show_default=True,
+        help="Bits a channel of the file.",
+    ),
+    click.option("--dither", is_flag=True, help="Dither 8 bits, so that smooth gradients have no steps."),
+    click.option(
+        "--strip",
+        is_flag=True,
+        help="Leave out the EXIF, IPTC, XMP, resolution and place on earth of --from-image.",
+    ),
+    click.option("--mask", help="Of --from-image a grey picture: white is refined, black stays as it is, enlarged."),
+    click.option("--mask-feather", type=int, default=16, show_default=True, help="Pixels that its edges are wide."),
+    click.option(
+        "--background",
+        metavar="COLOUR",
+        help="Lay the transparency of --from-image over white, #fff8e0, ...  [default: it is kept]",
+    ),
+    click.option("--negative-prompt", default="", help="What the picture should not show."),
+    click.option(
+        "--prompt-weighting", is_flag=True, help="Read (word)1.3 and word++ as weights, and prompts of any length."
+    ),
+    click.option(
+        "--seed", type=_Seed(), default=0, show_default=True, help="Another seed, another picture; or random."
+    ),
+    click.option(
+        "--model",
+        default=EMBEDDED,
+        show_default=True,
+        help="A diffusers folder, a .safetensors file, or a hub id (owner/name, owner/name@revision).",
+    ),
+)
+"""What is made, of what, and by which model."""
+
+
+_COMPUTE_CLICKS = (
+    click.option("--batch-size", type=int, help="Patches per call of the network.  [default: by device]"),
+    click.option(
+        "--memory",
+        type=click.Choice(get_args(MemoryMode)),
+        default="all",
+        show_default=True,
+        help="What of the model is on the device at a time.",
+    ),
+    click.option("--compile", is_flag=True, help="Compile the network, and an autoencoder of residual blocks."),
+    click.option("--channels-last", is_flag=True, help="Another order of values in memory."),
+    click.option("--device", type=click.Choice(get_args(DeviceName)), default="auto", show_default=True),
+    click.option("--dtype", type=click.Choice(get_args(DtypeName)), default="auto", show_default=True),
+)
+"""What computes it."""
+
+
 def request_options(command: Callable[..., None]) -> Callable[..., None]:
     """What describes a picture: the same options for every command that takes a request."""
     return click.argument("prompt")(_request_clicks(command))
@@ -224,70 +295,7 @@ def request_options(command: Callable[..., None]) -> Callable[..., None]:
 
 def _request_clicks(command: Callable[..., None]) -> Callable[..., None]:
     """All of it but the prompt."""
-    options = [
-        click.option(
-            "--size",
-            help="Pixels (2048x1024, 2048), a print (60x90cm@300dpi, 24x36in@150dpi) or an area (40MP, in the shape "
-            f"of what it starts from).  [default: the last of --cascade, or {DEFAULT_SIZE}]",
-        ),
-        click.option(
-            "--dpi",
-            type=float,
-            help="Dots per inch that the file says.  [default: those of --size, of the picture to start from, or 300]",
-        ),
-        click.option("--cascade", help="Sizes of the stages, such as 512x512,2048x2048."),
-        click.option("--from-image", help="Start from this picture in place of a generated one."),
-        click.option(
-            "--depth",
-            type=click.Choice(list(map(str, DEPTHS))),
-            default="8",
-            show_default=True,
-            help="Bits a channel of the file.",
-        ),
-        click.option("--dither", is_flag=True, help="Dither 8 bits, so that smooth gradients have no steps."),
-        click.option(
-            "--strip",
-            is_flag=True,
-            help="Leave out the EXIF, IPTC, XMP, resolution and place on earth of --from-image.",
-        ),
-        click.option(
-            "--mask", help="Of --from-image a grey picture: white is refined, black stays as it is, enlarged."
-        ),
-        click.option("--mask-feather", type=int, default=16, show_default=True, help="Pixels that its edges are wide."),
-        click.option(
-            "--background",
-            metavar="COLOUR",
-            help="Lay the transparency of --from-image over white, #fff8e0, ...  [default: it is kept]",
-        ),
-        click.option("--negative-prompt", default="", help="What the picture should not show."),
-        click.option(
-            "--prompt-weighting", is_flag=True, help="Read (word)1.3 and word++ as weights, and prompts of any length."
-        ),
-        click.option(
-            "--seed", type=_Seed(), default=0, show_default=True, help="Another seed, another picture; or random."
-        ),
-        click.option(
-            "--model",
-            default=EMBEDDED,
-            show_default=True,
-            help="A diffusers folder, a .safetensors file, or a hub id (owner/name, owner/name@revision).",
-        ),
-        *_PART_OPTIONS,
-        *_METHOD_CLICKS,
-        click.option("--batch-size", type=int, help="Patches per call of the network.  [default: by device]"),
-        click.option(
-            "--memory",
-            type=click.Choice(get_args(MemoryMode)),
-            default="all",
-            show_default=True,
-            help="What of the model is on the device at a time.",
-        ),
-        click.option("--compile", is_flag=True, help="Compile the network, and an autoencoder of residual blocks."),
-        click.option("--channels-last", is_flag=True, help="Another order of values in memory."),
-        click.option("--device", type=click.Choice(get_args(DeviceName)), default="auto", show_default=True),
-        click.option("--dtype", type=click.Choice(get_args(DtypeName)), default="auto", show_default=True),
-    ]
-    return _added(command, options)
+    return _added(command, (*_PICTURE_CLICKS, *_PART_OPTIONS, *_METHOD_CLICKS, *_COMPUTE_CLICKS))
 
 
 _METHOD_OPTIONS = (
@@ -554,13 +562,67 @@ def _tell(done: Done, count: int, as_json: bool, quiet: bool) -> None:
 @click.option(
     "--allow-pickle", is_flag=True, help="Read weights from pickles, as the run began; they can run any code."
 )
+@click.option("--memory", type=click.Choice(get_args(MemoryMode)), help="Another way than the run began with.")
+@click.option("--batch-size", type=int, help="Another one; it changes the picture by rounding.")
+@click.option("--device", type=click.Choice(get_args(DeviceName)), help="The same of another device.")
 @_overwrite
 @run_options
 def resume_command(
-    run_dir: Path, output: Path | None, allow_pickle: bool, overwrite: bool, as_json: bool, quiet: bool
+    run_dir: Path,
+    output: Path | None,
+    allow_pickle: bool,
+    overwrite: bool,
+    as_json: bool,
+    quiet: bool,
+    **placement: Any,
 ) -> None:
     """Go on with the interrupted run in RUN_DIR."""
-    _observed(lambda observer: resume(run_dir, observer, output, allow_pickle, overwrite), as_json, quiet)
+    placed = Placement(**placement)
+    _observed(lambda observer: resume(run_dir, observer, output, allow_pickle, overwrite, placed), as_json, quiet)
+
+
+@cli.command("preview")
+@request_options
+@click.option("--at", default="0.5,0.5", show_default=True, help="The middle of the place: X,Y as shares of the size.")
+@click.option("--side", type=int, help="Of the place in pixels.  [default: of the model's own picture]")
+@click.option("--output", "-o", required=True, type=PLACE, help="A picture file of the place at all positions.")
+@_overwrite
+@click.option("--quiet", "-q", is_flag=True, help="Print nothing.")
+def preview_command(at: str, side: int | None, output: Path, overwrite: bool, quiet: bool, **options: Any) -> None:
+    """Make the final pixels of one place of the picture of PROMPT, without the rest of it.
+
+    --slider 0.2,0.5,0.8 makes it at several positions, each for all stages, side by side. In place of PROMPT a run
+    directory can be given: its finished stages are taken, and all options but --slider are its own.
+    """
+    positions = _numbers(options["slider"], float, "slider: expected positions such as 0.2,0.5,0.8") or ()
+    place = _numbers(at, float, "at: expected X,Y such as 0.3,0.6")
+    request, run_dir = _previewed(options)
+    check_output(output, Size(1, 1), {})
+    with Output(output, overwrite) as there, LoadedModel.of(request) as model:
+        found = model.preview(request, place, positions, side, silent if quiet else _warn, run_dir)
+        write_into(there, found.picture, found.settings)
+    if not quiet:
+        say(f"{output}: {found.settings['preview']['window']}, Slider {', '.join(f'{at:g}' for at in found.sliders)}")
+
+
+def _previewed(options: dict[str, Any]) -> tuple[Request, Path | None]:
+    """The request that is looked into, and its run directory where it has one."""
+    run_dir = Path(options["prompt"])
+    if not RunDirectory(run_dir).begun:
+        return make_request(options | {"slider": None}), None
+    context = click.get_current_context()
+    given = [name for name in options if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+    if others := [name for name in given if name not in ("prompt", "slider", "allow_pickle")]:
+        raise click.BadParameter(f"{others[0].replace('_', '-')}: it is that of the run in {run_dir}; leave it out")
+    record = RunDirectory(run_dir).read()
+    if record.allows_pickle and not options["allow_pickle"]:
+        raise click.BadParameter(f"{run_dir}: its model is read from pickles, which can run any code; --allow-pickle")
+    return located_request(record), run_dir
+
+
+def _warn(event: Event) -> None:
+    if isinstance(event, Warned):
+        say(event.message, error=True)
 
 
 @cli.command("plan")

@@ -65,3 +65,7 @@ class OutputError(PixelsmithError):
 
 class DeviceError(PixelsmithError):
     """The device gave out during the work: its memory ended, or a number left the range of its dtype."""
+
+
+class CancelledError(PixelsmithError):
+    """The run was ended by its ``CancelToken``."""

@@ -312,6 +312,26 @@ class Compute:
 
 
 @dataclass(frozen=True)
+class Placement:
+    """What a run that goes on may change of its ``Compute``; ``None`` leaves it as it was.
+
+    ``memory`` never shows in the picture; another ``device`` or ``batch_size`` changes it by rounding. Raises
+    ``RequestError`` as ``Compute`` does.
+    """
+
+    device: DeviceName | None = None
+    memory: MemoryMode | None = None
+    batch_size: int | None = None
+
+    def __post_init__(self) -> None:
+        self.of(Compute())
+
+    def of(self, compute: Compute) -> Compute:
+        """The same with what was changed."""
+        return replace(compute, **{name: value for name, value in vars(self).items() if value is not None})
+
+
+@dataclass(frozen=True)
 class Request:
     """One picture to make.
 

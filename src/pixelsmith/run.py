@@ -42,7 +42,7 @@ _RECORD, _LOCK, _FINISHED = "run.json", "lock", "finished"
 class Identity:
     """What decides every byte of a run's picture. All values are plain JSON.
 
-    - ``settings``: the request, and what ``auto`` meant (``generate.settings_of``); ``batch_size``: patches in a call.
+    - ``settings``: the request, and what ``auto`` meant (``FoundModel.settings``); ``batch_size``: patches in a call.
     - ``model``, ``pictures``: SHA-256 of the model's files and of the pictures that the request names, if any.
     - ``versions``: of Pixelsmith and of the libraries that compute.
     """
@@ -61,14 +61,7 @@ class Identity:
 
         ``model``: the folders and files that it is made of; ``pictures``: those that the request names.
         """
-
-        def hashed(files: Sequence[Path]) -> str:
-            return hashlib.sha256("\n".join(sha256_of(file) for file in files).encode()).hexdigest()
-
-        try:
-            return cls(settings, batch_size, hashed(model), hashed(pictures) if pictures else None, _versions())
-        except OSError as error:
-            raise RunError(f"{error.filename}: it cannot be read ({error.strerror})") from error
+        return cls(settings, batch_size, digest_of(model), digest_of(pictures) if pictures else None, _versions())
 
     def difference_from(self, other: Identity) -> str | None:
         """The first thing that differs, in words."""
@@ -274,6 +267,14 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             found[prefix + name] = value
     return found
+
+
+def digest_of(places: Sequence[Path]) -> str:
+    """SHA-256 of several folders and files. Raises ``RunError``."""
+    try:
+        return hashlib.sha256("\n".join(sha256_of(place) for place in places).encode()).hexdigest()
+    except OSError as error:
+        raise RunError(f"{error.filename}: it cannot be read ({error.strerror})") from error
 
 
 def sha256_of(place: Path) -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import torch
 
 from pixelsmith.canvas import Space, WithOverview
+from pixelsmith.engine import Executor, Serial
 from pixelsmith.errors import RefusedError, RequestError
 from pixelsmith.events import Observer, PhaseFinished, Progress, Warned
 from pixelsmith.families import Captioner, Family, Prompt, PromptAt, everywhere
@@ -33,7 +34,6 @@ from pixelsmith.sampling.noise import NoiseField
 from pixelsmith.sampling.patches import Coverage, Tiling, dilation
 from pixelsmith.sampling.readable import Readable
 from pixelsmith.sampling.schedule import Schedule
-from pixelsmith.sampling.splitting import Splitting
 from pixelsmith.strategies import MERGINGS, STRATEGIES
 from pixelsmith.words import Cells, Words, joined
 
@@ -60,7 +60,7 @@ class Cascade:
     """What all rungs of one request share. What they make is kept in ``space``; what is there is not made again.
 
     ``methods``: what each rung is denoised with, by its number. ``captioner``: what says what the places of a picture
-    show; ``None`` where no one asks.
+    show; ``None`` where no one asks. ``executor``: what does the work of its phases.
     """
 
     request: Request
@@ -70,6 +70,7 @@ class Cascade:
     observer: Observer
     space: Space
     captioner: Captioner | None = None
+    executor: Executor = field(default_factory=Serial)
 
     @classmethod
     def of(
@@ -80,6 +81,7 @@ class Cascade:
         observer: Observer,
         space: Space,
         captioner: Captioner | None = None,
+        executor: Executor | None = None,
     ) -> Cascade:
         """Encode the prompt and the negative prompt, and say what of the request will not show.
 
@@ -96,7 +98,7 @@ class Cascade:
         for remark in _remarks(request, family, methods.values()):
             observer(Warned(remark))
         prompts = family.encode(request.prompt, request.negative_prompt, request.prompt_weighting)
-        return cls(request, family, methods, prompts, observer, space, captioner)
+        return cls(request, family, methods, prompts, observer, space, captioner, executor or Serial())
 
     def base(self, size: Size) -> Rung:
         """The model's own picture: one patch as large as the canvas, no guide (stage 0).
@@ -194,7 +196,7 @@ class Cascade:
         tiles = self.family.autoencoder.tiling.tiles(facts.latent_size(size))
         latents = self.space.open(f"stage-{stage}/guide", tiles, facts.latent_channels)
         with self._phase(stage, "encode") as on_tile:
-            encode(picture, facts.latent_scale, self.family.autoencoder, latents, partial(on_tile, 0))
+            encode(picture, facts.latent_scale, self.family.autoencoder, latents, partial(on_tile, 0), self.executor)
         return latents
 
     def _denoised(
@@ -211,17 +213,20 @@ class Cascade:
         latents: Readable | None = None
         if keeps_latents or not picture.complete:
             denoising = self._denoising(stage, size, coverage, prompt_at(), guide())
-            steps = _StageSteps(self.space, stage, denoising.channels)
+            steps = StageSteps(self.space, stage, denoising.channels)
             with self._phase(stage, "denoise") as on_batch:
-                latents = denoising.run(steps, self._batch_size, device, on_batch)
+                latents = denoising.run(steps, self._batch_size, device, on_batch, self.executor, self._fills(stage))
             # Its noise takes memory that the decoder has use for.
             del denoising
             with self._phase(stage, "decode") as on_tile:
-                texture = Texture.of(self.family, self.request.seed, stage, self.methods[stage].texture)
-                decode(latents, self.family.autoencoder, picture, partial(on_tile, 0), texture)
+                texture = self._texture(stage)
+                decode(latents, self.family.autoencoder, picture, partial(on_tile, 0), self.executor, texture)
         if not keeps_latents:
             self._forget(stage)
         return Rung(picture.picture, latents if keeps_latents else None)
+
+    def _texture(self, stage: int) -> Texture | None:
+        return Texture.of(self.family, self.request.seed, stage, self.methods[stage].texture)
 
     def _denoising(
         self, stage: int, size: Size, coverage: Coverage, prompt_at: PromptAt, guide: Guide | None
@@ -242,8 +247,7 @@ class Cascade:
         )
 
     def _denoiser(self, stage: int, size: Size, prompt_at: PromptAt) -> Denoiser:
-        guided = guided_denoiser(self.family, prompt_at, self.prompts[1], self.methods[stage], size)
-        return Splitting(guided, self._on_split, self._compiled_size(stage))
+        return guided_denoiser(self.family, prompt_at, self.prompts[1], self.methods[stage], size)
 
     def _dilated(self, stage: int, size: Size) -> Dilated | None:
         facts = self.family.facts
@@ -257,7 +261,7 @@ class Cascade:
         """Drop what led to a finished picture."""
         for name in ("guide", "flatness"):
             self.space.drop(f"stage-{stage}/{name}")
-        steps = _StageSteps(self.space, stage, 0)
+        steps = StageSteps(self.space, stage, 0)
         for step in range(1, self.methods[stage].steps + 1):
             steps.drop(step)
 
@@ -274,16 +278,13 @@ class Cascade:
             facts.latent_scale,
         )
 
-    def _compiled_size(self, stage: int) -> int | None:
-        """What batches are filled up to where the network is compiled: each size is a graph. The base is one patch."""
-        return self._batch_size if stage and self.request.compute.compile else None
+    def _fills(self, stage: int) -> bool:
+        """Whether batches are filled up: each size is a graph of a compiled network. The base is one patch."""
+        return stage > 0 and self.request.compute.compile
 
     @property
     def _batch_size(self) -> int:
         return batch_size_of(self.request, self.family.device, self.family.facts.patch)
-
-    def _on_split(self, size: int) -> None:
-        self.observer(Warned(f"the device has no memory for so many patches at once; going on with {size}"))
 
     @contextmanager
     def _phase(self, stage: int, phase: str) -> Iterator[Callable[[int, int, int], None]]:
@@ -354,7 +355,7 @@ def _remarks(request: Request, family: Family, methods: Collection[StageMethod])
 
 
 @dataclass(frozen=True)
-class _StageSteps:
+class StageSteps:
     """The canvases of a stage's steps in the space."""
 
     space: Space

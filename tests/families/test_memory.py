@@ -14,6 +14,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from transformers import CLIPConfig, CLIPImageProcessor
 
 from pixelsmith import Compute, DeviceError, Method, RefusedError, Request, RequestError, Size, Warned, generate
+from pixelsmith.engine import Serial, Work
 from pixelsmith.events import Event
 from pixelsmith.families import everywhere, load_family, read_facts
 from pixelsmith.families.architecture import DiffusersFamily, network_of
@@ -21,7 +22,6 @@ from pixelsmith.families.placing import bring, release_encoders
 from pixelsmith.families.quiet import quiet
 from pixelsmith.geometry import Window
 from pixelsmith.request import DeviceName
-from pixelsmith.sampling.splitting import Splitting
 from tests.devices import DEVICES, ON_GPU
 from tests.tiny import build_stable_diffusion
 from tests.zoo.all import SPECIMENS
@@ -194,9 +194,18 @@ def test_a_batch_larger_than_memory_is_halved_and_nothing_else_changes(tiny_mode
     whole, heard = denoiser(x, level, windows), list[int]()
     few = count // 4
     with said_to_hold(few) if device == "cpu" else holding(lambda: denoiser(x[:few], level, windows[:few])):
-        parts = Splitting(denoiser, heard.append)(x, level, windows)
+        parts = list[torch.Tensor]()
+        work: Work[list[int]] = Work(
+            kind="one patch",
+            groups=[range(count)],
+            read=list,
+            compute=lambda indices: denoiser(x[indices], level, [windows[i] for i in indices]),
+            write=lambda group, values: parts.append(values),
+            place=lambda group: "all",
+        )
+        Serial(lambda kind, most: heard.append(most)).run(work, lambda group: None)
     assert heard[:2] == [count // 2, few]
-    torch.testing.assert_close(parts, whole, atol=1e-2, rtol=1e-2)
+    torch.testing.assert_close(parts[0], whole.cpu(), atol=1e-2, rtol=1e-2)
 
 
 @pytest.mark.filterwarnings("ignore:TensorFloat32")  # that a GPU multiplies float32 faster with fewer bits

@@ -38,7 +38,7 @@ def decoded(
 ) -> torch.Tensor:
     tiles = autoencoder.tiling.tiles(latents.size).scaled(scale)
     picture = MemorySpace().open("picture", tiles, 3, torch.float32, size)
-    decode(latents, autoencoder, picture, quiet, texture)
+    decode(latents, autoencoder, picture, quiet, texture=texture)
     return picture.read(size.window)
 
 

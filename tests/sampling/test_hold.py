@@ -210,7 +210,17 @@ def test_flat_places_get_their_grain_in_the_last_steps(steps: int, moderated_ste
     level = Level(0.5, 0.5, 0, 0)
     calmed = []
     for step in range(steps):
-        at = GuideAt(0, 1, step, level, level, [window], lambda: guide, lambda: torch.zeros_like(guide))
+        at = GuideAt(
+            0,
+            1,
+            step,
+            level,
+            level,
+            [window],
+            lambda: guide,
+            lambda: torch.zeros_like(guide),
+            lambda source: source.read(window)[None],
+        )
         found = hold.estimate(clean, at)
         free = held(clean, guide, everywhere(clean, 0.5), bands(4.0))
         torch.testing.assert_close(low_pass(found, 0.05), low_pass(free, 0.05), atol=0.05, rtol=0)

@@ -2,6 +2,7 @@
 
 from pixelsmith.canvas.array import Array
 from pixelsmith.canvas.mosaic import Mosaic, WithOverview
+from pixelsmith.canvas.parts import Part, PartlyFilled, Placed
 from pixelsmith.canvas.slots import DiskSlots, MemorySlots, Slots, WatchedSlots
 from pixelsmith.canvas.space import DiskSpace, MemorySpace, Space, watch
 
@@ -12,6 +13,9 @@ __all__ = [
     "MemorySlots",
     "MemorySpace",
     "Mosaic",
+    "Part",
+    "PartlyFilled",
+    "Placed",
     "Slots",
     "Space",
     "WatchedSlots",

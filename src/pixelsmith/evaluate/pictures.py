@@ -25,7 +25,8 @@ from pixelsmith.durable import read_object, read_whole, write_whole
 from pixelsmith.evaluate.protocol import base_request
 from pixelsmith.evaluate.upscalers import Upscaler
 from pixelsmith.families import choose_device, fetch, model_files, read_facts
-from pixelsmith.generate import generate, resume, settings_of
+from pixelsmith.generate import resume, settings_of
+from pixelsmith.loaded import LoadedModel
 from pixelsmith.parts import Parts
 from pixelsmith.pixels.files import write_picture
 from pixelsmith.pixels.reading import FilePicture, read_picture
@@ -45,8 +46,8 @@ _ENLARGING = ("evaluate/upscalers.py", "evaluate/exported.py")
 class Made:
     """A picture's file, and what making it took.
 
-    ``seconds``: with loading the model, and from the kept base on where it has stages; not a number where the making
-    was interrupted. ``peak_bytes``: the most memory of the process, or of CUDA.
+    ``seconds``: without loading the model, and from the kept base on where it has stages; not a number where the
+    making was interrupted. ``peak_bytes``: the most memory of the process, or of CUDA.
     """
 
     path: Path
@@ -70,7 +71,10 @@ def code_digest(root: Path = PACKAGE) -> str:
 
 
 class Pictures:
-    """A folder of pictures. What is there is not made again; another model, version or code has other keys."""
+    """A folder of pictures. What is there is not made again; another model, version or code has other keys.
+
+    The model of the picture that was made last stays loaded: the next one is most often made by the same.
+    """
 
     def __init__(self, folder: Path, request: Request) -> None:
         """``request``: any of those whose pictures belong here; its model is looked at once."""
@@ -80,6 +84,7 @@ class Pictures:
         self._found, self._hashed = cache(_found), cache(_hashed)
         self._native = self._found(request.model, request.parts)[1].native_size
         self._identity = self._identity_of(request)
+        self._model = LoadedModel.of(request)
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -100,7 +105,11 @@ class Pictures:
         if RunDirectory(run_dir).begun:
             return self._timed(path, lambda: resume(run_dir, overwrite=True), request, whole=False)
         from_base = self._from_base(request)
-        return self._timed(path, lambda: generate(from_base, path, overwrite=True), request)
+
+        def make() -> None:
+            self._loaded(request).generate(from_base, path, overwrite=True)
+
+        return self._timed(path, make, request, prepare=lambda: self._loaded(request).load())
 
     def base(self, request: Request) -> NDArray[np.uint8]:
         """The base picture (h, w, 3) of a request."""
@@ -117,6 +126,13 @@ class Pictures:
             write_picture(larger, path, settings_of(request))
 
         return self._timed(path, enlarge, request)
+
+    def _loaded(self, request: Request) -> LoadedModel:
+        """The model of a request, in place of the one before."""
+        if not self._model.makes(request):
+            self._model.close()
+            self._model = LoadedModel.of(request)
+        return self._model
 
     def _from_base(self, request: Request) -> Request:
         """With the picture of its base to start from, where it has stages and they need no more of the base."""
@@ -140,14 +156,22 @@ class Pictures:
         values = vars(self._identity_of(request))
         return hashlib.sha256(json.dumps([values, code_digest(), *more], sort_keys=True).encode()).hexdigest()[:24]
 
-    def _timed(self, path: Path, make: Callable[[], object], request: Request, whole: bool = True) -> Made:
-        """``whole``: whether all of it is made now."""
+    def _timed(
+        self,
+        path: Path,
+        make: Callable[[], object],
+        request: Request,
+        whole: bool = True,
+        prepare: Callable[[], object] = lambda: None,
+    ) -> Made:
+        """``whole``: whether all of it is made now; ``prepare``: what comes before it and takes time of its own."""
         record = path.with_suffix(".json")
         with suppress(OSError, ValueError, KeyError):
             values = read_object(read_whole(record))
             if path.exists():
                 seconds = values["seconds"]
                 return Made(path, math.nan if seconds is None else seconds, values["peak_bytes"])
+        prepare()
         _forget_peak()
         began = time.perf_counter()
         make()

@@ -6,11 +6,12 @@ tiles are averaged over a band.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 from torch import Tensor
 
+from pixelsmith.engine.executor import Executor, Serial, Work
 from pixelsmith.families.protocol import Autoencoder
 from pixelsmith.geometry import Window
 from pixelsmith.memory import large_blocks_apart
@@ -25,7 +26,14 @@ OnTile = Callable[[int, int], None]
 TILE = "a tile of the autoencoder"
 
 
-def encode(picture: Readable, scale: int, autoencoder: Autoencoder, latents: Patched, on_tile: OnTile) -> None:
+def encode(
+    picture: Readable,
+    scale: int,
+    autoencoder: Autoencoder,
+    latents: Patched,
+    on_tile: OnTile,
+    executor: Executor | None = None,
+) -> None:
     """Encode a picture (3, H, W) uint8 into those tiles of ``latents`` that are missing.
 
     A latent stands for ``scale`` pixels; the tiles are those of its ``tiling``. Raises ``DeviceError`` where the device
@@ -36,15 +44,25 @@ def encode(picture: Readable, scale: int, autoencoder: Autoencoder, latents: Pat
         return picture.read(window.scaled(scale)).float()[None] / 127.5 - 1
 
     tiles = autoencoder.tiling.tiles(latents.size)
+    work = Work(
+        kind=TILE,
+        groups=latents.missing(),
+        read=lambda indices: read(tiles[indices[0]].window),
+        compute=autoencoder.encode,
+        write=lambda group, values: _keep(latents, group, finite(values[0], TILE)),
+        place=lambda group: _place("encode", tiles, group),
+    )
     with room_for(TILE), large_blocks_apart(), _steady(autoencoder.steady_encoding, tiles, read, latents):
-        for (index,) in latents.missing():
-            latents.put(index, finite(autoencoder.encode(read(tiles[index].window))[0], TILE))
-            latents.sync()
-            on_tile(index + 1, len(tiles))
+        (executor or Serial()).run(work, lambda group: on_tile(group[0] + 1, len(tiles)))
 
 
 def decode(
-    latents: Readable, autoencoder: Autoencoder, picture: Patched, on_tile: OnTile, texture: Texture | None = None
+    latents: Readable,
+    autoencoder: Autoencoder,
+    picture: Patched,
+    on_tile: OnTile,
+    executor: Executor | None = None,
+    texture: Texture | None = None,
 ) -> None:
     """Decode a canvas into those tiles of ``picture`` (3, H, W) in 0..255 that are missing, and draw texture into them.
 
@@ -57,20 +75,46 @@ def decode(
 
     tiles = autoencoder.tiling.tiles(latents.size)
 
-    def pixels(index: int) -> Tensor:
-        window = tiles[index].window
+    def kept(index: int) -> Window:
         # Tiles may meet in the middle of a latent: of the next one a part counts as well.
-        kept = tiles.kept(index).grown(1 + (texture.context if texture else 0), latents.size).common(window)
-        values = finite(autoencoder.decode(read(window), kept.relative_to(window))[0], TILE)
-        if texture:
-            texture.add_to(values, window, kept)
-        return ((values + 1) * 127.5).clamp(0, 255)
+        more = 1 + (texture.context if texture else 0)
+        return tiles.kept(index).grown(more, latents.size).common(tiles[index].window)
 
+    def read_tile(indices: Sequence[int]) -> tuple[Tensor, Window, Tensor | None]:
+        (index,) = indices
+        window = tiles[index].window
+        return read(window), kept(index).relative_to(window), texture.noise_of(kept(index)) if texture else None
+
+    def compute(tile: tuple[Tensor, Window, Tensor | None]) -> Tensor:
+        values, inside, noise = tile
+        pixels = autoencoder.decode(values, inside)
+        if texture and noise is not None:
+            texture.add_to(pixels[0], inside, noise)
+        return pixels
+
+    def write(group: Sequence[int], values: Tensor) -> None:
+        _keep(picture, group, ((finite(values[0], TILE) + 1) * 127.5).clamp(0, 255))
+
+    work = Work(
+        kind=TILE,
+        groups=picture.missing(),
+        read=read_tile,
+        compute=compute,
+        write=write,
+        place=lambda group: _place("decode", tiles, group),
+    )
     with room_for(TILE), large_blocks_apart(), _steady(autoencoder.steady_decoding, tiles, read, picture):
-        for (index,) in picture.missing():
-            picture.put(index, pixels(index))
-            picture.sync()
-            on_tile(index + 1, len(tiles))
+        (executor or Serial()).run(work, lambda group: on_tile(group[0] + 1, len(tiles)))
+
+
+def _keep(target: Patched, group: Sequence[int], values: Tensor) -> None:
+    target.put(group[0], values)
+    target.sync()
+
+
+def _place(what: str, tiles: Grid, group: Sequence[int]) -> str:
+    window = tiles[group[0]].window
+    return f"tile {group[0] + 1} of {len(tiles)} to {what}, at {window.left},{window.top} in latents"
 
 
 def _steady(

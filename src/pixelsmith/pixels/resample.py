@@ -70,17 +70,28 @@ class Resized:
         inside, rows, columns = continued(window, self.size)
         return self._resized(inside)[:, rows][:, :, columns]
 
-    def _resized(self, window: Window) -> Tensor:
-        seen = Scaling.through((self.picture, *self.via, self.target))
-        step = seen.step
-        left = seen.left / self.unit + step * window.left
-        top = seen.top / self.unit + step * window.top
+    def sees(self, window: Window) -> Window:
+        """What a window depends on, in the values of the source and past its edges."""
+        step, left, top = self._origin(window)
         reach = math.ceil(_REACH * max(1.0, step)) + 1
         x, y = math.floor(left) - reach, math.floor(top) - reach
         columns = math.ceil(left + step * window.width) + reach - x
         rows = math.ceil(top + step * window.height) + reach - y
+        return Window(y, x, rows, columns)
+
+    def _origin(self, window: Window) -> tuple[float, float, float]:
+        """Values of the source for each one of the result, and where the window begins in the source."""
+        seen = Scaling.through((self.picture, *self.via, self.target))
+        left = seen.left / self.unit + seen.step * window.left
+        top = seen.top / self.unit + seen.step * window.top
+        return seen.step, left, top
+
+    def _resized(self, window: Window) -> Tensor:
+        step, left, top = self._origin(window)
+        around = self.sees(window)
+        x, y = around.left, around.top
         # Past the source its edge goes on: so no kernel ever meets an edge, and any window equals that of the whole.
-        inside, row_indices, column_indices = continued(Window(y, x, rows, columns), self.source.size)
+        inside, row_indices, column_indices = continued(around, self.source.size)
         values = self.source.read(inside)[:, row_indices][:, :, column_indices]
         box = (left - x, top - y, left - x + step * window.width, top - y + step * window.height)
         # In float32: Pillow's 8-bit mode rounds between its two passes, and then a window differs from the whole.

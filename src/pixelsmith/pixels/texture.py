@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jaxtyping import Float
 from torch import Tensor
@@ -38,11 +38,34 @@ class Texture:
         """Latents around a window that decide what it becomes."""
         return -(-self.network.margin // self.scale)
 
-    def add_to(self, pixels: Float[Tensor, "3 H W"], window: Window, kept: Window) -> None:
-        """Draw into pixels (-1..1) of a window, in place, where ``kept`` lies; both in latents of the whole picture.
+    def within(self, part: Window) -> Texture:
+        """The same where a window of the picture, in latents, is decoded as if it were all there is."""
+        return replace(self, noise=_Shifted(self.noise, part.scaled(self.scale)))
 
-        What is drawn is right but for ``context`` latents at those edges of ``kept`` that are none of the picture's.
+    def noise_of(self, window: Window) -> Float[Tensor, "1 k H W"]:
+        """What is drawn from in a window, in latents."""
+        return self.noise.read(window.scaled(self.scale))[None]
+
+    def add_to(self, pixels: Float[Tensor, "3 H W"], inside: Window, noise: Float[Tensor, "1 k h w"]) -> None:
+        """Draw into pixels (-1..1), in place, ``inside`` a window of theirs, in latents, which the noise is of.
+
+        What is drawn is right but for ``context`` latents at those edges of the window that are none of the picture's.
         """
-        part = pixels[(..., *kept.relative_to(window).scaled(self.scale).slices)]
-        noise = self.noise.read(kept.scaled(self.scale))
-        part += self.strength * self.network(part[None], noise[None])[0]
+        part = pixels[(..., *inside.scaled(self.scale).slices)]
+        part += self.strength * self.network(part[None], noise)[0]
+
+
+@dataclass(frozen=True)
+class _Shifted:
+    """Noise of a window, counted from its top left corner."""
+
+    noise: Noise
+    window: Window
+
+    @property
+    def channels(self) -> int:
+        return self.noise.channels
+
+    def read(self, window: Window) -> Float[Tensor, "c h w"]:
+        top, left = self.window.top + window.top, self.window.left + window.left
+        return self.noise.read(Window(top, left, window.height, window.width))

@@ -6,7 +6,7 @@ Every patch of a step reads the canvas from before the step, and is kept as a pi
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol, runtime_checkable
@@ -14,6 +14,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from pixelsmith.engine.executor import Executor, Serial, Work
 from pixelsmith.geometry import Size, Window
 from pixelsmith.sampling.device import finite
 from pixelsmith.sampling.dilated import Dilated, Joined
@@ -24,6 +25,8 @@ from pixelsmith.sampling.patches import Coverage, Tiling
 from pixelsmith.sampling.readable import Readable
 from pixelsmith.sampling.schedule import Schedule, extrapolated, noised, step
 
+PATCH = "one patch"
+
 
 @runtime_checkable
 class Patched(Readable, Protocol):
@@ -31,7 +34,7 @@ class Patched(Readable, Protocol):
 
     def put(self, index: int, values: Tensor) -> None: ...
 
-    def missing(self, group: int = 1) -> Iterator[range]: ...
+    def missing(self, group: int = 1) -> Iterator[Sequence[int]]: ...
 
     def sync(self) -> None: ...
 
@@ -88,26 +91,54 @@ class Denoising:
         batch_size: int,
         device: torch.device,
         on_batch: Callable[[int, int, int], None] = lambda step, done, total: None,
+        executor: Executor | None = None,
+        filled: bool = False,
     ) -> Readable:
         """Denoise from the noisiest level to the clean one; what ``steps`` has already is not made again.
 
-        ``on_batch`` hears (step, patches done, patches of the step) after each batch. Neither ``batch_size`` nor
-        ``device`` is part of what the picture is. Raises ``DeviceError`` where a patch is not finite.
+        ``on_batch`` is called with (step, patches done, patches of the step) once a batch is kept. ``filled``: all
+        batches are filled up to ``batch_size``. None of these arguments is part of what the picture is. Raises
+        ``DeviceError`` where a patch is not finite, or the device has no memory for one.
         """
         begin, canvas = self._furthest(steps)
+        executor, full = executor or Serial(), batch_size if filled else None
         for i in range(begin, self.schedule.steps):
             patches = self.coverage.patches(i)
             target = steps.open(i + 1, patches)
-            joined = self if target.complete else self._joined(i, canvas, batch_size, device)
-            for indices in target.missing(batch_size):
-                moved = joined._move(i, [patches[index].window for index in indices], canvas, device)
-                for index, values in zip(indices, finite(moved.cpu(), "a batch of patches"), strict=True):
-                    target.put(index, values)
-                target.sync()
-                on_batch(i, indices.stop, len(patches))
+            if not target.complete:
+                joined = self._joined(i, canvas, batch_size, device, executor, full)
+                work = joined._work(i, patches, canvas, target, batch_size, device, full)
+                executor.run(work, partial(_report, on_batch, i, len(patches)))
             canvas = target
             steps.drop(i)
         return _Latents(canvas, self.noise.channels)
+
+    def _work(
+        self,
+        i: int,
+        patches: Tiling,
+        canvas: Readable,
+        target: Patched,
+        batch_size: int,
+        device: torch.device,
+        full: int | None,
+    ) -> Work[_Patches]:
+        """The patches of step i that are missing in ``target``: they all read ``canvas``, and none what another one
+        writes.
+        """
+
+        def read(indices: Sequence[int]) -> _Patches:
+            return self._read(i, canvas, [patches[index].window for index in indices], device)
+
+        def write(indices: Sequence[int], moved: Tensor) -> None:
+            for index, values in zip(indices, finite(moved, "a batch of patches"), strict=True):
+                target.put(index, values)
+            target.sync()
+
+        def place(indices: Sequence[int]) -> str:
+            return f"patches {indices[0] + 1} to {indices[-1] + 1} of {len(patches)}, step {i + 1}, stage {self.stage}"
+
+        return Work(PATCH, target.missing(batch_size), read, partial(self._move, i), write, place, full)
 
     def _furthest(self, steps: Steps) -> tuple[int, Readable]:
         """The last step that is done, and the canvas after it."""
@@ -120,45 +151,84 @@ class Denoising:
                     return done, canvas
         return 0, _Start(self)
 
-    def _move(self, i: int, windows: list[Window], canvas: Readable, device: torch.device) -> Batch:
+    def _read(self, i: int, canvas: Readable, windows: list[Window], device: torch.device) -> _Patches:
+        """Everything that moving these patches at step i needs to read."""
+        patches, needs = _Patches(canvas, windows, device), self._merge.needs(i)
+        sources: list[Readable | Noise] = [canvas, *needs.maps]
+        if needs.clean and self.guide is not None:
+            sources.append(self.guide.latents)
+        if needs.noise:
+            sources.append(self.noise)
+        for source in sources:
+            patches.on_host(source)
+        return patches
+
+    def _move(self, i: int, patches: _Patches) -> Batch:
         """Patches of step i at the next level, (b, channels, h, w)."""
         t, s = self.schedule.levels[i : i + 2]
-        merge, guide = self._merge, self._guide_at(i, windows, device)
-        state = _stack(canvas, windows, device)
+        merge, guide = self._merge, self._guide_at(i, patches)
+        state = patches.on_device(patches.canvas)
         x_t, previous = state[:, : self.noise.channels], state[:, self.noise.channels :]
         x_t = merge.before(x_t, guide)
-        estimate = merge.estimate(self.denoiser(x_t, t, windows), guide)
+        estimate = merge.estimate(self.denoiser(x_t, t, patches.windows), guide)
         direction = estimate
         if self.second_order and i > 0:
             direction = extrapolated(estimate, previous, self.schedule.levels[i - 1], t, s)
         x_s = merge.after(step(x_t, direction, t, s), guide)
         return torch.cat([x_s, estimate], dim=1) if self.second_order else x_s
 
-    def _joined(self, i: int, canvas: Readable, batch_size: int, device: torch.device) -> Denoising:
+    def _joined(
+        self, i: int, canvas: Readable, batch_size: int, device: torch.device, executor: Executor, full: int | None
+    ) -> Denoising:
         """With the estimate of the whole canvas at step i, where there is dilated sampling."""
         if self.dilated is None:
             return self
-        windows = [canvas.size.window]
-        x_t = _stack(canvas, windows, device)[:, : self.noise.channels]
-        x_t = self._merge.before(x_t, self._guide_at(i, windows, device))
-        whole = self.dilated.estimate(x_t[0], self.schedule.levels[i], batch_size)
-        return replace(self, denoiser=Joined(self.denoiser, whole))
+        whole = self._read(i, canvas, [canvas.size.window], device)
+        x_t = whole.on_device(canvas)[:, : self.noise.channels]
+        x_t = self._merge.before(x_t, self._guide_at(i, whole))
+        estimate = self.dilated.estimate(x_t[0], self.schedule.levels[i], batch_size, executor, full)
+        return replace(self, denoiser=Joined(self.denoiser, estimate))
 
     @property
     def _merge(self) -> Merge:
         return self.guide.merge if self.guide else Unmerged()
 
-    def _guide_at(self, i: int, windows: list[Window], device: torch.device) -> GuideAt:
+    def _guide_at(self, i: int, patches: _Patches) -> GuideAt:
         """The guide at step i. Without one nothing reads it."""
 
         def clean() -> Batch:
             if self.guide is None:
                 raise ValueError("a guided step needs a guide")
-            return _stack(self.guide.latents, windows, device)
+            return patches.on_device(self.guide.latents)
 
         t, s = self.schedule.levels[i : i + 2]
-        noise = partial(_stack, self.noise, windows, device)
-        return GuideAt(self.seed, self.stage, i, t, s, windows, read_clean=clean, read_noise=noise)
+        noise = partial(patches.on_device, self.noise)
+        return GuideAt(self.seed, self.stage, i, t, s, patches.windows, clean, noise, patches.on_host)
+
+
+class _Patches:
+    """Some patches of a canvas: what lies in their windows, of whatever is asked for, each read once."""
+
+    def __init__(self, canvas: Readable, windows: list[Window], device: torch.device) -> None:
+        self.canvas, self.windows, self._device = canvas, windows, device
+        self._read: dict[int, Batch] = {}
+        # From pinned memory a device takes values while it computes.
+        self._pins = device.type == "cuda"
+
+    def on_host(self, source: Readable | Noise) -> Batch:
+        """The windows of a source (b, c, h, w), on the host."""
+        if id(source) not in self._read:
+            values = torch.stack([source.read(window) for window in self.windows])
+            self._read[id(source)] = values.pin_memory() if self._pins else values
+        return self._read[id(source)]
+
+    def on_device(self, source: Readable | Noise) -> Batch:
+        """The same on the device."""
+        return self.on_host(source).to(self._device, non_blocking=self._pins)
+
+
+def _report(on_batch: Callable[[int, int, int], None], i: int, total: int, group: Sequence[int]) -> None:
+    on_batch(i, group[-1] + 1, total)
 
 
 @dataclass(frozen=True)
@@ -191,7 +261,3 @@ class _Latents:
 
     def read(self, window: Window) -> Tensor:
         return self.canvas.read(window)[: self.channels]
-
-
-def _stack(source: Readable | Noise, windows: list[Window], device: torch.device) -> Batch:
-    return torch.stack([source.read(window) for window in windows]).to(device)

@@ -10,6 +10,7 @@ import torch.nn.functional as F  # noqa: N812
 from jaxtyping import Float
 from torch import Tensor
 
+from pixelsmith.engine.executor import Executor, Serial, Work
 from pixelsmith.geometry import Window
 from pixelsmith.sampling.guidance import Batch, Denoiser
 from pixelsmith.sampling.schedule import Level
@@ -42,14 +43,24 @@ class Dilated:
     factor: int
     multiple: int
 
-    def estimate(self, x: Float[Tensor, "c h w"], level: Level, batch_size: int) -> Float[Tensor, "c h w"]:
-        """x̂0 of a canvas. The noise is estimated on a blurred canvas, less and less blurred, so that samples agree."""
+    def estimate(
+        self,
+        x: Float[Tensor, "c h w"],
+        level: Level,
+        batch_size: int,
+        executor: Executor | None = None,
+        full: int | None = None,
+    ) -> Float[Tensor, "c h w"]:
+        """x̂0 of a canvas. The noise is estimated on a blurred canvas, less and less blurred, so that samples agree.
+
+        ``full``: as in ``Work``, of the samples.
+        """
         height, width = x.shape[-2:]
         sides = [-side % (self.factor * self.multiple) for side in (width, height)]
         padded = F.pad(x[None], (0, sides[0], 0, sides[1]), mode="replicate")
         blurry = self._blurred(padded, level)
         # Each sample shows the whole canvas, and that is what a network that asks for places is told.
-        clean = self._clean(blurry, level, Window(0, 0, height, width), batch_size)
+        clean = self._clean(blurry, level, Window(0, 0, height, width), batch_size, executor or Serial(), full)
         if level.alpha > 0:
             # x̂0 = (x − σ·ε̂) / α with the ε̂ of the blurred canvas: what the blur took from the canvas comes back.
             clean = clean + (padded - blurry) / level.alpha
@@ -61,7 +72,9 @@ class Dilated:
         blurry = blurred(x, sigma, self.factor - 1)
         return (blurry - blurry.mean()) / blurry.std().clamp_min(1e-8) * x.std() + x.mean()
 
-    def _clean(self, blurry: Batch, level: Level, window: Window, batch_size: int) -> Batch:
+    def _clean(
+        self, blurry: Batch, level: Level, window: Window, batch_size: int, executor: Executor, full: int | None
+    ) -> Batch:
         """x̂0 of the blurred canvas, sample by sample."""
         height, width = blurry.shape[-2:]
         # Channel by channel, the s·s samples come one after another.
@@ -70,9 +83,19 @@ class Dilated:
             .reshape(blurry.shape[1], -1, height // self.factor, width // self.factor)
             .transpose(0, 1)
         )
-        batches = (samples[i : i + batch_size] for i in range(0, len(samples), batch_size))
-        estimates = [self.denoiser(batch, level, [window] * len(batch)) for batch in batches]
-        return F.pixel_shuffle(torch.cat(estimates).transpose(0, 1).flatten(0, 1)[None], self.factor)
+        estimates = list[Tensor]()
+        work = Work(
+            kind="one patch",
+            groups=[range(i, min(i + batch_size, len(samples))) for i in range(0, len(samples), batch_size)],
+            read=lambda indices: samples[list(indices)],
+            compute=lambda batch: self.denoiser(batch, level, [window] * len(batch)),
+            write=lambda group, values: estimates.append(values),
+            place=lambda group: f"dilated samples {group[0] + 1} to {group[-1] + 1} of {len(samples)}",
+            full=full,
+        )
+        executor.run(work, lambda group: None)
+        whole = torch.cat(estimates).to(blurry.device)
+        return F.pixel_shuffle(whole.transpose(0, 1).flatten(0, 1)[None], self.factor)
 
 
 @dataclass(frozen=True)

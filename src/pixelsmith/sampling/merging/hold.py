@@ -15,11 +15,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pixelsmith.geometry import Window
 from pixelsmith.sampling.guidance import Batch
 from pixelsmith.sampling.merging.band import Band
 from pixelsmith.sampling.merging.low_pass import low_pass
-from pixelsmith.sampling.merging.protocol import GuideAt, Merge
+from pixelsmith.sampling.merging.protocol import GuideAt, Merge, Needs
 from pixelsmith.sampling.readable import Readable
 
 POSITIONS = 16
@@ -85,16 +84,21 @@ class Held(Merge):
     factor: float
     flatness: Readable | None = None
 
+    def needs(self, step: int) -> Needs:
+        if self.weights[step] == 0:
+            return Needs()
+        flatness = self._flatness(step)
+        return Needs(clean=True, maps=[self.positions, *([] if flatness is None else [flatness])])
+
     def estimate(self, clean: Batch, guide: GuideAt) -> Batch:
         weight = self.weights[guide.step]
         if weight == 0:
             return clean
-        found = held(clean, guide.clean, _read(self.positions, guide.windows), self.bands)
-        if self.flatness is not None and guide.step < math.floor(MODERATED * len(self.weights)):
-            flatness = _read(self.flatness, guide.windows).to(clean.device)
-            found = moderated(found, guide.clean, flatness, self.factor)
+        found = held(clean, guide.clean, guide.read_map(self.positions), self.bands)
+        if (flatness := self._flatness(guide.step)) is not None:
+            found = moderated(found, guide.clean, guide.read_map(flatness).to(clean.device), self.factor)
         return torch.lerp(clean, found, weight)
 
-
-def _read(source: Readable, windows: Sequence[Window]) -> Tensor:
-    return torch.stack([source.read(window) for window in windows])
+    def _flatness(self, step: int) -> Readable | None:
+        """Where new detail is moderated at a step, if it is."""
+        return self.flatness if step < math.floor(MODERATED * len(self.weights)) else None

@@ -10,7 +10,7 @@ import torch
 from pixelsmith.sampling.chess import chess_mask, chess_phase
 from pixelsmith.sampling.fusion import FUSIONS, Fusion, fuse
 from pixelsmith.sampling.guidance import Batch
-from pixelsmith.sampling.merging.protocol import GuideAt, Merge
+from pixelsmith.sampling.merging.protocol import GuideAt, Merge, Needs
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,11 @@ class Fused(Merge):
     weights: Sequence[float]
     fusion: Fusion = FUSIONS["phase"]
     chess_mask: bool = True
+
+    def needs(self, step: int) -> Needs:
+        # The mask needs the guide to lead at the next step as well, and it never leads later than earlier.
+        leads = self.weights[step] > 0
+        return Needs(clean=leads, noise=leads)
 
     def before(self, x_t: Batch, guide: GuideAt) -> Batch:
         weight = self.weights[guide.step]

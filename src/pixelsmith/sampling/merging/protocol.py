@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 
 from pixelsmith.geometry import Window
 from pixelsmith.sampling.guidance import Batch
+from pixelsmith.sampling.readable import Readable
 from pixelsmith.sampling.schedule import Level, noised
 
 
@@ -20,6 +21,7 @@ class GuideAt:
     - ``step``: counted from 0; it goes from level ``t`` to level ``s``.
     - ``windows``: where the patches lie, in latents.
     - ``read_clean``, ``read_noise``: read z_g and ε there, (b, c, h, w).
+    - ``read_map``: reads a map (1, h, w) of the canvas there, (b, 1, h, w), on the host.
     """
 
     seed: int
@@ -30,6 +32,7 @@ class GuideAt:
     windows: Sequence[Window]
     read_clean: Callable[[], Batch]
     read_noise: Callable[[], Batch]
+    read_map: Callable[[Readable], Batch]
 
     @cached_property
     def clean(self) -> Batch:
@@ -45,12 +48,25 @@ class GuideAt:
         return noised(self.clean, self._noise, level)
 
 
+@dataclass(frozen=True)
+class Needs:
+    """What patches need of the guide: its latents z_g, its noise ε, some maps (1, h, w)."""
+
+    clean: bool = False
+    noise: bool = False
+    maps: Sequence[Readable] = ()
+
+
 @runtime_checkable
 class Merge(Protocol):
     """A way to merge the guide into patches. Each patch for itself: neither batch nor order may show.
 
     What it does not define leaves the patches as they are.
     """
+
+    def needs(self, step: int) -> Needs:
+        """What is read for the patches of a step before their turn comes; all else when it is asked for."""
+        return Needs()
 
     def before(self, x_t: Batch, guide: GuideAt) -> Batch:
         """The patches (b, c, h, w) at level t that the network gets."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from pixelsmith.sampling.guidance import Batch
-from pixelsmith.sampling.merging.protocol import GuideAt, Merge
+from pixelsmith.sampling.merging.protocol import GuideAt, Merge, Needs
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,10 @@ class SkipResidual(Merge):
     """Mix the noisy patches with the guide at their level: ``(1 − c)·x_t + c·g_t``, c the weight of the step."""
 
     weights: Sequence[float]
+
+    def needs(self, step: int) -> Needs:
+        leads = self.weights[step] > 0
+        return Needs(clean=leads, noise=leads)
 
     def before(self, x_t: Batch, guide: GuideAt) -> Batch:
         weight = self.weights[guide.step]

@@ -1,0 +1,95 @@
+"""Parts of canvases: one seen by itself, one seen in its place, and one that is all that is filled of a mosaic."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from pixelsmith.canvas.mosaic import Mosaic
+from pixelsmith.geometry import Size, Window
+from pixelsmith.sampling.readable import Readable
+
+
+@dataclass(frozen=True)
+class Part:
+    """A window of something, read as if it were all there is."""
+
+    whole: Readable
+    window: Window
+
+    @property
+    def size(self) -> Size:
+        return Size(self.window.width, self.window.height)
+
+    def read(self, window: Window) -> Tensor:
+        """The values (c, h, w) of a window, counted from the top left corner of the part."""
+        place = Window(self.window.top + window.top, self.window.left + window.left, window.height, window.width)
+        return self.whole.read(place)
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A canvas of which a part is known: ``known`` of it is read from ``part``, all else from ``elsewhere``.
+
+    ``part``: what lies at ``origin`` on the canvas; ``known`` is a window inside of that.
+    """
+
+    part: Readable
+    origin: Window
+    known: Window
+    elsewhere: Readable
+
+    @property
+    def size(self) -> Size:
+        return self.elsewhere.size
+
+    def read(self, window: Window) -> Tensor:
+        """The values (c, h, w) of a window of the canvas."""
+        if not window.overlaps(self.known):
+            return self.elsewhere.read(window)
+        common = window.common(self.known)
+        values = self.part.read(common.relative_to(self.origin))
+        if common == window:
+            return values
+        mixed = self.elsewhere.read(window).clone()
+        mixed[(..., *common.relative_to(window).slices)] = values
+        return mixed
+
+
+@dataclass(frozen=True)
+class PartlyFilled:
+    """A mosaic that is filled where its patches count in a window, and shows something else beyond that."""
+
+    mosaic: Mosaic
+    window: Window
+    elsewhere: Readable
+
+    @property
+    def size(self) -> Size:
+        return self.mosaic.size
+
+    def read(self, window: Window) -> Tensor:
+        """The values (c, h, w) of a window of the canvas."""
+        return Placed(self.mosaic, self.size.window, self.window, self.elsewhere).read(window)
+
+    def put(self, index: int, values: Tensor) -> None:
+        """Keep a patch."""
+        self.mosaic.put(index, values)
+
+    def missing(self, group: int = 1) -> Iterator[Sequence[int]]:
+        """The groups of patches that count in the window of which one or more are missing."""
+        tiling = self.mosaic.tiling
+        there = [i for i in tiling.touching(self.window) if tiling.kept(i).overlaps(self.window)]
+        for first in range(0, len(there), group):
+            indices = there[first : first + group]
+            if not all(index in self.mosaic for index in indices):
+                yield indices
+
+    @property
+    def complete(self) -> bool:
+        return next(self.missing(), None) is None
+
+    def sync(self) -> None:
+        self.mosaic.sync()
