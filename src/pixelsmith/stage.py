@@ -338,7 +338,7 @@ def _remarks(request: Request, family: Family, methods: Collection[StageMethod])
     if (best.guidance_told or best.guidance_scale <= 1) and strongest > 2 * best.guidance_scale:
         yield f"the model is distilled for a guidance scale of {best.guidance_scale}; {strongest} may spoil the picture"
     yield from _needless(request, best)
-    if request.method.texture and family.texture is None:
+    if request.method.texture not in (None, 0, best.texture) and family.texture is None:
         yield "the model has no texture network: texture is not used"
     if request.negative_prompt and not guides:
         yield "the negative prompt is not used: there is no classifier-free guidance"
