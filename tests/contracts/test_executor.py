@@ -271,7 +271,6 @@ METHODS: dict[str, dict[str, Any]] = {
     "second order, random": {"sampler": "dpmpp-2m", "coverage": "random", "border": 2},
     "latent": {"upsampling": "latent"},
     "demofusion": {"strategy": "demofusion"},
-    "noise for decoding": {"decode_noise": 0.3},
 }
 
 
