@@ -9,7 +9,7 @@ from diffusers.configuration_utils import register_to_config
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from pixelsmith.families.textures import COARSE, FINE, OCTAVES, RESIDUAL
+from pixelsmith.families.textures import BLURS, COARSE, FINE, RESIDUAL
 
 
 def blurred(pixels: Tensor, distance: int) -> Tensor:
@@ -27,9 +27,9 @@ class TextureModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
     A decoder is a function of its latents alone: where they are smooth it draws the same at each latent. Here the
     surroundings of a pixel, seen at a quarter of the resolution, decide how noise and picture are mixed into texture,
-    at half of the resolution with as many more channels. What is coarser than the finest octaves (``OCTAVES``) is taken
-    out, so that colours stay as they were decoded. All layers are local: the pixels of a latent do not depend on those
-    farther away than ``pixelsmith.families.textures.MARGIN``.
+    at half of the resolution with as many more channels. The mean that each of these has around a place is taken out
+    (``BLURS``), so that colours stay as they were decoded and nothing comes again every second pixel. All layers are
+    local: the pixels of a latent do not depend on those farther away than ``pixelsmith.families.textures.MARGIN``.
 
     ``noise_channels``: values of noise for each pixel; ``channels``, ``coarse_channels``: the widths of the network.
     """
@@ -60,8 +60,8 @@ class TextureModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
         x = F.silu(self.first(x) * (1 + scale) + shift)
         for convolution in self.residual:
             x = x + F.silu(convolution(x))
-        drawn = F.pixel_shuffle(self.last(x), FINE)
-        coarse = drawn
-        for octave in range(OCTAVES):
-            coarse = blurred(coarse, 2**octave)
-        return drawn - coarse
+        drawn = self.last(x)
+        means = drawn
+        for octave in range(BLURS):
+            means = blurred(means, 2**octave)
+        return F.pixel_shuffle(drawn - means, FINE)

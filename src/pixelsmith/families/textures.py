@@ -20,11 +20,11 @@ FINE, COARSE = 2, 4
 """Pixels on a side of a value in which texture is drawn, and of one in which the surroundings are seen."""
 RESIDUAL = 3
 """Convolutions between the first and the last one."""
-OCTAVES = 3
-"""The finest ones, of which texture is."""
-MARGIN = FINE * (RESIDUAL + 1) + COARSE * (3 + 1) + 2**OCTAVES
+BLURS = 2
+"""How often what is drawn is blurred, each time over twice the distance, for the means that are taken out of it."""
+MARGIN = FINE * (RESIDUAL + 1 + 2**BLURS - 1) + COARSE * (3 + 1)
 """Pixels around a window of whole latents that decide what it becomes: of the convolutions after the surroundings come
-in, of the three that see those and their interpolation, and of the blurs that take out what is coarse."""
+in and of the blurs, and of the three convolutions that see the surroundings and their interpolation."""
 
 
 class NetworkTexture:
