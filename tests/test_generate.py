@@ -164,7 +164,7 @@ VARIANTS: list[dict[str, Any]] = [
     {"slider_steps": 0.5}, {"merge": "phase"}, {"merge": "phase", "chess_mask": False}, {"merge": "none"},
     {"merge": "both"}, {"merge": "phase-guide"}, {"merge": "amplitude"}, {"merge": "amplitude-guide"},
     {"merge": "guide"},
-    {"border": 0}, {"border": 5}, {"coverage": "random"}, {"sampler": "dpmpp-2m"},
+    {"border": 0}, {"border": 5}, {"coverage": "random"}, {"sampler": "dpmpp-2m"}, {"sampler": "euler-a"}, {"sampler": "lcm"},
     {"upsampling": "bicubic"}, {"upsampling": "latent"}, {"guidance_scale": 1.0}, {"guidance_scale": 9.0},
     {"guidance_rescale": 1.0}, {"epsilon_scaling": 1.02}, {"guidance_interval": (0.5, 1.0)}, {"steps": 4},
     {"stage_steps": 5}, {"start": 0.5}, {"stage_guidance_scale": 1.0}, {"perturbation": PERTURBATIONS["pag"]},
