@@ -14,7 +14,7 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
-from benchmarks import gigapixel
+from benchmarks import gigapixel, waiting
 from benchmarks.sdxl import Setting, arguments, extrapolated, main, row, settings, shortened
 from benchmarks.sdxl_model import UNET, build
 from benchmarks.watched import most_resident
@@ -129,3 +129,13 @@ def test_a_short_peak_of_memory_is_seen_once() -> None:
         assert most_resident(watched) > 200_000_000
         assert most_resident(watched) < 100_000_000
         process.communicate(b"\n")
+
+
+@pytest.mark.parametrize("executor", ["serial", "threaded"])
+def test_a_device_that_sleeps_is_seen_to_wait(executor: str, capsys: pytest.CaptureFixture[str]) -> None:
+    waiting.main(["--side", "512", "--batch-ms", "15", "--steps", "2", "--executor", executor])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1:]] == [*waiting.PHASES, "all"]
+    shares = [float(line.split()[-1].rstrip("%")) for line in lines[1:]]
+    assert all(0 <= share <= 100 for share in shares)
+    assert shares[3] == 100, "nothing is computed while the file is written"

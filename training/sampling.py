@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -16,7 +17,9 @@ from pixelsmith.families import Family, Prompt, everywhere
 from pixelsmith.geometry import Size
 from pixelsmith.pixels.texture import Texture
 from pixelsmith.recommended import StageMethod
-from pixelsmith.sampling.schedule import extrapolated, step
+from pixelsmith.sampling.keyed import Purpose
+from pixelsmith.sampling.noise import NoiseField
+from pixelsmith.sampling.samplers import SAMPLERS, Move
 from pixelsmith.stage import guided_denoiser
 from training.autoencoder import as_pixels
 
@@ -41,12 +44,12 @@ def denoised(family: Family, shots: Sequence[Shot], method: StageMethod) -> Iter
     positive, negative = (_stacked(prompts) for prompts in zip(*encoded, strict=True))
     denoiser = guided_denoiser(family, everywhere(positive), negative, method, size)
     yield x
-    before = x
+    previous: Tensor | None = None
     for i, (t, s) in enumerate(pairwise(levels)):
         clean = denoiser(x, t, [patch.window] * len(shots))
-        extrapolates = method.second_order and i > 0
-        x = step(x, extrapolated(clean, before, levels[i - 1], t, s) if extrapolates else clean, t, s)
-        before = clean
+        fresh = partial(_fresh, family, shots, i)
+        x = SAMPLERS[method.sampler].move(Move(x, clean, t, s, previous, levels[i - 1] if i else None, fresh))
+        previous = clean
         yield x
 
 
@@ -65,6 +68,12 @@ def decoded(family: Family, latents: Tensor, seeds: Sequence[int], strength: flo
         if texture := Texture.of(family, seed, 0, strength):
             texture.add_to(values, whole, texture.noise_of(whole))
     return as_pixels(pixels)
+
+
+def _fresh(family: Family, shots: Sequence[Shot], step: int) -> Tensor:
+    """The noise (n, c, h, w) that a step adds where its rule draws any."""
+    fields = [NoiseField(shot.seed, 0, family.facts.latent_channels, Purpose.STEP, step) for shot in shots]
+    return torch.stack([field.read(family.facts.patch.window) for field in fields]).to(family.device)
 
 
 def _stacked(prompts: Sequence[Prompt]) -> Prompt:

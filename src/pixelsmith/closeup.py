@@ -292,7 +292,7 @@ class _Approach:
             raise ValueError("a stage has a guide")
         clean = denoising.guide.latents.read(window)
         values = noised(clean, denoising.noise.read(window), denoising.schedule.levels[self.step])
-        return torch.cat([values, clean]) if denoising.second_order else values
+        return torch.cat([values, clean]) if denoising.rule.remembers else values
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from pixelsmith.recommended import Recommended
 from pixelsmith.request import Request
 from pixelsmith.sampling.grid import ShiftedGrid, TileLayout
 from pixelsmith.sampling.patches import dilation, fewest_patches
+from pixelsmith.sampling.samplers import SAMPLERS
 from pixelsmith.sampling.scattered import COVERAGES, RandomCoverage
 from pixelsmith.strategies import MERGINGS, STRATEGIES
 
@@ -296,13 +297,11 @@ def _canvas_bytes(rungs: list[StagePlan], request: Request, facts: ModelFacts) -
 
     Patches and tiles are kept one by one, each with room for the largest of them.
     """
-    second_order = request.method.at(0, facts.recommended).second_order
+    remembers = SAMPLERS[request.method.at(0, facts.recommended).sampler].remembers
     tiled = [_tiles_area(rung.latent_size, facts.tiling) for rung in rungs]
     patches = [rung.patches_per_step * facts.patch.area for rung in rungs]
     of_map = 1 / facts.latent_channels
-    latents = max(
-        tile * (1 + of_map) + patch * 2 * (1 + second_order) for tile, patch in zip(tiled, patches, strict=True)
-    )
+    latents = max(tile * (1 + of_map) + patch * 2 * (1 + remembers) for tile, patch in zip(tiled, patches, strict=True))
     pictures = 3 * (facts.latent_scale**2 + 1) * sum(tiled)
     if request.unrounded:
         # Four bytes for one of each value of the last one.

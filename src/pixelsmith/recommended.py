@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 from pixelsmith.checks import check_choices, check_interval, check_range, check_whole
 from pixelsmith.errors import RequestError
 
-Sampler = Literal["ddim", "dpmpp-2m"]
+Sampler = Literal["ddim", "dpmpp-2m", "euler-a", "lcm"]
 GuidanceName = Literal["cfg", "cfg-norm", "cfg-norm-rows", "cfg-zero", "apg"]
 CaptionsName = Literal["auto", "off"]
 PerturbationName = Literal["pag", "slg"]
@@ -139,11 +139,6 @@ class StageMethod:
     def holds(self) -> bool:
         """Whether any structure is held, where that is how the guide is merged."""
         return self.slider > 0 or self.slider_map not in SLIDER_MAPS
-
-    @property
-    def second_order(self) -> bool:
-        """Whether each step also extrapolates from the estimate of the one before."""
-        return self.sampler == "dpmpp-2m"
 
     @property
     def schedule_steps(self) -> int:

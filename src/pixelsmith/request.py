@@ -82,7 +82,8 @@ class Method:
     - ``start``: above 0, at most 1: the share of the noise schedule that a stage goes through. Below 1 it starts from a
       guide that is less noisy than pure noise: the coarse part is trusted, and fewer steps do. ``None`` is as the
       strategy has it: all of it, if nothing else.
-    - ``sampler``: ``ddim`` (for flow models the same rule is Euler) or ``dpmpp-2m`` (second order, for few steps).
+    - ``sampler``: ``ddim`` (for flow models the same rule is Euler), ``dpmpp-2m`` (second order, for few steps),
+      ``euler-a`` or ``lcm``, which add noise of their own at each step (``pixelsmith.sampling.samplers``).
     - ``guidance``: how the estimates with and without the prompt are put together
       (``pixelsmith.sampling.guidance.GUIDANCES``): ``cfg`` is classifier-free guidance; ``cfg-norm`` and
       ``cfg-norm-rows`` keep the norm of the prediction; ``cfg-zero`` is CFG-Zero*, for flow matching; ``apg`` adaptive

@@ -33,6 +33,7 @@ from pixelsmith.sampling.merging import MERGES, Bands, Lead
 from pixelsmith.sampling.noise import NoiseField
 from pixelsmith.sampling.patches import Coverage, Tiling, dilation
 from pixelsmith.sampling.readable import Readable
+from pixelsmith.sampling.samplers import SAMPLERS
 from pixelsmith.sampling.schedule import Schedule
 from pixelsmith.strategies import MERGINGS, STRATEGIES
 from pixelsmith.words import Cells, Words, joined
@@ -242,7 +243,7 @@ class Cascade:
             seed=seed,
             stage=stage,
             guide=guide,
-            second_order=self.methods[stage].second_order,
+            rule=SAMPLERS[self.methods[stage].sampler],
             dilated=self._dilated(stage, size),
         )
 

@@ -40,6 +40,7 @@ from pixelsmith.sampling.grid import ShiftedGrid
 from pixelsmith.sampling.guidance import GUIDANCES, Away, Denoiser, Guided
 from pixelsmith.sampling.merging import MERGES, Lead
 from pixelsmith.sampling.noise import NoiseField
+from pixelsmith.sampling.samplers import SAMPLERS
 from pixelsmith.sampling.slider import guide_weights
 from tests.devices import DEVICES
 from tests.kept import KeptSteps
@@ -158,7 +159,7 @@ def test_one_patch_without_a_guide_equals_the_stock_pipeline(case: Case, prompt:
         noise=family.base_noise(0, patch),
         seed=0,
         stage=0,
-        second_order=case.specimen.sampler == "dpmpp-2m",
+        rule=SAMPLERS[case.specimen.sampler],
     )
     canvas = job.run(KeptSteps(job.channels), 1, family.device)
     expected = case.stock("latent", case.canvas_noise(), (prompt, negative))[0]

@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from PIL import Image
 from pixelsmith import Compute, Method, Request, Size, generate
 from pixelsmith.evaluate import pictures as module
 from pixelsmith.evaluate.pictures import Pictures, code_digest
+from pixelsmith.families import load_family
 from pixelsmith.run import RunDirectory
 from pixelsmith.stage import Cascade
 
@@ -134,3 +136,23 @@ def test_a_picture_that_starts_from_the_kept_base_is_what_generate_makes(
     assert np.array_equal(pixels_of(made(request, tmp_path)), generate(request).pixels)
     own_base = "direct" not in changes.values() and "latent" not in changes.values()
     assert len(list(tmp_path.glob("*.png"))) == 1 + own_base
+
+
+def test_the_pictures_of_one_model_load_it_once(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads: list[object] = []
+
+    def counted(*given: Any) -> Any:
+        loads.append(given)
+        return load_family(*given)
+
+    monkeypatch.setattr("pixelsmith.loaded.load_family", counted)
+    request = request_of(tiny_model)
+    pictures = Pictures(tmp_path, request)
+    for seed in range(3):
+        pictures.made(request.with_method(slider=0.5)).read()
+        pictures.made(replace(request, seed=seed))
+    assert len(loads) == 1
+    pictures.made(replace(request, compute=Compute("cpu", "bfloat16")))
+    assert len(loads) == 2

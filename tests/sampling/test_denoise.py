@@ -19,6 +19,7 @@ from pixelsmith.sampling.fusion import FUSIONS
 from pixelsmith.sampling.grid import ShiftedGrid
 from pixelsmith.sampling.merging import Fused, Unmerged
 from pixelsmith.sampling.noise import NoiseField
+from pixelsmith.sampling.samplers import SAMPLERS
 from pixelsmith.sampling.scattered import COVERAGES, Scattered
 from pixelsmith.sampling.schedule import CLEAN, Level, Schedule, step
 from pixelsmith.sampling.slider import guide_weights
@@ -81,10 +82,10 @@ def run(job: Denoising, size: Size, batch_size: int = 4) -> Tensor:
 
 
 @pytest.mark.parametrize("coverage", COVERAGES)
-@pytest.mark.parametrize("second_order", [False, True])
-def test_batch_size_and_order_of_patches_do_not_change_the_latents(coverage: str, second_order: bool) -> None:
+@pytest.mark.parametrize("rule", SAMPLERS)
+def test_batch_size_and_order_of_patches_do_not_change_the_latents(coverage: str, rule: str) -> None:
     size = Size(45, 38)
-    job = denoising(size, coverage, second_order=second_order)
+    job = denoising(size, coverage, rule=SAMPLERS[rule])
     expected = run(job, size, batch_size=1)
     torch.testing.assert_close(run(job, size, batch_size=7), expected, atol=1e-5, rtol=0)
     backwards = replace(job, coverage=Backwards(job.coverage))
@@ -179,12 +180,13 @@ def test_progress_counts_up_to_the_patches_of_each_step() -> None:
         assert [done for done, _ in mine] == sorted(done for done, _ in mine)
 
 
-@pytest.mark.parametrize("second_order", [False, True])
+@pytest.mark.parametrize("rule", SAMPLERS)
 @pytest.mark.parametrize("done", [0, 1, 7, 12, 20, 29])
-def test_a_run_that_was_interrupted_goes_on_and_ends_the_same(done: int, second_order: bool) -> None:
+def test_a_run_that_was_interrupted_goes_on_and_ends_the_same(done: int, rule: str) -> None:
     """Interrupted after so many batches: what was made is not made again, and every latent is the same."""
     size = Size(45, 38)
-    job, whole = denoising(size, second_order=second_order), KeptSteps(CHANNELS * (1 + second_order))
+    job = denoising(size, rule=SAMPLERS[rule])
+    whole = KeptSteps(job.channels)
     expected = job.run(whole, 2, CPU).read(size.window)
     kept, model = KeptSteps(whole.channels), Smoothing()
 

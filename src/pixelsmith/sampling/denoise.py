@@ -19,11 +19,13 @@ from pixelsmith.geometry import Size, Window
 from pixelsmith.sampling.device import finite
 from pixelsmith.sampling.dilated import Dilated, Joined
 from pixelsmith.sampling.guidance import Batch, Denoiser
+from pixelsmith.sampling.keyed import Purpose
 from pixelsmith.sampling.merging.protocol import GuideAt, Merge, Unmerged
-from pixelsmith.sampling.noise import Noise
+from pixelsmith.sampling.noise import Noise, NoiseField
 from pixelsmith.sampling.patches import Coverage, Tiling
 from pixelsmith.sampling.readable import Readable
-from pixelsmith.sampling.schedule import Schedule, extrapolated, noised, step
+from pixelsmith.sampling.samplers import SAMPLERS, Move, Rule
+from pixelsmith.sampling.schedule import Schedule, noised
 
 PATCH = "one patch"
 
@@ -65,7 +67,7 @@ class Guide:
 class Denoising:
     """Everything that decides what a canvas becomes; ``run`` does it.
 
-    ``second_order`` is DPM-Solver++(2M), else DDIM (Euler for flow models). ``guide`` is ``None`` for the base.
+    ``rule`` is that of the sampler. ``guide`` is ``None`` for the base.
     ``seed`` and ``stage`` key the chess mask's phases, as they key ``noise`` and ``coverage``. ``dilated`` joins an
     estimate of the whole canvas to those of the patches.
     """
@@ -77,13 +79,13 @@ class Denoising:
     seed: int
     stage: int
     guide: Guide | None = None
-    second_order: bool = False
+    rule: Rule = SAMPLERS["ddim"]
     dilated: Dilated | None = None
 
     @property
     def channels(self) -> int:
-        """Of the canvases: the latents and, second order, the clean estimate after them."""
-        return self.noise.channels * (2 if self.second_order else 1)
+        """Of the canvases: the latents and, where the rule remembers it, the clean estimate after them."""
+        return self.noise.channels * (2 if self.rule.remembers else 1)
 
     def run(
         self,
@@ -153,12 +155,15 @@ class Denoising:
 
     def _read(self, i: int, canvas: Readable, windows: list[Window], device: torch.device) -> _Patches:
         """Everything that moving these patches at step i needs to read."""
-        patches, needs = _Patches(canvas, windows, device), self._merge.needs(i)
+        fresh = NoiseField(self.seed, self.stage, self.noise.channels, Purpose.STEP, i)
+        patches, needs = _Patches(canvas, windows, device, fresh), self._merge.needs(i)
         sources: list[Readable | Noise] = [canvas, *needs.maps]
         if needs.clean and self.guide is not None:
             sources.append(self.guide.latents)
         if needs.noise:
             sources.append(self.noise)
+        if self.rule.draws:
+            sources.append(fresh)
         for source in sources:
             patches.on_host(source)
         return patches
@@ -168,14 +173,13 @@ class Denoising:
         t, s = self.schedule.levels[i : i + 2]
         merge, guide = self._merge, self._guide_at(i, patches)
         state = patches.on_device(patches.canvas)
-        x_t, previous = state[:, : self.noise.channels], state[:, self.noise.channels :]
-        x_t = merge.before(x_t, guide)
+        x_t = merge.before(state[:, : self.noise.channels], guide)
         estimate = merge.estimate(self.denoiser(x_t, t, patches.windows), guide)
-        direction = estimate
-        if self.second_order and i > 0:
-            direction = extrapolated(estimate, previous, self.schedule.levels[i - 1], t, s)
-        x_s = merge.after(step(x_t, direction, t, s), guide)
-        return torch.cat([x_s, estimate], dim=1) if self.second_order else x_s
+        before = self.schedule.levels[i - 1] if i > 0 else None
+        previous = state[:, self.noise.channels :] if before is not None and self.rule.remembers else None
+        fresh = partial(patches.on_device, patches.fresh)
+        x_s = merge.after(self.rule.move(Move(x_t, estimate, t, s, previous, before, fresh)), guide)
+        return torch.cat([x_s, estimate], dim=1) if self.rule.remembers else x_s
 
     def _joined(
         self, i: int, canvas: Readable, batch_size: int, device: torch.device, executor: Executor, full: int | None
@@ -207,10 +211,13 @@ class Denoising:
 
 
 class _Patches:
-    """Some patches of a canvas: what lies in their windows, of whatever is asked for, each read once."""
+    """Some patches of a canvas: what lies in their windows, of whatever is asked for, each read once.
 
-    def __init__(self, canvas: Readable, windows: list[Window], device: torch.device) -> None:
-        self.canvas, self.windows, self._device = canvas, windows, device
+    ``fresh``: the noise of the step.
+    """
+
+    def __init__(self, canvas: Readable, windows: list[Window], device: torch.device, fresh: Noise) -> None:
+        self.canvas, self.windows, self.fresh, self._device = canvas, windows, fresh, device
         self._read: dict[int, Batch] = {}
         # From pinned memory a device takes values while it computes.
         self._pins = device.type == "cuda"

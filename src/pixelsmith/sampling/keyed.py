@@ -14,6 +14,7 @@ class Purpose(IntEnum):
     COVERAGE = 2
     CHESS_MASK = 3
     TEXTURE = 4
+    STEP = 5
 
 
 def keyed_generator(purpose: Purpose, seed: int, *identity: int) -> np.random.Generator:

@@ -57,21 +57,25 @@ class DrawnNoise:
 class NoiseField:
     """Standard normal noise over an unbounded canvas, drawn once per stage (docs/decisions/0002-keyed-randomness.md).
 
-    ``seed`` and ``stage`` are whole numbers of at least 0; ``channels`` is the number of latent channels.
+    ``seed`` and ``stage`` are whole numbers of at least 0; ``channels`` is the number of latent channels. With ``step``
+    it is that of one step of the stage.
     """
 
-    def __init__(self, seed: int, stage: int, channels: int, purpose: Purpose = Purpose.NOISE) -> None:
-        self._key = (purpose, seed, stage, channels)
+    def __init__(
+        self, seed: int, stage: int, channels: int, purpose: Purpose = Purpose.NOISE, step: int | None = None
+    ) -> None:
+        self._channels = channels
+        self._key = (purpose, seed, channels, (stage,) if step is None else (stage, step))
         # Its own: the tiles go with the stage that needs them.
         self._tile = lru_cache(maxsize=CACHED_TILES)(partial(_tile, self._key))
 
     @property
     def channels(self) -> int:
-        return self._key[-1]
+        return self._channels
 
     def read(self, window: Window) -> Float[Tensor, "c h w"]:
         """The noise of a window, float32, unit variance."""
-        values = np.empty((self._key[-1], window.height, window.width), np.float32)
+        values = np.empty((self._channels, window.height, window.width), np.float32)
         for row in range(window.top // TILE, -(-window.bottom // TILE)):
             for column in range(window.left // TILE, -(-window.right // TILE)):
                 top, left = max(window.top, row * TILE), max(window.left, column * TILE)
@@ -82,7 +86,7 @@ class NoiseField:
         return torch.from_numpy(values)
 
 
-def _tile(key: tuple[Purpose, int, int, int], row: int, column: int) -> NDArray[np.float32]:
-    purpose, seed, stage, channels = key
-    generator = keyed_generator(purpose, seed, stage, row, column)
+def _tile(key: tuple[Purpose, int, int, tuple[int, ...]], row: int, column: int) -> NDArray[np.float32]:
+    purpose, seed, channels, identity = key
+    generator = keyed_generator(purpose, seed, *identity, row, column)
     return generator.standard_normal((channels, TILE, TILE), dtype=np.float32)
