@@ -1,7 +1,7 @@
 """Train the network that draws texture into decoded pictures (``pixelsmith.families.texture_network``).
 
     python -m training.sampled               # latents of the model's own making
-    python -m training.texture --minutes 90
+    python -m training.texture
     python -m training.export --texture-only # beside the model
 
 What 16 channels at an eighth of the resolution do not tell of a picture can only be invented. Trained for the smallest
@@ -116,10 +116,10 @@ DIRECT = ("pixels", "colours", "blurred", "power")
 class Weights:
     """Of the losses: absolute and those of the adversarial ones against the gradient of all others."""
 
-    pixels: float = 3.0
+    pixels: float = 6.0
     colours: float = 2.0
     blurred: float = 0.3
-    power: float = 0.4
+    power: float = 0.3
     adversarial: float = 1.0
     features: float = 0.1
 
@@ -302,11 +302,11 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("training/work"), help="checkpoints and losses")
     parser.add_argument("--sampled", type=Path, default=Path("training/work/sampled.npy"))
     parser.add_argument("--init", type=Path, default=Path("src/pixelsmith/embedded/model"))
-    parser.add_argument("--minutes", type=float, default=90)
+    parser.add_argument("--minutes", type=float, default=70)
     parser.add_argument("--batch", type=int, default=8, help="squares of pictures in a step")
     parser.add_argument("--made", type=int, default=2, help="squares of latents that the model made")
-    parser.add_argument("--peak", type=float, default=3e-4, help="learning rate")
-    parser.add_argument("--cooldown", type=float, default=0.2)
+    parser.add_argument("--peak", type=float, default=5e-4, help="learning rate")
+    parser.add_argument("--cooldown", type=float, default=0.3)
     for name, value in vars(Weights()).items():
         parser.add_argument(f"--{name}", type=float, default=value, help="weight of this loss")
     args = parser.parse_args()
