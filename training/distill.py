@@ -83,10 +83,10 @@ def student_levels(family: Family) -> tuple[Level, ...]:
 def own_folder(work: Path, model: str) -> Path:
     """Where all that is learnt of these weights is kept: another denoiser has trajectories and a student of its own.
 
-    Another autoencoder of the same latents has the same ones.
+    Another autoencoder of the same latents, and what comes after it, has the same ones.
     """
     files = model_files(find_model(model), Parts())
-    weights = [file for file in files if file.suffix == ".safetensors" and file.parent.name != "vae"]
+    weights = [file for file in files if file.suffix == ".safetensors" and file.parent.name not in ("vae", "texture")]
     digest = sha256("".join(map(sha256_of, weights)).encode()).hexdigest()
     folder = work / f"few-steps-{digest[:12]}"
     folder.mkdir(exist_ok=True)
