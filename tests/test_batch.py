@@ -13,12 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from pixelsmith import Request, RequestError, Size
+from pixelsmith import LoadedModel, Request, RequestError, Size
 from pixelsmith.batch import output_of, rows_of, seeds_of, spread
 from pixelsmith.pixels.files import read_settings
 from tests.test_cli import Call, call  # noqa: F401 (a fixture)
 
-CLI = import_module("pixelsmith.cli")
 ROWS = [{"prompt": "a map, old", "seed": 3, "size": "80x60"}, {"prompt": 'a "coast"', "lora": ["a", "b"]}]
 
 
@@ -150,13 +149,13 @@ def test_rows_are_made_over_defaults_and_not_made_again(
 
     (tmp_path / "out" / "1-a-map-2.png").unlink()
     made: list[int] = []
-    generate = CLI.generate
+    generate = LoadedModel.generate
 
-    def counted(request: Request, *more: Any, **named: Any) -> object:
+    def counted(model: LoadedModel, request: Request, *more: Any, **named: Any) -> object:
         made.append(request.seed)
-        return generate(request, *more, **named)
+        return generate(model, request, *more, **named)
 
-    monkeypatch.setattr(CLI, "generate", counted)
+    monkeypatch.setattr(LoadedModel, "generate", counted)
     code, out, _ = call(*arguments)
     assert (code, made) == (0, [2])
     assert "2/2" in out
@@ -189,12 +188,12 @@ def test_a_batch_goes_on_with_a_run_that_was_begun(
     output = tmp_path / "1.png"
     context: dict[str, Any] = {}
 
-    def remember(request: Request, *more: Any, **named: Any) -> None:
+    def remember(model: LoadedModel, request: Request, *more: Any, **named: Any) -> None:
         context["request"] = request
         raise RequestError("only to know it")
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(CLI, "generate", remember)
+        patched.setattr(LoadedModel, "generate", remember)
         call("batch", "--prompt", "a map", *common, "--seed", 1, "-o", tmp_path / "{seed}.png", "--quiet")
 
     def stop(event: Event) -> None:
@@ -280,3 +279,18 @@ def test_what_is_wrong_with_a_row_is_one_line_before_any_work(
     code, out, err = call("batch", table, "--size", 64, "-o", "{index}.png", *more)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert message in err
+
+
+def test_a_model_is_loaded_once_for_all_pictures(
+    call: Call, common: tuple[object, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[object] = []
+    load_family = import_module("pixelsmith.loaded").load_family
+
+    def counted(*given: Any) -> object:
+        loaded.append(given)
+        return load_family(*given)
+
+    monkeypatch.setattr("pixelsmith.loaded.load_family", counted)
+    code, *_ = call("batch", "--prompt", "a map", *common, "--seeds", "0-2", "-o", tmp_path / "{seed}.png")
+    assert (code, len(loaded), len(list(tmp_path.glob("*.png")))) == (0, 1, 3)

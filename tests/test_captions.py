@@ -31,11 +31,12 @@ from pixelsmith import (
     resume,
 )
 from pixelsmith.canvas import Array, MemorySpace
-from pixelsmith.cli import generate_command, make_request
+from pixelsmith.cli import generate_command
 from pixelsmith.events import Event, silent
 from pixelsmith.families import PromptAt, load_family, read_facts
 from pixelsmith.families.architecture import DiffusersFamily
 from pixelsmith.geometry import Window
+from pixelsmith.options import make_request
 from pixelsmith.parts import Parts
 from pixelsmith.plan import make_plan
 from pixelsmith.sampling.guidance import Denoiser

@@ -38,6 +38,7 @@ FORBIDDEN = {
     "loaded.py": {"diffusers", "transformers", "pyvips", "pixelsmith.generate"},
     "generate.py": {"diffusers", "transformers", "pyvips", "pixelsmith.cli"},
     "cli.py": {"torch", "diffusers", "transformers", "pyvips"},
+    "options.py": {"torch", "diffusers", "transformers", "pyvips", "pixelsmith.cli", "pixelsmith.stage"},
 }  # fmt: skip
 
 

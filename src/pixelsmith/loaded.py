@@ -274,6 +274,13 @@ class LoadedModel:
         """Whether the request names this model, its parts and its way to compute; batch sizes may differ."""
         return self._is_for(request) and self._computes(request)
 
+    def serving(self, request: Request) -> LoadedModel:
+        """This model where it makes the request; else the one that does, in the place of this one, which is freed."""
+        if self.makes(request):
+            return self
+        self.close()
+        return LoadedModel.of(request)
+
     def _is_for(self, request: Request) -> bool:
         known = [self._known, *([self._pinned] if self._pinned else [])]
         return any((request.model, request.parts) == (own.name, own.parts) for own in known)

@@ -129,9 +129,7 @@ class Pictures:
 
     def _loaded(self, request: Request) -> LoadedModel:
         """The model of a request, in place of the one before."""
-        if not self._model.makes(request):
-            self._model.close()
-            self._model = LoadedModel.of(request)
+        self._model = self._model.serving(request)
         return self._model
 
     def _from_base(self, request: Request) -> Request:
