@@ -16,6 +16,7 @@ from PIL import Image
 from pixelsmith import LoadedModel, Request, RequestError, Size
 from pixelsmith.batch import output_of, rows_of, seeds_of, spread
 from pixelsmith.pixels.files import read_settings
+from tests.stopping import stop_at
 from tests.test_cli import Call, call  # noqa: F401 (a fixture)
 
 ROWS = [{"prompt": "a map, old", "seed": 3, "size": "80x60"}, {"prompt": 'a "coast"', "lora": ["a", "b"]}]
@@ -182,8 +183,7 @@ def test_a_batch_goes_on_with_a_run_that_was_begun(
     common: tuple[object, ...],
     tmp_path: Path,
 ) -> None:
-    from pixelsmith import Progress, generate
-    from pixelsmith.events import Event
+    from pixelsmith import generate
 
     output = tmp_path / "1.png"
     context: dict[str, Any] = {}
@@ -196,12 +196,8 @@ def test_a_batch_goes_on_with_a_run_that_was_begun(
         patched.setattr(LoadedModel, "generate", remember)
         call("batch", "--prompt", "a map", *common, "--seed", 1, "-o", tmp_path / "{seed}.png", "--quiet")
 
-    def stop(event: Event) -> None:
-        if isinstance(event, Progress):
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        generate(context["request"], output, stop, run_dir=f"{output}.run")
+        generate(context["request"], output, stop_at(), run_dir=f"{output}.run")
     code, *_ = call("batch", "--prompt", "a map", *common, "--seed", 1, "-o", tmp_path / "{seed}.png")
     assert (code, output.exists()) == (0, True)
     output.unlink()

@@ -11,8 +11,9 @@ import pytest
 import pyvips
 from PIL import Image
 
-from pixelsmith import Compute, Event, Method, Progress, Request, RequestError, Size, generate, plan, resume
+from pixelsmith import Compute, Method, Request, RequestError, Size, generate, plan, resume
 from pixelsmith.viewer import show
+from tests.stopping import stop_at
 
 
 def request_of(model: Path, **changes: Any) -> Request:
@@ -49,12 +50,8 @@ def test_a_run_goes_on_in_sixteen_bits_and_can_be_looked_at(tiny_model: Path, tm
     request = request_of(tiny_model, depth=16)
     generate(request, tmp_path / "whole.tif")
 
-    def stop(event: Event) -> None:
-        if isinstance(event, Progress) and event.phase == "decode" and event.stage == 1:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        generate(request, tmp_path / "big.tif", stop, run_dir=tmp_path / "run")
+        generate(request, tmp_path / "big.tif", stop_at(phase="decode", stage=1), run_dir=tmp_path / "run")
     resume(tmp_path / "run")
     assert (tmp_path / "big.tif").read_bytes() == (tmp_path / "whole.tif").read_bytes()
     seen = show(tmp_path / "run").pictures

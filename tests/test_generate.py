@@ -37,6 +37,7 @@ from pixelsmith.families.quiet import quiet
 from pixelsmith.found import FoundModel
 from pixelsmith.pixels.files import read_settings
 from pixelsmith.room import check_memory
+from tests.stopping import stop_at
 from tests.zoo.all import SPECIMENS
 
 FAST = Method(steps=3)
@@ -232,12 +233,8 @@ def test_events_tell_the_plan_every_stage_and_every_patch(tiny_model: Path, tmp_
 
 
 def test_an_observer_that_fails_stops_the_run_and_leaves_no_file(tiny_model: Path, tmp_path: Path) -> None:
-    def stop(event: Event) -> None:
-        if isinstance(event, Progress) and event.phase == "denoise":
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        generate(request_of(tiny_model), tmp_path / "x.png", stop)
+        generate(request_of(tiny_model), tmp_path / "x.png", stop_at(phase="denoise"))
     assert list(tmp_path.iterdir()) == []
 
 

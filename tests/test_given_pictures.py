@@ -15,7 +15,6 @@ from pixelsmith import (
     Event,
     Method,
     PictureError,
-    Progress,
     Request,
     RequestError,
     RunError,
@@ -29,6 +28,7 @@ from pixelsmith.pixels.reading import read_picture
 from pixelsmith.pixels.resample import Resized
 from tests.pixels.odd import noisy
 from tests.pixels.photos import write_map, write_photo
+from tests.stopping import stop_at
 
 
 def request_of(model: Path, start: Path, size: str = "256x192", **changes: Any) -> Request:
@@ -96,12 +96,8 @@ def test_a_run_that_goes_on_has_it_too(tiny_model: Path, tmp_path: Path) -> None
     request = request_of(tiny_model, write_photo(tmp_path / "photo.jpg"), "192x256", dpi=150.0)
     generate(request, tmp_path / "whole.tif")
 
-    def stop(event: Event) -> None:
-        if isinstance(event, Progress) and event.phase == "decode":
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        generate(request, tmp_path / "big.tif", stop, run_dir=tmp_path / "run")
+        generate(request, tmp_path / "big.tif", stop_at(phase="decode"), run_dir=tmp_path / "run")
     resume(tmp_path / "run")
     assert (tmp_path / "big.tif").read_bytes() == (tmp_path / "whole.tif").read_bytes()
 
@@ -183,12 +179,8 @@ def test_what_stays_stays_through_several_stages_and_on_disk(tiny_model: Path, t
     assert np.abs(apart).max() <= 1
     assert (apart != 0).mean() < 0.001
 
-    def stop(event: Event) -> None:
-        if isinstance(event, Progress) and event.phase == "denoise" and event.stage == 2:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        generate(request, tmp_path / "big.png", stop, run_dir=tmp_path / "run")
+        generate(request, tmp_path / "big.png", stop_at(phase="denoise", stage=2), run_dir=tmp_path / "run")
     resume(tmp_path / "run")
     assert (tmp_path / "big.png").read_bytes() == (tmp_path / "whole.png").read_bytes()
 
@@ -197,12 +189,8 @@ def test_a_run_does_not_go_on_with_another_mask(tiny_model: Path, tmp_path: Path
     start, mask = write_photo(tmp_path / "photo.jpg"), mask_of(tmp_path / "mask.png")
     request = request_of(tiny_model, start, "192x256", mask=str(mask))
 
-    def stop(event: Event) -> None:
-        if isinstance(event, Progress):
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        generate(request, tmp_path / "big.png", stop, run_dir=tmp_path / "run")
+        generate(request, tmp_path / "big.png", stop_at(), run_dir=tmp_path / "run")
     mask_of(mask, (16, 12))
     with pytest.raises(RunError, match="pictures was"):
         resume(tmp_path / "run")

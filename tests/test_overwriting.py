@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from pixelsmith import Compute, Event, Method, PictureError, Progress, Request, RunError, Size, generate, plan, resume
+from pixelsmith import Compute, Method, PictureError, Request, RunError, Size, generate, plan, resume
 from pixelsmith.pixels.files import read_settings
 from pixelsmith.pixels.output import Output
 from tests.pixels.odd import picture, profile, tags, write_tiff
+from tests.stopping import stop_at
 
 """Its name is that of the function as well."""
 
@@ -60,12 +61,8 @@ def test_what_cannot_be_written_is_told_before_any_work(tiny_model: Path, tmp_pa
 
 
 def interrupted(request: Request, folder: Path) -> Path:
-    def stop(event: Event) -> None:
-        if isinstance(event, Progress):
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        generate(request, folder / "map.png", stop, folder / "run", overwrite=True)
+        generate(request, folder / "map.png", stop_at(), folder / "run", overwrite=True)
     return folder / "run"
 
 

@@ -336,7 +336,7 @@ def _previewed(options: dict[str, Any]) -> tuple[Request, Path | None]:
     if not RunDirectory(run_dir).begun:
         return make_request(options | {"slider": None}), None
     context = click.get_current_context()
-    given = [name for name in options if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+    given = [name for name in options if _is_given(context, name)]
     if others := [name for name in given if name not in ("prompt", "slider", "allow_pickle")]:
         raise click.BadParameter(f"{others[0].replace('_', '-')}: it is that of the run in {run_dir}; leave it out")
     record = RunDirectory(run_dir).read()

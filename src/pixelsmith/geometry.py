@@ -120,6 +120,10 @@ class Window:
         """The same place in the coordinates of ``other``'s top left corner."""
         return Window(self.top - other.top, self.left - other.left, self.height, self.width)
 
+    def within(self, other: Window) -> Window:
+        """The place that this window has in ``other``, counted as ``other`` is: ``relative_to`` the other way round."""
+        return Window(self.top + other.top, self.left + other.left, self.height, self.width)
+
     def scaled(self, factor: int) -> Window:
         """The same place at ``factor`` times the resolution: from latents to pixels."""
         return Window(self.top * factor, self.left * factor, self.height * factor, self.width * factor)

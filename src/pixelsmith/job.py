@@ -77,7 +77,7 @@ class Job:
     - ``request``, ``plan``: what of, with nothing left open in its method.
     - ``model``, ``cascades``: by which model, and what loads it.
     - ``settings``: what the file carries; ``output``: the place of the file, if there is to be one.
-    - ``observer``, ``cancel``: who is told, and what ends it.
+    - ``observer``: is called with each event; ``cancel``: ends the job.
     """
 
     request: Request
@@ -96,10 +96,10 @@ class Job:
     def begin(self, run_dir: str | Path | None) -> Result:
         """Make the picture, in a run directory where one is given or the canvases are too large for memory."""
         if run_dir is None and not self.plan.on_disk:
-            self._check_disk(None)
+            check_disk(self.plan, self.request, None, self.path)
             return self._run(MemorySpace(), None)
         place = self._place_of_run(run_dir)
-        self._check_disk(place)
+        check_disk(self.plan, self.request, place, self.path)
         identity, keep = self.model.identity(self.settings, self.request), run_dir is not None
         work = _Work(self.observer)
         with RunDirectory.create(place) as run:
@@ -130,9 +130,6 @@ class Job:
         space.close()
         run.delete()
         return replace(result, picture=None, run_dir=None)
-
-    def _check_disk(self, run_dir: Path | None) -> None:
-        check_room(self.plan, self.request, run_dir, self.path)
 
     def _place_of_run(self, run_dir: str | Path | None) -> Path:
         path = self.path
@@ -215,11 +212,6 @@ def given_of(request: Request) -> Given | None:
 def check_file(path: Path, request: Request, settings: Mapping[str, Any]) -> None:
     """Whether the file can hold the picture with all that is to be in it. Raises ``PictureError``."""
     check_output(path, request.size, settings, about(request), keeps_alpha(request), request.depth)
-
-
-def check_room(the_plan: Plan, request: Request, run_dir: Path | None, path: Path | None) -> None:
-    """Whether the disk has room for the run and for the file. Raises ``RequestError``."""
-    check_disk(the_plan, request.size, run_dir, path, keeps_alpha(request), request.depth)
 
 
 def climb(cascade: Cascade, the_plan: Plan, given: Given | None) -> Readable:

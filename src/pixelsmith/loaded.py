@@ -25,7 +25,7 @@ from pixelsmith.families import Captioner, Family, load_captioner, load_family, 
 from pixelsmith.forecast import Rates, load_rates, save_rates
 from pixelsmith.found import FoundModel
 from pixelsmith.geometry import Size
-from pixelsmith.job import Job, Result, base_of, check_file, check_room, given_of
+from pixelsmith.job import Job, Result, base_of, check_file, given_of
 from pixelsmith.memory import give_back_memory
 from pixelsmith.parts import Parts
 from pixelsmith.pixels.files import has_settings
@@ -33,7 +33,7 @@ from pixelsmith.pixels.output import Output
 from pixelsmith.plan import ModelFacts, Plan
 from pixelsmith.request import EMBEDDED, Compute, Placement, Request
 from pixelsmith.resuming import Resumed, resumed
-from pixelsmith.room import check_memory
+from pixelsmith.room import check_disk, check_memory
 from pixelsmith.stage import Cascade, Rung
 
 
@@ -107,7 +107,7 @@ class LoadedModel:
         self._check(request)
         # What a model recommends is part of what was asked for: files and runs keep the numbers.
         request = request.settled(self.facts.recommended)
-        # A mistake is told before gigabytes are fetched.
+        # A mistake fails before gigabytes are fetched.
         self._found.plan(request)
         pinned = self._pin()
         request = replace(request, model=pinned.name, parts=pinned.parts)
@@ -204,7 +204,7 @@ class LoadedModel:
         if record.output is not None:
             check_file(record.output, request, settings)
         the_plan = model.plan(request)
-        check_room(the_plan, request, None, record.output)
+        check_disk(the_plan, request, None, record.output)
         same = record.output is not None and has_settings(record.output, settings)
         with _held(record.output, overwrite or same) as held:
             job = Job(request, the_plan, model, self._cascade, settings, held, observer, cancel or CancelToken())
@@ -239,7 +239,7 @@ class LoadedModel:
         # Nothing here holds what is yielded: where the model serves but once it is gone when this ends.
         try:
             captioner = self._load_captioner() if the_plan.captions else None
-            with executor_for(self._fetch().device, partial(_tell_of_split, observer)) as executor:
+            with executor_for(self._fetch().device, partial(_warn_of_split, observer)) as executor:
                 yield Cascade.of(request, self.load(), the_plan, observer, space, captioner, executor)
         finally:
             if self._once:
@@ -275,7 +275,7 @@ class LoadedModel:
         return self._is_for(request) and self._computes(request)
 
     def serving(self, request: Request) -> LoadedModel:
-        """This model where it makes the request; else the one that does, in the place of this one, which is freed."""
+        """This model if it makes the request; otherwise the model that does, and this one is freed."""
         if self.makes(request):
             return self
         self.close()
@@ -314,7 +314,7 @@ class _Known:
         return FoundModel.of(self.name, self.parts, self.compute)
 
 
-def _tell_of_split(observer: Observer, kind: str, most: int) -> None:
+def _warn_of_split(observer: Observer, kind: str, most: int) -> None:
     observer(Warned(f"the device has no memory for so many patches at once; going on with {most}"))
 
 

@@ -263,7 +263,7 @@ def _shape(options: dict[str, Any], cascade: Sequence[Size]) -> Size:
 
 
 def parts_of(options: dict[str, Any]) -> Parts:
-    """What is put beside or in the place of the model's own files. Raises ``click.BadParameter``."""
+    """What is loaded besides or instead of the model's own files. Raises ``click.BadParameter``."""
     few_steps = options["few_steps"]
     if few_steps is None and options.get("preset") != "fast":
         few_steps = False

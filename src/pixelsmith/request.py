@@ -88,8 +88,9 @@ class Method:
       (``pixelsmith.sampling.guidance.GUIDANCES``): ``cfg`` is classifier-free guidance; ``cfg-norm`` and
       ``cfg-norm-rows`` keep the norm of the prediction; ``cfg-zero`` is CFG-Zero*, for flow matching; ``apg`` adaptive
       projected guidance.
-    - ``guidance_scale``: classifier-free guidance; 1 and less is the prompt alone. Models that are told their guidance
-      (``Recommended.guidance_told``) are told this number. ``stage_guidance_scale``: another one for the stages.
+    - ``guidance_scale``: classifier-free guidance; 1 and less is the prompt alone. Models that take their guidance
+      scale as an input (``Recommended.guidance_told``) are given this number. ``stage_guidance_scale``: another one for
+      the stages.
     - ``guidance_rescale``: 0..1, how far the spread of the guided estimate is brought back to the unguided one's.
     - ``epsilon_scaling``: 0.5..2, what the estimated noise is divided by: a little above 1 for more detail, 1 is off
       (``pixelsmith.sampling.guidance.EpsilonScaled``). ``stage_epsilon_scaling``: another one for the stages.

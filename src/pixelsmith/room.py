@@ -8,7 +8,7 @@ from pathlib import Path
 from pixelsmith.errors import RequestError
 from pixelsmith.events import Observer, Warned
 from pixelsmith.families import choose_device, memory_of
-from pixelsmith.geometry import Size
+from pixelsmith.given import keeps_alpha
 from pixelsmith.pixels.files import format_of
 from pixelsmith.plan import Plan
 from pixelsmith.request import Request
@@ -27,15 +27,16 @@ def check_memory(the_plan: Plan, request: Request, observer: Observer) -> None:
     observer(Warned(f"{what}; --memory encoders-released, offload or sequential keep less of it there"))
 
 
-def check_disk(
-    the_plan: Plan, size: Size, run_dir: Path | None, path: Path | None, alpha: bool = False, bits: int = 8
-) -> None:
+def check_disk(the_plan: Plan, request: Request, run_dir: Path | None, path: Path | None) -> None:
     """Refuse what does not fit on the disks of the run directory and of the output, before hours are spent on it.
 
-    ``alpha``: whether the picture has transparency; ``bits``: of a channel of it.
+    Raises ``RequestError``, and ``PictureError`` where the given picture is damaged.
     """
     needed: dict[int, float] = {}
-    file_bytes = 0.0 if path is None else size.area * format_of(path, size, alpha, bits).pixel_bytes
+    file_bytes = 0.0
+    if path is not None:
+        kind = format_of(path, request.size, keeps_alpha(request), request.depth)
+        file_bytes = request.size.area * kind.pixel_bytes
     for place, count in ((run_dir, the_plan.canvas_bytes), (path, file_bytes)):
         if place is None:
             continue

@@ -19,7 +19,6 @@ from pixelsmith import (
     Compute,
     Method,
     Perturbation,
-    Progress,
     Request,
     RequestError,
     Size,
@@ -27,7 +26,6 @@ from pixelsmith import (
     resume,
 )
 from pixelsmith.canvas import Array
-from pixelsmith.events import Event
 from pixelsmith.families import Family, everywhere, find_model, load_family, read_facts
 from pixelsmith.families.architecture import DiffusersFamily, network_of
 from pixelsmith.families.quiet import quiet
@@ -44,6 +42,7 @@ from pixelsmith.sampling.samplers import SAMPLERS
 from pixelsmith.sampling.slider import guide_weights
 from tests.devices import DEVICES
 from tests.kept import KeptSteps
+from tests.stopping import stop_at
 from tests.zoo.all import SPECIMENS
 from tests.zoo.specimen import NEGATIVE, PROMPT, Specimen, Stock, usual_call
 
@@ -324,10 +323,6 @@ def test_a_cascade_to_three_times_the_size_goes_on_where_it_stopped(case: Case, 
     assert whole.shape == (2 * side + 6, 3 * side, 3)
     assert whole.std() > 0
 
-    def stop(event: Event) -> None:
-        if isinstance(event, Progress) and event.stage == 1 and event.phase == "denoise" and event.step == 2:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        generate(request, observer=stop, run_dir=tmp_path / "run")
+        generate(request, observer=stop_at(stage=1, phase="denoise", step=2), run_dir=tmp_path / "run")
     assert np.array_equal(resume(tmp_path / "run").pixels, whole)

@@ -24,19 +24,18 @@ from pixelsmith import (
     MissingPartError,
     ModelError,
     Parts,
-    Progress,
     Request,
     RunError,
     Size,
     generate,
     resume,
 )
-from pixelsmith.events import Event
 from pixelsmith.families import Family, everywhere, find_model, load_family, model_files, needs, read_facts
 from pixelsmith.families.architecture import DiffusersFamily
 from pixelsmith.families.quiet import quiet
 from pixelsmith.families.single import read_part
 from pixelsmith.request import DtypeName
+from tests.stopping import stop_at
 from tests.tiny import build_autoencoder, build_stable_diffusion
 from tests.zoo.all import SPECIMENS
 from tests.zoo.original import save_original, vae_tensors
@@ -411,12 +410,8 @@ def test_parts_belong_to_a_run(tiny_model: Path, tmp_path: Path) -> None:
     )  # fmt: skip
     expected = generate(request).pixels
 
-    def stop(event: Event) -> None:
-        if isinstance(event, Progress) and event.stage == 1:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        generate(request, observer=stop, run_dir=tmp_path / "run")
+        generate(request, observer=stop_at(stage=1), run_dir=tmp_path / "run")
     good = file.read_bytes()
     save_lora(pipeline, tmp_path / "lora", seed=5)
     with pytest.raises(RunError, match="model was"):

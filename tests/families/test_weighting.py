@@ -17,7 +17,6 @@ from pixelsmith import (
     Method,
     MissingPartError,
     Parts,
-    Progress,
     Request,
     RequestError,
     Size,
@@ -30,6 +29,7 @@ from pixelsmith.events import Event
 from pixelsmith.families import Family, everywhere, find_model, load_family, read_facts, weighting
 from pixelsmith.families.quiet import quiet
 from pixelsmith.request import EMBEDDED, DtypeName
+from tests.stopping import stop_at
 from tests.zoo.all import SPECIMENS
 
 LONG = "a coast, snowy mountains far behind it, "
@@ -141,12 +141,8 @@ def test_a_run_keeps_the_weights_and_goes_on_with_them(folders: dict[str, Path],
     assert not [event for event in heard if isinstance(event, Warned)], "all of it is read"
     assert not np.array_equal(generate(replace(request, prompt=LONG + "(fog)0.5")).pixels, whole)
 
-    def stop(event: Event) -> None:
-        if isinstance(event, Progress) and event.stage == 1 and event.phase == "denoise":
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        generate(request, observer=stop, run_dir=tmp_path / "run")
+        generate(request, observer=stop_at(stage=1, phase="denoise"), run_dir=tmp_path / "run")
     kept = json.loads((tmp_path / "run" / "run.json").read_text())["identity"]
     assert kept["settings"]["request"]["prompt_weighting"] is True
     assert "compel" in kept["versions"]

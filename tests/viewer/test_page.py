@@ -19,8 +19,8 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select
 
 from pixelsmith import Compute, Method, Request, Size, generate, resume
-from pixelsmith.events import Event, Progress
 from pixelsmith.viewer import PictureServer
+from tests.stopping import stop_at
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 BUILT = (files("pixelsmith.viewer") / "page" / "openseadragon.min.js").is_file()
@@ -200,12 +200,10 @@ def status_of(browser: webdriver.Chrome) -> str:
 
 
 def test_a_run_fills_in_while_the_page_is_open(browser: webdriver.Chrome, tiny_model: Path, tmp_path: Path) -> None:
-    def stop(event: Event) -> None:
-        if isinstance(event, Progress) and (event.stage, event.phase, event.done) == (2, "decode", 1):
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        generate(request_for(tiny_model), tmp_path / "map.png", stop, tmp_path / "run")
+        generate(
+            request_for(tiny_model), tmp_path / "map.png", stop_at(stage=2, phase="decode", done=1), tmp_path / "run"
+        )
     version = "return layers[0].version"
     with serving(tmp_path / "run") as found:
         opened(browser, found)

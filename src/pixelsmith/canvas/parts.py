@@ -25,8 +25,7 @@ class Part:
 
     def read(self, window: Window) -> Tensor:
         """The values (c, h, w) of a window, counted from the top left corner of the part."""
-        place = Window(self.window.top + window.top, self.window.left + window.left, window.height, window.width)
-        return self.whole.read(place)
+        return self.whole.read(window.within(self.window))
 
 
 @dataclass(frozen=True)

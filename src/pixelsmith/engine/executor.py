@@ -33,7 +33,7 @@ OnSplit = Callable[[str, int], None]
 
 
 def _unsaid(kind: str, most: int) -> None:
-    """Nobody is told."""
+    """Does nothing: the ``OnSplit`` where none is given."""
 
 
 @dataclass(frozen=True)
@@ -241,7 +241,7 @@ def _as_here(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @contextmanager
 def _placed(work: Work[Any], group: Sequence[int], what: str) -> Iterator[None]:
-    """While open, an error is told where it happened."""
+    """Add a note of where it happened to an error that is raised in this context."""
     try:
         yield
     except Exception as error:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from pixelsmith.canvas import Part
 from pixelsmith.errors import MissingPartError
 from pixelsmith.evaluate.pictures import Pictures
 from pixelsmith.families import find_model, read_facts
@@ -161,26 +162,10 @@ FIGURES: dict[str, Callable[[Scene], list[Path]]] = {
 
 def seen(picture: Readable, window: Window) -> Pixels:
     """A window of a picture as a panel shows it: (h, w, 3), scaled down where it is larger than SHOWN."""
-    part = _Part(picture, window)
+    part = Part(picture, window)
     factor = min(1.0, SHOWN / max(window.width, window.height))
     size = part.size.scaled(factor)
     return np.asarray(Resized(part, part.size, size, "lanczos").read(size.window).permute(1, 2, 0))
-
-
-@dataclass(frozen=True)
-class _Part:
-    """A window of a picture as a picture."""
-
-    picture: Readable
-    window: Window
-
-    @property
-    def size(self) -> Size:
-        return Size(self.window.width, self.window.height)
-
-    def read(self, window: Window) -> Any:
-        top, left = self.window.top + window.top, self.window.left + window.left
-        return self.picture.read(Window(top, left, window.height, window.width))
 
 
 def _wholes_and_crops(pictures: Sequence[Readable], scene: Scene) -> list[list[Pixels]]:

@@ -75,15 +75,13 @@ def decode(
 
     tiles = autoencoder.tiling.tiles(latents.size)
 
-    def kept(index: int) -> Window:
-        # Tiles may meet in the middle of a latent: of the next one a part counts as well.
-        more = 1 + (texture.context if texture else 0)
-        return tiles.kept(index).grown(more, latents.size).common(tiles[index].window)
-
     def read_tile(indices: Sequence[int]) -> tuple[Tensor, Window, Tensor | None]:
         (index,) = indices
         window = tiles[index].window
-        return read(window), kept(index).relative_to(window), texture.noise_of(kept(index)) if texture else None
+        # Tiles may meet in the middle of a latent: of the next one a part counts as well.
+        more = 1 + (texture.context if texture else 0)
+        kept = tiles.kept(index).grown(more, latents.size).common(window)
+        return read(window), kept.relative_to(window), texture.noise_of(kept) if texture else None
 
     def compute(tile: tuple[Tensor, Window, Tensor | None]) -> Tensor:
         values, inside, noise = tile

@@ -67,5 +67,4 @@ class _Shifted:
         return self.noise.channels
 
     def read(self, window: Window) -> Float[Tensor, "c h w"]:
-        top, left = self.window.top + window.top, self.window.left + window.left
-        return self.noise.read(Window(top, left, window.height, window.width))
+        return self.noise.read(window.within(self.window))
