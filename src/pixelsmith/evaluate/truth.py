@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pixelsmith.errors import PictureError
-from pixelsmith.places import given_place
+from pixelsmith.system.places import given_place
 
 Pixels = NDArray[np.uint8]
 _T = TypeVar("_T")
