@@ -65,10 +65,7 @@ def load_truth(path: Path, side: int, factor: float) -> Truth:
     if not path.exists():
         raise PictureError(f"truth: there is no {path}; give a folder of pictures or a .npy file")
     whole = _opened(_part(path, "whole"), side, _covering)
-    if factor == 1:
-        patches = whole
-    else:
-        patches = _opened(_part(path, f"patches-{factor:g}x", "patches"), side, _middle)
+    patches = whole if factor == 1 else _opened(_part(path, f"patches-{factor:g}x", "patches"), side, _middle)
     truth = Truth(whole, patches)
     # One of each is looked at now; the others are when a metric begins.
     _ = truth.whole[0], truth.side
