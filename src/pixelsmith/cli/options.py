@@ -11,7 +11,7 @@ import click
 
 from pixelsmith.cli.batch import RANDOM, random_seed
 from pixelsmith.config.parts import Lora, Parts, Quantization, SchedulerName, TimestepSpacing
-from pixelsmith.config.recommended import PERTURBATIONS, CaptionsName, GuidanceName, MergeName, Perturbation, Sampler
+from pixelsmith.config.recommended import PERTURBATIONS, CaptionsName, Perturbation
 from pixelsmith.config.request import (
     DEPTHS,
     EMBEDDED,
@@ -27,6 +27,9 @@ from pixelsmith.config.request import (
 from pixelsmith.config.sizes import asked_size
 from pixelsmith.config.strategies import StrategyName
 from pixelsmith.geometry import Size
+from pixelsmith.sampling.guidances import GUIDANCES
+from pixelsmith.sampling.merging import MERGES
+from pixelsmith.sampling.samplers import SAMPLERS
 from pixelsmith.system.places import picture_path
 
 DEFAULT_SIZE = "2048x2048"
@@ -65,14 +68,14 @@ _METHOD_CLICKS = (
     click.option("--steps", type=int, help="Denoising steps of the base and of each stage."),
     click.option("--stage-steps", type=int, help="Denoising steps of each stage.  [default: --steps]"),
     click.option("--start", type=float, help="0..1: share of the noise schedule that stages go through."),
-    click.option("--sampler", type=click.Choice(get_args(Sampler)), help="The rule of a step."),
+    click.option("--sampler", type=click.Choice(list(SAMPLERS)), help="The rule of a step."),
     click.option(
         "--slider",
         help="0..1: at 0 all is invented, at 1 all that the smaller picture shows is kept. A,B: of the last stages.  "
         "[default: 1 with --from-image, else as the model recommends]",
     ),
     click.option("--slider-fade", type=float, help="0..1: share of steps over which it fades out.  [default: 0]"),
-    click.option("--guidance", type=click.Choice(get_args(GuidanceName)), help="How the prompt is put to effect."),
+    click.option("--guidance", type=click.Choice(list(GUIDANCES)), help="How the prompt is put to effect."),
     click.option("--guidance-scale", type=float, help="How strongly the prompt pulls; 1 is off."),
     click.option("--stage-guidance-scale", type=float, help="The same for the stages.  [default: as the base]"),
     click.option("--guidance-rescale", type=float, help="0..1: against over-saturation."),
@@ -95,7 +98,7 @@ _METHOD_CLICKS = (
     click.option("--slider-steps", type=float, help="0..1: share of steps in which structure is held.  [default: 1]"),
     click.option(
         "--merge",
-        type=click.Choice(get_args(MergeName)),
+        type=click.Choice(list(MERGES)),
         help="How the picture below guides: hold, or phase (paper).  [default: hold]",
     ),
     click.option("--chess-mask/--no-chess-mask", default=None),

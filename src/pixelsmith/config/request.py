@@ -24,18 +24,18 @@ from pixelsmith.config.recommended import (
     EPSILON_SCALINGS,
     SLIDER_MAPS,
     CaptionsName,
-    GuidanceName,
-    MergeName,
     Perturbation,
     Recommended,
-    Sampler,
     StageMethod,
     perturbation_of,
 )
 from pixelsmith.config.sizes import check_dpi
-from pixelsmith.config.strategies import MERGINGS, STRATEGIES, StrategyName
+from pixelsmith.config.strategies import STRATEGIES, StrategyName
 from pixelsmith.errors import RequestError
 from pixelsmith.geometry import MAX_SIDE, Size
+from pixelsmith.sampling.guidances import GUIDANCES
+from pixelsmith.sampling.merging import MERGES
+from pixelsmith.sampling.samplers import SAMPLERS
 from pixelsmith.system.places import picture_path
 
 CoverageName = Literal["grid", "random"]
@@ -85,7 +85,7 @@ class Method:
     - ``sampler``: ``ddim`` (for flow models the same rule is Euler), ``dpmpp-2m`` (second order, for few steps),
       ``euler-a`` or ``lcm``, which add noise of their own at each step (``pixelsmith.sampling.samplers``).
     - ``guidance``: how the estimates with and without the prompt are put together
-      (``pixelsmith.sampling.guidance.GUIDANCES``): ``cfg`` is classifier-free guidance; ``cfg-norm`` and
+      (``pixelsmith.sampling.guidances``): ``cfg`` is classifier-free guidance; ``cfg-norm`` and
       ``cfg-norm-rows`` keep the norm of the prediction; ``cfg-zero`` is CFG-Zero*, for flow matching; ``apg`` adaptive
       projected guidance.
     - ``guidance_scale``: classifier-free guidance; 1 and less is the prompt alone. Models that take their guidance
@@ -109,7 +109,7 @@ class Method:
       positions instead of ``slider``: white holds, black frees.
     - ``slider_steps``: 0..1, the share of steps in which structure is held.
     - ``slider_fade``: 0..1, the share of steps over which the lead fades out; 0 is a hard cut.
-    - ``merge``: how the picture below is merged into patches (``pixelsmith.sampling.merging.MERGES``): ``hold`` the
+    - ``merge``: how the picture below is merged into patches (``pixelsmith.sampling.merging``): ``hold`` the
       structure of the clean estimate, or ``phase`` fusion as in the paper, its ablations, DemoFusion's ``residual``.
     - ``chess_mask``: whether, in the paper's way, the guide replaces every other latent pixel after a guided step.
     - ``border``: width in latents over which neighbouring patches are averaged; 0 is off, ``None`` is as wide
@@ -132,8 +132,8 @@ class Method:
     """
 
     steps: int | None = None
-    sampler: Sampler | None = None
-    guidance: GuidanceName | None = None
+    sampler: str | None = None
+    guidance: str | None = None
     guidance_scale: float | None = None
     guidance_rescale: float | None = None
     epsilon_scaling: float | None = None
@@ -148,7 +148,7 @@ class Method:
     stage_epsilon_scaling: float | None = None
     texture: float | None = None
     slider_fade: float = 0.0
-    merge: MergeName = "hold"
+    merge: str = "hold"
     chess_mask: bool = True
     border: int | None = None
     coverage: CoverageName = "grid"
@@ -169,8 +169,8 @@ class Method:
         if self.start == 0:
             raise RequestError("start: expected a share above 0, at most 1; at 0 there is nothing to denoise")
         check_interval("guidance interval", self.guidance_interval)
-        check_choices(self, merge=MergeName, coverage=CoverageName, upsampling=Upsampling, strategy=StrategyName)
-        for name, choices in (("sampler", Sampler), ("guidance", GuidanceName), ("captions", CaptionsName)):
+        check_choices(self, merge=MERGES, coverage=CoverageName, upsampling=Upsampling, strategy=StrategyName)
+        for name, choices in (("sampler", SAMPLERS), ("guidance", GUIDANCES), ("captions", CaptionsName)):
             if getattr(self, name) is not None:
                 check_choices(self, **{name: choices})
         if isinstance(self.slider_map, Path):
@@ -235,7 +235,7 @@ class Method:
     @property
     def _usual_slider(self) -> float | None:
         """That of the way to merge the guide, if it has one."""
-        return MERGINGS[STRATEGIES[self.strategy].merge or self.merge].slider
+        return MERGES[STRATEGIES[self.strategy].merge or self.merge].slider
 
     def _over(self, recommended: Recommended) -> Recommended:
         """What is recommended, with what was asked for in its place."""

@@ -14,7 +14,7 @@ from pixelsmith.canvas import Space, WithOverview
 from pixelsmith.config.plans import Plan
 from pixelsmith.config.recommended import Recommended, StageMethod
 from pixelsmith.config.request import Method, Request
-from pixelsmith.config.strategies import MERGINGS, STRATEGIES
+from pixelsmith.config.strategies import STRATEGIES
 from pixelsmith.engine import Executor, Serial
 from pixelsmith.engine.bands import FittedBands, low_pass_bands
 from pixelsmith.engine.codec import decode, encode
@@ -29,8 +29,10 @@ from pixelsmith.geometry import Size
 from pixelsmith.pixels.resample import Resized
 from pixelsmith.pixels.slider_map import flatness_map, slider_map
 from pixelsmith.planning.planner import coverage_of
+from pixelsmith.sampling.denoiser import Denoiser
 from pixelsmith.sampling.grid import ShiftedGrid
-from pixelsmith.sampling.guidance import GUIDANCES, OF_VELOCITIES, Away, Denoiser, EpsilonScaled, Guided
+from pixelsmith.sampling.guidance import Away, EpsilonScaled, Guided
+from pixelsmith.sampling.guidances import GUIDANCES
 from pixelsmith.sampling.merging import MERGES, Bands, Lead
 from pixelsmith.sampling.noise import NoiseField
 from pixelsmith.sampling.patches import Coverage, Tiling, dilation
@@ -95,7 +97,7 @@ class Cascade:
         methods = {rung: request.method.at(rung, family.facts.recommended, stages) for rung in rungs}
         for own in methods.values():
             schedule = _schedule(family, own)
-            if own.guides and own.guidance in OF_VELOCITIES and not schedule.is_flow:
+            if own.guides and GUIDANCES[own.guidance].of_velocities and not schedule.is_flow:
                 raise RequestError(f"guidance: {own.guidance} is for flow matching, which this model is not made by")
         for remark in _remarks(request, family, methods.values()):
             observer(Warned(remark))
@@ -125,7 +127,7 @@ class Cascade:
             strategy, own = STRATEGIES[method.strategy], self.methods[stage]
             factor = size.factor_over(below.picture.size)
             merge = strategy.merge_of(own)
-            moderates = own.slider_map == "auto" and "slider_map" not in MERGINGS[merge].unused
+            moderates = own.slider_map == "auto" and "slider_map" not in MERGES[merge].unused
             flatness = flatness_map(below.picture, size, facts.latent_scale) if moderates else None
             lead = Lead(
                 weights=strategy.weights(own),
@@ -135,7 +137,7 @@ class Cascade:
                 flatness=flatness and self._map(stage, "flatness", flatness),
                 chess_mask=own.chess_mask,
             )
-            return Guide(self._guide_latents(stage, below, size), MERGES[merge](lead))
+            return Guide(self._guide_latents(stage, below, size), MERGES[merge].made_of(lead))
 
         coverage = coverage_of(stage, facts.latent_size(size), self.request, facts)
         return self._denoised(stage, size, coverage, guide, partial(self._prompt_at, stage, below, size))
@@ -306,7 +308,7 @@ def guided_denoiser(
     positive = family.denoiser(prompt_at, picture, scale)
     if method.guides:
         unwanted = family.denoiser(everywhere(negative), picture, scale)
-        aways.append(Away(unwanted, scale, method.guides_at, GUIDANCES[method.guidance]))
+        aways.append(Away(unwanted, scale, method.guides_at, GUIDANCES[method.guidance].combine))
     if method.perturbation:
         worse = family.denoiser(prompt_at, picture, scale, method.perturbation)
         # Of n + s·(p − n) the push is s − 1 times the difference.
@@ -327,7 +329,7 @@ def _needless(request: Request, best: Recommended) -> Iterator[str]:
     plain = (plain.above_given_picture() if request.from_image else plain).settled(best)
     needless = {f"strategy: {asked.strategy}": strategy.unused}
     if "merge" not in strategy.unused:
-        needless[f"merge: {asked.merge}"] = MERGINGS[asked.merge].unused
+        needless[f"merge: {asked.merge}"] = MERGES[asked.merge].unused
     for what, names in needless.items():
         if unused := [name for name in names if getattr(asked, name) != getattr(plain, name)]:
             yield f"{what} has no use for {', '.join(unused).replace('_', ' ')}"
