@@ -159,7 +159,7 @@ class Method:
     def __post_init__(self) -> None:
         object.__setattr__(self, "guidance_interval", tuple(self.guidance_interval))
         object.__setattr__(self, "perturbation", perturbation_of(self.perturbation))
-        self._settle_slider()
+        self._check_slider()
         for name in ("steps", "stage_steps", "border"):
             if getattr(self, name) is not None:
                 check_whole(name.replace("_", " "), getattr(self, name), least=0 if name == "border" else 1)
@@ -179,7 +179,7 @@ class Method:
         object.__setattr__(self, "slider_map", picture_path("slider map", self.slider_map))
         check_flag("chess mask", self.chess_mask)
 
-    def _settle_slider(self) -> None:
+    def _check_slider(self) -> None:
         if isinstance(self.slider, list | tuple):
             # One for all stages is a number, however it was given.
             object.__setattr__(self, "slider", self.slider[0] if len(self.slider) == 1 else tuple(self.slider))

@@ -67,7 +67,7 @@ def evaluate_command(
     from pixelsmith.evaluate.protocol import load_protocol
     from pixelsmith.evaluate.report import write_report
     from pixelsmith.evaluate.truth import load_truth
-    from pixelsmith.evaluate.upscalers import Weights
+    from pixelsmith.evaluate.upscalers import UpscalerWeights
     from pixelsmith.families import find_model, read_facts
 
     loaded = load_protocol(protocol).part(options["prompts"], options["factors"], options["only"])
@@ -82,7 +82,7 @@ def evaluate_command(
         real = None if truth is None else load_truth(truth, min(native.width, native.height), factor)
         return Tools(network, real, clip)
 
-    weights = Weights(options["latent_upscaler"], options["super_resolution"])
+    weights = UpscalerWeights(options["latent_upscaler"], options["super_resolution"])
     setting = Setting(options["model"], compute_of(options), tools, weights)
     given = {"model": options["model"], "features": features, "truth": truth, "CLIP": options["clip"]}
     context = {"protocol": loaded.name, **{name: str(value or "none") for name, value in given.items()}}
