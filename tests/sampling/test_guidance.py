@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from pixelsmith.config.method import Method
 from pixelsmith.config.recommended import Recommended
-from pixelsmith.config.request import Method
 from pixelsmith.families.shared.packing import pack
 from pixelsmith.geometry import Window
 from pixelsmith.sampling.guidance import Away, EpsilonScaled, Guided

@@ -11,9 +11,10 @@ from functools import partial
 import torch
 
 from pixelsmith.canvas import Space, WithOverview
+from pixelsmith.config.method import Method
 from pixelsmith.config.plans import Plan
 from pixelsmith.config.recommended import Recommended, StageMethod
-from pixelsmith.config.request import Method, Request
+from pixelsmith.config.request import Request
 from pixelsmith.config.strategies import STRATEGIES
 from pixelsmith.engine import Executor, Serial
 from pixelsmith.engine.bands import FittedBands, low_pass_bands

@@ -8,7 +8,8 @@ from typing import Any, get_args
 
 import click
 
-from pixelsmith.config.request import EMBEDDED, PRESETS, Compute, DeviceName, DtypeName, Request
+from pixelsmith.config.method import PRESETS
+from pixelsmith.config.request import EMBEDDED, Compute, DeviceName, DtypeName, Request
 from pixelsmith.errors import PictureError, RequestError
 from pixelsmith.system.terminal import PLACE, say
 

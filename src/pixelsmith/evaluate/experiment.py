@@ -14,9 +14,10 @@ import torch
 from numpy.typing import NDArray
 
 from pixelsmith.api.functions import plan
+from pixelsmith.config.method import Method
 from pixelsmith.config.model_facts import ModelFacts
 from pixelsmith.config.plans import Plan
-from pixelsmith.config.request import Compute, Method, Request
+from pixelsmith.config.request import Compute, Request
 from pixelsmith.config.strategies import STRATEGIES
 from pixelsmith.errors import PictureError, PixelsmithError, RequestError
 from pixelsmith.evaluate.jackknife import Estimate, difference, estimate, without_each
