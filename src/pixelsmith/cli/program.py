@@ -37,8 +37,10 @@ from pixelsmith.evaluate.commands import evaluate_command, figures_command
 from pixelsmith.events import Event, Observer, Warned, silent
 from pixelsmith.families.loading.quiet import quiet_hub
 from pixelsmith.geometry import Size
-from pixelsmith.pixels.files import FORMATS, check_output, read_settings, settings_inside, write_into
+from pixelsmith.pixels.files import check_output, write_into
+from pixelsmith.pixels.formats import FORMATS
 from pixelsmith.pixels.output import Output
+from pixelsmith.pixels.settings_inside import read_settings, settings_inside
 from pixelsmith.run.directory import RunDirectory
 from pixelsmith.run.resuming import located_request
 from pixelsmith.system.ending import Terminated, end_orderly

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,9 +11,8 @@ from functools import partial
 import torch
 
 from pixelsmith.canvas import Space, WithOverview
-from pixelsmith.config.method import Method
 from pixelsmith.config.plans import Plan
-from pixelsmith.config.recommended import Recommended, StageMethod
+from pixelsmith.config.recommended import StageMethod
 from pixelsmith.config.request import Request
 from pixelsmith.config.strategies import STRATEGIES
 from pixelsmith.engine import Executor, Serial
@@ -21,6 +20,7 @@ from pixelsmith.engine.bands import FittedBands, low_pass_bands
 from pixelsmith.engine.codec import decode, encode
 from pixelsmith.engine.denoise import Denoising, Guide, Patched
 from pixelsmith.engine.dilated import Dilated
+from pixelsmith.engine.remarks import remarks_on
 from pixelsmith.engine.texture import Texture
 from pixelsmith.engine.words import Cells, Words, joined
 from pixelsmith.errors import RefusedError, RequestError
@@ -100,7 +100,7 @@ class Cascade:
             schedule = _schedule(family, own)
             if own.guides and GUIDANCES[own.guidance].of_velocities and not schedule.is_flow:
                 raise RequestError(f"guidance: {own.guidance} is for flow matching, which this model is not made by")
-        for remark in _remarks(request, family, methods.values()):
+        for remark in remarks_on(request, family, methods.values()):
             observer(Warned(remark))
         prompts = family.encode(request.prompt, request.negative_prompt, request.prompt_weighting)
         return cls(request, family, methods, prompts, observer, space, captioner, executor or Serial())
@@ -321,42 +321,6 @@ def guided_denoiser(
 def _schedule(family: Family, own: StageMethod) -> Schedule:
     """The levels that a rung goes through. Raises ``RequestError`` where the model has none of so many steps."""
     return family.schedule(own.schedule_steps).last(own.steps)
-
-
-def _needless(request: Request, best: Recommended) -> Iterator[str]:
-    """What was asked for that the strategy, or the way to merge the guide, has no use for."""
-    asked, strategy = request.method, STRATEGIES[request.method.strategy]
-    plain = Method(merge=asked.merge, strategy=asked.strategy)
-    plain = (plain.above_given_picture() if request.from_image else plain).settled(best)
-    needless = {f"strategy: {asked.strategy}": strategy.unused}
-    if "merge" not in strategy.unused:
-        needless[f"merge: {asked.merge}"] = MERGES[asked.merge].unused
-    for what, names in needless.items():
-        if unused := [name for name in names if getattr(asked, name) != getattr(plain, name)]:
-            yield f"{what} has no use for {', '.join(unused).replace('_', ' ')}"
-
-
-def _remarks(request: Request, family: Family, methods: Collection[StageMethod]) -> Iterator[str]:
-    """What of a request will not show, or not as it was meant."""
-    best, guides = family.facts.recommended, any(method.guides for method in methods)
-    strongest = max(method.guidance_scale for method in methods)
-    if (best.guidance_told or best.guidance_scale <= 1) and strongest > 2 * best.guidance_scale:
-        yield f"the model is distilled for a guidance scale of {best.guidance_scale}; {strongest} may spoil the picture"
-    yield from _needless(request, best)
-    if request.method.texture not in (None, 0, best.texture) and family.texture is None:
-        yield "the model has no texture network: texture is not used"
-    if request.negative_prompt and not guides:
-        yield "the negative prompt is not used: there is no classifier-free guidance"
-    if request.method.guidance not in (None, best.guidance) and not guides:
-        yield f"guidance {request.method.guidance} is not used: there is no classifier-free guidance"
-    if request.method.perturbation and not any(method.perturbs for method in methods):
-        yield "the perturbation is not used: none of the steps lies in its interval, or its scale is 0"
-    if request.prompt_weighting:
-        # All of it is read.
-        return
-    for prompt in (request.prompt, request.negative_prompt if guides else ""):
-        if unread := family.unread(prompt):
-            yield f"the model has no room for the end of the prompt: {unread!r} is not read"
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,8 @@ from pixelsmith.canvas import Mosaic, WatchedSlots, watch
 from pixelsmith.errors import PictureError
 from pixelsmith.geometry import Size, Window, tiles
 from pixelsmith.pixels.depth import as_bytes
-from pixelsmith.pixels.files import ARCHIVE_ERRORS
 from pixelsmith.pixels.reading import levels, reason, upright_bytes
+from pixelsmith.pixels.settings_inside import ARCHIVE_ERRORS
 from pixelsmith.system.durable import open_to_read, read_whole
 
 SMALL = 1024

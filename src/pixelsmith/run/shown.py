@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pixelsmith.errors import PictureError
-from pixelsmith.pixels.files import read_settings
+from pixelsmith.pixels.settings_inside import read_settings
 from pixelsmith.pixels.zoomable import StagePicture, Zoomable, open_file
 from pixelsmith.run.directory import RunDirectory
 from pixelsmith.system.durable import write_whole
