@@ -35,8 +35,8 @@ from pixelsmith.families import Prompt, PromptAt
 from pixelsmith.geometry import Window
 from pixelsmith.pixels.files import write_picture
 from pixelsmith.planning.planner import make_plan
+from pixelsmith.sampling.denoiser import Denoiser
 from pixelsmith.sampling.grid import TileLayout
-from pixelsmith.sampling.guidance import Denoiser
 from pixelsmith.sampling.noise import Noise, NoiseField
 from pixelsmith.sampling.readable import Readable
 from pixelsmith.sampling.schedule import Level, Schedule

@@ -5,22 +5,30 @@ from __future__ import annotations
 import ast
 import importlib
 import pkgutil
+import sys
 from collections import Counter
 from graphlib import TopologicalSorter
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import FunctionType
 
+import click
 import pytest
 
 import pixelsmith
+from pixelsmith.cli.program import cli
+from pixelsmith.discovery import defined_in
+from pixelsmith.families.registry import architectures
+from pixelsmith.sampling.guidances import GUIDANCES
+from pixelsmith.sampling.merging import MERGES
+from pixelsmith.sampling.samplers import SAMPLERS
 
 SOURCE = Path(pixelsmith.__file__).parent
 FILES = sorted(path.relative_to(SOURCE).as_posix() for path in SOURCE.rglob("*.py"))
 MODULES = {file.removesuffix(".py").removesuffix("/__init__").replace("/", "."): file for file in FILES}
 
 FLOORS = (
-    {"errors", "version"},
+    {"discovery", "errors", "version"},
     {"geometry", "system"},
     {"sampling"},
     {"canvas", "config"},
@@ -114,6 +122,40 @@ def test_a_module_has_a_name_of_its_own() -> None:
     assert [name for name, count in names.items() if count > 1] == []
     functions = {name for name in pixelsmith.__all__ if isinstance(getattr(pixelsmith, name), FunctionType)}
     assert not functions & {*names, *(room for rooms in FLOORS for room in rooms)}
+
+
+@pytest.mark.parametrize(
+    ("package", "name", "text"),
+    [
+        ("sampling.samplers", "RULE", "from pixelsmith.sampling.samplers.ddim import RULE"),
+        ("sampling.guidances", "GUIDANCE", "from pixelsmith.sampling.guidances.cfg import GUIDANCE"),
+        ("sampling.merging", "MERGES", "from pixelsmith.sampling.merging.residual import MERGES"),
+        ("families.architectures", "ARCHITECTURE", "from pixelsmith.families.architectures.flux import ARCHITECTURE"),
+    ],
+)
+def test_a_new_one_is_found_by_its_file(
+    package: str, name: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No list names samplers, guidances, ways to merge the guide or families."""
+    there = importlib.import_module(f"pixelsmith.{package}")
+    before = list(defined_in(there.__name__, name))
+    (tmp_path / "of_a_newcomer.py").write_text(text)
+    monkeypatch.setattr(there, "__path__", [*there.__path__, str(tmp_path)])
+    try:
+        assert len(list(defined_in(there.__name__, name))) == len(before) + 1
+    finally:
+        sys.modules.pop(f"{there.__name__}.of_a_newcomer", None)
+        vars(there).pop("of_a_newcomer", None)
+
+
+def test_the_command_line_has_what_the_registries_have() -> None:
+    options = {option.name: option.type for option in cli.commands["generate"].params}
+    for name, registry in (("sampler", SAMPLERS), ("guidance", GUIDANCES), ("merge", MERGES)):
+        kind = options[name]
+        assert isinstance(kind, click.Choice)
+        assert tuple(kind.choices) == tuple(registry)
+    files = {path.stem for path in (SOURCE / "families/architectures").glob("[!_]*.py")}
+    assert len(architectures()) == len(files)
 
 
 def test_every_public_name_exists_once_and_is_documented() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from pixelsmith.system.durable import settle
+from pixelsmith.system.durable import flush
 
 if sys.platform != "win32":
     import fcntl
@@ -25,13 +25,13 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
     """Write ``path`` and keep the checkpoint before it as ``*-before.pt``. At every moment one of the two is whole."""
     written, linked = path.with_suffix(".tmp"), path.with_suffix(".link")
     torch.save(dict(state), written)
-    settle(written)
+    flush(written)
     if path.exists() and is_whole(path):
         linked.unlink(missing_ok=True)
         os.link(path, linked)
         linked.replace(before(path))
     written.replace(path)
-    settle(path.parent)
+    flush(path.parent)
 
 
 def before(path: Path) -> Path:

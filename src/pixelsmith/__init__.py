@@ -7,10 +7,11 @@ arXiv 2406.07251).
 from pixelsmith.system import interrupt  # isort: skip  # noqa: F401 (before what takes seconds to import)
 from pixelsmith.api.functions import generate, plan, resume
 from pixelsmith.api.loaded import LoadedModel, load
+from pixelsmith.config.method import PRESETS, Method
 from pixelsmith.config.parts import Lora, Parts
 from pixelsmith.config.plans import Plan, StagePlan
 from pixelsmith.config.recommended import PERTURBATIONS, Perturbation
-from pixelsmith.config.request import PRESETS, Compute, Method, Placement, Request
+from pixelsmith.config.request import Compute, Placement, Request
 from pixelsmith.engine.cancel import CancelToken
 from pixelsmith.errors import (
     CancelledError,

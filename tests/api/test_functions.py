@@ -34,7 +34,7 @@ from pixelsmith import (
 )
 from pixelsmith.families import memory_of
 from pixelsmith.families.loading.quiet import quiet
-from pixelsmith.pixels.files import read_settings
+from pixelsmith.pixels.settings_inside import read_settings
 from pixelsmith.run.found import FoundModel
 from pixelsmith.run.room import check_memory
 from tests.stopping import stop_at

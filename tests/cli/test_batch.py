@@ -15,7 +15,7 @@ from PIL import Image
 
 from pixelsmith import LoadedModel, Request, RequestError, Size
 from pixelsmith.cli.batch import output_of, rows_of, seeds_of, spread
-from pixelsmith.pixels.files import read_settings
+from pixelsmith.pixels.settings_inside import read_settings
 from tests.cli.test_program import Call, call  # noqa: F401 (a fixture)
 from tests.stopping import stop_at
 

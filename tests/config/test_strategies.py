@@ -13,11 +13,9 @@ from PIL import Image
 
 from pixelsmith import Method, Request, RequestError, Size, generate, plan
 from pixelsmith.canvas import Array
-from pixelsmith.config.recommended import MergeName
-from pixelsmith.config.strategies import MERGINGS, STRATEGIES, StrategyName
+from pixelsmith.config.strategies import STRATEGIES, StrategyName
 from pixelsmith.events import Warned
 from pixelsmith.pixels.resample import Resized
-from pixelsmith.sampling.merging import MERGES
 
 
 def request_of(model: Path, strategy: Any, size: int = 144, **changes: Any) -> Request:
@@ -109,7 +107,3 @@ def test_what_a_way_to_merge_has_no_use_for_is_said(tiny_model: Path) -> None:
         heard: list[object] = []
         generate(request_of(tiny_model, "pixelsmith").with_method(**method), observer=heard.append)
         assert [event.message for event in heard if isinstance(event, Warned)] == [expected]
-
-
-def test_every_way_to_merge_is_known_to_planning() -> None:
-    assert set(MERGES) == set(MERGINGS) == set(get_args(MergeName))

@@ -34,8 +34,10 @@ from pixelsmith.families.architecture import DiffusersFamily, network_of
 from pixelsmith.families.loading.quiet import quiet
 from pixelsmith.geometry import Window
 from pixelsmith.planning.planner import make_plan
+from pixelsmith.sampling.denoiser import Denoiser
 from pixelsmith.sampling.grid import ShiftedGrid
-from pixelsmith.sampling.guidance import GUIDANCES, Away, Denoiser, Guided
+from pixelsmith.sampling.guidance import Away, Guided
+from pixelsmith.sampling.guidances import GUIDANCES
 from pixelsmith.sampling.merging import MERGES, Lead
 from pixelsmith.sampling.noise import NoiseField
 from pixelsmith.sampling.samplers import SAMPLERS
@@ -88,7 +90,7 @@ class Case:
         positive, other = self.denoisers(None, prompt, negative)
         if best.guidance_told or scale <= 1:
             return positive
-        return Guided(positive, [Away(other, scale, lambda _: True, GUIDANCES[best.guidance])])
+        return Guided(positive, [Away(other, scale, lambda _: True, GUIDANCES[best.guidance].combine)])
 
 
 @pytest.fixture(scope="module", params=["embedded", *SPECIMENS])
@@ -186,7 +188,7 @@ def test_the_guide_leads_a_larger_canvas_as_far_as_the_slider_says(case: Case, m
     def far(slider: float) -> float:
         positions = Array(torch.full((1, canvas.height, canvas.width), slider))
         lead = Lead(guide_weights(4, 1.0 if merge == "hold" else slider), positions, low_pass_bands(2.0), factor=2.0)
-        led = replace(job, guide=Guide(Array(values), MERGES[merge](lead)))
+        led = replace(job, guide=Guide(Array(values), MERGES[merge].made_of(lead)))
         found = led.run(KeptSteps(job.channels), 4, family.device).read(canvas.window)
         return float((found - values).norm())
 

@@ -41,7 +41,7 @@ from pixelsmith.families import PromptAt, load_family, read_facts
 from pixelsmith.families.architecture import DiffusersFamily
 from pixelsmith.geometry import Window
 from pixelsmith.planning.planner import make_plan
-from pixelsmith.sampling.guidance import Denoiser
+from pixelsmith.sampling.denoiser import Denoiser
 from pixelsmith.sampling.patches import fewest_patches
 from tests.zoo.captioners import save_vit_gpt2
 

@@ -22,12 +22,12 @@ from pixelsmith.evaluate.features import load_features
 from pixelsmith.evaluate.jackknife import difference, estimate
 from pixelsmith.evaluate.metrics import METRICS, Tools, load_metric
 from pixelsmith.evaluate.pictures import Made, Pictures
-from pixelsmith.evaluate.protocol import NAMES, Protocol, Variant, load_protocol, request_of
+from pixelsmith.evaluate.protocol import NAMES, EvaluationProtocol, Variant, load_protocol, request_of
 from pixelsmith.evaluate.report import table, write_report
 from pixelsmith.evaluate.seams import Borders
 from pixelsmith.evaluate.shots import Shot
 from pixelsmith.evaluate.truth import Truth, batches, load_truth
-from pixelsmith.evaluate.upscalers import Weights
+from pixelsmith.evaluate.upscalers import UpscalerWeights
 from pixelsmith.families import read_facts
 from pixelsmith.planning.planner import coverage_of
 
@@ -43,7 +43,7 @@ class Doubled(nn.Module):
         return nn.functional.interpolate(x, scale_factor=2.0, mode="nearest")
 
 
-def tiny_protocol(name: str) -> Protocol:
+def tiny_protocol(name: str) -> EvaluationProtocol:
     """The paper's border of 10 latents does not fit into the tiny model's patch of 16."""
     tiny = load_protocol(name).tiny()
     variants = (replace(v, method={**v.method, "border": 5}) if v.preset == "paper" else v for v in tiny.variants)
@@ -52,7 +52,7 @@ def tiny_protocol(name: str) -> Protocol:
 
 def setting(model: Path, **changes: object) -> Setting:
     tools = Tools(load_features("judge"), Truth(noise(40), noise(40)))
-    made = Setting(str(model), Compute("cpu", "float32"), lambda factor: tools, Weights())
+    made = Setting(str(model), Compute("cpu", "float32"), lambda factor: tools, UpscalerWeights())
     return replace(made, **changes)  # type: ignore[arg-type]
 
 
@@ -66,7 +66,7 @@ def outcomes(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
         output = folder / name
         output.mkdir()
         (output / "pictures").symlink_to(folder, target_is_directory=True)
-        weights = Weights(super_resolution=str(folder / "doubled.pt2"))
+        weights = UpscalerWeights(super_resolution=str(folder / "doubled.pt2"))
         outcome = run(tiny_protocol(name), output, setting(tiny_model, weights=weights), lambda line: None)
         write_report(outcome, output, {"protocol": name})
         found[name] = (outcome, output)
@@ -125,7 +125,7 @@ def test_the_processor_is_named_where_the_system_tells(tmp_path: Path, monkeypat
     assert report.processor() == "Some CPU 9"
 
 
-PAIR = Protocol(
+PAIR = EvaluationProtocol(
     name="pair",
     title="A pair",
     prompts={"embedded": ("a map",), "other": ("a map",)},
@@ -165,7 +165,7 @@ def test_an_interrupted_experiment_goes_on(tiny_model: Path, tmp_path: Path) -> 
 def test_the_picture_of_a_variant_is_what_generate_makes(tiny_model: Path, tmp_path: Path) -> None:
     outcome = run(PAIR, tmp_path, setting(tiny_model), lambda line: None)
     request = Request(
-        "a map", Size(96, 96), model=str(tiny_model), method=PAIR.variants[1].settled,
+        "a map", Size(96, 96), model=str(tiny_model), method=PAIR.variants[1].chosen,
         compute=Compute("cpu", "float32"),
     )  # fmt: skip
     (row,) = (row for row in outcome.rows if row.variant == "two")
@@ -293,7 +293,7 @@ def test_a_protocol_of_ones_own(tmp_path: Path) -> None:
     )
     protocol = load_protocol(str(tmp_path / "mine.toml"))
     assert protocol.name == "mine"
-    assert (protocol.variants[1].settled.slider, protocol.variants[1].settled.stage_steps) == (0.3, 6)
+    assert (protocol.variants[1].chosen.slider, protocol.variants[1].chosen.stage_steps) == (0.3, 6)
     cases = list(protocol.cases("embedded", Size(256, 256)))
     assert {case.size for case in cases} == {Size(512, 512)}
     assert len(cases) == len(load_protocol("table1").prompts["embedded"])
@@ -306,7 +306,7 @@ def test_positions_of_the_slider_make_a_series(tmp_path: Path) -> None:
         '[[variants]]\nname = "a"\nsliders = [0, 0.5]\n[[variants]]\nname = "b"\nstages = 2\nsliders = [[0.5, 1]]\n'
     )
     protocol = load_protocol(str(tmp_path / "mine.toml"))
-    names = [(variant.name, variant.series, variant.settled.slider) for variant in protocol.variants]
+    names = [(variant.name, variant.series, variant.chosen.slider) for variant in protocol.variants]
     assert names == [("a, Slider 0", "a", 0), ("a, Slider 0.5", "a", 0.5), ("b, Slider 0.5, 1", "b", (0.5, 1))]
     (case, *_) = protocol.cases("embedded", Size(256, 256))
     cascades = [request_of(variant, case, "embedded", Compute()).cascade for variant in protocol.variants]

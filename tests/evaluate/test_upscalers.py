@@ -12,7 +12,7 @@ from torch import nn
 
 from pixelsmith import ModelError, Size
 from pixelsmith.evaluate.unavailable import UnavailableError
-from pixelsmith.evaluate.upscalers import UPSCALERS, Weights, load_upscaler
+from pixelsmith.evaluate.upscalers import UPSCALERS, UpscalerWeights, load_upscaler
 from tests.tiny import build_tokenizer
 
 # Of little contrast: Pillow cuts at 0 and 255 between its two passes.
@@ -61,15 +61,15 @@ def save_latent_upscaler(folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Weights:
+def weights(tmp_path_factory: pytest.TempPathFactory) -> UpscalerWeights:
     folder = tmp_path_factory.mktemp("upscalers")
     save_latent_upscaler(folder / "latent")
     torch.export.save(torch.export.export(Doubled(), (torch.zeros(1, 3, 32, 32),)), folder / "doubled.pt2")
-    return Weights(str(folder / "latent"), str(folder / "doubled.pt2"))
+    return UpscalerWeights(str(folder / "latent"), str(folder / "doubled.pt2"))
 
 
 @pytest.mark.parametrize("name", UPSCALERS)
-def test_every_upscaler_reaches_the_size_and_repeats(weights: Weights, name: str) -> None:
+def test_every_upscaler_reaches_the_size_and_repeats(weights: UpscalerWeights, name: str) -> None:
     """A size that is not twice or four times the base's, so that something has to be scaled down again."""
     size = Size(100, 100)
     found = [load_upscaler(name, weights)(BASE, "a sea", 3, size).read(size.window) for _ in range(2)]
@@ -78,7 +78,7 @@ def test_every_upscaler_reaches_the_size_and_repeats(weights: Weights, name: str
 
 
 @pytest.mark.parametrize("name", ["lanczos", "bicubic"])
-def test_kernels_are_those_of_pillow(weights: Weights, name: str) -> None:
+def test_kernels_are_those_of_pillow(weights: UpscalerWeights, name: str) -> None:
     size = Size(128, 128)
     found = load_upscaler(name, weights)(BASE, "", 0, size).read(size.window).permute(1, 2, 0)
     expected = np.asarray(Image.fromarray(BASE).resize((128, 128), Image.Resampling[name.upper()]))
@@ -86,7 +86,7 @@ def test_kernels_are_those_of_pillow(weights: Weights, name: str) -> None:
     assert np.abs(found.numpy().astype(int) - expected)[inside].max() <= 2
 
 
-def test_super_resolution_runs_tile_by_tile_as_on_the_whole(weights: Weights) -> None:
+def test_super_resolution_runs_tile_by_tile_as_on_the_whole(weights: UpscalerWeights) -> None:
     """A network that looks at one pixel only: tiles of 32 of a picture of 64 make what it makes of all of it, twice."""
     size = Size(256, 256)
     found = load_upscaler("super-resolution", weights)(BASE, "", 0, size).read(size.window).permute(1, 2, 0)
@@ -96,18 +96,18 @@ def test_super_resolution_runs_tile_by_tile_as_on_the_whole(weights: Weights) ->
 def test_missing_weights_are_a_reason_and_wrong_ones_an_error(tmp_path: Path) -> None:
     for name, said in (("latent", "--latent-upscaler"), ("super-resolution", "--super-resolution")):
         with pytest.raises(UnavailableError, match=said):
-            load_upscaler(name, Weights())
+            load_upscaler(name, UpscalerWeights())
         with pytest.raises(ModelError):
-            load_upscaler(name, Weights(str(tmp_path), str(tmp_path)))
+            load_upscaler(name, UpscalerWeights(str(tmp_path), str(tmp_path)))
 
 
 def test_weights_are_told_apart_by_content_and_only_by_those_that_are_used(tmp_path: Path) -> None:
     file, other = tmp_path / "a.pt2", tmp_path / "b.pt2"
     file.write_bytes(b"one")
     other.write_bytes(b"two")
-    weights = Weights(super_resolution=str(file))
+    weights = UpscalerWeights(super_resolution=str(file))
     before = weights.digest("super-resolution")
-    assert before != Weights(super_resolution=str(other)).digest("super-resolution")
-    assert weights.digest("lanczos") == Weights(super_resolution=str(other)).digest("lanczos") == ""
+    assert before != UpscalerWeights(super_resolution=str(other)).digest("super-resolution")
+    assert weights.digest("lanczos") == UpscalerWeights(super_resolution=str(other)).digest("lanczos") == ""
     file.write_bytes(b"three")
     assert weights.digest("super-resolution") != before

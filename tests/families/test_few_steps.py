@@ -16,7 +16,7 @@ from pixelsmith.cli.program import cli
 from pixelsmith.events import Event
 from pixelsmith.families import find_model, read_facts
 from pixelsmith.families.catalogue import inspect_model
-from pixelsmith.pixels.files import read_settings
+from pixelsmith.pixels.settings_inside import read_settings
 from tests.families.test_parts import save_lora
 from tests.tiny import build_stable_diffusion
 

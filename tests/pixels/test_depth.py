@@ -16,8 +16,10 @@ from pixelsmith.canvas import Array
 from pixelsmith.errors import PictureError
 from pixelsmith.geometry import Size, Window
 from pixelsmith.pixels.depth import Depth, as_bytes, thresholds
-from pixelsmith.pixels.files import check_output, format_of, read_settings, write_picture
+from pixelsmith.pixels.files import check_output, write_picture
+from pixelsmith.pixels.formats import format_of
 from pixelsmith.pixels.reading import read_picture
+from pixelsmith.pixels.settings_inside import read_settings
 from pixelsmith.pixels.transparency import WithAlpha
 
 SETTINGS = {"request": {"prompt": "a sky"}}

@@ -16,11 +16,12 @@ from PIL import ExifTags, Image, ImageSequence
 from pixelsmith.canvas import Array
 from pixelsmith.errors import OutputError, PictureError
 from pixelsmith.geometry import Size, Window
-from pixelsmith.pixels import files
-from pixelsmith.pixels.files import check_output, read_settings, write_picture
+from pixelsmith.pixels import formats
+from pixelsmith.pixels.files import check_output, write_picture
 from pixelsmith.pixels.metadata import Metadata
 from pixelsmith.pixels.output import Output
 from pixelsmith.pixels.reading import picture_size, read_picture
+from pixelsmith.pixels.settings_inside import read_settings
 from pixelsmith.viewer import open_file
 
 PIXELS = torch.randint(0, 256, (3, 30, 50), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -29,7 +30,7 @@ SETTINGS = {"pixelsmith": "1", "request": {"prompt": 'a "map" of Zürich, 東京
 
 def written(*suffixes: str) -> list[Any]:
     """Formats that only some builds of libvips write."""
-    known = [f".{suffix}" in files.FORMATS for suffix in suffixes]
+    known = [f".{suffix}" in formats.FORMATS for suffix in suffixes]
     return [
         pytest.param(suffix, marks=pytest.mark.skipif(not there, reason=f"this libvips writes no .{suffix}"))
         for suffix, there in zip(suffixes, known, strict=True)
@@ -73,8 +74,8 @@ def test_lossless_formats_keep_every_pixel_and_the_same_picture_gives_the_same_b
 
 
 def test_a_format_that_this_libvips_does_not_write_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    known = {suffix: kind for suffix, kind in files.FORMATS.items() if suffix not in (".jxl", ".avif")}
-    monkeypatch.setattr(files, "FORMATS", known)
+    known = {suffix: kind for suffix, kind in formats.FORMATS.items() if suffix not in (".jxl", ".avif")}
+    monkeypatch.setattr("pixelsmith.pixels.files.FORMATS", known)
     for suffix in (".jxl", ".avif"):
         with pytest.raises(PictureError, match=rf"this build of libvips writes no \{suffix}; choose \.png, "):
             check_output(Path(f"a{suffix}"), Size(9, 9), SETTINGS)
@@ -102,7 +103,7 @@ def band(width: int) -> Array:
 @pytest.mark.parametrize(("suffix", "limit"), [("jpg", 65_500), ("webp", 16_383), ("avif", 16_384)])
 def test_the_limit_of_a_format_names_those_that_can(tmp_path: Path, suffix: str, limit: int) -> None:
     """It is the limit of what writes the file, not of what its standard says: a run of hours must not end at it."""
-    if f".{suffix}" not in files.FORMATS:
+    if f".{suffix}" not in formats.FORMATS:
         pytest.skip(f"this libvips writes no .{suffix}")
     path = tmp_path / f"wide.{suffix}"
     check_output(path, Size(limit, 2), SETTINGS)
@@ -139,8 +140,8 @@ def test_a_tiff_is_a_tiled_pyramid_and_a_large_one_is_compressed(
     wide = torch.zeros(3, 600, 1100, dtype=torch.uint8)
     wide[:, 100:300, 200:900] = 200
     compressions = []
-    for limit in (files.LARGE, 1000):
-        monkeypatch.setattr(files, "LARGE", limit)
+    for limit in (formats.LARGE, 1000):
+        monkeypatch.setattr(formats, "LARGE", limit)
         path = tmp_path / f"{limit}.tif"
         write_picture(Array(wide), path, SETTINGS)
         with Image.open(path) as image:

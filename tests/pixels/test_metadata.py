@@ -18,11 +18,12 @@ from PIL import ExifTags, Image, IptcImagePlugin
 from pixelsmith.canvas import Array
 from pixelsmith.errors import PictureError
 from pixelsmith.geometry import Size, Window
-from pixelsmith.pixels.files import check_output, read_settings, write_picture
+from pixelsmith.pixels.files import check_output, write_picture
 from pixelsmith.pixels.geotiff import enlarged_geo
 from pixelsmith.pixels.metadata import Metadata, iptc_in, read_metadata
 from pixelsmith.pixels.reading import read_picture
 from pixelsmith.pixels.resample import Resized
+from pixelsmith.pixels.settings_inside import read_settings
 from pixelsmith.pixels.tags import Tags, Value, add_tags, exif_of, exif_tags, read_tags
 from tests.pixels.odd import linear_grey, picture, tags, write_tiff
 from tests.pixels.photos import DESCRIPTION, IPTC, resources, write_map, write_photo

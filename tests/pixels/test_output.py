@@ -17,9 +17,11 @@ import torch
 from pixelsmith import PictureError, Size
 from pixelsmith.canvas import Array
 from pixelsmith.geometry import Window
-from pixelsmith.pixels.files import FORMATS, read_settings, write_into, write_picture
+from pixelsmith.pixels.files import write_into, write_picture
+from pixelsmith.pixels.formats import FORMATS
 from pixelsmith.pixels.output import Output, tiles_of
 from pixelsmith.pixels.reading import read_picture
+from pixelsmith.pixels.settings_inside import read_settings
 
 PIXELS = torch.randint(0, 256, (3, 30, 50), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 SETTINGS = {"request": {"prompt": "a map"}}
@@ -112,7 +114,8 @@ def test_a_name_beyond_the_locale_is_written_and_read(tmp_path: Path) -> None:
     """Python that takes names for ASCII, as with the locale C and without its UTF-8 mode."""
     code = (
         "import sys, torch; from pathlib import Path; from pixelsmith.canvas import Array\n"
-        "from pixelsmith.pixels.files import read_settings, write_picture\n"
+        "from pixelsmith.pixels.files import write_picture\n"
+        "from pixelsmith.pixels.settings_inside import read_settings\n"
         "assert sys.getfilesystemencoding() == 'ascii'\n"
         "for name in ('png', 'dzi', 'zip'):\n"
         "    path = Path(sys.argv[1] + '.' + name)\n"

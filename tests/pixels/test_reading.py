@@ -337,7 +337,7 @@ def test_a_header_is_enough_for_the_size_and_the_settings(tmp_path: Path) -> Non
     image.pngsave(str(path), compression=1)
     code = (
         "import resource, sys; from pathlib import Path\n"
-        "from pixelsmith.pixels.files import read_settings\n"
+        "from pixelsmith.pixels.settings_inside import read_settings\n"
         "from pixelsmith.pixels.reading import picture_size\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "picture_size(Path(sys.argv[1])); read_settings(Path(sys.argv[1]))\n"

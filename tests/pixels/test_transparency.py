@@ -15,9 +15,11 @@ from PIL import Image
 from pixelsmith.canvas import Array
 from pixelsmith.errors import PictureError
 from pixelsmith.geometry import Size
-from pixelsmith.pixels.files import check_output, format_of, read_settings, write_picture
+from pixelsmith.pixels.files import check_output, write_picture
+from pixelsmith.pixels.formats import format_of
 from pixelsmith.pixels.reading import is_transparent, read_picture, read_start, read_with_alpha
 from pixelsmith.pixels.resample import Resized
+from pixelsmith.pixels.settings_inside import read_settings
 from pixelsmith.pixels.transparency import WithAlpha, with_colours_spread
 from pixelsmith.viewer import open_file
 from tests.pixels.odd import picture, tags, write_tiff

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from pixelsmith import Method, Perturbation, Plan, Request, RequestError, Size
 from pixelsmith.config.model_facts import ModelFacts
-from pixelsmith.config.strategies import MERGINGS
 from pixelsmith.planning.planner import make_plan
 from pixelsmith.sampling.grid import TileLayout
+from pixelsmith.sampling.merging import MERGES
 
 EMBEDDED_LIKE = ModelFacts(
     "m", "StableDiffusionPipeline", Size(256, 256), 8, 8, 4, 1000, TileLayout(88, 13, 0), 10_000_000
@@ -39,7 +39,7 @@ def test_every_size_has_a_plan_that_ends_at_it(width: int, height: int) -> None:
         assert Size(width, height).fits_in(plan.base.size)
     for below, above in zip(rungs, plan.stages, strict=False):
         factor = max(above.size.width / below.size.width, above.size.height / below.size.height)
-        assert 1 <= factor <= MERGINGS["hold"].most * 1.1
+        assert 1 <= factor <= MERGES["hold"].most * 1.1
     for rung in rungs:
         assert rung.latent_size.width % 4 == rung.latent_size.height % 4 == 0
         assert 0 <= rung.latent_size.width * 8 - rung.size.width < 32

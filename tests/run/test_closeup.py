@@ -179,8 +179,8 @@ def test_the_command_writes_the_positions_side_by_side(
         "preview", "a map", *options, "--size", 200, "--at", "0.3,0.6", "--slider", "0.2,0.8", "-o", output
     )
     assert (code, err) == (0, "")
-    from pixelsmith.pixels.files import read_settings
     from pixelsmith.pixels.reading import picture_size
+    from pixelsmith.pixels.settings_inside import read_settings
 
     assert picture_size(output) == Size(64 + 8 + 64, 64)
     settings = read_settings(output)

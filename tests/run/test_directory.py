@@ -43,8 +43,9 @@ from pixelsmith.engine.executor import OnSplit
 from pixelsmith.events import Event
 from pixelsmith.families import read_facts
 from pixelsmith.families.loading.quiet import quiet
-from pixelsmith.pixels.files import FORMATS, read_settings
+from pixelsmith.pixels.formats import FORMATS
 from pixelsmith.pixels.reading import read_picture
+from pixelsmith.pixels.settings_inside import read_settings
 from pixelsmith.planning import planner
 from pixelsmith.run.directory import Identity, Record, RunDirectory, _checksum
 from tests.zoo.all import SPECIMENS

@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from pixelsmith import Compute, Method, PictureError, Request, RunError, Size, generate, plan, resume
-from pixelsmith.pixels.files import read_settings
 from pixelsmith.pixels.output import Output
+from pixelsmith.pixels.settings_inside import read_settings
 from tests.pixels.odd import picture, profile, tags, write_tiff
 from tests.stopping import stop_at
 

@@ -7,11 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from pixelsmith.config.method import Method
 from pixelsmith.config.recommended import Recommended
-from pixelsmith.config.request import Method
 from pixelsmith.families.shared.packing import pack
 from pixelsmith.geometry import Window
-from pixelsmith.sampling.guidance import APG_LENGTH, GUIDANCES, Away, Combination, EpsilonScaled, Guided
+from pixelsmith.sampling.guidance import Away, EpsilonScaled, Guided
+from pixelsmith.sampling.guidances import GUIDANCES, Combination
+from pixelsmith.sampling.guidances.apg import APG_LENGTH
 from pixelsmith.sampling.schedule import Level, step
 
 LEVEL = Level(0.6, 0.8, 500, 0.5)
@@ -62,7 +64,7 @@ def test_outside_its_interval_the_negative_is_not_even_called() -> None:
     assert negative.calls == 1
 
 
-@pytest.mark.parametrize("combination", GUIDANCES.values())
+@pytest.mark.parametrize("combination", [guidance.combine for guidance in GUIDANCES.values()])
 def test_pushes_away_from_several_estimates_add_up(combination: Combination) -> None:
     """``n + s·(p − n) + k·(p − q)``: as pipelines with perturbed attention put the three together."""
     positive, negative, x = pair()
@@ -93,29 +95,29 @@ def test_full_rescale_gives_each_patch_the_spread_of_the_positive() -> None:
 def test_at_a_scale_of_one_every_guidance_is_the_prompt_alone_or_its_fit() -> None:
     """But for the first step of CFG-Zero*, which does not move."""
     positive, negative, x = estimates()
-    for combination in GUIDANCES.values():
+    for combination in (guidance.combine for guidance in GUIDANCES.values()):
         torch.testing.assert_close(combination(positive, negative, 1.0, x, FLOW), positive, atol=1e-5, rtol=1e-5)
 
 
 def test_kept_norms_are_those_with_the_prompt_for_every_token() -> None:
     positive, negative, x = estimates()
-    guided = GUIDANCES["cfg-norm"](positive, negative, 4.0, x, FLOW)
+    guided = GUIDANCES["cfg-norm"].combine(positive, negative, 4.0, x, FLOW)
     found, expected = (pack((x - clean) / FLOW.sigma).norm(dim=-1) for clean in (guided, positive))
     torch.testing.assert_close(found, expected)
-    plain = GUIDANCES["cfg"](positive, negative, 4.0, x, FLOW)
+    plain = GUIDANCES["cfg"].combine(positive, negative, 4.0, x, FLOW)
     ours, theirs = (pack((x - clean) / FLOW.sigma) for clean in (guided, plain))
     torch.testing.assert_close(torch.cosine_similarity(ours, theirs, dim=-1), torch.ones(2, 16))
 
 
 def test_norms_are_kept_on_odd_sizes_too() -> None:
     positive, negative, x = (value[..., :7, :5] for value in estimates())
-    assert GUIDANCES["cfg-norm"](positive, negative, 4.0, x, FLOW).shape == x.shape
+    assert GUIDANCES["cfg-norm"].combine(positive, negative, 4.0, x, FLOW).shape == x.shape
 
 
 def test_cfg_zero_fits_the_velocity_without_the_prompt_and_rests_in_the_first_step() -> None:
     """Fitted, what remains of the other velocity is orthogonal to it."""
     positive, negative, x = estimates()
-    zero = GUIDANCES["cfg-zero"]
+    zero = GUIDANCES["cfg-zero"].combine
     # At scale 0 the fitted velocity is left.
     velocity, fitted, without = (
         ((x - clean) / FLOW.sigma).flatten(1) for clean in (positive, zero(positive, negative, 0.0, x, FLOW), negative)
@@ -130,22 +132,22 @@ def test_cfg_zero_fits_the_velocity_without_the_prompt_and_rests_in_the_first_st
 
 def test_kept_norms_of_rows_are_those_with_the_prompt() -> None:
     positive, negative, x = estimates()
-    guided = GUIDANCES["cfg-norm-rows"](positive, negative, 4.0, x, FLOW)
+    guided = GUIDANCES["cfg-norm-rows"].combine(positive, negative, 4.0, x, FLOW)
     found, expected = (((x - clean) / FLOW.sigma).norm(dim=-1) for clean in (guided, positive))
     torch.testing.assert_close(found, expected)
 
 
 def test_projected_guidance_leaves_the_length_along_the_estimate_and_is_bounded() -> None:
     positive, negative, x = estimates()
-    change = GUIDANCES["apg"](positive, negative, 8.0, x, FLOW) - positive
+    change = GUIDANCES["apg"].combine(positive, negative, 8.0, x, FLOW) - positive
     torch.testing.assert_close((change * positive).sum((1, 2, 3)), torch.zeros(2), atol=1e-3, rtol=0)
-    far = GUIDANCES["apg"](positive, negative * 1000, 8.0, x, FLOW) - positive
+    far = GUIDANCES["apg"].combine(positive, negative * 1000, 8.0, x, FLOW) - positive
     assert (far.flatten(1).norm(dim=1) <= 7 * APG_LENGTH * 1.001).all()
 
 
 def test_each_patch_is_guided_for_itself() -> None:
     positive, negative, x = estimates()
-    for combination in GUIDANCES.values():
+    for combination in (guidance.combine for guidance in GUIDANCES.values()):
         together = combination(positive, negative, 4.0, x, FLOW)
         alone = torch.cat([combination(positive[i, None], negative[i, None], 4.0, x[i, None], FLOW) for i in (0, 1)])
         torch.testing.assert_close(together, alone)

@@ -2,14 +2,12 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
-from typing import get_args
 
 import pytest
 import torch
 from diffusers import EulerAncestralDiscreteScheduler, LCMScheduler
 from torch import Tensor
 
-from pixelsmith.config.recommended import Sampler
 from pixelsmith.geometry import Size
 from pixelsmith.sampling.keyed import Purpose
 from pixelsmith.sampling.noise import NoiseField
@@ -25,10 +23,6 @@ def drawn(*shape: int, seed: int = 0) -> Tensor:
 
 def move(x: Tensor, clean: Tensor, t: Level, s: Level, noise: Tensor) -> Move:
     return Move(x, clean, t, s, None, None, lambda: noise)
-
-
-def test_each_name_that_can_be_asked_for_has_its_rule() -> None:
-    assert tuple(SAMPLERS) == get_args(Sampler)
 
 
 def test_euler_ancestral_equals_the_scheduler_of_diffusers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,7 +41,7 @@ def test_the_one_before_serves_where_the_newest_is_damaged(tmp_path: Path) -> No
     assert load_checkpoint(path)["step"] == 1
 
 
-@pytest.mark.parametrize("crash", ["settle", "link", "replace"])
+@pytest.mark.parametrize("crash", ["flush", "link", "replace"])
 def test_a_crash_while_writing_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crash: str) -> None:
     path = tmp_path / "run.pt"
     save(path, 0)
@@ -50,7 +50,7 @@ def test_a_crash_while_writing_loses_nothing(tmp_path: Path, monkeypatch: pytest
     def fail(*_: object) -> None:
         raise KeyboardInterrupt
 
-    where = {"settle": "training.checkpoints.settle", "link": "os.link", "replace": "pathlib.Path.replace"}[crash]
+    where = {"flush": "training.checkpoints.flush", "link": "os.link", "replace": "pathlib.Path.replace"}[crash]
     with monkeypatch.context() as broken:
         broken.setattr(where, fail)
         with pytest.raises(KeyboardInterrupt):

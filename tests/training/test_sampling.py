@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from pixelsmith import Compute, Method, Request, Size, generate
-from pixelsmith.config.recommended import Sampler
 from pixelsmith.families import load_family, read_facts
 from training.sampling import Shot, denoised, pictures
 
@@ -17,7 +16,7 @@ SHOTS = [Shot("a sea", 3), Shot("a wood", 4, "lakes"), Shot("a sea", 5)]
 
 
 @pytest.mark.parametrize("sampler", ["ddim", "dpmpp-2m"])
-def test_a_batch_has_the_pictures_of_generate(teacher: Path, sampler: Sampler) -> None:
+def test_a_batch_has_the_pictures_of_generate(teacher: Path, sampler: str) -> None:
     family = load_family(teacher, read_facts(teacher, "x"), CPU)
     method = Method(steps=4, sampler=sampler)
     found = pictures(family, SHOTS, method.at(0, family.facts.recommended))

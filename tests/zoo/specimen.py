@@ -11,8 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pixelsmith.config.recommended import Sampler
-
 PROMPT, NEGATIVE = "a coast", "roads"
 
 
@@ -54,7 +52,7 @@ class Specimen:
     native: int | None = None
     steps: int = 4
     scale: float = 3.0
-    sampler: Sampler = "ddim"
+    sampler: str = "ddim"
     draws: bool = True
 
     def save(self, folder: Path) -> Path:

@@ -26,8 +26,8 @@ from pixelsmith.errors import RequestError, RunError
 from pixelsmith.events import Event, Observer, Warned, silent
 from pixelsmith.families import Captioner, Family, load_captioner, load_family, pin
 from pixelsmith.geometry import Size
-from pixelsmith.pixels.files import has_settings
 from pixelsmith.pixels.output import Output
+from pixelsmith.pixels.settings_inside import has_settings
 from pixelsmith.planning.forecast import Rates, load_rates, save_rates
 from pixelsmith.run.calibrate import measure_rates
 from pixelsmith.run.closeup import Closeup, close_up, finished_below, place_at

@@ -10,7 +10,7 @@ from contextlib import suppress
 from functools import partial
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import click
 from click.core import ParameterSource
@@ -22,6 +22,7 @@ from pixelsmith.cli.options import (
     PART_OPTIONS,
     make_request,
     numbers_in,
+    options_of,
     options_without_prompt,
     parts_of,
     request_options,
@@ -30,19 +31,16 @@ from pixelsmith.cli.options import (
 from pixelsmith.cli.progress import ProgressBar, print_json
 from pixelsmith.cli.sheet import check_sheet, write_sheet
 from pixelsmith.cli.tables import families_table, plan_table, settings_table, values_table
-from pixelsmith.config.request import (
-    DeviceName,
-    MemoryMode,
-    Placement,
-    Request,
-)
+from pixelsmith.config.request import Placement, Request
 from pixelsmith.errors import InputError, PixelsmithError, RequestError, reason_of
 from pixelsmith.evaluate.commands import evaluate_command, figures_command
 from pixelsmith.events import Event, Observer, Warned, silent
 from pixelsmith.families.loading.quiet import quiet_hub
 from pixelsmith.geometry import Size
-from pixelsmith.pixels.files import FORMATS, check_output, read_settings, settings_inside, write_into
+from pixelsmith.pixels.files import check_output, write_into
+from pixelsmith.pixels.formats import FORMATS
 from pixelsmith.pixels.output import Output
+from pixelsmith.pixels.settings_inside import read_settings, settings_inside
 from pixelsmith.run.directory import RunDirectory
 from pixelsmith.run.resuming import located_request
 from pixelsmith.system.ending import Terminated, end_orderly
@@ -287,9 +285,7 @@ def _tell(done: Done, count: int, as_json: bool, quiet: bool) -> None:
 @click.option(
     "--allow-pickle", is_flag=True, help="Read weights from pickles, as the run began; they can run any code."
 )
-@click.option("--memory", type=click.Choice(get_args(MemoryMode)), help="Another way than the run began with.")
-@click.option("--batch-size", type=int, help="Another one; it changes the picture by rounding.")
-@click.option("--device", type=click.Choice(get_args(DeviceName)), help="The same of another device.")
+@partial(with_options, options=options_of(Placement))
 @_overwrite
 @run_options
 def resume_command(

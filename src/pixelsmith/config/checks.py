@@ -62,11 +62,12 @@ def check_interval(name: str, value: tuple[float, ...]) -> None:
 
 
 def check_choices(owner: object, **choices: Any) -> None:
-    """Fields of ``owner`` that hold one of the values of a ``Literal``."""
+    """Fields of ``owner`` that hold one of the values of a ``Literal``, or a name of a registry."""
     for name, allowed in choices.items():
         value = getattr(owner, name)
-        if value not in get_args(allowed):
-            raise RequestError(f"{name}: expected one of {', '.join(get_args(allowed))}, got {value!r}")
+        names = get_args(allowed) or tuple(allowed)
+        if value not in names:
+            raise RequestError(f"{name}: expected one of {', '.join(names)}, got {value!r}")
 
 
 def colour_of(name: str, value: object) -> tuple[int, int, int]:

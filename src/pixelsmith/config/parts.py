@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pixelsmith.config.checks import check_choices, check_range, check_text
+from pixelsmith.config.settings import setting
 from pixelsmith.errors import RequestError
 from pixelsmith.system.places import at_home, given_place
 
@@ -80,18 +81,24 @@ class Parts:
     Raises ``RequestError`` for values of another kind.
     """
 
-    variant: str | None = None
-    config: str | None = None
-    vae: str | None = None
-    network: str | None = None
-    quantize: Quantization | None = None
-    loras: tuple[Lora, ...] = ()
-    textual_inversions: tuple[str, ...] = ()
-    few_steps: bool | None = False
-    scheduler: SchedulerName | None = None
-    timestep_spacing: TimestepSpacing | None = None
+    variant: str | None = setting(None, "Of the model's weight files, such as fp16.")
+    config: str | None = setting(
+        None, "Folder or hub id with the configuration of a single file.", option="--model-config"
+    )
+    vae: str | None = setting(None, "Another autoencoder, full or tiny: a folder, a .safetensors file, or a hub id.")
+    network: str | None = setting(None, "Another U-Net or transformer: the same, or a .gguf file.")
+    quantize: Quantization | None = setting(None, "Make the network smaller when loaded.")
+    loras: tuple[Lora, ...] = setting((), "Can be given several times.", option="--lora", metavar="PATH[:WEIGHT]")
+    textual_inversions: tuple[str, ...] = setting(
+        (), "Its name is its token.", option="--textual-inversion", metavar="PATH"
+    )
+    few_steps: bool | None = setting(
+        False, "Add the model's own LoRA for few steps.  [default: with --preset fast, if it has one]"
+    )
+    scheduler: SchedulerName | None = setting(None, "In the place of the model's own.")
+    timestep_spacing: TimestepSpacing | None = setting(None, "Where its steps lie.")
     captioner: str | None = None
-    allow_pickle: bool = False
+    allow_pickle: bool = setting(False, "Read weights from pickles; they can run any code.")
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "loras", tuple(self.loras))

@@ -7,14 +7,13 @@ from typing import Any, Literal, get_args
 
 from pixelsmith.config.checks import check_choices, check_interval, check_range, check_whole
 from pixelsmith.errors import RequestError
+from pixelsmith.sampling.guidances import GUIDANCES
+from pixelsmith.sampling.samplers import SAMPLERS
 
-Sampler = Literal["ddim", "dpmpp-2m", "euler-a", "lcm"]
-GuidanceName = Literal["cfg", "cfg-norm", "cfg-norm-rows", "cfg-zero", "apg"]
 CaptionsName = Literal["auto", "off"]
 PerturbationName = Literal["pag", "slg"]
 SLIDER_MAPS = ("auto", "even")
 """Slider maps that are no pictures: by the picture below, and the same everywhere."""
-MergeName = Literal["hold", "phase", "phase-guide", "amplitude", "amplitude-guide", "both", "guide", "none", "residual"]
 
 
 @dataclass(frozen=True)
@@ -86,11 +85,11 @@ class Recommended:
     """
 
     steps: int = 20
-    guidance: GuidanceName = "cfg"
+    guidance: str = "cfg"
     guidance_scale: float = 7.5
     guidance_rescale: float = 0.0
     guidance_told: bool = False
-    sampler: Sampler = "ddim"
+    sampler: str = "ddim"
     epsilon_scaling: float = 1.0
     stage_guidance_scale: float | None = None
     stage_epsilon_scaling: float | None = None
@@ -100,7 +99,7 @@ class Recommended:
 
     def __post_init__(self) -> None:
         check_whole("steps", self.steps, least=1)
-        check_choices(self, sampler=Sampler, guidance=GuidanceName, captions=CaptionsName)
+        check_choices(self, sampler=SAMPLERS, guidance=GUIDANCES, captions=CaptionsName)
         check_range("guidance scale", self.guidance_scale, 0, 1000)
         check_range("guidance rescale", self.guidance_rescale, 0, 1)
         check_range("epsilon scaling", self.epsilon_scaling, *EPSILON_SCALINGS)
@@ -117,8 +116,8 @@ class StageMethod:
     """What one rung is denoised with: nothing is left open (``Method.at``)."""
 
     steps: int
-    sampler: Sampler
-    guidance: GuidanceName
+    sampler: str
+    guidance: str
     guidance_scale: float
     guidance_rescale: float
     guidance_told: bool
@@ -131,7 +130,7 @@ class StageMethod:
     slider_fade: float
     slider_steps: float
     slider_map: str
-    merge: MergeName
+    merge: str
     chess_mask: bool
     captions: CaptionsName
 

@@ -11,54 +11,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
-from pixelsmith.config.recommended import MergeName, StageMethod
-from pixelsmith.sampling.slider import cosine_weights, guide_weights
+from pixelsmith.config.recommended import StageMethod
+from pixelsmith.sampling.merging import MERGES
 
 StrategyName = Literal["pixelsmith", "multidiffusion", "demofusion", "direct", "lanczos"]
 
-SKIP_RESIDUAL_POWER = 3.0
-"""α₁ of DemoFusion."""
 _OF_PATCHES = ("slider", "slider_fade", "slider_steps", "slider_map", "merge", "chess_mask", "border", "coverage")
 _OF_STAGES = (*_OF_PATCHES, "start", "stage_steps", "stage_guidance_scale", "captions", "upsampling")
-
-
-def _guided_share(method: StageMethod) -> tuple[float, ...]:
-    return guide_weights(method.steps, method.slider, method.slider_fade)
-
-
-def _held_share(method: StageMethod) -> tuple[float, ...]:
-    return guide_weights(method.steps, method.slider_steps if method.holds else 0.0, method.slider_fade)
-
-
-def _skip_residual(method: StageMethod) -> tuple[float, ...]:
-    return cosine_weights(method.steps, SKIP_RESIDUAL_POWER)
-
-
-@dataclass(frozen=True)
-class Merging:
-    """What planning needs to know of a way to merge the guide (``pixelsmith.sampling.merging``).
-
-    - ``weights``: the guide's weight at each of the steps, 1 to 0.
-    - ``most``: the largest growth of a side in one stage, where the user leaves the cascade open.
-    - ``slider``: the Slider where nothing is said of it; ``None`` is as the model recommends.
-    - ``unused``: what of a ``Method`` it has no use for.
-    """
-
-    weights: Callable[[StageMethod], tuple[float, ...]] = _guided_share
-    most: float = 4.0
-    slider: float | None = 0.6
-    unused: tuple[str, ...] = ("slider_map", "slider_steps")
-
-
-MERGINGS: dict[MergeName, Merging] = {
-    **dict.fromkeys(get_args(MergeName), Merging()),
-    "hold": Merging(_held_share, 8.0, None, ("chess_mask",)),
-    "residual": Merging(_skip_residual, unused=("slider", "slider_map", "slider_steps", "slider_fade", "chess_mask")),
-}
 
 
 @dataclass(frozen=True)
@@ -79,19 +41,19 @@ class Strategy:
     growth: Literal["factors", "multiples", "none"] = "factors"
     native_base: bool = True
     start: float = 1.0
-    merge: MergeName | None = None
+    merge: str | None = None
     guided: bool = True
     half_overlap: bool = False
     dilated: bool = False
     unused: tuple[str, ...] = ()
 
-    def merge_of(self, method: StageMethod) -> MergeName:
+    def merge_of(self, method: StageMethod) -> str:
         """The way in which a stage merges its guide."""
         return self.merge or method.merge
 
     def weights(self, method: StageMethod) -> tuple[float, ...]:
         """How strongly the guide leads each step of a stage, 1 to 0."""
-        return MERGINGS[self.merge_of(method)].weights(method) if self.guided else (0.0,) * method.steps
+        return MERGES[self.merge_of(method)].weights(method) if self.guided else (0.0,) * method.steps
 
 
 STRATEGIES: dict[StrategyName, Strategy] = {

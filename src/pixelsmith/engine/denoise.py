@@ -17,7 +17,7 @@ from torch import Tensor
 from pixelsmith.engine.dilated import Dilated, Joined
 from pixelsmith.engine.executor import Executor, Serial, Work
 from pixelsmith.geometry import Size, Window
-from pixelsmith.sampling.guidance import Batch, Denoiser
+from pixelsmith.sampling.denoiser import Batch, Denoiser
 from pixelsmith.sampling.keyed import Purpose
 from pixelsmith.sampling.merging.merge import GuideAt, Merge, Unmerged
 from pixelsmith.sampling.noise import Noise, NoiseField

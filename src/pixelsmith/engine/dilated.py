@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pixelsmith.engine.executor import Executor, Serial, Work
 from pixelsmith.geometry import Window
-from pixelsmith.sampling.guidance import Batch, Denoiser
+from pixelsmith.sampling.denoiser import Batch, Denoiser
 from pixelsmith.sampling.schedule import Level
 from pixelsmith.sampling.slider import cosine_weight
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,14 +12,15 @@ import torch
 
 from pixelsmith.canvas import Space, WithOverview
 from pixelsmith.config.plans import Plan
-from pixelsmith.config.recommended import Recommended, StageMethod
-from pixelsmith.config.request import Method, Request
-from pixelsmith.config.strategies import MERGINGS, STRATEGIES
+from pixelsmith.config.recommended import StageMethod
+from pixelsmith.config.request import Request
+from pixelsmith.config.strategies import STRATEGIES
 from pixelsmith.engine import Executor, Serial
 from pixelsmith.engine.bands import FittedBands, low_pass_bands
 from pixelsmith.engine.codec import decode, encode
 from pixelsmith.engine.denoise import Denoising, Guide, Patched
 from pixelsmith.engine.dilated import Dilated
+from pixelsmith.engine.remarks import remarks_on
 from pixelsmith.engine.texture import Texture
 from pixelsmith.engine.words import Cells, Words, joined
 from pixelsmith.errors import RefusedError, RequestError
@@ -29,8 +30,10 @@ from pixelsmith.geometry import Size
 from pixelsmith.pixels.resample import Resized
 from pixelsmith.pixels.slider_map import flatness_map, slider_map
 from pixelsmith.planning.planner import coverage_of
+from pixelsmith.sampling.denoiser import Denoiser
 from pixelsmith.sampling.grid import ShiftedGrid
-from pixelsmith.sampling.guidance import GUIDANCES, OF_VELOCITIES, Away, Denoiser, EpsilonScaled, Guided
+from pixelsmith.sampling.guidance import Away, EpsilonScaled, Guided
+from pixelsmith.sampling.guidances import GUIDANCES
 from pixelsmith.sampling.merging import MERGES, Bands, Lead
 from pixelsmith.sampling.noise import NoiseField
 from pixelsmith.sampling.patches import Coverage, Tiling, dilation
@@ -95,9 +98,9 @@ class Cascade:
         methods = {rung: request.method.at(rung, family.facts.recommended, stages) for rung in rungs}
         for own in methods.values():
             schedule = _schedule(family, own)
-            if own.guides and own.guidance in OF_VELOCITIES and not schedule.is_flow:
+            if own.guides and GUIDANCES[own.guidance].of_velocities and not schedule.is_flow:
                 raise RequestError(f"guidance: {own.guidance} is for flow matching, which this model is not made by")
-        for remark in _remarks(request, family, methods.values()):
+        for remark in remarks_on(request, family, methods.values()):
             observer(Warned(remark))
         prompts = family.encode(request.prompt, request.negative_prompt, request.prompt_weighting)
         return cls(request, family, methods, prompts, observer, space, captioner, executor or Serial())
@@ -125,7 +128,7 @@ class Cascade:
             strategy, own = STRATEGIES[method.strategy], self.methods[stage]
             factor = size.factor_over(below.picture.size)
             merge = strategy.merge_of(own)
-            moderates = own.slider_map == "auto" and "slider_map" not in MERGINGS[merge].unused
+            moderates = own.slider_map == "auto" and "slider_map" not in MERGES[merge].unused
             flatness = flatness_map(below.picture, size, facts.latent_scale) if moderates else None
             lead = Lead(
                 weights=strategy.weights(own),
@@ -135,7 +138,7 @@ class Cascade:
                 flatness=flatness and self._map(stage, "flatness", flatness),
                 chess_mask=own.chess_mask,
             )
-            return Guide(self._guide_latents(stage, below, size), MERGES[merge](lead))
+            return Guide(self._guide_latents(stage, below, size), MERGES[merge].made_of(lead))
 
         coverage = coverage_of(stage, facts.latent_size(size), self.request, facts)
         return self._denoised(stage, size, coverage, guide, partial(self._prompt_at, stage, below, size))
@@ -306,7 +309,7 @@ def guided_denoiser(
     positive = family.denoiser(prompt_at, picture, scale)
     if method.guides:
         unwanted = family.denoiser(everywhere(negative), picture, scale)
-        aways.append(Away(unwanted, scale, method.guides_at, GUIDANCES[method.guidance]))
+        aways.append(Away(unwanted, scale, method.guides_at, GUIDANCES[method.guidance].combine))
     if method.perturbation:
         worse = family.denoiser(prompt_at, picture, scale, method.perturbation)
         # Of n + s·(p − n) the push is s − 1 times the difference.
@@ -318,42 +321,6 @@ def guided_denoiser(
 def _schedule(family: Family, own: StageMethod) -> Schedule:
     """The levels that a rung goes through. Raises ``RequestError`` where the model has none of so many steps."""
     return family.schedule(own.schedule_steps).last(own.steps)
-
-
-def _needless(request: Request, best: Recommended) -> Iterator[str]:
-    """What was asked for that the strategy, or the way to merge the guide, has no use for."""
-    asked, strategy = request.method, STRATEGIES[request.method.strategy]
-    plain = Method(merge=asked.merge, strategy=asked.strategy)
-    plain = (plain.above_given_picture() if request.from_image else plain).settled(best)
-    needless = {f"strategy: {asked.strategy}": strategy.unused}
-    if "merge" not in strategy.unused:
-        needless[f"merge: {asked.merge}"] = MERGINGS[asked.merge].unused
-    for what, names in needless.items():
-        if unused := [name for name in names if getattr(asked, name) != getattr(plain, name)]:
-            yield f"{what} has no use for {', '.join(unused).replace('_', ' ')}"
-
-
-def _remarks(request: Request, family: Family, methods: Collection[StageMethod]) -> Iterator[str]:
-    """What of a request will not show, or not as it was meant."""
-    best, guides = family.facts.recommended, any(method.guides for method in methods)
-    strongest = max(method.guidance_scale for method in methods)
-    if (best.guidance_told or best.guidance_scale <= 1) and strongest > 2 * best.guidance_scale:
-        yield f"the model is distilled for a guidance scale of {best.guidance_scale}; {strongest} may spoil the picture"
-    yield from _needless(request, best)
-    if request.method.texture not in (None, 0, best.texture) and family.texture is None:
-        yield "the model has no texture network: texture is not used"
-    if request.negative_prompt and not guides:
-        yield "the negative prompt is not used: there is no classifier-free guidance"
-    if request.method.guidance not in (None, best.guidance) and not guides:
-        yield f"guidance {request.method.guidance} is not used: there is no classifier-free guidance"
-    if request.method.perturbation and not any(method.perturbs for method in methods):
-        yield "the perturbation is not used: none of the steps lies in its interval, or its scale is 0"
-    if request.prompt_weighting:
-        # All of it is read.
-        return
-    for prompt in (request.prompt, request.negative_prompt if guides else ""):
-        if unread := family.unread(prompt):
-            yield f"the model has no room for the end of the prompt: {unread!r} is not read"
 
 
 @dataclass(frozen=True)

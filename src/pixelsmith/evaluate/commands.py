@@ -8,7 +8,8 @@ from typing import Any, get_args
 
 import click
 
-from pixelsmith.config.request import EMBEDDED, PRESETS, Compute, DeviceName, DtypeName, Request
+from pixelsmith.config.method import PRESETS
+from pixelsmith.config.request import EMBEDDED, Compute, DeviceName, DtypeName, Request
 from pixelsmith.errors import PictureError, RequestError
 from pixelsmith.system.terminal import PLACE, say
 
@@ -67,7 +68,7 @@ def evaluate_command(
     from pixelsmith.evaluate.protocol import load_protocol
     from pixelsmith.evaluate.report import write_report
     from pixelsmith.evaluate.truth import load_truth
-    from pixelsmith.evaluate.upscalers import Weights
+    from pixelsmith.evaluate.upscalers import UpscalerWeights
     from pixelsmith.families import find_model, read_facts
 
     loaded = load_protocol(protocol).part(options["prompts"], options["factors"], options["only"])
@@ -82,7 +83,7 @@ def evaluate_command(
         real = None if truth is None else load_truth(truth, min(native.width, native.height), factor)
         return Tools(network, real, clip)
 
-    weights = Weights(options["latent_upscaler"], options["super_resolution"])
+    weights = UpscalerWeights(options["latent_upscaler"], options["super_resolution"])
     setting = Setting(options["model"], compute_of(options), tools, weights)
     given = {"model": options["model"], "features": features, "truth": truth, "CLIP": options["clip"]}
     context = {"protocol": loaded.name, **{name: str(value or "none") for name, value in given.items()}}

@@ -14,19 +14,20 @@ import torch
 from numpy.typing import NDArray
 
 from pixelsmith.api.functions import plan
+from pixelsmith.config.method import Method
 from pixelsmith.config.model_facts import ModelFacts
 from pixelsmith.config.plans import Plan
-from pixelsmith.config.request import Compute, Method, Request
+from pixelsmith.config.request import Compute, Request
 from pixelsmith.config.strategies import STRATEGIES
 from pixelsmith.errors import PictureError, PixelsmithError, RequestError
 from pixelsmith.evaluate.jackknife import Estimate, difference, estimate, without_each
 from pixelsmith.evaluate.metrics import Kept, Metric, Tools, load_metric
 from pixelsmith.evaluate.pictures import Made, Pictures
-from pixelsmith.evaluate.protocol import Case, Protocol, Variant, request_of
+from pixelsmith.evaluate.protocol import Case, EvaluationProtocol, Variant, request_of
 from pixelsmith.evaluate.seams import Borders
 from pixelsmith.evaluate.shots import Shot
 from pixelsmith.evaluate.unavailable import UnavailableError
-from pixelsmith.evaluate.upscalers import Upscaler, Weights, load_upscaler
+from pixelsmith.evaluate.upscalers import Upscaler, UpscalerWeights, load_upscaler
 from pixelsmith.families import find_model, read_facts
 from pixelsmith.geometry import Size
 from pixelsmith.planning.planner import base_size, cascade_of, coverage_of
@@ -43,7 +44,7 @@ class Setting:
     model: str
     compute: Compute
     tools: Callable[[float], Tools]
-    weights: Weights
+    weights: UpscalerWeights
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Outcome:
     with.
     """
 
-    protocol: Protocol
+    protocol: EvaluationProtocol
     rows: Sequence[Row]
     better: Mapping[str, str]
     left_out: Mapping[str, str]
@@ -84,7 +85,7 @@ class Outcome:
 
 
 def run(
-    protocol: Protocol,
+    protocol: EvaluationProtocol,
     output: Path,
     setting: Setting,
     say: Say = print,
@@ -131,7 +132,7 @@ def _check_different(variants: Sequence[Variant], plans: Mapping[str, Plan], fac
     """Refuse two rows of the same pictures, such as of two sliders that lead as many of the steps."""
     seen: dict[object, str] = {}
     for variant in variants:
-        method, strategy = variant.settled.settled(facts.recommended), STRATEGIES[variant.settled.strategy]
+        method, strategy = variant.chosen.settled(facts.recommended), STRATEGIES[variant.chosen.strategy]
         stages = plans[variant.name].stages
         methods = [method.at(number, facts.recommended, len(stages)) for number in range(1, len(stages) + 1)]
         rungs = tuple(
@@ -148,7 +149,7 @@ def _check_different(variants: Sequence[Variant], plans: Mapping[str, Plan], fac
             raise RequestError(f"variants {other!r} and {variant.name!r} make the same pictures; leave out one of them")
 
 
-def _metrics(protocol: Protocol, tools: Tools, pictures: int) -> tuple[dict[str, Metric], dict[str, str]]:
+def _metrics(protocol: EvaluationProtocol, tools: Tools, pictures: int) -> tuple[dict[str, Metric], dict[str, str]]:
     """Those that can be taken of so many pictures, and why the others cannot."""
     found, missing = {}, {}
     for name in protocol.metrics:
@@ -164,7 +165,7 @@ def _metrics(protocol: Protocol, tools: Tools, pictures: int) -> tuple[dict[str,
     return found, missing
 
 
-def _upscalers(protocol: Protocol, weights: Weights) -> tuple[dict[str, Upscaler], dict[str, str]]:
+def _upscalers(protocol: EvaluationProtocol, weights: UpscalerWeights) -> tuple[dict[str, Upscaler], dict[str, str]]:
     """Those of the variants, by the variant's name, and why others cannot be had."""
     found, missing = {}, {}
     for variant in protocol.variants:

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pixelsmith.canvas import Part
-from pixelsmith.config.request import CoverageName, Request
+from pixelsmith.config.method import CoverageName
+from pixelsmith.config.request import Request
 from pixelsmith.errors import MissingPartError
 from pixelsmith.evaluate.pictures import Pictures
 from pixelsmith.families import find_model, read_facts

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from pixelsmith.config.checks import check_flag, check_whole
+from pixelsmith.config.method import PRESETS, Method
 from pixelsmith.config.parts import Parts
-from pixelsmith.config.request import EMBEDDED, PRESETS, Compute, Method, Request
+from pixelsmith.config.request import EMBEDDED, Compute, Request
 from pixelsmith.errors import InputError, RequestError
 from pixelsmith.evaluate.metrics import METRICS
 from pixelsmith.evaluate.upscalers import UPSCALERS
@@ -54,7 +55,7 @@ class Variant:
             yield replace(self, name=f"{self.name}, Slider {label}", method=method, series=self.name)
 
     @property
-    def settled(self) -> Method:
+    def chosen(self) -> Method:
         """Its method. Raises ``RequestError`` where a value is wrong."""
         if self.preset not in PRESETS:
             raise RequestError(f"variant {self.name}: there is no preset {self.preset!r}")
@@ -80,7 +81,7 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Protocol:
+class EvaluationProtocol:
     """An experiment.
 
     - ``prompts``: for the embedded model and for others; every one is combined with every seed.
@@ -122,7 +123,7 @@ class Protocol:
         if not isinstance(self.left_out, Mapping):
             raise RequestError(f"{self.name}: left_out: expected a table of reasons, got {self.left_out!r}")
         for variant in self.variants:
-            _ = variant.settled
+            _ = variant.chosen
             self._check_expected(variant)
 
     def _check_expected(self, variant: Variant) -> None:
@@ -141,7 +142,9 @@ class Protocol:
             for seed in self.seeds:
                 yield from (Case(prompt, seed, factor, native.scaled(factor)) for prompt in self.prompts[kind])
 
-    def part(self, prompts: int | None = None, factors: Sequence[float] = (), only: Sequence[str] = ()) -> Protocol:
+    def part(
+        self, prompts: int | None = None, factors: Sequence[float] = (), only: Sequence[str] = ()
+    ) -> EvaluationProtocol:
         """Less of it, for less time: the first ``prompts``, other ``factors``, the variants or series ``only``.
 
         The reference stays. What is not given is as it was. Raises ``RequestError`` for a name that is not there, or
@@ -162,7 +165,7 @@ class Protocol:
             variants=tuple(v for v in self.variants if not only or kept & {v.name, v.series}),
         )
 
-    def tiny(self) -> Protocol:
+    def tiny(self) -> EvaluationProtocol:
         """The same variants on two small pictures each, in as few steps as tell them apart: does all of it work?"""
         quick = {"steps": 6, "stage_steps": None}
         return replace(
@@ -185,7 +188,7 @@ def request_of(variant: Variant, case: Case, model: str, compute: Compute) -> Re
         seed=case.seed,
         model=model,
         cascade=cascade,
-        method=variant.settled,
+        method=variant.chosen,
         compute=compute,
         parts=Parts(few_steps=None if variant.few_steps else False),
     )
@@ -209,12 +212,12 @@ def base_request(request: Request, native: Size) -> Request:
     return replace(request, size=native, cascade=(), method=method, parts=parts)
 
 
-def load_protocol(source: str) -> Protocol:
+def load_protocol(source: str) -> EvaluationProtocol:
     """A protocol that comes with the package, by name, or one of a TOML file. Raises ``RequestError``.
 
-    The file has the fields of ``Protocol`` and a ``[[variants]]`` for each row, or for each series of rows where it has
-    ``sliders``, a list of positions; ``[method]`` is what all of them have in common. Prompts that it leaves out are
-    those of the package's protocols.
+    The file has the fields of ``EvaluationProtocol`` and a ``[[variants]]`` for each row, or for each series of rows
+    where it has ``sliders``, a list of positions; ``[method]`` is what all of them have in common. Prompts that it
+    leaves out are those of the package's protocols.
     """
     folder = Path(str(files("pixelsmith.evaluate"))) / "protocols"
     path = folder / f"{source}.toml" if source in NAMES else given_place(source)
@@ -226,11 +229,11 @@ def load_protocol(source: str) -> Protocol:
         common = values.pop("method", {})
         values["variants"] = tuple(row for variant in values["variants"] for row in _rows(common, **variant))
         values |= {name: tuple(values[name]) for name in ("seeds", "factors", "metrics")}
-        return Protocol(**values)
+        return EvaluationProtocol(**values)
     except InputError:
         raise
     except (TypeError, KeyError, AttributeError, ValueError) as error:
-        names = ", ".join(item.name for item in fields(Protocol))
+        names = ", ".join(item.name for item in fields(EvaluationProtocol))
         raise RequestError(f"{source}: not a protocol ({error}); it needs {names}") from error
 
 

@@ -35,7 +35,7 @@ class Upscaler(Protocol):
 
 
 @dataclass(frozen=True)
-class Weights:
+class UpscalerWeights:
     """Where the weights of upscalers are: ``latent``, a folder in the diffusers format; ``super_resolution``, a file.
 
     The file is a ``.pt2`` program that takes pictures (1, 3, s, s) in 0..1 and returns them larger.
@@ -53,7 +53,7 @@ class Weights:
         return ""
 
 
-def load_upscaler(name: str, weights: Weights) -> Upscaler:
+def load_upscaler(name: str, weights: UpscalerWeights) -> Upscaler:
     """The upscaler of this name. Raises ``UnavailableError`` without its weights, ``ModelError`` for wrong ones."""
     return UPSCALERS[name](weights)
 
@@ -104,24 +104,24 @@ def _super_resolved(program: Exported, base: Pixels) -> Pixels:
     return np.asarray(mosaic.read(mosaic.size.window).permute(1, 2, 0))
 
 
-def _latent(weights: Weights) -> Upscaler:
+def _latent(weights: UpscalerWeights) -> Upscaler:
     if weights.latent is None:
         raise UnavailableError("it needs the weights of a 2x latent upscaler (--latent-upscaler)")
     return _Repeated(LatentUpscaler(weights.latent))
 
 
-def _super_resolution(weights: Weights) -> Upscaler:
+def _super_resolution(weights: UpscalerWeights) -> Upscaler:
     if weights.super_resolution is None:
         raise UnavailableError("it needs a super-resolution network (--super-resolution)")
     program = Exported(given_place(weights.super_resolution))
     return _Repeated(lambda base, prompt, seed: _super_resolved(program, base))
 
 
-def _kernel(kernel: Literal["lanczos", "bicubic"]) -> Callable[[Weights], Upscaler]:
+def _kernel(kernel: Literal["lanczos", "bicubic"]) -> Callable[[UpscalerWeights], Upscaler]:
     return lambda weights: _Kernel(kernel)
 
 
-UPSCALERS: dict[str, Callable[[Weights], Upscaler]] = {
+UPSCALERS: dict[str, Callable[[UpscalerWeights], Upscaler]] = {
     "lanczos": _kernel("lanczos"),
     "bicubic": _kernel("bicubic"),
     "latent": _latent,

@@ -20,7 +20,7 @@ from pixelsmith.families.shared.perturbed import Perturbed, forwards_of
 from pixelsmith.families.shared.schedules import clean_estimate, config_of, prediction_of
 from pixelsmith.families.shared.weighting import encode_weighted
 from pixelsmith.geometry import Size, Window
-from pixelsmith.sampling.guidance import Batch, Denoiser
+from pixelsmith.sampling.denoiser import Batch, Denoiser
 from pixelsmith.sampling.noise import DrawnNoise, Noise, NoiseField
 from pixelsmith.sampling.readable import Readable
 from pixelsmith.sampling.schedule import Level, Schedule

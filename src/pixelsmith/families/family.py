@@ -13,8 +13,8 @@ from torch import Tensor
 from pixelsmith.config.model_facts import ModelFacts
 from pixelsmith.config.recommended import Perturbation
 from pixelsmith.geometry import Size, Window
+from pixelsmith.sampling.denoiser import Denoiser
 from pixelsmith.sampling.grid import TileLayout
-from pixelsmith.sampling.guidance import Denoiser
 from pixelsmith.sampling.noise import Noise
 from pixelsmith.sampling.readable import Readable
 from pixelsmith.sampling.schedule import Schedule

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
+from collections.abc import Iterator
 from functools import cache
 
+from pixelsmith.discovery import defined_in
 from pixelsmith.errors import ModelError
-from pixelsmith.families import architectures as folder
 from pixelsmith.families.architecture import Architecture
 
 
 @cache
 def architectures() -> tuple[Architecture, ...]:
     """By name."""
-    names = [module.name for module in pkgutil.iter_modules(folder.__path__)]
-    found = [importlib.import_module(f"{folder.__name__}.{name}").ARCHITECTURE for name in names]
+    found: Iterator[Architecture] = defined_in("pixelsmith.families.architectures", "ARCHITECTURE")
     return tuple(sorted(found, key=lambda architecture: architecture.name))
 
 

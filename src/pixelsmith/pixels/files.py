@@ -1,24 +1,22 @@
-"""Picture files are written by libvips; the request that made a picture travels inside it."""
+"""Picture files are written by libvips, band by band, with what made them inside."""
 
 from __future__ import annotations
 
-import json
 import os
 import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
-from typing import Any, Literal
+from typing import Any
 
 import pyvips
 
 from pixelsmith.config.sizes import PRINT_DPI
-from pixelsmith.errors import InputError, OutputError, PictureError
+from pixelsmith.errors import OutputError, PictureError
 from pixelsmith.geometry import Size
 from pixelsmith.pixels.depth import Depth
+from pixelsmith.pixels.formats import ALL_FORMATS, EXIF_COMMENT, FORMATS, JPEG, PROFILE, Format, format_of
 from pixelsmith.pixels.metadata import (
     IPTC,
     NO_METADATA,
@@ -26,114 +24,21 @@ from pixelsmith.pixels.metadata import (
     XMP,
     Metadata,
     comment_of,
-    is_settings,
-    texts_of,
 )
 from pixelsmith.pixels.output import Output, tiles_of
-from pixelsmith.pixels.reading import header
+from pixelsmith.pixels.settings_inside import SETTINGS_FILE, settings_text
 from pixelsmith.pixels.stream import EIGHT, OnRows, channels_of, streamed
 from pixelsmith.pixels.tags import EXIF, Tags, Value, add_tags, exif_of
 from pixelsmith.sampling.readable import Readable
-from pixelsmith.system.durable import open_to_read, read_object, read_whole, write_new
-from pixelsmith.system.places import given_place
+from pixelsmith.system.durable import write_new
 
-KEY = "pixelsmith"
-"""The name of the PNG text chunk; the other formats carry the same JSON as their image description."""
-_SETTINGS_FILE = "pixelsmith.json"
-"""Where they are in a DeepZoom folder or archive, which has no place for a description."""
 _MM_PER_INCH = 25.4
 _EXIF_LIMIT = 60_000
 """Characters that EXIF takes: one segment of 64 KiB with the other fields in it."""
-_PROFILE = "srgb"
-"""The colour profile inside every file, by its name in libvips."""
 _DATED = "vips-properties.xml"
 """What libvips adds to a DeepZoom folder: the date, and nothing that is not known."""
-ARCHIVE_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)
-"""What reading an archive raises that is damaged, encrypted, or packed in a way that is not known."""
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 """Of all in an archive: the same picture is the same bytes."""
-
-
-@dataclass(frozen=True)
-class Format:
-    """How libvips writes a kind of file.
-
-    - ``pixel_bytes``: what a pixel takes at most, with the smaller levels of a pyramid.
-    - ``settings``: the metadata field that carries them; none in a folder of tiles, which has a file of them.
-    - ``side_limit``: the most pixels on a side that the format has, 0 for more than any picture here.
-    - ``byte_limit``: how long a file of it can be, 0 for longer than any here.
-    - ``alpha``: whether it has transparency.
-    - ``deep``: whether it has 16 bits a channel.
-    - ``saver``: what of libvips writes it, where not every build has that.
-    """
-
-    options: Mapping[str, Any]
-    pixel_bytes: float
-    settings: str = "image-description"
-    side_limit: int = 0
-    byte_limit: int = 0
-    alpha: bool = False
-    deep: bool = False
-    saver: str | None = None
-
-    @property
-    def known(self) -> bool:
-        """Whether this build of libvips writes it."""
-        return self.saver is None or bool(pyvips.type_find("VipsOperation", self.saver))
-
-    @property
-    def metadata(self) -> Literal["fields", "tags", None]:
-        """How what else is known of a picture gets into the file: by libvips's fields, by tags added to it."""
-        return None if self.tiled_folder else "tags" if self.settings == "image-description" else "fields"
-
-    @property
-    def in_exif(self) -> bool:
-        return self.settings.startswith("exif")
-
-    @property
-    def tiled_folder(self) -> bool:
-        return not self.settings
-
-
-_EXIF, _EXIF_COMMENT = "exif-ifd0-ImageDescription", "exif-ifd2-UserComment"
-"""Where EXIF has the settings: in the second where a photo has a description of its own."""
-_PYRAMID = {"tile": True, "tile_width": 256, "tile_height": 256, "pyramid": True, "bigtiff": True}
-_DEEP_ZOOM = {"tile_size": 254, "overlap": 1, "suffix": f".jpg[Q=90,profile={_PROFILE}]"}
-# The format has room for 65,535, the libraries that write and read it stop at this.
-_JPEG = Format({"Q": 95}, 2, _EXIF, 65_500)
-_LOSSLESS = {"compression": "deflate", "predictor": "horizontal"}
-_TIFF = Format({**_PYRAMID, **_LOSSLESS}, 4.2, alpha=True, deep=True)
-_LARGE_TIFF = Format({**_PYRAMID, "compression": "jpeg", "Q": 92}, 2)
-_PLAIN_TIFF = Format(_LOSSLESS, 3.1, byte_limit=2**32, alpha=True, deep=True)
-LARGE = 100_000_000
-"""Pixels from which a TIFF is compressed as JPEG: lossless, a gigapixel takes gigabytes and many minutes."""
-_ALL: dict[str, Format] = {
-    ".png": Format({"compression": 6}, 3.1, f"png-comment-0-{KEY}", alpha=True, deep=True),
-    ".jpg": _JPEG,
-    ".jpeg": _JPEG,
-    ".webp": Format({"Q": 95}, 2, _EXIF, 16_383, alpha=True),
-    ".avif": Format({"compression": "av1", "Q": 90, "effort": 2}, 2, _EXIF, 16_384, alpha=True, saver="heifsave"),
-    ".jxl": Format({"Q": 95}, 2, _EXIF, alpha=True, saver="jxlsave"),
-    ".tif": _TIFF,
-    ".tiff": _PLAIN_TIFF,
-    ".dzi": Format(_DEEP_ZOOM, 2, settings=""),
-    ".zip": Format(_DEEP_ZOOM, 2, settings=""),
-}
-FORMATS = {suffix: kind for suffix, kind in _ALL.items() if kind.known}
-"""The kinds of file that this build of libvips writes, by suffix; ``.tif`` is a pyramid, ``.tiff`` a plain picture for
-programs that know no BigTIFF; ``.zip`` is a DeepZoom folder in one file."""
-
-
-def format_of(path: Path, size: Size, alpha: bool = False, bits: int = 8) -> Format:
-    """How a picture of this size is written there, with or without alpha, in so many bits a channel.
-
-    Raises ``KeyError`` for a suffix that is none of ``FORMATS``.
-    """
-    found = FORMATS[path.suffix.lower()]
-    if alpha or bits > 8:
-        # JPEG has neither, within a TIFF too. A fourth channel takes as much as each of three.
-        return replace(found, pixel_bytes=found.pixel_bytes * (4 if alpha else 3) / 3 * bits / 8)
-    return _LARGE_TIFF if found is _TIFF and size.area >= LARGE else found
 
 
 def check_output(
@@ -150,7 +55,7 @@ def check_output(
     """
     kind = FORMATS.get(path.suffix.lower())
     if kind is None:
-        if path.suffix.lower() in _ALL:
+        if path.suffix.lower() in ALL_FORMATS:
             raise PictureError(f"{path}: this build of libvips writes no {path.suffix}; choose {', '.join(FORMATS)}")
         raise PictureError(f"{path}: expected a name that ends in {', '.join(FORMATS)}")
     if alpha and not kind.alpha:
@@ -168,11 +73,11 @@ def check_output(
         _check_place(path)
     except OSError as error:
         raise PictureError(f"{path}: it cannot be written ({error.strerror}); choose another name or place") from error
-    if kind.in_exif and len(_settings_text(settings)) > _EXIF_LIMIT:
+    if kind.in_exif and len(settings_text(settings)) > _EXIF_LIMIT:
         raise PictureError(f"{path}: it has no room for a prompt as long as this; write a .png or a .tif")
-    if kind.in_exif and len(_settings_text(settings)) + len(exif_of(about.exif)) > _EXIF_LIMIT:
+    if kind.in_exif and len(settings_text(settings)) + len(exif_of(about.exif)) > _EXIF_LIMIT:
         raise PictureError(f"{path}: it has no room for all of the picture's EXIF; write a .png or a .tif, or --strip")
-    if kind is _JPEG and max(len(about.xmp), len(about.iptc)) > _EXIF_LIMIT:
+    if kind is JPEG and max(len(about.xmp), len(about.iptc)) > _EXIF_LIMIT:
         raise PictureError(f"{path}: it has no room for all of the picture's XMP; write a .png or a .tif, or --strip")
 
 
@@ -191,7 +96,7 @@ def _check_place(path: Path) -> None:
     if path.is_dir() or not path.parent.is_dir():
         raise PictureError(f"{path}: expected a file in a folder that exists")
     tiles = tiles_of(path)
-    if path.suffix.lower() == ".dzi" and tiles.exists() and not (tiles / _SETTINGS_FILE).exists():
+    if path.suffix.lower() == ".dzi" and tiles.exists() and not (tiles / SETTINGS_FILE).exists():
         raise PictureError(f"{path}: its tiles belong into {tiles}, and there is something else")
 
 
@@ -233,7 +138,7 @@ def write_into(
     which are compressed as a whole. ``on_rows`` is called after each band, by a thread of libvips; Ctrl-C ends it
     there. Raises ``OutputError`` where it cannot be written.
     """
-    text, stop = _settings_text(settings), Event()
+    text, stop = settings_text(settings), Event()
 
     def observe(done: int, total: int) -> None:
         if stop.is_set():
@@ -273,7 +178,7 @@ def _write(image: pyvips.Image, path: Path, kind: Format, text: str, about: Meta
     if kind.tiled_folder:
         image.dzsave(name.removesuffix(path.suffix), **kind.options)
         (tiles_of(path) / _DATED).unlink(missing_ok=True)
-        write_new(tiles_of(path) / _SETTINGS_FILE, text.encode())
+        write_new(tiles_of(path) / SETTINGS_FILE, text.encode())
         return
     tags: dict[int, Value | Tags] = {}
     if kind.metadata == "tags":
@@ -283,8 +188,8 @@ def _write(image: pyvips.Image, path: Path, kind: Format, text: str, about: Meta
             if content:
                 image.set_type(pyvips.GValue.blob_type, field, content)
     described = kind.in_exif and about.description
-    image.set_type(pyvips.GValue.gstr_type, _EXIF_COMMENT if described else kind.settings, text)
-    image.write_to_file(name, profile=_PROFILE, **kind.options)
+    image.set_type(pyvips.GValue.gstr_type, EXIF_COMMENT if described else kind.settings, text)
+    image.write_to_file(name, profile=PROFILE, **kind.options)
     if tags:
         add_tags(path, tags)
 
@@ -310,54 +215,8 @@ def _pack(path: Path, name: str, text: str) -> None:
         def add(place: str, content: bytes) -> None:
             archive.writestr(zipfile.ZipInfo(place, _ZIP_TIME), content)
 
-        add(_SETTINGS_FILE, text.encode())
+        add(SETTINGS_FILE, text.encode())
         for file in sorted([path.with_suffix(".dzi"), *tiles_of(path).rglob("*.jpg")]):
             inside = file.relative_to(folder).as_posix().removeprefix(path.stem)
             add(f"{name}/{name}{inside}", file.read_bytes())
             file.unlink()
-
-
-def read_settings(path: Path) -> dict[str, Any]:
-    """The settings inside a picture that Pixelsmith wrote. Raises ``PictureError`` where there are none."""
-    try:
-        settings = read_object(_text_inside(path))
-    except InputError:
-        raise
-    except (OSError, SyntaxError, ValueError, KeyError, TypeError, *ARCHIVE_ERRORS):
-        settings = {}
-    if not isinstance(settings.get("request"), dict):
-        raise PictureError(f"{path}: there are no Pixelsmith settings inside")
-    return settings
-
-
-def settings_inside(path: Path) -> dict[str, Any] | None:
-    """The settings inside a file, if there are any."""
-    try:
-        return read_settings(path)
-    except InputError:
-        return None
-
-
-def has_settings(path: Path, settings: Mapping[str, Any]) -> bool:
-    """Whether there is a picture with these settings: another one of the same would be the same picture."""
-    return bool(settings_inside(path) == json.loads(_settings_text(settings)))
-
-
-def _text_inside(path: Path) -> str:
-    if not given_place(path).exists():
-        raise PictureError(f"{path}: there is no such file")
-    suffix = path.suffix.lower()
-    if suffix == ".dzi":
-        return read_whole(tiles_of(path) / _SETTINGS_FILE).decode()
-    if suffix == ".zip":
-        with os.fdopen(open_to_read(path), "rb") as file, zipfile.ZipFile(file) as archive:
-            return archive.read(_SETTINGS_FILE).decode()
-    image = header(path)
-    for name in image.get_fields():
-        if name.startswith("png-comment-") and name.endswith(f"-{KEY}"):
-            return str(image.get(name))
-    return next(filter(is_settings, texts_of(path)), "")
-
-
-def _settings_text(settings: Mapping[str, Any]) -> str:
-    return json.dumps(settings, ensure_ascii=True, separators=(",", ":"))

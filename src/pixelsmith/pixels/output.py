@@ -14,7 +14,7 @@ from types import TracebackType
 from filelock import FileLock, Timeout
 
 from pixelsmith.errors import PictureError
-from pixelsmith.system.durable import hold, settle
+from pixelsmith.system.durable import flush, hold
 
 
 def tiles_of(path: Path) -> Path:
@@ -73,14 +73,14 @@ class Output:
         """Rename the finished file, and a folder of tiles beside it, once a power loss could not take them back."""
         if self.path.suffix.lower() == ".dzi":
             tiles, target = tiles_of(self.partial), tiles_of(self.path)
-            settle(*tiles.rglob("*"), self.partial)
+            flush(*tiles.rglob("*"), self.partial)
             if target.exists():
                 target.replace(self.folder / "old")
             tiles.replace(target)
         else:
-            settle(self.partial)
+            flush(self.partial)
         self.partial.replace(self.path)
-        settle(self.path.parent)
+        flush(self.path.parent)
 
     def _check_what_is_there(self) -> None:
         path = self.path

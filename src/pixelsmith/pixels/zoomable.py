@@ -25,8 +25,8 @@ from pixelsmith.canvas import Mosaic, WatchedSlots, watch
 from pixelsmith.errors import PictureError
 from pixelsmith.geometry import Size, Window, tiles
 from pixelsmith.pixels.depth import as_bytes
-from pixelsmith.pixels.files import ARCHIVE_ERRORS
 from pixelsmith.pixels.reading import levels, reason, upright_bytes
+from pixelsmith.pixels.settings_inside import ARCHIVE_ERRORS
 from pixelsmith.system.durable import open_to_read, read_whole
 
 SMALL = 1024
@@ -40,7 +40,7 @@ Box = tuple[float, float, float, float]
 
 
 @runtime_checkable
-class Source(Protocol):
+class Zoomable(Protocol):
     """A picture that can be looked at from near and from afar."""
 
     @property
@@ -166,10 +166,10 @@ class StagePicture:
     """The picture of a stage in a run directory; where it is not there yet, the one of the stage below."""
 
     levels: tuple[tuple[Mosaic, WatchedSlots], ...]
-    below: Source | None
+    below: Zoomable | None
 
     @classmethod
-    def of(cls, folder: Path, below: Source | None) -> StagePicture:
+    def of(cls, folder: Path, below: Zoomable | None) -> StagePicture:
         """The stage that works in ``folder``. Raises ``LookupError`` where it has no picture yet."""
         return cls((watch(folder / "overview"), watch(folder / "picture")), below)
 

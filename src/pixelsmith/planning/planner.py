@@ -8,10 +8,11 @@ from statistics import fmean
 from pixelsmith.config.model_facts import ModelFacts
 from pixelsmith.config.plans import Plan, StagePlan
 from pixelsmith.config.request import Request
-from pixelsmith.config.strategies import MERGINGS, STRATEGIES
+from pixelsmith.config.strategies import STRATEGIES
 from pixelsmith.errors import RequestError
 from pixelsmith.geometry import Size
 from pixelsmith.sampling.grid import ShiftedGrid, TileLayout
+from pixelsmith.sampling.merging import MERGES
 from pixelsmith.sampling.patches import dilation, fewest_patches
 from pixelsmith.sampling.samplers import SAMPLERS
 from pixelsmith.sampling.scattered import COVERAGES, RandomCoverage
@@ -110,7 +111,7 @@ def cascade_of(request: Request, origin: Size, start: Size | None) -> tuple[Size
         asked = (*asked, request.size)
     factor = (asked[0] if asked else request.size).factor_over(origin)
     strategy = STRATEGIES[request.method.strategy]
-    growth, most = strategy.growth, MERGINGS[strategy.merge or request.method.merge].most
+    growth, most = strategy.growth, MERGES[strategy.merge or request.method.merge].most
     if growth == "none":
         _check_without_stages(request, start)
         return ()

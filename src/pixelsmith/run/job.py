@@ -22,7 +22,8 @@ from pixelsmith.engine.stage import Cascade, Rung
 from pixelsmith.errors import InputError, RefusedError, RequestError, RunError
 from pixelsmith.events import Event, Observer, PhaseFinished, Progress, RunFinished, RunStarted, StageStarted, Warned
 from pixelsmith.pixels.depth import Depth, as_bytes
-from pixelsmith.pixels.files import FORMATS, check_output, lost_place, write_into
+from pixelsmith.pixels.files import check_output, lost_place, write_into
+from pixelsmith.pixels.formats import FORMATS
 from pixelsmith.pixels.metadata import Metadata
 from pixelsmith.pixels.output import Output, tiles_of
 from pixelsmith.pixels.reading import is_transparent, read_picture, read_with_alpha

@@ -10,7 +10,7 @@ from pixelsmith.config.request import Request
 from pixelsmith.errors import RequestError
 from pixelsmith.events import Observer, Warned
 from pixelsmith.families import choose_device, memory_of
-from pixelsmith.pixels.files import format_of
+from pixelsmith.pixels.formats import format_of
 from pixelsmith.run.given import keeps_alpha
 from pixelsmith.system.terminal import amount
 

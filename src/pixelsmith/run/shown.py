@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from pixelsmith.errors import PictureError
-from pixelsmith.pixels.files import read_settings
-from pixelsmith.pixels.zoomable import Source, StagePicture, open_file
+from pixelsmith.pixels.settings_inside import read_settings
+from pixelsmith.pixels.zoomable import StagePicture, Zoomable, open_file
 from pixelsmith.run.directory import RunDirectory
 from pixelsmith.system.durable import write_whole
 from pixelsmith.system.places import given_place
@@ -32,7 +32,7 @@ class Shown:
 
     title: str
     settings: Mapping[str, Any]
-    pictures: dict[str, Source]
+    pictures: dict[str, Zoomable]
     growing: bool
     output: Path | None = None
 
@@ -79,8 +79,8 @@ def write_preview(run_dir: Path) -> Path:
 def _run(path: Path) -> Shown:
     run = RunDirectory(path)
     record = run.read()
-    pictures: dict[str, Source] = {}
-    below: Source | None = None
+    pictures: dict[str, Zoomable] = {}
+    below: Zoomable | None = None
     numbers = (folder.name.removeprefix("stage-") for folder in path.glob("stage-*"))
     for stage in sorted(int(number) for number in numbers if number.isdecimal()):
         try:

@@ -9,15 +9,15 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-Source = Literal["canvas", "guide", "mean"]
+Side = Literal["canvas", "guide", "mean"]
 
 
 @dataclass(frozen=True)
 class Fusion:
     """Where a fused patch takes its amplitude and its phase from (paper, table 1)."""
 
-    amplitude: Source
-    phase: Source
+    amplitude: Side
+    phase: Side
 
 
 FUSIONS = {
@@ -56,7 +56,7 @@ def fuse(
     return fused.to(x.dtype)
 
 
-def _mixed(canvas: Tensor, guide: Tensor, source: Source, weight: float) -> Tensor:
+def _mixed(canvas: Tensor, guide: Tensor, source: Side, weight: float) -> Tensor:
     """The guide's share is 0, 1 or a half, times the weight. For unit phasors this is the sum, up to its length."""
     share = {"canvas": 0.0, "guide": 1.0, "mean": 0.5}[source] * weight
     return (1 - share) * canvas + share * guide

@@ -13,7 +13,7 @@ import numpy as np
 
 from pixelsmith.geometry import Size, Window
 from pixelsmith.sampling.keyed import Purpose, keyed_generator
-from pixelsmith.sampling.patches import Patch, Weights, support
+from pixelsmith.sampling.patches import Patch, PatchWeights, support
 
 
 @dataclass(frozen=True)
@@ -104,12 +104,12 @@ class Grid(Sequence[Patch]):
         return Patch(window, self._down[row][:, None] * self._across[column])
 
     @cached_property
-    def _down(self) -> list[Weights]:
+    def _down(self) -> list[PatchWeights]:
         """The weights of each row of patches along its height: few numbers, whatever the canvas."""
         return [self.rows.weights(i, self.border) for i in range(len(self.rows.starts))]
 
     @cached_property
-    def _across(self) -> list[Weights]:
+    def _across(self) -> list[PatchWeights]:
         return [self.columns.weights(i, self.border) for i in range(len(self.columns.starts))]
 
     def kept(self, index: int) -> Window:
@@ -118,7 +118,7 @@ class Grid(Sequence[Patch]):
         left, width = support(self._across[column])
         return Window(self.rows.starts[row] + top, self.columns.starts[column] + left, height, width)
 
-    def weights(self, index: int, window: Window) -> Weights:
+    def weights(self, index: int, window: Window) -> PatchWeights:
         row, column = divmod(index, len(self.columns.starts))
         top, left = window.top - self.rows.starts[row], window.left - self.columns.starts[column]
         down = self._down[row][top : top + window.height]
@@ -194,7 +194,7 @@ class _Axis:
         between = (min(i * stride - offset, length - side) for i in range(1, gaps))
         return cls(length, side, [0, *between, length - side], cut=shift)
 
-    def weights(self, index: int, border: int) -> Weights:
+    def weights(self, index: int, border: int) -> PatchWeights:
         """The weights (side,) of a patch: linear ramps of ``border`` around the cut in each overlap.
 
         The share of "this patch or a later one" rises from 0 to 1 at each overlap; a patch's weight is the difference
@@ -202,7 +202,7 @@ class _Axis:
         """
         return self._rise(index, index, border) - self._rise(index + 1, index, border)
 
-    def _rise(self, patch: int, at: int, border: int) -> Weights:
+    def _rise(self, patch: int, at: int, border: int) -> PatchWeights:
         """The share of ``patch`` and all later ones at the places (side,) of the patch ``at``."""
         if patch in (0, len(self.starts)):
             return np.full(self.side, patch == 0, np.float32)

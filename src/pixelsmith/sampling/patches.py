@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pixelsmith.geometry import Size, Window
 
-Weights = NDArray[np.float32]
+PatchWeights = NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +25,7 @@ class Patch:
     """A window that the network denoises in one call and ``weights`` (h, w) in 0..1 of its result in the canvas."""
 
     window: Window
-    weights: Weights
+    weights: PatchWeights
 
 
 @runtime_checkable
@@ -53,7 +53,7 @@ class Tiling(Protocol):
         """The part of a patch's window with weights above 0; it may be empty."""
         ...
 
-    def weights(self, index: int, window: Window) -> Weights:
+    def weights(self, index: int, window: Window) -> PatchWeights:
         """The weights (h, w) of a patch in a window inside its own."""
         ...
 
@@ -85,7 +85,7 @@ def dilation(canvas: Size, patch: Size) -> int:
     return max(math.ceil(canvas.width / patch.width), math.ceil(canvas.height / patch.height))
 
 
-def support(weights: Weights) -> tuple[int, int]:
+def support(weights: PatchWeights) -> tuple[int, int]:
     """Where weights along an axis are above 0, and for how long."""
     there = np.flatnonzero(weights)
     return (int(there[0]), int(there[-1] - there[0]) + 1) if len(there) else (0, 0)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pixelsmith.geometry import Size, Window
 from pixelsmith.sampling.grid import ShiftedGrid
 from pixelsmith.sampling.keyed import Purpose, keyed_generator
-from pixelsmith.sampling.patches import Patch, Weights, support
+from pixelsmith.sampling.patches import Patch, PatchWeights, support
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def _unmoved(order: NDArray[np.int64], moved: NDArray[np.bool_]) -> Iterator[int
                 yield pixel
 
 
-def _feathered(mask: NDArray[np.bool_], border: int) -> Weights:
+def _feathered(mask: NDArray[np.bool_], border: int) -> PatchWeights:
     """1 on a mask (h, w), falling to 0 over ``border`` pixels around it: a product of linear ramps, as a grid's are."""
     weights = mask.astype(np.float32)
     if border == 0:
@@ -117,7 +117,7 @@ class Scattered(list[Patch]):
     def kept(self, index: int) -> Window:
         return self._kept[index]
 
-    def weights(self, index: int, window: Window) -> Weights:
+    def weights(self, index: int, window: Window) -> PatchWeights:
         return self[index].weights[window.relative_to(self[index].window).slices]
 
     def touching(self, window: Window) -> list[int]:

@@ -7,6 +7,23 @@ held, which frequencies are.
 from __future__ import annotations
 
 import math
+from typing import Protocol, runtime_checkable
+
+
+@runtime_checkable
+class Leading(Protocol):
+    """What of a stage's method says how strongly the guide leads each step."""
+
+    @property
+    def steps(self) -> int: ...
+    @property
+    def slider(self) -> float: ...
+    @property
+    def slider_fade(self) -> float: ...
+    @property
+    def slider_steps(self) -> float: ...
+    @property
+    def holds(self) -> bool: ...
 
 
 def guide_weights(steps: int, slider: float, fade: float = 0.0) -> tuple[float, ...]:
@@ -19,6 +36,16 @@ def guide_weights(steps: int, slider: float, fade: float = 0.0) -> tuple[float, 
     if fade == 0 or slider in (0, 1):
         return tuple(1.0 if i < round(slider * steps) else 0.0 for i in range(steps))
     return tuple(_falling(((i + 0.5) / steps - slider) / fade + 0.5) for i in range(steps))
+
+
+def guided_share(method: Leading) -> tuple[float, ...]:
+    """The paper's: the Slider is the share of the steps that are guided."""
+    return guide_weights(method.steps, method.slider, method.slider_fade)
+
+
+def held_share(method: Leading) -> tuple[float, ...]:
+    """Of ways in which the Slider is a frequency: the share of the steps is said apart."""
+    return guide_weights(method.steps, method.slider_steps if method.holds else 0.0, method.slider_fade)
 
 
 def cosine_weights(steps: int, power: float) -> tuple[float, ...]:

@@ -91,10 +91,10 @@ def write_whole(path: Path, content: bytes) -> None:
         with suppress(OSError):
             partial.unlink()
         raise
-    settle(path.parent)
+    flush(path.parent)
 
 
-def settle(*paths: Path) -> None:
+def flush(*paths: Path) -> None:
     """Return when files and the entries of folders would survive a power loss, where the system can tell."""
     if os.name != "posix":
         return

@@ -23,7 +23,7 @@ import pyvips
 
 from pixelsmith.errors import InputError, MissingPartError, RequestError, reason_of
 from pixelsmith.geometry import Size
-from pixelsmith.pixels.zoomable import Box, Source
+from pixelsmith.pixels.zoomable import Box, Zoomable
 from pixelsmith.run.shown import TILE, Shown, show
 from pixelsmith.system.terminal import say
 
@@ -102,7 +102,7 @@ class PictureServer(ThreadingHTTPServer):
             self._shown = show(gone or self._path, self._before)
         return self._shown
 
-    def picture(self, number: int) -> Source:
+    def picture(self, number: int) -> Zoomable:
         """A picture by its place in the list. Raises ``LookupError``."""
         pictures = list(self._shown.pictures.values())
         if not 0 <= number < len(pictures):
@@ -247,7 +247,7 @@ def _split(address: str) -> SplitResult | None:
         return None
 
 
-def _encoded(source: Source, box: Box, size: Size, kind: str) -> bytes:
+def _encoded(source: Zoomable, box: Box, size: Size, kind: str) -> bytes:
     target = BytesIO()
     source.look(box, size).save(target, kind, quality=90)
     return target.getvalue()

@@ -16,7 +16,7 @@ from pixelsmith.config.request import Compute
 from pixelsmith.errors import ModelError, RequestError
 from pixelsmith.families import everywhere, find_model, load_family, model_files, read_facts
 from pixelsmith.families.loading.loader import choose_device, choose_dtype
-from pixelsmith.pixels.files import read_settings
+from pixelsmith.pixels.settings_inside import read_settings
 from tests.families.test_parts import save_lora
 from tests.tiny import build_stable_diffusion
 

@@ -19,7 +19,6 @@ from torch import Tensor
 
 from pixelsmith import PERTURBATIONS, Compute, Method, Perturbation, Request, RequestError
 from pixelsmith.canvas import MemorySpace
-from pixelsmith.config.recommended import Sampler
 from pixelsmith.engine.stage import Cascade
 from pixelsmith.events import silent
 from pixelsmith.families import everywhere, load_family, read_facts
@@ -51,7 +50,7 @@ class Case:
     layers: tuple[int, ...]
     named: str
     call: Callable[..., Tensor] = usual_call
-    sampler: Sampler = "ddim"
+    sampler: str = "ddim"
 
 
 CASES = {

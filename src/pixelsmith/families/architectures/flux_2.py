@@ -14,7 +14,7 @@ from pixelsmith.families.shared.chat import room_in_chat
 from pixelsmith.families.shared.packing import unpack_grid
 from pixelsmith.families.shared.schedules import flow_schedule
 from pixelsmith.geometry import Size
-from pixelsmith.sampling.guidance import Batch
+from pixelsmith.sampling.denoiser import Batch
 from pixelsmith.sampling.schedule import Level, Schedule
 
 NATIVE = Size(64, 64)

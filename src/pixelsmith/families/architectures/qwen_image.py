@@ -10,7 +10,7 @@ from pixelsmith.families.family import Prompt
 from pixelsmith.families.shared.packing import over_tokens
 from pixelsmith.families.shared.schedules import flow_schedule
 from pixelsmith.geometry import Size
-from pixelsmith.sampling.guidance import Batch
+from pixelsmith.sampling.denoiser import Batch
 from pixelsmith.sampling.schedule import Level, Schedule
 
 NATIVE = Size(128, 128)

@@ -11,7 +11,7 @@ from pixelsmith.families.architecture import Configs, Scene, Traits, repeated
 from pixelsmith.families.family import Prompt, named
 from pixelsmith.families.shared.schedules import flow_schedule, schedule_of
 from pixelsmith.geometry import Size
-from pixelsmith.sampling.guidance import Batch
+from pixelsmith.sampling.denoiser import Batch
 from pixelsmith.sampling.schedule import Level, Schedule
 
 ROOM = 256

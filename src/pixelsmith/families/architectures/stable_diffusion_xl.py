@@ -13,7 +13,7 @@ from pixelsmith.families.family import Prompt, named
 from pixelsmith.families.shared.schedules import schedule_of
 from pixelsmith.families.shared.unet import attends_in_the_middle, guidance_embedding, recommended_for, unet_native
 from pixelsmith.geometry import Size
-from pixelsmith.sampling.guidance import Batch
+from pixelsmith.sampling.denoiser import Batch
 from pixelsmith.sampling.schedule import Level, Schedule
 
 

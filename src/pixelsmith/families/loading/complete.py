@@ -18,7 +18,7 @@ from pixelsmith.families.loading.find import classes_in, config_folder, find_add
 from pixelsmith.families.loading.hub import commit_of
 from pixelsmith.families.loading.model_files import check_vocabulary, check_weights, read_json, shapes_in
 from pixelsmith.families.loading.quiet import quiet
-from pixelsmith.families.loading.sources import NETWORKS, Sources, sources_of
+from pixelsmith.families.loading.sources import NETWORKS, PartSources, sources_of
 from pixelsmith.families.loading.weights import is_index, pickles_in, variants_in, weight_files
 from pixelsmith.families.registry import architecture_of
 from pixelsmith.families.shared.schedules import is_known_scheduler
@@ -187,7 +187,7 @@ def _is_there(file: Path) -> bool:
     return file.is_file() and file.stat().st_size > 0
 
 
-def _check_named(place: Path, sources: Sources, optional: Sequence[str]) -> None:
+def _check_named(place: Path, sources: PartSources, optional: Sequence[str]) -> None:
     """What every pipeline needs, whether or not its ``model_index.json`` names it."""
     there = {name for name, source in sources.items() if source is not None}
     missing = [name for name in ("vae", "scheduler") if name not in there]

@@ -26,8 +26,8 @@ from pixelsmith.families.loading.find import (
 )
 from pixelsmith.families.loading.hub import HUB_ID
 from pixelsmith.families.loading.model_files import read_json, shapes_in
-from pixelsmith.families.loading.sources import NETWORKS, Sources, sources_of
-from pixelsmith.families.loading.weights import Weights, weights_of
+from pixelsmith.families.loading.sources import NETWORKS, PartSources, sources_of
+from pixelsmith.families.loading.weights import WeightCounts, weights_of
 from pixelsmith.families.registry import architecture_of
 from pixelsmith.families.shared.schedules import prediction_of, with_choice
 from pixelsmith.families.texture_layers import MARGIN
@@ -119,7 +119,7 @@ def _configs(folder: Path, parts: Parts) -> Configs:
     }
 
 
-def _network_configs(sources: Sources, configs: Configs) -> Configs:
+def _network_configs(sources: PartSources, configs: Configs) -> Configs:
     """Of the network that is loaded, which may not be the model's own. A file is read with the model's configuration.
 
     Raises ``ModelError`` for a file that another configuration belongs to, and for a network of another kind.
@@ -200,10 +200,10 @@ def _captioner_parameters(folder: Path, parts: Parts) -> int | None:
     return weights_of(find_captioner(captioner, parts.allow_pickle, weights=False), None).parameters
 
 
-def _weights(sources: Sources, parts: Parts) -> Weights:
+def _weights(sources: PartSources, parts: Parts) -> WeightCounts:
     """Of all that is loaded, whatever else lies beside it; of hub ids that were never fetched none."""
     # One file can hold several parts.
     places = {source for source in sources.values() if source is not None}
     beside = [given_place(lora.path) for lora in parts.loras]
     files = [file for path in beside for file in ([path] if path.is_file() else path.glob("*.safetensors"))]
-    return sum((weights_of(source, parts.variant) for source in (*places, *files)), Weights())
+    return sum((weights_of(source, parts.variant) for source in (*places, *files)), WeightCounts())

@@ -22,7 +22,7 @@ from pixelsmith.families.loading.weights import is_index, weight_files
 from pixelsmith.families.registry import architecture_of
 from pixelsmith.families.textures import texture_of
 
-Sources = Mapping[str, Path | None]
+PartSources = Mapping[str, Path | None]
 """The file or folder of each part of a model; ``None`` where it does without."""
 NETWORKS = ("transformer", "unet")
 IN_FILES = {
@@ -37,7 +37,7 @@ T5 = "text_encoders.t5xxl."
 _TEXTS = (".json", ".txt", ".model", ".jinja")
 
 
-def sources_of(place: Path, parts: Parts) -> Sources:
+def sources_of(place: Path, parts: Parts) -> PartSources:
     """Of a model that was found.
 
     Raises ``ModelError`` where a single file lacks a part that its configuration's folder lacks, too.

@@ -13,14 +13,14 @@ _PICKLES = (".bin", ".ckpt", ".pt", ".pth")
 
 
 @dataclass(frozen=True)
-class Weights:
+class WeightCounts:
     """``parameters``: numbers that are loaded in a run's dtype; ``quantised_bytes``: of those that stay as they are."""
 
     parameters: int = 0
     quantised_bytes: int = 0
 
-    def __add__(self, other: Weights) -> Weights:
-        return Weights(self.parameters + other.parameters, self.quantised_bytes + other.quantised_bytes)
+    def __add__(self, other: WeightCounts) -> WeightCounts:
+        return WeightCounts(self.parameters + other.parameters, self.quantised_bytes + other.quantised_bytes)
 
 
 def variant_in(folder: Path, variant: str | None, allow_pickle: bool = False) -> str | None:
@@ -44,16 +44,16 @@ def weight_files(folder: Path, variant: str | None, allow_pickle: bool = False) 
     return [path for path in _all_weights(folder, allow_pickle) if _variant(path) == taken]
 
 
-def weights_of(source: Path, variant: str | None) -> Weights:
+def weights_of(source: Path, variant: str | None) -> WeightCounts:
     """Of a file, or of a part's folder: of the variant where it has it."""
     if source.suffix == ".gguf":
-        return Weights(quantised_bytes=source.stat().st_size if source.is_file() else 0)
+        return WeightCounts(quantised_bytes=source.stat().st_size if source.is_file() else 0)
     if not source.is_dir():
-        return Weights(_numbers_in(source))
+        return WeightCounts(_numbers_in(source))
     files = [file for file in weight_files(source, variant) if file.suffix == ".safetensors"]
     if "quantization_config" in _config(source):
-        return Weights(quantised_bytes=sum(file.stat().st_size for file in files))
-    return Weights(sum(map(_numbers_in, files)))
+        return WeightCounts(quantised_bytes=sum(file.stat().st_size for file in files))
+    return WeightCounts(sum(map(_numbers_in, files)))
 
 
 def _numbers_in(file: Path) -> int:

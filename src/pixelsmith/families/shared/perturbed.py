@@ -21,7 +21,7 @@ from torch.overrides import TorchFunctionMode
 from pixelsmith.config.recommended import Perturbation, PerturbationName
 from pixelsmith.errors import RequestError
 from pixelsmith.geometry import Window
-from pixelsmith.sampling.guidance import Batch, Denoiser
+from pixelsmith.sampling.denoiser import Batch, Denoiser
 from pixelsmith.sampling.schedule import Level
 
 Forwards = Mapping[nn.Module, Callable[..., Any]]

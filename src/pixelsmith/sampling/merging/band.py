@@ -17,7 +17,7 @@ import torch.nn.functional as F  # noqa: N812
 from jaxtyping import Float
 from torch import Tensor
 
-from pixelsmith.sampling.guidance import Batch
+from pixelsmith.sampling.denoiser import Batch
 from pixelsmith.sampling.merging.low_pass import low_pass
 
 SIDE = 5
@@ -74,3 +74,7 @@ def fit_kernel(
     gram.diagonal().add_(RIDGE * gram.diagonal().mean())
     weights: Tensor = torch.linalg.solve(gram, x.T @ y)
     return weights.T.reshape(y.shape[1], -1, side, side).float()
+
+
+Bands = Callable[[float], Band]
+"""The band that is held at a Slider position above 0, at most 1."""

@@ -8,26 +8,24 @@ guide; how much smaller is what the Slider says, place by place (docs/decisions/
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pixelsmith.sampling.guidance import Batch
-from pixelsmith.sampling.merging.band import Band
+from pixelsmith.sampling.denoiser import Batch
+from pixelsmith.sampling.merging.band import Bands
 from pixelsmith.sampling.merging.low_pass import low_pass
-from pixelsmith.sampling.merging.merge import GuideAt, Merge, Needs
+from pixelsmith.sampling.merging.merge import GuideAt, Lead, Merge, Merging, Needs
 from pixelsmith.sampling.readable import Readable
+from pixelsmith.sampling.slider import held_share
 
 POSITIONS = 16
 """Bands between the Slider's 0 and 1. A place between two of their positions takes a mean of both."""
 MODERATED = 0.9
 """Share of the steps in which new detail is moderated. The last ones give flat places their grain: paper, water."""
-
-Bands = Callable[[float], Band]
-"""The band that is held at a Slider position above 0, at most 1."""
 
 
 def held(clean: Batch, guide: Batch, positions: Float[Tensor, "b 1 h w"], bands: Bands) -> Batch:
@@ -102,3 +100,10 @@ class Held(Merge):
     def _flatness(self, step: int) -> Readable | None:
         """Where new detail is moderated at a step, if it is."""
         return self.flatness if step < math.floor(MODERATED * len(self.weights)) else None
+
+
+def _held(lead: Lead) -> Merge:
+    return Held(lead.weights, lead.positions, lead.bands, lead.factor, lead.flatness)
+
+
+MERGES = (Merging("hold", _held, held_share, most=8.0, slider=None, unused=("chess_mask",)),)

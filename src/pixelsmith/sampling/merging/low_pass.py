@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pixelsmith.sampling.guidance import Batch
+from pixelsmith.sampling.denoiser import Batch
 
 ORDER = 4
 """How steeply the low-pass falls. A Gaussian (2) mixes guide and estimate over two octaves, where the mixture has less

@@ -1,4 +1,4 @@
-"""What a guide may do to the patches of a step."""
+"""What a way to merge the guide is: what it may do to the patches of a step, and what a stage makes it of."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from functools import cached_property
 from typing import Protocol, runtime_checkable
 
 from pixelsmith.geometry import Window
-from pixelsmith.sampling.guidance import Batch
+from pixelsmith.sampling.denoiser import Batch
+from pixelsmith.sampling.merging.band import Bands
 from pixelsmith.sampling.readable import Readable
 from pixelsmith.sampling.schedule import Level, noised
+from pixelsmith.sampling.slider import Leading, guided_share
 
 
 @dataclass(frozen=True)
@@ -83,3 +85,42 @@ class Merge(Protocol):
 
 class Unmerged(Merge):
     """No guide, or one that gives the first canvas and nothing more."""
+
+
+@dataclass(frozen=True)
+class Lead:
+    """What a stage merges its guide by: of it each way takes what it needs.
+
+    - ``weights``: how strongly the guide leads each step, 1 to 0.
+    - ``positions``: the Slider map (1, h, w) of the canvas.
+    - ``bands``: what is held at a position of the Slider.
+    - ``factor``: how many times as large as the picture below the stage's is.
+    - ``flatness``: where new detail is moderated, if structure is held, a map (1, h, w) from 0 to 1.
+    - ``chess_mask``: whether the paper's way has its mask.
+    """
+
+    weights: Sequence[float]
+    positions: Readable
+    bands: Bands
+    factor: float
+    flatness: Readable | None = None
+    chess_mask: bool = True
+
+
+@dataclass(frozen=True)
+class Merging:
+    """A way to merge the guide, by name.
+
+    - ``made_of``: the way as a stage uses it.
+    - ``weights``: the guide's weight at each of the steps, 1 to 0.
+    - ``most``: the largest growth of a side in one stage, where the user leaves the cascade open.
+    - ``slider``: the Slider where nothing is said of it; ``None`` is as the model recommends.
+    - ``unused``: what of a method it has no use for.
+    """
+
+    name: str
+    made_of: Callable[[Lead], Merge]
+    weights: Callable[[Leading], tuple[float, ...]] = guided_share
+    most: float = 4.0
+    slider: float | None = 0.6
+    unused: tuple[str, ...] = ("slider_map", "slider_steps")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
 from pixelsmith.sampling.chess import chess_mask, chess_phase
+from pixelsmith.sampling.denoiser import Batch
 from pixelsmith.sampling.fusion import FUSIONS, Fusion, fuse
-from pixelsmith.sampling.guidance import Batch
-from pixelsmith.sampling.merging.merge import GuideAt, Merge, Needs
+from pixelsmith.sampling.merging.merge import GuideAt, Lead, Merge, Merging, Needs
 
 
 @dataclass(frozen=True)
@@ -43,3 +44,10 @@ class Fused(Merge):
             for window in guide.windows
         ]
         return torch.lerp(x_s, guide.at(guide.s), weight * torch.stack(masks)[:, None].to(x_s.device))
+
+
+def _fused(fusion: Fusion, lead: Lead) -> Merge:
+    return Fused(lead.weights, fusion, lead.chess_mask)
+
+
+MERGES = tuple(Merging(name, partial(_fused, fusion)) for name, fusion in FUSIONS.items())

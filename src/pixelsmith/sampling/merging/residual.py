@@ -7,8 +7,12 @@ from dataclasses import dataclass
 
 import torch
 
-from pixelsmith.sampling.guidance import Batch
-from pixelsmith.sampling.merging.merge import GuideAt, Merge, Needs
+from pixelsmith.sampling.denoiser import Batch
+from pixelsmith.sampling.merging.merge import GuideAt, Lead, Merge, Merging, Needs
+from pixelsmith.sampling.slider import Leading, cosine_weights
+
+SKIP_RESIDUAL_POWER = 3.0
+"""α₁ of DemoFusion."""
 
 
 @dataclass(frozen=True)
@@ -24,3 +28,15 @@ class SkipResidual(Merge):
     def before(self, x_t: Batch, guide: GuideAt) -> Batch:
         weight = self.weights[guide.step]
         return torch.lerp(x_t, guide.at(guide.t), weight) if weight > 0 else x_t
+
+
+def _residual(lead: Lead) -> Merge:
+    return SkipResidual(lead.weights)
+
+
+def _weights(method: Leading) -> tuple[float, ...]:
+    return cosine_weights(method.steps, SKIP_RESIDUAL_POWER)
+
+
+_UNUSED = ("slider", "slider_map", "slider_steps", "slider_fade", "chess_mask")
+MERGES = (Merging("residual", _residual, _weights, unused=_UNUSED),)

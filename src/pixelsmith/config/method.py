@@ -1,0 +1,264 @@
+"""How a picture is denoised, and named ways to do so."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from pixelsmith.config.checks import (
+    check_choices,
+    check_flag,
+    check_interval,
+    check_shares,
+    check_text,
+)
+from pixelsmith.config.recommended import (
+    EPSILON_SCALINGS,
+    SLIDER_MAPS,
+    CaptionsName,
+    Perturbation,
+    Recommended,
+    StageMethod,
+    perturbation_of,
+)
+from pixelsmith.config.settings import check_numbers, setting
+from pixelsmith.config.strategies import STRATEGIES, StrategyName
+from pixelsmith.errors import RequestError
+from pixelsmith.sampling.guidances import GUIDANCES
+from pixelsmith.sampling.merging import MERGES
+from pixelsmith.sampling.samplers import SAMPLERS
+from pixelsmith.system.places import picture_path
+
+CoverageName = Literal["grid", "random"]
+Upsampling = Literal["lanczos", "bicubic", "latent"]
+
+GIVEN_SLIDER = 1.0
+"""The Slider above a given picture, where structure is held: nothing that it shows is lost."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """How a picture is denoised. The defaults and their reasons are in docs/decisions/0004-defaults.md.
+
+    Where ``steps``, ``sampler``, ``guidance``, ``guidance_scale``, ``guidance_rescale``, ``epsilon_scaling``,
+    ``stage_guidance_scale``, ``stage_epsilon_scaling``, ``texture``, ``captions`` and ``slider`` are ``None``,
+    they are as the model recommends (``Recommended``), and ``slider`` is 1 above a picture that is given; ``at`` gives
+    those of one rung.
+
+    - ``steps``: denoising steps of the base and of every stage, at least 1; ``stage_steps``: other ones for the stages.
+    - ``start``: above 0, at most 1: the share of the noise schedule that a stage goes through. Below 1 it starts from a
+      guide that is less noisy than pure noise: the coarse part is trusted, and fewer steps do. ``None`` is as the
+      strategy has it: all of it, if nothing else.
+    - ``sampler``: ``ddim`` (for flow models the same rule is Euler), ``dpmpp-2m`` (second order, for few steps),
+      ``euler-a`` or ``lcm``, which add noise of their own at each step (``pixelsmith.sampling.samplers``).
+    - ``guidance``: how the estimates with and without the prompt are put together
+      (``pixelsmith.sampling.guidances``): ``cfg`` is classifier-free guidance; ``cfg-norm`` and
+      ``cfg-norm-rows`` keep the norm of the prediction; ``cfg-zero`` is CFG-Zero*, for flow matching; ``apg`` adaptive
+      projected guidance.
+    - ``guidance_scale``: classifier-free guidance; 1 and less is the prompt alone. Models that take their guidance
+      scale as an input (``Recommended.guidance_told``) are given this number. ``stage_guidance_scale``: another one for
+      the stages.
+    - ``guidance_rescale``: 0..1, how far the spread of the guided estimate is brought back to the unguided one's.
+    - ``epsilon_scaling``: 0.5..2, what the estimated noise is divided by: a little above 1 for more detail, 1 is off
+      (``pixelsmith.sampling.guidance.EpsilonScaled``). ``stage_epsilon_scaling``: another one for the stages.
+    - ``texture``: 0..1, the share that is added of what a model's texture network draws at the scale of pixels
+      (``pixelsmith.families.textures``, docs/decisions/0027-drawn-texture.md); models without one have no use for it.
+    - ``guidance_interval``: the part of the denoising, as two shares in 0..1, in which guidance is on.
+    - ``perturbation``: a perturbed network that is guided away from, in the base and in the stages, for a call more of
+      each patch; also the name of one of ``PERTURBATIONS`` (docs/decisions/0017-perturbations.md).
+    - ``slider``: 0..1, how faithful a stage is to the picture below: low invents detail, high keeps structure. One for
+      all stages, or one for each of the last ones, in order; the first number is that of all stages before them too.
+      What it means follows from ``merge``. ``hold``: held is what the picture below would still show at this share of
+      its size: 1 is all that it shows, 0.25 what it would at a quarter (docs/decisions/0023-held-structure.md). Else
+      (the paper): the share of guided steps.
+    - ``slider_map``: where structure is held: ``auto`` (everywhere, and new detail is moderated where the picture below
+      is flat), ``even`` (everywhere, nothing is moderated), or the path of a grey picture of any size, which gives
+      positions instead of ``slider``: white holds, black frees.
+    - ``slider_steps``: 0..1, the share of steps in which structure is held.
+    - ``slider_fade``: 0..1, the share of steps over which the lead fades out; 0 is a hard cut.
+    - ``merge``: how the picture below is merged into patches (``pixelsmith.sampling.merging``): ``hold`` the
+      structure of the clean estimate, or ``phase`` fusion as in the paper, its ablations, DemoFusion's ``residual``.
+    - ``chess_mask``: whether, in the paper's way, the guide replaces every other latent pixel after a guided step.
+    - ``border``: width in latents over which neighbouring patches are averaged; 0 is off, ``None`` is as wide
+      for the model's patch as the paper's 10 latents are for a patch of 128.
+    - ``coverage``: ``grid`` (shifted at every step) or ``random`` (as in the paper).
+    - ``upsampling``: how the previous picture becomes the guide.
+    - ``captions``: ``auto``: the prompt of a patch begins with what the picture below shows there, as a captioner says
+      (``Parts.captioner``, docs/decisions/0026-captions.md); ``off``: all patches have the prompt alone.
+    - ``strategy``: the way to a larger picture; there are others, to compare (``pixelsmith.config.strategies``).
+
+    Raises ``RequestError`` for a value out of range.
+
+    Examples:
+        >>> Method(slider=(0.9, 0.6)).sliders
+        (0.9, 0.6)
+        >>> Method(slider=2)
+        Traceback (most recent call last):
+        ...
+        pixelsmith.errors.RequestError: slider: expected a number from 0 to 1, got 2
+    """
+
+    steps: int | None = setting(None, "Denoising steps of the base and of each stage.", least=1)
+    sampler: str | None = setting(None, "The rule of a step.", choices=SAMPLERS)
+    guidance: str | None = setting(None, "How the prompt is put to effect.", choices=GUIDANCES)
+    guidance_scale: float | None = setting(None, "How strongly the prompt pulls; 1 is off.", range=(0, 1000))
+    guidance_rescale: float | None = setting(None, "0..1: against over-saturation.", range=(0, 1))
+    epsilon_scaling: float | None = setting(
+        None, "0.5..2: a little above 1 for more detail; 1 is off.", range=EPSILON_SCALINGS
+    )
+    guidance_interval: tuple[float, float] = setting((0.0, 1.0), "START,END in 0..1: where guidance is on.")
+    perturbation: Perturbation | None = None
+    slider: float | tuple[float, ...] | None = setting(
+        None,
+        "0..1: at 0 all is invented, at 1 all that the smaller picture shows is kept. A,B: of the last stages.  "
+        "[default: 1 with --from-image, else as the model recommends]",
+    )
+    slider_map: str = setting("auto", "Where it holds: auto, even, or a grey picture (white holds).  [default: auto]")
+    slider_steps: float = setting(1.0, "0..1: share of steps in which structure is held.  [default: 1]", range=(0, 1))
+    start: float | None = setting(None, "0..1: share of the noise schedule that stages go through.", range=(0, 1))
+    stage_steps: int | None = setting(None, "Denoising steps of each stage.  [default: --steps]", least=1)
+    stage_guidance_scale: float | None = setting(
+        None, "The same as --guidance-scale for the stages.  [default: as the base]", range=(0, 1000)
+    )
+    stage_epsilon_scaling: float | None = setting(
+        None, "The same as --epsilon-scaling for the stages.  [default: as the base]", range=EPSILON_SCALINGS
+    )
+    texture: float | None = setting(
+        None,
+        "0..1: share of what the model's texture network draws; 0 is off.  [default: 1, or as the model recommends]",
+        range=(0, 1),
+    )
+    slider_fade: float = setting(0.0, "0..1: share of steps over which it fades out.  [default: 0]", range=(0, 1))
+    merge: str = setting(
+        "hold", "How the picture below guides: hold, or phase (paper).  [default: hold]", choices=MERGES
+    )
+    chess_mask: bool = setting(True, "Whether --merge phase has the paper's chess mask.")
+    border: int | None = setting(None, "Latents over which patches are averaged; 0 is off.", least=0)
+    coverage: CoverageName = setting("grid", "Where patches lie.")
+    upsampling: Upsampling = setting("lanczos", "How the previous picture is enlarged.")
+    captions: CaptionsName | None = None
+    strategy: StrategyName = setting("pixelsmith", "Another method, to compare.")
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "guidance_interval", tuple(self.guidance_interval))
+        object.__setattr__(self, "perturbation", perturbation_of(self.perturbation))
+        self._check_slider()
+        check_numbers(self)
+        if self.start == 0:
+            raise RequestError("start: expected a share above 0, at most 1; at 0 there is nothing to denoise")
+        check_interval("guidance interval", self.guidance_interval)
+        check_choices(self, merge=MERGES, coverage=CoverageName, upsampling=Upsampling, strategy=StrategyName)
+        for name, choices in (("sampler", SAMPLERS), ("guidance", GUIDANCES), ("captions", CaptionsName)):
+            if getattr(self, name) is not None:
+                check_choices(self, **{name: choices})
+        if isinstance(self.slider_map, Path):
+            object.__setattr__(self, "slider_map", str(self.slider_map))
+        check_text("slider map", self.slider_map, "auto, even or the path of a grey picture")
+        object.__setattr__(self, "slider_map", picture_path("slider map", self.slider_map))
+        check_flag("chess mask", self.chess_mask)
+
+    def _check_slider(self) -> None:
+        if isinstance(self.slider, list | tuple):
+            # One for all stages is a number, however it was given.
+            object.__setattr__(self, "slider", self.slider[0] if len(self.slider) == 1 else tuple(self.slider))
+        if self.slider is not None:
+            check_shares("slider", self.sliders)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Method:
+        """Read plain values. Raises ``TypeError`` for unknown names."""
+        given = values.get("perturbation")
+        return cls(**{**values, "perturbation": Perturbation(**given) if isinstance(given, Mapping) else given})
+
+    @property
+    def sliders(self) -> tuple[float, ...]:
+        """The Slider of the last stages, in order; the first one is that of all stages before them too."""
+        return self.slider if isinstance(self.slider, tuple) else () if self.slider is None else (self.slider,)
+
+    @property
+    def painted_map(self) -> str | None:
+        """The path of the Slider map, if it is a picture."""
+        return None if self.slider_map in SLIDER_MAPS else self.slider_map
+
+    def settled(self, recommended: Recommended) -> Method:
+        """The same with the model's choices where it leaves them open."""
+        chosen = {name: value for name, value in asdict(self._over(recommended)).items() if name in _OPEN}
+        return replace(self, **chosen, slider=self.sliders or self._slider_of(recommended))
+
+    def at(self, stage: int, recommended: Recommended, stages: int = 1) -> StageMethod:
+        """What the base (stage 0) or one of ``stages`` is denoised with."""
+        own, start, slider = self._over(recommended), 1.0, 0.0
+        if stage > 0:
+            own = replace(own, steps=self.stage_steps or own.steps)
+            own = replace(own, epsilon_scaling=own.stage_epsilon_scaling or own.epsilon_scaling)
+            start = STRATEGIES[self.strategy].start if self.start is None else self.start
+            sliders = self.sliders or (self._slider_of(recommended),)
+            slider = sliders[max(0, len(sliders) - 1 - max(0, stages - stage))]
+            scale = own.stage_guidance_scale
+            if scale is not None and (scale > 1 or not own.guidance_told):
+                # "No classifier-free guidance in the stages" saves nothing where the network takes it as an input.
+                own = replace(own, guidance_scale=scale)
+        same = {item.name: getattr(self, item.name) for item in fields(StageMethod) if hasattr(self, item.name)}
+        return StageMethod(**same | _of_stage(own) | {"start": start, "slider": slider})
+
+    def above_given_picture(self) -> Method:
+        """The same, with the Slider at 1 where structure is held and nothing was said: no base is to be redrawn."""
+        opened = self.slider is None and self._usual_slider is None
+        return replace(self, slider=GIVEN_SLIDER) if opened else self
+
+    def _slider_of(self, recommended: Recommended) -> float:
+        """The Slider of all stages, where nothing was said of it."""
+        return recommended.slider if self._usual_slider is None else self._usual_slider
+
+    @property
+    def _usual_slider(self) -> float | None:
+        """That of the way to merge the guide, if it has one."""
+        return MERGES[STRATEGIES[self.strategy].merge or self.merge].slider
+
+    def _over(self, recommended: Recommended) -> Recommended:
+        """What is recommended, with what was asked for in its place."""
+        asked = {name: getattr(self, name) for name in _OPEN if getattr(self, name) is not None}
+        return replace(recommended, **asked)
+
+
+_OPEN = (
+    "steps", "sampler", "guidance", "guidance_scale", "guidance_rescale", "epsilon_scaling", "stage_guidance_scale",
+    "stage_epsilon_scaling", "texture", "captions",
+)  # fmt: skip
+"""What a method may leave to the model."""
+
+
+def _of_stage(recommended: Recommended) -> dict[str, Any]:
+    """What a stage takes of a recommendation."""
+    names = {item.name for item in fields(StageMethod)}
+    return {name: value for name, value in asdict(recommended).items() if name in names}
+
+
+PRESETS: dict[str, Method] = {
+    "default": Method(),
+    "paper": Method(
+        steps=50,
+        sampler="ddim",
+        guidance_scale=7.5,
+        stage_guidance_scale=7.5,
+        guidance_rescale=0.0,
+        epsilon_scaling=1.0,
+        stage_epsilon_scaling=1.0,
+        slider=0.6,
+        merge="phase",
+        chess_mask=True,
+        border=10,
+        coverage="random",
+        upsampling="lanczos",
+    ),
+    "fast": Method(
+        stage_steps=6,
+        start=0.75,
+        stage_guidance_scale=1.0,
+    ),
+}
+"""Named methods. ``paper`` is the paper's: 50 DDIM steps, guidance 7.5, random patches, 10 latents of averaging.
+``fast`` is for huge pictures: stages of few steps, from where the guide is nearly drowned in noise; the base is as the
+model recommends."""

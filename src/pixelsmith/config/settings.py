@@ -1,0 +1,90 @@
+"""What a field of a request says of itself: its help on the command line, its name there, and what it may be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from pixelsmith.config.checks import check_range, check_whole
+
+_SETTING = "setting"
+"""What it is called in the metadata of a field."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One field that a user may set.
+
+    - ``name``: of the field; ``kinds``: its types without ``None``; ``optional``: whether it may be that.
+    - ``default``: of the field; ``help``: what the command line says of it.
+    - ``option``: its name on the command line; ``metavar``: what stands for its value there.
+    - ``choices``: names that it may be; empty if it may be anything of its type.
+    - ``range``: the least and the largest number; ``least``: of a whole number that has no largest.
+    """
+
+    name: str
+    kinds: tuple[Any, ...]
+    optional: bool
+    default: Any
+    help: str
+    option: str
+    metavar: str | None = None
+    choices: tuple[str, ...] = ()
+    range: tuple[float, float] | None = None
+    least: int | None = None
+
+    @property
+    def parameter(self) -> str:
+        """What its value is called among those of a command."""
+        return self.name if self.many else self.option.removeprefix("--").replace("-", "_")
+
+    @property
+    def many(self) -> bool:
+        """Whether it is any number of texts."""
+        return any(get_origin(kind) is tuple and get_args(kind)[0] is not float for kind in self.kinds)
+
+
+def setting(
+    default: Any,
+    help: str,  # noqa: A002 (click's name for it)
+    *,
+    option: str | None = None,
+    metavar: str | None = None,
+    choices: Mapping[str, object] | None = None,
+    range: tuple[float, float] | None = None,  # noqa: A002
+    least: int | None = None,
+) -> Any:
+    """A field of a dataclass that the command line has an option for; the arguments are those of ``Setting``.
+
+    ``choices``: a registry; of a ``Literal`` they are known.
+    """
+    said = {"help": help, "option": option, "metavar": metavar, "range": range, "least": least}
+    return field(default=default, metadata={_SETTING: said | {"choices": tuple(choices or ())}})
+
+
+def settings_of(owner: type) -> Iterator[Setting]:
+    """The fields of a dataclass that say of themselves what the command line says, in their order."""
+    hints = get_type_hints(owner)
+    for item in fields(owner):
+        if said := item.metadata.get(_SETTING):
+            hint = hints[item.name]
+            parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+            kinds = tuple(kind for kind in parts if kind is not NoneType)
+            choices = said["choices"] or tuple(name for kind in kinds for name in get_args(kind) if type(name) is str)
+            option = said["option"] or "--" + item.name.replace("_", "-")
+            default = None if item.default is MISSING else item.default
+            yield Setting(item.name, kinds, NoneType in parts, default, **said | {"choices": choices, "option": option})
+
+
+def check_numbers(owner: Any) -> None:
+    """Raise ``RequestError`` where a number is not in the range of its setting; ``None`` is left open."""
+    for item in fields(owner):
+        said, value = item.metadata.get(_SETTING, {}), getattr(owner, item.name)
+        if said and value is not None:
+            name = item.name.replace("_", " ")
+            if said["range"] is not None:
+                check_range(name, value, *said["range"])
+            if said["least"] is not None:
+                check_whole(name, value, said["least"])

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Literal
+
+import click
+import pytest
+
+from pixelsmith.cli.options import options_of, with_options
+from pixelsmith.cli.program import cli
+from pixelsmith.config.method import Method
+from pixelsmith.config.parts import Parts
+from pixelsmith.config.request import Compute, Request
+from pixelsmith.config.settings import check_numbers, setting, settings_of
+from pixelsmith.errors import RequestError
+
+
+@dataclass(frozen=True)
+class Painted:
+    """A value with a setting of each kind."""
+
+    layers: int = setting(3, "How many.", least=1)
+    brush: Literal["flat", "round"] = setting("flat", "Which.")
+    share: float | None = setting(None, "How much.", range=(0, 1))
+    wet: bool = setting(False, "On wet paper.")
+    names: tuple[str, ...] = setting((), "Of colours.", option="--name")
+    kept: str = "said by nobody"
+
+    def __post_init__(self) -> None:
+        check_numbers(self)
+
+
+def painted_with(*words: str, left_open: bool = False) -> dict[str, object]:
+    command = click.Command("paint", callback=lambda **options: options)
+    for parameter in reversed(with_options(lambda **_: None, options_of(Painted, left_open)).__click_params__):  # type: ignore[attr-defined]
+        command.params.append(parameter)
+    return dict(command.make_context("paint", list(words)).params)
+
+
+def test_a_field_is_all_that_an_option_needs() -> None:
+    assert painted_with() == {"layers": 3, "brush": "flat", "share": None, "wet": False, "names": ()}
+    words = ("--layers", "2", "--brush", "round", "--share", "0.5", "--wet", "--name", "red", "--name", "blue")
+    assert Painted(**painted_with(*words)) == Painted(2, "round", 0.5, True, ("red", "blue"))  # type: ignore[arg-type]
+    with pytest.raises(click.BadParameter, match="'flat', 'round'"):
+        painted_with("--brush", "wide")
+
+
+def test_what_is_left_open_is_nobodys_default() -> None:
+    assert set(painted_with(left_open=True).values()) == {None, ()}
+    assert painted_with("--no-wet", left_open=True)["wet"] is False
+
+
+def test_numbers_are_in_the_range_of_their_setting() -> None:
+    with pytest.raises(RequestError, match="layers: expected a whole number of at least 1, got 0"):
+        Painted(layers=0)
+    with pytest.raises(RequestError, match="share: expected a number from 0 to 1, got 2"):
+        Painted(share=2)
+
+
+WRITTEN_OUT = {
+    Request: {"prompt", "size", "seed", "cascade", "parts", "method", "compute"},
+    Method: {"perturbation", "captions"},
+    Parts: {"captioner"},
+    Compute: set(),
+}
+"""Fields whose options are written out, or that hold other values."""
+
+
+@pytest.mark.parametrize("owner", WRITTEN_OUT, ids=lambda owner: owner.__name__)
+def test_every_field_of_a_request_can_be_set_on_the_command_line(owner: type) -> None:
+    derived = {one.name: one.parameter for one in settings_of(owner)}
+    assert set(derived) == {item.name for item in fields(owner)} - WRITTEN_OUT[owner]
+    assert set(derived.values()) <= {option.name for option in cli.commands["generate"].params}
