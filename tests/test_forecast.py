@@ -5,8 +5,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 
-from pixelsmith import Compute, Event, Method, PhaseFinished, Progress, Request, Size, generate, plan
+from pixelsmith import Compute, Event, Method, PhaseFinished, Progress, Request, Size, calibrate, generate, plan
 from pixelsmith.forecast import Forecast, Rates, load_rates, save_rates, seconds_of, work_of
 from pixelsmith.plan import make_plan
 from tests.test_plan import EMBEDDED_LIKE
@@ -156,3 +157,12 @@ def test_a_whole_canvas_does_not_become_the_rate_of_a_patch(tiny_model: Path) ->
     assert plan(request).seconds is None
     generate(replace(request, size=Size(64, 64)))
     assert plan(request).seconds is not None
+
+
+@pytest.mark.parametrize("kind", ["cuda", "mps", "xpu"])
+def test_a_measurement_waits_for_the_device(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[object] = []
+    monkeypatch.setattr(torch.accelerator, "synchronize", said.append)
+    device = torch.device(kind)
+    assert calibrate._seconds(lambda: said.append("called"), device) >= 0
+    assert said == ["called", device] * 2

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from pixelsmith.digests import digest_of
 from pixelsmith.errors import RunError
 from pixelsmith.families import (
     check_complete,
@@ -30,7 +31,7 @@ from pixelsmith.parts import Parts
 from pixelsmith.pixels.reading import picture_size
 from pixelsmith.plan import ModelFacts, Plan, make_plan
 from pixelsmith.request import Compute, Request
-from pixelsmith.run import Identity, digest_of
+from pixelsmith.run import Identity
 from pixelsmith.stage import batch_size_of
 from pixelsmith.version import __version__
 
@@ -79,7 +80,7 @@ class FoundModel:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of all files that it is made of: they are read once. Raises ``RunError``."""
+        """SHA-256 of all files that it is made of (``pixelsmith.digests``). Raises ``RunError``."""
         return digest_of(model_files(self.place, self.parts))
 
     def identity(self, settings: Mapping[str, Any], request: Request, moved: bool = False) -> Identity:

@@ -6,7 +6,6 @@ going on after a crash is the same run again, which finds done what is done.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -23,6 +22,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from pixelsmith.canvas import DiskSpace
+from pixelsmith.digests import digest_of
 from pixelsmith.durable import PARTIAL, NotAFileError, hold, read_object, read_whole, write_whole
 from pixelsmith.errors import InputError, OutputError, RefusedError, RunError
 from pixelsmith.version import __version__
@@ -267,28 +267,6 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             found[prefix + name] = value
     return found
-
-
-def digest_of(places: Sequence[Path]) -> str:
-    """SHA-256 of several folders and files. Raises ``RunError``."""
-    try:
-        return hashlib.sha256("\n".join(sha256_of(place) for place in places).encode()).hexdigest()
-    except OSError as error:
-        raise RunError(f"{error.filename}: it cannot be read ({error.strerror})") from error
-
-
-def sha256_of(place: Path) -> str:
-    """SHA-256 of the names and contents of a folder's files, or of one file."""
-    if not place.exists():
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(place))
-    files, root = ([place], place.parent) if place.is_file() else (sorted(place.rglob("*")), place)
-    total = hashlib.sha256()
-    for path in files:
-        if path.is_file():
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            total.update(f"{path.relative_to(root)}\0{digest}\n".encode())
-    return total.hexdigest()
 
 
 def _versions() -> dict[str, str]:

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pixelsmith.digests import sha256_of
 from pixelsmith.evaluate.features import scaled
-from pixelsmith.run import sha256_of
 from training.data import load_pixels, load_records
 from training.figures import Figure
 from training.judge import judged

@@ -12,6 +12,7 @@ import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 
 from pixelsmith.canvas import Array, MemorySpace
+from pixelsmith.digests import sha256_of
 from pixelsmith.errors import ModelError
 from pixelsmith.evaluate.exported import Exported
 from pixelsmith.evaluate.unavailable import UnavailableError
@@ -20,7 +21,6 @@ from pixelsmith.families.latent_upscaler import LatentUpscaler
 from pixelsmith.geometry import Size
 from pixelsmith.pixels.resample import Kernel, Resized
 from pixelsmith.places import given_place
-from pixelsmith.run import sha256_of
 from pixelsmith.sampling.grid import fixed_grid
 from pixelsmith.sampling.readable import Readable
 
