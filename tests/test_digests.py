@@ -31,7 +31,7 @@ def settled(path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch) -> Path
     """A file that was left alone for long: the time of its last change cannot be set, so the clock is."""
     path.write_bytes(content)
     now = time.time_ns()
-    monkeypatch.setattr(digests.time, "time_ns", lambda: now + 3600 * 10**9)
+    monkeypatch.setattr(time, "time_ns", lambda: now + 3600 * 10**9)
     return path
 
 

@@ -289,6 +289,7 @@ def _tell(done: Done, count: int, as_json: bool, quiet: bool) -> None:
 )
 @click.option("--memory", type=click.Choice(get_args(MemoryMode)), help="Another way than the run began with.")
 @click.option("--batch-size", type=int, help="Another one; it changes the picture by rounding.")
+@click.option("--tile", type=int, help="Pixels a side that the autoencoder computes at once.")
 @click.option("--device", type=click.Choice(get_args(DeviceName)), help="The same of another device.")
 @_overwrite
 @run_options

@@ -29,7 +29,7 @@ from pixelsmith.forecast import load_rates, seconds_of
 from pixelsmith.geometry import Size
 from pixelsmith.parts import Parts
 from pixelsmith.pixels.reading import picture_size
-from pixelsmith.plan import ModelFacts, Plan, make_plan
+from pixelsmith.plan import ModelFacts, Numbers, Plan, make_plan
 from pixelsmith.request import Compute, Request
 from pixelsmith.run import Identity
 from pixelsmith.stage import batch_size_of
@@ -67,10 +67,14 @@ class FoundModel:
         for named in request.pictures:
             # One that cannot be read is a mistake to be found now, not when the first stage begins.
             picture_size(named)
-        the_plan = make_plan(request, self.facts, _start_size(request), self.dtype.itemsize)
+        the_plan = make_plan(request, self.facts, _start_size(request), self._numbers(request))
         rates = load_rates(*self.machine)
         method_at = partial(request.method.at, recommended=self.facts.recommended)
         return replace(the_plan, seconds=None if rates is None else seconds_of(the_plan, method_at, rates))
+
+    def _numbers(self, request: Request) -> Numbers:
+        size, upcast = self.dtype.itemsize, self.facts.float32_autoencoder and self.dtype == torch.float16
+        return Numbers(size, 4 if upcast else size, batch_size_of(request, self.device, self.facts.patch))
 
     def settings(self, request: Request) -> dict[str, Any]:
         """What a picture file carries: the request, and what ``auto`` meant on this machine."""

@@ -30,6 +30,7 @@ from pixelsmith.pixels.reading import is_transparent, read_picture, read_with_al
 from pixelsmith.pixels.resample import Resized
 from pixelsmith.plan import Plan
 from pixelsmith.preview import with_preview
+from pixelsmith.repeatable import software_of
 from pixelsmith.request import Request
 from pixelsmith.room import check_disk
 from pixelsmith.run import Record, RunDirectory
@@ -103,7 +104,7 @@ class Job:
         identity, keep = self.model.identity(self.settings, self.request), run_dir is not None
         work = _Work(self.observer)
         with RunDirectory.create(place) as run:
-            run.begin(Record(identity, Path.cwd(), self.path, keep))
+            run.begin(Record(identity, Path.cwd(), self.path, keep, software_of(self.model.device)))
             try:
                 return replace(self, observer=work).go_on(run, keep)
             except InputError as error:

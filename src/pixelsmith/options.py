@@ -187,6 +187,8 @@ _COMPUTE_CLICKS = (
         show_default=True,
         help="What of the model is on the device at a time.",
     ),
+    click.option("--tile", type=int, help="Pixels a side that the autoencoder computes at once.  [default: by model]"),
+    click.option("--deterministic", is_flag=True, help="Only algorithms that give the same bytes each time."),
     click.option("--compile", is_flag=True, help="Compile the network, and an autoencoder of residual blocks."),
     click.option("--channels-last", is_flag=True, help="Another order of values in memory."),
     click.option("--device", type=click.Choice(get_args(DeviceName)), default="auto", show_default=True),

@@ -296,8 +296,12 @@ class Compute:
       the prompt; one part at a time (``offload``); one layer at a time (``sequential``, slow).
     - ``compile``: compile the network, and an autoencoder of residual blocks.
     - ``channels_last``: another order of values in memory.
+    - ``tile``: pixels a side that the autoencoder computes at once, at most; ``None`` is as much as suits it. Fewer
+      take less memory and more time (``pixelsmith.pixels.pieces``).
+    - ``deterministic``: use only algorithms of PyTorch that give the same bytes each time, of which some are slower
+      (docs/decisions/0034-devices-as-they-are.md).
 
-    Raises ``RequestError`` for an unknown device, dtype or memory mode.
+    Raises ``RequestError`` for an unknown device, dtype or memory mode, and for sizes below 1.
     """
 
     device: DeviceName = "auto"
@@ -306,24 +310,29 @@ class Compute:
     memory: MemoryMode = "all"
     compile: bool = False
     channels_last: bool = False
+    tile: int | None = None
+    deterministic: bool = False
 
     def __post_init__(self) -> None:
         check_choices(self, device=DeviceName, dtype=DtypeName, memory=MemoryMode)
-        if self.batch_size is not None:
-            check_whole("batch size", self.batch_size, least=1)
+        for name, value in (("batch size", self.batch_size), ("tile", self.tile)):
+            if value is not None:
+                check_whole(name, value, least=1)
+        check_flag("deterministic", self.deterministic)
 
 
 @dataclass(frozen=True)
 class Placement:
     """What a run that goes on may change of its ``Compute``; ``None`` leaves it as it was.
 
-    ``memory`` never shows in the picture; another ``device`` or ``batch_size`` changes it by rounding. Raises
-    ``RequestError`` as ``Compute`` does.
+    ``memory`` never shows in the picture, and ``tile`` does not where the autoencoder is local; another ``device`` or
+    ``batch_size`` changes it by rounding. Raises ``RequestError`` as ``Compute`` does.
     """
 
     device: DeviceName | None = None
     memory: MemoryMode | None = None
     batch_size: int | None = None
+    tile: int | None = None
 
     def __post_init__(self) -> None:
         self.of(Compute())

@@ -13,7 +13,7 @@ import shlex
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
@@ -81,13 +81,15 @@ class Record:
     """What a run directory knows of its run: whose it is, the folder it was asked for in, where its picture goes.
 
     ``keep``: whether the directory stays when the picture is there. Paths that were given relative to the folder are
-    kept relative to the directory, if that was: where all of it is moved, the run goes on.
+    kept relative to the directory, if that was: where all of it is moved, the run goes on. ``software``: versions below
+    PyTorch where it began (``pixelsmith.repeatable``): where they are others, the run goes on all the same.
     """
 
     identity: Identity
     folder: Path
     output: Path | None
     keep: bool
+    software: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def allows_pickle(self) -> bool:
@@ -140,6 +142,7 @@ class RunDirectory:
             if record.output is None
             else self._kept(record.output, relative=not record.output.is_absolute()),
             "keep": record.keep,
+            "software": dict(record.software),
         }
         write_whole(self.path / _RECORD, json.dumps({**values, "checksum": _checksum(values)}, indent=1).encode())
 
@@ -160,6 +163,7 @@ class RunDirectory:
                 folder=self._found(values["folder"]),
                 output=None if output is None else self._found(output),
                 keep=bool(values["keep"]),
+                software=dict(values.get("software", {})),
             )
         except (FileNotFoundError, NotADirectoryError) as error:
             raise RunError(f"{self.path}: it is not a run directory, there is no {_RECORD} in it") from error

@@ -18,7 +18,8 @@ from pixelsmith.families import Captioner, Family, Prompt, PromptAt, everywhere
 from pixelsmith.geometry import Size
 from pixelsmith.memory import give_back_memory
 from pixelsmith.pixels.bands import FittedBands, low_pass_bands
-from pixelsmith.pixels.codec import decode, encode
+from pixelsmith.pixels.codec import TILE, decode, encode
+from pixelsmith.pixels.pieces import InPieces
 from pixelsmith.pixels.resample import Resized
 from pixelsmith.pixels.slider_map import flatness_map, slider_map
 from pixelsmith.pixels.texture import Texture
@@ -197,7 +198,7 @@ class Cascade:
         tiles = self.family.autoencoder.tiling.tiles(facts.latent_size(size))
         latents = self.space.open(f"stage-{stage}/guide", tiles, facts.latent_channels)
         with self._phase(stage, "encode") as on_tile:
-            encode(picture, facts.latent_scale, self.family.autoencoder, latents, partial(on_tile, 0), self.executor)
+            encode(picture, facts.latent_scale, self.autoencoder, latents, partial(on_tile, 0), self.executor)
         return latents
 
     def _denoised(
@@ -221,7 +222,7 @@ class Cascade:
             del denoising
             with self._phase(stage, "decode") as on_tile:
                 texture = self._texture(stage)
-                decode(latents, self.family.autoencoder, picture, partial(on_tile, 0), self.executor, texture)
+                decode(latents, self.autoencoder, picture, partial(on_tile, 0), self.executor, texture)
         if not keeps_latents:
             self._forget(stage)
         return Rung(picture.picture, latents if keeps_latents else None)
@@ -282,6 +283,16 @@ class Cascade:
     def _fills(self, stage: int) -> bool:
         """Whether batches are filled up: each size is a graph of a compiled network. The base is one patch."""
         return stage > 0 and self.request.compute.compile
+
+    @property
+    def autoencoder(self) -> InPieces:
+        """The family's, on no more of a tile at once than was asked for and there is memory for."""
+        scale, asked = self.family.facts.latent_scale, self.request.compute.tile
+        return InPieces(self.family.autoencoder, scale, self._warn_of_pieces, asked and asked // scale)
+
+    def _warn_of_pieces(self, side: int) -> None:
+        what = f"the device has no memory for {TILE}; going on with pieces of {side} pixels a side"
+        self.observer(Warned(what))
 
     @property
     def _batch_size(self) -> int:
