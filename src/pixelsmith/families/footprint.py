@@ -18,20 +18,22 @@ RESIDUAL = 8
 """Of an autoencoder for each pixel and channel at full size: 6 or 7, 8 where its norms are held steady."""
 FEW = 4
 """Of one that has hardly any layers at full size: 3."""
-VIDEO = 18
+VIDEO = 20
 """Of one for video."""
 
 
 def network_values(config: Mapping[str, Any], latent_channels: int) -> int:
     """Numbers that a U-Net or a transformer of this configuration holds at once for each latent of a patch."""
     if "block_out_channels" in config:
-        return UNET * int(config["block_out_channels"][0])
+        first: int = config["block_out_channels"][0]
+        return UNET * first
     heads = config.get("num_attention_heads", 0) * config.get("attention_head_dim", 0)
     width = heads or next((config[name] for name in ("hidden_size", "dim", "inner_dim") if name in config), 0)
     # Some pack 2x2 latents into the channels of one before they are called, the others in patches of their own.
     packed = max(1, config.get("in_channels", 0) // latent_channels)
     side = 1 if packed > 1 else _patch_side(config)
-    return -(-TRANSFORMER * int(width) // (packed * side**2))
+    tokens = packed * side**2
+    return -(-TRANSFORMER * int(width) // int(tokens))
 
 
 def _patch_side(config: Mapping[str, Any]) -> int:
