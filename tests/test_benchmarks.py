@@ -14,13 +14,14 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
-from benchmarks import gigapixel, waiting
+from benchmarks import footprint, gigapixel, peers, waiting
 from benchmarks.sdxl import Setting, arguments, extrapolated, main, row, settings, shortened
 from benchmarks.sdxl_model import UNET, build
 from benchmarks.watched import most_resident
 from pixelsmith import PRESETS, Size
 from pixelsmith.config.plans import StagePlan
 from pixelsmith.config.recommended import Recommended
+from pixelsmith.families.loading.quiet import quiet
 from pixelsmith.pixels.reading import picture_size
 
 TINY = (
@@ -139,3 +140,46 @@ def test_a_device_that_sleeps_is_seen_to_wait(executor: str, capsys: pytest.Capt
     shares = [float(line.split()[-1].rstrip("%")) for line in lines[1:]]
     assert all(0 <= share <= 100 for share in shares)
     assert shares[3] == 100, "nothing is computed while the file is written"
+
+
+@pytest.mark.parametrize(
+    "name", ["SDXL, 8 patches", "SDXL's decoder", "the embedded model", "the embedded model's decoder", "Flux.1"]
+)
+def test_the_memory_estimate_is_above_what_architectures_hold_at_once(name: str) -> None:
+    case = footprint.cases()[name]
+    with quiet():
+        held = footprint.per_unit(case)
+    assert 0.3 * case.of(footprint._full(case)) < held < case.of(footprint._full(case))
+
+
+def test_what_is_alive_at_once_is_counted() -> None:
+    with footprint.Alive([]) as alive:
+        one = torch.zeros(1000)
+        two = one + 1
+        del one
+        three = two.view(10, 100) * 2
+        del two, three
+    assert alive.peak == 2 * 4000
+    assert alive.now == 0
+
+
+@pytest.mark.parametrize("peer", list(peers.PEERS))
+def test_a_counted_row_is_the_measured_one_at_its_own_size_and_grows_with_the_picture(peer: str) -> None:
+    before = peers.Row(peer, 1024, 4, "measured", 20.0, 10.0, 6.0, peers.calls_at_least(peer, 1024, 4), 600.0)
+    assert replace(peers.counted(before, 1024), how="measured") == before
+    larger = peers.counted(before, 2048)
+    assert larger.how == "counted"
+    assert 2 * before.calls < larger.calls < 6 * before.calls
+    assert 3 * before.processor_seconds < larger.processor_seconds < 6 * before.processor_seconds
+    grown = peers.counted(before, 2048, replace(before, side=512, peak_mb=570.0)).peak_mb
+    flat = peer == "pixelsmith"
+    assert larger.peak_mb == (600.0 if flat else 4 * 600.0)
+    assert grown == pytest.approx(600.0 if flat else 720.0)
+
+
+def test_the_panorama_pipeline_has_as_many_windows_as_are_counted() -> None:
+    from diffusers import StableDiffusionPanoramaPipeline
+
+    for side in (256, 512, 1024):
+        views = StableDiffusionPanoramaPipeline.get_views(None, side, side, window_size=32, stride=8)
+        assert peers.calls_at_least("panorama", side, 1) == len(views)

@@ -31,8 +31,8 @@ from pixelsmith.families import Family, find_model, load_family, model_files, re
 from pixelsmith.families.architecture import DiffusersFamily
 from pixelsmith.families.loading.find import OWN
 from pixelsmith.families.loading.model_files import read_json
-from pixelsmith.run.directory import sha256_of
 from pixelsmith.sampling.schedule import Level
+from pixelsmith.system.digests import sha256_of
 from training.batches import STYLE_SHARES
 from training.checkpoints import load_checkpoint
 from training.data import Record, load_records, paraphrase

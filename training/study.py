@@ -19,7 +19,7 @@ from pixelsmith.evaluate.features import load_judge
 from pixelsmith.evaluate.judge import Judge
 from pixelsmith.evaluate.pictures import code_digest
 from pixelsmith.families import Family, find_model, load_family, model_files, read_facts
-from pixelsmith.run.directory import sha256_of
+from pixelsmith.system.digests import sha256_of
 from training import sampling
 from training.data import Record, load_pixels, load_records
 from training.judge import Verdict, judged

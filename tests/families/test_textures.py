@@ -11,7 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from pixelsmith import Compute, ModelError, Parts, Request, RequestError, Size, generate
+from pixelsmith import Compute, ModelError, Parts, Request, RequestError, Size, generate, load
+from pixelsmith.engine.texture import Texture
 from pixelsmith.families import load_family, read_facts
 from pixelsmith.families.loading.sources import model_files
 from pixelsmith.families.texture_layers import MARGIN
@@ -108,3 +109,14 @@ def test_a_network_that_is_missing_or_damaged_is_said_in_a_line(textured: Path, 
 def test_its_share_is_between_0_and_1() -> None:
     with pytest.raises(RequestError, match="texture"):
         Request("a lake", Size(64, 64)).with_method(texture=1.5)
+
+
+def test_a_calibration_draws_as_much_as_a_run(textured: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[float] = []
+    monkeypatch.setattr(Texture, "add_to", lambda self, *_: drawn.append(self.strength))
+    with load(str(textured), compute=CPU) as model:
+        request = model.request("a lake", Size(128, 96))
+        model.plan(request.with_method(texture=0), calibrate=True)
+        assert not drawn
+        model.plan(request.with_method(texture=0.5), calibrate=True)
+        assert set(drawn) == {0.5}

@@ -15,6 +15,7 @@ from PIL import Image
 from pixelsmith.canvas import Array
 from pixelsmith.errors import PictureError
 from pixelsmith.geometry import Size
+from pixelsmith.pixels import reading
 from pixelsmith.pixels.files import check_output, write_picture
 from pixelsmith.pixels.formats import format_of
 from pixelsmith.pixels.reading import is_transparent, read_picture, read_start, read_with_alpha
@@ -152,3 +153,20 @@ def test_a_large_tiff_with_alpha_stays_lossless() -> None:
     size = Size(20_000, 20_000)
     assert format_of(Path("a.tif"), size).options["compression"] == "jpeg"
     assert format_of(Path("a.tif"), size, alpha=True).options["compression"] == "deflate"
+
+
+def test_a_file_is_looked_through_once_while_it_stays_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[Path] = []
+    parted = reading._parted
+
+    def noted(path: Path) -> tuple[pyvips.Image, pyvips.Image | None]:
+        looks.append(path)
+        return parted(path)
+
+    monkeypatch.setattr(reading, "_parted", noted)
+    path = save(tmp_path / "disc.png", disc(40))
+    assert [is_transparent(path) for _ in range(3)] == [True] * 3
+    assert len(looks) == 1
+    Image.fromarray(picture()).save(path)
+    assert not is_transparent(path)
+    assert len(looks) == 2

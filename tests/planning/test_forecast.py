@@ -5,10 +5,12 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 
 from pixelsmith import Compute, Event, Method, PhaseFinished, Progress, Request, Size, generate, plan
 from pixelsmith.planning.forecast import Forecast, Rates, load_rates, save_rates, seconds_of, work_of
 from pixelsmith.planning.planner import make_plan
+from pixelsmith.run import calibrate
 from tests.planning.test_planner import EMBEDDED_LIKE
 
 METHOD = Method(steps=4, guidance_interval=(0.0, 0.5))
@@ -156,3 +158,12 @@ def test_a_whole_canvas_does_not_become_the_rate_of_a_patch(tiny_model: Path) ->
     assert plan(request).seconds is None
     generate(replace(request, size=Size(64, 64)))
     assert plan(request).seconds is not None
+
+
+@pytest.mark.parametrize("kind", ["cuda", "mps", "xpu"])
+def test_a_measurement_waits_for_the_device(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[object] = []
+    monkeypatch.setattr(torch.accelerator, "synchronize", said.append)
+    device = torch.device(kind)
+    assert calibrate._seconds(lambda: said.append("called"), device) >= 0
+    assert said == ["called", device] * 2

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pixelsmith import Method, Perturbation, Plan, Request, RequestError, Size
+from pixelsmith import Compute, Method, Perturbation, Plan, Request, RequestError, Size
 from pixelsmith.config.model_facts import ModelFacts
-from pixelsmith.planning.planner import make_plan
+from pixelsmith.planning.planner import LIBRARIES, Numbers, make_plan
 from pixelsmith.sampling.grid import TileLayout
 from pixelsmith.sampling.merging import MERGES
 
@@ -19,6 +19,7 @@ EMBEDDED_LIKE = ModelFacts(
 SDXL_LIKE = ModelFacts(
     "x", "StableDiffusionXLPipeline", Size(1024, 1024), 8, 4, 4, 1000, TileLayout(128, 16, 16), 3_500_000_000
 )
+HALF = Numbers(2, 2, 1)
 
 
 def planned(
@@ -174,8 +175,30 @@ def test_memory_grows_with_the_picture_while_it_holds_the_canvases_and_disk_alwa
 
 def test_weights_count_in_the_dtype_they_run_in() -> None:
     request = Request("a map", Size(1024, 1024))
-    single, half = (make_plan(request, SDXL_LIKE, weight_bytes=size).peak_memory_bytes for size in (4, 2))
+    single, half = (make_plan(request, SDXL_LIKE, numbers=Numbers(size)).peak_memory_bytes for size in (4, 2))
     assert single - half == 2 * SDXL_LIKE.parameters
+
+
+def test_memory_knows_the_batch_the_autoencoder_and_its_tiles() -> None:
+    facts = replace(SDXL_LIKE, patch_values=10_000, tile_values=1_000)
+
+    def beyond_the_weights(numbers: Numbers, **compute: Any) -> int:
+        request = Request("a map", Size(16384, 16384), compute=Compute(**compute))
+        return make_plan(request, facts, numbers=numbers).peak_memory_bytes - numbers.network * facts.parameters
+
+    tile, patch = 2 * 1_000 * 1024**2, 2 * 10_000 * 128**2
+    one, many, upcast = (beyond_the_weights(numbers) for numbers in (HALF, Numbers(2, 2, 8), Numbers(2, 4, 1)))
+    libraries = one - tile
+    assert many - libraries == 8 * patch > tile
+    assert upcast - libraries == 2 * tile
+    assert beyond_the_weights(HALF, tile=512) - libraries == max(tile // 4, patch)
+    assert beyond_the_weights(HALF, tile=4096) == one, "no larger than its own"
+
+
+def test_a_tile_holds_its_context() -> None:
+    with pytest.raises(RequestError, match="tile: the autoencoder of x needs 384 pixels or more, got 383"):
+        planned(2048, 2048, SDXL_LIKE, compute=Compute(tile=383))
+    planned(2048, 2048, SDXL_LIKE, compute=Compute(tile=384))
 
 
 def test_a_huge_random_coverage_is_planned_from_one_step() -> None:
@@ -194,5 +217,5 @@ def test_a_whole_canvas_counts_by_its_area() -> None:
 
 def test_dilated_sampling_holds_whole_canvases() -> None:
     plans = [planned(side, side, method=Method(steps=1, strategy="demofusion")) for side in (4096, 8192)]
-    grown = plans[1].peak_memory_bytes - 1_000_000_000 - 4 * EMBEDDED_LIKE.parameters
+    grown = plans[1].peak_memory_bytes - LIBRARIES - 4 * EMBEDDED_LIKE.parameters
     assert grown >= 8 * EMBEDDED_LIKE.latent_channels * 4 * 1024**2

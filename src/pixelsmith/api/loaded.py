@@ -36,6 +36,7 @@ from pixelsmith.run.job import Job, Result, base_of, check_file, given_of
 from pixelsmith.run.resuming import Resumed, resumed
 from pixelsmith.run.room import check_disk, check_memory
 from pixelsmith.system.memory import give_back_memory
+from pixelsmith.system.repeatable import changed, deterministic_algorithms, software_of
 
 
 def load(model: str = EMBEDDED, parts: Parts | None = None, compute: Compute | None = None) -> LoadedModel:
@@ -137,7 +138,7 @@ class LoadedModel:
         It goes on in the way that this model was loaded in: ``memory`` may be another one than the run was begun with.
         """
         compute = self._known.compute
-        placement = Placement(memory=compute.memory)
+        placement = Placement(memory=compute.memory, tile=compute.tile)
         allow_pickle = self._known.parts.allow_pickle
         with resumed(Path(run_dir), None if output is None else Path(output), allow_pickle, placement) as there:
             if not self._is_for(there.request):
@@ -201,6 +202,8 @@ class LoadedModel:
         model = self._fetch()
         if difference := record.identity.difference_from(there.identity(model)):
             raise RunError(f"{run_dir}: it cannot go on here: {difference}")
+        if not there.moved and (others := changed(record.software, software_of(model.device))):
+            observer(Warned(f"since this run began {others}: what is made now may differ by rounding"))
         settings = record.identity.settings
         if record.output is not None:
             check_file(record.output, request, settings)
@@ -240,7 +243,10 @@ class LoadedModel:
         # Nothing here holds what is yielded: where the model serves but once it is gone when this ends.
         try:
             captioner = self._load_captioner() if the_plan.captions else None
-            with executor_for(self._fetch().device, partial(_warn_of_split, observer)) as executor:
+            with (
+                deterministic_algorithms(request.compute.deterministic),
+                executor_for(self._fetch().device, partial(_warn_of_split, observer)) as executor,
+            ):
                 yield Cascade.of(request, self.load(), the_plan, observer, space, captioner, executor)
         finally:
             if self._once:
@@ -272,7 +278,7 @@ class LoadedModel:
         return self._fetched
 
     def makes(self, request: Request) -> bool:
-        """Whether the request names this model, its parts and its way to compute; batch sizes may differ."""
+        """Whether the request names this model, its parts and its way to compute; batches and tiles may differ."""
         return self._is_for(request) and self._computes(request)
 
     def serving(self, request: Request) -> LoadedModel:
@@ -288,7 +294,7 @@ class LoadedModel:
 
     def _computes(self, request: Request) -> bool:
         own = self._known.compute
-        return replace(request.compute, batch_size=own.batch_size) == own
+        return replace(request.compute, batch_size=own.batch_size, tile=own.tile) == own
 
     def _check(self, request: Request) -> None:
         own = self._known

@@ -23,6 +23,9 @@ class ModelFacts:
     - ``recommended``: what it is best run with.
     - ``float16_safe``: whether its numbers stay in the range of float16.
     - ``perturbable``: whether a ``Perturbation`` of its network is known.
+    - ``patch_values``: numbers that its network holds at once for each latent of a patch, and ``tile_values``: its
+      autoencoder for each pixel of a tile; at most, in the dtype of the run (``pixelsmith.families.footprint``).
+    - ``float32_autoencoder``: whether its autoencoder is float32 where the run is in float16.
     - ``captioner_parameters``: the numbers in the weight files of its captioner; ``None`` where there is none.
     - ``stock_seeds``: whether a base picture begins with the noise that diffusers draws for its seed; else with noise
       that is keyed as that of stages (docs/decisions/0002-keyed-randomness.md).
@@ -43,6 +46,9 @@ class ModelFacts:
     quantised_bytes: int = 0
     stock_seeds: bool = True
     captioner_parameters: int | None = None
+    patch_values: int = 0
+    tile_values: int = 0
+    float32_autoencoder: bool = False
 
     @property
     def patch(self) -> Size:

@@ -52,8 +52,12 @@ class Compute:
       the prompt; one part at a time (``offload``); one layer at a time (``sequential``, slow).
     - ``compile``: compile the network, and an autoencoder of residual blocks.
     - ``channels_last``: another order of values in memory.
+    - ``tile``: pixels a side that the autoencoder computes at once, at most; ``None`` is as much as suits it. Fewer
+      take less memory and more time (``pixelsmith.engine.pieces``).
+    - ``deterministic``: use only algorithms of PyTorch that give the same bytes each time, of which some are slower
+      (docs/decisions/0034-devices-as-they-are.md).
 
-    Raises ``RequestError`` for an unknown device, dtype or memory mode.
+    Raises ``RequestError`` for an unknown device, dtype or memory mode, and for sizes below 1.
     """
 
     device: DeviceName = setting("auto", "Where the model runs; auto takes a GPU if there is one.")
@@ -62,23 +66,29 @@ class Compute:
     memory: MemoryMode = setting("all", "What of the model is on the device at a time.")
     compile: bool = setting(False, "Compile the network, and an autoencoder of residual blocks.")
     channels_last: bool = setting(False, "Another order of values in memory.")
+    tile: int | None = setting(
+        None, "Pixels a side that the autoencoder computes at once.  [default: by model]", least=1
+    )
+    deterministic: bool = setting(False, "Only algorithms that give the same bytes each time.")
 
     def __post_init__(self) -> None:
         check_choices(self, device=DeviceName, dtype=DtypeName, memory=MemoryMode)
         check_numbers(self)
+        check_flag("deterministic", self.deterministic)
 
 
 @dataclass(frozen=True)
 class Placement:
     """What a run that goes on may change of its ``Compute``; ``None`` leaves it as it was.
 
-    ``memory`` never shows in the picture; another ``device`` or ``batch_size`` changes it by rounding. Raises
-    ``RequestError`` as ``Compute`` does.
+    ``memory`` never shows in the picture, and ``tile`` does not where the autoencoder is local; another ``device`` or
+    ``batch_size`` changes it by rounding. Raises ``RequestError`` as ``Compute`` does.
     """
 
     device: DeviceName | None = setting(None, "The same of another device.")
     memory: MemoryMode | None = setting(None, "Another way than the run began with.")
     batch_size: int | None = setting(None, "Another one; it changes the picture by rounding.")
+    tile: int | None = setting(None, "Pixels a side that the autoencoder computes at once.")
 
     def __post_init__(self) -> None:
         self.of(Compute())

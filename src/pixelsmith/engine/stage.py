@@ -17,9 +17,10 @@ from pixelsmith.config.request import Request
 from pixelsmith.config.strategies import STRATEGIES
 from pixelsmith.engine import Executor, Serial
 from pixelsmith.engine.bands import FittedBands, low_pass_bands
-from pixelsmith.engine.codec import decode, encode
+from pixelsmith.engine.codec import TILE, decode, encode
 from pixelsmith.engine.denoise import Denoising, Guide, Patched
 from pixelsmith.engine.dilated import Dilated
+from pixelsmith.engine.pieces import InPieces
 from pixelsmith.engine.remarks import remarks_on
 from pixelsmith.engine.texture import Texture
 from pixelsmith.engine.words import Cells, Words, joined
@@ -201,7 +202,7 @@ class Cascade:
         tiles = self.family.autoencoder.tiling.tiles(facts.latent_size(size))
         latents = self.space.open(f"stage-{stage}/guide", tiles, facts.latent_channels)
         with self._phase(stage, "encode") as on_tile:
-            encode(picture, facts.latent_scale, self.family.autoencoder, latents, partial(on_tile, 0), self.executor)
+            encode(picture, facts.latent_scale, self.autoencoder, latents, partial(on_tile, 0), self.executor)
         return latents
 
     def _denoised(
@@ -225,7 +226,7 @@ class Cascade:
             del denoising
             with self._phase(stage, "decode") as on_tile:
                 texture = self._texture(stage)
-                decode(latents, self.family.autoencoder, picture, partial(on_tile, 0), self.executor, texture)
+                decode(latents, self.autoencoder, picture, partial(on_tile, 0), self.executor, texture)
         if not keeps_latents:
             self._forget(stage)
         return Rung(picture.picture, latents if keeps_latents else None)
@@ -286,6 +287,16 @@ class Cascade:
     def _fills(self, stage: int) -> bool:
         """Whether batches are filled up: each size is a graph of a compiled network. The base is one patch."""
         return stage > 0 and self.request.compute.compile
+
+    @property
+    def autoencoder(self) -> InPieces:
+        """The family's, on no more of a tile at once than was asked for and there is memory for."""
+        scale, asked = self.family.facts.latent_scale, self.request.compute.tile
+        return InPieces(self.family.autoencoder, scale, self._warn_of_pieces, asked and asked // scale)
+
+    def _warn_of_pieces(self, side: int) -> None:
+        what = f"the device has no memory for {TILE}; going on with pieces of {side} pixels a side"
+        self.observer(Warned(what))
 
     @property
     def _batch_size(self) -> int:

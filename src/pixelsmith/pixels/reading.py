@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from textwrap import shorten
 from threading import get_ident
@@ -28,7 +29,7 @@ from pixelsmith.geometry import Size, Window
 from pixelsmith.pixels.colours import srgb, srgb_and_alpha
 from pixelsmith.pixels.tiff import TiffPage, tiff_pages
 from pixelsmith.pixels.transparency import WithAlpha, with_colours_spread
-from pixelsmith.system.durable import open_to_read
+from pixelsmith.system.durable import FileState, open_to_read, state_of
 
 Colour = tuple[int, int, int]
 """Red, green and blue of sRGB, 0 to 255."""
@@ -104,7 +105,7 @@ def read_start(path: Path, background: Colour | None = None) -> tuple[FilePictur
     """
     colours, alpha = _parted(path)
     try:
-        if alpha is None or alpha.min() == 255:
+        if alpha is None or not is_transparent(path):
             colours.avg()
             return FilePicture(colours), None
         if background is None:
@@ -124,7 +125,15 @@ def read_with_alpha(path: Path) -> WithAlpha:
 
 
 def is_transparent(path: Path) -> bool:
-    """Whether a picture file is transparent anywhere. All of it is read if it can be. Raises ``PictureError``."""
+    """Whether a picture file is transparent anywhere. All of it is read if it can be, once while it stays as it is.
+
+    Raises ``PictureError``.
+    """
+    return _is_transparent(path, state_of(path))
+
+
+@lru_cache(maxsize=64)
+def _is_transparent(path: Path, state: FileState | None) -> bool:
     alpha = _parted(path)[1]
     try:
         return alpha is not None and bool(alpha.min() < 255)

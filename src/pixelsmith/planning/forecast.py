@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import Any
 
 from pixelsmith.config.plans import Plan, StagePlan
 from pixelsmith.config.recommended import StageMethod
 from pixelsmith.events import Event, PhaseFinished, Progress
-from pixelsmith.system.durable import read_object, read_whole, write_whole
+from pixelsmith.system.remembered import Remembered
 
 Key = tuple[int, str]
 """A stage (the base is 0) and a phase."""
 MethodAt = Callable[[int], StageMethod]
 """What a stage is denoised with."""
+_RATES = Remembered("rates.json")
 _ALONE = "alone"
 """The denoising of a base, one patch at a time, which says little of full batches."""
 
@@ -163,29 +159,15 @@ def _guessed(measured: Mapping[str, float], alone: float | None) -> Rates:
 def load_rates(model: str, device: str, dtype: str) -> Rates | None:
     """What the last run or calibration of this model measured here, if there was one."""
     try:
-        rates = Rates(**_known()[_name(model, device, dtype)])
+        rates = Rates(**_RATES.get(_name(model, device, dtype)))
         return rates if all(isinstance(rate, float) and rate > 0 for rate in asdict(rates).values()) else None
-    except (KeyError, TypeError):
+    except TypeError:
         return None
 
 
 def save_rates(rates: Rates, model: str, device: str, dtype: str) -> None:
     """Remember rates for the next plan; where that cannot be written it is forgotten."""
-    file = _file()
-    with suppress(OSError):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(file, json.dumps(_known() | {_name(model, device, dtype): asdict(rates)}).encode())
-
-
-def _known() -> dict[str, Any]:
-    try:
-        return read_object(read_whole(_file()))
-    except (OSError, ValueError):
-        return {}
-
-
-def _file() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pixelsmith" / "rates.json"
+    _RATES.put(_name(model, device, dtype), asdict(rates))
 
 
 def _name(model: str, device: str, dtype: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from statistics import fmean
 
 from pixelsmith.config.model_facts import ModelFacts
@@ -27,7 +28,9 @@ FILE_BYTES = 4.2
 MEMORY_LIMIT = 256 << 20
 """Bytes of canvases and pictures up to which they are kept in memory."""
 NETWORK_BYTES = 16 << 10
-"""What a network takes for each latent of a canvas that goes through it at once; large networks take more."""
+"""What a network takes at least for each latent of a canvas that goes through it at once."""
+LIBRARIES = 700_000_000
+"""Bytes of a process that has loaded all libraries, and of what it holds of one batch or tile on the host."""
 DILATED_COPIES = 12
 """Whole canvases (float32) that dilated sampling holds: state, guide, noise, their fusion, blurred, sampled."""
 SAMPLE_SIDE = 1024
@@ -36,14 +39,26 @@ LARGE_CANVAS = SAMPLE_SIDE**2
 count a patch varies by about 1 % there."""
 
 
-def make_plan(request: Request, facts: ModelFacts, start: Size | None = None, weight_bytes: int = 4) -> Plan:
+@dataclass(frozen=True)
+class Numbers:
+    """How a model computes: bytes of a number of its network and of its autoencoder, and patches in a call."""
+
+    network: int = 4
+    autoencoder: int = 4
+    batch_size: int = 1
+
+
+_FLOAT32 = Numbers()
+
+
+def make_plan(request: Request, facts: ModelFacts, start: Size | None = None, numbers: Numbers = _FLOAT32) -> Plan:
     """Plan a request for a model; ``start`` is the size in pixels of the picture to start from, if one is given.
 
-    ``weight_bytes``: of one weight in the dtype that the model runs in.
-
-    Raises ``RequestError`` where the cascade would shrink, a border does not fit into the model's patch, the network
-    cannot be perturbed, or there is no captioner or no text encoder for captions.
+    Raises ``RequestError`` where the cascade would shrink, a border does not fit into the model's patch, a tile is too
+    small for the autoencoder's context, the network cannot be perturbed, or there is no captioner or no text encoder
+    for captions.
     """
+    tile = _tile_side(request, facts)
     if request.method.perturbation and not facts.perturbable:
         raise RequestError(
             f"perturbation: how to perturb the network of {facts.name} ({facts.pipeline}) is not known; leave it out"
@@ -73,10 +88,10 @@ def make_plan(request: Request, facts: ModelFacts, start: Size | None = None, we
         stages=stages,
         model_calls=round(calls),
         on_disk=on_disk,
-        peak_memory_bytes=facts.parameters * weight_bytes
+        peak_memory_bytes=facts.parameters * numbers.network
         + facts.quantised_bytes
-        + _working_set(rungs, request, facts)
-        + ((facts.captioner_parameters or 0) * weight_bytes if captions else 0)
+        + _working_set(rungs, request, facts, numbers, tile)
+        + ((facts.captioner_parameters or 0) * numbers.network if captions else 0)
         + (0 if on_disk else canvases),
         canvas_bytes=canvases,
         file_bytes=round(request.size.area * FILE_BYTES),
@@ -215,10 +230,10 @@ def _tiles_area(canvas: Size, tiling: TileLayout) -> int:
     return len(tiles) * tiles.largest.area
 
 
-def _working_set(rungs: list[StagePlan], request: Request, facts: ModelFacts) -> int:
-    """A gigabyte for libraries and one tile or batch, and what is held of a whole canvas.
+def _working_set(rungs: list[StagePlan], request: Request, facts: ModelFacts, numbers: Numbers, tile: int) -> int:
+    """The libraries, the larger of one batch and one tile, and what is held of a whole canvas.
 
-    Measured: docs/decisions/0006-memory.md.
+    Measured: docs/decisions/0006-memory.md, 0034-devices-as-they-are.md.
     """
     strategy, a_latent = STRATEGIES[request.method.strategy], 0
     if request.method.coverage == "random":
@@ -226,7 +241,20 @@ def _working_set(rungs: list[StagePlan], request: Request, facts: ModelFacts) ->
         a_latent += 28
     if strategy.dilated:
         a_latent += DILATED_COPIES * 4 * facts.latent_channels
+    of_patch = facts.patch_values * numbers.network
     if not strategy.native_base:
-        a_latent += NETWORK_BYTES
-    canvas = max(rung.latent_size.area for rung in rungs)
-    return a_latent * canvas + 1_000_000_000
+        a_latent += max(NETWORK_BYTES, of_patch)
+    canvas, largest = max(rung.latent_size.area for rung in rungs), Size(tile, tile)
+    batch = numbers.batch_size * min(facts.patch.area, canvas) * of_patch
+    pixels = min(largest.area, canvas) * facts.latent_scale**2
+    return a_latent * canvas + LIBRARIES + max(batch, pixels * facts.tile_values * numbers.autoencoder)
+
+
+def _tile_side(request: Request, facts: ModelFacts) -> int:
+    """Latents a side that the autoencoder computes at once, at most."""
+    asked, scale, least = request.compute.tile, facts.latent_scale, facts.tiling.least
+    if asked is None:
+        return facts.tiling.side
+    if asked < least * scale:
+        raise RequestError(f"tile: the autoencoder of {facts.name} needs {least * scale} pixels or more, got {asked}")
+    return min(facts.tiling.side, asked // scale)

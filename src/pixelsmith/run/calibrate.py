@@ -33,9 +33,11 @@ def measure_rates(family: Family, request: Request, known: Rates) -> Rates:
     megapixels = kept.width * kept.height * facts.latent_scale**2 / 1e6
     latents = torch.randn(1, facts.latent_channels, tile.height, tile.width)
 
+    texture = Texture.of(family, request.seed, 1, request.method.at(1, facts.recommended).texture)
+
     def decode() -> None:
         pixels = autoencoder.decode(latents, kept)
-        if texture := Texture.of(family, request.seed, 1, strength=1.0):
+        if texture:
             texture.add_to(pixels[0], kept, texture.noise_of(kept))
 
     return replace(
@@ -49,8 +51,9 @@ def measure_rates(family: Family, request: Request, known: Rates) -> Rates:
 def _seconds(call: Callable[[], object], device: torch.device) -> float:
     def finished() -> float:
         call()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        if device.type != "cpu":
+            # The call only asked the device for its work.
+            torch.accelerator.synchronize(device)
         return time.perf_counter()
 
     began = finished()

@@ -202,7 +202,7 @@ class CloseupCascade(Cascade):
         tiles = self.family.autoencoder.tiling.tiles(Size(region.width, region.height))
         latents = self.space.open(f"stage-{stage}/guide", tiles, facts.latent_channels)
         with self._phase(stage, "encode") as on_tile:
-            encode(part, facts.latent_scale, self.family.autoencoder, latents, partial(on_tile, 0), self.executor)
+            encode(part, facts.latent_scale, self.autoencoder, latents, partial(on_tile, 0), self.executor)
         return Placed(latents, region, region, _Empty(facts.latent_size(size)))
 
     def _prompt_at(self, stage: int, below: Rung, size: Size) -> PromptAt:
@@ -250,7 +250,7 @@ class CloseupCascade(Cascade):
         picture = self.space.open(f"stage-{stage}/picture", tiles, 3, torch.uint8)
         with self._phase(stage, "decode") as on_tile:
             within = texture and texture.within(region.decoded)
-            decode(part, self.family.autoencoder, picture, partial(on_tile, 0), self.executor, within)
+            decode(part, self.autoencoder, picture, partial(on_tile, 0), self.executor, within)
         return Placed(picture, region.decoded.scaled(scale), region.pixels, _Empty(size))
 
 

@@ -6,7 +6,6 @@ going on after a crash is the same run again, which finds done what is done.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -14,7 +13,7 @@ import shlex
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +23,7 @@ from filelock import FileLock, Timeout
 
 from pixelsmith.canvas import DiskSpace
 from pixelsmith.errors import InputError, OutputError, RefusedError, RunError
+from pixelsmith.system.digests import digest_of
 from pixelsmith.system.durable import PARTIAL, NotAFileError, hold, read_object, read_whole, write_whole
 from pixelsmith.version import __version__
 
@@ -81,13 +81,15 @@ class Record:
     """What a run directory knows of its run: whose it is, the folder it was asked for in, where its picture goes.
 
     ``keep``: whether the directory stays when the picture is there. Paths that were given relative to the folder are
-    kept relative to the directory, if that was: where all of it is moved, the run goes on.
+    kept relative to the directory, if that was: where all of it is moved, the run goes on. ``software``: versions below
+    PyTorch where it began (``pixelsmith.system.repeatable``): where they are others, the run goes on all the same.
     """
 
     identity: Identity
     folder: Path
     output: Path | None
     keep: bool
+    software: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def allows_pickle(self) -> bool:
@@ -140,6 +142,7 @@ class RunDirectory:
             if record.output is None
             else self._kept(record.output, relative=not record.output.is_absolute()),
             "keep": record.keep,
+            "software": dict(record.software),
         }
         write_whole(self.path / _RECORD, json.dumps({**values, "checksum": _checksum(values)}, indent=1).encode())
 
@@ -160,6 +163,7 @@ class RunDirectory:
                 folder=self._found(values["folder"]),
                 output=None if output is None else self._found(output),
                 keep=bool(values["keep"]),
+                software=dict(values.get("software", {})),
             )
         except (FileNotFoundError, NotADirectoryError) as error:
             raise RunError(f"{self.path}: it is not a run directory, there is no {_RECORD} in it") from error
@@ -267,28 +271,6 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             found[prefix + name] = value
     return found
-
-
-def digest_of(places: Sequence[Path]) -> str:
-    """SHA-256 of several folders and files. Raises ``RunError``."""
-    try:
-        return hashlib.sha256("\n".join(sha256_of(place) for place in places).encode()).hexdigest()
-    except OSError as error:
-        raise RunError(f"{error.filename}: it cannot be read ({error.strerror})") from error
-
-
-def sha256_of(place: Path) -> str:
-    """SHA-256 of the names and contents of a folder's files, or of one file."""
-    if not place.exists():
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(place))
-    files, root = ([place], place.parent) if place.is_file() else (sorted(place.rglob("*")), place)
-    total = hashlib.sha256()
-    for path in files:
-        if path.is_file():
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            total.update(f"{path.relative_to(root)}\0{digest}\n".encode())
-    return total.hexdigest()
 
 
 def _versions() -> dict[str, str]:

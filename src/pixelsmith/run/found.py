@@ -32,8 +32,9 @@ from pixelsmith.families import (
 from pixelsmith.geometry import Size
 from pixelsmith.pixels.reading import picture_size
 from pixelsmith.planning.forecast import load_rates, seconds_of
-from pixelsmith.planning.planner import make_plan
-from pixelsmith.run.directory import Identity, digest_of
+from pixelsmith.planning.planner import Numbers, make_plan
+from pixelsmith.run.directory import Identity
+from pixelsmith.system.digests import digest_of
 from pixelsmith.version import __version__
 
 
@@ -68,10 +69,14 @@ class FoundModel:
         for named in request.pictures:
             # One that cannot be read is a mistake to be found now, not when the first stage begins.
             picture_size(named)
-        the_plan = make_plan(request, self.facts, _start_size(request), self.dtype.itemsize)
+        the_plan = make_plan(request, self.facts, _start_size(request), self._numbers(request))
         rates = load_rates(*self.machine)
         method_at = partial(request.method.at, recommended=self.facts.recommended)
         return replace(the_plan, seconds=None if rates is None else seconds_of(the_plan, method_at, rates))
+
+    def _numbers(self, request: Request) -> Numbers:
+        size, upcast = self.dtype.itemsize, self.facts.float32_autoencoder and self.dtype == torch.float16
+        return Numbers(size, 4 if upcast else size, batch_size_of(request, self.device, self.facts.patch))
 
     def settings(self, request: Request) -> dict[str, Any]:
         """What a picture file carries: the request, and what ``auto`` meant on this machine."""
@@ -81,7 +86,7 @@ class FoundModel:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of all files that it is made of: they are read once. Raises ``RunError``."""
+        """SHA-256 of all files that it is made of (``pixelsmith.system.digests``). Raises ``RunError``."""
         return digest_of(model_files(self.place, self.parts))
 
     def identity(self, settings: Mapping[str, Any], request: Request, moved: bool = False) -> Identity:

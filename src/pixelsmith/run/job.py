@@ -37,6 +37,7 @@ from pixelsmith.run.preview import with_preview
 from pixelsmith.run.room import check_disk
 from pixelsmith.sampling.readable import Readable
 from pixelsmith.system.memory import give_back_memory
+from pixelsmith.system.repeatable import software_of
 
 Cascades = Callable[[Request, Plan, Observer, Space], AbstractContextManager[Cascade]]
 """Loads a model for the cascade of a request, which is to be climbed in this context."""
@@ -104,7 +105,7 @@ class Job:
         identity, keep = self.model.identity(self.settings, self.request), run_dir is not None
         work = _Work(self.observer)
         with RunDirectory.create(place) as run:
-            run.begin(Record(identity, Path.cwd(), self.path, keep))
+            run.begin(Record(identity, Path.cwd(), self.path, keep, software_of(self.model.device)))
             try:
                 return replace(self, observer=work).go_on(run, keep)
             except InputError as error:

@@ -71,6 +71,11 @@ class TileLayout:
         """With so many more latents of context on each side, for as much that is kept."""
         return TileLayout(self.side + 2 * latents, self.context + latents, self.blend)
 
+    @property
+    def least(self) -> int:
+        """The side of the smallest piece of a tile: its context, and as much as it is averaged over, or some."""
+        return 2 * self.context + max(self.blend, 4)
+
     def tiles(self, canvas: Size) -> Grid:
         """The tiles of a canvas in latents."""
         return fixed_grid(canvas, self.side, 2 * self.context, self.blend)

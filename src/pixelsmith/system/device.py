@@ -12,8 +12,9 @@ from pixelsmith.errors import DeviceError
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether the device has no memory left; Apple's and some of CUDA's errors say so in words only."""
-    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error).lower()
+    """Whether the device has no memory left; Apple's, a CPU's and some of CUDA's errors say so in words only."""
+    words = ("out of memory", "can't allocate memory", "not enough memory")
+    return isinstance(error, torch.OutOfMemoryError) or any(word in str(error).lower() for word in words)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import secrets
 import stat
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from filelock import FileLock
 
@@ -46,6 +46,24 @@ def read_whole(path: Path) -> bytes:
     """The content of a file. Raises ``OSError``, at once where it is a pipe or a device."""
     with os.fdopen(open_to_read(path), "rb") as file:
         return file.read()
+
+
+class FileState(NamedTuple):
+    """What of a file is another value whenever its content is: no program can set the time of its last change."""
+
+    size: int
+    modified: int
+    changed: int
+    inode: int
+
+
+def state_of(path: Path) -> FileState | None:
+    """The state of a file; times are nanoseconds. ``None`` where it cannot be looked at."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return None
+    return FileState(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
 
 
 def read_object(content: str | bytes) -> dict[str, Any]:

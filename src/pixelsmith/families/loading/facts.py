@@ -14,6 +14,7 @@ from pixelsmith.config.parts import Parts
 from pixelsmith.errors import InputError, ModelError, RequestError
 from pixelsmith.families.architecture import Configs, Traits
 from pixelsmith.families.autoencoders.autoencoder import latent_space, tiling_of
+from pixelsmith.families.footprint import autoencoder_values, network_values
 from pixelsmith.families.loading.find import (
     NO_PARTS,
     OWN,
@@ -69,6 +70,8 @@ def read_facts(place: Path, name: str, parts: Parts = NO_PARTS) -> ModelFacts:
         scale, channels = latent_space(configs["vae"])
         traits = architecture.traits(configs)
         prediction_of(configs["scheduler"])
+        patch_values = max(network_values(configs[part], channels) for part in NETWORKS if part in configs)
+        tile_values = autoencoder_values(configs["vae"])
         train_steps = configs["scheduler"].get("num_train_timesteps", 1000)
         for what, value in (("latent channels", channels), ("train timesteps", train_steps)):
             check_whole(what, value, least=1)
@@ -102,6 +105,9 @@ def read_facts(place: Path, name: str, parts: Parts = NO_PARTS) -> ModelFacts:
         perturbable=traits.perturbable,
         stock_seeds=traits.stock_seeds,
         captioner_parameters=_captioner_parameters(folder, parts),
+        patch_values=patch_values,
+        tile_values=tile_values,
+        float32_autoencoder=architecture.upcasts_vae and bool(configs["vae"].get("force_upcast")),
     )
     _check_vae(facts, parts)
     return facts

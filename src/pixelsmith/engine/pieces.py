@@ -1,0 +1,147 @@
+"""An autoencoder whose tiles are computed in pieces where the device has no memory for a whole one.
+
+The tiles are the layout of latents and pictures on the disk, so they stay as they are while a run goes on. What is
+computed at once may be less: a tile is cut as a canvas is, with the same context around each piece. So the result is
+the same where the network is local, and as near to it as tiles are to an untiled pass where it is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import chain
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pixelsmith.families.family import Autoencoder
+from pixelsmith.geometry import Size, Window
+from pixelsmith.sampling.grid import Grid, TileLayout
+from pixelsmith.system.device import is_out_of_memory
+
+OnSmaller = Callable[[int], None]
+"""Is called with the pixels a side that are computed at once from now on, where memory ended."""
+_Run = Callable[[Window, Window], Tensor]
+"""The values of a window of a tile, of which a part is of use; both in latents of the tile."""
+
+
+@dataclass
+class InPieces:
+    """An ``Autoencoder`` that runs another one on at most ``side`` latents a side, and on half of them where memory
+    ends.
+
+    ``side``: with context; ``None`` for whole tiles. ``scale``: pixels per latent. What is raised where there is no
+    memory for the smallest piece is the device's own error.
+    """
+
+    autoencoder: Autoencoder
+    scale: int
+    on_smaller: OnSmaller
+    side: int | None = None
+
+    @property
+    def tiling(self) -> TileLayout:
+        return self.autoencoder.tiling
+
+    def encode(self, pixels: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b c h w"]:
+        def run(window: Window, _: Window) -> Tensor:
+            return self.autoencoder.encode(pixels[(..., *window.scaled(self.scale).slices)])
+
+        whole = _size_of(pixels).divided(self.scale)
+        return self._run(run, whole, whole.window, 1)
+
+    def decode(self, latents: Float[Tensor, "b c h w"], kept: Window | None = None) -> Float[Tensor, "b 3 H W"]:
+        def run(window: Window, wanted: Window) -> Tensor:
+            return self.autoencoder.decode(latents[(..., *window.slices)], wanted.relative_to(window))
+
+        whole = _size_of(latents)
+        return self._run(run, whole, kept or whole.window, self.scale)
+
+    def steady_encoding(self, samples: Iterable[Tensor]) -> AbstractContextManager[None]:
+        return self._steady(self.autoencoder.steady_encoding, samples, self.scale)
+
+    def steady_decoding(self, samples: Iterable[Tensor]) -> AbstractContextManager[None]:
+        return self._steady(self.autoencoder.steady_decoding, samples, 1)
+
+    @contextmanager
+    def _steady(
+        self, steady: Callable[[Iterable[Tensor]], AbstractContextManager[None]], samples: Iterable[Tensor], unit: int
+    ) -> Iterator[None]:
+        """Hold the other one steady by these samples, cut as tiles are; ``unit``: of their values for a latent."""
+        seen, rest = list[Tensor](), iter(samples)
+
+        def cut() -> Iterator[Tensor]:
+            for sample in chain(tuple(seen), _noted(rest, seen)):
+                for patch in self._pieces(_size_of(sample).divided(unit)):
+                    yield sample[(..., *patch.window.scaled(unit).slices)]
+
+        with ExitStack() as stack:
+            while True:
+                try:
+                    stack.enter_context(steady(cut()))
+                    break
+                except RuntimeError as error:
+                    if not (seen and is_out_of_memory(error) and self._can_shrink(_size_of(seen[-1]).divided(unit))):
+                        raise
+                self._shrink(_size_of(seen[-1]).divided(unit))
+            seen.clear()
+            yield
+
+    def _run(self, run: _Run, whole: Size, wanted: Window, unit: int) -> Tensor:
+        """The values of a tile, ``unit`` on each axis for a latent; only those of ``wanted`` are of use."""
+        while True:
+            pieces = self._pieces(whole)
+            try:
+                return run(whole.window, wanted) if len(pieces) == 1 else _joined(run, pieces, wanted, unit)
+            except RuntimeError as error:
+                if not (is_out_of_memory(error) and self._can_shrink(whole)):
+                    raise
+            # Outside of the handler, which keeps what was computed alive.
+            self._shrink(whole)
+
+    def _can_shrink(self, whole: Size) -> bool:
+        return self._half(whole) >= self.tiling.least
+
+    def _shrink(self, whole: Size) -> None:
+        """From now on keep half as much of a piece on an axis."""
+        self.side = self._half(whole)
+        if torch.accelerator.is_available():
+            torch.accelerator.empty_cache()
+        self.on_smaller(self.side * self.scale)
+
+    def _half(self, whole: Size) -> int:
+        window, around = self._pieces(whole)[0].window, 2 * self.tiling.context
+        return (max(window.width, window.height) - around) // 2 + around
+
+    def _pieces(self, whole: Size) -> Grid:
+        side = max(whole.width, whole.height) if self.side is None else max(self.side, self.tiling.least)
+        return TileLayout(side, self.tiling.context, self.tiling.blend).tiles(whole)
+
+
+def _joined(run: _Run, pieces: Grid, wanted: Window, unit: int) -> Tensor:
+    fine, whole = pieces.scaled(unit), None
+    for index in pieces.touching(wanted):
+        if not pieces.kept(index).overlaps(wanted):
+            continue
+        window, place = pieces[index].window, fine.kept(index)
+        # Pieces may meet in the middle of a latent: of the next one a part counts as well.
+        values = run(window, pieces.kept(index).grown(1, pieces.canvas).common(window))
+        if whole is None:
+            whole = values.new_zeros(*values.shape[:2], fine.canvas.height, fine.canvas.width)
+        weights = torch.from_numpy(fine.weights(index, place)).to(values.device)
+        whole[(..., *place.slices)] += weights * values[(..., *place.relative_to(window.scaled(unit)).slices)]
+    if whole is None:
+        raise ValueError("nothing of a tile is wanted")
+    return whole
+
+
+def _noted(samples: Iterator[Tensor], seen: list[Tensor]) -> Iterator[Tensor]:
+    for sample in samples:
+        seen.append(sample)
+        yield sample
+
+
+def _size_of(values: Tensor) -> Size:
+    return Size(values.shape[-1], values.shape[-2])

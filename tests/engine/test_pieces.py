@@ -1,0 +1,148 @@
+"""Tiles in pieces: the same where the autoencoder is local, near where it is not, and no dead end without memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from pixelsmith import Compute, DeviceError, Event, Method, Placement, Request, Size, Warned, generate, resume
+from pixelsmith.config.request import EMBEDDED
+from pixelsmith.engine.pieces import InPieces
+from pixelsmith.families import Family, find_model, load_family, read_facts
+from pixelsmith.families.autoencoders.autoencoder import DiffusersAutoencoder
+from pixelsmith.geometry import Window
+from pixelsmith.sampling.grid import TileLayout
+from tests.api.test_loaded import interrupted, request_of
+from tests.tiny import build_autoencoder
+
+
+@pytest.fixture(scope="module")
+def embedded() -> Family:
+    folder = find_model(EMBEDDED)
+    return load_family(folder, read_facts(folder, EMBEDDED), Compute("cpu", "float32"))
+
+
+def with_room_for(side: int, call: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """An autoencoder's pass on a device that has memory for so many values a side."""
+
+    def limited(values: Tensor, *more: Any) -> Tensor:
+        if max(values.shape[-2:]) > side:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return call(values, *more)
+
+    return limited
+
+
+@torch.inference_mode()
+def test_pieces_of_a_local_autoencoder_are_the_whole_tile(embedded: Family) -> None:
+    autoencoder, channels = embedded.autoencoder, embedded.facts.latent_channels
+    rng = torch.Generator().manual_seed(0)
+    latents, pixels = torch.randn(1, channels, 60, 72, generator=rng), torch.rand(1, 3, 480, 576, generator=rng)
+    kept = Window(14, 3, 30, 50)
+    inside = kept.scaled(8).slices
+    pieces = InPieces(autoencoder, 8, lambda side: None, side=48)
+    whole, found = autoencoder.decode(latents, kept), pieces.decode(latents, kept)
+    assert torch.equal(_bytes(whole[(..., *inside)]), _bytes(found[(..., *inside)]))
+    assert (pieces.encode(pixels) - autoencoder.encode(pixels)).abs().max() < 1e-4
+    assert len(pieces._pieces(Size(72, 60))) > 1
+
+
+def _bytes(pixels: Tensor) -> Tensor:
+    return ((pixels + 1) * 127.5).round().clamp(0, 255)
+
+
+@torch.inference_mode()
+def test_pieces_of_a_global_autoencoder_are_near() -> None:
+    """Nearer than tiles that normalise by themselves, whose tones jump."""
+    autoencoder = DiffusersAutoencoder(build_autoencoder(), torch.device("cpu"), TileLayout(64, 12, 12))
+    latents = torch.randn(1, 4, 64, 64, generator=torch.Generator().manual_seed(0)) + torch.linspace(-2, 2, 64)
+    whole = autoencoder.decode(latents)
+    pieces = InPieces(autoencoder, 4, lambda side: None, side=44)
+    loose = pieces.decode(latents)
+    with pieces.steady_decoding([latents]):
+        held = pieces.decode(latents)
+    assert (held - whole).abs().mean() < 0.5 * (loose - whole).abs().mean()
+
+
+@torch.inference_mode()
+def test_a_tile_without_room_is_halved_until_it_has_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    autoencoder = DiffusersAutoencoder(build_autoencoder(), torch.device("cpu"), TileLayout(64, 8, 8))
+    latents = torch.randn(1, 4, 64, 64, generator=torch.Generator().manual_seed(0))
+    monkeypatch.setattr(autoencoder, "decode", with_room_for(45, autoencoder.decode))
+    heard: list[int] = []
+    pieces = InPieces(autoencoder, 4, heard.append)
+    assert pieces.decode(latents).shape == (1, 3, 256, 256)
+    assert heard == [4 * 40]
+    pieces.decode(latents)
+    assert len(heard) == 1, "it is remembered"
+
+
+@torch.inference_mode()
+def test_samples_without_room_are_halved_too() -> None:
+    autoencoder = DiffusersAutoencoder(build_autoencoder(), torch.device("cpu"), TileLayout(64, 8, 8))
+    latents = torch.randn(1, 4, 64, 64, generator=torch.Generator().manual_seed(0))
+    forward = autoencoder._vae.decoder.forward
+    autoencoder._vae.decoder.forward = with_room_for(45, forward)
+    heard: list[int] = []
+    pieces = InPieces(autoencoder, 4, heard.append)
+    with pieces.steady_decoding(iter([latents, -latents])):
+        found = pieces.decode(latents)
+    assert heard == [4 * 40]
+    autoencoder._vae.decoder.forward = forward
+    with InPieces(autoencoder, 4, heard.append, side=40).steady_decoding(iter([latents, -latents])):
+        expected = InPieces(autoencoder, 4, heard.append, side=40).decode(latents)
+    assert torch.equal(found, expected), "the samples that were let through before count once"
+
+
+@torch.inference_mode()
+def test_there_is_a_smallest_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    autoencoder = DiffusersAutoencoder(build_autoencoder(), torch.device("cpu"), TileLayout(64, 8, 8))
+    monkeypatch.setattr(autoencoder, "encode", with_room_for(4, autoencoder.encode))
+    heard: list[int] = []
+    with pytest.raises(torch.OutOfMemoryError):
+        InPieces(autoencoder, 4, heard.append).encode(torch.zeros(1, 3, 256, 256))
+    assert heard == sorted(heard, reverse=True)
+    assert min(heard) >= 4 * autoencoder.tiling.least
+
+
+def small_memory(monkeypatch: pytest.MonkeyPatch, side: int) -> None:
+    """While the test runs, decoders have room for so many latents a side."""
+    monkeypatch.setattr(
+        DiffusersAutoencoder,
+        "decode",
+        lambda self, latents, kept=None, call=DiffusersAutoencoder.decode: with_room_for(
+            side, lambda *given: call(self, *given)
+        )(latents, kept),
+    )
+
+
+def test_a_run_whose_tiles_have_no_room_goes_on_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    request = Request(
+        "a sea", Size(512, 384), method=Method(steps=1, stage_steps=1, texture=0), compute=Compute("cpu", "float32")
+    )
+    expected = generate(request).pixels
+    small_memory(monkeypatch, 44)
+    heard: list[Event] = []
+    found = generate(request, observer=heard.append).pixels
+    assert np.array_equal(found, expected)
+    said = [event.message for event in heard if isinstance(event, Warned)]
+    assert said
+    assert all("no memory for a tile of the autoencoder; going on with pieces of" in message for message in said)
+
+
+def test_a_run_that_ended_without_memory_is_resumed_with_smaller_tiles(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_dir = interrupted(tiny_model, tmp_path)
+    with monkeypatch.context() as patch:
+        small_memory(patch, 1)
+        with pytest.raises(DeviceError, match="no memory for a tile"):
+            resume(run_dir)
+    result = resume(run_dir, placement=Placement(tile=192))
+    assert result.pixels.shape == generate(request_of(tiny_model)).pixels.shape
