@@ -118,7 +118,7 @@ def test_only_families_know_diffusers(file: str) -> None:
 
 def test_a_module_has_a_name_of_its_own() -> None:
     """No two have one name, and none is called as a public function is: ``pixelsmith.plan`` is the function."""
-    names = Counter(Path(file).stem for file in FILES if not file.endswith("__init__.py"))
+    names = Counter(Path(file).stem for file in FILES if Path(file).stem not in ("__init__", "__main__"))
     assert [name for name, count in names.items() if count > 1] == []
     functions = {name for name in pixelsmith.__all__ if isinstance(getattr(pixelsmith, name), FunctionType)}
     assert not functions & {*names, *(room for rooms in FLOORS for room in rooms)}
