@@ -49,8 +49,8 @@ def measure_rates(family: Family, request: Request, known: Rates) -> Rates:
 def _seconds(call: Callable[[], object], device: torch.device) -> float:
     def finished() -> float:
         call()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        if device.type != "cpu":
+            torch.accelerator.synchronize(device)
         return time.perf_counter()
 
     began = finished()

@@ -55,7 +55,7 @@ class Desk:
     threads: dict[str, set[int]] = field(default_factory=dict)
 
     @property
-    def work(self) -> Work[Tensor]:
+    def work(self) -> Work[Tensor, Tensor]:
         groups = (range(i, min(i + self.size, self.count)) for i in range(0, self.count, self.size))
         return Work("one item", groups, self.read, self.compute, self.write, self.place, self.full)
 
@@ -248,7 +248,7 @@ def test_all_threads_keep_gradients_or_not_as_the_one_that_asks(kind: str) -> No
 
     for mode in (True, False):
         with torch.inference_mode(mode), EXECUTORS[kind](unheard) as executor:
-            work: Work[Any] = Work("one item", [range(1)], note, note, keep, lambda group: "")
+            work: Work[Any, Tensor] = Work("one item", [range(1)], note, note, keep, lambda group: "")
             executor.run(work, lambda group: None)
         assert modes == [mode] * 3
         modes.clear()

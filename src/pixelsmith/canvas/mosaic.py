@@ -55,6 +55,10 @@ class Mosaic:
         kept = self.tiling.kept(index).relative_to(self.tiling[index].window)
         self._slots.write(index, self._stored(values[(..., *kept.slices)]).numpy())
 
+    def stored(self, values: Tensor) -> tuple[Tensor]:
+        """Patches (b, c, h, w) as they are kept, on the device where they are: what ``put`` then takes of each."""
+        return (self._stored(values),)
+
     def missing(self, group: int = 1) -> Iterator[range]:
         """The groups of ``group`` patches of which one or more are missing.
 
@@ -84,7 +88,9 @@ class Mosaic:
         self._slots.sync()
 
     def _stored(self, values: Tensor) -> Tensor:
-        return values if self._dtype.is_floating_point else values.round().clamp(0, 255).to(self._dtype)
+        if self._dtype.is_floating_point or values.dtype == self._dtype:
+            return values
+        return values.round().clamp(0, 255).to(self._dtype)
 
     def _pieces(self, window: Window) -> Iterator[tuple[Window, np.ndarray, Values]]:
         """What each patch gives to a window: where in it, with which weights, which values."""
@@ -119,10 +125,17 @@ class WithOverview:
     def read(self, window: Window) -> Tensor:
         return self.picture.read(window)
 
-    def put(self, index: int, values: Tensor) -> None:
-        """Keep a tile of both. Raises ``OSError`` where the disk is full."""
-        self.overview.put(index, torch.nn.functional.avg_pool2d(values, self.scale))
+    def put(self, index: int, values: Tensor, small: Tensor | None = None) -> None:
+        """Keep a tile of both; ``small``: the overview's, where it is made. Raises ``OSError`` where the disk is full."""
+        self.overview.put(index, self._small(values) if small is None else small)
         self.picture.put(index, values)
+
+    def stored(self, values: Tensor) -> tuple[Tensor, ...]:
+        """Tiles (b, c, h, w) as both keep them, on the device where they are: what ``put`` then takes of each."""
+        return (*self.picture.stored(values), *self.overview.stored(self._small(values)))
+
+    def _small(self, values: Tensor) -> Tensor:
+        return torch.nn.functional.avg_pool2d(values, self.scale)
 
     def missing(self, group: int = 1) -> Iterator[range]:
         """The groups of tiles of which one or more are missing in one of the two."""

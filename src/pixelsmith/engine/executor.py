@@ -26,6 +26,8 @@ READERS = max(1, min(4, (os.cpu_count() or 1) // 4))
 large GPU; a writer has less to do."""
 
 Inputs = TypeVar("Inputs")
+Outputs = TypeVar("Outputs", Tensor, tuple[Tensor, ...])
+"""Values of some items (n, ...), or several of each."""
 OnDone = Callable[[Sequence[int]], None]
 """Is called with the items of a group once they are written, in the order of the groups."""
 OnSplit = Callable[[str, int], None]
@@ -37,14 +39,14 @@ def _unsaid(kind: str, most: int) -> None:
 
 
 @dataclass(frozen=True)
-class Work(Generic[Inputs]):
+class Work(Generic[Inputs, Outputs]):
     """Groups of items, and what is done with each.
 
     - ``kind``: what an item is, such as "one patch"; ``place``: where some of them are, for messages.
     - ``groups``: the numbers of the items of each group.
     - ``read``: what is needed to compute some items, on the host; any threads may call it, at any time.
-    - ``compute``: their values (n, ...), on the device, from what was read. Where the device's memory ends it is called
-      again for fewer.
+    - ``compute``: their values (n, ...), on the device, from what was read; or several tensors of such. Where the
+      device's memory ends it is called again for fewer.
     - ``write``: keep the values of a group, which are on the host by then; one group at a time, in their order.
     - ``full``: so many items are computed at once, whatever a group leaves over: the last one again and again; for
       networks that are compiled for one size. ``None``: as many as there are.
@@ -53,8 +55,8 @@ class Work(Generic[Inputs]):
     kind: str
     groups: Iterable[Sequence[int]]
     read: Callable[[Sequence[int]], Inputs]
-    compute: Callable[[Inputs], Tensor]
-    write: Callable[[Sequence[int], Tensor], None]
+    compute: Callable[[Inputs], Outputs]
+    write: Callable[[Sequence[int], Outputs], None]
     place: Callable[[Sequence[int]], str]
     full: int | None = None
 
@@ -63,7 +65,7 @@ class Work(Generic[Inputs]):
 class Executor(Protocol):
     """Does work. What it writes does not depend on which executor does it, nor on any timing."""
 
-    def run(self, work: Work[Any], on_done: OnDone) -> None:
+    def run(self, work: Work[Any, Any], on_done: OnDone) -> None:
         """Read, compute and write all groups.
 
         A group for which the device has no memory is computed in halves, and so are those after it. Raises
@@ -79,7 +81,7 @@ class Serial:
     def __init__(self, on_split: OnSplit = _unsaid) -> None:
         self._parts = _Parts(on_split)
 
-    def run(self, work: Work[Any], on_done: OnDone) -> None:
+    def run(self, work: Work[Any, Any], on_done: OnDone) -> None:
         for group in work.groups:
             read = self._parts.read(work, group)
             _write(work, group, self._parts.compute(work, group, read))
@@ -98,7 +100,7 @@ class Threaded:
         self._reader = ThreadPoolExecutor(readers, "pixelsmith-read")
         self._writer = ThreadPoolExecutor(1, "pixelsmith-write")
 
-    def run(self, work: Work[Any], on_done: OnDone) -> None:
+    def run(self, work: Work[Any, Any], on_done: OnDone) -> None:
         groups, reading, writing = iter(work.groups), deque[_Pending](), deque[_Pending]()
 
         def read_ahead() -> None:
@@ -158,7 +160,7 @@ class _Parts:
         self._on_split = on_split
         self._most: dict[str, int] = {}
 
-    def read(self, work: Work[Inputs], group: Sequence[int]) -> _Read[Inputs]:
+    def read(self, work: Work[Inputs, Any], group: Sequence[int]) -> _Read[Inputs]:
         """What is needed to compute a group, part by part."""
         most = self._most_of(work, group)
         parts = [group[i : i + most] for i in range(0, len(group), most)]
@@ -166,7 +168,9 @@ class _Parts:
             inputs = [work.read(_filled(part, most if work.full else len(part))) for part in parts]
         return _Read(most, [len(part) for part in parts], inputs)
 
-    def compute(self, work: Work[Inputs], group: Sequence[int], read: _Read[Inputs]) -> _Values:
+    def compute(
+        self, work: Work[Inputs, Outputs], group: Sequence[int], read: _Read[Inputs]
+    ) -> _Values[Outputs]:
         while True:
             most = self._most_of(work, group)
             if read.most > most:
@@ -175,7 +179,7 @@ class _Parts:
             try:
                 with _placed(work, group, "compute"), room_for(work.kind) if most == 1 else nullcontext():
                     found = [work.compute(inputs) for inputs in read.inputs]
-                    return _Values([values[:count] for values, count in zip(found, read.counts, strict=True)])
+                    return _Values(found, read.counts)
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
@@ -183,7 +187,7 @@ class _Parts:
             self._most[work.kind] = most // 2
             self._on_split(work.kind, most // 2)
 
-    def _most_of(self, work: Work[Any], group: Sequence[int]) -> int:
+    def _most_of(self, work: Work[Any, Any], group: Sequence[int]) -> int:
         """How many items of a group are computed at once."""
         size = work.full or len(group)
         return min(size, self._most.get(work.kind, size))
@@ -197,28 +201,39 @@ class _Read(NamedTuple, Generic[Inputs]):
     inputs: list[Inputs]
 
 
-class _Values:
-    """Values on their way from the device to the host; ``on_host`` waits for them."""
+class _Values(Generic[Outputs]):
+    """Values on their way from the device to the host; ``on_host`` waits for them.
 
-    def __init__(self, parts: list[Tensor]) -> None:
-        values = torch.cat(parts) if len(parts) > 1 else parts[0]
-        self._event: torch.cuda.Event | None = None
-        if values.device.type == "cuda":
-            # The device goes on with the next group while these are copied.
-            host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
-            self._values = host.copy_(values, non_blocking=True)
-            self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            self._event.record(torch.cuda.current_stream(values.device))
+    They were computed in parts, of each of which the first ``counts`` count.
+    """
+
+    def __init__(self, parts: list[Outputs], counts: list[int]) -> None:
+        self._events: list[torch.cuda.Event] = []
+        first = parts[0]
+        if isinstance(first, Tensor):
+            self._values = self._brought(parts, counts)
         else:
-            self._values = values.cpu()
+            self._values = tuple(self._brought(each, counts) for each in zip(*parts, strict=True))
 
-    def on_host(self) -> Tensor:
-        if self._event is not None:
-            self._event.synchronize()
+    def on_host(self) -> Outputs:
+        for event in self._events:
+            event.synchronize()
         return self._values
 
+    def _brought(self, parts: Sequence[Tensor], counts: list[int]) -> Tensor:
+        kept = [part[:count] for part, count in zip(parts, counts, strict=True)]
+        values = torch.cat(kept) if len(kept) > 1 else kept[0]
+        if values.device.type != "cuda":
+            return values.cpu()
+        # The device goes on with the next group while these are copied.
+        host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+        host.copy_(values, non_blocking=True)
+        self._events.append(torch.cuda.Event())  # type: ignore[no-untyped-call]
+        self._events[-1].record(torch.cuda.current_stream(values.device))
+        return host
 
-def _write(work: Work[Any], group: Sequence[int], values: _Values) -> None:
+
+def _write(work: Work[Any, Any], group: Sequence[int], values: _Values[Any]) -> None:
     with _placed(work, group, "write"):
         work.write(group, values.on_host())
 
@@ -240,7 +255,7 @@ def _as_here(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @contextmanager
-def _placed(work: Work[Any], group: Sequence[int], what: str) -> Iterator[None]:
+def _placed(work: Work[Any, Any], group: Sequence[int], what: str) -> Iterator[None]:
     """Add a note of where it happened to an error that is raised in this context."""
     try:
         yield

@@ -124,7 +124,7 @@ class Denoising:
         batch_size: int,
         device: torch.device,
         full: int | None,
-    ) -> Work[_Patches]:
+    ) -> Work[_Patches, Batch]:
         """The patches of step i that are missing in ``target``: they all read ``canvas``, and none what another one
         writes.
         """
