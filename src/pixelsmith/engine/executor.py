@@ -26,6 +26,7 @@ READERS = max(1, min(4, (os.cpu_count() or 1) // 4))
 large GPU; a writer has less to do."""
 
 Inputs = TypeVar("Inputs")
+Found = TypeVar("Found")
 Outputs = TypeVar("Outputs", Tensor, tuple[Tensor, ...])
 """Values of some items (n, ...), or several of each."""
 OnDone = Callable[[Sequence[int]], None]
@@ -74,6 +75,17 @@ class Executor(Protocol):
         """
         ...
 
+    def ahead(self, call: Callable[[], Found]) -> Callable[[], Found]:
+        """Do something that later work needs, beside the work at hand if that is possible.
+
+        What is returned waits for it, and returns or raises what it did.
+        """
+        ...
+
+    def behind(self, call: Callable[[], Found]) -> Callable[[], Found]:
+        """The same with something that comes after all that was written, and before all that will be."""
+        ...
+
 
 class Serial:
     """One after another in the thread that asks: for a device that is the host itself, which waits for nothing."""
@@ -87,6 +99,14 @@ class Serial:
             _write(work, group, self._parts.compute(work, group, read))
             on_done(group)
 
+    def ahead(self, call: Callable[[], Found]) -> Callable[[], Found]:
+        # Not before it is needed: until then it would take memory.
+        return call
+
+    def behind(self, call: Callable[[], Found]) -> Callable[[], Found]:
+        found = call()
+        return lambda: found
+
 
 class Threaded:
     """Reads ahead in ``readers`` threads and writes behind in another, while the one that asks keeps the device busy.
@@ -99,6 +119,7 @@ class Threaded:
         self._parts, self._ahead = _Parts(on_split), readers + 1
         self._reader = ThreadPoolExecutor(readers, "pixelsmith-read")
         self._writer = ThreadPoolExecutor(1, "pixelsmith-write")
+        self._beside: list[Future[Any]] = []
 
     def run(self, work: Work[Any, Any], on_done: OnDone) -> None:
         groups, reading, writing = iter(work.groups), deque[_Pending](), deque[_Pending]()
@@ -123,11 +144,24 @@ class Threaded:
                 finish()
                 writing.append(_Pending(group, self._writer.submit(_as_here(_write), work, group, values)))
             finish()
-        finally:
-            # Where something was raised: nothing of this work goes on when this returns.
-            for pending in (*reading, *writing):
-                pending.future.cancel()
-            wait([pending.future for pending in (*reading, *writing)])
+        except BaseException:
+            # Nothing goes on when this returns.
+            futures = [*self._beside, *(pending.future for pending in (*reading, *writing))]
+            for future in futures:
+                future.cancel()
+            wait(futures)
+            raise
+
+    def ahead(self, call: Callable[[], Found]) -> Callable[[], Found]:
+        return self._apart(self._reader, call)
+
+    def behind(self, call: Callable[[], Found]) -> Callable[[], Found]:
+        return self._apart(self._writer, call)
+
+    def _apart(self, thread: ThreadPoolExecutor, call: Callable[[], Found]) -> Callable[[], Found]:
+        future: Future[Found] = thread.submit(_as_here(call))
+        self._beside = [other for other in self._beside if not other.done()] + [future]
+        return future.result
 
     def __enter__(self) -> Threaded:
         return self

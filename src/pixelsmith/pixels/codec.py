@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 from torch import Tensor
 
 from pixelsmith.engine.executor import Executor, Serial, Work
+from pixelsmith.engine.seldom import Seldom
 from pixelsmith.families.protocol import Autoencoder
 from pixelsmith.geometry import Window
 from pixelsmith.memory import large_blocks_apart
@@ -58,18 +59,23 @@ def encode(
     def pixels(tile: Callable[[], Tensor]) -> Tensor:
         return tile().float()[None] / 127.5 - 1
 
-    tiles = autoencoder.tiling.tiles(latents.size)
+    def write(group: Sequence[int], values: Tensor) -> None:
+        latents.put(group[0], finite(values[0], TILE))
+        sync()
+
+    tiles, sync = autoencoder.tiling.tiles(latents.size), Seldom(latents.sync)
     work = Work(
         kind=TILE,
         groups=latents.missing(),
         read=lambda indices: read(tiles[indices[0]].window),
         compute=lambda tile: autoencoder.encode(pixels(tile)),
-        write=lambda group, values: _keep(latents, group, finite(values[0], TILE)),
+        write=write,
         place=lambda group: _place("encode", tiles, group),
     )
     samples = (pixels(read(window)) for window in _sampled(tiles))
     with room_for(TILE), large_blocks_apart(), _steady(autoencoder.steady_encoding, tiles, samples, latents):
         (executor or Serial()).run(work, lambda group: on_tile(group[0] + 1, len(tiles)))
+    latents.sync()
 
 
 def decode(
@@ -86,7 +92,7 @@ def decode(
     has no memory for a tile, or a pixel is not finite.
     """
 
-    tiles, device = autoencoder.tiling.tiles(latents.size), autoencoder.device
+    tiles, device, sync = autoencoder.tiling.tiles(latents.size), autoencoder.device, Seldom(picture.sync)
 
     def read(indices: Sequence[int]) -> _Encoded:
         (index,) = indices
@@ -108,7 +114,8 @@ def decode(
     def write(group: Sequence[int], values: tuple[Tensor, ...]) -> None:
         *stored, whole = values
         check_finite(whole, TILE)
-        _keep(picture, group, *(each[0] for each in stored))
+        picture.put(group[0], *(each[0] for each in stored))
+        sync()
 
     work = Work(
         kind=TILE,
@@ -121,6 +128,7 @@ def decode(
     samples = (latents.read(window)[None] for window in _sampled(tiles))
     with room_for(TILE), large_blocks_apart(), _steady(autoencoder.steady_decoding, tiles, samples, picture):
         (executor or Serial()).run(work, lambda group: on_tile(group[0] + 1, len(tiles)))
+    picture.sync()
 
 
 class _Encoded(NamedTuple):
@@ -129,11 +137,6 @@ class _Encoded(NamedTuple):
     latents: Tensor
     kept: Window
     noise: Tensor | None
-
-
-def _keep(target: Patched, group: Sequence[int], *values: Tensor) -> None:
-    target.put(group[0], *values)
-    target.sync()
 
 
 def _place(what: str, tiles: Grid, group: Sequence[int]) -> str:

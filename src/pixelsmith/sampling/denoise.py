@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from pixelsmith.engine.executor import Executor, Serial, Work
+from pixelsmith.engine.seldom import Seldom
 from pixelsmith.geometry import Size, Window
-from pixelsmith.sampling.device import finite
+from pixelsmith.sampling.device import finite, staged
 from pixelsmith.sampling.dilated import Dilated, Joined
 from pixelsmith.sampling.guidance import Batch, Denoiser
 from pixelsmith.sampling.keyed import Purpose
@@ -104,16 +105,25 @@ class Denoising:
         """
         begin, canvas = self._furthest(steps)
         executor, full = executor or Serial(), batch_size if filled else None
+        opened, done = executor.ahead(partial(self._opened, steps, begin)), executor.behind(lambda: None)
         for i in range(begin, self.schedule.steps):
-            patches = self.coverage.patches(i)
-            target = steps.open(i + 1, patches)
+            patches, target = opened()
+            opened = executor.ahead(partial(self._opened, steps, min(i + 1, self.schedule.steps - 1)))
             if not target.complete:
                 joined = self._joined(i, canvas, batch_size, device, executor, full)
                 work = joined._work(i, patches, canvas, target, batch_size, device, full)
                 executor.run(work, partial(_report, on_batch, i, len(patches)))
+            done()
+            # Neither that the disk has all of it nor that the canvas before it goes is waited for.
+            done = executor.behind(partial(_finish, steps, i, target))
             canvas = target
-            steps.drop(i)
+        done()
         return _Latents(canvas, self.noise.channels)
+
+    def _opened(self, steps: Steps, i: int) -> tuple[Tiling, Patched]:
+        """The patches of step i and the canvas that they become."""
+        patches = self.coverage.patches(i)
+        return patches, steps.open(i + 1, patches)
 
     def _work(
         self,
@@ -129,13 +139,15 @@ class Denoising:
         writes.
         """
 
+        fresh, sync = self._fresh(i), Seldom(target.sync)
+
         def read(indices: Sequence[int]) -> _Patches:
-            return self._read(i, canvas, [patches[index].window for index in indices], device)
+            return self._read(i, canvas, [patches[index].window for index in indices], device, fresh)
 
         def write(indices: Sequence[int], moved: Tensor) -> None:
             for index, values in zip(indices, finite(moved, "a batch of patches"), strict=True):
                 target.put(index, values)
-            target.sync()
+            sync()
 
         def place(indices: Sequence[int]) -> str:
             return f"patches {indices[0] + 1} to {indices[-1] + 1} of {len(patches)}, step {i + 1}, stage {self.stage}"
@@ -153,9 +165,14 @@ class Denoising:
                     return done, canvas
         return 0, _Start(self)
 
-    def _read(self, i: int, canvas: Readable, windows: list[Window], device: torch.device) -> _Patches:
+    def _fresh(self, i: int) -> Noise:
+        """What step i may add, for all its patches: where they overlap it is made once."""
+        return NoiseField(self.seed, self.stage, self.noise.channels, Purpose.STEP, i)
+
+    def _read(
+        self, i: int, canvas: Readable, windows: list[Window], device: torch.device, fresh: Noise
+    ) -> _Patches:
         """Everything that moving these patches at step i needs to read."""
-        fresh = NoiseField(self.seed, self.stage, self.noise.channels, Purpose.STEP, i)
         patches, needs = _Patches(canvas, windows, device, fresh), self._merge.needs(i)
         sources: list[Readable | Noise] = [canvas, *needs.maps]
         if needs.clean and self.guide is not None:
@@ -187,7 +204,7 @@ class Denoising:
         """With the estimate of the whole canvas at step i, where there is dilated sampling."""
         if self.dilated is None:
             return self
-        whole = self._read(i, canvas, [canvas.size.window], device)
+        whole = self._read(i, canvas, [canvas.size.window], device, self._fresh(i))
         x_t = whole.on_device(canvas)[:, : self.noise.channels]
         x_t = self._merge.before(x_t, self._guide_at(i, whole))
         estimate = self.dilated.estimate(x_t[0], self.schedule.levels[i], batch_size, executor, full)
@@ -219,19 +236,23 @@ class _Patches:
     def __init__(self, canvas: Readable, windows: list[Window], device: torch.device, fresh: Noise) -> None:
         self.canvas, self.windows, self.fresh, self._device = canvas, windows, fresh, device
         self._read: dict[int, Batch] = {}
-        # From pinned memory a device takes values while it computes.
-        self._pins = device.type == "cuda"
 
     def on_host(self, source: Readable | Noise) -> Batch:
         """The windows of a source (b, c, h, w), on the host."""
         if id(source) not in self._read:
             values = torch.stack([source.read(window) for window in self.windows])
-            self._read[id(source)] = values.pin_memory() if self._pins else values
+            self._read[id(source)] = staged(values, self._device)
         return self._read[id(source)]
 
     def on_device(self, source: Readable | Noise) -> Batch:
         """The same on the device."""
-        return self.on_host(source).to(self._device, non_blocking=self._pins)
+        return self.on_host(source).to(self._device, non_blocking=True)
+
+
+def _finish(steps: Steps, i: int, target: Patched) -> None:
+    """What step i made is kept, and what it was made of goes."""
+    target.sync()
+    steps.drop(i)
 
 
 def _report(on_batch: Callable[[int, int, int], None], i: int, total: int, group: Sequence[int]) -> None:
