@@ -60,13 +60,12 @@ class Mosaic:
         return (self._stored(values),)
 
     def missing(self, group: int = 1) -> Iterator[range]:
-        """The groups of ``group`` patches of which one or more are missing.
+        """The groups of at most ``group`` patches of which one or more are missing.
 
         Groups always begin at the same patches: how far a network's rounding depends on its batch, a run that was
         interrupted rounds as one that was not.
         """
-        for first in range(0, len(self.tiling), group):
-            indices = range(first, min(first + group, len(self.tiling)))
+        for indices in evenly(len(self.tiling), group):
             if not all(index in self._slots for index in indices):
                 yield indices
 
@@ -105,6 +104,16 @@ class Mosaic:
             shared = kept.common(window)
             weights = self.tiling.weights(index, shared)
             yield shared.relative_to(window), weights, values[(..., *shared.relative_to(kept).slices)]
+
+
+def evenly(count: int, most: int) -> Iterator[range]:
+    """As few groups of at most ``most`` as hold so many items, and none more than one item larger than another.
+
+    Nine patches in eights would be eight and one, and a device takes for one much longer than an eighth.
+    """
+    groups = -(-count // most)
+    for i in range(groups):
+        yield range(count * i // groups, count * (i + 1) // groups)
 
 
 @dataclass(frozen=True)

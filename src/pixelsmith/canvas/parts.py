@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pixelsmith.canvas.mosaic import Mosaic
+from pixelsmith.canvas.mosaic import Mosaic, evenly
 from pixelsmith.geometry import Size, Window
 from pixelsmith.sampling.readable import Readable, deferred
 
@@ -86,8 +86,8 @@ class PartlyFilled:
         """The groups of patches that count in the window of which one or more are missing."""
         tiling = self.mosaic.tiling
         there = [i for i in tiling.touching(self.window) if tiling.kept(i).overlaps(self.window)]
-        for first in range(0, len(there), group):
-            indices = there[first : first + group]
+        for places in evenly(len(there), group):
+            indices = there[places.start : places.stop]
             if not all(index in self.mosaic for index in indices):
                 yield indices
 

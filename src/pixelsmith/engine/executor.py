@@ -202,9 +202,7 @@ class _Parts:
             inputs = [work.read(_filled(part, most if work.full else len(part))) for part in parts]
         return _Read(most, [len(part) for part in parts], inputs)
 
-    def compute(
-        self, work: Work[Inputs, Outputs], group: Sequence[int], read: _Read[Inputs]
-    ) -> _Values[Outputs]:
+    def compute(self, work: Work[Inputs, Outputs], group: Sequence[int], read: _Read[Inputs]) -> _Values[Outputs]:
         while True:
             most = self._most_of(work, group)
             if read.most > most:

@@ -20,6 +20,7 @@ from pixelsmith.families.weighting import encode_weighted
 from pixelsmith.geometry import Size, Window
 from pixelsmith.plan import ModelFacts
 from pixelsmith.recommended import Perturbation, Recommended
+from pixelsmith.sampling.device import staged
 from pixelsmith.sampling.guidance import Batch, Denoiser
 from pixelsmith.sampling.noise import DrawnNoise, Noise, NoiseField
 from pixelsmith.sampling.readable import Readable
@@ -225,6 +226,11 @@ def stacked(prompts: Sequence[Prompt]) -> Prompt:
 def network_of(pipeline: Any) -> Any:
     """The U-Net or transformer of a pipeline."""
     return pipeline.unet if hasattr(pipeline, "unet") else pipeline.transformer
+
+
+def brought(values: Tensor, device: torch.device) -> Tensor:
+    """Values from the host on a device, for which this thread does not wait until the device has done all else."""
+    return staged(values, device).to(device, non_blocking=True)
 
 
 def repeated(value: float, like: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pixelsmith.families.architecture import Configs
+from pixelsmith.families.architecture import Configs, brought
 from pixelsmith.geometry import Size
 from pixelsmith.recommended import Recommended
 
@@ -53,4 +53,4 @@ def guidance_embedding(pipeline: Any, x: Tensor, scale: float) -> Tensor | None:
     if size is None:
         return None
     embedding: Tensor = pipeline.get_guidance_scale_embedding(torch.full((len(x),), scale - 1), embedding_dim=size)
-    return embedding.to(x)
+    return brought(embedding.to(x.dtype), x.device)

@@ -91,7 +91,6 @@ def decode(
     They are the tiles of the latents at the scale of pixels. Raises ``DeviceError`` where the device
     has no memory for a tile, or a pixel is not finite.
     """
-
     tiles, device, sync = autoencoder.tiling.tiles(latents.size), autoencoder.device, Seldom(picture.sync)
 
     def read(indices: Sequence[int]) -> _Encoded:

@@ -133,9 +133,7 @@ class Bands:
     firsts: tuple[int, ...]
 
     @classmethod
-    def of(
-        cls, kernel: Kernel, start: float, step: float, count: int, places: NDArray[np.int64], length: int
-    ) -> Bands:
+    def of(cls, kernel: Kernel, start: float, step: float, count: int, places: NDArray[np.int64], length: int) -> Bands:
         """Of some of ``count`` places, in rising order; the first begins at ``start`` of an axis of so many values.
 
         They lie ``step`` values apart. A kernel that shrinks is as much wider.

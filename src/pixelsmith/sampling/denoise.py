@@ -138,8 +138,8 @@ class Denoising:
         """The patches of step i that are missing in ``target``: they all read ``canvas``, and none what another one
         writes.
         """
-
-        fresh, sync = self._fresh(i), Seldom(target.sync)
+        fresh = self._fresh(i, Size(patches.canvas.width, patches.largest.height))
+        sync = Seldom(target.sync)
 
         def read(indices: Sequence[int]) -> _Patches:
             return self._read(i, canvas, [patches[index].window for index in indices], device, fresh)
@@ -165,13 +165,11 @@ class Denoising:
                     return done, canvas
         return 0, _Start(self)
 
-    def _fresh(self, i: int) -> Noise:
-        """What step i may add, for all its patches: where they overlap it is made once."""
-        return NoiseField(self.seed, self.stage, self.noise.channels, Purpose.STEP, i)
+    def _fresh(self, i: int, rows: Size) -> Noise:
+        """What step i may add, for all its patches: where they overlap it is made once. ``rows``: as for its noise."""
+        return NoiseField(self.seed, self.stage, self.noise.channels, Purpose.STEP, i, rows)
 
-    def _read(
-        self, i: int, canvas: Readable, windows: list[Window], device: torch.device, fresh: Noise
-    ) -> _Patches:
+    def _read(self, i: int, canvas: Readable, windows: list[Window], device: torch.device, fresh: Noise) -> _Patches:
         """Everything that moving these patches at step i needs to read."""
         patches, needs = _Patches(canvas, windows, device, fresh), self._merge.needs(i)
         sources: list[Readable | Noise] = [canvas, *needs.maps]
@@ -204,7 +202,7 @@ class Denoising:
         """With the estimate of the whole canvas at step i, where there is dilated sampling."""
         if self.dilated is None:
             return self
-        whole = self._read(i, canvas, [canvas.size.window], device, self._fresh(i))
+        whole = self._read(i, canvas, [canvas.size.window], device, self._fresh(i, canvas.size))
         x_t = whole.on_device(canvas)[:, : self.noise.channels]
         x_t = self._merge.before(x_t, self._guide_at(i, whole))
         estimate = self.dilated.estimate(x_t[0], self.schedule.levels[i], batch_size, executor, full)
