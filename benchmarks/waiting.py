@@ -251,9 +251,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         shares = measured(args.side, args.batch_ms, args.steps, args.executor == "threaded", Path(folder))
     print(f"{args.side} pixels a side, {args.batch_ms:g} ms a batch, {args.steps} steps, {args.executor}")
     for name in PHASES:
-        print(
-            f"{name:8s} {shares.seconds[name]:7.2f} s, the device waits {shares.waits([name]):6.1%}{shares.threads[name]}"
-        )
+        waits = f"the device waits {shares.waits([name]):6.1%}{shares.threads[name]}"
+        print(f"{name:8s} {shares.seconds[name]:7.2f} s, {waits}")
     print(f"{'all':8s} {sum(shares.seconds.values()):7.2f} s, the device waits {shares.waits(PHASES):6.1%}")
 
 

@@ -116,10 +116,9 @@ class TestSpace:
         mosaic = SPACES[kind](tmp_path).open("m", fixed_grid(Size(28, 4), 4, 0, 0), 1)
         for index in (0, 1, 2, 3):
             mosaic.put(index, torch.zeros(1, 4, 4))
-        # Seven in threes: two, two and three of them.
-        assert list(mosaic.missing(3)) == [range(4, 7)]
-        assert list(mosaic.missing(4)) == [range(3, 7)]
-        assert list(mosaic.missing(2)) == [range(3, 5), range(5, 7)]
+        assert list(mosaic.missing(3)) == [range(3, 6), range(6, 7)]
+        assert list(mosaic.missing(3, even=True)) == [range(4, 7)], "two, two and three"
+        assert list(mosaic.missing(5, even=True)) == [range(3, 7)], "three and four"
         assert not mosaic.complete
         assert mosaic.has(Window(0, 0, 4, 16))
         assert not mosaic.has(Window(0, 12, 4, 5))

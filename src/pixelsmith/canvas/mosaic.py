@@ -7,7 +7,7 @@ same bytes, and a run can stop and go on between any two of them.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,17 +55,23 @@ class Mosaic:
         kept = self.tiling.kept(index).relative_to(self.tiling[index].window)
         self._slots.write(index, self._stored(values[(..., *kept.slices)]).numpy())
 
-    def stored(self, values: Tensor) -> tuple[Tensor]:
-        """Patches (b, c, h, w) as they are kept, on the device where they are: what ``put`` then takes of each."""
+    def stored(self, values: Tensor) -> tuple[Tensor, ...]:
+        """Patches (..., c, h, w) as they are kept, on the device where they are."""
         return (self._stored(values),)
 
-    def missing(self, group: int = 1) -> Iterator[range]:
-        """The groups of at most ``group`` patches of which one or more are missing.
+    def keep(self, index: int, stored: Sequence[Tensor]) -> None:
+        """Keep a patch that is as ``stored`` makes it."""
+        (values,) = stored
+        self.put(index, values)
+
+    def missing(self, group: int = 1, even: bool = False) -> Iterator[range]:
+        """The groups of at most ``group`` patches of which one or more are missing; ``even``: of one size, as far as
+        that goes, or all of ``group`` but the last.
 
         Groups always begin at the same patches: how far a network's rounding depends on its batch, a run that was
         interrupted rounds as one that was not.
         """
-        for indices in evenly(len(self.tiling), group):
+        for indices in groups_of(len(self.tiling), group, even):
             if not all(index in self._slots for index in indices):
                 yield indices
 
@@ -106,14 +112,14 @@ class Mosaic:
             yield shared.relative_to(window), weights, values[(..., *shared.relative_to(kept).slices)]
 
 
-def evenly(count: int, most: int) -> Iterator[range]:
-    """As few groups of at most ``most`` as hold so many items, and none more than one item larger than another.
+def groups_of(count: int, most: int, even: bool) -> Iterator[range]:
+    """As few groups of at most ``most`` as hold so many items: all of that size but the last, or ``even`` ones.
 
-    Nine patches in eights would be eight and one, and a device takes for one much longer than an eighth.
+    Nine in eights are eight and one, or five and four.
     """
     groups = -(-count // most)
-    for i in range(groups):
-        yield range(count * i // groups, count * (i + 1) // groups)
+    starts = [count * i // groups if even else most * i for i in range(groups)] + [count]
+    yield from map(range, starts, starts[1:])
 
 
 @dataclass(frozen=True)
@@ -134,23 +140,27 @@ class WithOverview:
     def read(self, window: Window) -> Tensor:
         return self.picture.read(window)
 
-    def put(self, index: int, values: Tensor, small: Tensor | None = None) -> None:
-        """Keep a tile of both; ``small``: the overview's, where it is made. Raises ``OSError`` where the disk is full."""
-        self.overview.put(index, self._small(values) if small is None else small)
-        self.picture.put(index, values)
+    def put(self, index: int, values: Tensor) -> None:
+        """Keep a tile of both. Raises ``OSError`` where the disk is full."""
+        self.keep(index, self.stored(values))
 
     def stored(self, values: Tensor) -> tuple[Tensor, ...]:
-        """Tiles (b, c, h, w) as both keep them, on the device where they are: what ``put`` then takes of each."""
+        """Tiles (..., c, h, w) as both keep them, on the device where they are."""
         return (*self.picture.stored(values), *self.overview.stored(self._small(values)))
+
+    def keep(self, index: int, stored: Sequence[Tensor]) -> None:
+        """Keep a tile that is as ``stored`` makes it."""
+        picture, overview = stored
+        self.overview.put(index, overview)
+        self.picture.put(index, picture)
 
     def _small(self, values: Tensor) -> Tensor:
         return torch.nn.functional.avg_pool2d(values, self.scale)
 
-    def missing(self, group: int = 1) -> Iterator[range]:
+    def missing(self, group: int = 1, even: bool = False) -> Iterator[range]:
         """The groups of tiles of which one or more are missing in one of the two."""
-        there = {
-            indices.start: indices for mosaic in (self.picture, self.overview) for indices in mosaic.missing(group)
-        }
+        both = (*self.picture.missing(group, even), *self.overview.missing(group, even))
+        there = {indices.start: indices for indices in both}
         yield from (there[start] for start in sorted(there))
 
     @property

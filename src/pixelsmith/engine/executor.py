@@ -241,20 +241,19 @@ class _Values(Generic[Outputs]):
 
     def __init__(self, parts: list[Outputs], counts: list[int]) -> None:
         self._events: list[torch.cuda.Event] = []
-        first = parts[0]
-        if isinstance(first, Tensor):
-            self._values = self._brought(parts, counts)
-        else:
-            self._values = tuple(self._brought(each, counts) for each in zip(*parts, strict=True))
+        several = not isinstance(parts[0], Tensor)
+        found = tuple(self._brought(each, counts) for each in (zip(*parts, strict=True) if several else (parts,)))
+        self._values: Any = found if several else found[0]
 
     def on_host(self) -> Outputs:
         for event in self._events:
             event.synchronize()
-        return self._values
+        values: Outputs = self._values
+        return values
 
-    def _brought(self, parts: Sequence[Tensor], counts: list[int]) -> Tensor:
+    def _brought(self, parts: Sequence[Any], counts: list[int]) -> Tensor:
         kept = [part[:count] for part, count in zip(parts, counts, strict=True)]
-        values = torch.cat(kept) if len(kept) > 1 else kept[0]
+        values: Tensor = torch.cat(kept) if len(kept) > 1 else kept[0]
         if values.device.type != "cuda":
             return values.cpu()
         # The device goes on with the next group while these are copied.

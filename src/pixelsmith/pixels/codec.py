@@ -33,10 +33,12 @@ class Pixels(Patched, Protocol):
     """A picture that is filled tile by tile (``pixelsmith.canvas.Mosaic``, ``WithOverview``)."""
 
     def stored(self, values: Tensor) -> tuple[Tensor, ...]:
-        """Tiles (b, 3, H, W) in 0..255 as they are kept, on the device where they are: in whole numbers, and smaller."""
+        """Tiles (b, 3, H, W) in 0..255 as they are kept, computed where they are."""
         ...
 
-    def put(self, index: int, *stored: Tensor) -> None: ...
+    def keep(self, index: int, stored: Sequence[Tensor]) -> None:
+        """Keep a tile (3, H, W) that is as ``stored`` makes it."""
+        ...
 
 
 def encode(
@@ -113,7 +115,7 @@ def decode(
     def write(group: Sequence[int], values: tuple[Tensor, ...]) -> None:
         *stored, whole = values
         check_finite(whole, TILE)
-        picture.put(group[0], *(each[0] for each in stored))
+        picture.keep(group[0], [each[0] for each in stored])
         sync()
 
     work = Work(

@@ -160,7 +160,7 @@ class Bands:
         parts = [
             # Rounded after each axis, as Pillow does.
             (block @ values[:, first : first + block.shape[1]].to(block.dtype)).float()
-            for first, block in zip(self.firsts, weights.split(BLOCK), strict=True)
+            for first, block in zip(self.firsts, torch.split(weights, BLOCK), strict=True)
         ]
         return torch.cat(parts, dim=1)
 

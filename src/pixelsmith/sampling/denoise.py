@@ -37,7 +37,7 @@ class Patched(Readable, Protocol):
 
     def put(self, index: int, values: Tensor) -> None: ...
 
-    def missing(self, group: int = 1) -> Iterator[Sequence[int]]: ...
+    def missing(self, group: int = 1, even: bool = False) -> Iterator[Sequence[int]]: ...
 
     def sync(self) -> None: ...
 
@@ -105,10 +105,10 @@ class Denoising:
         """
         begin, canvas = self._furthest(steps)
         executor, full = executor or Serial(), batch_size if filled else None
-        opened, done = executor.ahead(partial(self._opened, steps, begin)), executor.behind(lambda: None)
+        opened, done = self._ahead(executor, steps, begin), executor.behind(lambda: None)
         for i in range(begin, self.schedule.steps):
             patches, target = opened()
-            opened = executor.ahead(partial(self._opened, steps, min(i + 1, self.schedule.steps - 1)))
+            opened = self._ahead(executor, steps, i + 1)
             if not target.complete:
                 joined = self._joined(i, canvas, batch_size, device, executor, full)
                 work = joined._work(i, patches, canvas, target, batch_size, device, full)
@@ -120,10 +120,14 @@ class Denoising:
         done()
         return _Latents(canvas, self.noise.channels)
 
-    def _opened(self, steps: Steps, i: int) -> tuple[Tiling, Patched]:
-        """The patches of step i and the canvas that they become."""
-        patches = self.coverage.patches(i)
-        return patches, steps.open(i + 1, patches)
+    def _ahead(self, executor: Executor, steps: Steps, i: int) -> Callable[[], tuple[Tiling, Patched]]:
+        """The patches of step i and the canvas that they become, prepared beside other work if there is such a step."""
+
+        def opened() -> tuple[Tiling, Patched]:
+            patches = self.coverage.patches(i)
+            return patches, steps.open(i + 1, patches)
+
+        return executor.ahead(opened) if i < self.schedule.steps else opened
 
     def _work(
         self,
@@ -152,7 +156,9 @@ class Denoising:
         def place(indices: Sequence[int]) -> str:
             return f"patches {indices[0] + 1} to {indices[-1] + 1} of {len(patches)}, step {i + 1}, stage {self.stage}"
 
-        return Work(PATCH, target.missing(batch_size), read, partial(self._move, i), write, place, full)
+        # A CPU takes as long for a patch in any batch, and how it rounds may depend on that: there batches stay full.
+        groups = target.missing(batch_size, even=device.type != "cpu")
+        return Work(PATCH, groups, read, partial(self._move, i), write, place, full)
 
     def _furthest(self, steps: Steps) -> tuple[int, Readable]:
         """The last step that is done, and the canvas after it."""
