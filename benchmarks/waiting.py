@@ -2,11 +2,15 @@
 
     python -m benchmarks.waiting [--side 4096] [--batch-ms 200] [--steps 4] [--executor threaded] [--work FOLDER]
 
-The device is one that sleeps: a batch of patches takes it so long, and a tile of the autoencoder so long. All else is
-real: mosaics on disk with their checksums, keyed noise, the enlarged picture, the overview, the picture file. The
-guide is merged as ``residual`` does it, which reads as much as the others do and computes next to nothing, for that
-is the device's work. A batch of 200 ms is that of a model like SDXL (patches of 128 latents); shorter ones than 100 ms
-are those of a small model (patches of 32).
+The device only knows the shapes of its tensors (torch's ``meta``), and how long a batch of patches and a tile of the
+autoencoder take it. As on a GPU its work is queued: who asks for it goes on, and who needs the values waits until
+their turn has come; then they are noise. All else is real and is the host's: mosaics on disk with their checksums,
+keyed noise, what an enlarged picture is made of, the picture file. The guide is merged as ``residual`` does it, which
+reads as much as the others do. A batch of 200 ms is that of a model like SDXL (patches of 128 latents); shorter ones
+than 100 ms are those of a small model (patches of 32).
+
+A phase has its seconds, the share of them in which the device waits, and the seconds that the host's threads read and
+wrote, one beside another.
 """
 
 from __future__ import annotations
@@ -14,21 +18,22 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, interpolate
 
 from pixelsmith import Method, PhaseFinished, Request, Size
 from pixelsmith.canvas import DiskSpace
 from pixelsmith.config.model_facts import ModelFacts
 from pixelsmith.config.recommended import Perturbation
-from pixelsmith.engine import Serial, Threaded
+from pixelsmith.engine import Executor, Serial, Threaded, Work
+from pixelsmith.engine.executor import Found, OnDone
 from pixelsmith.engine.stage import Cascade
 from pixelsmith.events import Event
 from pixelsmith.families import Prompt, PromptAt
@@ -47,36 +52,88 @@ ENCODE_MS, DECODE_MS = 20.0, 45.0
 PHASES = ("encode", "denoise", "decode", "write")
 
 
+META = torch.device("meta")
+
+
 @dataclass
 class Device:
-    """A device that sleeps. ``busy``: seconds that it was at work."""
+    """A device with a queue. ``busy``: seconds of work that it was given; ``free``: when it will have done them."""
 
     busy: float = 0.0
+    free: float = 0.0
 
-    @contextmanager
-    def work(self, milliseconds: float) -> Iterator[None]:
-        """What is computed within takes so long, whatever else it takes."""
-        began = time.perf_counter()
-        yield
-        time.sleep(max(0.0, milliseconds / 1e3 - (time.perf_counter() - began)))
-        self.busy += time.perf_counter() - began
+    def work(self, milliseconds: float) -> None:
+        """Queue work that takes so long."""
+        self.busy += milliseconds / 1e3
+        self.free = max(self.free, time.perf_counter()) + milliseconds / 1e3
+
+
+class OnDevice:
+    """An executor whose device is one of these: what comes down from it is noise, once it is done.
+
+    ``host``: seconds that threads of the host read and wrote.
+    """
+
+    def __init__(self, executor: Executor, sleeper: Device) -> None:
+        self._executor, self._sleeper = executor, sleeper
+        self.host: dict[str, float] = defaultdict(float)
+        coarse = torch.randint(0, 256, (1, 3, 128, 128), dtype=torch.uint8)
+        # As easy to compress as a picture.
+        self._pixels = coarse.repeat_interleave(SCALE, 2).repeat_interleave(SCALE, 3)
+        self._latents = torch.randn(1, CHANNELS, 128, 128)
+
+    def run(self, work: Work[Any, Any], on_done: OnDone) -> None:
+        done = deque[float]()
+
+        def compute(inputs: Any) -> tuple[Tensor, ...]:
+            values = work.compute(inputs)
+            done.append(self._sleeper.free)
+            return tuple(map(self._brought, (values,) if isinstance(values, Tensor) else values))
+
+        def write(group: Sequence[int], values: tuple[Tensor, ...]) -> None:
+            time.sleep(max(0.0, done.popleft() - time.perf_counter()))
+            self._timed("write", work.write)(group, values if len(values) > 1 else values[0])
+
+        self._executor.run(replace(work, read=self._timed("read", work.read), compute=compute, write=write), on_done)
+
+    def ahead(self, call: Callable[[], Found]) -> Callable[[], Found]:
+        return self._executor.ahead(call)
+
+    def behind(self, call: Callable[[], Found]) -> Callable[[], Found]:
+        return self._executor.behind(call)
+
+    def _brought(self, values: Tensor) -> Tensor:
+        if values.dtype == torch.bool:
+            return torch.ones(values.shape, dtype=torch.bool)
+        noise = self._pixels if values.dtype == torch.uint8 else self._latents
+        return noise[:, : values.shape[1], : values.shape[2], : values.shape[3]].expand(values.shape)
+
+    def _timed(self, what: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*given: Any) -> Any:
+            began = time.perf_counter()
+            found = call(*given)
+            self.host[what] += time.perf_counter() - began
+            return found
+
+        return timed
 
 
 @dataclass(frozen=True)
 class SleepingAutoencoder:
-    """Means of pixels as latents, and back."""
+    """Pixels to latents and back, of which nothing but the time is known."""
 
     sleeper: Device
     tiling: TileLayout = field(default_factory=lambda: TileLayout(128, 16, 16))
+    device: torch.device = META
 
     def encode(self, pixels: Tensor) -> Tensor:
-        with self.sleeper.work(ENCODE_MS):
-            means = avg_pool2d(pixels, SCALE)
-            return torch.cat([means, means[:, :1]], dim=1)
+        self.sleeper.work(ENCODE_MS)
+        return pixels.new_empty(len(pixels), CHANNELS, pixels.shape[2] // SCALE, pixels.shape[3] // SCALE)
 
     def decode(self, latents: Tensor, kept: Window | None = None) -> Tensor:
-        with self.sleeper.work(DECODE_MS):
-            return interpolate(latents[:, :3], scale_factor=SCALE)
+        self.sleeper.work(DECODE_MS)
+        shape = (len(latents), 3, latents.shape[2] * SCALE, latents.shape[3] * SCALE)
+        return torch.empty(shape, device=self.device)
 
     def steady_encoding(self, samples: Iterable[Tensor]) -> AbstractContextManager[None]:
         return nullcontext()
@@ -92,7 +149,7 @@ class SleepingFamily:
     sleeper: Device
     patch: int
     batch_ms: float
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    device: torch.device = META
 
     @property
     def autoencoder(self) -> SleepingAutoencoder:
@@ -128,19 +185,21 @@ class SleepingFamily:
         self, prompt_at: PromptAt, picture: Size, guidance_scale: float, perturbation: Perturbation | None = None
     ) -> Denoiser:
         def denoise(x: Tensor, level: Level, windows: Sequence[Window]) -> Tensor:
-            with self.sleeper.work(self.batch_ms):
-                return 0.5 * x
+            self.sleeper.work(self.batch_ms)
+            return x
 
         return denoise
 
 
 @dataclass
 class Shares:
-    """An observer of the last stage: seconds of each phase, and those in which the device was at work."""
+    """An observer of the last stage: seconds of each phase, in which the device was at work, and the host's threads."""
 
     sleeper: Device
+    host: dict[str, float]
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     busy: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    threads: dict[str, str] = field(default_factory=lambda: defaultdict(str))
     _before: float = 0.0
 
     def __call__(self, event: Event) -> None:
@@ -148,7 +207,9 @@ class Shares:
             if event.stage == 1:
                 self.seconds[event.phase] += event.seconds
                 self.busy[event.phase] += self.sleeper.busy - self._before
+                self.threads[event.phase] = f"; read {self.host['read']:6.2f} s, written {self.host['write']:6.2f} s"
             self._before = self.sleeper.busy
+            self.host.clear()
 
     def waits(self, phases: Sequence[str]) -> float:
         """The share of the time of some phases in which the device waits."""
@@ -165,11 +226,12 @@ def measured(side: int, batch_ms: float, steps: int, threaded: bool, work: Path)
         family.facts.recommended
     )
     request = Request.from_dict({**request.to_dict(), "compute": {"batch_size": BATCH, "device": "cpu"}})
-    shares = Shares(sleeper)
     with Threaded() if threaded else nullcontext(Serial()) as executor:
+        on_device = OnDevice(executor, sleeper)
+        shares = Shares(sleeper, on_device.host)
         space = DiskSpace(work / "run")
         plan = make_plan(request, family.facts)
-        cascade = Cascade.of(request, family, plan, shares, space, executor=executor)
+        cascade = Cascade.of(request, family, plan, shares, space, executor=on_device)
         picture = cascade.stage(1, cascade.base(family.facts.native_size), request.size).picture
     began = time.perf_counter()
     write_picture(picture, work / "picture.tif", {})
@@ -190,7 +252,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         shares = measured(args.side, args.batch_ms, args.steps, args.executor == "threaded", Path(folder))
     print(f"{args.side} pixels a side, {args.batch_ms:g} ms a batch, {args.steps} steps, {args.executor}")
     for name in PHASES:
-        print(f"{name:8s} {shares.seconds[name]:7.2f} s, the device waits {shares.waits([name]):6.1%}")
+        waits = f"the device waits {shares.waits([name]):6.1%}{shares.threads[name]}"
+        print(f"{name:8s} {shares.seconds[name]:7.2f} s, {waits}")
     print(f"{'all':8s} {sum(shares.seconds.values()):7.2f} s, the device waits {shares.waits(PHASES):6.1%}")
 
 

@@ -117,6 +117,8 @@ class TestSpace:
         for index in (0, 1, 2, 3):
             mosaic.put(index, torch.zeros(1, 4, 4))
         assert list(mosaic.missing(3)) == [range(3, 6), range(6, 7)]
+        assert list(mosaic.missing(3, even=True)) == [range(4, 7)], "two, two and three"
+        assert list(mosaic.missing(5, even=True)) == [range(3, 7)], "three and four"
         assert not mosaic.complete
         assert mosaic.has(Window(0, 0, 4, 16))
         assert not mosaic.has(Window(0, 12, 4, 5))

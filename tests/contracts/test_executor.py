@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from pixelsmith import Compute, DeviceError, Method, Request, Size, generate
-from pixelsmith.engine import Executor, Serial, Threaded, Work
+from pixelsmith.engine import Executor, Seldom, Serial, Threaded, Work
 from pixelsmith.engine.executor import OnDone, OnSplit
 from tests.devices import DEVICES
 
@@ -55,7 +55,7 @@ class Desk:
     threads: dict[str, set[int]] = field(default_factory=dict)
 
     @property
-    def work(self) -> Work[Tensor]:
+    def work(self) -> Work[Tensor, Tensor]:
         groups = (range(i, min(i + self.size, self.count)) for i in range(0, self.count, self.size))
         return Work("one item", groups, self.read, self.compute, self.write, self.place, self.full)
 
@@ -236,6 +236,60 @@ def test_an_executor_can_be_used_again_after_a_failure(kind: str) -> None:
 
 
 @EVERY
+def test_what_is_done_beside_the_work_is_there_when_it_is_asked_for(kind: str) -> None:
+    """Ahead of it at the latest then; behind it after all that was written, before all that will be."""
+    desk, later = Desk(), Desk()
+    with EXECUTORS[kind](unheard) as executor:
+        opened = executor.ahead(lambda: torch.is_inference_mode_enabled())
+        executor.run(desk.work, lambda group: None)
+        kept = executor.behind(lambda: (len(desk.kept), len(later.kept)))
+        executor.run(later.work, lambda group: None)
+        assert opened() is False
+        assert kept() == (10, 0)
+        assert kept() == (10, 0)
+
+
+@EVERY
+def test_what_is_done_beside_the_work_says_what_went_wrong_there(kind: str) -> None:
+    def broken() -> None:
+        raise ValueError("broken")
+
+    with EXECUTORS[kind](unheard) as executor:
+        opened = executor.ahead(broken)
+        with pytest.raises(ValueError, match="broken"):
+            opened()
+        with pytest.raises(ValueError, match="broken"):
+            executor.behind(broken)()
+
+
+@EVERY
+def test_several_values_of_each_item_come_together(kind: str) -> None:
+    """Also where memory ends, and where the last ones are filled up."""
+    desk, kept = Desk(10, room=2, full=4), dict[int, tuple[float, ...]]()
+
+    def compute(items: Tensor) -> tuple[Tensor, ...]:
+        desk.compute(items)
+        return items, items[:, None] > 4, items.to(torch.uint8)
+
+    def write(group: Sequence[int], values: tuple[Tensor, ...]) -> None:
+        assert [len(each) for each in values] == [len(group)] * 3
+        kept.update({i: tuple(float(each[at]) for each in values) for at, i in enumerate(group)})
+
+    with EXECUTORS[kind](unheard) as executor:
+        executor.run(replace(desk.work, compute=compute, write=write), lambda group: None)  # type: ignore[arg-type]
+    assert kept == {i: (i, i > 4, i) for i in range(10)}
+
+
+def test_what_is_seldom_done_is_done_again_when_its_time_has_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, done = [0.0], list[float]()
+    monkeypatch.setattr("pixelsmith.engine.seldom.time.monotonic", lambda: now[0])
+    seldom = Seldom(lambda: done.append(now[0]), seconds=1.0)
+    for now[0] in (0.0, 0.5, 1.0, 1.9, 2.0, 7.0, 7.5):
+        seldom()
+    assert done == [1.0, 2.0, 7.0]
+
+
+@EVERY
 def test_all_threads_keep_gradients_or_not_as_the_one_that_asks(kind: str) -> None:
     modes: list[bool] = []
 
@@ -248,7 +302,7 @@ def test_all_threads_keep_gradients_or_not_as_the_one_that_asks(kind: str) -> No
 
     for mode in (True, False):
         with torch.inference_mode(mode), EXECUTORS[kind](unheard) as executor:
-            work: Work[Any] = Work("one item", [range(1)], note, note, keep, lambda group: "")
+            work: Work[Any, Tensor] = Work("one item", [range(1)], note, note, keep, lambda group: "")
             executor.run(work, lambda group: None)
         assert modes == [mode] * 3
         modes.clear()

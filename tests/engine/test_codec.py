@@ -1,21 +1,27 @@
 from __future__ import annotations
 
-from contextlib import nullcontext
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 
 from pixelsmith import DeviceError
-from pixelsmith.canvas import Array, MemorySpace
+from pixelsmith.canvas import Array, MemorySpace, WithOverview
 from pixelsmith.config.request import EMBEDDED, Compute
+from pixelsmith.engine import Serial, Work
 from pixelsmith.engine.codec import decode, encode
+from pixelsmith.engine.executor import OnDone
 from pixelsmith.engine.texture import Texture
 from pixelsmith.families import Family, find_model, load_family, read_facts
 from pixelsmith.families.autoencoders.autoencoder import DiffusersAutoencoder
 from pixelsmith.families.autoencoders.narrowing import context_of
 from pixelsmith.families.family import Autoencoder
 from pixelsmith.families.textures import NetworkTexture
-from pixelsmith.geometry import Size
+from pixelsmith.geometry import Size, Window
+from pixelsmith.pixels.resample import Resized
 from pixelsmith.sampling.grid import TileLayout
 from pixelsmith.sampling.keyed import Purpose
 from pixelsmith.sampling.noise import NoiseField
@@ -155,3 +161,71 @@ def test_a_device_without_memory_for_a_tile_says_so(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(autoencoder, "decode", full)
     with pytest.raises(DeviceError, match="no memory for a tile"):
         decoded(Array(NoiseField(0, 0, 4).read(Size(96, 64).window)), autoencoder, Size(384, 256), 4)
+
+
+class Shapes:
+    """An autoencoder of whose device only the shapes are known."""
+
+    device = torch.device("meta")
+    tiling = TileLayout(side=16, context=4, blend=0)
+
+    def encode(self, pixels: torch.Tensor) -> torch.Tensor:
+        assert (pixels.device.type, pixels.dtype) == ("meta", torch.float32)
+        return torch.nn.functional.avg_pool2d(pixels, 4)
+
+    def decode(self, latents: torch.Tensor, kept: Window | None = None) -> torch.Tensor:
+        return torch.nn.functional.interpolate(latents.to(self.device), scale_factor=4)
+
+    def steady_encoding(self, samples: object) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    steady_decoding = steady_encoding
+
+
+@torch.inference_mode()
+def test_pixels_are_computed_on_the_device_and_come_down_as_bytes() -> None:
+    """Up go the source's own bytes: nothing is computed on the host."""
+    seen: list[tuple[torch.Size, torch.dtype]] = []
+
+    class Watching:
+        """An executor that sees what would come down, and brings zeros."""
+
+        def run(self, work: Work[Any, Any], on_done: OnDone) -> None:
+            def compute(inputs: Any) -> tuple[torch.Tensor, ...]:
+                found = work.compute(inputs)
+                found = (found,) if isinstance(found, torch.Tensor) else found
+                assert {each.device.type for each in found} == {"meta"}
+                seen.extend((each.shape, each.dtype) for each in found)
+                return tuple(torch.ones(each.shape, dtype=each.dtype) for each in found)
+
+            def write(group: Sequence[int], values: tuple[torch.Tensor, ...]) -> None:
+                work.write(group, values if len(values) > 1 else values[0])
+
+            Serial().run(replace(work, compute=compute, write=write), on_done)
+
+        def ahead(self, call: Any) -> Any:
+            return call
+
+        behind = ahead
+
+    autoencoder, size = Shapes(), Size(96, 80)
+    enlarged = Resized(Array(smooth_picture(Size(48, 40))), Size(48, 40), size, "lanczos")
+    tiles = autoencoder.tiling.tiles(Size(24, 20))
+    guide = MemorySpace().open("guide", tiles, 3)
+    encode(enlarged, 4, autoencoder, guide, quiet, Watching())
+    assert {dtype for _, dtype in seen} == {torch.float32}
+    seen.clear()
+    space = MemorySpace()
+    picture = WithOverview(
+        space.open("picture", tiles.scaled(4), 3, torch.uint8), space.open("overview", tiles, 3, torch.uint8), 4
+    )
+    latents = Array(NoiseField(0, 0, 3).read(Size(24, 20).window))
+    decode(latents, autoencoder, picture, quiet, Watching())
+    window = tiles[0].window
+    assert seen[:3] == [
+        ((1, 3, 4 * window.height, 4 * window.width), torch.uint8),
+        ((1, 3, window.height, window.width), torch.uint8),
+        ((1,), torch.bool),
+    ]
+    assert picture.complete
+    assert guide.complete

@@ -20,6 +20,8 @@ from pixelsmith.geometry import Size, Window
 from pixelsmith.sampling.schedule import Level
 from tests.zoo.all import SPECIMENS
 
+CPU = torch.device("cpu")
+
 
 def test_xl_is_told_the_whole_picture_and_the_top_left_corner_of_each_patch_in_pixels() -> None:
     """Rows first; the window (40 latents down, 100 across) at 8 pixels a latent."""
@@ -40,8 +42,8 @@ def test_neighbouring_patches_of_a_gigapixel_are_told_apart_in_half_precision(tm
 
 
 def test_positions_count_from_the_patchs_own_corner() -> None:
-    assert flux.position_ids(2, 3).tolist() == [[0, 0, 0], [0, 0, 1], [0, 0, 2], [0, 1, 0], [0, 1, 1], [0, 1, 2]]
-    assert flux_2.position_ids(2, 2)[0].tolist() == [[0, 0, 0, 0], [0, 0, 1, 0], [0, 1, 0, 0], [0, 1, 1, 0]]
+    assert flux.position_ids(2, 3, CPU).tolist() == [[0, 0, 0], [0, 0, 1], [0, 0, 2], [0, 1, 0], [0, 1, 1], [0, 1, 2]]
+    assert flux_2.position_ids(2, 2, CPU)[0].tolist() == [[0, 0, 0, 0], [0, 0, 1, 0], [0, 1, 0, 0], [0, 1, 1, 0]]
 
 
 TOKENS = [[0, row, column] for row in range(4) for column in range(6)]

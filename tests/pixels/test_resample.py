@@ -7,9 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from pixelsmith.canvas import Array
+from pixelsmith.canvas import Array, Part
 from pixelsmith.geometry import Size, Window
-from pixelsmith.pixels.resample import Resized
+from pixelsmith.pixels.resample import BLOCK, Bands, Resized
+from pixelsmith.sampling.readable import deferred
+from tests.devices import DEVICES
 
 KERNELS = {"lanczos": Image.Resampling.LANCZOS, "bicubic": Image.Resampling.BICUBIC}
 
@@ -47,6 +49,70 @@ def test_the_whole_equals_pillow(kernel: str) -> None:
             )
         )
         np.testing.assert_allclose(resized.read(target.window)[0].numpy(), expected, atol=1e-2)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@given(width=st.integers(2, 40), height=st.integers(2, 40), factor=st.floats(0.3, 8), top=st.integers(0, 90))
+def test_pixels_are_those_that_pillow_makes_of_what_a_window_sees(
+    kernel: str, width: int, height: int, factor: float, top: int
+) -> None:
+    """To the last bit of a byte: it computes them otherwise, but as exactly."""
+    pixels, target = picture(width, height), Size(width, height).scaled(factor)
+    resized = Resized(Array(pixels), Size(width, height), target, kernel)  # type: ignore[arg-type]
+    window = Window(min(top, target.height - 1), 0, 70, target.width).cut(target)
+    seen = resized.sees(window)
+    step, margin = 1 / target.factor_over(Size(width, height)), 200
+    around = np.pad(pixels.float().numpy(), ((0, 0), (margin, margin), (margin, margin)), mode="edge")
+    there = around[(..., *Window(seen.top + margin, seen.left + margin, seen.height, seen.width).slices)]
+    left = (width - step * target.width) / 2 + step * window.left - seen.left
+    up = (height - step * target.height) / 2 + step * window.top - seen.top
+    box = (left, up, left + step * window.width, up + step * window.height)
+    sides = (window.width, window.height)
+    expected = [np.asarray(Image.fromarray(channel).resize(sides, KERNELS[kernel], box=box)) for channel in there]
+    rounded = np.stack(expected).round().clip(0, 255).astype(np.uint8)
+    assert np.array_equal(resized.read(window).numpy(), rounded)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("step", [0.125, 0.37, 1, 2.5])
+@pytest.mark.parametrize("count", [1, BLOCK, 2 * BLOCK + 3])
+def test_bands_are_the_matrix_of_the_kernels_values(kernel: str, step: float, count: int) -> None:
+    """Each row the kernel around its place, of sum 1."""
+    start, width = 12.25, max(1, step)
+    length = int(start + step * count + 3 * width) + 2
+    bands = Bands.of(kernel, start, step, count, np.arange(count), length)  # type: ignore[arg-type]
+    found = bands(torch.eye(length)[None])[0].numpy()
+    radius = {"lanczos": 3, "bicubic": 2}[kernel]
+    for i in range(count):
+        x = (np.arange(length) + 0.5 - start - step * (i + 0.5)) / width
+        inside = np.abs(x) < radius
+        row = np.where(inside, kernel_at(kernel, x), 0)
+        np.testing.assert_allclose(found[i], row / row.sum(), atol=1e-5)
+
+
+def kernel_at(kernel: str, x: np.ndarray) -> np.ndarray:
+    """Where neither is 0: sin(πx)·sin(πx/3)/(π²x²/3), and the two cubics that meet at 1 with the same slope."""
+    x = np.abs(x) + 1e-12
+    if kernel == "lanczos":
+        return np.asarray(3 * np.sin(np.pi * x) * np.sin(np.pi * x / 3) / (np.pi * x) ** 2)
+    near, far = 1 - 2.5 * x**2 + 1.5 * x**3, 2 - 4 * x + 2.5 * x**2 - 0.5 * x**3
+    return np.where(x < 1, near, far)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_another_device_makes_the_same_pixels_but_for_rounding(device: str) -> None:
+    resized = Resized(Array(picture(30, 20)), Size(30, 20), Size(150, 100), "lanczos")
+    window = Window(10, 20, 90, 141)
+    found = resized.deferred(window, torch.device(device))()
+    assert (found.device.type, found.dtype) == (device, torch.uint8)
+    assert (found.cpu().int() - resized.read(window).int()).abs().max() <= 1
+
+
+def test_what_is_computed_elsewhere_is_read_here() -> None:
+    """On a device that only knows shapes."""
+    resized = Resized(Array(picture(30, 20)), Size(30, 20), Size(150, 100), "lanczos")
+    for source in (resized, Part(resized, Window(2, 3, 90, 130)), Array(resized.read(resized.size.window))):
+        assert deferred(source, Window(1, 0, 80, 60), torch.device("meta"))().shape == (3, 80, 60)
 
 
 @given(width=st.integers(30, 90), height=st.integers(30, 90), factor=st.floats(1, 4), data=st.data())

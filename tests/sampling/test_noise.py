@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pixelsmith.geometry import Size, Window
+from pixelsmith.sampling import noise
 from pixelsmith.sampling.keyed import Purpose
 from pixelsmith.sampling.noise import DrawnNoise, NoiseField
 
@@ -45,3 +49,20 @@ def test_drawn_noise_is_what_a_generator_gives_for_the_seed_and_nothing_else() -
     assert torch.equal(noise.read(size.window), expected)
     assert torch.equal(noise.read(Window(3, 5, 10, 20)), expected[:, 3:13, 5:25])
     assert DrawnNoise(2**70, 4, size).read(size.window).isfinite().all(), "whatever a seed is"
+
+
+def test_noise_of_windows_row_by_row_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a canvas so wide that not even one row of it would be kept otherwise."""
+    made: list[tuple[int, int]] = []
+    real = noise._tile
+
+    def counted(key: Any, row: int, column: int) -> Any:
+        made.append((row, column))
+        return real(key, row, column)
+
+    monkeypatch.setattr(noise, "_tile", counted)
+    field = NoiseField(0, 1, 1, rows=Size(6000, 128))
+    for top in (0, 118, 236, 340):
+        for left in range(0, 6000 - 128, 118):
+            field.read(Window(top, left, 128, 128))
+    assert len(made) == len(set(made)) > 2 * noise.CACHED_TILES

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pixelsmith.geometry import Size, Window
 from pixelsmith.sampling.grid import ShiftedGrid, fixed_grid
 from pixelsmith.sampling.patches import Patch, fewest_patches
-from pixelsmith.sampling.scattered import COVERAGES, RandomCoverage
+from pixelsmith.sampling.scattered import COVERAGES, RandomCoverage, _feathered
 
 sides = st.integers(4, 70)
 
@@ -145,3 +145,18 @@ def test_a_scaled_grid_is_the_grid_at_a_higher_resolution(width: int, height: in
         assert after.window == before.window.scaled(factor)
         blocks = after.weights.reshape(before.window.height, factor, before.window.width, factor)
         np.testing.assert_allclose(blocks.mean((1, 3)), before.weights, atol=0.13 if border else 0.5)
+
+
+@given(data=st.data(), height=st.integers(1, 20), width=st.integers(1, 20), border=st.integers(0, 12))
+def test_feathers_are_the_largest_product_of_ramps(data: st.DataObject, height: int, width: int, border: int) -> None:
+    """Of any pixel of the mask, whichever is nearest: by its definition, one pair of pixels at a time."""
+    bits = data.draw(st.lists(st.booleans(), min_size=height * width, max_size=height * width))
+    mask = np.array(bits).reshape(height, width)
+    ramps = [np.clip(1 - (abs(away) - 0.5) / border, 0, 1) if border else float(away == 0) for away in range(21)]
+    expected = np.zeros((height, width))
+    for y, x in np.argwhere(mask):
+        for (row, column), known in np.ndenumerate(expected):
+            down, across = abs(row - y), abs(column - x)
+            if max(down, across) <= border:
+                expected[row, column] = max(known, ramps[down] * ramps[across])
+    np.testing.assert_allclose(_feathered(mask, border), expected, atol=1e-6)

@@ -7,7 +7,7 @@ same bytes, and a run can stop and go on between any two of them.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,14 +55,23 @@ class Mosaic:
         kept = self.tiling.kept(index).relative_to(self.tiling[index].window)
         self._slots.write(index, self._stored(values[(..., *kept.slices)]).numpy())
 
-    def missing(self, group: int = 1) -> Iterator[range]:
-        """The groups of ``group`` patches of which one or more are missing.
+    def stored(self, values: Tensor) -> tuple[Tensor, ...]:
+        """Patches (..., c, h, w) as they are kept, on the device where they are."""
+        return (self._stored(values),)
+
+    def keep(self, index: int, stored: Sequence[Tensor]) -> None:
+        """Keep a patch that is as ``stored`` makes it."""
+        (values,) = stored
+        self.put(index, values)
+
+    def missing(self, group: int = 1, even: bool = False) -> Iterator[range]:
+        """The groups of at most ``group`` patches of which one or more are missing; ``even``: of one size, as far as
+        that goes, or all of ``group`` but the last.
 
         Groups always begin at the same patches: how far a network's rounding depends on its batch, a run that was
         interrupted rounds as one that was not.
         """
-        for first in range(0, len(self.tiling), group):
-            indices = range(first, min(first + group, len(self.tiling)))
+        for indices in groups_of(len(self.tiling), group, even):
             if not all(index in self._slots for index in indices):
                 yield indices
 
@@ -84,7 +93,9 @@ class Mosaic:
         self._slots.sync()
 
     def _stored(self, values: Tensor) -> Tensor:
-        return values if self._dtype.is_floating_point else values.round().clamp(0, 255).to(self._dtype)
+        if self._dtype.is_floating_point or values.dtype == self._dtype:
+            return values
+        return values.round().clamp(0, 255).to(self._dtype)
 
     def _pieces(self, window: Window) -> Iterator[tuple[Window, np.ndarray, Values]]:
         """What each patch gives to a window: where in it, with which weights, which values."""
@@ -99,6 +110,16 @@ class Mosaic:
             shared = kept.common(window)
             weights = self.tiling.weights(index, shared)
             yield shared.relative_to(window), weights, values[(..., *shared.relative_to(kept).slices)]
+
+
+def groups_of(count: int, most: int, even: bool) -> Iterator[range]:
+    """As few groups of at most ``most`` as hold so many items: all of that size but the last, or ``even`` ones.
+
+    Nine in eights are eight and one, or five and four.
+    """
+    groups = -(-count // most)
+    starts = [count * i // groups if even else most * i for i in range(groups)] + [count]
+    yield from map(range, starts, starts[1:])
 
 
 @dataclass(frozen=True)
@@ -121,14 +142,25 @@ class WithOverview:
 
     def put(self, index: int, values: Tensor) -> None:
         """Keep a tile of both. Raises ``OSError`` where the disk is full."""
-        self.overview.put(index, torch.nn.functional.avg_pool2d(values, self.scale))
-        self.picture.put(index, values)
+        self.keep(index, self.stored(values))
 
-    def missing(self, group: int = 1) -> Iterator[range]:
+    def stored(self, values: Tensor) -> tuple[Tensor, ...]:
+        """Tiles (..., c, h, w) as both keep them, on the device where they are."""
+        return (*self.picture.stored(values), *self.overview.stored(self._small(values)))
+
+    def keep(self, index: int, stored: Sequence[Tensor]) -> None:
+        """Keep a tile that is as ``stored`` makes it."""
+        picture, overview = stored
+        self.overview.put(index, overview)
+        self.picture.put(index, picture)
+
+    def _small(self, values: Tensor) -> Tensor:
+        return torch.nn.functional.avg_pool2d(values, self.scale)
+
+    def missing(self, group: int = 1, even: bool = False) -> Iterator[range]:
         """The groups of tiles of which one or more are missing in one of the two."""
-        there = {
-            indices.start: indices for mosaic in (self.picture, self.overview) for indices in mosaic.missing(group)
-        }
+        both = (*self.picture.missing(group, even), *self.overview.missing(group, even))
+        there = {indices.start: indices for indices in both}
         yield from (there[start] for start in sorted(there))
 
     @property

@@ -97,7 +97,7 @@ class DiskSlots:
         """Fill a slot. Raises ``OSError`` where the disk is full."""
         block = np.zeros(self._capacity, self._dtype)
         block[: values.size] = values.ravel()
-        content = block.tobytes()
+        content = block.view(np.uint8).data
         self._data.write(content, index * self._bytes)
         checksum = np.uint32(_checksum(content, index))
         self._sums_file.write(checksum.tobytes(), 4 * index)
@@ -147,7 +147,7 @@ class _File:
             raise OSError(errno.EIO, "a file of the run directory has become shorter")
         return content
 
-    def write(self, content: bytes, offset: int) -> None:
+    def write(self, content: bytes | memoryview, offset: int) -> None:
         view = memoryview(content)
         while view:
             written = os.pwrite(self._descriptor, view, offset)
@@ -215,6 +215,6 @@ def _file(path: Path, suffix: str) -> Path:
     return path.with_name(path.name + suffix)
 
 
-def _checksum(content: bytes, index: int) -> int:
+def _checksum(content: bytes | memoryview, index: int) -> int:
     """Of a block at its place, never 0: a block moved elsewhere does not fit."""
     return zlib.crc32(content, index + 1) or 1

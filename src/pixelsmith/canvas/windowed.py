@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-from pixelsmith.canvas.mosaic import Mosaic
+from pixelsmith.canvas.mosaic import Mosaic, groups_of
 from pixelsmith.geometry import Size, Window
-from pixelsmith.sampling.readable import Readable
+from pixelsmith.sampling.readable import Readable, deferred
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,10 @@ class Part:
     def read(self, window: Window) -> Tensor:
         """The values (c, h, w) of a window, counted from the top left corner of the part."""
         return self.whole.read(window.within(self.window))
+
+    def deferred(self, window: Window, device: torch.device) -> Callable[[], Tensor]:
+        """The same, read on the host, to be computed on a device."""
+        return deferred(self.whole, window.within(self.window), device)
 
 
 @dataclass(frozen=True)
@@ -77,12 +82,12 @@ class PartlyFilled:
         """Keep a patch."""
         self.mosaic.put(index, values)
 
-    def missing(self, group: int = 1) -> Iterator[Sequence[int]]:
+    def missing(self, group: int = 1, even: bool = False) -> Iterator[Sequence[int]]:
         """The groups of patches that count in the window of which one or more are missing."""
         tiling = self.mosaic.tiling
         there = [i for i in tiling.touching(self.window) if tiling.kept(i).overlaps(self.window)]
-        for first in range(0, len(there), group):
-            indices = there[first : first + group]
+        for places in groups_of(len(there), group, even):
+            indices = there[places.start : places.stop]
             if not all(index in self.mosaic for index in indices):
                 yield indices
 

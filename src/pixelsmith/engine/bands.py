@@ -60,13 +60,17 @@ class FittedBands:
         of_clean, of_guide = (replace(fit, limit=limit) for fit in self._fits[fitted])
         return Band(of_clean, of_guide)
 
+    def _there(self, fit: Filter) -> Filter:
+        """A filter that was fitted on the host, on the device where latents are: it is brought there once."""
+        return fit if fit.kernel is None else replace(fit, kernel=fit.kernel.to(self._autoencoder.device))
+
     def _fit(self, shrunk: float) -> tuple[Filter, Filter]:
         """What makes latents of pictures those of the same shrunk, and what makes the same of latents of the guide."""
         whole, below, wanted = (self._latents(factor) for factor in (1.0, self._factor, shrunk))
         of_clean = Filter(fit_kernel(zip(whole, wanted, strict=True)))
         # Not of what is wanted: where both see the same, as where all is flat, both make the same of it.
         made = [of_clean(latents[None])[0] for latents in whole]
-        return of_clean, Filter(fit_kernel(zip(below, made, strict=True)))
+        return self._there(of_clean), self._there(Filter(fit_kernel(zip(below, made, strict=True))))
 
     def _latents(self, shrunk: float) -> list[Float[Tensor, "c h w"]]:
         """Of synthetic pictures, shrunk by a factor and enlarged again."""

@@ -8,22 +8,37 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor
 
 from pixelsmith.engine.denoise import Patched
 from pixelsmith.engine.executor import Executor, Serial, Work
+from pixelsmith.engine.seldom import Seldom
 from pixelsmith.engine.texture import Texture
 from pixelsmith.families.family import Autoencoder
 from pixelsmith.geometry import Window
 from pixelsmith.sampling.grid import Grid
-from pixelsmith.sampling.readable import Readable
-from pixelsmith.system.device import finite, room_for
+from pixelsmith.sampling.readable import Readable, deferred
+from pixelsmith.system.device import check_finite, finite, room_for, staged
 from pixelsmith.system.memory import large_blocks_apart
 
 OnTile = Callable[[int, int], None]
 """Hears (tiles done, tiles in all)."""
 TILE = "a tile of the autoencoder"
+
+
+@runtime_checkable
+class Pixels(Patched, Protocol):
+    """A picture that is filled tile by tile (``pixelsmith.canvas.Mosaic``, ``WithOverview``)."""
+
+    def stored(self, values: Tensor) -> tuple[Tensor, ...]:
+        """Tiles (b, 3, H, W) in 0..255 as they are kept, computed where they are."""
+        ...
+
+    def keep(self, index: int, stored: Sequence[Tensor]) -> None:
+        """Keep a tile (3, H, W) that is as ``stored`` makes it."""
+        ...
 
 
 def encode(
@@ -40,26 +55,35 @@ def encode(
     has no memory for a tile, or a latent is not finite.
     """
 
-    def read(window: Window) -> Tensor:
-        return picture.read(window.scaled(scale)).float()[None] / 127.5 - 1
+    def read(window: Window) -> Callable[[], Tensor]:
+        return deferred(picture, window.scaled(scale), autoencoder.device)
 
-    tiles = autoencoder.tiling.tiles(latents.size)
+    def pixels(tile: Callable[[], Tensor]) -> Tensor:
+        return tile().float()[None] / 127.5 - 1
+
+    def write(group: Sequence[int], values: Tensor) -> None:
+        latents.put(group[0], finite(values[0], TILE))
+        sync()
+
+    tiles, sync = autoencoder.tiling.tiles(latents.size), Seldom(latents.sync)
     work = Work(
         kind=TILE,
         groups=latents.missing(),
         read=lambda indices: read(tiles[indices[0]].window),
-        compute=autoencoder.encode,
-        write=lambda group, values: _keep(latents, group, finite(values[0], TILE)),
+        compute=lambda tile: autoencoder.encode(pixels(tile)),
+        write=write,
         place=lambda group: _place("encode", tiles, group),
     )
-    with room_for(TILE), large_blocks_apart(), _steady(autoencoder.steady_encoding, tiles, read, latents):
+    samples = (pixels(read(window)) for window in _sampled(tiles))
+    with room_for(TILE), large_blocks_apart(), _steady(autoencoder.steady_encoding, tiles, samples, latents):
         (executor or Serial()).run(work, lambda group: on_tile(group[0] + 1, len(tiles)))
+    latents.sync()
 
 
 def decode(
     latents: Readable,
     autoencoder: Autoencoder,
-    picture: Patched,
+    picture: Pixels,
     on_tile: OnTile,
     executor: Executor | None = None,
     texture: Texture | None = None,
@@ -69,45 +93,51 @@ def decode(
     They are the tiles of the latents at the scale of pixels. Raises ``DeviceError`` where the device
     has no memory for a tile, or a pixel is not finite.
     """
+    tiles, device, sync = autoencoder.tiling.tiles(latents.size), autoencoder.device, Seldom(picture.sync)
 
-    def read(window: Window) -> Tensor:
-        return latents.read(window)[None]
-
-    tiles = autoencoder.tiling.tiles(latents.size)
-
-    def read_tile(indices: Sequence[int]) -> tuple[Tensor, Window, Tensor | None]:
+    def read(indices: Sequence[int]) -> _Encoded:
         (index,) = indices
         window = tiles[index].window
         # Tiles may meet in the middle of a latent: of the next one a part counts as well.
         more = 1 + (texture.context if texture else 0)
         kept = tiles.kept(index).grown(more, latents.size).common(window)
-        return read(window), kept.relative_to(window), texture.noise_of(kept) if texture else None
+        noise = staged(texture.noise_of(kept), device) if texture else None
+        return _Encoded(staged(latents.read(window)[None], device), kept.relative_to(window), noise)
 
-    def compute(tile: tuple[Tensor, Window, Tensor | None]) -> Tensor:
-        values, inside, noise = tile
-        pixels = autoencoder.decode(values, inside)
-        if texture and noise is not None:
-            texture.add_to(pixels[0], inside, noise)
-        return pixels
+    def compute(tile: _Encoded) -> tuple[Tensor, ...]:
+        pixels = autoencoder.decode(tile.latents, tile.kept)
+        if texture and tile.noise is not None:
+            texture.add_to(pixels[0], tile.kept, tile.noise)
+        # All that is done to pixels is done where they are, and in place: of a tile only bytes come down.
+        whole = pixels.isfinite().flatten(1).all(1)
+        return (*picture.stored(pixels.add_(1).mul_(127.5).clamp_(0, 255)), whole)
 
-    def write(group: Sequence[int], values: Tensor) -> None:
-        _keep(picture, group, ((finite(values[0], TILE) + 1) * 127.5).clamp(0, 255))
+    def write(group: Sequence[int], values: tuple[Tensor, ...]) -> None:
+        *stored, whole = values
+        check_finite(whole, TILE)
+        picture.keep(group[0], [each[0] for each in stored])
+        sync()
 
     work = Work(
         kind=TILE,
         groups=picture.missing(),
-        read=read_tile,
+        read=read,
         compute=compute,
         write=write,
         place=lambda group: _place("decode", tiles, group),
     )
-    with room_for(TILE), large_blocks_apart(), _steady(autoencoder.steady_decoding, tiles, read, picture):
+    samples = (latents.read(window)[None] for window in _sampled(tiles))
+    with room_for(TILE), large_blocks_apart(), _steady(autoencoder.steady_decoding, tiles, samples, picture):
         (executor or Serial()).run(work, lambda group: on_tile(group[0] + 1, len(tiles)))
+    picture.sync()
 
 
-def _keep(target: Patched, group: Sequence[int], values: Tensor) -> None:
-    target.put(group[0], values)
-    target.sync()
+class _Encoded(NamedTuple):
+    """A tile to decode: its latents (1, c, h, w), what of them is kept, and noise for its texture."""
+
+    latents: Tensor
+    kept: Window
+    noise: Tensor | None
 
 
 def _place(what: str, tiles: Grid, group: Sequence[int]) -> str:
@@ -118,16 +148,15 @@ def _place(what: str, tiles: Grid, group: Sequence[int]) -> str:
 def _steady(
     steady: Callable[[Iterator[Tensor]], AbstractContextManager[None]],
     tiles: Grid,
-    read: Callable[[Window], Tensor],
+    samples: Iterator[Tensor],
     target: Patched,
 ) -> AbstractContextManager[None]:
     """Hold an autoencoder steady, unless there is nothing to do or but one tile, which has its own statistics."""
-    return nullcontext() if target.complete or len(tiles) == 1 else steady(_samples(tiles, read))
+    return nullcontext() if target.complete or len(tiles) == 1 else steady(samples)
 
 
-def _samples(patches: Grid, read: Callable[[Window], Tensor]) -> Iterator[Tensor]:
+def _sampled(patches: Grid) -> Iterator[Window]:
     """Tiles at the corners, the middles of the edges and the centre."""
     tops, lefts = (sorted({getattr(patch.window, name) for patch in patches}) for name in ("top", "left"))
     rows, columns = ({starts[i * (len(starts) - 1) // 2] for i in range(3)} for starts in (tops, lefts))
-    windows = [patch.window for patch in patches if patch.window.top in rows and patch.window.left in columns]
-    return (read(window) for window in windows)
+    return (patch.window for patch in patches if patch.window.top in rows and patch.window.left in columns)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from pixelsmith.engine.dilated import Dilated, Joined
 from pixelsmith.engine.executor import Executor, Serial, Work
+from pixelsmith.engine.seldom import Seldom
 from pixelsmith.geometry import Size, Window
 from pixelsmith.sampling.denoiser import Batch, Denoiser
 from pixelsmith.sampling.keyed import Purpose
@@ -25,7 +26,7 @@ from pixelsmith.sampling.patches import Coverage, Tiling
 from pixelsmith.sampling.readable import Readable
 from pixelsmith.sampling.samplers import SAMPLERS, Move, Rule
 from pixelsmith.sampling.schedule import Schedule, noised
-from pixelsmith.system.device import finite
+from pixelsmith.system.device import finite, staged
 
 PATCH = "one patch"
 
@@ -36,7 +37,7 @@ class Patched(Readable, Protocol):
 
     def put(self, index: int, values: Tensor) -> None: ...
 
-    def missing(self, group: int = 1) -> Iterator[Sequence[int]]: ...
+    def missing(self, group: int = 1, even: bool = False) -> Iterator[Sequence[int]]: ...
 
     def sync(self) -> None: ...
 
@@ -104,16 +105,29 @@ class Denoising:
         """
         begin, canvas = self._furthest(steps)
         executor, full = executor or Serial(), batch_size if filled else None
+        opened, done = self._ahead(executor, steps, begin), executor.behind(lambda: None)
         for i in range(begin, self.schedule.steps):
-            patches = self.coverage.patches(i)
-            target = steps.open(i + 1, patches)
+            patches, target = opened()
+            opened = self._ahead(executor, steps, i + 1)
             if not target.complete:
                 joined = self._joined(i, canvas, batch_size, device, executor, full)
                 work = joined._work(i, patches, canvas, target, batch_size, device, full)
                 executor.run(work, partial(_report, on_batch, i, len(patches)))
+            done()
+            # Neither that the disk has all of it nor that the canvas before it goes is waited for.
+            done = executor.behind(partial(_finish, steps, i, target))
             canvas = target
-            steps.drop(i)
+        done()
         return _Latents(canvas, self.noise.channels)
+
+    def _ahead(self, executor: Executor, steps: Steps, i: int) -> Callable[[], tuple[Tiling, Patched]]:
+        """The patches of step i and the canvas that they become, prepared beside other work if there is such a step."""
+
+        def opened() -> tuple[Tiling, Patched]:
+            patches = self.coverage.patches(i)
+            return patches, steps.open(i + 1, patches)
+
+        return executor.ahead(opened) if i < self.schedule.steps else opened
 
     def _work(
         self,
@@ -124,23 +138,27 @@ class Denoising:
         batch_size: int,
         device: torch.device,
         full: int | None,
-    ) -> Work[_Patches]:
+    ) -> Work[_Patches, Batch]:
         """The patches of step i that are missing in ``target``: they all read ``canvas``, and none what another one
         writes.
         """
+        fresh = self._fresh(i, Size(patches.canvas.width, patches.largest.height))
+        sync = Seldom(target.sync)
 
         def read(indices: Sequence[int]) -> _Patches:
-            return self._read(i, canvas, [patches[index].window for index in indices], device)
+            return self._read(i, canvas, [patches[index].window for index in indices], device, fresh)
 
         def write(indices: Sequence[int], moved: Tensor) -> None:
             for index, values in zip(indices, finite(moved, "a batch of patches"), strict=True):
                 target.put(index, values)
-            target.sync()
+            sync()
 
         def place(indices: Sequence[int]) -> str:
             return f"patches {indices[0] + 1} to {indices[-1] + 1} of {len(patches)}, step {i + 1}, stage {self.stage}"
 
-        return Work(PATCH, target.missing(batch_size), read, partial(self._move, i), write, place, full)
+        # A CPU takes as long for a patch in any batch, and how it rounds may depend on that: there batches stay full.
+        groups = target.missing(batch_size, even=device.type != "cpu")
+        return Work(PATCH, groups, read, partial(self._move, i), write, place, full)
 
     def _furthest(self, steps: Steps) -> tuple[int, Readable]:
         """The last step that is done, and the canvas after it."""
@@ -153,9 +171,12 @@ class Denoising:
                     return done, canvas
         return 0, _Start(self)
 
-    def _read(self, i: int, canvas: Readable, windows: list[Window], device: torch.device) -> _Patches:
+    def _fresh(self, i: int, rows: Size) -> Noise:
+        """What step i may add, for all its patches: where they overlap it is made once. ``rows``: as for its noise."""
+        return NoiseField(self.seed, self.stage, self.noise.channels, Purpose.STEP, i, rows)
+
+    def _read(self, i: int, canvas: Readable, windows: list[Window], device: torch.device, fresh: Noise) -> _Patches:
         """Everything that moving these patches at step i needs to read."""
-        fresh = NoiseField(self.seed, self.stage, self.noise.channels, Purpose.STEP, i)
         patches, needs = _Patches(canvas, windows, device, fresh), self._merge.needs(i)
         sources: list[Readable | Noise] = [canvas, *needs.maps]
         if needs.clean and self.guide is not None:
@@ -187,7 +208,7 @@ class Denoising:
         """With the estimate of the whole canvas at step i, where there is dilated sampling."""
         if self.dilated is None:
             return self
-        whole = self._read(i, canvas, [canvas.size.window], device)
+        whole = self._read(i, canvas, [canvas.size.window], device, self._fresh(i, canvas.size))
         x_t = whole.on_device(canvas)[:, : self.noise.channels]
         x_t = self._merge.before(x_t, self._guide_at(i, whole))
         estimate = self.dilated.estimate(x_t[0], self.schedule.levels[i], batch_size, executor, full)
@@ -219,19 +240,23 @@ class _Patches:
     def __init__(self, canvas: Readable, windows: list[Window], device: torch.device, fresh: Noise) -> None:
         self.canvas, self.windows, self.fresh, self._device = canvas, windows, fresh, device
         self._read: dict[int, Batch] = {}
-        # From pinned memory a device takes values while it computes.
-        self._pins = device.type == "cuda"
 
     def on_host(self, source: Readable | Noise) -> Batch:
         """The windows of a source (b, c, h, w), on the host."""
         if id(source) not in self._read:
             values = torch.stack([source.read(window) for window in self.windows])
-            self._read[id(source)] = values.pin_memory() if self._pins else values
+            self._read[id(source)] = staged(values, self._device)
         return self._read[id(source)]
 
     def on_device(self, source: Readable | Noise) -> Batch:
         """The same on the device."""
-        return self.on_host(source).to(self._device, non_blocking=self._pins)
+        return self.on_host(source).to(self._device, non_blocking=True)
+
+
+def _finish(steps: Steps, i: int, target: Patched) -> None:
+    """What step i made is kept, and what it was made of goes."""
+    target.sync()
+    steps.drop(i)
 
 
 def _report(on_batch: Callable[[int, int, int], None], i: int, total: int, group: Sequence[int]) -> None:

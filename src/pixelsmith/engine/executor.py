@@ -26,6 +26,9 @@ READERS = max(1, min(4, (os.cpu_count() or 1) // 4))
 large GPU; a writer has less to do."""
 
 Inputs = TypeVar("Inputs")
+Found = TypeVar("Found")
+Outputs = TypeVar("Outputs", Tensor, tuple[Tensor, ...])
+"""Values of some items (n, ...), or several of each."""
 OnDone = Callable[[Sequence[int]], None]
 """Is called with the items of a group once they are written, in the order of the groups."""
 OnSplit = Callable[[str, int], None]
@@ -37,14 +40,14 @@ def _unsaid(kind: str, most: int) -> None:
 
 
 @dataclass(frozen=True)
-class Work(Generic[Inputs]):
+class Work(Generic[Inputs, Outputs]):
     """Groups of items, and what is done with each.
 
     - ``kind``: what an item is, such as "one patch"; ``place``: where some of them are, for messages.
     - ``groups``: the numbers of the items of each group.
     - ``read``: what is needed to compute some items, on the host; any threads may call it, at any time.
-    - ``compute``: their values (n, ...), on the device, from what was read. Where the device's memory ends it is called
-      again for fewer.
+    - ``compute``: their values (n, ...), on the device, from what was read; or several tensors of such. Where the
+      device's memory ends it is called again for fewer.
     - ``write``: keep the values of a group, which are on the host by then; one group at a time, in their order.
     - ``full``: so many items are computed at once, whatever a group leaves over: the last one again and again; for
       networks that are compiled for one size. ``None``: as many as there are.
@@ -53,8 +56,8 @@ class Work(Generic[Inputs]):
     kind: str
     groups: Iterable[Sequence[int]]
     read: Callable[[Sequence[int]], Inputs]
-    compute: Callable[[Inputs], Tensor]
-    write: Callable[[Sequence[int], Tensor], None]
+    compute: Callable[[Inputs], Outputs]
+    write: Callable[[Sequence[int], Outputs], None]
     place: Callable[[Sequence[int]], str]
     full: int | None = None
 
@@ -63,13 +66,24 @@ class Work(Generic[Inputs]):
 class Executor(Protocol):
     """Does work. What it writes does not depend on which executor does it, nor on any timing."""
 
-    def run(self, work: Work[Any], on_done: OnDone) -> None:
+    def run(self, work: Work[Any, Any], on_done: OnDone) -> None:
         """Read, compute and write all groups.
 
         A group for which the device has no memory is computed in halves, and so are those after it. Raises
         ``DeviceError`` where there is none for one item, and what reading, computing, writing and ``on_done`` raise,
         the first three with a note that says where. Then no more groups are written.
         """
+        ...
+
+    def ahead(self, call: Callable[[], Found]) -> Callable[[], Found]:
+        """Do something that later work needs, beside the work at hand if that is possible.
+
+        What is returned waits for it, and returns or raises what it did.
+        """
+        ...
+
+    def behind(self, call: Callable[[], Found]) -> Callable[[], Found]:
+        """The same with something that comes after all that was written, and before all that will be."""
         ...
 
 
@@ -79,11 +93,19 @@ class Serial:
     def __init__(self, on_split: OnSplit = _unsaid) -> None:
         self._parts = _Parts(on_split)
 
-    def run(self, work: Work[Any], on_done: OnDone) -> None:
+    def run(self, work: Work[Any, Any], on_done: OnDone) -> None:
         for group in work.groups:
             read = self._parts.read(work, group)
             _write(work, group, self._parts.compute(work, group, read))
             on_done(group)
+
+    def ahead(self, call: Callable[[], Found]) -> Callable[[], Found]:
+        # Not before it is needed: until then it would take memory.
+        return call
+
+    def behind(self, call: Callable[[], Found]) -> Callable[[], Found]:
+        found = call()
+        return lambda: found
 
 
 class Threaded:
@@ -97,8 +119,9 @@ class Threaded:
         self._parts, self._ahead = _Parts(on_split), readers + 1
         self._reader = ThreadPoolExecutor(readers, "pixelsmith-read")
         self._writer = ThreadPoolExecutor(1, "pixelsmith-write")
+        self._beside: list[Future[Any]] = []
 
-    def run(self, work: Work[Any], on_done: OnDone) -> None:
+    def run(self, work: Work[Any, Any], on_done: OnDone) -> None:
         groups, reading, writing = iter(work.groups), deque[_Pending](), deque[_Pending]()
 
         def read_ahead() -> None:
@@ -121,11 +144,24 @@ class Threaded:
                 finish()
                 writing.append(_Pending(group, self._writer.submit(_as_here(_write), work, group, values)))
             finish()
-        finally:
-            # Where something was raised: nothing of this work goes on when this returns.
-            for pending in (*reading, *writing):
-                pending.future.cancel()
-            wait([pending.future for pending in (*reading, *writing)])
+        except BaseException:
+            # Nothing goes on when this returns.
+            futures = [*self._beside, *(pending.future for pending in (*reading, *writing))]
+            for future in futures:
+                future.cancel()
+            wait(futures)
+            raise
+
+    def ahead(self, call: Callable[[], Found]) -> Callable[[], Found]:
+        return self._apart(self._reader, call)
+
+    def behind(self, call: Callable[[], Found]) -> Callable[[], Found]:
+        return self._apart(self._writer, call)
+
+    def _apart(self, thread: ThreadPoolExecutor, call: Callable[[], Found]) -> Callable[[], Found]:
+        future: Future[Found] = thread.submit(_as_here(call))
+        self._beside = [other for other in self._beside if not other.done()] + [future]
+        return future.result
 
     def __enter__(self) -> Threaded:
         return self
@@ -158,7 +194,7 @@ class _Parts:
         self._on_split = on_split
         self._most: dict[str, int] = {}
 
-    def read(self, work: Work[Inputs], group: Sequence[int]) -> _Read[Inputs]:
+    def read(self, work: Work[Inputs, Any], group: Sequence[int]) -> _Read[Inputs]:
         """What is needed to compute a group, part by part."""
         most = self._most_of(work, group)
         parts = [group[i : i + most] for i in range(0, len(group), most)]
@@ -166,7 +202,7 @@ class _Parts:
             inputs = [work.read(_filled(part, most if work.full else len(part))) for part in parts]
         return _Read(most, [len(part) for part in parts], inputs)
 
-    def compute(self, work: Work[Inputs], group: Sequence[int], read: _Read[Inputs]) -> _Values:
+    def compute(self, work: Work[Inputs, Outputs], group: Sequence[int], read: _Read[Inputs]) -> _Values[Outputs]:
         while True:
             most = self._most_of(work, group)
             if read.most > most:
@@ -175,7 +211,7 @@ class _Parts:
             try:
                 with _placed(work, group, "compute"), room_for(work.kind) if most == 1 else nullcontext():
                     found = [work.compute(inputs) for inputs in read.inputs]
-                    return _Values([values[:count] for values, count in zip(found, read.counts, strict=True)])
+                    return _Values(found, read.counts)
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
@@ -183,7 +219,7 @@ class _Parts:
             self._most[work.kind] = most // 2
             self._on_split(work.kind, most // 2)
 
-    def _most_of(self, work: Work[Any], group: Sequence[int]) -> int:
+    def _most_of(self, work: Work[Any, Any], group: Sequence[int]) -> int:
         """How many items of a group are computed at once."""
         size = work.full or len(group)
         return min(size, self._most.get(work.kind, size))
@@ -197,28 +233,38 @@ class _Read(NamedTuple, Generic[Inputs]):
     inputs: list[Inputs]
 
 
-class _Values:
-    """Values on their way from the device to the host; ``on_host`` waits for them."""
+class _Values(Generic[Outputs]):
+    """Values on their way from the device to the host; ``on_host`` waits for them.
 
-    def __init__(self, parts: list[Tensor]) -> None:
-        values = torch.cat(parts) if len(parts) > 1 else parts[0]
-        self._event: torch.cuda.Event | None = None
-        if values.device.type == "cuda":
-            # The device goes on with the next group while these are copied.
-            host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
-            self._values = host.copy_(values, non_blocking=True)
-            self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            self._event.record(torch.cuda.current_stream(values.device))
-        else:
-            self._values = values.cpu()
+    They were computed in parts, of each of which the first ``counts`` count.
+    """
 
-    def on_host(self) -> Tensor:
-        if self._event is not None:
-            self._event.synchronize()
-        return self._values
+    def __init__(self, parts: list[Outputs], counts: list[int]) -> None:
+        self._events: list[torch.cuda.Event] = []
+        several = not isinstance(parts[0], Tensor)
+        found = tuple(self._brought(each, counts) for each in (zip(*parts, strict=True) if several else (parts,)))
+        self._values: Any = found if several else found[0]
+
+    def on_host(self) -> Outputs:
+        for event in self._events:
+            event.synchronize()
+        values: Outputs = self._values
+        return values
+
+    def _brought(self, parts: Sequence[Any], counts: list[int]) -> Tensor:
+        kept = [part[:count] for part, count in zip(parts, counts, strict=True)]
+        values: Tensor = torch.cat(kept) if len(kept) > 1 else kept[0]
+        if values.device.type != "cuda":
+            return values.cpu()
+        # The device goes on with the next group while these are copied.
+        host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+        host.copy_(values, non_blocking=True)
+        self._events.append(torch.cuda.Event())  # type: ignore[no-untyped-call]
+        self._events[-1].record(torch.cuda.current_stream(values.device))
+        return host
 
 
-def _write(work: Work[Any], group: Sequence[int], values: _Values) -> None:
+def _write(work: Work[Any, Any], group: Sequence[int], values: _Values[Any]) -> None:
     with _placed(work, group, "write"):
         work.write(group, values.on_host())
 
@@ -240,7 +286,7 @@ def _as_here(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @contextmanager
-def _placed(work: Work[Any], group: Sequence[int], what: str) -> Iterator[None]:
+def _placed(work: Work[Any, Any], group: Sequence[int], what: str) -> Iterator[None]:
     """Add a note of where it happened to an error that is raised in this context."""
     try:
         yield

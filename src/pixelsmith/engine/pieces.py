@@ -45,6 +45,10 @@ class InPieces:
     def tiling(self) -> TileLayout:
         return self.autoencoder.tiling
 
+    @property
+    def device(self) -> torch.device:
+        return self.autoencoder.device
+
     def encode(self, pixels: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b c h w"]:
         def run(window: Window, _: Window) -> Tensor:
             return self.autoencoder.encode(pixels[(..., *window.scaled(self.scale).slices)])

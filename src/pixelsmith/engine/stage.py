@@ -239,7 +239,8 @@ class Cascade:
     ) -> Denoising:
         denoiser = self._denoiser(stage, size, prompt_at)
         seed, facts = self.request.seed, self.family.facts
-        keyed = NoiseField(seed, stage, facts.latent_channels)
+        rows = Size(facts.latent_size(size).width, facts.patch.height)
+        keyed = NoiseField(seed, stage, facts.latent_channels, rows=rows)
         return Denoising(
             denoiser=denoiser,
             schedule=_schedule(self.family, self.methods[stage]),

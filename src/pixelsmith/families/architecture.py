@@ -24,6 +24,7 @@ from pixelsmith.sampling.denoiser import Batch, Denoiser
 from pixelsmith.sampling.noise import DrawnNoise, Noise, NoiseField
 from pixelsmith.sampling.readable import Readable
 from pixelsmith.sampling.schedule import Level, Schedule
+from pixelsmith.system.device import staged
 
 Configs = Mapping[str, Mapping[str, Any]]
 """The JSON configurations of a diffusers folder by part (``unet``, ``vae``, ``scheduler``); ``index`` is
@@ -225,6 +226,11 @@ def stacked(prompts: Sequence[Prompt]) -> Prompt:
 def network_of(pipeline: Any) -> Any:
     """The U-Net or transformer of a pipeline."""
     return pipeline.unet if hasattr(pipeline, "unet") else pipeline.transformer
+
+
+def brought(values: Tensor, device: torch.device) -> Tensor:
+    """Values from the host on a device, for which this thread does not wait until the device has done all else."""
+    return staged(values, device).to(device, non_blocking=True)
 
 
 def repeated(value: float, like: Tensor) -> Tensor:

@@ -42,12 +42,17 @@ class Autoencoder(Protocol):
     @property
     def tiling(self) -> TileLayout: ...
 
+    @property
+    def device(self) -> torch.device:
+        """Where it computes; what it is given may be elsewhere."""
+        ...
+
     def encode(self, pixels: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b c h w"]:
-        """Pixels in -1..1 to latents at the denoiser's scale, float32."""
+        """Pixels in -1..1 to latents at the denoiser's scale, float32, on its device."""
         ...
 
     def decode(self, latents: Float[Tensor, "b c h w"], kept: Window | None = None) -> Float[Tensor, "b 3 H W"]:
-        """Latents at the denoiser's scale to pixels, about -1..1, float32.
+        """Latents at the denoiser's scale to pixels, about -1..1, float32, on its device.
 
         Where only ``kept`` (in latents) is of use, the pixels of all else may be anything: some save work by that.
         """
@@ -77,7 +82,7 @@ class TextureNetwork(Protocol):
         ...
 
     def __call__(self, pixels: Float[Tensor, "b 3 H W"], noise: Float[Tensor, "b k H W"]) -> Float[Tensor, "b 3 H W"]:
-        """What is added to pixels in -1..1, float32, drawn from standard normal noise."""
+        """What is added to pixels in -1..1, float32, on their device, drawn from standard normal noise."""
         ...
 
 

@@ -33,10 +33,10 @@ class NetworkTexture:
         return int(self._model.config.noise_channels)
 
     def __call__(self, pixels: Float[Tensor, "b 3 H W"], noise: Float[Tensor, "b k H W"]) -> Float[Tensor, "b 3 H W"]:
-        """What is added to pixels in -1..1, float32."""
-        placed = (values.to(self._device, self._model.dtype) for values in (pixels, noise))
+        """What is added to pixels in -1..1, float32, on its device."""
+        placed = (values.to(self._device, self._model.dtype, non_blocking=True) for values in (pixels, noise))
         added: Tensor = self._model(*(values.contiguous(memory_format=torch.channels_last) for values in placed))
-        return added.float().cpu()
+        return added.float()
 
 
 def texture_of(folder: Path, parts: Parts) -> Path | None:

@@ -1,25 +1,49 @@
-"""A picture seen at a larger size, computed window by window: the enlarged picture never exists as a whole."""
+"""A picture seen at a larger size, computed window by window: the enlarged picture never exists as a whole.
+
+Each axis is resampled by a matrix of few diagonals. So a window is read on the host, in the pixels of its source, and
+can be computed wherever it is needed.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Literal
 
 import numpy as np
 import torch
-from PIL import Image
+from jaxtyping import Float, Real
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pixelsmith.geometry import Size, Window
 from pixelsmith.sampling.readable import Readable
+from pixelsmith.system.device import staged
 
 Kernel = Literal["lanczos", "bicubic"]
-_KERNELS = {"lanczos": Image.Resampling.LANCZOS, "bicubic": Image.Resampling.BICUBIC}
+Places = NDArray[np.float64]
 _REACH = 3
 """Source pixels on each side that the widest kernel (Lanczos, three lobes) looks at when it enlarges."""
+BLOCK = 32
+"""Places whose weights are one matrix: more of them multiply more zeros, fewer take more calls."""
+
+
+def _lanczos(x: Places) -> Places:
+    """Of three lobes."""
+    return np.where(np.abs(x) < 3, np.sinc(x) * np.sinc(x / 3), 0)
+
+
+def _bicubic(x: Places) -> Places:
+    """With a = −1/2 (Keys, "Cubic convolution interpolation", 1981)."""
+    x = np.abs(x)
+    near, far = (1.5 * x - 2.5) * x**2 + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2
+    return np.where(x < 1, near, np.where(x < 2, far, 0))
+
+
+_KERNELS: dict[Kernel, Callable[[Places], Places]] = {"lanczos": _lanczos, "bicubic": _bicubic}
 
 
 @dataclass(frozen=True)
@@ -67,8 +91,19 @@ class Resized:
 
     def read(self, window: Window) -> Tensor:
         """The values (c, h, w) of a window of the resized picture, in the source's dtype."""
+        return self.deferred(window, torch.device("cpu"))()
+
+    def deferred(self, window: Window, device: torch.device) -> Callable[[], Tensor]:
+        """The same window, read from the source; to be computed on a device, which this thread does not wait for."""
         inside, rows, columns = continued(window, self.size)
-        return self._resized(inside)[:, rows][:, :, columns]
+        around = self.sees(inside)
+        # Past the source its edge goes on: so no kernel ever meets an edge, and any window equals that of the whole.
+        known, row_indices, column_indices = continued(around, self.source.size)
+        values = self.source.read(known)[:, row_indices][:, :, column_indices]
+        step, left, top = self._origin(inside)
+        across = Bands.of(self.kernel, left - around.left, step, inside.width, columns.numpy(), values.shape[2])
+        down = Bands.of(self.kernel, top - around.top, step, inside.height, rows.numpy(), values.shape[1])
+        return partial(resampled, staged(values, device), down.staged(device), across.staged(device), device)
 
     def sees(self, window: Window) -> Window:
         """What a window depends on, in the values of the source and past its edges."""
@@ -86,21 +121,61 @@ class Resized:
         top = seen.top / self.unit + seen.step * window.top
         return seen.step, left, top
 
-    def _resized(self, window: Window) -> Tensor:
-        step, left, top = self._origin(window)
-        around = self.sees(window)
-        x, y = around.left, around.top
-        # Past the source its edge goes on: so no kernel ever meets an edge, and any window equals that of the whole.
-        inside, row_indices, column_indices = continued(around, self.source.size)
-        values = self.source.read(inside)[:, row_indices][:, :, column_indices]
-        box = (left - x, top - y, left - x + step * window.width, top - y + step * window.height)
-        # In float32: Pillow's 8-bit mode rounds between its two passes, and then a window differs from the whole.
-        channels = [
-            np.asarray(Image.fromarray(channel).resize((window.width, window.height), _KERNELS[self.kernel], box=box))
-            for channel in values.float().contiguous().numpy()
+
+@dataclass(frozen=True)
+class Bands:
+    """The matrix that resamples an axis: each of its rows has weights for a few neighbouring values, and 0 for others.
+
+    ``weights`` (n, k) are those of k values; the first of these is ``firsts`` for each block of ``BLOCK`` rows.
+    """
+
+    weights: Float[Tensor, "n k"]
+    firsts: tuple[int, ...]
+
+    @classmethod
+    def of(cls, kernel: Kernel, start: float, step: float, count: int, places: NDArray[np.int64], length: int) -> Bands:
+        """Of some of ``count`` places, in rising order; the first begins at ``start`` of an axis of so many values.
+
+        They lie ``step`` values apart. A kernel that shrinks is as much wider.
+        """
+        # In float32, as Pillow has them: so pictures are those that it would make.
+        begin, end = np.float32(start), np.float32(start + step * count)
+        step = float(end - begin) / count
+        centres, width = float(begin) + step * (places + 0.5), max(step, 1.0)
+        lowest, highest = np.floor(centres - _REACH * width), np.ceil(centres + _REACH * width)
+        blocks = [slice(i, i + BLOCK) for i in range(0, len(places), BLOCK)]
+        most = int(max(highest[block][-1] - lowest[block][0] for block in blocks))
+        firsts = tuple(min(int(lowest[block][0]), length - most) for block in blocks)
+        seen = np.repeat(firsts, BLOCK)[: len(places), None] + np.arange(most)
+        weights = _KERNELS[kernel]((seen + 0.5 - centres[:, None]) / width)
+        return cls(torch.from_numpy(weights / weights.sum(1, keepdims=True)), firsts)
+
+    def staged(self, device: torch.device) -> Bands:
+        """The same, for a device to take without waiting."""
+        return Bands(staged(self.weights.to(_dtype_on(device)), device), self.firsts)
+
+    def __call__(self, values: Real[Tensor, "c m w"]) -> Float[Tensor, "c n w"]:
+        """The rows of values, resampled."""
+        weights = self.weights.to(values.device, non_blocking=True)
+        parts = [
+            # Rounded after each axis, as Pillow does.
+            (block @ values[:, first : first + block.shape[1]].to(block.dtype)).float()
+            for first, block in zip(self.firsts, torch.split(weights, BLOCK), strict=True)
         ]
-        resized = torch.from_numpy(np.stack(channels))
-        return resized if values.is_floating_point() else resized.round().clamp(0, 255).to(values.dtype)
+        return torch.cat(parts, dim=1)
+
+
+def resampled(values: Tensor, down: Bands, across: Bands, device: torch.device) -> Tensor:
+    """Values (c, h, w) resampled on both axes, on a device, in the dtype that they have."""
+    found = values.to(device, non_blocking=True)
+    for bands in (across, down):
+        found = bands(found.mT)
+    return found if values.is_floating_point() else found.round().clamp(0, 255).to(values.dtype)
+
+
+def _dtype_on(device: torch.device) -> torch.dtype:
+    """What sums are computed in: on the host as exactly as Pillow does, elsewhere in what all devices have."""
+    return torch.float64 if device.type == "cpu" else torch.float32
 
 
 def continued(window: Window, bounds: Size) -> tuple[Window, Tensor, Tensor]:

@@ -20,7 +20,9 @@ from pixelsmith.sampling.keyed import Purpose, keyed_generator
 TILE = 32
 """Side of the fixed noise tiles in latents. It is part of what a seed means: changing it changes every picture."""
 CACHED_TILES = 512
-"""Tiles kept, 32 MB at 16 channels. Patches come row by row, and two rows of tiles of a canvas of 8,192 latents fit."""
+"""Tiles kept at least, 32 MB at 16 channels: all of a canvas of 720 latents a side, for all of its steps."""
+MOST_CACHED = 64 << 20
+"""Bytes of tiles that are kept at most."""
 
 
 @runtime_checkable
@@ -58,16 +60,23 @@ class NoiseField:
     """Standard normal noise over an unbounded canvas, drawn once per stage (docs/decisions/0002-keyed-randomness.md).
 
     ``seed`` and ``stage`` are whole numbers of at least 0; ``channels`` is the number of latent channels. With ``step``
-    it is that of one step of the stage.
+    it is that of one step of the stage. ``rows``: the size of what is read row by row, windows as high as that on a
+    canvas as wide: so much is kept that none of it is made twice.
     """
 
     def __init__(
-        self, seed: int, stage: int, channels: int, purpose: Purpose = Purpose.NOISE, step: int | None = None
+        self,
+        seed: int,
+        stage: int,
+        channels: int,
+        purpose: Purpose = Purpose.NOISE,
+        step: int | None = None,
+        rows: Size | None = None,
     ) -> None:
         self._channels = channels
         self._key = (purpose, seed, channels, (stage,) if step is None else (stage, step))
         # Its own: the tiles go with the stage that needs them.
-        self._tile = lru_cache(maxsize=CACHED_TILES)(partial(_tile, self._key))
+        self._tile = lru_cache(maxsize=_kept(rows, channels))(partial(_tile, self._key))
 
     @property
     def channels(self) -> int:
@@ -84,6 +93,15 @@ class NoiseField:
                 inside = part.relative_to(Window(row * TILE, column * TILE, TILE, TILE)).slices
                 values[(..., *part.relative_to(window).slices)] = self._tile(row, column)[(..., *inside)]
         return torch.from_numpy(values)
+
+
+def _kept(rows: Size | None, channels: int) -> int:
+    """Tiles that are kept where windows come row by row."""
+    if rows is None:
+        return CACHED_TILES
+    # What a row of windows may touch, and one row of tiles more, which the next row of windows begins with.
+    under = (-(-rows.height // TILE) + 2) * (-(-rows.width // TILE) + 1)
+    return max(CACHED_TILES, min(under, MOST_CACHED // (channels * TILE**2 * 4)))
 
 
 def _tile(key: tuple[Purpose, int, int, tuple[int, ...]], row: int, column: int) -> NDArray[np.float32]:

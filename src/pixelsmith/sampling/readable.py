@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
 from pixelsmith.geometry import Size, Window
+from pixelsmith.system.device import staged
 
 
 @runtime_checkable
@@ -17,3 +21,19 @@ class Readable(Protocol):
     def size(self) -> Size: ...
 
     def read(self, window: Window) -> Tensor: ...
+
+
+@runtime_checkable
+class Deferring(Readable, Protocol):
+    """A readable whose windows are computed from what is read."""
+
+    def deferred(self, window: Window, device: torch.device) -> Callable[[], Tensor]:
+        """A window as ``read`` gives it, read on the host; it is computed when it is called, on a device."""
+        ...
+
+
+def deferred(source: Readable, window: Window, device: torch.device) -> Callable[[], Tensor]:
+    """A window (c, h, w) of anything, read on the host; all else is done when it is called, on a device."""
+    if isinstance(source, Deferring):
+        return source.deferred(window, device)
+    return partial(staged(source.read(window), device).to, device, non_blocking=True)

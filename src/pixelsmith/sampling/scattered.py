@@ -80,14 +80,17 @@ def _unmoved(order: NDArray[np.int64], moved: NDArray[np.bool_]) -> Iterator[int
 def _feathered(mask: NDArray[np.bool_], border: int) -> PatchWeights:
     """1 on a mask (h, w), falling to 0 over ``border`` pixels around it: a product of linear ramps, as a grid's are."""
     weights = mask.astype(np.float32)
-    if border == 0:
+    if border == 0 or mask.all():
         return weights
     away = np.abs(np.arange(-border, border + 1, dtype=np.float32))
     ramp = np.clip(1 - (away - 0.5) / border, 0, 1)
     for axis in (0, 1):
-        padding = [(border, border) if i == axis else (0, 0) for i in (0, 1)]
-        spans = np.lib.stride_tricks.sliding_window_view(np.pad(weights, padding), 2 * border + 1, axis)
-        weights = np.asarray((spans * ramp).max(axis=-1))
+        length = weights.shape[axis]
+        padded = np.pad(weights, [(border, border) if i == axis else (0, 0) for i in (0, 1)])
+        weights = np.zeros_like(weights)
+        for shift, share in enumerate(ramp):
+            moved = padded[shift : shift + length] if axis == 0 else padded[:, shift : shift + length]
+            np.maximum(weights, moved * share, out=weights)
     return weights
 
 

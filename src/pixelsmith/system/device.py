@@ -31,11 +31,21 @@ def room_for(what: str) -> Iterator[None]:
         ) from error
 
 
+def staged(values: Tensor, device: torch.device) -> Tensor:
+    """The same values on the host, where a device takes them from without anyone waiting for it, if it can."""
+    return values.pin_memory() if device.type == "cuda" else values
+
+
 def finite(values: Tensor, what: str) -> Tensor:
     """The same values. Raises ``DeviceError`` where one is infinite or no number, which would become black pixels."""
-    if not values.isfinite().all():
+    check_finite(values.isfinite(), what)
+    return values
+
+
+def check_finite(are: Tensor, what: str) -> None:
+    """Raises ``DeviceError`` unless values are finite; ``are``: whether they are, some or each."""
+    if not are.all():
         raise DeviceError(
             f"{what} is not finite: the model overflows in this dtype, try --dtype bfloat16 or float32; where it does "
             "so in float32, its weights are damaged"
         )
-    return values

@@ -43,6 +43,16 @@ def test_samples_are_put_together_by_total_variance() -> None:
 
 
 @torch.inference_mode()
+def test_a_layer_that_is_held_steady_does_not_compute_its_own_norm(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, picture = network(), torch.randn(1, 3, 8, 8)
+    with steady(model, model, [picture]):
+        monkeypatch.setattr(nn.functional, "group_norm", None)
+        held = model(picture)
+        monkeypatch.undo()
+    torch.testing.assert_close(held, model(picture), atol=1e-5, rtol=1e-5)
+
+
+@torch.inference_mode()
 def test_a_flat_layer_far_from_zero_stays_finite() -> None:
     layer = nn.GroupNorm(2, 4)
     picture = 300 + 1e-3 * torch.randn(1, 4, 16, 16)

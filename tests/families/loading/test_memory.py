@@ -195,7 +195,7 @@ def test_a_batch_larger_than_memory_is_halved_and_nothing_else_changes(tiny_mode
     few = count // 4
     with said_to_hold(few) if device == "cpu" else holding(lambda: denoiser(x[:few], level, windows[:few])):
         parts = list[torch.Tensor]()
-        work: Work[list[int]] = Work(
+        work: Work[list[int], torch.Tensor] = Work(
             kind="one patch",
             groups=[range(count)],
             read=list,

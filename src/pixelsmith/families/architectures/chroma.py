@@ -47,8 +47,8 @@ class Chroma:
             x,
             timestep=repeated(level.timestep, x).to(x.dtype) / 1000,
             encoder_hidden_states=prompt["embeddings"],
-            txt_ids=torch.zeros(prompt["embeddings"].shape[1], 3).to(x),
-            img_ids=position_ids(height // 2, width // 2).to(x),
+            txt_ids=x.new_zeros(prompt["embeddings"].shape[1], 3),
+            img_ids=position_ids(height // 2, width // 2, x.device).to(x.dtype),
             attention_mask=torch.cat([mask, image_mask], dim=1).to(x.dtype),
         )
 

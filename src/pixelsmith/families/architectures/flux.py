@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -54,19 +55,20 @@ class Flux:
             guidance=repeated(scene.guidance_scale, x) if network.config.guidance_embeds else None,
             pooled_projections=prompt["pooled"],
             encoder_hidden_states=prompt["embeddings"],
-            txt_ids=torch.zeros(prompt["embeddings"].shape[1], 3).to(x),
-            img_ids=position_ids(height // 2, width // 2).to(x),
+            txt_ids=x.new_zeros(prompt["embeddings"].shape[1], 3),
+            img_ids=position_ids(height // 2, width // 2, x.device).to(x.dtype),
         )
 
 
-def position_ids(rows: int, columns: int) -> Tensor:
+@lru_cache(maxsize=8)
+def position_ids(rows: int, columns: int, device: torch.device) -> Tensor:
     """(rows · columns, 3): 0, row and column of each token, from the patch's own corner.
 
     The network has seen no ids beyond those of its native size, so a patch far from the picture's corner must not have
     them either (docs/decisions/0011-patches-and-transformers.md).
     """
     grid = torch.meshgrid(torch.arange(1), torch.arange(rows), torch.arange(columns), indexing="ij")
-    return torch.stack(grid, dim=-1).reshape(-1, 3)
+    return torch.stack(grid, dim=-1).reshape(-1, 3).to(device)
 
 
 def _room(pipeline: Any) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -55,16 +56,17 @@ class Flux2:
             guidance=None,
             encoder_hidden_states=prompt["embeddings"],
             txt_ids=prompt["positions"],
-            img_ids=position_ids(rows, columns).to(x.device).expand(len(x), -1, -1),
+            img_ids=position_ids(rows, columns, x.device).expand(len(x), -1, -1),
             return_dict=False,
         )[0]
         return unpack_grid(output, rows)
 
 
-def position_ids(rows: int, columns: int) -> Tensor:
+@lru_cache(maxsize=8)
+def position_ids(rows: int, columns: int, device: torch.device) -> Tensor:
     """(1, rows · columns, 4): 0, row, column and 0 of each latent, from the patch's own corner as for Flux.1."""
     axes = (torch.arange(size) for size in (1, rows, columns, 1))
-    return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(1, -1, 4)
+    return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(1, -1, 4).to(device)
 
 
 def _encoded(pipeline: Any, text: str) -> Prompt:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pixelsmith.config.recommended import Recommended
-from pixelsmith.families.architecture import Configs, Scene, Traits, repeated
+from pixelsmith.families.architecture import Configs, Scene, Traits, brought, repeated
 from pixelsmith.families.family import Prompt, named
 from pixelsmith.families.shared.schedules import schedule_of
 from pixelsmith.families.shared.unet import attends_in_the_middle, guidance_embedding, recommended_for, unet_native
@@ -46,7 +46,7 @@ class StableDiffusionXL:
             repeated(level.timestep, x),
             prompt["encoder_hidden_states"],
             timestep_cond=guidance_embedding(pipeline, x, scene.guidance_scale),
-            added_cond_kwargs={"text_embeds": prompt["text_embeds"], "time_ids": time_ids(scene).to(x.device)},
+            added_cond_kwargs={"text_embeds": prompt["text_embeds"], "time_ids": brought(time_ids(scene), x.device)},
             return_dict=False,
         )[0]
         return output

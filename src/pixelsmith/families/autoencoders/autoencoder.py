@@ -67,11 +67,11 @@ class DiffusersAutoencoder:
     """
 
     def __init__(self, vae: Any, device: torch.device, tiling: TileLayout | None = None) -> None:
-        self._vae, self._device = vae, device
+        self._vae, self.device = vae, device
         self._video = hasattr(vae.config, "temperal_downsample")
         # Flux.2's latents are 2x2 patches, normalised by the running statistics of a layer that is never run.
         self._patched = hasattr(vae, "bn")
-        self._mean, self._std = _statistics(vae)
+        self._mean, self._std = (values.to(device) for values in _statistics(vae))
         self.tiling = tiling or tiling_of(_config(vae))
         self._narrowing = None
         if _is_local(vae.config):
@@ -80,25 +80,25 @@ class DiffusersAutoencoder:
             to_channels_last(vae)
 
     def encode(self, pixels: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b c h w"]:
-        """Pixels in -1..1 to latents at the denoiser's scale, float32."""
+        """Pixels in -1..1 to latents at the denoiser's scale, float32, on its device."""
         found = self._vae.encode(self._placed(pixels))
         if hasattr(found, "latent_dist"):
             latents: Tensor = found.latent_dist.mode()
         else:
             latents = found.latent if hasattr(found, "latent") else found.latents
-        latents = latents.float().cpu()
+        latents = latents.float()
         latents = latents[:, :, 0] if self._video else latents
         return ((patchify(latents) if self._patched else latents) - self._mean) / self._std
 
     def decode(self, latents: Float[Tensor, "b c h w"], kept: Window | None = None) -> Float[Tensor, "b 3 H W"]:
-        """Latents at the denoiser's scale to pixels, about -1..1, float32: all, or those of ``kept`` at least."""
-        latents = latents * self._std + self._mean
+        """Latents at the denoiser's scale to pixels, about -1..1, float32, on its device: all, or ``kept`` at least."""
+        latents = latents.to(self.device, non_blocking=True) * self._std + self._mean
         placed = self._placed(unpatchify(latents) if self._patched else latents)
         if self._narrowing is None or kept is None:
             pixels = self._decoded(placed)
         else:
             pixels = self._narrowing(self._decoded, placed, kept)
-        return (pixels[:, :, 0] if self._video else pixels).float().cpu()
+        return (pixels[:, :, 0] if self._video else pixels).float()
 
     def _decoded(self, latents: Tensor) -> Tensor:
         pixels: Tensor = self._vae.decode(latents).sample
@@ -113,7 +113,7 @@ class DiffusersAutoencoder:
         return steady(self._vae.decoder, self.decode, samples)
 
     def _placed(self, values: Tensor) -> Tensor:
-        placed = values.to(self._device, self._vae.dtype)
+        placed = values.to(self.device, self._vae.dtype, non_blocking=True)
         if self._narrowing:
             return placed.contiguous(memory_format=torch.channels_last)
         return placed[:, :, None] if self._video else placed

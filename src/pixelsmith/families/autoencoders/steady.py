@@ -7,7 +7,7 @@ every tile by them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -25,26 +25,49 @@ def steady(network: nn.Module, forward: Callable[[Tensor], object], samples: Ite
     """While open, the group norms of ``network`` use their statistics over all ``samples`` put to ``forward``."""
     layers = group_norms(network)
     seen: dict[nn.GroupNorm, Moments] = {layer: [] for layer in layers}
+    orders: dict[nn.GroupNorm, torch.memory_format] = {}
 
-    def remember(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def remember(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         if isinstance(layer, nn.GroupNorm):
             variance, mean = torch.var_mean(_grouped(inputs[0], layer), (0, 2), correction=0)
             seen[layer].append((mean, variance))
+            orders[layer] = _order_of(output)
 
-    hooks = [layer.register_forward_pre_hook(remember) for layer in layers]
+    hooks = [layer.register_forward_hook(remember) for layer in layers]
     try:
         for sample in samples if layers else ():
             forward(sample)
     finally:
         _remove(hooks)
-    hooks = [layer.register_forward_hook(_normalised_by(seen[layer], layer)) for layer in layers]
+    with _computing({layer: _normalised_by(seen[layer], layer, orders[layer]) for layer in layers}):
+        yield
+
+
+@contextmanager
+def _computing(functions: Mapping[nn.GroupNorm, Callable[[Tensor], Tensor]]) -> Iterator[None]:
+    """While open, these layers compute something else instead of what they do, which takes no time then.
+
+    What moves an offloaded layer's weights to its device does so in its forward as well, and is not needed either.
+    """
+    own = {layer: vars(layer).get("forward") for layer in functions}
     try:
+        for layer, function in functions.items():
+            vars(layer)["forward"] = function
         yield
     finally:
-        _remove(hooks)
+        for layer, forward in own.items():
+            vars(layer).pop("forward")
+            if forward is not None:
+                vars(layer)["forward"] = forward
 
 
-def _normalised_by(moments: Moments, layer: nn.GroupNorm) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
+def _order_of(values: Tensor) -> torch.memory_format:
+    """In which order a layer's result lies in memory: how a convolution after it rounds depends on that."""
+    last = values.ndim == 4 and values.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if last else torch.contiguous_format
+
+
+def _normalised_by(moments: Moments, layer: nn.GroupNorm, order: torch.memory_format) -> Callable[[Tensor], Tensor]:
     means, variances = (torch.stack(values) for values in zip(*moments, strict=True))
     # Total variance: the mean of the samples' variances and the variance of their means.
     mean, variance = means.mean(0), variances.mean(0) + means.var(0, correction=0)
@@ -53,11 +76,11 @@ def _normalised_by(moments: Moments, layer: nn.GroupNorm) -> Callable[[nn.Module
     mean = mean.repeat_interleave(channels)
     scale = (variance + layer.eps).rsqrt().repeat_interleave(channels) * weight
 
-    def normalise(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        shape = (1, -1, *[1] * (output.ndim - 2))
+    def normalise(x: Tensor) -> Tensor:
+        shape = (1, -1, *[1] * (x.ndim - 2))
         # In float32, and in one copy of what are the largest activations of all.
-        values = (inputs[0] - mean.view(shape)).mul_(scale.view(shape)).add_(bias.view(shape))
-        return output.copy_(values)
+        values = (x - mean.view(shape)).mul_(scale.view(shape)).add_(bias.view(shape)).to(x.dtype)
+        return values.contiguous(memory_format=order)
 
     return normalise
 

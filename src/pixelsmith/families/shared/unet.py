@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pixelsmith.config.recommended import Recommended
-from pixelsmith.families.architecture import Configs
+from pixelsmith.families.architecture import Configs, brought
 from pixelsmith.geometry import Size
 
 FEW_STEPS = 4
@@ -53,4 +53,4 @@ def guidance_embedding(pipeline: Any, x: Tensor, scale: float) -> Tensor | None:
     if size is None:
         return None
     embedding: Tensor = pipeline.get_guidance_scale_embedding(torch.full((len(x),), scale - 1), embedding_dim=size)
-    return embedding.to(x)
+    return brought(embedding.to(x.dtype), x.device)

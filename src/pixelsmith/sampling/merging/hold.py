@@ -39,7 +39,7 @@ def held(clean: Batch, guide: Batch, positions: Float[Tensor, "b 1 h w"], bands:
     if low == high:
         return (clean + bands(low).correction(clean, guide)).to(clean.dtype) if low > 0 else clean
     correction = torch.zeros_like(clean, dtype=torch.float32)
-    scaled = positions.to(clean.device, torch.float32) * POSITIONS
+    scaled = positions.to(clean.device, torch.float32, non_blocking=True) * POSITIONS
     for k in range(max(1, math.floor(low * POSITIONS)), math.ceil(high * POSITIONS) + 1):
         share = (1 - (scaled - k).abs()).clamp_min(0)
         correction = correction + share * bands(k / POSITIONS).correction(clean, guide)
@@ -94,7 +94,8 @@ class Held(Merge):
             return clean
         found = held(clean, guide.clean, guide.read_map(self.positions), self.bands)
         if (flatness := self._flatness(guide.step)) is not None:
-            found = moderated(found, guide.clean, guide.read_map(flatness).to(clean.device), self.factor)
+            there = guide.read_map(flatness).to(clean.device, non_blocking=True)
+            found = moderated(found, guide.clean, there, self.factor)
         return torch.lerp(clean, found, weight)
 
     def _flatness(self, step: int) -> Readable | None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 
 import torch
+from torch import Tensor
 
 from pixelsmith.sampling.chess import chess_mask, chess_phase
 from pixelsmith.sampling.denoiser import Batch
@@ -40,10 +41,16 @@ class Fused(Merge):
         if not self.chess_mask or weight == 0:
             return x_s
         masks = [
-            chess_mask(window.height, window.width, chess_phase(guide.seed, guide.stage, guide.step, window))
+            _mask_on(x_s.device, window.height, window.width, chess_phase(guide.seed, guide.stage, guide.step, window))
             for window in guide.windows
         ]
-        return torch.lerp(x_s, guide.at(guide.s), weight * torch.stack(masks)[:, None].to(x_s.device))
+        return torch.lerp(x_s, guide.at(guide.s), weight * torch.stack(masks)[:, None])
+
+
+@lru_cache(maxsize=16)
+def _mask_on(device: torch.device, height: int, width: int, phase: int) -> Tensor:
+    """A chess mask on a device, brought there once."""
+    return chess_mask(height, width, phase).to(device)
 
 
 def _fused(fusion: Fusion, lead: Lead) -> Merge:
