@@ -30,6 +30,7 @@ from pixelsmith.plan import Plan, StagePlan
 from pixelsmith.recommended import PERTURBATIONS, Perturbation
 from pixelsmith.request import PRESETS, Compute, Method, Placement, Request
 from pixelsmith.version import __version__
+from pixelsmith.workers.choice import Workers
 
 __all__ = [
     "PERTURBATIONS",
@@ -67,6 +68,7 @@ __all__ = [
     "StagePlan",
     "StageStarted",
     "Warned",
+    "Workers",
     "__version__",
     "generate",
     "load",

@@ -18,7 +18,7 @@ from pixelsmith.cancel import CancelToken
 from pixelsmith.canvas import Array, MemorySpace, Space
 from pixelsmith.errors import InputError, RefusedError, RequestError, RunError
 from pixelsmith.events import Event, Observer, PhaseFinished, Progress, RunFinished, RunStarted, StageStarted, Warned
-from pixelsmith.forecast import Forecast, load_rates, save_rates
+from pixelsmith.forecast import Forecast, save_rates
 from pixelsmith.found import FoundModel
 from pixelsmith.given import Given, about, keeps_alpha
 from pixelsmith.memory import give_back_memory
@@ -147,7 +147,7 @@ class Job:
     def _run(self, space: Space, run_dir: Path | None) -> Result:
         request, began = self.request, time.monotonic()
         method_at = partial(request.method.at, recommended=self.model.facts.recommended)
-        forecast = Forecast(self.plan, method_at, load_rates(*self.model.machine))
+        forecast = Forecast(self.plan, method_at, self.model.rates)
 
         def observer(event: Event) -> None:
             self.cancel.check()

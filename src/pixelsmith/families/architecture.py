@@ -13,7 +13,7 @@ from torch import Tensor
 from pixelsmith.families.autoencoder import DiffusersAutoencoder
 from pixelsmith.families.perturbed import Perturbed, forwards_of
 from pixelsmith.families.placing import release_encoders
-from pixelsmith.families.protocol import Prompt, PromptAt, TextureNetwork
+from pixelsmith.families.protocol import Prompt, PromptAt, TextureNetwork, base_noise
 from pixelsmith.families.quiet import quiet
 from pixelsmith.families.schedules import clean_estimate, config_of, prediction_of
 from pixelsmith.families.weighting import encode_weighted
@@ -21,7 +21,7 @@ from pixelsmith.geometry import Size, Window
 from pixelsmith.plan import ModelFacts
 from pixelsmith.recommended import Perturbation, Recommended
 from pixelsmith.sampling.guidance import Batch, Denoiser
-from pixelsmith.sampling.noise import DrawnNoise, Noise, NoiseField
+from pixelsmith.sampling.noise import Noise
 from pixelsmith.sampling.readable import Readable
 from pixelsmith.sampling.schedule import Level, Schedule
 
@@ -155,8 +155,7 @@ class DiffusersFamily:
         return prompts
 
     def base_noise(self, seed: int, canvas: Size) -> Noise:
-        channels = self.facts.latent_channels
-        return DrawnNoise(seed, channels, canvas) if self.facts.stock_seeds else NoiseField(seed, 0, channels)
+        return base_noise(self.facts, seed, canvas)
 
     def refuses(self, picture: Readable) -> bool:
         if getattr(self.pipeline, "safety_checker", None) is None:
