@@ -27,12 +27,14 @@ from pixelsmith.geometry import Size
 from pixelsmith.interrupt import interruptible
 from pixelsmith.options import (
     PART_OPTIONS,
+    WORKER_OPTIONS,
     make_request,
     numbers_in,
     options_without_prompt,
     parts_of,
     request_options,
     with_options,
+    workers_of,
 )
 from pixelsmith.pixels.files import FORMATS, check_output, read_settings, settings_inside, write_into
 from pixelsmith.pixels.output import Output
@@ -177,6 +179,7 @@ def _observed(run: Callable[[Observer], object], as_json: bool, quiet: bool) -> 
 
 @cli.command("generate")
 @request_options
+@partial(with_options, options=WORKER_OPTIONS)
 @click.option("--output", "-o", required=True, type=PLACE, help=f"A {', '.join(FORMATS)} file.")
 @click.option("--run-dir", type=PLACE, help="Keep all work here.  [default: OUTPUT.run if large]")
 @_overwrite
@@ -185,10 +188,12 @@ def generate_command(
     output: Path, run_dir: Path | None, overwrite: bool, as_json: bool, quiet: bool, **options: Any
 ) -> None:
     """Make a picture of PROMPT."""
-    request = make_request(options)
+    request, workers = make_request(options), workers_of(options)
     if options["seed"] == RANDOM and not quiet:
         say(f"seed {request.seed}", error=as_json)
-    _observed(lambda observer: generate(request, output, observer, run_dir, overwrite), as_json, quiet)
+    _observed(
+        lambda observer: generate(request, output, observer, run_dir, overwrite, workers=workers), as_json, quiet
+    )
 
 
 @click.command("picture", add_help_option=False)
@@ -207,6 +212,7 @@ def _picture(**options: Any) -> None:
 @click.option("--output", "-o", help="A name for each, such as out/{index}-{name}-{seed}.png; rows may say their own.")
 @click.option("--sheet", type=PLACE, help="Also a contact sheet: a .png or .jpg file.")
 @click.option("--dry-run", is_flag=True, help="Only list what would be made.")
+@partial(with_options, options=WORKER_OPTIONS)
 @_overwrite
 @run_options
 @click.pass_context
@@ -227,7 +233,7 @@ def batch_command(
     Columns are named as the options of generate, with prompt and output; options given here are for rows that say
     nothing else. --from-image may be a folder. The same command again goes on where it stopped.
     """
-    given = {**options, "seeds": seeds}
+    workers, given = workers_of(options), {**options, "seeds": seeds}
     asked = {name: value for name, value in given.items() if _is_given(context, name)}
     tasks = tasks_of([{}] if file is None else rows_of(file), asked, _read_row)
     if sheet is not None:
@@ -237,7 +243,7 @@ def batch_command(
             say(f"{task.number}  {task.output}  {task.request.size}  seed {task.request.seed}")
         return
 
-    model = LoadedModel.of(tasks[0].request)
+    model = LoadedModel.of(tasks[0].request, workers=workers)
 
     def make(task: Task, run_dir: Path | None) -> None:
         nonlocal model
@@ -290,6 +296,7 @@ def _tell(done: Done, count: int, as_json: bool, quiet: bool) -> None:
 @click.option("--memory", type=click.Choice(get_args(MemoryMode)), help="Another way than the run began with.")
 @click.option("--batch-size", type=int, help="Another one; it changes the picture by rounding.")
 @click.option("--device", type=click.Choice(get_args(DeviceName)), help="The same of another device.")
+@partial(with_options, options=WORKER_OPTIONS)
 @_overwrite
 @run_options
 def resume_command(
@@ -302,7 +309,7 @@ def resume_command(
     **placement: Any,
 ) -> None:
     """Go on with the interrupted run in RUN_DIR."""
-    placed = Placement(**placement)
+    placed = Placement(workers=workers_of(placement), **placement)
     _observed(lambda observer: resume(run_dir, observer, output, allow_pickle, overwrite, placed), as_json, quiet)
 
 
@@ -352,6 +359,7 @@ def _warn(event: Event) -> None:
 
 @cli.command("plan")
 @request_options
+@partial(with_options, options=WORKER_OPTIONS)
 @click.option("--calibrate", is_flag=True, help="Load the model and measure it for some seconds, to know the time.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def plan_command(calibrate: bool, as_json: bool, **options: Any) -> None:
@@ -359,7 +367,7 @@ def plan_command(calibrate: bool, as_json: bool, **options: Any) -> None:
 
     The time is known once the model has run on this machine.
     """
-    the_plan = plan(make_request(options), calibrate)
+    the_plan = plan(make_request(options), calibrate, workers_of(options))
     click.echo(json.dumps(the_plan.to_dict()) if as_json else plan_table(the_plan))
 
 

@@ -28,6 +28,7 @@ from pixelsmith.request import (
 )
 from pixelsmith.sizes import asked_size
 from pixelsmith.strategies import StrategyName
+from pixelsmith.workers.choice import LOCAL, Workers
 
 DEFAULT_SIZE = "2048x2048"
 
@@ -193,6 +194,26 @@ _COMPUTE_CLICKS = (
     click.option("--dtype", type=click.Choice(get_args(DtypeName)), default="auto", show_default=True),
 )
 """What computes it."""
+
+
+WORKER_OPTIONS = (
+    click.option(
+        "--devices", help="Share the work among these of this machine, such as cuda:0,cuda:1,cpu; with --ray their kinds."
+    ),
+    click.option(
+        "--ray",
+        is_flag=False,
+        flag_value=LOCAL,
+        metavar="[ADDRESS]",
+        help="Share it among all GPUs of a Ray cluster (auto, HOST:PORT); without an address one is started here.",
+    ),
+)
+"""Who computes it together; no part of what the picture is."""
+
+
+def workers_of(options: dict[str, Any]) -> Workers | None:
+    """The devices that share the work, if there are several. Raises ``RequestError``."""
+    return Workers.parse(options.pop("devices"), options.pop("ray"))
 
 
 def request_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -143,7 +143,6 @@ class Crew:
         self._events: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._told: list[str] = []
         self._tell: Callable[[str], None] | None = None
-        self._programs = 0
         self._looked: float | None = None
         self._served = clock()
         self._last_loss = "none came"
@@ -190,9 +189,9 @@ class Crew:
 
     def turn(self, patience: float) -> None:
         """Wait so many seconds for something to happen, and do what follows from it."""
-        self._look()
+        patience = 0.0 if self._look() else min(patience, self._next_lease(), JOIN_SECONDS)
         with suppress(Empty):
-            self._events.get(timeout=max(0.0, min(patience, self._next_lease(), JOIN_SECONDS)))()
+            self._events.get(timeout=max(0.0, patience))()
             while True:
                 self._events.get_nowait()()
         self._end_leases()
@@ -203,11 +202,6 @@ class Crew:
         end = self._clock() + seconds
         while not until() and (left := end - self._clock()) > 0:
             self.turn(min(left, 1.0))
-
-    def next_program(self) -> int:
-        """A number for what is computed with."""
-        self._programs += 1
-        return self._programs
 
     def begin(self, member: Member, job: Errand) -> None:
         """Note that a member has a job more."""
@@ -275,15 +269,17 @@ class Crew:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _look(self) -> None:
+    def _look(self) -> bool:
+        """Whether there are new members."""
         now = self._clock()
         if self._looked is not None and now - self._looked < JOIN_SECONDS:
-            return
+            return False
         self._looked = now
-        for link in self._links.more():
-            member = Member(link)
-            self.members.append(member)
+        new = [Member(link) for link in self._links.more()]
+        self.members += new
+        for member in new:
             self.greet(member)
+        return bool(new)
 
     def _leased(self) -> Iterator[tuple[float, Member]]:
         """When the lease of each member that is at work ends."""

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
+from itertools import count
 from typing import Any
 
 import torch
@@ -26,7 +27,11 @@ AHEAD = 3
 """Groups for each worker that are read, computed or wait for those before them to be written."""
 READERS = max(2, min(8, os.cpu_count() or 1))
 LOOK_SECONDS = 0.25
-"""After which a worker without work looks again whether one of the others is late."""
+"""After which it is looked again whether a worker is late with something that one without work could do."""
+
+
+_NUMBERS = count()
+"""Of what is computed with, in the order of time."""
 
 
 class Many:
@@ -100,7 +105,7 @@ class _Run:
     def __init__(self, many: Many, work: Work[Any], on_done: OnDone) -> None:
         self.work, self.groups = work, list(work.groups)
         self._many, self._crew, self._on_done = many, many.crew, on_done
-        self._sender, self._number, self._program = Sender(), many.crew.next_program(), Shared(b"")
+        self._sender, self._number, self._program = Sender(), next(_NUMBERS), Shared(b"")
         self._next, self._written, self._again = 0, 0, set[int]()
         self._values: dict[int, Any] = {}
         self._jobs: set[_Job] = set()
@@ -184,7 +189,7 @@ class _Run:
                 return
             last = max(alone, key=lambda job: crew.free_at(job.member))
             own = crew.seconds(member, self.work.kind, last.count)
-            if crew.now() + 1.5 * own < crew.free_at(last.member):
+            if crew.now() + 1.5 * own + LOOK_SECONDS < crew.free_at(last.member):
                 self._give(member, last.index)
 
     def _copies(self, index: int) -> int:
@@ -197,9 +202,8 @@ class _Run:
         if self._number not in member.programs:
             member.programs.add(self._number)
             member.link.call("prepare", self._number, self._program)
-        future = self._many.read(partial(self._send, job))
-        self._reading.add(future)
-        future.add_done_callback(self._reading.discard)
+        self._reading = {reading for reading in self._reading if not reading.done()}
+        self._reading.add(self._many.read(partial(self._send, job)))
 
     # What becomes of it.
 

@@ -141,6 +141,8 @@ def _begin(ray: Any, workers: Workers) -> None:
     own: dict[str, Any] = {}
     if address == LOCAL:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        # Its workers are what was asked for, not what may wait until all else is done.
+        os.environ.setdefault("RAY_worker_niceness", "0")
         own = {"num_cpus": max(os.cpu_count() or 1, workers.kinds.count("cpu")), "include_dashboard": False}
     with _signals_kept(), warnings.catch_warnings(action="ignore"):
         try:
