@@ -191,9 +191,7 @@ def generate_command(
     request, workers = make_request(options), workers_of(options)
     if options["seed"] == RANDOM and not quiet:
         say(f"seed {request.seed}", error=as_json)
-    _observed(
-        lambda observer: generate(request, output, observer, run_dir, overwrite, workers=workers), as_json, quiet
-    )
+    _observed(lambda observer: generate(request, output, observer, run_dir, overwrite, workers=workers), as_json, quiet)
 
 
 @click.command("picture", add_help_option=False)

@@ -38,7 +38,7 @@ from pixelsmith.workers.team import Team
 
 @dataclass(frozen=True)
 class FoundModel:
-    """A model of some ``name`` on this disk, and what ``auto`` means for it on this machine, or on the workers of a ``team``."""
+    """A model on this disk, by its ``name``, and what ``auto`` means for it on this machine or on a ``team`` of workers."""
 
     name: str
     place: Path

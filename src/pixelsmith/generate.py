@@ -58,7 +58,8 @@ def generate(
     request, the model, the given picture, the output or the run directory cannot be used, and ``OutputError`` where
     the disk is full, ``DeviceError`` where the device has no memory for one patch or a number leaves its range,
     ``RefusedError`` where the model's safety checker refuses the base picture, and ``CancelledError`` where ``cancel``
-    ends it. ``workers``: the devices that share the work; the picture is the same. Several pictures of one model are made faster with ``pixelsmith.load``.
+    ends it. ``workers``: the devices that share the work; the picture is the same. Several pictures of one model are
+    made faster with ``pixelsmith.load``.
 
     Examples:
         >>> from pixelsmith import Method, Request, Size, generate

@@ -198,7 +198,8 @@ _COMPUTE_CLICKS = (
 
 WORKER_OPTIONS = (
     click.option(
-        "--devices", help="Share the work among these of this machine, such as cuda:0,cuda:1,cpu; with --ray their kinds."
+        "--devices",
+        help="Share the work among these of this machine, such as cuda:0,cuda:1,cpu; with --ray their kinds.",
     ),
     click.option(
         "--ray",

@@ -98,7 +98,10 @@ class ProgressBar:
             what += f" step {event.step}/{event.steps}"
         else:
             what += f" {_UNITS.get(event.phase, 'tile')} {event.done}/{event.total}"
-        rate, left = self._rate(event) + shares(event.workers), "" if event.seconds_left is None else f" {duration(event.seconds_left)} left"
+        rate, left = (
+            self._rate(event) + shares(event.workers),
+            "" if event.seconds_left is None else f" {duration(event.seconds_left)} left",
+        )
         if self._bar.console.is_terminal:
             self._bar.update(self._task, total=1, completed=event.share, description=what, rate=rate, left=left)
         elif self._clock() - self._last_line >= LINE_SECONDS:

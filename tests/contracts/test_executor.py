@@ -40,7 +40,9 @@ EXECUTORS: dict[str, Callable[[OnSplit], AbstractContextManager[Executor]]] = {
 FAR = {"processes": 2, "ray": 2}
 """Executors that compute in other processes, and in how many."""
 WITH_RAY = pytest.mark.skipif(find_spec("ray") is None, reason="needs the extra ray")
-EVERY = pytest.mark.parametrize("kind", [pytest.param(kind, marks=WITH_RAY if kind == "ray" else ()) for kind in EXECUTORS])
+EVERY = pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=WITH_RAY if kind == "ray" else ()) for kind in EXECUTORS]
+)
 
 
 @cache

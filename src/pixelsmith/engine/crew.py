@@ -102,7 +102,7 @@ class Member:
     """A worker of the crew.
 
     - ``ready``: whether it takes jobs; ``jobs``: those it has, the first of which it has been at ``since``.
-    - ``rates``: seconds for one item, by kind; ``most``: how many at once it has memory for, by kind, where it is known.
+    - ``rates``: seconds for one item, by kind; ``most``: how many at once it has memory for, where it is known.
     - ``programs``: what it was sent to compute with.
     """
 

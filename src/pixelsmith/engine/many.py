@@ -109,7 +109,7 @@ class _Run:
         self._next, self._written, self._again = 0, 0, set[int]()
         self._values: dict[int, Any] = {}
         self._jobs: set[_Job] = set()
-        self._reading: set[Future[None]] = set()
+        self._reading: dict[Future[None], _Job] = {}
         self._writing: Future[None] | None = None
         self._over = False
         self._inference = torch.is_inference_mode_enabled()
@@ -127,8 +127,11 @@ class _Run:
     def leave(self, waiting: bool) -> None:
         """Do nothing more of it; ``waiting``: until workers have done what they are at, as far as that is not long."""
         self._over = True
-        for future in self._reading:
-            future.cancel()
+        for future, job in self._reading.items():
+            if future.cancel():
+                # It was never sent: there will be no answer.
+                self._crew.end(job.member, job)
+                self._jobs.discard(job)
         wait([*self._reading, *([self._writing] if self._writing else [])])
         if waiting:
             longest = max((self._crew.seconds(job.member, job.kind, job.count) for job in self._jobs), default=0.0)
@@ -184,13 +187,18 @@ class _Run:
         for member in crew.ready:
             if member.jobs or self.work.kind not in member.rates:
                 continue
-            alone = [job for job in self._jobs if self._copies(job.index) == 1]
+            alone = [job for job in self._jobs if self._lacks(job.index) and self._copies(job.index) == 1]
             if not alone:
                 return
             last = max(alone, key=lambda job: crew.free_at(job.member))
             own = crew.seconds(member, self.work.kind, last.count)
             if crew.now() + 1.5 * own + LOOK_SECONDS < crew.free_at(last.member):
                 self._give(member, last.index)
+
+    def _lacks(self, index: int) -> bool:
+        """Whether nobody has computed a group yet."""
+        written = self._written + (self._writing is not None)
+        return index >= written and index not in self._values
 
     def _copies(self, index: int) -> int:
         return sum(job.index == index for job in self._jobs)
@@ -202,8 +210,8 @@ class _Run:
         if self._number not in member.programs:
             member.programs.add(self._number)
             member.link.call("prepare", self._number, self._program)
-        self._reading = {reading for reading in self._reading if not reading.done()}
-        self._reading.add(self._many.read(partial(self._send, job)))
+        self._reading = {reading: known for reading, known in self._reading.items() if not reading.done()}
+        self._reading[self._many.read(partial(self._send, job))] = job
 
     # What becomes of it.
 
@@ -244,14 +252,15 @@ class _Run:
         else:
             seconds, data = values
             member.measured(job.kind, seconds / job.count)
-            if not self._over and job.index >= self._written and job.index not in self._values:
+            if not self._over and self._lacks(job.index):
                 self._values[job.index] = data
 
     def _failed(self, job: _Job, error: Exception) -> None:
         """It is raised when all groups before are written, as if they were done one after another."""
         self._crew.end(job.member, job)
         self._jobs.discard(job)
-        self._values.setdefault(job.index, error)
+        if self._lacks(job.index):
+            self._values[job.index] = error
 
     def _failed_to_compute(self, job: _Job, error: Exception) -> None:
         error.add_note(f"to compute {self.work.place(self.groups[job.index])}")
@@ -266,7 +275,9 @@ class _Run:
             self.repeat(job.index)
             return
         if len(self._crew.members) == 1:
-            reason = f"the device has no memory for {kind}; other programs may use it, and --memory offload keeps less of"
+            reason = (
+                f"the device has no memory for {kind}; other programs may use it, and --memory offload keeps less of"
+            )
             self._failed_to_compute(job, DeviceError(f"{reason} the model there"))
             return
         self._crew.begin(member, job)
@@ -279,7 +290,7 @@ class _Run:
 
     def repeat(self, index: int) -> None:
         """Let a group be computed again, if nobody else does it."""
-        if not self._over and index >= self._written and index not in self._values and not self._copies(index):
+        if not self._over and self._lacks(index) and not self._copies(index):
             self._again.add(index)
 
     # What is written.

@@ -102,9 +102,7 @@ def decode(
 
 
 class _Tile(NamedTuple):
-    """Latents (1, c, h, w) of a tile; ``kept``: what of it is of use, in latents, and ``inside`` it; ``noise`` there, if
-    it was read.
-    """
+    """Latents (1, c, h, w) of a tile; ``kept``: what of it is of use, in latents, ``inside`` it; ``noise`` there if read."""
 
     latents: Tensor
     inside: Window

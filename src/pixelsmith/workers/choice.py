@@ -38,7 +38,7 @@ class Workers:
             match = _DEVICE.fullmatch(name)
             if match is None:
                 raise RequestError(
-                    f"devices: expected names such as cuda:0, cuda:1, mps, xpu:0 or cpu, separated by commas; got {name!r}"
+                    f"devices: expected names such as cuda:0, cuda:1, mps, xpu:0 or cpu between commas; got {name!r}"
                 )
             if match[2] and self.ray is not None:
                 raise RequestError(f"devices: with --ray they are kinds, such as cuda,cuda or cpu,cpu; got {name!r}")

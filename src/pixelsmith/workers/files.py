@@ -51,7 +51,13 @@ class ModelFiles:
 
     def _places(self) -> dict[str, Path]:
         parts = self.parts
-        names = [parts.config, parts.vae, parts.network, *(lora.path for lora in parts.loras), *parts.textual_inversions]
+        names = [
+            parts.config,
+            parts.vae,
+            parts.network,
+            *(lora.path for lora in parts.loras),
+            *parts.textual_inversions,
+        ]
         places = {name: given_place(name) for name in names if name is not None}
         return {self.spelled: self.place} | {name: place for name, place in places.items() if place.exists()}
 

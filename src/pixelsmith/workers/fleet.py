@@ -32,6 +32,7 @@ from pixelsmith.workers.worker import About, ModelSpec, Opened
 
 _KINDS = {"denoise": PATCH, "encode": TILE, "decode": TILE}
 """What a phase is made of."""
+LEASES = Leases()
 GATHER_SECONDS = 300.0
 """For which a run waits for a first worker: nodes of a cluster may be about to start."""
 MORE_SECONDS = 3.0
@@ -41,8 +42,8 @@ MORE_SECONDS = 3.0
 class Fleet:
     """Starts workers, which have a model loaded until ``close``. Raises ``RequestError`` where none can be used."""
 
-    def __init__(self, workers: Workers, leases: Leases | None = None) -> None:
-        self._workers, self._leases, self._far = workers, leases, workers.ray is not None
+    def __init__(self, workers: Workers) -> None:
+        self._workers, self._far = workers, workers.ray is not None
         self.abouts: dict[Member, About] = {}
         self._model: _Model | None = None
         self._opened: Opened | None = None
@@ -102,7 +103,7 @@ class Fleet:
     def crew(self) -> Crew:
         """They are started when they are first needed."""
         links = RayLinks(self._workers) if self._far else Processes(self._workers.devices)
-        crew = Crew(links, self._leases)
+        crew = Crew(links, LEASES)
         crew.greet = self._greet
         return crew
 
@@ -206,13 +207,15 @@ class _Model:
 
 
 def check_workers(workers: Workers, compute: Compute) -> None:
-    """Raise ``RequestError`` where they cannot work in this way, and ``MissingPartError`` without Ray where it is needed."""
+    """Raise ``RequestError`` where they cannot work in this way, and ``MissingPartError`` where Ray is not installed."""
     if workers.ray is not None:
         check_ray()
     if compute.device != "auto":
         raise RequestError(f"device: the workers' are named by --devices; leave out --device {compute.device}")
     if compute.memory == "encoders-released":
-        raise RequestError("memory: encoders-released is for one device; with several choose all, offload or sequential")
+        raise RequestError(
+            "memory: encoders-released is for one device; with several choose all, offload or sequential"
+        )
     for kind in workers.kinds if workers.ray is None else ():
         choose_device(kind)
 

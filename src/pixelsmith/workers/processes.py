@@ -187,4 +187,3 @@ def _get(stream: BinaryIO) -> Any:
         return None
     data = stream.read(_LENGTH.unpack(length)[0])
     return pickle.loads(data)  # noqa: S301 (of a process that this one started, or that started this one)
-

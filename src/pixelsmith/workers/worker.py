@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import mkdtemp
 from typing import Any
 
 import torch
@@ -92,7 +93,7 @@ class Worker:
     _family: Family | None = None
     _dtype: str = ""
     _places: dict[str, str] = field(default_factory=dict)
-    _folder: TemporaryDirectory[str] | None = None
+    _folder: Path | None = None
     _programs: dict[int, _Program] = field(default_factory=dict)
     _sender: Sender = field(default_factory=Sender)
 
@@ -114,8 +115,8 @@ class Worker:
 
     def receive(self, packed: bytes) -> None:
         """Keep the files of a model that is not here."""
-        self._folder = TemporaryDirectory(prefix="pixelsmith-")
-        self._places = unpack_into(Path(self._folder.name), packed)
+        self._folder = Path(mkdtemp(prefix="pixelsmith-"))
+        self._places = unpack_into(self._folder, packed)
 
     def prepare(self, number: int, program: bytes) -> None:
         """Keep what is to be computed with, by its number."""
@@ -170,6 +171,9 @@ class Worker:
         if digest != spec.digest:
             raise ModelError(f"the files of {spec.name} there are not those of the run")
         family = load_family(place, read_facts(place, spec.name, parts), compute, parts)
+        if self._folder is not None:
+            # A worker can end at any moment, and nobody would remove them then.
+            shutil.rmtree(self._folder, ignore_errors=True)
         self._family, self._dtype, texture = family, compute.dtype, family.texture
         return Opened(None if texture is None else (texture.noise_channels, texture.margin))
 
