@@ -5,7 +5,8 @@
 
 Each worker is one that sleeps: a batch of patches takes it so long. All else is real and in this one process: the
 executor, packing and unpacking of every job, mosaics on disk with their checksums, keyed noise, which is made by the
-workers. So workers take time of the run that those of a cluster would not. The efficiency is the time that one device
+workers. So workers take time of the run that those of a cluster would not: how much of a core a batch takes in all is
+the last figure. The efficiency is the time that one device
 would sleep, divided by that of all of them from the first job to the last; the limit is what the number of batches of
 a step allows, as a step begins when the one before it is done.
 
@@ -112,8 +113,8 @@ def sleepers(count: int, batch_ms: float) -> Crew:
 
 
 @torch.inference_mode()
-def denoised(side: int, crew: Crew, steps: int, batch_size: int, work: Path) -> tuple[float, int]:
-    """Seconds to denoise a canvas for a picture of ``side`` pixels, and how many batches that were."""
+def denoised(side: int, crew: Crew, steps: int, batch_size: int, work: Path) -> tuple[float, float, int]:
+    """Seconds, and those of a processor, to denoise a canvas for ``side`` pixels, and how many batches that were."""
     family = RemoteFamily(SleepingFamily(Device(), PATCH, 0.0).facts, crew, None)
     canvas = family.facts.latent_size(Size(side, side))
     coverage = ShiftedGrid(canvas, Size(PATCH, PATCH), BORDER, 0, 1)
@@ -128,11 +129,11 @@ def denoised(side: int, crew: Crew, steps: int, batch_size: int, work: Path) -> 
     )
     space = DiskSpace(work)
     with Many(crew) as executor:
-        began = time.perf_counter()
+        began, used = time.perf_counter(), time.process_time()
         denoising.run(StageSteps(space, 1, CHANNELS), batch_size, family.device, executor=executor)
-        seconds = time.perf_counter() - began
+        seconds, used = time.perf_counter() - began, time.process_time() - used
     space.close()
-    return seconds, sum(math.ceil(coverage.count(step) / batch_size) for step in range(steps))
+    return seconds, used, sum(math.ceil(coverage.count(step) / batch_size) for step in range(steps))
 
 
 def limit(side: int, workers: int, steps: int, batch_size: int) -> float:
@@ -200,12 +201,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"{args.side} pixels a side, {args.batch_ms:g} ms a batch of {args.batch_size}, {args.steps} steps")
     for count in map(int, args.workers.split(",")):
         with tempfile.TemporaryDirectory(dir=args.work) as folder, sleepers(count, args.batch_ms) as crew:
-            seconds, batches = denoised(args.side, crew, args.steps, args.batch_size, Path(folder))
+            seconds, used, batches = denoised(args.side, crew, args.steps, args.batch_size, Path(folder))
         efficiency = batches * args.batch_ms / 1e3 / (seconds * count)
         most = limit(args.side, count, args.steps, args.batch_size)
         print(
             f"{count:3d} workers {seconds:8.2f} s, {batches / seconds:6.1f} batches a second, efficiency "
-            f"{efficiency:6.1%}, its limit {most:6.1%}",
+            f"{efficiency:6.1%}, its limit {most:6.1%}; {used / batches * 1e3:5.1f} ms of a core a batch",
             flush=True,
         )
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from pixelsmith import PRESETS, Compute, Method, Parts, Perturbation, Request, strategies
+from pixelsmith import PRESETS, Compute, Method, Parts, Perturbation, Request, Workers, strategies
 from pixelsmith.cli import cli
 from pixelsmith.recommended import Recommended
 from website.links import linked
@@ -27,6 +27,7 @@ GROUPS: dict[type, str] = {
     Perturbation: "Guidance away from a perturbed network",
     Parts: "What is loaded",
     Compute: "Where the work is done",
+    Workers: "Several devices for one picture",
 }
 """The values that options fill in, and what their part of the page is called."""
 RENAMED = {

@@ -38,7 +38,7 @@ from pixelsmith.workers.team import Team
 
 @dataclass(frozen=True)
 class FoundModel:
-    """A model on this disk, by its ``name``, and what ``auto`` means for it on this machine or on a ``team`` of workers."""
+    """A model on this disk, by its ``name``, and what ``auto`` means for it here or on a ``team`` of workers."""
 
     name: str
     place: Path
@@ -71,7 +71,7 @@ class FoundModel:
     @property
     def rates(self) -> Rates | None:
         """What was measured last on this device; of a team that has not worked together, what its members reach."""
-        return load_rates(*self.machine) or (self.team and self.team.together)
+        return load_rates(*self.machine) or (self.team.together if self.team else None)
 
     def plan(self, request: Request) -> Plan:
         """What a request would do and cost. Raises ``InputError`` for what cannot be done."""

@@ -229,10 +229,10 @@ class LoadedModel:
         """Bring the model to its device, where it is not there yet. Raises as ``pixelsmith.load`` does."""
         if self._family is None:
             found = self._fetch()
-            if self._fleet is None:
+            if self._fleet is None or found.team is None:
                 self._family = load_family(found.place, found.facts, self._known.compute, found.parts)
             else:
-                compute = replace(self._known.compute, dtype=found.machine[2])
+                compute = replace(self._known.compute, dtype=found.team.dtype)
                 self._family = self._fleet.load(ModelFiles(found.name, found.place, found.parts), compute, found.facts)
         return self._family
 

@@ -358,9 +358,13 @@ def test_all_threads_keep_gradients_or_not_as_the_one_that_asks(kind: str) -> No
         log = Log()
         note = partial(note_mode, log)
         with torch.inference_mode(mode), EXECUTORS[kind](unheard) as executor:
-            work: Work[Any] = Work("one item", [range(1)], note, note, note, lambda group: "")
+            work: Work[Any] = Work("one item", [range(1)], note, note, partial(keep_mode, log), lambda group: "")
             executor.run(work, lambda group: None)
         assert [noted for _, noted, _, _ in log.lines] == [mode] * 3
+
+
+def keep_mode(log: Log, group: Sequence[int], values: Tensor) -> None:
+    note_mode(log)
 
 
 def note_mode(log: Log, *given: Any) -> Tensor:

@@ -125,7 +125,10 @@ def test_workers_that_come_later_are_used(monkeypatch: pytest.MonkeyPatch) -> No
 
     class Late(ThreadLinks):
         def more(self) -> Sequence[Link]:
-            return [ThreadLink("late", second)] if done.is_set() and not done.clear() else super().more()
+            if not done.is_set():
+                return super().more()
+            done.clear()
+            return [ThreadLink("late", second)]
 
     run(Crew(Late([ThreadLink("first", first)])), 30, lambda group: done.set() if group[0] == 3 else None)
     assert len(second.begun) > 5

@@ -112,7 +112,7 @@ def test_workers_that_are_killed_and_one_that_sleeps_for_ever_change_nothing(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One ends while tiles are encoded, one stops while patches are denoised, one ends while tiles are decoded."""
-    monkeypatch.setattr("pixelsmith.workers.fleet.LEASES", Leases(first=120, least=2, times=5))
+    monkeypatch.setattr("pixelsmith.workers.fleet.LEASES", Leases(first=120, least=12, times=20))
     request, said, hit = request_of(tiny_model, 900), list[str](), dict[str, int]()
     with load(str(tiny_model), compute=COMPUTE, workers=Workers(("cpu",) * 4)) as model:
         wait_for(model, 4)

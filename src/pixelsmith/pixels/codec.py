@@ -102,7 +102,7 @@ def decode(
 
 
 class _Tile(NamedTuple):
-    """Latents (1, c, h, w) of a tile; ``kept``: what of it is of use, in latents, ``inside`` it; ``noise`` there if read."""
+    """Latents (1, c, h, w) of a tile; ``kept``: what of it is of use, ``inside`` it; ``noise`` there, if it is read."""
 
     latents: Tensor
     inside: Window

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -27,7 +27,7 @@ from pixelsmith.workers.cluster import RayLinks, check_ray
 from pixelsmith.workers.files import ModelFiles
 from pixelsmith.workers.processes import Processes
 from pixelsmith.workers.remote import RemoteFamily
-from pixelsmith.workers.team import SPREAD, Team
+from pixelsmith.workers.team import SPREAD, Team, common, name_of
 from pixelsmith.workers.worker import About, ModelSpec, Opened
 
 _KINDS = {"denoise": PATCH, "encode": TILE, "decode": TILE}
@@ -52,9 +52,8 @@ class Fleet:
         """What the workers are that are there now."""
         self._gather()
         abouts = self._present
-        dtype = compute.dtype
-        if dtype == "auto":
-            dtype = _common_dtype({about.dtypes[0 if facts.float16_safe else 1] for about in abouts.values()})
+        best = common(about.dtypes[0 if facts.float16_safe else 1] for about in abouts.values())
+        dtype = best if compute.dtype == "auto" else compute.dtype
         rates = self._of_each("rates", unpinned(facts.name), dtype)
         return Team(
             kinds=tuple(about.device for about in abouts.values()),
@@ -89,8 +88,9 @@ class Fleet:
         """What spreads work over the workers, and an observer that also hears of them, while the context is open."""
 
         def observed(event: Event) -> None:
-            spread = isinstance(event, Progress) and event.phase in SPREAD
-            observer(replace(event, workers=self.crew.speeds(_KINDS[event.phase])) if spread else event)
+            if isinstance(event, Progress) and event.phase in SPREAD:
+                event = replace(event, workers=self.crew.speeds(_KINDS[event.phase]))
+            observer(event)
 
         self.crew.tell = lambda line: observer(Warned(line))
         try:
@@ -207,7 +207,7 @@ class _Model:
 
 
 def check_workers(workers: Workers, compute: Compute) -> None:
-    """Raise ``RequestError`` where they cannot work in this way, and ``MissingPartError`` where Ray is not installed."""
+    """Raise ``RequestError`` where they cannot work in this way, ``MissingPartError`` where Ray is not installed."""
     if workers.ray is not None:
         check_ray()
     if compute.device != "auto":
@@ -223,14 +223,9 @@ def check_workers(workers: Workers, compute: Compute) -> None:
 def team_here(workers: Workers, facts: ModelFacts, compute: Compute) -> Team:
     """What devices of this machine would be as workers, without starting any."""
     devices = [choose_device(kind) for kind in workers.kinds]
-    dtype = _common_dtype({str(choose_dtype(compute.dtype, device, facts.float16_safe)) for device in devices})
+    dtype = common(name_of(choose_dtype(compute.dtype, device, facts.float16_safe)) for device in devices)
     rates = tuple(load_rates(unpinned(facts.name), device.type, dtype) for device in devices)
     return Team(workers.kinds, tuple(map(processor_of, devices)), dtype, rates)
-
-
-def _common_dtype(found: Set[str]) -> str:
-    """What all compute in: where they would differ, what all have."""
-    return next(iter(found)).removeprefix("torch.") if len(found) == 1 else "float32"
 
 
 def difference_of(theirs: Mapping[str, str], ours: Mapping[str, str]) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -132,7 +132,7 @@ class _Described:
     guidance_scale: float
     perturbation: Perturbation | None
 
-    def __call__(self, x: Batch, level: Level, windows: list[Window]) -> Batch:
+    def __call__(self, x: Batch, level: Level, windows: Sequence[Window]) -> Batch:
         return self._denoiser(x, level, windows)
 
     @cached_property

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
+from typing import cast
+
+import torch
 
 from pixelsmith.forecast import Rates
+from pixelsmith.request import DtypeName
 
 SPREAD = ("encode", "denoise", "decode")
 """Phases that workers share."""
@@ -23,7 +27,7 @@ class Team:
 
     kinds: tuple[str, ...]
     processors: tuple[str, ...]
-    dtype: str
+    dtype: DtypeName
     rates: tuple[Rates | None, ...] = ()
 
     @property
@@ -41,9 +45,31 @@ class Team:
         return " and ".join(f"{kind} x{count}" for kind, count in sorted(Counter(self.kinds).items()))
 
     @property
-    def together(self) -> Rates | None:
+    def name_of(dtype: torch.dtype) -> DtypeName:
+    """What a dtype is called in a request."""
+    return cast(DtypeName, str(dtype).removeprefix("torch."))
+
+
+def common(dtypes: Iterable[DtypeName]) -> DtypeName:
+    """What all compute in: where they would differ, what all have."""
+    found = set(dtypes)
+    return found.pop() if len(found) == 1 else "float32"
+
+
+def together(self) -> Rates | None:
         """Their rates together: speeds add up. A worker of which nothing is known is taken to be as the others are."""
         return together(self.rates)
+
+
+def name_of(dtype: torch.dtype) -> DtypeName:
+    """What a dtype is called in a request."""
+    return cast(DtypeName, str(dtype).removeprefix("torch."))
+
+
+def common(dtypes: Iterable[DtypeName]) -> DtypeName:
+    """What all compute in: where they would differ, what all have."""
+    found = set(dtypes)
+    return found.pop() if len(found) == 1 else "float32"
 
 
 def together(rates: Sequence[Rates | None]) -> Rates | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -34,10 +34,11 @@ from pixelsmith.families import (
 )
 from pixelsmith.forecast import Rates, load_rates, save_rates
 from pixelsmith.parts import Parts
-from pixelsmith.request import Compute, Request
+from pixelsmith.request import Compute, DeviceName, DtypeName, Request
 from pixelsmith.run import digest_of, versions
 from pixelsmith.sampling.device import is_out_of_memory
 from pixelsmith.workers.files import renamed, unpack_into
+from pixelsmith.workers.team import name_of
 
 PROGRAMS = 3
 """Kept at a time: of the work that goes on, and of what was given to others in the end."""
@@ -57,7 +58,7 @@ class About:
     device: str
     processor: str
     memory: int | None
-    dtypes: tuple[str, str]
+    dtypes: tuple[DtypeName, DtypeName]
     versions: dict[str, str]
 
 
@@ -147,19 +148,19 @@ class Worker:
 
     def _about(self) -> About:
         device = self._device
-        dtypes = tuple(str(choose_dtype("auto", device, safe)).removeprefix("torch.") for safe in (True, False))
+        safe, unsafe = (name_of(choose_dtype("auto", device, float16_safe)) for float16_safe in (True, False))
         return About(
             host=socket.gethostname(),
             pid=os.getpid(),
             device=device.type,
             processor=processor_of(device),
             memory=memory_of(device),
-            dtypes=(dtypes[0], dtypes[1]),
+            dtypes=(safe, unsafe),
             versions=versions() | {"python": platform.python_version()},
         )
 
     def _open(self, spec: ModelSpec) -> Opened | None:
-        compute = replace(spec.compute, device=self._device.type)
+        compute = replace(spec.compute, device=cast(DeviceName, self._device.type))
         parts = renamed(spec.parts, self._places)
         try:
             place = fetch(self._places.get(spec.name, spec.name), parts)
