@@ -45,25 +45,14 @@ class Team:
         return " and ".join(f"{kind} x{count}" for kind, count in sorted(Counter(self.kinds).items()))
 
     @property
-    def name_of(dtype: torch.dtype) -> DtypeName:
-    """What a dtype is called in a request."""
-    return cast(DtypeName, str(dtype).removeprefix("torch."))
-
-
-def common(dtypes: Iterable[DtypeName]) -> DtypeName:
-    """What all compute in: where they would differ, what all have."""
-    found = set(dtypes)
-    return found.pop() if len(found) == 1 else "float32"
-
-
-def together(self) -> Rates | None:
+    def together(self) -> Rates | None:
         """Their rates together: speeds add up. A worker of which nothing is known is taken to be as the others are."""
         return together(self.rates)
 
 
 def name_of(dtype: torch.dtype) -> DtypeName:
     """What a dtype is called in a request."""
-    return cast(DtypeName, str(dtype).removeprefix("torch."))
+    return cast("DtypeName", str(dtype).removeprefix("torch."))
 
 
 def common(dtypes: Iterable[DtypeName]) -> DtypeName:

@@ -160,7 +160,7 @@ class Worker:
         )
 
     def _open(self, spec: ModelSpec) -> Opened | None:
-        compute = replace(spec.compute, device=cast(DeviceName, self._device.type))
+        compute = replace(spec.compute, device=cast("DeviceName", self._device.type))
         parts = renamed(spec.parts, self._places)
         try:
             place = fetch(self._places.get(spec.name, spec.name), parts)
