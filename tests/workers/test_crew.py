@@ -21,6 +21,7 @@ from pixelsmith.engine import Work
 from pixelsmith.engine.crew import Crew, Leases, Link
 from pixelsmith.engine.many import Many, ask
 from pixelsmith.forecast import Rates
+from pixelsmith.progress import shares
 from pixelsmith.workers.cluster import check_ray
 from pixelsmith.workers.files import ModelFiles
 from pixelsmith.workers.fleet import Fleet, check_workers, difference_of
@@ -219,6 +220,12 @@ def test_speeds_add_up() -> None:
     assert mixed.encode == pytest.approx(0.75)
     team = Team(("cuda", "cpu", "cuda"), ("H", "A", "H"), "float32")
     assert (team.name, team.device, team.processor) == ("cpu x1 and cuda x2", "cuda and cpu", "A, H")
+
+
+def test_the_bar_shows_how_fast_the_first_of_them_are() -> None:
+    assert shares({}) == ""
+    assert shares({"cuda:0": 3.14, "cuda:1": 3.0}) == " (cuda:0 3.1, cuda:1 3.0)"
+    assert shares({f"cuda:{i}": 1.0 for i in range(6)}).endswith(", cuda:3 1.0, 2 more)")
 
 
 def test_the_limit_of_a_step_is_its_batches() -> None:
