@@ -106,8 +106,8 @@ class _Pickler(pickle.Pickler):
         # As torch does it a small tensor takes ten times as long.
         if type(obj) is Tensor:
             values = obj.detach().cpu().contiguous()
-            # Numpy has no bfloat16: their bytes.
-            data = bytearray(values.flatten().view(torch.uint8).numpy()) if values.numel() else bytearray()
+            # Their bytes, which are copied once: numpy has no bfloat16.
+            data = pickle.PickleBuffer(values.flatten().view(torch.uint8).numpy()) if values.numel() else None
             return _tensor, (data, values.dtype, tuple(values.shape))
         return NotImplemented
 
@@ -121,5 +121,5 @@ class _Unpickler(pickle.Unpickler):
         return self._found(*pid)
 
 
-def _tensor(data: bytearray, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
+def _tensor(data: bytearray | None, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
     return torch.frombuffer(data, dtype=dtype).reshape(shape) if data else torch.empty(shape, dtype=dtype)
