@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -73,22 +75,16 @@ def decode(
     def read(window: Window) -> Tensor:
         return latents.read(window)[None]
 
-    tiles = autoencoder.tiling.tiles(latents.size)
+    tiles, executor = autoencoder.tiling.tiles(latents.size), executor or Serial()
 
-    def read_tile(indices: Sequence[int]) -> tuple[Tensor, Window, Tensor | None]:
+    def read_tile(indices: Sequence[int]) -> _Tile:
         (index,) = indices
         window = tiles[index].window
         # Tiles may meet in the middle of a latent: of the next one a part counts as well.
         more = 1 + (texture.context if texture else 0)
         kept = tiles.kept(index).grown(more, latents.size).common(window)
-        return read(window), kept.relative_to(window), texture.noise_of(kept) if texture else None
-
-    def compute(tile: tuple[Tensor, Window, Tensor | None]) -> Tensor:
-        values, inside, noise = tile
-        pixels = autoencoder.decode(values, inside)
-        if texture and noise is not None:
-            texture.add_to(pixels[0], inside, noise)
-        return pixels
+        noise = texture.noise_of(kept) if texture and not executor.elsewhere else None
+        return _Tile(read(window), kept.relative_to(window), kept, noise)
 
     def write(group: Sequence[int], values: Tensor) -> None:
         _keep(picture, group, ((finite(values[0], TILE) + 1) * 127.5).clamp(0, 255))
@@ -97,12 +93,28 @@ def decode(
         kind=TILE,
         groups=picture.missing(),
         read=read_tile,
-        compute=compute,
+        compute=partial(_decoded, autoencoder, texture),
         write=write,
         place=lambda group: _place("decode", tiles, group),
     )
     with room_for(TILE), large_blocks_apart(), _steady(autoencoder.steady_decoding, tiles, read, picture):
-        (executor or Serial()).run(work, lambda group: on_tile(group[0] + 1, len(tiles)))
+        executor.run(work, lambda group: on_tile(group[0] + 1, len(tiles)))
+
+
+class _Tile(NamedTuple):
+    """Latents (1, c, h, w) of a tile; ``kept``: what of it is of use, ``inside`` it; ``noise`` there, if it is read."""
+
+    latents: Tensor
+    inside: Window
+    kept: Window
+    noise: Tensor | None
+
+
+def _decoded(autoencoder: Autoencoder, texture: Texture | None, tile: _Tile) -> Tensor:
+    pixels = autoencoder.decode(tile.latents, tile.inside)
+    if texture:
+        texture.add_to(pixels[0], tile.inside, texture.noise_of(tile.kept) if tile.noise is None else tile.noise)
+    return pixels
 
 
 def _keep(target: Patched, group: Sequence[int], values: Tensor) -> None:

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -109,7 +109,7 @@ class Denoising:
             target = steps.open(i + 1, patches)
             if not target.complete:
                 joined = self._joined(i, canvas, batch_size, device, executor, full)
-                work = joined._work(i, patches, canvas, target, batch_size, device, full)
+                work = joined._work(i, patches, canvas, target, batch_size, device, full, executor.elsewhere)
                 executor.run(work, partial(_report, on_batch, i, len(patches)))
             canvas = target
             steps.drop(i)
@@ -124,13 +124,15 @@ class Denoising:
         batch_size: int,
         device: torch.device,
         full: int | None,
+        elsewhere: bool,
     ) -> Work[_Patches]:
         """The patches of step i that are missing in ``target``: they all read ``canvas``, and none what another one
-        writes.
+        writes. ``elsewhere``: noise is made where they are computed.
         """
 
         def read(indices: Sequence[int]) -> _Patches:
-            return self._read(i, canvas, [patches[index].window for index in indices], device)
+            windows = [patches[index].window for index in indices]
+            return self._read(i, canvas, windows, device, noise=not elsewhere)
 
         def write(indices: Sequence[int], moved: Tensor) -> None:
             for index, values in zip(indices, finite(moved, "a batch of patches"), strict=True):
@@ -153,17 +155,18 @@ class Denoising:
                     return done, canvas
         return 0, _Start(self)
 
-    def _read(self, i: int, canvas: Readable, windows: list[Window], device: torch.device) -> _Patches:
-        """Everything that moving these patches at step i needs to read."""
+    def _read(
+        self, i: int, canvas: Readable, windows: list[Window], device: torch.device, noise: bool = True
+    ) -> _Patches:
+        """Everything that moving these patches at step i needs to read; ``noise``: that too."""
         fresh = NoiseField(self.seed, self.stage, self.noise.channels, Purpose.STEP, i)
         patches, needs = _Patches(canvas, windows, device, fresh), self._merge.needs(i)
         sources: list[Readable | Noise] = [canvas, *needs.maps]
         if needs.clean and self.guide is not None:
             sources.append(self.guide.latents)
-        if needs.noise:
-            sources.append(self.noise)
-        if self.rule.draws:
-            sources.append(fresh)
+        if noise:
+            sources += [self.noise] if needs.noise else []
+            sources += [fresh] if self.rule.draws else []
         for source in sources:
             patches.on_host(source)
         return patches
@@ -218,16 +221,27 @@ class _Patches:
 
     def __init__(self, canvas: Readable, windows: list[Window], device: torch.device, fresh: Noise) -> None:
         self.canvas, self.windows, self.fresh, self._device = canvas, windows, fresh, device
-        self._read: dict[int, Batch] = {}
-        # From pinned memory a device takes values while it computes.
-        self._pins = device.type == "cuda"
+        # A source that is held has its id for itself.
+        self._read: dict[int, tuple[Readable | Noise, Batch]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What was read, with what it was read of: elsewhere that is another object."""
+        return vars(self) | {"_read": list(self._read.values())}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state | {"_read": {id(source): (source, values) for source, values in state["_read"]}})
+
+    @property
+    def _pins(self) -> bool:
+        """From pinned memory a device takes values while it computes."""
+        return self._device.type == "cuda"
 
     def on_host(self, source: Readable | Noise) -> Batch:
         """The windows of a source (b, c, h, w), on the host."""
         if id(source) not in self._read:
             values = torch.stack([source.read(window) for window in self.windows])
-            self._read[id(source)] = values.pin_memory() if self._pins else values
-        return self._read[id(source)]
+            self._read[id(source)] = source, values.pin_memory() if self._pins else values
+        return self._read[id(source)][1]
 
     def on_device(self, source: Readable | Noise) -> Batch:
         """The same on the device."""

@@ -32,7 +32,7 @@ OnSplit = Callable[[str, int], None]
 """Is called with the kind of the items and how many are computed at once from now on, where memory ended."""
 
 
-def _unsaid(kind: str, most: int) -> None:
+def unsaid(kind: str, most: int) -> None:
     """Does nothing: the ``OnSplit`` where none is given."""
 
 
@@ -61,7 +61,14 @@ class Work(Generic[Inputs]):
 
 @runtime_checkable
 class Executor(Protocol):
-    """Does work. What it writes does not depend on which executor does it, nor on any timing."""
+    """Does work. What it writes does not depend on which executor does it, nor on any timing.
+
+    ``elsewhere``: whether it computes in other processes. Then what is keyed by place, as noise is, is made there and
+    not read.
+    """
+
+    @property
+    def elsewhere(self) -> bool: ...
 
     def run(self, work: Work[Any], on_done: OnDone) -> None:
         """Read, compute and write all groups.
@@ -76,7 +83,9 @@ class Executor(Protocol):
 class Serial:
     """One after another in the thread that asks: for a device that is the host itself, which waits for nothing."""
 
-    def __init__(self, on_split: OnSplit = _unsaid) -> None:
+    elsewhere = False
+
+    def __init__(self, on_split: OnSplit = unsaid) -> None:
         self._parts = _Parts(on_split)
 
     def run(self, work: Work[Any], on_done: OnDone) -> None:
@@ -93,7 +102,9 @@ class Threaded:
     in a ``with`` statement, which ends the threads.
     """
 
-    def __init__(self, on_split: OnSplit = _unsaid, readers: int = READERS) -> None:
+    elsewhere = False
+
+    def __init__(self, on_split: OnSplit = unsaid, readers: int = READERS) -> None:
         self._parts, self._ahead = _Parts(on_split), readers + 1
         self._reader = ThreadPoolExecutor(readers, "pixelsmith-read")
         self._writer = ThreadPoolExecutor(1, "pixelsmith-write")
@@ -162,8 +173,8 @@ class _Parts:
         """What is needed to compute a group, part by part."""
         most = self._most_of(work, group)
         parts = [group[i : i + most] for i in range(0, len(group), most)]
-        with _placed(work, group, "read"):
-            inputs = [work.read(_filled(part, most if work.full else len(part))) for part in parts]
+        with placed(work, group, "read"):
+            inputs = [work.read(filled(part, most if work.full else len(part))) for part in parts]
         return _Read(most, [len(part) for part in parts], inputs)
 
     def compute(self, work: Work[Inputs], group: Sequence[int], read: _Read[Inputs]) -> _Values:
@@ -173,7 +184,7 @@ class _Parts:
                 # Read ahead, before memory ended.
                 read = self.read(work, group)
             try:
-                with _placed(work, group, "compute"), room_for(work.kind) if most == 1 else nullcontext():
+                with placed(work, group, "compute"), room_for(work.kind) if most == 1 else nullcontext():
                     found = [work.compute(inputs) for inputs in read.inputs]
                     return _Values([values[:count] for values, count in zip(found, read.counts, strict=True)])
             except RuntimeError as error:
@@ -219,11 +230,11 @@ class _Values:
 
 
 def _write(work: Work[Any], group: Sequence[int], values: _Values) -> None:
-    with _placed(work, group, "write"):
+    with placed(work, group, "write"):
         work.write(group, values.on_host())
 
 
-def _filled(part: Sequence[int], count: int) -> list[int]:
+def filled(part: Sequence[int], count: int) -> list[int]:
     """The items of a part, and its last one as often as it takes."""
     return [*part, *[part[-1]] * (count - len(part))]
 
@@ -240,7 +251,7 @@ def _as_here(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @contextmanager
-def _placed(work: Work[Any], group: Sequence[int], what: str) -> Iterator[None]:
+def placed(work: Work[Any], group: Sequence[int], what: str) -> Iterator[None]:
     """Add a note of where it happened to an error that is raised in this context."""
     try:
         yield

@@ -7,7 +7,7 @@ every tile by them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -23,6 +23,14 @@ def group_norms(network: nn.Module) -> list[nn.GroupNorm]:
 @contextmanager
 def steady(network: nn.Module, forward: Callable[[Tensor], object], samples: Iterable[Tensor]) -> Iterator[None]:
     """While open, the group norms of ``network`` use their statistics over all ``samples`` put to ``forward``."""
+    with held(network, statistics_of(network, forward, samples)):
+        yield
+
+
+def statistics_of(
+    network: nn.Module, forward: Callable[[Tensor], object], samples: Iterable[Tensor]
+) -> Sequence[Moments]:
+    """Of each group norm, in order: mean and variance of its groups in each sample put to ``forward``."""
     layers = group_norms(network)
     seen: dict[nn.GroupNorm, Moments] = {layer: [] for layer in layers}
 
@@ -37,7 +45,14 @@ def steady(network: nn.Module, forward: Callable[[Tensor], object], samples: Ite
             forward(sample)
     finally:
         _remove(hooks)
-    hooks = [layer.register_forward_hook(_normalised_by(seen[layer], layer)) for layer in layers]
+    return [seen[layer] for layer in layers]
+
+
+@contextmanager
+def held(network: nn.Module, statistics: Sequence[Moments]) -> Iterator[None]:
+    """While open, the group norms of ``network`` use these statistics, which may be those of another device."""
+    layers = zip(group_norms(network), statistics, strict=True)
+    hooks = [layer.register_forward_hook(_normalised_by(moments, layer)) for layer, moments in layers]
     try:
         yield
     finally:
@@ -45,10 +60,10 @@ def steady(network: nn.Module, forward: Callable[[Tensor], object], samples: Ite
 
 
 def _normalised_by(moments: Moments, layer: nn.GroupNorm) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
-    means, variances = (torch.stack(values) for values in zip(*moments, strict=True))
+    weight, bias = _affine(layer)
+    means, variances = (torch.stack(values).to(weight.device) for values in zip(*moments, strict=True))
     # Total variance: the mean of the samples' variances and the variance of their means.
     mean, variance = means.mean(0), variances.mean(0) + means.var(0, correction=0)
-    weight, bias = _affine(layer)
     channels = layer.num_channels // layer.num_groups
     mean = mean.repeat_interleave(channels)
     scale = (variance + layer.eps).rsqrt().repeat_interleave(channels) * weight
