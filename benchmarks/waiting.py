@@ -74,6 +74,8 @@ class OnDevice:
     ``host``: seconds that threads of the host read and wrote.
     """
 
+    elsewhere = False
+
     def __init__(self, executor: Executor, sleeper: Device) -> None:
         self._executor, self._sleeper = executor, sleeper
         self.host: dict[str, float] = defaultdict(float)

@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from pixelsmith import PRESETS, Compute, Method, Parts, Perturbation, Request
+from pixelsmith import PRESETS, Compute, Method, Parts, Perturbation, Request, Workers
 from pixelsmith.cli.program import cli
 from pixelsmith.config import strategies
 from pixelsmith.config.recommended import Recommended
@@ -28,6 +28,7 @@ GROUPS: dict[type, str] = {
     Perturbation: "Guidance away from a perturbed network",
     Parts: "What is loaded",
     Compute: "Where the work is done",
+    Workers: "Several devices for one picture",
 }
 """The values that options fill in, and what their part of the page is called."""
 RENAMED = {

@@ -12,6 +12,7 @@ from pixelsmith.config.parts import Lora, Parts
 from pixelsmith.config.plans import Plan, StagePlan
 from pixelsmith.config.recommended import PERTURBATIONS, Perturbation
 from pixelsmith.config.request import Compute, Placement, Request
+from pixelsmith.config.workers import Workers
 from pixelsmith.engine.cancel import CancelToken
 from pixelsmith.errors import (
     CancelledError,
@@ -68,6 +69,7 @@ __all__ = [
     "StagePlan",
     "StageStarted",
     "Warned",
+    "Workers",
     "__version__",
     "generate",
     "load",

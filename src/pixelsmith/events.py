@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from pixelsmith.config.plans import Plan
 from pixelsmith.geometry import Size
@@ -33,7 +33,8 @@ class Progress:
     ``phase`` is ``caption`` (units: places), ``encode`` or ``decode`` (units: tiles), ``denoise`` (units: patches of
     this step) or ``write`` (units: rows of pixels). ``step`` counts from 1 to ``steps`` while denoising, else both are
     1. ``share`` (0..1) is how much of the whole run's time is over, ``seconds_left`` how long the rest of it takes, as
-    far as it is known.
+    far as it is known. ``workers``: where several devices share the work, how many of these units each does in a
+    second.
     """
 
     stage: int
@@ -44,6 +45,7 @@ class Progress:
     total: int
     share: float = 0.0
     seconds_left: float | None = None
+    workers: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -190,6 +190,8 @@ def test_pixels_are_computed_on_the_device_and_come_down_as_bytes() -> None:
     class Watching:
         """An executor that sees what would come down, and brings zeros."""
 
+        elsewhere = False
+
         def run(self, work: Work[Any, Any], on_done: OnDone) -> None:
             def compute(inputs: Any) -> tuple[torch.Tensor, ...]:
                 found = work.compute(inputs)

@@ -20,7 +20,7 @@ from PIL import Image
 
 from pixelsmith import Progress, Request, RequestError, RunStarted, Size, StageStarted, Warned, cli, interrupt, plan
 from pixelsmith.canvas import Array
-from pixelsmith.cli import program
+from pixelsmith.cli import program as commands
 from pixelsmith.cli.progress import LINE_SECONDS, ProgressBar
 from pixelsmith.cli.tables import plan_table, settings_table
 from pixelsmith.pixels.files import write_picture
@@ -149,7 +149,7 @@ def test_what_nobody_expected_is_one_line_too(
     def fail(*arguments: object) -> None:
         raise error
 
-    monkeypatch.setattr(program, "plan", fail)
+    monkeypatch.setattr(commands, "plan", fail)
     code, out, err = call("plan", "x")
     assert (code, out, err.count("\n")) == (1, "", 1)
     assert err.startswith(f"pixelsmith: {type(error).__name__}: ")

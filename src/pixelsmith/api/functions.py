@@ -9,6 +9,7 @@ from typing import Any
 from pixelsmith.api.loaded import LoadedModel
 from pixelsmith.config.plans import Plan
 from pixelsmith.config.request import Placement, Request
+from pixelsmith.config.workers import Workers
 from pixelsmith.engine.cancel import CancelToken
 from pixelsmith.events import Observer, silent
 from pixelsmith.families import pin
@@ -19,11 +20,11 @@ from pixelsmith.run.resuming import resumed
 _AS_IT_WAS = Placement()
 
 
-def plan(request: Request, calibrate: bool = False) -> Plan:
+def plan(request: Request, calibrate: bool = False, workers: Workers | None = None) -> Plan:
     """What the request would do and cost; nothing is run. Raises ``InputError`` as ``generate`` does.
 
     The time is known from the last run of the model on this machine. ``calibrate`` loads the model and measures it for
-    some seconds.
+    some seconds. ``workers``: the devices that would share the work, by the rates of each.
 
     Examples:
         >>> from pixelsmith import PRESETS, Request, Size, plan
@@ -33,7 +34,7 @@ def plan(request: Request, calibrate: bool = False) -> Plan:
         >>> found.model_calls
         2134
     """
-    with LoadedModel.of(request, once=True) as model:
+    with LoadedModel.of(request, once=True, workers=workers) as model:
         return model.plan(request, calibrate)
 
 
@@ -44,6 +45,7 @@ def generate(
     run_dir: str | Path | None = None,
     overwrite: bool = False,
     cancel: CancelToken | None = None,
+    workers: Workers | None = None,
 ) -> Result:
     """Make the picture and, where ``output`` is given, write it with its settings inside (``FORMATS``).
 
@@ -56,7 +58,8 @@ def generate(
     request, the model, the given picture, the output or the run directory cannot be used, and ``OutputError`` where
     the disk is full, ``DeviceError`` where the device has no memory for one patch or a number leaves its range,
     ``RefusedError`` where the model's safety checker refuses the base picture, and ``CancelledError`` where ``cancel``
-    ends it. Several pictures of one model are made faster with ``pixelsmith.load``.
+    ends it. ``workers``: the devices that share the work; the picture is the same. Several pictures of one model are
+    made faster with ``pixelsmith.load``.
 
     Examples:
         >>> from pixelsmith import Method, Request, Size, generate
@@ -64,7 +67,7 @@ def generate(
         >>> result.pixels.shape, str(result.pixels.dtype), result.path.name
         ((192, 256, 3), 'uint8', 'coast.png')
     """
-    with LoadedModel.of(request, once=True) as model:
+    with LoadedModel.of(request, once=True, workers=workers) as model:
         return model.generate(request, output, observer, run_dir, overwrite, cancel)
 
 
@@ -83,7 +86,7 @@ def resume(
     goes elsewhere than into the directory's folder (it may also be another place than before), and ``allow_pickle``.
     A file that is there already is replaced if it is this very picture, another one only with ``overwrite``.
     ``placement``: another device, way to use its memory, or batch size than before; the first and the last change the
-    picture by rounding.
+    picture by rounding. It also names the devices that share the work, where there are several.
 
     Raises ``RunError`` where the directory is damaged, another process works in it, or the model, the picture to start
     from, the libraries or this version differ from those that began it; ``OutputError``, ``DeviceError``,
@@ -92,7 +95,7 @@ def resume(
     place = None if output is None else Path(output)
     with (
         resumed(Path(run_dir), place, allow_pickle, placement) as there,
-        LoadedModel.of(there.request, once=True) as model,
+        LoadedModel.of(there.request, once=True, workers=placement.workers) as model,
     ):
         return model.go_on(there, observer, overwrite, cancel)
 

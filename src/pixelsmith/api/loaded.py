@@ -19,9 +19,10 @@ from pixelsmith.config.model_facts import ModelFacts
 from pixelsmith.config.parts import Parts
 from pixelsmith.config.plans import Plan
 from pixelsmith.config.request import EMBEDDED, Compute, Placement, Request
+from pixelsmith.config.workers import Workers
 from pixelsmith.engine import executor_for
 from pixelsmith.engine.cancel import CancelToken
-from pixelsmith.engine.stage import Cascade, Rung
+from pixelsmith.engine.stage import Cascade, Rung, batch_size_of
 from pixelsmith.errors import RequestError, RunError
 from pixelsmith.events import Event, Observer, Warned, silent
 from pixelsmith.families import Captioner, Family, load_captioner, load_family, pin
@@ -37,15 +38,20 @@ from pixelsmith.run.resuming import Resumed, resumed
 from pixelsmith.run.room import check_disk, check_memory
 from pixelsmith.system.memory import give_back_memory
 from pixelsmith.system.repeatable import changed, deterministic_algorithms, software_of
+from pixelsmith.workers.fleet import Fleet, check_workers, team_here
+from pixelsmith.workers.model_transfer import ModelFiles
 
 
-def load(model: str = EMBEDDED, parts: Parts | None = None, compute: Compute | None = None) -> LoadedModel:
+def load(
+    model: str = EMBEDDED, parts: Parts | None = None, compute: Compute | None = None, workers: Workers | None = None
+) -> LoadedModel:
     """Load a model onto its device, to make several pictures with; use it in a ``with`` statement, which frees it.
 
-    ``model``, ``parts`` and ``compute`` are as in a ``Request``. Raises ``ModelError`` where the model cannot be found,
-    read or used, and ``RequestError`` for a device that is not there or has no room.
+    ``model``, ``parts`` and ``compute`` are as in a ``Request``; ``workers``: the devices that share the work, each of
+    which loads it. Raises ``ModelError`` where the model cannot be found, read or used, and ``RequestError`` for a
+    device that is not there or has no room.
     """
-    loaded = LoadedModel(model, parts or Parts(), compute or Compute())
+    loaded = LoadedModel(model, parts or Parts(), compute or Compute(), workers=workers)
     loaded.load()
     return loaded
 
@@ -58,7 +64,12 @@ class LoadedModel:
     text encoders are gone.
     """
 
-    def __init__(self, model: str, parts: Parts, compute: Compute, once: bool = False) -> None:
+    def __init__(
+        self, model: str, parts: Parts, compute: Compute, once: bool = False, workers: Workers | None = None
+    ) -> None:
+        if workers is not None:
+            check_workers(workers, compute)
+        self._workers, self._fleet = workers, None if workers is None else Fleet(workers)
         self._known = _Known(model, parts, compute)
         self._once = once or compute.memory == "encoders-released"
         self._pinned: _Known | None = None
@@ -67,9 +78,9 @@ class LoadedModel:
         self._captioner: Captioner | None = None
 
     @classmethod
-    def of(cls, request: Request, once: bool = False) -> LoadedModel:
+    def of(cls, request: Request, once: bool = False, workers: Workers | None = None) -> LoadedModel:
         """The one that a request names."""
-        return cls(request.model, request.parts, request.compute, once)
+        return cls(request.model, request.parts, request.compute, once, workers)
 
     @property
     def facts(self) -> ModelFacts:
@@ -85,10 +96,14 @@ class LoadedModel:
     def plan(self, request: Request, calibrate: bool = False) -> Plan:
         """What the request would do and cost, as ``pixelsmith.plan`` does; ``calibrate`` measures for some seconds."""
         self._check(request)
-        the_plan = self._found.plan(request)
+        the_plan = self._planned_by.plan(request)
         if not calibrate:
             return the_plan
         family, found = self.load(), self._fetch()
+        if self._fleet is not None:
+            self._fleet.calibrate(request)
+            self._fetched = self._with_team(found)
+            return self._fetched.plan(request)
         known = load_rates(*found.machine) or Rates()
         save_rates(measure_rates(family, request, known), *found.machine)
         return found.plan(request)
@@ -138,7 +153,7 @@ class LoadedModel:
         It goes on in the way that this model was loaded in: ``memory`` may be another one than the run was begun with.
         """
         compute = self._known.compute
-        placement = Placement(memory=compute.memory, tile=compute.tile)
+        placement = Placement(memory=compute.memory, tile=compute.tile, workers=self._workers)
         allow_pickle = self._known.parts.allow_pickle
         with resumed(Path(run_dir), None if output is None else Path(output), allow_pickle, placement) as there:
             if not self._is_for(there.request):
@@ -218,11 +233,17 @@ class LoadedModel:
         """Bring the model to its device, where it is not there yet. Raises as ``pixelsmith.load`` does."""
         if self._family is None:
             found = self._fetch()
-            self._family = load_family(found.place, found.facts, self._known.compute, found.parts)
+            if self._fleet is None or found.team is None:
+                self._family = load_family(found.place, found.facts, self._known.compute, found.parts)
+            else:
+                compute = replace(self._known.compute, dtype=found.team.dtype)
+                self._family = self._fleet.load(ModelFiles(found.name, found.place, found.parts), compute, found.facts)
         return self._family
 
     def close(self) -> None:
-        """Free what was loaded. It is loaded again when it is needed."""
+        """Free what was loaded, and end the workers. It is loaded again when it is needed."""
+        if self._fleet is not None:
+            self._fleet.close()
         if self._family is not None or self._captioner is not None:
             self._family = self._captioner = None
             give_back_memory()
@@ -243,11 +264,16 @@ class LoadedModel:
         # Nothing here holds what is yielded: where the model serves but once it is gone when this ends.
         try:
             captioner = self._load_captioner() if the_plan.captions else None
-            with (
-                deterministic_algorithms(request.compute.deterministic),
-                executor_for(self._fetch().device, partial(_warn_of_split, observer)) as executor,
-            ):
-                yield Cascade.of(request, self.load(), the_plan, observer, space, captioner, executor)
+            on_split, found = partial(_warn_of_split, observer), self._fetch()
+            with deterministic_algorithms(request.compute.deterministic):
+                if self._fleet is None:
+                    with executor_for(found.device, on_split) as executor:
+                        yield Cascade.of(request, self.load(), the_plan, observer, space, captioner, executor)
+                    return
+                # Groups are made for the devices of the workers: the run itself computes on none.
+                request = request.with_batch_size(batch_size_of(request, found.device, found.facts.patch))
+                with self._fleet.executor(on_split, observer) as (executor, observed):
+                    yield Cascade.of(request, self.load(), the_plan, observed, space, captioner, executor)
         finally:
             if self._once:
                 self.close()
@@ -263,6 +289,18 @@ class LoadedModel:
         """What is known without weights, or with them if they are there."""
         return self._fetched or self._known.found
 
+    @property
+    def _planned_by(self) -> FoundModel:
+        """What is known without weights, of the workers too. Those of this machine need not be started for it."""
+        if self._workers is None or self._fetched is not None:
+            return self._found
+        if self._workers.ray is not None:
+            return self._with_team(self._found)
+        return self._found.with_team(team_here(self._workers, self._found.facts, self._known.compute))
+
+    def _with_team(self, found: FoundModel) -> FoundModel:
+        return found if self._fleet is None else found.with_team(self._fleet.team(found.facts, self._known.compute))
+
     def _pin(self) -> _Known:
         """The commits of hub ids, so that the same are found again whatever is published later."""
         if self._pinned is None:
@@ -274,7 +312,8 @@ class LoadedModel:
         """With its weights on this disk."""
         if self._fetched is None:
             pinned = self._pin()
-            self._fetched = FoundModel.of(pinned.name, pinned.parts, pinned.compute, fetched=True)
+            found = FoundModel.of(pinned.name, pinned.parts, pinned.compute, fetched=True)
+            self._fetched = self._with_team(found)
         return self._fetched
 
     def makes(self, request: Request) -> bool:
@@ -286,7 +325,7 @@ class LoadedModel:
         if self.makes(request):
             return self
         self.close()
-        return LoadedModel.of(request)
+        return LoadedModel.of(request, workers=self._workers)
 
     def _is_for(self, request: Request) -> bool:
         known = [self._known, *([self._pinned] if self._pinned else [])]

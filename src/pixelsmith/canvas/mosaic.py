@@ -45,7 +45,7 @@ class Mosaic:
                 mean[(..., *place.slices)] += weights * piece
         whole = torch.from_numpy(values)
         # Where a patch counts alone no other one counts: each value is in one of the two.
-        return whole if mean is None else whole + self._stored(torch.from_numpy(mean))
+        return whole if mean is None else whole + _as_kept(torch.from_numpy(mean), self._dtype)
 
     def put(self, index: int, values: Tensor) -> None:
         """Keep patch ``index``: values (c, h, w) of its whole window, rounded and cut to 0..255 where pixels are bytes.
@@ -53,11 +53,13 @@ class Mosaic:
         Raises ``OSError`` where the disk is full.
         """
         kept = self.tiling.kept(index).relative_to(self.tiling[index].window)
-        self._slots.write(index, self._stored(values[(..., *kept.slices)]).numpy())
+        (stored,) = self.stored(values[(..., *kept.slices)])
+        self._slots.write(index, stored.numpy())
 
-    def stored(self, values: Tensor) -> tuple[Tensor, ...]:
-        """Patches (..., c, h, w) as they are kept, on the device where they are."""
-        return (self._stored(values),)
+    @property
+    def stored(self) -> Stored:
+        """What makes of patches (..., c, h, w) what is kept, on the device where they are."""
+        return Stored((self._dtype,))
 
     def keep(self, index: int, stored: Sequence[Tensor]) -> None:
         """Keep a patch that is as ``stored`` makes it."""
@@ -92,11 +94,6 @@ class Mosaic:
         """Return when all patches put would survive a power loss, as far as the storage can."""
         self._slots.sync()
 
-    def _stored(self, values: Tensor) -> Tensor:
-        if self._dtype.is_floating_point or values.dtype == self._dtype:
-            return values
-        return values.round().clamp(0, 255).to(self._dtype)
-
     def _pieces(self, window: Window) -> Iterator[tuple[Window, np.ndarray, Values]]:
         """What each patch gives to a window: where in it, with which weights, which values."""
         for index in self.tiling.touching(window):
@@ -110,6 +107,27 @@ class Mosaic:
             shared = kept.common(window)
             weights = self.tiling.weights(index, shared)
             yield shared.relative_to(window), weights, values[(..., *shared.relative_to(kept).slices)]
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Makes of values what is kept of them: bytes are rounded and cut to 0..255.
+
+    ``dtypes``: of what is kept: the values, and, where there are two, the same ``scale`` times smaller.
+    """
+
+    dtypes: tuple[torch.dtype, ...]
+    scale: int = 1
+
+    def __call__(self, values: Tensor) -> tuple[Tensor, ...]:
+        small = [torch.nn.functional.avg_pool2d(values, self.scale)] if len(self.dtypes) > 1 else []
+        return tuple(_as_kept(each, dtype) for each, dtype in zip((values, *small), self.dtypes, strict=True))
+
+
+def _as_kept(values: Tensor, dtype: torch.dtype) -> Tensor:
+    if dtype.is_floating_point or values.dtype == dtype:
+        return values
+    return values.round().clamp(0, 255).to(dtype)
 
 
 def groups_of(count: int, most: int, even: bool) -> Iterator[range]:
@@ -144,18 +162,16 @@ class WithOverview:
         """Keep a tile of both. Raises ``OSError`` where the disk is full."""
         self.keep(index, self.stored(values))
 
-    def stored(self, values: Tensor) -> tuple[Tensor, ...]:
-        """Tiles (..., c, h, w) as both keep them, on the device where they are."""
-        return (*self.picture.stored(values), *self.overview.stored(self._small(values)))
+    @property
+    def stored(self) -> Stored:
+        """What makes of tiles (..., c, h, w) what both keep, on the device where they are."""
+        return Stored((*self.picture.stored.dtypes, *self.overview.stored.dtypes), self.scale)
 
     def keep(self, index: int, stored: Sequence[Tensor]) -> None:
         """Keep a tile that is as ``stored`` makes it."""
         picture, overview = stored
         self.overview.put(index, overview)
         self.picture.put(index, picture)
-
-    def _small(self, values: Tensor) -> Tensor:
-        return torch.nn.functional.avg_pool2d(values, self.scale)
 
     def missing(self, group: int = 1, even: bool = False) -> Iterator[range]:
         """The groups of tiles of which one or more are missing in one of the two."""

@@ -20,6 +20,7 @@ from pixelsmith.config.recommended import PERTURBATIONS, CaptionsName, Perturbat
 from pixelsmith.config.request import Compute, Request
 from pixelsmith.config.settings import Setting, settings_of
 from pixelsmith.config.sizes import asked_size
+from pixelsmith.config.workers import LOCAL, Workers
 from pixelsmith.geometry import Size
 from pixelsmith.system.places import picture_path
 
@@ -109,6 +110,27 @@ _METHOD_OPTIONS = (
     click.option("--perturbed-layers", help="Numbers of blocks, such as 7,8,9.  [default: in the middle]"),
 )
 """How it is denoised."""
+
+
+WORKER_OPTIONS = (
+    click.option(
+        "--devices",
+        help="Share the work among these of this machine, such as cuda:0,cuda:1,cpu; with --ray their kinds.",
+    ),
+    click.option(
+        "--ray",
+        is_flag=False,
+        flag_value=LOCAL,
+        metavar="[ADDRESS]",
+        help="Share it among all GPUs of a Ray cluster (auto, HOST:PORT); without an address one is started here.",
+    ),
+)
+"""Who computes it together; no part of what the picture is."""
+
+
+def workers_of(options: dict[str, Any]) -> Workers | None:
+    """The devices that share the work, if there are several. Raises ``RequestError``."""
+    return Workers.parse(options.pop("devices"), options.pop("ray"))
 
 
 def request_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -20,6 +20,7 @@ from pixelsmith.api.functions import settings_when_made
 from pixelsmith.cli.batch import RANDOM, Done, Known, Row, Task, rows_of, run_batch, tasks_of
 from pixelsmith.cli.options import (
     PART_OPTIONS,
+    WORKER_OPTIONS,
     make_request,
     numbers_in,
     options_of,
@@ -27,6 +28,7 @@ from pixelsmith.cli.options import (
     parts_of,
     request_options,
     with_options,
+    workers_of,
 )
 from pixelsmith.cli.progress import ProgressBar, print_json
 from pixelsmith.cli.sheet import check_sheet, write_sheet
@@ -175,6 +177,7 @@ def _observed(run: Callable[[Observer], object], as_json: bool, quiet: bool) -> 
 
 @cli.command("generate")
 @request_options
+@partial(with_options, options=WORKER_OPTIONS)
 @click.option("--output", "-o", required=True, type=PLACE, help=f"A {', '.join(FORMATS)} file.")
 @click.option("--run-dir", type=PLACE, help="Keep all work here.  [default: OUTPUT.run if large]")
 @_overwrite
@@ -183,10 +186,10 @@ def generate_command(
     output: Path, run_dir: Path | None, overwrite: bool, as_json: bool, quiet: bool, **options: Any
 ) -> None:
     """Make a picture of PROMPT."""
-    request = make_request(options)
+    request, workers = make_request(options), workers_of(options)
     if options["seed"] == RANDOM and not quiet:
         say(f"seed {request.seed}", error=as_json)
-    _observed(lambda observer: generate(request, output, observer, run_dir, overwrite), as_json, quiet)
+    _observed(lambda observer: generate(request, output, observer, run_dir, overwrite, workers=workers), as_json, quiet)
 
 
 @click.command("picture", add_help_option=False)
@@ -205,6 +208,7 @@ def _picture(**options: Any) -> None:
 @click.option("--output", "-o", help="A name for each, such as out/{index}-{name}-{seed}.png; rows may say their own.")
 @click.option("--sheet", type=PLACE, help="Also a contact sheet: a .png or .jpg file.")
 @click.option("--dry-run", is_flag=True, help="Only list what would be made.")
+@partial(with_options, options=WORKER_OPTIONS)
 @_overwrite
 @run_options
 @click.pass_context
@@ -225,7 +229,7 @@ def batch_command(
     Columns are named as the options of generate, with prompt and output; options given here are for rows that say
     nothing else. --from-image may be a folder. The same command again goes on where it stopped.
     """
-    given = {**options, "seeds": seeds}
+    workers, given = workers_of(options), {**options, "seeds": seeds}
     asked = {name: value for name, value in given.items() if _is_given(context, name)}
     tasks = tasks_of([{}] if file is None else rows_of(file), asked, _read_row)
     if sheet is not None:
@@ -235,7 +239,7 @@ def batch_command(
             say(f"{task.number}  {task.output}  {task.request.size}  seed {task.request.seed}")
         return
 
-    model = LoadedModel.of(tasks[0].request)
+    model = LoadedModel.of(tasks[0].request, workers=workers)
 
     def make(task: Task, run_dir: Path | None) -> None:
         nonlocal model
@@ -286,6 +290,7 @@ def _tell(done: Done, count: int, as_json: bool, quiet: bool) -> None:
     "--allow-pickle", is_flag=True, help="Read weights from pickles, as the run began; they can run any code."
 )
 @partial(with_options, options=options_of(Placement))
+@partial(with_options, options=WORKER_OPTIONS)
 @_overwrite
 @run_options
 def resume_command(
@@ -298,7 +303,7 @@ def resume_command(
     **placement: Any,
 ) -> None:
     """Go on with the interrupted run in RUN_DIR."""
-    placed = Placement(**placement)
+    placed = Placement(workers=workers_of(placement), **placement)
     _observed(lambda observer: resume(run_dir, observer, output, allow_pickle, overwrite, placed), as_json, quiet)
 
 
@@ -348,6 +353,7 @@ def _warn(event: Event) -> None:
 
 @cli.command("plan")
 @request_options
+@partial(with_options, options=WORKER_OPTIONS)
 @click.option("--calibrate", is_flag=True, help="Load the model and measure it for some seconds, to know the time.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def plan_command(calibrate: bool, as_json: bool, **options: Any) -> None:
@@ -355,7 +361,7 @@ def plan_command(calibrate: bool, as_json: bool, **options: Any) -> None:
 
     The time is known once the model has run on this machine.
     """
-    the_plan = plan(make_request(options), calibrate)
+    the_plan = plan(make_request(options), calibrate, workers_of(options))
     click.echo(json.dumps(the_plan.to_dict()) if as_json else plan_table(the_plan))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from types import TracebackType
 
@@ -18,6 +18,7 @@ from pixelsmith.geometry import Size
 from pixelsmith.system.terminal import duration, printable
 
 LINE_SECONDS = 30.0
+MOST_WORKERS = 4
 _UNITS = {"caption": "place", "write": "row"}
 """Of phases; the others go tile by tile."""
 
@@ -30,6 +31,15 @@ def print_json(event: Event) -> None:
     if isinstance(event, StageStarted):
         values["size"] = [event.size.width, event.size.height]
     click.echo(json.dumps({"event": type(event).__name__, **values}))
+
+
+def shares(workers: Mapping[str, float]) -> str:
+    """How much each of several workers does in a second; the first ones of many."""
+    if not workers:
+        return ""
+    shown = [f"{name} {speed:.1f}" for name, speed in list(workers.items())[:MOST_WORKERS]]
+    more = [f"{len(workers) - MOST_WORKERS} more"] if len(workers) > MOST_WORKERS else []
+    return f" ({', '.join([*shown, *more])})"
 
 
 class ProgressBar:
@@ -88,12 +98,16 @@ class ProgressBar:
             what += f" step {event.step}/{event.steps}"
         else:
             what += f" {_UNITS.get(event.phase, 'tile')} {event.done}/{event.total}"
-        rate, left = self._rate(event), "" if event.seconds_left is None else f" {duration(event.seconds_left)} left"
+        rate, left = (
+            self._rate(event) + shares(event.workers),
+            "" if event.seconds_left is None else f" {duration(event.seconds_left)} left",
+        )
         if self._bar.console.is_terminal:
             self._bar.update(self._task, total=1, completed=event.share, description=what, rate=rate, left=left)
         elif self._clock() - self._last_line >= LINE_SECONDS:
             self._last_line = self._clock()
-            self._print(f"pixelsmith: {what}, {event.share:.0%} of the run{f', {left.strip()}' if left else ''}")
+            ends = f"{f', {left.strip()}' if left else ''}{shares(event.workers)}"
+            self._print(f"pixelsmith: {what}, {event.share:.0%} of the run{ends}")
 
     def _print(self, line: str) -> None:
         self._bar.console.print(printable(line), markup=False, highlight=False, soft_wrap=True)

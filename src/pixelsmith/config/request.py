@@ -22,6 +22,7 @@ from pixelsmith.config.recommended import (
 )
 from pixelsmith.config.settings import check_numbers, setting
 from pixelsmith.config.sizes import check_dpi
+from pixelsmith.config.workers import Workers
 from pixelsmith.errors import RequestError
 from pixelsmith.geometry import MAX_SIDE, Size
 from pixelsmith.system.places import picture_path
@@ -82,20 +83,24 @@ class Placement:
     """What a run that goes on may change of its ``Compute``; ``None`` leaves it as it was.
 
     ``memory`` never shows in the picture, and ``tile`` does not where the autoencoder is local; another ``device`` or
-    ``batch_size`` changes it by rounding. Raises ``RequestError`` as ``Compute`` does.
+    ``batch_size`` changes it by rounding. ``workers``: the devices that share the work from now on, of whatever kinds
+    and however many. Raises ``RequestError`` as ``Compute`` does.
     """
 
     device: DeviceName | None = setting(None, "The same of another device.")
     memory: MemoryMode | None = setting(None, "Another way than the run began with.")
     batch_size: int | None = setting(None, "Another one; it changes the picture by rounding.")
     tile: int | None = setting(None, "Pixels a side that the autoencoder computes at once.")
+    workers: Workers | None = None
 
     def __post_init__(self) -> None:
         self.of(Compute())
 
     def of(self, compute: Compute) -> Compute:
         """The same with what was changed."""
-        return replace(compute, **{name: value for name, value in vars(self).items() if value is not None})
+        compute = compute if self.workers is None else replace(compute, device="auto")
+        given = {name: getattr(self, name) for name in ("device", "memory", "batch_size")}
+        return replace(compute, **{name: value for name, value in given.items() if value is not None})
 
 
 @dataclass(frozen=True)
@@ -251,6 +256,10 @@ class Request:
     def settled(self, recommended: Recommended) -> Request:
         """The same request with what its method leaves open as the model recommends it."""
         return replace(self, method=self.method.settled(recommended))
+
+    def with_batch_size(self, batch_size: int) -> Request:
+        """The same request with so many patches in one call of the network."""
+        return replace(self, compute=replace(self.compute, batch_size=batch_size))
 
     def with_method(self, **changes: Any) -> Request:
         """The same request with some values of its method changed."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -29,12 +30,12 @@ SAMPLES = 16
 
 def low_pass_bands(factor: float) -> Bands:
     """Those of a guide that is the latents of the picture below, enlarged ``factor`` times."""
+    return partial(_low_pass_band, factor)
 
-    def band(position: float) -> Band:
-        of_both = Filter(limit=0.5 * position / factor)
-        return Band(of_both, of_both)
 
-    return band
+def _low_pass_band(factor: float, position: float) -> Band:
+    of_both = Filter(limit=0.5 * position / factor)
+    return Band(of_both, of_both)
 
 
 class FittedBands:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import NamedTuple, Protocol, runtime_checkable
 
+from jaxtyping import Float
 from torch import Tensor
 
 from pixelsmith.engine.denoise import Patched
@@ -25,6 +27,8 @@ from pixelsmith.system.memory import large_blocks_apart
 
 OnTile = Callable[[int, int], None]
 """Hears (tiles done, tiles in all)."""
+Storing = Callable[[Tensor], tuple[Tensor, ...]]
+"""What makes of tiles what is kept of them; it holds nothing of the picture."""
 TILE = "a tile of the autoencoder"
 
 
@@ -32,8 +36,9 @@ TILE = "a tile of the autoencoder"
 class Pixels(Patched, Protocol):
     """A picture that is filled tile by tile (``pixelsmith.canvas.Mosaic``, ``WithOverview``)."""
 
-    def stored(self, values: Tensor) -> tuple[Tensor, ...]:
-        """Tiles (b, 3, H, W) in 0..255 as they are kept, computed where they are."""
+    @property
+    def stored(self) -> Storing:
+        """What makes of tiles (b, 3, H, W) in 0..255 what is kept, computed where they are."""
         ...
 
     def keep(self, index: int, stored: Sequence[Tensor]) -> None:
@@ -58,9 +63,6 @@ def encode(
     def read(window: Window) -> Callable[[], Tensor]:
         return deferred(picture, window.scaled(scale), autoencoder.device)
 
-    def pixels(tile: Callable[[], Tensor]) -> Tensor:
-        return tile().float()[None] / 127.5 - 1
-
     def write(group: Sequence[int], values: Tensor) -> None:
         latents.put(group[0], finite(values[0], TILE))
         sync()
@@ -70,11 +72,11 @@ def encode(
         kind=TILE,
         groups=latents.missing(),
         read=lambda indices: read(tiles[indices[0]].window),
-        compute=lambda tile: autoencoder.encode(pixels(tile)),
+        compute=partial(_encoded, autoencoder),
         write=write,
         place=lambda group: _place("encode", tiles, group),
     )
-    samples = (pixels(read(window)) for window in _sampled(tiles))
+    samples = (_pixels(read(window)) for window in _sampled(tiles))
     with room_for(TILE), large_blocks_apart(), _steady(autoencoder.steady_encoding, tiles, samples, latents):
         (executor or Serial()).run(work, lambda group: on_tile(group[0] + 1, len(tiles)))
     latents.sync()
@@ -94,23 +96,16 @@ def decode(
     has no memory for a tile, or a pixel is not finite.
     """
     tiles, device, sync = autoencoder.tiling.tiles(latents.size), autoencoder.device, Seldom(picture.sync)
+    executor = executor or Serial()
 
-    def read(indices: Sequence[int]) -> _Encoded:
+    def read(indices: Sequence[int]) -> _Tile:
         (index,) = indices
         window = tiles[index].window
         # Tiles may meet in the middle of a latent: of the next one a part counts as well.
         more = 1 + (texture.context if texture else 0)
         kept = tiles.kept(index).grown(more, latents.size).common(window)
-        noise = staged(texture.noise_of(kept), device) if texture else None
-        return _Encoded(staged(latents.read(window)[None], device), kept.relative_to(window), noise)
-
-    def compute(tile: _Encoded) -> tuple[Tensor, ...]:
-        pixels = autoencoder.decode(tile.latents, tile.kept)
-        if texture and tile.noise is not None:
-            texture.add_to(pixels[0], tile.kept, tile.noise)
-        # All that is done to pixels is done where they are, and in place: of a tile only bytes come down.
-        whole = pixels.isfinite().flatten(1).all(1)
-        return (*picture.stored(pixels.add_(1).mul_(127.5).clamp_(0, 255)), whole)
+        noise = staged(texture.noise_of(kept), device) if texture and not executor.elsewhere else None
+        return _Tile(staged(latents.read(window)[None], device), kept.relative_to(window), kept, noise)
 
     def write(group: Sequence[int], values: tuple[Tensor, ...]) -> None:
         *stored, whole = values
@@ -122,22 +117,44 @@ def decode(
         kind=TILE,
         groups=picture.missing(),
         read=read,
-        compute=compute,
+        compute=partial(_decoded, autoencoder, texture, picture.stored),
         write=write,
         place=lambda group: _place("decode", tiles, group),
     )
     samples = (latents.read(window)[None] for window in _sampled(tiles))
     with room_for(TILE), large_blocks_apart(), _steady(autoencoder.steady_decoding, tiles, samples, picture):
-        (executor or Serial()).run(work, lambda group: on_tile(group[0] + 1, len(tiles)))
+        executor.run(work, lambda group: on_tile(group[0] + 1, len(tiles)))
     picture.sync()
 
 
-class _Encoded(NamedTuple):
-    """A tile to decode: its latents (1, c, h, w), what of them is kept, and noise for its texture."""
+class _Tile(NamedTuple):
+    """A tile to decode: its latents (1, c, h, w), what is of use, ``inside`` them and in all; ``noise``: for texture
+    there, if it is read and not made where it is needed.
+    """
 
     latents: Tensor
+    inside: Window
     kept: Window
     noise: Tensor | None
+
+
+def _pixels(tile: Callable[[], Tensor]) -> Float[Tensor, "1 3 H W"]:
+    """In -1..1, of bytes."""
+    return tile().float()[None] / 127.5 - 1
+
+
+def _encoded(autoencoder: Autoencoder, tile: Callable[[], Tensor]) -> Tensor:
+    return autoencoder.encode(_pixels(tile))
+
+
+def _decoded(autoencoder: Autoencoder, texture: Texture | None, stored: Storing, tile: _Tile) -> tuple[Tensor, ...]:
+    """A tile as it is kept, and whether it was finite."""
+    pixels = autoencoder.decode(tile.latents, tile.inside)
+    if texture:
+        texture.add_to(pixels[0], tile.inside, texture.noise_of(tile.kept) if tile.noise is None else tile.noise)
+    # All that is done to pixels is done where they are, and in place: of a tile only bytes come down.
+    whole = pixels.isfinite().flatten(1).all(1)
+    return (*stored(pixels.add_(1).mul_(127.5).clamp_(0, 255)), whole)
 
 
 def _place(what: str, tiles: Grid, group: Sequence[int]) -> str:

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -111,7 +111,7 @@ class Denoising:
             opened = self._ahead(executor, steps, i + 1)
             if not target.complete:
                 joined = self._joined(i, canvas, batch_size, device, executor, full)
-                work = joined._work(i, patches, canvas, target, batch_size, device, full)
+                work = joined._work(i, patches, canvas, target, batch_size, device, full, executor.elsewhere)
                 executor.run(work, partial(_report, on_batch, i, len(patches)))
             done()
             # Neither that the disk has all of it nor that the canvas before it goes is waited for.
@@ -138,15 +138,17 @@ class Denoising:
         batch_size: int,
         device: torch.device,
         full: int | None,
+        elsewhere: bool,
     ) -> Work[_Patches, Batch]:
         """The patches of step i that are missing in ``target``: they all read ``canvas``, and none what another one
-        writes.
+        writes. ``elsewhere``: noise is made where they are computed.
         """
         fresh = self._fresh(i, Size(patches.canvas.width, patches.largest.height))
         sync = Seldom(target.sync)
 
         def read(indices: Sequence[int]) -> _Patches:
-            return self._read(i, canvas, [patches[index].window for index in indices], device, fresh)
+            windows = [patches[index].window for index in indices]
+            return self._read(i, canvas, windows, device, fresh, noise=not elsewhere)
 
         def write(indices: Sequence[int], moved: Tensor) -> None:
             for index, values in zip(indices, finite(moved, "a batch of patches"), strict=True):
@@ -175,16 +177,17 @@ class Denoising:
         """What step i may add, for all its patches: where they overlap it is made once. ``rows``: as for its noise."""
         return NoiseField(self.seed, self.stage, self.noise.channels, Purpose.STEP, i, rows)
 
-    def _read(self, i: int, canvas: Readable, windows: list[Window], device: torch.device, fresh: Noise) -> _Patches:
-        """Everything that moving these patches at step i needs to read."""
+    def _read(
+        self, i: int, canvas: Readable, windows: list[Window], device: torch.device, fresh: Noise, noise: bool = True
+    ) -> _Patches:
+        """Everything that moving these patches at step i needs to read; ``noise``: that too."""
         patches, needs = _Patches(canvas, windows, device, fresh), self._merge.needs(i)
         sources: list[Readable | Noise] = [canvas, *needs.maps]
         if needs.clean and self.guide is not None:
             sources.append(self.guide.latents)
-        if needs.noise:
-            sources.append(self.noise)
-        if self.rule.draws:
-            sources.append(fresh)
+        if noise:
+            sources += [self.noise] if needs.noise else []
+            sources += [fresh] if self.rule.draws else []
         for source in sources:
             patches.on_host(source)
         return patches
@@ -239,14 +242,22 @@ class _Patches:
 
     def __init__(self, canvas: Readable, windows: list[Window], device: torch.device, fresh: Noise) -> None:
         self.canvas, self.windows, self.fresh, self._device = canvas, windows, fresh, device
-        self._read: dict[int, Batch] = {}
+        # A source that is held has its id for itself.
+        self._read: dict[int, tuple[Readable | Noise, Batch]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What was read, with what it was read of: elsewhere that is another object."""
+        return vars(self) | {"_read": list(self._read.values())}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state | {"_read": {id(source): (source, values) for source, values in state["_read"]}})
 
     def on_host(self, source: Readable | Noise) -> Batch:
         """The windows of a source (b, c, h, w), on the host."""
         if id(source) not in self._read:
             values = torch.stack([source.read(window) for window in self.windows])
-            self._read[id(source)] = staged(values, self._device)
-        return self._read[id(source)]
+            self._read[id(source)] = source, staged(values, self._device)
+        return self._read[id(source)][1]
 
     def on_device(self, source: Readable | Noise) -> Batch:
         """The same on the device."""

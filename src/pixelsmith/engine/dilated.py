@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -88,7 +89,7 @@ class Dilated:
             kind="one patch",
             groups=[range(i, min(i + batch_size, len(samples))) for i in range(0, len(samples), batch_size)],
             read=lambda indices: samples[list(indices)],
-            compute=lambda batch: self.denoiser(batch, level, [window] * len(batch)),
+            compute=partial(_estimates, self.denoiser, level, window),
             write=lambda group, values: estimates.append(values),
             place=lambda group: f"dilated samples {group[0] + 1} to {group[-1] + 1} of {len(samples)}",
             full=full,
@@ -111,4 +112,8 @@ class Joined:
     def __call__(self, x: Batch, level: Level, windows: Sequence[Window]) -> Batch:
         own = self.patches(x, level, windows)
         shared = torch.stack([self.whole[(..., *window.slices)] for window in windows])
-        return torch.lerp(own, shared, cosine_weight(level.progress))
+        return torch.lerp(own, shared.to(own.device), cosine_weight(level.progress))
+
+
+def _estimates(denoiser: Denoiser, level: Level, window: Window, samples: Batch) -> Batch:
+    return denoiser(samples, level, [window] * len(samples))

@@ -35,7 +35,7 @@ OnSplit = Callable[[str, int], None]
 """Is called with the kind of the items and how many are computed at once from now on, where memory ended."""
 
 
-def _unsaid(kind: str, most: int) -> None:
+def unsaid(kind: str, most: int) -> None:
     """Does nothing: the ``OnSplit`` where none is given."""
 
 
@@ -64,7 +64,14 @@ class Work(Generic[Inputs, Outputs]):
 
 @runtime_checkable
 class Executor(Protocol):
-    """Does work. What it writes does not depend on which executor does it, nor on any timing."""
+    """Does work. What it writes does not depend on which executor does it, nor on any timing.
+
+    ``elsewhere``: whether it computes in other processes. Then what is keyed by place, as noise is, is made there and
+    not read.
+    """
+
+    @property
+    def elsewhere(self) -> bool: ...
 
     def run(self, work: Work[Any, Any], on_done: OnDone) -> None:
         """Read, compute and write all groups.
@@ -90,7 +97,9 @@ class Executor(Protocol):
 class Serial:
     """One after another in the thread that asks: for a device that is the host itself, which waits for nothing."""
 
-    def __init__(self, on_split: OnSplit = _unsaid) -> None:
+    elsewhere = False
+
+    def __init__(self, on_split: OnSplit = unsaid) -> None:
         self._parts = _Parts(on_split)
 
     def run(self, work: Work[Any, Any], on_done: OnDone) -> None:
@@ -115,7 +124,9 @@ class Threaded:
     in a ``with`` statement, which ends the threads.
     """
 
-    def __init__(self, on_split: OnSplit = _unsaid, readers: int = READERS) -> None:
+    elsewhere = False
+
+    def __init__(self, on_split: OnSplit = unsaid, readers: int = READERS) -> None:
         self._parts, self._ahead = _Parts(on_split), readers + 1
         self._reader = ThreadPoolExecutor(readers, "pixelsmith-read")
         self._writer = ThreadPoolExecutor(1, "pixelsmith-write")
@@ -126,7 +137,7 @@ class Threaded:
 
         def read_ahead() -> None:
             for group in islice(groups, self._ahead - len(reading)):
-                reading.append(_Pending(group, self._reader.submit(_as_here(self._parts.read), work, group)))
+                reading.append(_Pending(group, self._reader.submit(as_here(self._parts.read), work, group)))
 
         def finish() -> None:
             while writing:
@@ -142,7 +153,7 @@ class Threaded:
                 values = self._parts.compute(work, group, read)
                 # What is reported is written, and nothing beyond it: the next group waits for the report.
                 finish()
-                writing.append(_Pending(group, self._writer.submit(_as_here(_write), work, group, values)))
+                writing.append(_Pending(group, self._writer.submit(as_here(_write), work, group, values)))
             finish()
         except BaseException:
             # Nothing goes on when this returns.
@@ -159,7 +170,7 @@ class Threaded:
         return self._apart(self._writer, call)
 
     def _apart(self, thread: ThreadPoolExecutor, call: Callable[[], Found]) -> Callable[[], Found]:
-        future: Future[Found] = thread.submit(_as_here(call))
+        future: Future[Found] = thread.submit(as_here(call))
         self._beside = [other for other in self._beside if not other.done()] + [future]
         return future.result
 
@@ -198,8 +209,8 @@ class _Parts:
         """What is needed to compute a group, part by part."""
         most = self._most_of(work, group)
         parts = [group[i : i + most] for i in range(0, len(group), most)]
-        with _placed(work, group, "read"):
-            inputs = [work.read(_filled(part, most if work.full else len(part))) for part in parts]
+        with placed(work, group, "read"):
+            inputs = [work.read(filled(part, most if work.full else len(part))) for part in parts]
         return _Read(most, [len(part) for part in parts], inputs)
 
     def compute(self, work: Work[Inputs, Outputs], group: Sequence[int], read: _Read[Inputs]) -> _Values[Outputs]:
@@ -209,7 +220,7 @@ class _Parts:
                 # Read ahead, before memory ended.
                 read = self.read(work, group)
             try:
-                with _placed(work, group, "compute"), room_for(work.kind) if most == 1 else nullcontext():
+                with placed(work, group, "compute"), room_for(work.kind) if most == 1 else nullcontext():
                     found = [work.compute(inputs) for inputs in read.inputs]
                     return _Values(found, read.counts)
             except RuntimeError as error:
@@ -265,16 +276,16 @@ class _Values(Generic[Outputs]):
 
 
 def _write(work: Work[Any, Any], group: Sequence[int], values: _Values[Any]) -> None:
-    with _placed(work, group, "write"):
+    with placed(work, group, "write"):
         work.write(group, values.on_host())
 
 
-def _filled(part: Sequence[int], count: int) -> list[int]:
+def filled(part: Sequence[int], count: int) -> list[int]:
     """The items of a part, and its last one as often as it takes."""
     return [*part, *[part[-1]] * (count - len(part))]
 
 
-def _as_here(function: Callable[..., Any]) -> Callable[..., Any]:
+def as_here(function: Callable[..., Any]) -> Callable[..., Any]:
     """A function to be called in another thread, in which gradients are kept or not as in this one."""
     inference = torch.is_inference_mode_enabled()
 
@@ -286,7 +297,7 @@ def _as_here(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @contextmanager
-def _placed(work: Work[Any, Any], group: Sequence[int], what: str) -> Iterator[None]:
+def placed(work: Work[Any, Any], group: Sequence[int], what: str) -> Iterator[None]:
     """Add a note of where it happened to an error that is raised in this context."""
     try:
         yield

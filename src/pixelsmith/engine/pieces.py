@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import chain
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -48,6 +49,10 @@ class InPieces:
     @property
     def device(self) -> torch.device:
         return self.autoencoder.device
+
+    def __getstate__(self) -> dict[str, Any]:
+        """In another process nobody is told that memory ended."""
+        return vars(self) | {"on_smaller": _untold}
 
     def encode(self, pixels: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b c h w"]:
         def run(window: Window, _: Window) -> Tensor:
@@ -122,6 +127,10 @@ class InPieces:
     def _pieces(self, whole: Size) -> Grid:
         side = max(whole.width, whole.height) if self.side is None else max(self.side, self.tiling.least)
         return TileLayout(side, self.tiling.context, self.tiling.blend).tiles(whole)
+
+
+def _untold(side: int) -> None:
+    """Does nothing."""
 
 
 def _joined(run: _Run, pieces: Grid, wanted: Window, unit: int) -> Tensor:

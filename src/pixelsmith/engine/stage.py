@@ -27,7 +27,7 @@ from pixelsmith.engine.words import Cells, Words, joined
 from pixelsmith.errors import RefusedError, RequestError
 from pixelsmith.events import Observer, PhaseFinished, Progress, Warned
 from pixelsmith.families import Captioner, Family, Prompt, PromptAt, everywhere
-from pixelsmith.geometry import Size
+from pixelsmith.geometry import Size, Window
 from pixelsmith.pixels.resample import Resized
 from pixelsmith.pixels.slider_map import flatness_map, slider_map
 from pixelsmith.planning.planner import coverage_of
@@ -49,8 +49,13 @@ MOST_PATCHES, CPU_LATENTS = 8, 8192
 
 def batch_size_of(request: Request, device: torch.device, patch: Size) -> int:
     """Patches of this size per call: as asked, or what suits the device."""
-    suits = max(1, CPU_LATENTS // patch.area) if device.type == "cpu" else MOST_PATCHES
-    return request.compute.batch_size or min(MOST_PATCHES, suits)
+    return request.compute.batch_size or batch_size_on(device.type, patch)
+
+
+def batch_size_on(device: str, patch: Size) -> int:
+    """Patches of this size per call that suit a kind of device."""
+    suits = max(1, CPU_LATENTS // patch.area) if device == "cpu" else MOST_PATCHES
+    return min(MOST_PATCHES, suits)
 
 
 @dataclass(frozen=True)
@@ -162,7 +167,7 @@ class Cascade:
             prompt: self.family.encode(prompt, request.negative_prompt, request.prompt_weighting)[0]
             for prompt in prompts
         }
-        return lambda window: encoded[words.at(window)]
+        return partial(_worded, words, encoded)
 
     def _captions(self, stage: int, enlarged: Resized, cells: Cells, captioner: Captioner) -> Iterator[str]:
         """What the enlarged picture shows at each cell: one by one, so that no text depends on its neighbours."""
@@ -328,6 +333,11 @@ def guided_denoiser(
         aways.append(Away(worse, 1 + method.perturbation.scale, method.perturbs_at))
     guided = Guided(positive, aways, method.guidance_rescale) if aways else positive
     return guided if method.epsilon_scaling == 1 else EpsilonScaled(guided, method.epsilon_scaling)
+
+
+def _worded(words: Words, encoded: Mapping[str, Prompt], window: Window) -> Prompt:
+    """The prompt of a patch."""
+    return encoded[words.at(window)]
 
 
 def _schedule(family: Family, own: StageMethod) -> Schedule:

@@ -13,7 +13,7 @@ from torch import Tensor
 from pixelsmith.config.model_facts import ModelFacts
 from pixelsmith.config.recommended import Perturbation, Recommended
 from pixelsmith.families.autoencoders.autoencoder import DiffusersAutoencoder
-from pixelsmith.families.family import Prompt, PromptAt, TextureNetwork
+from pixelsmith.families.family import Prompt, PromptAt, TextureNetwork, base_noise
 from pixelsmith.families.loading.placing import release_encoders
 from pixelsmith.families.loading.quiet import quiet
 from pixelsmith.families.shared.perturbed import Perturbed, forwards_of
@@ -21,7 +21,7 @@ from pixelsmith.families.shared.schedules import clean_estimate, config_of, pred
 from pixelsmith.families.shared.weighting import encode_weighted
 from pixelsmith.geometry import Size, Window
 from pixelsmith.sampling.denoiser import Batch, Denoiser
-from pixelsmith.sampling.noise import DrawnNoise, Noise, NoiseField
+from pixelsmith.sampling.noise import Noise
 from pixelsmith.sampling.readable import Readable
 from pixelsmith.sampling.schedule import Level, Schedule
 from pixelsmith.system.device import staged
@@ -156,8 +156,7 @@ class DiffusersFamily:
         return prompts
 
     def base_noise(self, seed: int, canvas: Size) -> Noise:
-        channels = self.facts.latent_channels
-        return DrawnNoise(seed, channels, canvas) if self.facts.stock_seeds else NoiseField(seed, 0, channels)
+        return base_noise(self.facts, seed, canvas)
 
     def refuses(self, picture: Readable) -> bool:
         if getattr(self.pipeline, "safety_checker", None) is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -15,7 +16,7 @@ from pixelsmith.config.recommended import Perturbation
 from pixelsmith.geometry import Size, Window
 from pixelsmith.sampling.denoiser import Denoiser
 from pixelsmith.sampling.grid import TileLayout
-from pixelsmith.sampling.noise import Noise
+from pixelsmith.sampling.noise import DrawnNoise, Noise, NoiseField
 from pixelsmith.sampling.readable import Readable
 from pixelsmith.sampling.schedule import Schedule
 
@@ -27,12 +28,22 @@ PromptAt = Callable[[Window], Prompt]
 
 def everywhere(prompt: Prompt) -> PromptAt:
     """The same prompt for every patch."""
-    return lambda window: prompt
+    return partial(_same, prompt)
+
+
+def _same(prompt: Prompt, window: Window) -> Prompt:
+    return prompt
 
 
 def named(names: Sequence[str], positive: Sequence[Tensor], negative: Sequence[Tensor]) -> tuple[Prompt, Prompt]:
     """The tensors of a prompt and of the negative one, by the names that the network's call has for them."""
     return dict(zip(names, positive, strict=True)), dict(zip(names, negative, strict=True))
+
+
+def base_noise(facts: ModelFacts, seed: int, canvas: Size) -> Noise:
+    """What the base canvas (in latents) of a seed is made of."""
+    channels = facts.latent_channels
+    return DrawnNoise(seed, channels, canvas) if facts.stock_seeds else NoiseField(seed, 0, channels)
 
 
 @runtime_checkable

@@ -61,7 +61,7 @@ class Identity:
 
         ``model``: the folders and files that it is made of; ``pictures``: those that the request names.
         """
-        return cls(settings, batch_size, digest_of(model), digest_of(pictures) if pictures else None, _versions())
+        return cls(settings, batch_size, digest_of(model), digest_of(pictures) if pictures else None, versions())
 
     def difference_from(self, other: Identity) -> str | None:
         """The first thing that differs, in words."""
@@ -73,7 +73,7 @@ class Identity:
 
     def difference_in_versions(self) -> str | None:
         """The first version that is another one here, in words; only where there is none can the rest be understood."""
-        return self.difference_from(replace(self, versions=_versions()))
+        return self.difference_from(replace(self, versions=versions()))
 
 
 @dataclass(frozen=True)
@@ -273,7 +273,8 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of Pixelsmith and of the libraries that compute, as far as they are here."""
     found = {"pixelsmith": __version__}
     for name in _LIBRARIES:
         with suppress(PackageNotFoundError):

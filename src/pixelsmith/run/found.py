@@ -31,22 +31,25 @@ from pixelsmith.families import (
 )
 from pixelsmith.geometry import Size
 from pixelsmith.pixels.reading import picture_size
-from pixelsmith.planning.forecast import load_rates, seconds_of
+from pixelsmith.planning.forecast import Rates, load_rates, seconds_of
 from pixelsmith.planning.planner import Numbers, make_plan
 from pixelsmith.run.directory import Identity
+from pixelsmith.run.team import Team
 from pixelsmith.system.digests import digest_of
 from pixelsmith.version import __version__
 
 
 @dataclass(frozen=True)
 class FoundModel:
-    """A model on this disk, and what ``auto`` means for it on this machine."""
+    """A model on this disk, by its ``name``, and what ``auto`` means for it here or on a ``team`` of workers."""
 
+    name: str
     place: Path
     parts: Parts
     facts: ModelFacts
     device: torch.device
     dtype: torch.dtype
+    team: Team | None = None
 
     @classmethod
     def of(cls, name: str, parts: Parts, compute: Compute, fetched: bool = False) -> FoundModel:
@@ -55,12 +58,23 @@ class FoundModel:
         place = fetch(name, parts) if fetched else find_model(name, False, parts)
         check_complete(place, parts, fetched)
         facts, device = read_facts(place, name, parts), choose_device(compute.device)
-        return cls(place, parts, facts, device, choose_dtype(compute.dtype, device, facts.float16_safe))
+        return cls(name, place, parts, facts, device, choose_dtype(compute.dtype, device, facts.float16_safe))
+
+    def with_team(self, team: Team) -> FoundModel:
+        """The same where these workers compute."""
+        device = torch.device(team.device.split()[0])
+        return replace(self, device=device, dtype=choose_dtype(team.dtype, device), team=team)
 
     @property
     def machine(self) -> tuple[str, str, str]:
         """What rates depend on: the model, of whichever revision, the device, the dtype."""
-        return unpinned(self.facts.name), self.device.type, str(self.dtype).removeprefix("torch.")
+        name = self.team.name if self.team else self.device.type
+        return unpinned(self.facts.name), name, str(self.dtype).removeprefix("torch.")
+
+    @property
+    def rates(self) -> Rates | None:
+        """What was measured last on this device; of a team that has not worked together, what its members reach."""
+        return load_rates(*self.machine) or (self.team.together if self.team else None)
 
     def plan(self, request: Request) -> Plan:
         """What a request would do and cost. Raises ``InputError`` for what cannot be done."""
@@ -70,7 +84,7 @@ class FoundModel:
             # One that cannot be read is a mistake to be found now, not when the first stage begins.
             picture_size(named)
         the_plan = make_plan(request, self.facts, _start_size(request), self._numbers(request))
-        rates = load_rates(*self.machine)
+        rates = self.rates
         method_at = partial(request.method.at, recommended=self.facts.recommended)
         return replace(the_plan, seconds=None if rates is None else seconds_of(the_plan, method_at, rates))
 
@@ -80,8 +94,9 @@ class FoundModel:
 
     def settings(self, request: Request) -> dict[str, Any]:
         """What a picture file carries: the request, and what ``auto`` meant on this machine."""
-        _, device, dtype = self.machine
-        about = {"device": device, "processor": processor_of(self.device), "dtype": dtype}
+        device = self.team.device if self.team else self.device.type
+        processor = self.team.processor if self.team else processor_of(self.device)
+        about = {"device": device, "processor": processor, "dtype": self.machine[2]}
         return {"pixelsmith": __version__, "request": request.to_dict(), **about}
 
     @cached_property

@@ -29,7 +29,7 @@ from pixelsmith.pixels.output import Output, tiles_of
 from pixelsmith.pixels.reading import is_transparent, read_picture, read_with_alpha
 from pixelsmith.pixels.resample import Resized
 from pixelsmith.pixels.zoomable import open_file
-from pixelsmith.planning.forecast import Forecast, load_rates, save_rates
+from pixelsmith.planning.forecast import Forecast, save_rates
 from pixelsmith.run.directory import Record, RunDirectory
 from pixelsmith.run.found import FoundModel
 from pixelsmith.run.given import Given, about, keeps_alpha
@@ -149,7 +149,7 @@ class Job:
     def _run(self, space: Space, run_dir: Path | None) -> Result:
         request, began = self.request, time.monotonic()
         method_at = partial(request.method.at, recommended=self.model.facts.recommended)
-        forecast = Forecast(self.plan, method_at, load_rates(*self.model.machine))
+        forecast = Forecast(self.plan, method_at, self.model.rates)
 
         def observer(event: Event) -> None:
             self.cancel.check()

@@ -39,7 +39,7 @@ def resumed(run_dir: Path, output: Path | None, allow_pickle: bool, placement: P
         if difference := record.identity.difference_in_versions():
             raise RunError(f"{run_dir}: it cannot go on here: {difference}")
         request = located_request(record)
-        moved = placement.device not in (None, request.compute.device)
+        moved = placement.workers is not None or placement.device not in (None, request.compute.device)
         compute = placement.of(request.compute)
         if placement.batch_size is not None:
             record = replace(record, identity=replace(record.identity, batch_size=placement.batch_size))

@@ -6,7 +6,7 @@ A base picture is one canvas of one patch: its noise can be drawn at once.
 from __future__ import annotations
 
 from functools import lru_cache, partial
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor
 from pixelsmith.geometry import Size, Window
 from pixelsmith.sampling.keyed import Purpose, keyed_generator
 
+_Key = tuple[Purpose, int, int, tuple[int, ...]]
 TILE = 32
 """Side of the fixed noise tiles in latents. It is part of what a seed means: changing it changes every picture."""
 CACHED_TILES = 512
@@ -74,9 +75,14 @@ class NoiseField:
         rows: Size | None = None,
     ) -> None:
         self._channels = channels
-        self._key = (purpose, seed, channels, (stage,) if step is None else (stage, step))
+        self._key: _Key = (purpose, seed, channels, (stage,) if step is None else (stage, step))
         # Its own: the tiles go with the stage that needs them.
         self._tile = lru_cache(maxsize=_kept(rows, channels))(partial(_tile, self._key))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Its key is all there is to it."""
+        purpose, seed, channels, (stage, *step) = self._key
+        return NoiseField, (seed, stage, channels, purpose, *step)
 
     @property
     def channels(self) -> int:
@@ -104,7 +110,7 @@ def _kept(rows: Size | None, channels: int) -> int:
     return max(CACHED_TILES, min(under, MOST_CACHED // (channels * TILE**2 * 4)))
 
 
-def _tile(key: tuple[Purpose, int, int, tuple[int, ...]], row: int, column: int) -> NDArray[np.float32]:
+def _tile(key: _Key, row: int, column: int) -> NDArray[np.float32]:
     purpose, seed, channels, identity = key
     generator = keyed_generator(purpose, seed, *identity, row, column)
     return generator.standard_normal((channels, TILE, TILE), dtype=np.float32)

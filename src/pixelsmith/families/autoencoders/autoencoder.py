@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from itertools import chain
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from pixelsmith.families.autoencoders.narrowing import Narrowing, context_of
-from pixelsmith.families.autoencoders.steady import steady
+from pixelsmith.families.autoencoders.steady import Seen, held, statistics_of, steady
 from pixelsmith.families.loading.placing import to_channels_last
 from pixelsmith.families.shared.packing import patchify, unpatchify
 from pixelsmith.geometry import Window
@@ -22,6 +22,9 @@ LOCAL_SIDE = 88
 """Of residual networks that normalise per pixel: tiles equal the whole. Larger ones take more memory, no less time."""
 TILE_PIXELS, CONTEXT_PIXELS = 1024, 128
 """For all others: more context, averaged borders, and group normalisation held steady."""
+
+Statistics = tuple[Literal["encode", "decode"], Sequence[Seen]]
+"""What an autoencoder is held steady by, and what it does meanwhile."""
 
 
 def latent_space(config: Mapping[str, Any]) -> tuple[int, int]:
@@ -111,6 +114,18 @@ class DiffusersAutoencoder:
     def steady_decoding(self, samples: Iterable[Tensor]) -> AbstractContextManager[None]:
         """While open, ``decode`` normalises every tile alike, by the statistics of these samples of the canvas."""
         return steady(self._vae.decoder, self.decode, samples)
+
+    def statistics(self, method: Literal["encode", "decode"], samples: Iterable[Tensor]) -> Statistics:
+        """What ``held`` holds it steady by, on any device: that of samples, as ``steady_...`` takes them."""
+        return method, statistics_of(self._network(method), getattr(self, method), samples)
+
+    def held(self, statistics: Statistics) -> AbstractContextManager[None]:
+        """While open, all tiles are normalised by these statistics."""
+        method, moments = statistics
+        return held(self._network(method), moments)
+
+    def _network(self, method: str) -> Any:
+        return self._vae.encoder if method == "encode" else self._vae.decoder
 
     def _placed(self, values: Tensor) -> Tensor:
         placed = values.to(self.device, self._vae.dtype, non_blocking=True)

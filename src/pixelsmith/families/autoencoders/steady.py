@@ -7,13 +7,21 @@ every tile by them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 Moments = list[tuple[Tensor, Tensor]]
+
+
+class Seen(NamedTuple):
+    """Of one group norm: mean and variance of its groups in each sample, and in which order its results lay."""
+
+    moments: Moments
+    order: torch.memory_format
 
 
 def group_norms(network: nn.Module) -> list[nn.GroupNorm]:
@@ -23,6 +31,12 @@ def group_norms(network: nn.Module) -> list[nn.GroupNorm]:
 @contextmanager
 def steady(network: nn.Module, forward: Callable[[Tensor], object], samples: Iterable[Tensor]) -> Iterator[None]:
     """While open, the group norms of ``network`` use their statistics over all ``samples`` put to ``forward``."""
+    with held(network, statistics_of(network, forward, samples)):
+        yield
+
+
+def statistics_of(network: nn.Module, forward: Callable[[Tensor], object], samples: Iterable[Tensor]) -> Sequence[Seen]:
+    """What each group norm, in order, made of the samples put to ``forward``."""
     layers = group_norms(network)
     seen: dict[nn.GroupNorm, Moments] = {layer: [] for layer in layers}
     orders: dict[nn.GroupNorm, torch.memory_format] = {}
@@ -39,7 +53,14 @@ def steady(network: nn.Module, forward: Callable[[Tensor], object], samples: Ite
             forward(sample)
     finally:
         _remove(hooks)
-    with _computing({layer: _normalised_by(seen[layer], layer, orders[layer]) for layer in layers}):
+    return [Seen(seen[layer], orders[layer]) for layer in layers]
+
+
+@contextmanager
+def held(network: nn.Module, statistics: Sequence[Seen]) -> Iterator[None]:
+    """While open, the group norms of ``network`` use these statistics, which may be those of another device."""
+    layers = zip(group_norms(network), statistics, strict=True)
+    with _computing({layer: _normalised_by(seen, layer) for layer, seen in layers}):
         yield
 
 
@@ -67,11 +88,11 @@ def _order_of(values: Tensor) -> torch.memory_format:
     return torch.channels_last if last else torch.contiguous_format
 
 
-def _normalised_by(moments: Moments, layer: nn.GroupNorm, order: torch.memory_format) -> Callable[[Tensor], Tensor]:
-    means, variances = (torch.stack(values) for values in zip(*moments, strict=True))
+def _normalised_by(seen: Seen, layer: nn.GroupNorm) -> Callable[[Tensor], Tensor]:
+    weight, bias = _affine(layer)
+    means, variances = (torch.stack(values).to(weight.device) for values in zip(*seen.moments, strict=True))
     # Total variance: the mean of the samples' variances and the variance of their means.
     mean, variance = means.mean(0), variances.mean(0) + means.var(0, correction=0)
-    weight, bias = _affine(layer)
     channels = layer.num_channels // layer.num_groups
     mean = mean.repeat_interleave(channels)
     scale = (variance + layer.eps).rsqrt().repeat_interleave(channels) * weight
@@ -80,7 +101,7 @@ def _normalised_by(moments: Moments, layer: nn.GroupNorm, order: torch.memory_fo
         shape = (1, -1, *[1] * (x.ndim - 2))
         # In float32, and in one copy of what are the largest activations of all.
         values = (x - mean.view(shape)).mul_(scale.view(shape)).add_(bias.view(shape)).to(x.dtype)
-        return values.contiguous(memory_format=order)
+        return values.contiguous(memory_format=seen.order)
 
     return normalise
 

@@ -1,0 +1,93 @@
+"""Is a picture the same when the processes that make it are killed again and again?
+
+    python -m benchmarks.kills [--kills 20] [--workers 4] [--size 1024] [--every 4] [--model MODEL]
+
+Makes pictures, each with another seed, with some workers on the CPU, and kills one of them at random times, whatever it
+does. When the last one is gone the run goes on with as many new ones. Each picture is compared with that of one
+process, byte by byte.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+from pixelsmith import Compute, DeviceError, Method, Placement, Request, Result, Size, Workers, generate, resume
+
+
+@dataclass
+class Killer:
+    """A thread that kills one of this process's workers now and then, ``left`` of them in all."""
+
+    left: int
+    every: float
+    chance: random.Random = field(default_factory=lambda: random.Random(0))
+    done: int = 0
+
+    def __post_init__(self) -> None:
+        threading.Thread(target=self._kill, daemon=True).start()
+
+    def _kill(self) -> None:
+        while self.done < self.left:
+            time.sleep(self.chance.uniform(0, 2 * self.every))
+            workers = [
+                child
+                for child in psutil.Process().children()
+                # One that is about to start says nothing of what becomes of work.
+                if child.status() != psutil.STATUS_ZOMBIE and time.time() - child.create_time() > self.every
+            ]
+            if workers:
+                self.chance.choice(workers).kill()
+                self.done += 1
+
+
+def made(request: Request, run: Path, workers: Workers) -> tuple[Result, int]:
+    """The picture, and how often its run had to go on."""
+    for resumed in range(1000):
+        try:
+            if resumed:
+                return resume(run, placement=Placement(workers=workers)), resumed
+            return generate(request, run_dir=run, workers=workers), resumed
+        except DeviceError as error:
+            print(f"  {error}", flush=True)
+    raise RuntimeError("it does not end")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--workers", type=int, default=4)
+    parser.add_argument("--size", type=int, default=1024)
+    parser.add_argument("--every", type=float, default=4.0)
+    parser.add_argument("--model", default="embedded")
+    args = parser.parse_args(argv)
+    workers, killer, seed = Workers(("cpu",) * args.workers), Killer(args.kills, args.every), 0
+    while killer.done < args.kills:
+        before = killer.done
+        request = Request(
+            "watercolor map of islands",
+            Size(args.size, args.size),
+            seed=seed,
+            model=args.model,
+            method=Method(steps=4),
+            compute=Compute(dtype="float32", batch_size=4),
+        )
+        with tempfile.TemporaryDirectory() as folder:
+            result, resumed = made(request, Path(folder) / "run", workers)
+            pixels = result.pixels
+        same = np.array_equal(pixels, generate(request).pixels)
+        print(f"seed {seed}: {killer.done - before} killed, went on {resumed} times, same bytes: {same}", flush=True)
+        seed += 1
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,215 @@
+"""How well does the work of one picture spread over many devices? Measured without any.
+
+    python -m benchmarks.spread [--side 16384] [--batch-ms 200] [--batch-size 8] [--workers 1,2,4,8,16,32] [--steps 2]
+    python -m benchmarks.spread --overhead
+
+Each worker is one that sleeps: a batch of patches takes it so long. All else is real and in this one process: the
+executor, packing and unpacking of every job, mosaics on disk with their checksums, keyed noise, which is made by the
+workers. So workers take time of the run that those of a cluster would not: how much of a core a batch takes in all is
+the last figure. The efficiency is the time that one device
+would sleep, divided by that of all of them from the first job to the last; the limit is what the number of batches of
+a step allows, as a step begins when the one before it is done.
+
+``--overhead`` times what a batch takes beside what is computed: eight patches of 128 latents, in turn with the executor
+of one device, with a process, and, where Ray is installed, with an actor.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.waiting import CHANNELS, Device, SleepingAutoencoder, SleepingFamily
+from pixelsmith import Workers
+from pixelsmith.canvas import DiskSpace
+from pixelsmith.engine import Executor, Serial, Work
+from pixelsmith.engine.crew import Crew, Link, Links, unshared
+from pixelsmith.engine.denoise import Denoising, Guide
+from pixelsmith.engine.many import Many
+from pixelsmith.engine.stage import StageSteps
+from pixelsmith.families import everywhere
+from pixelsmith.geometry import Size, Window
+from pixelsmith.sampling.grid import ShiftedGrid
+from pixelsmith.sampling.merging import SkipResidual
+from pixelsmith.sampling.noise import NoiseField
+from pixelsmith.workers.cluster import RayLinks
+from pixelsmith.workers.processes import Processes
+from pixelsmith.workers.remote import RemoteFamily
+from pixelsmith.workers.worker import Worker
+
+PATCH, BORDER = 128, 10
+
+
+@dataclass(frozen=True)
+class HeldAutoencoder(SleepingAutoencoder):
+    """One that is the same held steady."""
+
+    def statistics(self, method: str, samples: Iterable[Tensor]) -> tuple[()]:
+        return ()
+
+    def held(self, statistics: object) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
+class ThreadLink:
+    """A worker in a thread of this process."""
+
+    def __init__(self, name: str, worker: Worker) -> None:
+        self.name, self._worker = name, worker
+        self._thread = ThreadPoolExecutor(1)
+
+    def call(self, method: str, *given: Any) -> Future[Any]:
+        return self._thread.submit(getattr(self._worker, method), *unshared(given))
+
+    def kill(self) -> None:
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+
+class ThreadLinks:
+    """Some of them, once."""
+
+    def __init__(self, links: Sequence[Link]) -> None:
+        self._all, self._new = list(links), list(links)
+
+    def more(self) -> Sequence[Link]:
+        new, self._new = self._new, []
+        return new
+
+    def close(self) -> None:
+        for link in self._all:
+            link.kill()
+
+
+@dataclass(frozen=True)
+class Flat:
+    """A guide that says the same everywhere."""
+
+    size: Size
+
+    def read(self, window: Window) -> Tensor:
+        return torch.zeros(CHANNELS, window.height, window.width)
+
+
+def sleepers(count: int, batch_ms: float) -> Crew:
+    """A crew of workers that sleep."""
+    links = []
+    for i in range(count):
+        family = SleepingFamily(Device(), PATCH, batch_ms)
+        links.append(ThreadLink(str(i), Worker("cpu", _family=family)))
+    return Crew(ThreadLinks(links))
+
+
+@torch.inference_mode()
+def denoised(side: int, crew: Crew, steps: int, batch_size: int, work: Path) -> tuple[float, float, int]:
+    """Seconds, and those of a processor, to denoise a canvas for ``side`` pixels, and how many batches that were."""
+    family = RemoteFamily(SleepingFamily(Device(), PATCH, 0.0).facts, crew, None)
+    canvas = family.facts.latent_size(Size(side, side))
+    coverage = ShiftedGrid(canvas, Size(PATCH, PATCH), BORDER, 0, 1)
+    denoising = Denoising(
+        denoiser=family.denoiser(everywhere({}), Size(side, side), 1.0),
+        schedule=family.schedule(steps),
+        coverage=coverage,
+        noise=NoiseField(0, 1, CHANNELS),
+        seed=0,
+        stage=1,
+        guide=Guide(Flat(canvas), SkipResidual([0.5] * steps)),
+    )
+    space = DiskSpace(work)
+    with Many(crew) as executor:
+        began, used = time.perf_counter(), time.process_time()
+        denoising.run(StageSteps(space, 1, CHANNELS), batch_size, family.device, executor=executor)
+        seconds, used = time.perf_counter() - began, time.process_time() - used
+    space.close()
+    return seconds, used, sum(math.ceil(coverage.count(step) / batch_size) for step in range(steps))
+
+
+def limit(side: int, workers: int, steps: int, batch_size: int) -> float:
+    """The efficiency that the number of batches of each step allows."""
+    canvas = Size(side, side).divided(8)
+    coverage = ShiftedGrid(canvas, Size(PATCH, PATCH), BORDER, 0, 1)
+    batches = [math.ceil(coverage.count(step) / batch_size) for step in range(steps)]
+    return sum(batches) / sum(workers * math.ceil(count / workers) for count in batches)
+
+
+def copied(batch: Tensor) -> Tensor:
+    """What is computed where only the way there is of interest."""
+    return batch[:, 0]
+
+
+def overhead(executors: dict[str, Callable[[], AbstractContextManager[Executor]]], groups: int, rounds: int) -> None:
+    """Milliseconds for a batch of which nothing is computed, in turn."""
+    inputs = torch.randn(8, 2, CHANNELS, PATCH, PATCH)
+    found: dict[str, list[float]] = {name: [] for name in executors}
+    for _ in range(rounds):
+        for name, executor_of in executors.items():
+            work: Work[Any] = Work(
+                kind="a batch",
+                groups=[range(8)] * groups,
+                read=lambda items: inputs.clone(),
+                compute=copied,
+                write=lambda group, values: None,
+                place=lambda group: "",
+            )
+            with executor_of() as executor:
+                began = time.perf_counter()
+                executor.run(work, lambda group: None)
+                found[name].append((time.perf_counter() - began) / groups * 1e3)
+    for name, times in found.items():
+        print(f"{name:8s} {median(times):6.1f} ms a batch ({min(times):.1f} to {max(times):.1f})")
+
+
+def crews(workers: int) -> Iterator[tuple[str, Crew]]:
+    kinds: dict[str, Callable[[], Links]] = {"process": lambda: Processes(("cpu",) * workers)}
+    if find_spec("ray") is not None:
+        kinds["ray"] = lambda: RayLinks(Workers(("cpu",) * workers, "local"))
+    for name, links in kinds.items():
+        yield name, Crew(links())
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--side", type=int, default=16384)
+    parser.add_argument("--batch-ms", type=float, default=200.0)
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--workers", default="1,2,4,8,16,32,64")
+    parser.add_argument("--steps", type=int, default=2)
+    parser.add_argument("--overhead", action="store_true")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--work", type=Path, help="where there is room for the run")
+    args = parser.parse_args(argv)
+    if args.overhead:
+        started = dict(crews(1))
+        executors: dict[str, Callable[[], AbstractContextManager[Executor]]] = {"serial": lambda: nullcontext(Serial())}
+        executors |= {name: lambda crew=crew: Many(crew) for name, crew in started.items()}  # type: ignore[misc]
+        overhead(executors, groups=20, rounds=args.rounds)
+        for crew in started.values():
+            crew.close()
+        return
+    print(f"{args.side} pixels a side, {args.batch_ms:g} ms a batch of {args.batch_size}, {args.steps} steps")
+    for count in map(int, args.workers.split(",")):
+        with tempfile.TemporaryDirectory(dir=args.work) as folder, sleepers(count, args.batch_ms) as crew:
+            seconds, used, batches = denoised(args.side, crew, args.steps, args.batch_size, Path(folder))
+        efficiency = batches * args.batch_ms / 1e3 / (seconds * count)
+        most = limit(args.side, count, args.steps, args.batch_size)
+        print(
+            f"{count:3d} workers {seconds:8.2f} s, {batches / seconds:6.1f} batches a second, efficiency "
+            f"{efficiency:6.1%}, its limit {most:6.1%}; {used / batches * 1e3:5.1f} ms of a core a batch",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,345 @@
+"""Work spread over the workers of a crew, which pull it (docs/decisions/0033-many-devices.md).
+
+The run reads and writes, as it does for one device; what a worker gets is what was read of a group, packed. Groups are
+the same as for one device and are written in their order, so the picture does not depend on who computed what, on when
+that was done, or on how often.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import partial
+from itertools import count
+from typing import Any
+
+import torch
+
+from pixelsmith.engine.crew import Crew, LostError, Member, Shared, raised
+from pixelsmith.engine.executor import Found, OnDone, OnSplit, Work, as_here, filled, placed, unsaid
+from pixelsmith.engine.shipping import Sender, unpacked
+from pixelsmith.errors import DeviceError, PixelsmithError
+
+DEPTH = 2
+"""Jobs that a worker has: one that it computes, and the next, so that it waits for nothing."""
+AHEAD = 3
+"""Groups for each worker that are read, computed or wait for those before them to be written."""
+READERS = max(2, min(8, os.cpu_count() or 1))
+LOOK_SECONDS = 0.25
+"""After which it is looked again whether a worker is late with something that one without work could do."""
+
+
+_NUMBERS = count()
+"""Of what is computed with, in the order of time."""
+
+
+class Many:
+    """Gives work to all workers of a crew; use it in a ``with`` statement, which ends its threads.
+
+    A worker that has no more to do when a step ends takes over what another one is late with: the first answer counts.
+    """
+
+    elsewhere = True
+
+    def __init__(self, crew: Crew, on_split: OnSplit = unsaid) -> None:
+        self.crew, self._on_split, self._told = crew, on_split, set[tuple[str, int]]()
+        self._readers = ThreadPoolExecutor(READERS, "pixelsmith-read")
+        self._writer = ThreadPoolExecutor(1, "pixelsmith-write")
+        self._beside: list[Future[Any]] = []
+
+    def run(self, work: Work[Any, Any], on_done: OnDone) -> None:
+        run = _Run(self, work, on_done)
+        try:
+            run.go()
+        except BaseException as error:
+            run.leave(waiting=isinstance(error, Exception))
+            # Nothing goes on when this returns.
+            for future in self._beside:
+                future.cancel()
+            wait(self._beside)
+            raise
+        run.leave(waiting=False)
+
+    def ahead(self, call: Callable[[], Found]) -> Callable[[], Found]:
+        return self._apart(self._readers, call)
+
+    def behind(self, call: Callable[[], Found]) -> Callable[[], Found]:
+        return self._apart(self._writer, call)
+
+    def _apart(self, thread: ThreadPoolExecutor, call: Callable[[], Found]) -> Callable[[], Found]:
+        future: Future[Found] = thread.submit(as_here(call))
+        self._beside = [other for other in self._beside if not other.done()] + [future]
+        return future.result
+
+    def read(self, call: Callable[[], None]) -> Future[None]:
+        """Have something done by a thread that reads."""
+        return self._readers.submit(call)
+
+    def write(self, call: Callable[[], None]) -> Future[None]:
+        """The same by the one that writes."""
+        return self._writer.submit(call)
+
+    def split(self, kind: str, most: int) -> None:
+        """Say that there is memory for fewer items from now on, once."""
+        if (kind, most) not in self._told:
+            self._told.add((kind, most))
+            self._on_split(kind, most)
+
+    def __enter__(self) -> Many:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._readers.shutdown()
+        self._writer.shutdown()
+
+
+def ask(crew: Crew, compute: Callable[[], Any]) -> Any:
+    """What ``compute`` gives at one of the workers, whichever has time for it first."""
+    found: list[Any] = []
+    work: Work[Any, Any] = Work(
+        kind="a question",
+        groups=[range(1)],
+        read=lambda items: None,
+        compute=partial(_answer, compute),
+        write=lambda group, values: found.append(values),
+        place=lambda group: "an answer",
+    )
+    with Many(crew) as executor:
+        executor.run(work, lambda group: None)
+    return found[0]
+
+
+def _answer(compute: Callable[[], Any], nothing: None) -> Any:
+    return compute()
+
+
+class _Run:
+    """One piece of work, group by group."""
+
+    def __init__(self, many: Many, work: Work[Any, Any], on_done: OnDone) -> None:
+        self.work, self.groups = work, list(work.groups)
+        self._many, self._crew, self._on_done = many, many.crew, on_done
+        self._sender, self._number, self._program = Sender(), next(_NUMBERS), Shared(b"")
+        self._next, self._written, self._again = 0, 0, set[int]()
+        self._values: dict[int, Any] = {}
+        self._jobs: set[_Job] = set()
+        self._reading: dict[Future[None], _Job] = {}
+        self._writing: Future[None] | None = None
+        self._over = False
+        self._inference = torch.is_inference_mode_enabled()
+
+    def go(self) -> None:
+        """Until all groups are written."""
+        if self.groups:
+            self._program = Shared(self._sender.pack((self.work.compute, self._inference)))
+        while self._written < len(self.groups):
+            self._assign()
+            self._write()
+            idle = any(not member.jobs for member in self._crew.ready)
+            self._crew.turn(LOOK_SECONDS if idle else 1.0)
+
+    def leave(self, waiting: bool) -> None:
+        """Do nothing more of it; ``waiting``: until workers have done what they are at, as far as that is not long."""
+        self._over = True
+        for future, job in self._reading.items():
+            if future.cancel():
+                # It was never sent: there will be no answer.
+                self._crew.end(job.member, job)
+                self._jobs.discard(job)
+        wait([*self._reading, *([self._writing] if self._writing else [])])
+        if waiting:
+            longest = max((self._crew.seconds(job.member, job.kind, job.count) for job in self._jobs), default=0.0)
+            try:
+                self._crew.wait(lambda: not self._jobs, 1.0 + 2 * min(longest, 5.0))
+            except PixelsmithError:
+                # What ends the work is told already.
+                return
+
+    # Who computes what.
+
+    def _assign(self) -> None:
+        while (index := self._waiting) is not None:
+            member = self._who(len(self.groups[index]))
+            if member is None:
+                return
+            self._again.discard(index)
+            self._next = max(self._next, index + 1)
+            self._give(member, index)
+        self._take_over()
+
+    @property
+    def _waiting(self) -> int | None:
+        """The first group that nobody has, if it is not too far ahead of what is written."""
+        if self._again:
+            return min(self._again)
+        last = min(len(self.groups), self._written + AHEAD * len(self._crew.ready) + 1)
+        return self._next if self._next < last else None
+
+    def _who(self, items: int) -> Member | None:
+        """The member that would have a group done first, if it has room for it and the others do not need less time.
+
+        One that is so slow that the others would have done all that is left by then gets none.
+        """
+        crew, kind = self._crew, self.work.kind
+        ends = {member: crew.free_at(member) + crew.seconds(member, kind, items) for member in crew.ready}
+        open_ = [member for member in ends if len(member.jobs) < DEPTH]
+        if not open_:
+            return None
+        best = min(open_, key=ends.__getitem__)
+        if kind not in best.rates:
+            return best
+        left = len(self.groups) - self._next + len(self._again)
+        by_then = 0
+        for member, end in ends.items():
+            if member is not best and end <= ends[best]:
+                by_then += 1 + int((ends[best] - end) / max(crew.seconds(member, kind, items), 1e-9))
+        return best if by_then < left else None
+
+    def _take_over(self) -> None:
+        """Let members without work compute again what others are late with."""
+        crew = self._crew
+        for member in crew.ready:
+            if member.jobs or self.work.kind not in member.rates:
+                continue
+            alone = [job for job in self._jobs if self._lacks(job.index) and self._copies(job.index) == 1]
+            if not alone:
+                return
+            last = max(alone, key=lambda job: crew.free_at(job.member))
+            own = crew.seconds(member, self.work.kind, last.count)
+            if crew.now() + 1.5 * own + LOOK_SECONDS < crew.free_at(last.member):
+                self._give(member, last.index)
+
+    def _lacks(self, index: int) -> bool:
+        """Whether nobody has computed a group yet."""
+        written = self._written + (self._writing is not None)
+        return index >= written and index not in self._values
+
+    def _copies(self, index: int) -> int:
+        return sum(job.index == index for job in self._jobs)
+
+    def _give(self, member: Member, index: int) -> None:
+        job = _Job(self, member, index)
+        self._jobs.add(job)
+        self._crew.begin(member, job)
+        if self._number not in member.programs:
+            member.programs.add(self._number)
+            member.link.call("prepare", self._number, self._program)
+        self._reading = {reading: known for reading, known in self._reading.items() if not reading.done()}
+        self._reading[self._many.read(partial(self._send, job))] = job
+
+    # What becomes of it.
+
+    def _send(self, job: _Job) -> None:
+        """Read a group and send it: in a thread that reads."""
+        try:
+            work, group = self.work, self.groups[job.index]
+            parts = [group[i : i + job.most] for i in range(0, len(group), job.most)]
+            with placed(work, group, "read"), torch.inference_mode(self._inference):
+                read = [work.read(filled(part, job.most if work.full else len(part))) for part in parts]
+            packed = [self._sender.pack(inputs) for inputs in read]
+            counts = [len(part) for part in parts]
+            future = job.member.link.call("compute", self._number, packed, counts)
+        except Exception as error:
+            self._crew.happened(partial(self._failed, job, error))
+        else:
+            self._crew.answered(future, partial(self._answered, job))
+
+    def _answered(self, job: _Job, answer: Future[Any]) -> None:
+        member, crew = job.member, self._crew
+        if not crew.end(member, job):
+            # The member was lost meanwhile.
+            return
+        self._jobs.discard(job)
+        try:
+            what, *values = raised(answer)
+        except LostError as error:
+            crew.begin(member, job)
+            crew.lose(member, str(error))
+            return
+        if what == "memory":
+            self._without_room(job)
+        elif what == "broken":
+            crew.begin(member, job)
+            crew.lose(member, values[0])
+        elif what == "error":
+            self._failed_to_compute(job, unpacked(values[0]))
+        else:
+            seconds, data = values
+            member.measured(job.kind, seconds / job.count)
+            if not self._over and self._lacks(job.index):
+                self._values[job.index] = data
+
+    def _failed(self, job: _Job, error: Exception) -> None:
+        """It is raised when all groups before are written, as if they were done one after another."""
+        self._crew.end(job.member, job)
+        self._jobs.discard(job)
+        if self._lacks(job.index):
+            self._values[job.index] = error
+
+    def _failed_to_compute(self, job: _Job, error: Exception) -> None:
+        error.add_note(f"to compute {self.work.place(self.groups[job.index])}")
+        self._failed(job, error)
+
+    def _without_room(self, job: _Job) -> None:
+        """The device has no memory for as many items at once as it was given."""
+        member, kind = job.member, job.kind
+        if job.most > 1:
+            member.most[kind] = min(member.most.get(kind, job.most), job.most // 2)
+            self._many.split(kind, member.most[kind])
+            self.repeat(job.index)
+            return
+        if len(self._crew.members) == 1:
+            reason = (
+                f"the device has no memory for {kind}; other programs may use it, and --memory offload keeps less of"
+            )
+            self._failed_to_compute(job, DeviceError(f"{reason} the model there"))
+            return
+        self._crew.begin(member, job)
+        self._crew.lose(member, f"its device has no memory for {kind}")
+
+    def lost(self, job: _Job) -> None:
+        """The member that had it is gone."""
+        self._jobs.discard(job)
+        self.repeat(job.index)
+
+    def repeat(self, index: int) -> None:
+        """Let a group be computed again, if nobody else does it."""
+        if not self._over and self._lacks(index) and not self._copies(index):
+            self._again.add(index)
+
+    # What is written.
+
+    def _write(self) -> None:
+        if self._writing is None and self._written in self._values:
+            data = self._values.pop(self._written)
+            if isinstance(data, Exception):
+                raise data
+            self._writing = self._many.write(partial(self._keep, self.groups[self._written], data))
+            self._crew.answered(self._writing, self._wrote)
+
+    def _keep(self, group: Sequence[int], data: bytes) -> None:
+        with placed(self.work, group, "write"), torch.inference_mode(self._inference):
+            self.work.write(group, unpacked(data))
+
+    def _wrote(self, answer: Future[None]) -> None:
+        if self._over:
+            return
+        answer.result()
+        group = self.groups[self._written]
+        self._on_done(group)
+        # The next one is written when this one is reported.
+        self._written, self._writing = self._written + 1, None
+
+
+class _Job:
+    """A group at one member."""
+
+    def __init__(self, run: _Run, member: Member, index: int) -> None:
+        self.run, self.member, self.index = run, member, index
+        self.kind, self.count = run.work.kind, len(run.groups[index])
+        size = run.work.full or self.count
+        self.most = min(size, member.most.get(self.kind, size))
+
+    def lost(self) -> None:
+        self.run.lost(self)

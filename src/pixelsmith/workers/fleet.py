@@ -1,0 +1,236 @@
+"""The workers of a model: that each is of this version and has the same model, and what they are together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import Any
+
+from pixelsmith.config.model_facts import ModelFacts
+from pixelsmith.config.request import Compute, Request
+from pixelsmith.config.workers import Workers
+from pixelsmith.engine.codec import TILE
+from pixelsmith.engine.crew import Crew, Leases, LostError, Member, Shared, raised
+from pixelsmith.engine.denoise import PATCH
+from pixelsmith.engine.executor import OnSplit
+from pixelsmith.engine.many import Many
+from pixelsmith.engine.stage import batch_size_on
+from pixelsmith.errors import DeviceError, RequestError
+from pixelsmith.events import Event, Observer, Progress, Warned
+from pixelsmith.families import choose_device, choose_dtype, processor_of, unpinned
+from pixelsmith.planning.forecast import load_rates
+from pixelsmith.run.directory import versions
+from pixelsmith.run.team import SPREAD, Team, common, name_of
+from pixelsmith.workers.cluster import RayLinks, check_ray
+from pixelsmith.workers.model_transfer import ModelFiles
+from pixelsmith.workers.processes import Processes
+from pixelsmith.workers.remote import RemoteFamily
+from pixelsmith.workers.worker import About, ModelSpec, Opened
+
+_KINDS = {"denoise": PATCH, "encode": TILE, "decode": TILE}
+"""What a phase is made of."""
+LEASES = Leases()
+GATHER_SECONDS = 300.0
+"""For which a run waits for a first worker: nodes of a cluster may be about to start."""
+MORE_SECONDS = 3.0
+"""For which it waits for more of a cluster when the first is there; later ones are used from when they come."""
+
+
+class Fleet:
+    """Starts workers, which have a model loaded until ``close``. Raises ``RequestError`` where none can be used."""
+
+    def __init__(self, workers: Workers) -> None:
+        self._workers, self._far = workers, workers.ray is not None
+        self.abouts: dict[Member, About] = {}
+        self._model: _Model | None = None
+        self._opened: Opened | None = None
+
+    def team(self, facts: ModelFacts, compute: Compute) -> Team:
+        """What the workers are that are there now."""
+        self._gather()
+        abouts = self._present
+        best = common(about.dtypes[0 if facts.float16_safe else 1] for about in abouts.values())
+        dtype = best if compute.dtype == "auto" else compute.dtype
+        rates = self._of_each("rates", unpinned(facts.name), dtype)
+        return Team(
+            kinds=tuple(about.device for about in abouts.values()),
+            processors=tuple(about.processor for about in abouts.values()),
+            dtype=dtype,
+            rates=tuple(rates.get(member) for member in abouts),
+        )
+
+    def load(self, files: ModelFiles, compute: Compute, facts: ModelFacts) -> RemoteFamily:
+        """Have the model loaded by all workers, and by those that come later; the first that has it is enough.
+
+        Raises ``RequestError`` where none can.
+        """
+        digest = files.digest if self._far else None
+        self._model = _Model(ModelSpec(files.spelled, files.parts, compute, digest), facts, files)
+        for member in self._present:
+            self._load(member, self._model)
+        try:
+            while self._opened is None or not self.crew.ready:
+                self.crew.turn(1.0)
+        except DeviceError as error:
+            raise RequestError(f"devices: {error}") from error
+        return RemoteFamily(facts, self.crew, self._opened.texture)
+
+    def calibrate(self, request: Request) -> None:
+        """Have all workers measure themselves for some seconds, and remember it where they are."""
+        self.crew.wait(lambda: len(self.crew.ready) == len(self.crew.members), GATHER_SECONDS)
+        self._of_each("calibrate", request)
+
+    @contextmanager
+    def executor(self, on_split: OnSplit, observer: Observer) -> Iterator[tuple[Many, Observer]]:
+        """What spreads work over the workers, and an observer that also hears of them, while the context is open."""
+
+        def observed(event: Event) -> None:
+            if isinstance(event, Progress) and event.phase in SPREAD:
+                event = replace(event, workers=self.crew.speeds(_KINDS[event.phase]))
+            observer(event)
+
+        self.crew.tell = lambda line: observer(Warned(line))
+        try:
+            with Many(self.crew, on_split) as many:
+                yield many, observed
+        finally:
+            self.crew.tell = None
+
+    @cached_property
+    def crew(self) -> Crew:
+        """They are started when they are first needed."""
+        links = RayLinks(self._workers) if self._far else Processes(self._workers.devices)
+        crew = Crew(links, LEASES)
+        crew.greet = self._greet
+        return crew
+
+    def close(self) -> None:
+        """End the workers; others are started when they are needed."""
+        if "crew" in vars(self):
+            self.crew.close()
+            del self.crew
+        self.abouts.clear()
+        self._model = self._opened = None
+
+    @property
+    def _present(self) -> dict[Member, About]:
+        return {member: about for member, about in self.abouts.items() if member in self.crew.members}
+
+    def _gather(self) -> None:
+        crew = self.crew
+        try:
+            crew.turn(0.0)
+            crew.wait(lambda: bool(self._present) if self._far else self._all_known, GATHER_SECONDS)
+            if self._far:
+                crew.wait(lambda: self._all_known, MORE_SECONDS)
+        except DeviceError as error:
+            raise RequestError(f"devices: {error}") from error
+        if not self._present:
+            raise RequestError(f"devices: no worker came within {GATHER_SECONDS:.0f} seconds; is the cluster busy?")
+
+    @property
+    def _all_known(self) -> bool:
+        return len(self._present) == len(self.crew.members)
+
+    def _greet(self, member: Member) -> None:
+        self.crew.answered(member.link.call("describe"), partial(self._described, member))
+
+    def _described(self, member: Member, answer: Future[Any]) -> None:
+        about = self._value(member, answer)
+        if about is None:
+            return
+        if difference := difference_of(about.versions, versions()):
+            self.crew.lose(member, difference)
+            return
+        self.abouts[member] = about
+        if self._model is not None:
+            self._load(member, self._model)
+
+    def _load(self, member: Member, model: _Model) -> None:
+        self.crew.answered(member.link.call("open", model.spec), partial(self._was_opened, member, model))
+
+    def _was_opened(self, member: Member, model: _Model, answer: Future[Any]) -> None:
+        opened: Opened | None = self._value(member, answer)
+        if member not in self.crew.members:
+            return
+        if opened is None:
+            # It is not there.
+            member.link.call("receive", model.packed)
+            self._load(member, replace(model, spec=replace(model.spec, sent=True)))
+            return
+        self._opened, about = opened, self.abouts[member]
+        if model.spec.compute.batch_size is None and about.device == "cpu":
+            # Groups are made for the fastest devices.
+            member.most[PATCH] = batch_size_on(about.device, model.facts.patch)
+        self.crew.admit(member)
+
+    def _of_each(self, method: str, *given: Any) -> dict[Member, Any]:
+        """What all workers answer that are there."""
+        found: dict[Member, Any] = {}
+
+        def answered(member: Member, answer: Future[Any]) -> None:
+            found[member] = self._value(member, answer)
+
+        asked = self._present
+        for member in asked:
+            self.crew.answered(member.link.call(method, *given), partial(answered, member))
+        self.crew.wait(lambda: asked.keys() - found.keys() <= asked.keys() - self._present.keys(), GATHER_SECONDS)
+        return found
+
+    def _value(self, member: Member, answer: Future[Any]) -> Any:
+        """What a member answered; where it refuses or is gone it is lost, and this ``None``."""
+        try:
+            what, value = raised(answer)
+        except LostError as error:
+            self.crew.lose(member, str(error))
+            return None
+        if what == "refused":
+            self.crew.lose(member, value)
+            return None
+        return value
+
+
+@dataclass(frozen=True)
+class _Model:
+    """What workers are to load."""
+
+    spec: ModelSpec
+    facts: ModelFacts
+    files: ModelFiles
+
+    @cached_property
+    def packed(self) -> Shared:
+        return Shared(self.files.packed)
+
+
+def check_workers(workers: Workers, compute: Compute) -> None:
+    """Raise ``RequestError`` where they cannot work in this way, ``MissingPartError`` where Ray is not installed."""
+    if workers.ray is not None:
+        check_ray()
+    if compute.device != "auto":
+        raise RequestError(f"device: the workers' are named by --devices; leave out --device {compute.device}")
+    if compute.memory == "encoders-released":
+        raise RequestError(
+            "memory: encoders-released is for one device; with several choose all, offload or sequential"
+        )
+    for kind in workers.kinds if workers.ray is None else ():
+        choose_device(kind)
+
+
+def team_here(workers: Workers, facts: ModelFacts, compute: Compute) -> Team:
+    """What devices of this machine would be as workers, without starting any."""
+    devices = [choose_device(kind) for kind in workers.kinds]
+    dtype = common(name_of(choose_dtype(compute.dtype, device, facts.float16_safe)) for device in devices)
+    rates = tuple(load_rates(unpinned(facts.name), device.type, dtype) for device in devices)
+    return Team(workers.kinds, tuple(map(processor_of, devices)), dtype, rates)
+
+
+def difference_of(theirs: Mapping[str, str], ours: Mapping[str, str]) -> str | None:
+    """The first version that differs, in words."""
+    for name, version in ours.items():
+        if theirs.get(name) != version:
+            return f"it has {name} {theirs.get(name, 'not at all')}, the run has {version}"
+    return None

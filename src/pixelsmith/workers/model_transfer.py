@@ -1,0 +1,92 @@
+"""The files of a model on their way to workers that cannot reach them."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from pixelsmith.config.parts import Lora, Parts
+from pixelsmith.config.request import EMBEDDED
+from pixelsmith.families import model_files
+from pixelsmith.system.digests import digest_of
+from pixelsmith.system.places import given_place
+
+SMALL = 16 << 20
+"""Bytes of files beside a model's weights, such as its tokenizers', which all go along."""
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """A model on this disk: its ``name``, where it is, and its parts."""
+
+    name: str
+    place: Path
+    parts: Parts
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of all that decides what it computes."""
+        return digest_of(model_files(self.place, self.parts))
+
+    @cached_property
+    def packed(self) -> bytes:
+        """All of its files, by the names that the model and its parts are given by."""
+        needed = {path.resolve() for path in model_files(self.place, self.parts)}
+        found: dict[str, tuple[str, dict[str, bytes]]] = {}
+        for name, place in self._places().items():
+            paths = [place] if place.is_file() else [path for path in sorted(place.rglob("*")) if path.is_file()]
+            root = place.parent if place.is_file() else place
+            taken = [path for path in paths if path.resolve() in needed or path.stat().st_size < SMALL]
+            found[name] = place.name, {path.relative_to(root).as_posix(): path.read_bytes() for path in taken}
+        return pickle.dumps(found, protocol=5)
+
+    @property
+    def spelled(self) -> str:
+        """Its name for workers, whose folders are others."""
+        place = given_place(self.name)
+        return str(place.absolute()) if self.name != EMBEDDED and place.exists() else self.name
+
+    def _places(self) -> dict[str, Path]:
+        parts = self.parts
+        names = [
+            parts.config,
+            parts.vae,
+            parts.network,
+            *(lora.path for lora in parts.loras),
+            *parts.textual_inversions,
+        ]
+        places = {name: given_place(name) for name in names if name is not None}
+        return {self.spelled: self.place} | {name: place for name, place in places.items() if place.exists()}
+
+
+def unpack_into(folder: Path, packed: bytes) -> dict[str, str]:
+    """Write what ``ModelFiles.packed`` holds; where each of its names is now."""
+    places: dict[str, str] = {}
+    for i, (name, (base, files)) in enumerate(pickle.loads(packed).items()):  # noqa: S301 (of the run that this works for)
+        root = folder / str(i)
+        single = set(files) == {base}
+        for relative, data in files.items():
+            path = root / relative if single else root / base / relative
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        places[name] = str(root / base)
+    return places
+
+
+def renamed(parts: Parts, places: Mapping[str, str]) -> Parts:
+    """The same with its files where they are now."""
+
+    def at(name: str | None) -> str | None:
+        return None if name is None else places.get(name, name)
+
+    return replace(
+        parts,
+        config=at(parts.config),
+        vae=at(parts.vae),
+        network=at(parts.network),
+        loras=tuple(Lora(places.get(lora.path, lora.path), lora.weight) for lora in parts.loras),
+        textual_inversions=tuple(places.get(name, name) for name in parts.textual_inversions),
+    )

@@ -1,0 +1,189 @@
+"""A process for each device of this machine.
+
+Not threads of one process: PyTorch's interpreter lock lets one of them launch at a time, an accelerator's failure ends
+all that its process does, and only a process can be ended while it hangs.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from queue import SimpleQueue
+from threading import Lock, Thread
+from typing import Any, BinaryIO
+
+from pixelsmith.engine.crew import Link, LostError, unshared
+
+_LENGTH = struct.Struct(">Q")
+_VISIBLE = {"cuda": "CUDA_VISIBLE_DEVICES", "xpu": "ZE_AFFINITY_MASK"}
+"""What tells a process which devices there are for it, by their kind."""
+_END_SECONDS = 5.0
+
+
+class Processes:
+    """Workers on devices of this machine by their names, such as ``cuda:0``, ``cuda:1`` and ``cpu``."""
+
+    def __init__(self, devices: Sequence[str]) -> None:
+        self._to_start, self._links = list(devices), list[ProcessLink]()
+
+    def more(self) -> Sequence[Link]:
+        devices, self._to_start = self._to_start, []
+        names = [name if devices.count(name) == 1 else f"{name} ({i})" for i, name in enumerate(devices, start=1)]
+        started = [ProcessLink(name, device, devices) for name, device in zip(names, devices, strict=True)]
+        self._links += started
+        return started
+
+    def close(self) -> None:
+        for link in self._links:
+            link.kill()
+        for link in self._links:
+            link.wait()
+        self._links.clear()
+
+
+class ProcessLink:
+    """A worker in a process of its own, to which calls go through its standard input.
+
+    It ends when this process does, however that ends.
+    """
+
+    def __init__(self, name: str, device: str, all_devices: Sequence[str] = ()) -> None:
+        self.name = name
+        self._lock, self._calls, self._count, self._ended = Lock(), dict[int, Future[Any]](), 0, False
+        # What it prints is kept to say why it ended.
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115
+        command = [sys.executable, "-m", "pixelsmith.workers", device.partition(":")[0]]
+        self._process = subprocess.Popen(  # noqa: S603
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            env=environment(device, all_devices),
+        )
+        self._out: SimpleQueue[Any] = SimpleQueue()
+        self._threads = [Thread(target=target, daemon=True) for target in (self._read, self._write)]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def call(self, method: str, *given: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        with self._lock:
+            self._count += 1
+            if self._ended:
+                future.set_exception(LostError(self._end()))
+                return future
+            self._calls[self._count] = future
+            self._out.put((self._count, method, unshared(given)))
+        return future
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def wait(self) -> None:
+        """Until it has ended."""
+        self._process.wait()
+        for thread in self._threads:
+            thread.join(_END_SECONDS)
+        self._errors.close()
+
+    def _write(self) -> None:
+        """Send calls: who calls does not wait until they are read."""
+        calls: BinaryIO = self._process.stdin  # type: ignore[assignment]
+        with suppress(OSError), calls:
+            while (call := self._out.get()) is not None:
+                _put(calls, call)
+
+    def _read(self) -> None:
+        """Take answers until there are no more."""
+        answers: BinaryIO = self._process.stdout  # type: ignore[assignment]
+        with answers:
+            while (answer := _get(answers)) is not None:
+                number, value = answer
+                with self._lock:
+                    future = self._calls.pop(number)
+                future.set_result(value)
+        with self._lock:
+            left, self._calls, self._ended = list(self._calls.values()), {}, True
+        self._out.put(None)
+        for future in left:
+            future.set_exception(LostError(self._end()))
+
+    def _end(self) -> str:
+        """Why the process ended, in words."""
+        try:
+            code = self._process.wait(_END_SECONDS)
+            self._errors.seek(0)
+            last = self._errors.read().decode(errors="replace").strip().splitlines()[-1:]
+        except (subprocess.TimeoutExpired, ValueError):
+            return "its process ended"
+        if code < 0:
+            with suppress(ValueError):
+                return f"its process was ended by {signal.Signals(-code).name}"
+        return f"its process ended{f': {last[0]}' if last else ''}"
+
+
+def environment(device: str, all_devices: Sequence[str]) -> Mapping[str, str]:
+    """What the process of a device is started with: it sees no other one, and CPUs share the cores."""
+    values, (kind, _, number) = dict(os.environ), device.partition(":")
+    if number and kind in _VISIBLE:
+        visible = [name for name in os.environ.get(_VISIBLE[kind], "").split(",") if name]
+        values[_VISIBLE[kind]] = visible[int(number)] if int(number) < len(visible) else number
+    cpus = all_devices.count("cpu")
+    if kind == "cpu" and cpus > 1:
+        values.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // cpus)))
+    # It finds this package where this process did.
+    values["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+    return values
+
+
+def serve(device: str) -> None:
+    """The process of a worker: answer calls until there are no more, or who calls is gone."""
+    # Ctrl-C reaches all processes of a terminal; who started this one ends it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    answers = os.fdopen(os.dup(1), "wb")
+    # Whatever a library prints is not an answer.
+    os.dup2(2, 1)
+    calls: SimpleQueue[Any] = SimpleQueue()
+    Thread(target=_listen, args=(sys.stdin.buffer, calls), daemon=True).start()
+    from pixelsmith.workers.worker import Worker
+
+    worker = Worker(device)
+    while True:
+        number, method, given = calls.get()
+        _put(answers, (number, getattr(worker, method)(*given)))
+
+
+def _listen(stream: BinaryIO, calls: SimpleQueue[Any]) -> None:
+    """Take calls while the worker computes, so that who calls never waits."""
+    while (call := _get(stream)) is not None:
+        calls.put(call)
+    # Nobody is left to compute for.
+    os._exit(0)
+
+
+def _put(stream: BinaryIO, value: Any) -> None:
+    data = pickle.dumps(value, protocol=5)
+    stream.write(_LENGTH.pack(len(data)))
+    stream.write(data)
+    stream.flush()
+
+
+def _get(stream: BinaryIO) -> Any:
+    """What comes next; ``None`` at the end."""
+    length = stream.read(_LENGTH.size)
+    if len(length) < _LENGTH.size:
+        return None
+    data = stream.read(_LENGTH.unpack(length)[0])
+    return pickle.loads(data)  # noqa: S301 (of a process that this one started, or that started this one)

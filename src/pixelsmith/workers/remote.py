@@ -1,0 +1,167 @@
+"""A model as a run sees it whose workers have it loaded: what is asked of it a worker answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pixelsmith.canvas import Array
+from pixelsmith.config.model_facts import ModelFacts
+from pixelsmith.config.recommended import Perturbation
+from pixelsmith.engine.crew import Crew
+from pixelsmith.engine.many import ask
+from pixelsmith.engine.shipping import OfModel
+from pixelsmith.families import Family, Prompt, PromptAt
+from pixelsmith.families.family import Autoencoder, TextureNetwork, base_noise
+from pixelsmith.geometry import Size, Window
+from pixelsmith.sampling.denoiser import Batch, Denoiser
+from pixelsmith.sampling.grid import TileLayout
+from pixelsmith.sampling.noise import Noise
+from pixelsmith.sampling.readable import Readable
+from pixelsmith.sampling.schedule import Level, Schedule
+
+
+class RemoteFamily(OfModel):
+    """The ``Family`` of a crew. Packed for a worker it is that worker's own.
+
+    ``texture``: the channels of noise and the margin of its texture network, if it has one. ``device`` is that of the
+    run, which computes nothing: the host.
+    """
+
+    part = "family"
+    device = torch.device("cpu")
+
+    def __init__(self, facts: ModelFacts, crew: Crew, texture: tuple[int, int] | None) -> None:
+        self.facts, self._crew = facts, crew
+        self.autoencoder: Autoencoder = RemoteAutoencoder(facts.tiling, crew)
+        self.texture: TextureNetwork | None = None if texture is None else RemoteTexture(*texture, crew)
+
+    def schedule(self, steps: int) -> Schedule:
+        found: Schedule = self._asked("schedule", steps)
+        return found
+
+    def unread(self, prompt: str) -> str:
+        return str(self._asked("unread", prompt))
+
+    def encode(self, prompt: str, negative_prompt: str, weighted: bool = False) -> tuple[Prompt, Prompt]:
+        found: tuple[Prompt, Prompt] = self._asked("encode", prompt, negative_prompt, weighted)
+        return found
+
+    def base_noise(self, seed: int, canvas: Size) -> Noise:
+        return base_noise(self.facts, seed, canvas)
+
+    def refuses(self, picture: Readable) -> bool:
+        return bool(ask(self._crew, partial(_refuses, self, picture.read(picture.size.window))))
+
+    def denoiser(
+        self, prompt_at: PromptAt, picture: Size, guidance_scale: float, perturbation: Perturbation | None = None
+    ) -> Denoiser:
+        return _Described(self, prompt_at, picture, guidance_scale, perturbation)
+
+    def _asked(self, method: str, *given: Any) -> Any:
+        return ask(self._crew, partial(_called, self, method, *given))
+
+
+class RemoteAutoencoder(OfModel):
+    """The ``Autoencoder`` of a crew. ``device``: what is given to it is on the host."""
+
+    part = "autoencoder"
+    device = torch.device("cpu")
+
+    def __init__(self, tiling: TileLayout, crew: Crew) -> None:
+        self.tiling, self._crew = tiling, crew
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        found: Tensor = ask(self._crew, partial(_called, self, "encode", pixels))
+        return found
+
+    def decode(self, latents: Tensor, kept: Window | None = None) -> Tensor:
+        found: Tensor = ask(self._crew, partial(_called, self, "decode", latents, kept))
+        return found
+
+    @contextmanager
+    def steady_encoding(self, samples: Iterable[Tensor]) -> Iterator[None]:
+        """One worker looks at the samples, and all take its statistics: tiles meet without a jump."""
+        with self._steady("encode", samples):
+            yield
+
+    @contextmanager
+    def steady_decoding(self, samples: Iterable[Tensor]) -> Iterator[None]:
+        with self._steady("decode", samples):
+            yield
+
+    @contextmanager
+    def _steady(self, method: str, samples: Iterable[Tensor]) -> Iterator[None]:
+        if self.tiling.blend == 0:
+            # It is local: its tiles are alike without.
+            yield
+            return
+        self.statistics = ask(self._crew, partial(_called, self, "statistics", method, list(samples)))
+        try:
+            yield
+        finally:
+            self.statistics = None
+
+
+@dataclass(eq=False)
+class RemoteTexture(OfModel):
+    """The ``TextureNetwork`` of a crew."""
+
+    noise_channels: int
+    margin: int
+    crew: Crew
+    part: str = field(default="texture", init=False)
+
+    def __call__(self, pixels: Tensor, noise: Tensor) -> Tensor:
+        found: Tensor = ask(self.crew, partial(_called, self, "__call__", pixels, noise))
+        return found
+
+
+@dataclass(frozen=True)
+class _Described:
+    """A denoiser that a worker makes of its own family when it is first called there."""
+
+    family: Family
+    prompt_at: PromptAt
+    picture: Size
+    guidance_scale: float
+    perturbation: Perturbation | None
+
+    def __call__(self, x: Batch, level: Level, windows: Sequence[Window]) -> Batch:
+        return self._denoiser(x, level, windows)
+
+    @cached_property
+    def _denoiser(self) -> Denoiser:
+        prompt_at = _OnDevice(self.prompt_at, self.family.device)
+        return self.family.denoiser(prompt_at, self.picture, self.guidance_scale, self.perturbation)
+
+
+@dataclass(eq=False)
+class _OnDevice:
+    """The prompts of patches, each brought to the device once."""
+
+    prompt_at: PromptAt
+    device: torch.device
+    _known: dict[int, tuple[Prompt, Prompt]] = field(default_factory=dict)
+
+    def __call__(self, window: Window) -> Prompt:
+        prompt = self.prompt_at(window)
+        if id(prompt) not in self._known:
+            # The first is held, so that no other prompt gets its id.
+            self._known[id(prompt)] = prompt, {name: value.to(self.device) for name, value in prompt.items()}
+        return self._known[id(prompt)][1]
+
+
+def _called(part: Any, method: str, *given: Any) -> Any:
+    found: Callable[..., Any] = getattr(part, method)
+    return found(*given)
+
+
+def _refuses(family: Family, pixels: Tensor) -> bool:
+    return family.refuses(Array(pixels))

@@ -1,0 +1,234 @@
+"""Who is given what: workers that come late, are slow, differ, or hang. They are threads here, and sleep."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from benchmarks.spread import ThreadLink, ThreadLinks, limit
+from pixelsmith import Compute, DeviceError, MissingPartError, Parts, Placement, RequestError, Size, Workers
+from pixelsmith.cli.progress import shares
+from pixelsmith.engine import Work
+from pixelsmith.engine.crew import Crew, Leases, Link
+from pixelsmith.engine.many import Many, ask
+from pixelsmith.planning.forecast import Rates
+from pixelsmith.run.team import Team, together
+from pixelsmith.workers.cluster import check_ray
+from pixelsmith.workers.fleet import Fleet, check_workers, difference_of
+from pixelsmith.workers.model_transfer import ModelFiles
+from pixelsmith.workers.processes import environment
+from pixelsmith.workers.worker import ModelSpec, Worker
+
+
+@dataclass
+class Sleeper(Worker):
+    """Computes after some seconds, of which its first takes others; ``begun``: when it was called."""
+
+    seconds: float = 0.0
+    first: float | None = None
+    lost: str = ""
+    begun: list[float] = field(default_factory=list)
+
+    def compute(self, number: int, parts: Sequence[bytes], counts: Sequence[int]) -> tuple[Any, ...]:
+        self.begun.append(time.monotonic())
+        if self.lost:
+            return "broken", self.lost
+        wait = self.first if self.first is not None and len(self.begun) == 1 else self.seconds
+        time.sleep(wait)
+        what, seconds, data = super().compute(number, parts, counts)
+        return what, seconds + wait, data
+
+
+def doubled(items: Tensor) -> Tensor:
+    return 2 * items
+
+
+def run(crew: Crew, groups: int, on_done: Callable[[Sequence[int]], None] = lambda group: None) -> dict[int, float]:
+    kept: dict[int, float] = {}
+    work: Work[Tensor] = Work(
+        kind="one item",
+        groups=[range(i, i + 1) for i in range(groups)],
+        read=lambda group: torch.tensor([float(group[0])]),
+        compute=doubled,
+        write=lambda group, values: kept.__setitem__(group[0], float(values[0])),
+        place=lambda group: f"item {group[0]}",
+    )
+    with Many(crew) as many:
+        many.run(work, on_done)
+    assert kept == {i: 2.0 * i for i in range(groups)}
+    return kept
+
+
+def crew_of(*sleepers: Sleeper, leases: Leases | None = None) -> Crew:
+    return Crew(ThreadLinks([ThreadLink(f"worker {i}", sleeper) for i, sleeper in enumerate(sleepers)]), leases)
+
+
+def test_a_fast_worker_gets_more() -> None:
+    fast, slow = Sleeper(seconds=0.02), Sleeper(seconds=0.1)
+    run(crew_of(fast, slow), 36)
+    assert len(slow.begun) >= 3
+    assert len(fast.begun) > 3 * len(slow.begun)
+
+
+def test_one_that_is_far_too_slow_keeps_nobody_waiting() -> None:
+    """Its first job is done by the other one; after that it is known, and gets none."""
+    fast, slow = Sleeper(seconds=0.02), Sleeper(seconds=1.5)
+    crew = crew_of(fast, slow)
+    began = time.monotonic()
+    run(crew, 12)
+    crew.wait(lambda: not any(member.jobs for member in crew.members), 10)
+    run(crew, 12)
+    assert time.monotonic() - began < 5
+    assert len(slow.begun) <= 2
+
+
+def test_what_a_worker_is_late_with_another_one_does_as_well() -> None:
+    late, other = Sleeper(seconds=0.02, first=3.0), Sleeper(seconds=0.02)
+    began = time.monotonic()
+    run(crew_of(late, other), 10)
+    assert time.monotonic() - began < 2.5
+
+
+def test_a_worker_that_does_not_answer_is_given_up_and_that_is_said_once() -> None:
+    hung, other = Sleeper(first=6.0), Sleeper(seconds=0.02)
+    crew, said = crew_of(hung, other, leases=Leases(first=0.6, least=0.6)), list[str]()
+    crew.tell = said.append
+    run(crew, 10)
+    crew.wait(lambda: len(crew.members) == 1, 5)
+    assert len(said) == 1
+    assert said[0].startswith("worker worker 0: no answer for 1 seconds")
+
+
+def test_a_device_that_breaks_is_not_used_any_more_and_the_last_one_ends_the_run() -> None:
+    broken, whole = Sleeper(lost="CUDA error: an illegal memory access"), Sleeper()
+    crew, said = crew_of(broken, whole), list[str]()
+    crew.tell = said.append
+    run(crew, 6)
+    assert said == ["worker worker 0: CUDA error: an illegal memory access; its work goes to the others"]
+    with pytest.raises(DeviceError, match=r"no worker is left \(worker 0: CUDA error"):
+        run(crew_of(Sleeper(lost="CUDA error")), 6)
+
+
+def test_workers_that_come_later_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pixelsmith.engine.crew.JOIN_SECONDS", 0.1)
+    first, second = Sleeper(seconds=0.05), Sleeper(seconds=0.05)
+    done = threading.Event()
+
+    class Late(ThreadLinks):
+        def more(self) -> Sequence[Link]:
+            if not done.is_set():
+                return super().more()
+            done.clear()
+            return [ThreadLink("late", second)]
+
+    run(Crew(Late([ThreadLink("first", first)])), 30, lambda group: done.set() if group[0] == 3 else None)
+    assert len(second.begun) > 5
+
+
+def test_a_worker_of_another_version_is_refused_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Old(Worker):
+        def describe(self) -> tuple[str, Any]:
+            what, about = super().describe()
+            return what, replace(about, versions=about.versions | {"pixelsmith": "0.0.1"})
+
+    links = ThreadLinks([ThreadLink("old", Old("cpu"))])
+    monkeypatch.setattr("pixelsmith.workers.fleet.Processes", lambda devices: links)
+    fleet = Fleet(Workers(("cpu",)))
+    with pytest.raises(RequestError, match=r"devices: no worker is left \(old: it has pixelsmith 0.0.1, the run has"):
+        fleet._gather()
+    assert difference_of({"torch": "1"}, {"torch": "1", "gguf": "2"}) == "it has gguf not at all, the run has 2"
+
+
+def test_a_worker_with_other_files_is_refused_and_one_without_gets_them(tiny_model: Path, tmp_path: Path) -> None:
+    place = tmp_path / "a model"
+    shutil.copytree(tiny_model, place)
+    files = ModelFiles(str(place), place, Parts())
+    spec = ModelSpec(files.spelled, Parts(), Compute(dtype="float32"), files.digest)
+    refused = "refused", f"the files of {place} there are not those of the run"
+    assert Worker("cpu").open(replace(spec, digest="other")) == refused
+    packed = files.packed
+    # On the worker's disk there is no such folder.
+    place.rename(tmp_path / "moved")
+    worker = Worker("cpu")
+    assert worker.open(spec) == ("done", None)
+    worker.receive(packed)
+    what, opened = worker.open(replace(spec, sent=True))
+    assert what == "done", opened
+    assert worker._part_at("family", None).facts.native_size == Size(64, 64)
+
+
+def test_a_question_is_answered_by_whoever_is_there() -> None:
+    assert ask(crew_of(Sleeper(lost="broken"), Sleeper()), partial(sum, [1, 2])) == 3
+
+
+@pytest.mark.parametrize(
+    ("devices", "ray", "message"),
+    [
+        ("gpu0", None, "expected names such as cuda:0"),
+        ("cuda:0,cuda:0", None, "cuda:0 is given twice"),
+        ("cuda:0", "auto", "with --ray they are kinds"),
+        ("", None, "expected at least one"),
+    ],
+)
+def test_what_is_no_device_is_said(devices: str, ray: str | None, message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        Workers.parse(devices, ray)
+
+
+def test_workers_as_they_are_named() -> None:
+    assert Workers.parse(None, None) is None
+    assert Workers.parse("rocm:0, cpu", None) == Workers(("cuda:0", "cpu"))
+    assert Placement(workers=Workers(("cpu",))).of(Compute("cuda")).device == "auto"
+
+
+def test_what_cannot_be_together_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    two = Workers(("cpu", "cpu"))
+    with pytest.raises(RequestError, match="leave out --device cpu"):
+        check_workers(two, Compute("cpu"))
+    with pytest.raises(RequestError, match="encoders-released is for one device"):
+        check_workers(two, Compute(memory="encoders-released"))
+    monkeypatch.setattr("pixelsmith.workers.cluster.find_spec", lambda name: None)
+    with pytest.raises(MissingPartError, match=r"pip install 'pixelsmith\[ray\]'"):
+        check_ray()
+
+
+def test_a_process_sees_its_own_device_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    assert environment("cuda:1", ["cuda:0", "cuda:1"])["CUDA_VISIBLE_DEVICES"] == "6"
+    assert environment("cpu", ["cpu", "cpu"])["OMP_NUM_THREADS"] == "4"
+    assert "OMP_NUM_THREADS" not in environment("cpu", ["cuda:0", "cpu"])
+
+
+def test_speeds_add_up() -> None:
+    rates = Rates(encode=1.0, denoise=2.0, decode=4.0, write=0.1)
+    assert together([None]) is None
+    assert together([rates, None]) == Rates(encode=0.5, denoise=1.0, decode=2.0, write=0.1)
+    mixed = together([rates, Rates(encode=3.0, denoise=2.0, decode=4.0)])
+    assert mixed is not None
+    assert mixed.encode == pytest.approx(0.75)
+    team = Team(("cuda", "cpu", "cuda"), ("H", "A", "H"), "float32")
+    assert (team.name, team.device, team.processor) == ("cpu x1 and cuda x2", "cuda and cpu", "A, H")
+
+
+def test_the_bar_shows_how_fast_the_first_of_them_are() -> None:
+    assert shares({}) == ""
+    assert shares({"cuda:0": 3.14, "cuda:1": 3.0}) == " (cuda:0 3.1, cuda:1 3.0)"
+    assert shares({f"cuda:{i}": 1.0 for i in range(6)}).endswith(", cuda:3 1.0, 2 more)")
+
+
+def test_the_limit_of_a_step_is_its_batches() -> None:
+    """25 patches at 4096²: by 25 workers at once, by 24 in two turns."""
+    assert limit(4096, 25, 1, batch_size=1) == 1
+    assert limit(4096, 24, 1, batch_size=1) == pytest.approx(25 / 48)

@@ -1,0 +1,191 @@
+"""Pictures made by several processes: the same bytes, whoever dies, hangs or goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeGuard
+
+import numpy as np
+import psutil
+import pytest
+import torch
+
+from pixelsmith import (
+    Compute,
+    DeviceError,
+    LoadedModel,
+    Method,
+    Progress,
+    Request,
+    Size,
+    Warned,
+    Workers,
+    generate,
+    load,
+    plan,
+    resume,
+)
+from pixelsmith.engine.crew import Leases
+from pixelsmith.events import Event
+from pixelsmith.pixels.reading import read_picture
+
+COMPUTE = Compute(dtype="float32", batch_size=2)
+METHODS: dict[str, dict[str, Any]] = {
+    "held": {},
+    "phase, random": {"merge": "phase", "coverage": "random", "border": 2},
+    "second order, perturbed": {"sampler": "dpmpp-2m", "perturbation": "pag"},
+    "new noise": {"sampler": "euler-a"},
+    "latent": {"upsampling": "latent"},
+    "demofusion": {"strategy": "demofusion"},
+}
+
+
+def request_of(model: Path, size: int = 150, **method: Any) -> Request:
+    own = Method(steps=2, **method)
+    return Request("a map", Size(size, size - 20), model=str(model), method=own, compute=COMPUTE)
+
+
+def at_work(model: LoadedModel) -> int:
+    """The process of a worker that has something to do."""
+    assert model._fleet is not None
+    return next(about.pid for member, about in model._fleet.abouts.items() if member.ready and member.jobs)
+
+
+def wait_for(model: LoadedModel, count: int) -> None:
+    assert model._fleet is not None
+    crew = model._fleet.crew
+    crew.wait(lambda: len(crew.ready) == count, 120)
+    assert len(crew.ready) == count
+
+
+def is_early(event: Event, phases: Sequence[str]) -> TypeGuard[Progress]:
+    """Whether something of the second stage is done, and more is to come."""
+    return isinstance(event, Progress) and event.stage == 2 and event.phase in phases and event.done < event.total - 3
+
+
+@pytest.fixture(scope="module")
+def two(tiny_model: Path) -> Iterator[LoadedModel]:
+    with load(str(tiny_model), compute=COMPUTE, workers=Workers(("cpu",) * 2)) as model:
+        wait_for(model, 2)
+        yield model
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_picture_is_the_same_made_by_one_and_by_two(tiny_model: Path, two: LoadedModel, method: str) -> None:
+    request = request_of(tiny_model, **METHODS[method])
+    assert np.array_equal(two.generate(request).pixels, generate(request).pixels)
+
+
+def test_all_of_them_work_and_it_is_said_how_fast_each_is(tiny_model: Path, two: LoadedModel) -> None:
+    names: set[str] = set()
+
+    def see(event: Event) -> None:
+        if isinstance(event, Progress):
+            names.update(event.workers)
+
+    two.generate(request_of(tiny_model, 400), observer=see)
+    assert names == {"cpu (1)", "cpu (2)"}
+
+
+def test_a_file_says_nothing_of_them(tiny_model: Path, two: LoadedModel, tmp_path: Path) -> None:
+    request = request_of(tiny_model)
+    two.generate(request, tmp_path / "two.png")
+    generate(request, tmp_path / "one.png")
+    assert (tmp_path / "two.png").read_bytes() == (tmp_path / "one.png").read_bytes()
+
+
+def test_the_time_of_a_plan_follows_from_the_rates_of_each(tiny_model: Path, two: LoadedModel) -> None:
+    request = request_of(tiny_model, 400)
+    alone = plan(request, calibrate=True).seconds
+    together = plan(request, workers=Workers(("cpu",) * 3)).seconds
+    assert alone is not None
+    assert together is not None
+    assert alone / 3 <= together < alone, "all phases but writing are shared"
+
+
+def test_workers_that_are_killed_and_one_that_sleeps_for_ever_change_nothing(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One ends while tiles are encoded, one stops while patches are denoised, one ends while tiles are decoded."""
+    monkeypatch.setattr("pixelsmith.workers.fleet.LEASES", Leases(first=120, least=12, times=20))
+    request, said, hit = request_of(tiny_model, 900), list[str](), dict[str, int]()
+    with load(str(tiny_model), compute=COMPUTE, workers=Workers(("cpu",) * 4)) as model:
+        wait_for(model, 4)
+
+        def strike(event: Event) -> None:
+            if isinstance(event, Warned):
+                said.append(event.message)
+            elif is_early(event, ("encode", "denoise", "decode")) and event.phase not in hit:
+                hit[event.phase] = at_work(model)
+                os.kill(hit[event.phase], signal.SIGSTOP if event.phase == "denoise" else signal.SIGKILL)
+
+        pixels = model.generate(request, observer=strike).pixels
+        wait_for(model, 1)
+    assert hit.keys() == {"encode", "denoise", "decode"}
+    ends = ["its process was ended by SIGKILL", "no answer for", "its process was ended by SIGKILL"]
+    assert sum(ends[0] in line for line in said) == 2, said
+    assert sum(ends[1] in line for line in said) == 1, said
+    assert not any(psutil.pid_exists(pid) for pid in hit.values())
+    assert np.array_equal(pixels, generate(request).pixels)
+
+
+def test_the_last_one_gone_ends_the_run_with_advice_and_it_goes_on_without(tiny_model: Path, tmp_path: Path) -> None:
+    request, run = request_of(tiny_model, 300), tmp_path / "run"
+    with load(str(tiny_model), compute=COMPUTE, workers=Workers(("cpu",))) as model:
+
+        def kill(event: Event) -> None:
+            if isinstance(event, Progress) and (event.stage, event.phase) == (1, "denoise"):
+                os.kill(at_work(model), signal.SIGKILL)
+
+        with pytest.raises(DeviceError, match=r"no worker is left .*SIGKILL.*--devices") as caught:
+            model.generate(request, observer=kill, run_dir=run)
+    assert caught.value.__notes__[-1] == f"go on with 'pixelsmith resume {run}'"
+    assert np.array_equal(resume(run).pixels, generate(request).pixels)
+
+
+def test_a_killed_run_takes_its_workers_with_it_and_goes_on_with_another_number(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "many.png.run"
+    words = ["generate", "a map", "--model", str(tiny_model), "--size", "300x280", "--steps", "2", "--dtype", "float32"]
+    words += ["--batch-size", "2", "--output", str(tmp_path / "many.png")]
+    command = [sys.executable, "-m", "pixelsmith"]
+    many = [*words, "--devices", "cpu,cpu", "--run-dir", str(run), "--json"]
+    with subprocess.Popen([*command, *many], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        next(line for line in process.stdout if '"stage": 1, "phase": "denoise"' in line)
+        children = psutil.Process(process.pid).children()
+        process.kill()
+    assert len(children) == 2
+    _, alive = psutil.wait_procs(children, timeout=20)
+    assert not alive
+    subprocess.run([*command, "resume", str(run), "--devices", "cpu", "--quiet"], check=True, timeout=240)
+    generate(request_of(tiny_model, 300), tmp_path / "one.png")
+    made = (read_picture(tmp_path / name) for name in ("many.png", "one.png"))
+    many_pixels, one_pixels = (picture.read(picture.size.window) for picture in made)
+    assert torch.equal(many_pixels, one_pixels)
+
+
+def test_ctrl_c_ends_all_of_them(tiny_model: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pixelsmith", "generate", "a map", "--model", str(tiny_model), "--size", "600"]
+    command += ["--devices", "cpu", "--output", str(tmp_path / "map.png"), "--json"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        next(line for line in process.stdout if '"phase": "denoise"' in line)
+        children = psutil.Process(process.pid).children()
+        # As a terminal does: all of its processes hear it.
+        os.killpg(process.pid, signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert said.splitlines()[-1].startswith("pixelsmith: interrupted")
+    assert "Traceback" not in said
+    _, alive = psutil.wait_procs(children, timeout=20)
+    assert not alive
