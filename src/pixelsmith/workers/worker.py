@@ -37,6 +37,7 @@ from pixelsmith.planning.forecast import Rates, load_rates, save_rates
 from pixelsmith.run.calibrate import measure_rates
 from pixelsmith.run.directory import versions
 from pixelsmith.run.team import name_of
+from pixelsmith.sampling.grid import TileLayout
 from pixelsmith.system.device import is_out_of_memory
 from pixelsmith.system.digests import digest_of
 from pixelsmith.workers.model_transfer import renamed, unpack_into
@@ -235,6 +236,16 @@ class _Held:
 
     autoencoder: Any
     statistics: Any
+
+    @property
+    def tiling(self) -> TileLayout:
+        found: TileLayout = self.autoencoder.tiling
+        return found
+
+    @property
+    def device(self) -> torch.device:
+        found: torch.device = self.autoencoder.device
+        return found
 
     def encode(self, pixels: Tensor) -> Tensor:
         with self.autoencoder.held(self.statistics):
