@@ -113,7 +113,7 @@ def finished_twice(request: Request) -> tuple[list[Readable], list[Tiling], Read
             pictures.append(cascade.stage(1, base, size).picture)
         grids.append(coverage.patches(steps - 1))
     latents = space.open(f"stage-1/step-{steps}", grids[1], facts.latent_channels)
-    whole = family.autoencoder.decode(latents.read(latents.size.window)[None])[0]
+    whole = family.autoencoder.decode(latents.read(latents.size.window)[None])[0].cpu()
     return pictures, grids, Array(((whole + 1) * 127.5).round().clamp(0, 255))
 
 

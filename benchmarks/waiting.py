@@ -9,8 +9,8 @@ keyed noise, what an enlarged picture is made of, the picture file. The guide is
 reads as much as the others do. A batch of 200 ms is that of a model like SDXL (patches of 128 latents); shorter ones
 than 100 ms are those of a small model (patches of 32).
 
-A phase has its seconds, the share of them in which the device waits, and the seconds that the host's threads read and
-wrote, one beside another.
+A phase has its seconds, the share of them in which the device waits, and the processor time that the host's threads
+read and wrote for, one beside another: other programs make the first two longer, but not these.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Device:
 class OnDevice:
     """An executor whose device is one of these: what comes down from it is noise, once it is done.
 
-    ``host``: seconds that threads of the host read and wrote.
+    ``host``: seconds of processor time in which threads of the host read and wrote.
     """
 
     elsewhere = False
@@ -112,9 +112,9 @@ class OnDevice:
 
     def _timed(self, what: str, call: Callable[..., Any]) -> Callable[..., Any]:
         def timed(*given: Any) -> Any:
-            began = time.perf_counter()
+            began = time.thread_time()
             found = call(*given)
-            self.host[what] += time.perf_counter() - began
+            self.host[what] += time.thread_time() - began
             return found
 
         return timed

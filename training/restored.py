@@ -94,7 +94,7 @@ def periods(grey: NDArray[np.float64]) -> list[float]:
 
 def restored(family: Family, pixels: Pixels) -> Pixels:
     """Encoded and decoded, with the noise that the model recommends."""
-    return drawn(family, torch.cat([family.autoencoder.encode(as_input(picture[None])) for picture in pixels]))
+    return drawn(family, torch.cat([family.autoencoder.encode(as_input(picture[None])).cpu() for picture in pixels]))
 
 
 def drawn(family: Family, latents: torch.Tensor) -> Pixels:

@@ -43,7 +43,7 @@ def reconstruction(study: Study) -> list[Figure]:
         for group in (record.style, "all"):
             found[group].append((psnr(picture, again), ssim(picture, again)))
     mosaic = _mosaic(study.real)
-    latents, megapixels = autoencoder.encode(as_input(mosaic[None])), mosaic.size / 3 / 1e6
+    latents, megapixels = autoencoder.encode(as_input(mosaic[None])).cpu(), mosaic.size / 3 / 1e6
     return [
         *_figures(found),
         _tiles(latents, family),
@@ -68,7 +68,7 @@ def _figures(found: dict[str, list[tuple[float, float]]]) -> list[Figure]:
 
 
 def _tiles(latents: Tensor, family: Family) -> Figure:
-    whole = ((family.autoencoder.decode(latents)[0] + 1) * 127.5).clamp(0, 255)
+    whole = ((family.autoencoder.decode(latents)[0].cpu() + 1) * 127.5).clamp(0, 255)
     tiled = _decoded(latents[0], family)
     return Figure("tiled decoding against untiled, of 255", float((tiled - whole).abs().max()), most=0.01)
 
