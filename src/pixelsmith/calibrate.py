@@ -11,6 +11,7 @@ import torch
 from pixelsmith.families import Family, everywhere
 from pixelsmith.forecast import Rates
 from pixelsmith.geometry import Size, Window
+from pixelsmith.pixels.pieces import InPieces
 from pixelsmith.pixels.texture import Texture
 from pixelsmith.request import Request
 from pixelsmith.stage import batch_size_of
@@ -19,7 +20,10 @@ from pixelsmith.stage import batch_size_of
 @torch.inference_mode()
 def measure_rates(family: Family, request: Request, known: Rates) -> Rates:
     """Time one batch of patches and one tile each way, after a first one that warms up; the rest is as ``known``."""
-    facts, autoencoder = family.facts, family.autoencoder
+    facts, asked = family.facts, request.compute.tile
+    autoencoder = InPieces(
+        family.autoencoder, facts.latent_scale, lambda side: None, asked and asked // facts.latent_scale
+    )
     batch_size = batch_size_of(request, family.device, facts.patch)
     prompt, _ = family.encode(request.prompt, request.negative_prompt, request.prompt_weighting)
     denoiser = family.denoiser(everywhere(prompt), request.size, facts.recommended.guidance_scale)
