@@ -13,7 +13,7 @@
 All are the embedded model in bfloat16 without classifier-free guidance where the picture is large, so a call is one
 patch of the model's own size; a larger canvas counts by its area. Each runs in a process of its own until the pixels
 are there; no file is written. Seconds are the wall's and, less moved by other programs, the processor's. Before each
-run its seconds are counted from the size before: calls by the seconds of a call, and the rest by the area. What would
+run its seconds are counted from the sizes before: calls by the seconds of a call, and the rest by the area. What would
 take longer than ``--limit`` seconds of the processor, or more memory than ``--memory`` allows, is not run, and its row
 says ``counted``: for ``whole``, whose attention grows faster than the area, seconds are then a lower bound.
 """
@@ -197,13 +197,19 @@ def _method(steps: int) -> Method:
 def counted(before: Row, side: int, earlier: Row | None = None) -> Row:
     """What a row of another size would be, by the one before: calls by their seconds, all else by the area.
 
-    Memory grows with the area as from the ``earlier`` row to this one, and without one as a whole.
+    What is not the network's grows as from the ``earlier`` row to this one; without one, with the area from nothing.
     """
-    area = (side / before.side) ** 2
     more = calls_at_least(before.peer, side, before.steps) - calls_at_least(before.peer, before.side, before.steps)
     calls = before.calls + more
     network = before.network_seconds * calls / before.calls
-    used = network + area * (before.processor_seconds - before.network_seconds)
+
+    def grown(of: Callable[[Row], float]) -> float:
+        least, area = (0.0, 0) if earlier is None else (of(earlier), earlier.side**2)
+        return of(before) + (of(before) - least) / (before.side**2 - area) * (side**2 - before.side**2)
+
+    used = network + grown(lambda row: row.processor_seconds - row.network_seconds)
+    # With a run directory it does not grow: benchmarks.scaling measures that to 16384 pixels a side.
+    memory = before.peak_mb if before.peer == "pixelsmith" else grown(lambda row: row.peak_mb)
     seconds = before.seconds * used / before.processor_seconds
     return replace(
         before,
@@ -213,16 +219,8 @@ def counted(before: Row, side: int, earlier: Row | None = None) -> Row:
         processor_seconds=used,
         network_seconds=network,
         calls=calls,
-        peak_mb=_memory_at(before, side, earlier),
+        peak_mb=memory,
     )
-
-
-def _memory_at(before: Row, side: int, earlier: Row | None) -> float:
-    if before.peer == "pixelsmith":
-        # With a run directory it does not grow: benchmarks.scaling measures that to 16384 pixels a side.
-        return before.peak_mb
-    least, area = (0.0, 0) if earlier is None else (earlier.peak_mb, earlier.side**2)
-    return before.peak_mb + (before.peak_mb - least) / (before.side**2 - area) * (side**2 - before.side**2)
 
 
 def measured(peer: str, side: int, steps: int, limit: float, most_mb: float) -> Row | None:
@@ -247,9 +245,11 @@ def table(rows: Sequence[Row]) -> str:
     lines = ["| side | method | model calls | seconds | of the processor | peak MB | |", "| --- " * 7 + "|"]
     for row in sorted(rows, key=lambda row: (row.side, list(PEERS).index(row.peer))):
         least = "at least " if row.peer == "whole" and row.how != "measured" else ""
+        # Of a machine that does other things as well, the wall's seconds say nothing of another size.
+        seconds = f"{row.seconds:,.0f}" if row.how == "measured" else ""
         lines.append(
-            f"| {row.side}² | {row.peer} | {row.calls:,.0f} | {least}{row.seconds:,.0f} | {least}"
-            f"{row.processor_seconds:,.0f} | {row.peak_mb:,.0f} | {row.how} |"
+            f"| {row.side}² | {row.peer} | {row.calls:,.0f} | {seconds} | {least}{row.processor_seconds:,.0f} | "
+            f"{row.peak_mb:,.0f} | {row.how} |"
         )
     return "\n".join(lines)
 

@@ -317,7 +317,7 @@ class LoadedModel:
         return self._fetched
 
     def makes(self, request: Request) -> bool:
-        """Whether the request names this model, its parts and its way to compute; batches and tiles may differ."""
+        """Whether the request names this model, its parts and how it is loaded."""
         return self._is_for(request) and self._computes(request)
 
     def serving(self, request: Request) -> LoadedModel:
@@ -333,7 +333,8 @@ class LoadedModel:
 
     def _computes(self, request: Request) -> bool:
         own = self._known.compute
-        return replace(request.compute, batch_size=own.batch_size, tile=own.tile) == own
+        loaded = replace(own, batch_size=None, tile=None, deterministic=False)
+        return replace(request.compute, batch_size=None, tile=None, deterministic=False) == loaded
 
     def _check(self, request: Request) -> None:
         own = self._known

@@ -9,6 +9,7 @@ from dataclasses import replace
 import torch
 
 from pixelsmith.config.request import Request
+from pixelsmith.engine.pieces import InPieces
 from pixelsmith.engine.stage import batch_size_of
 from pixelsmith.engine.texture import Texture
 from pixelsmith.families import Family, everywhere
@@ -19,7 +20,10 @@ from pixelsmith.planning.forecast import Rates
 @torch.inference_mode()
 def measure_rates(family: Family, request: Request, known: Rates) -> Rates:
     """Time one batch of patches and one tile each way, after a first one that warms up; the rest is as ``known``."""
-    facts, autoencoder = family.facts, family.autoencoder
+    facts, asked = family.facts, request.compute.tile
+    autoencoder = InPieces(
+        family.autoencoder, facts.latent_scale, lambda side: None, asked and asked // facts.latent_scale
+    )
     batch_size = batch_size_of(request, family.device, facts.patch)
     prompt, _ = family.encode(request.prompt, request.negative_prompt, request.prompt_weighting)
     denoiser = family.denoiser(everywhere(prompt), request.size, facts.recommended.guidance_scale)
