@@ -23,9 +23,11 @@ from pixelsmith.errors import (
 from pixelsmith.events import Event, Observer, PhaseFinished, Progress, RunFinished, RunStarted, StageStarted, Warned
 from pixelsmith.generate import generate, plan, resume
 from pixelsmith.geometry import Size
+from pixelsmith.held import HeldModel
 from pixelsmith.job import Result
 from pixelsmith.loaded import LoadedModel, load
 from pixelsmith.parts import Lora, Parts
+from pixelsmith.pipeline import PipelineOutput, PixelsmithPipeline
 from pixelsmith.plan import Plan, StagePlan
 from pixelsmith.recommended import PERTURBATIONS, Perturbation
 from pixelsmith.request import PRESETS, Compute, Method, Placement, Request
@@ -40,6 +42,7 @@ __all__ = [
     "Compute",
     "DeviceError",
     "Event",
+    "HeldModel",
     "InputError",
     "LoadedModel",
     "Lora",
@@ -52,7 +55,9 @@ __all__ = [
     "Perturbation",
     "PhaseFinished",
     "PictureError",
+    "PipelineOutput",
     "PixelsmithError",
+    "PixelsmithPipeline",
     "Placement",
     "Plan",
     "Progress",
