@@ -21,7 +21,7 @@ from website.write import WRITTEN, anew, filled
 
 PAGES = sorted({path for pattern in GATHERED for path in ROOT.glob(pattern) if path.suffix == ".md"})
 NAMES = [path.relative_to(ROOT).as_posix() for path in PAGES]
-EXAMPLES = ("generate", "geometry", "parts", "request")
+EXAMPLES = ("generate", "geometry", "parts", "pipeline", "request")
 """Modules with examples in their docstrings."""
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from pixelsmith import (
     Size,
     generate,
 )
+from pixelsmith.families import read_facts
 from pixelsmith.families.pipelines import family_of
 from pixelsmith.families.quiet import quiet
 from pixelsmith.pipeline import seed_of
@@ -64,7 +67,7 @@ def seeded(seed: int = 3) -> torch.Generator:
 
 
 def call(pipe: PixelsmithPipeline, **options: Any) -> Any:
-    usual = {
+    usual: dict[str, Any] = {
         "prompt": "a coast",
         "width": SIZE.width,
         "height": SIZE.height,
@@ -103,10 +106,6 @@ def test_from_pretrained_is_from_pipe_of_what_diffusers_reads(stock: Any, folder
 
 
 def test_the_facts_are_those_of_the_files(stock: Any, folder: Path) -> None:
-    from dataclasses import replace
-
-    from pixelsmith.families import read_facts
-
     with PixelsmithPipeline.from_pipe(stock).loaded() as model:
         expected = read_facts(folder, str(folder))
         assert replace(model.facts, parameters=0) == replace(expected, parameters=0)
@@ -208,7 +207,7 @@ def test_a_picture_too_large_for_memory_is_made_through_a_run_directory(
     pipe: PixelsmithPipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = call(pipe)
-    monkeypatch.setattr("pixelsmith.plan.MEMORY_LIMIT", 1000)
+    monkeypatch.setattr(sys.modules["pixelsmith.plan"], "MEMORY_LIMIT", 1000)
     assert np.array_equal(call(pipe), expected)
 
 
@@ -247,7 +246,13 @@ def test_what_cannot_be_done_is_said(pipe: PixelsmithPipeline) -> None:
         pipe("a coast", output_type="latent")
     with pytest.raises(RequestError, match="preset: expected one of default, paper, fast, got 'slow'"):
         pipe("a coast", preset="slow")
-    network = UNet2DModel(16, block_out_channels=(8,), down_block_types=("DownBlock2D",), up_block_types=("UpBlock2D",), norm_num_groups=4)  # fmt: skip
+    network = UNet2DModel(
+        16,
+        block_out_channels=(8,),
+        down_block_types=("DownBlock2D",),
+        up_block_types=("UpBlock2D",),
+        norm_num_groups=4,
+    )
     with pytest.raises(ModelError, match="its pipeline is DDPMPipeline; supported are"):
         PixelsmithPipeline.from_pipe(DDPMPipeline(network, DDPMScheduler()))
 

@@ -31,6 +31,8 @@ _SHAPES: dict[str, Callable[[list[NDArray[np.uint8]]], Any]] = {
 }
 _NAMES = {"num_inference_steps": "steps"}
 """What diffusers calls options of a method."""
+_ELSEWHERE = {"prompt", "size", "model", "parts", "compute"}
+"""Fields of a request that are arguments of their own, or that the pipeline decides."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ class PixelsmithPipeline:
             size = Size(width or native.width, height or native.height)
             values = _values(preset, {**options, "from_image": image}, Path(folder))
             for number, (text, drawn) in enumerate(zip(prompts, generators, strict=True)):
-                request = model.request(text, size, seed=seed_of(drawn), **values)
+                request = model.request(text, size, **{"seed": seed_of(drawn), **values})
                 steps = _Steps(self, model, request, callback_on_step_end, observer)
                 # What is too large for memory is read from there once more.
                 run_dir = Path(folder) / f"run-{number}" if model.plan(request).on_disk else None
@@ -155,7 +157,7 @@ def _values(preset: str, options: Mapping[str, Any], folder: Path) -> dict[str, 
     own, rest = dict[str, Any](), dict[str, Any]()
     for given, value in options.items():
         name = _NAMES.get(given, given)
-        if name not in method | request:
+        if name not in (method | request) - _ELSEWHERE:
             raise RequestError(f"{given}: there is no such option; see the fields of pixelsmith.Method and Request")
         (own if name in method else rest)[name] = _as_file(value, folder / f"{name}.png")
     chosen: Method = rest.pop("method", PRESETS[preset])

@@ -18,6 +18,7 @@ from pixelsmith.families.architecture import Configs, DiffusersFamily, network_o
 from pixelsmith.families.facts import facts_of
 from pixelsmith.families.find import NO_PARTS, OWN, find_model
 from pixelsmith.families.load import overflows
+from pixelsmith.families.quiet import quiet
 from pixelsmith.families.registry import architecture_of
 from pixelsmith.families.schedules import config_of
 from pixelsmith.families.textures import load_texture, texture_of
@@ -29,7 +30,13 @@ def read_pipeline(name: str, **options: Any) -> Any:
     """What ``DiffusionPipeline.from_pretrained`` reads with these options; also of the embedded model."""
     import diffusers
 
-    return diffusers.DiffusionPipeline.from_pretrained(find_model(name) if name == EMBEDDED else name, **options)
+    if "torch_dtype" not in options:
+        # As documented there; transformers would take that of the files, and the parts of one model would differ.
+        options = {"dtype": torch.float32, **options}
+    if name != EMBEDDED:
+        return diffusers.DiffusionPipeline.from_pretrained(name, **options)
+    with quiet():
+        return diffusers.DiffusionPipeline.from_pretrained(find_model(name), **options)
 
 
 @contextmanager
