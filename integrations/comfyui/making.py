@@ -70,13 +70,13 @@ class Wanted:
         """The request that it is, with its pictures as files in a folder."""
         named: Mapping[str, Tensor | None] = {"from_image": self.image, "mask": self.mask, "map": self.slider_map}
         files = {name: _written(value, folder / f"{name}.png") for name, value in named.items() if value is not None}
-        # Guidance is told (``facts_of``); a Slider of the method is for several stages.
+        # Guidance is told (``facts_of``), so that of stages has no number of its own.
         method = replace(
             self.method,
             steps=self.steps,
             guidance_scale=self.cfg,
             stage_guidance_scale=None,
-            slider=self.slider if self.method.slider is None else self.method.slider,
+            slider=self.slider,
             slider_map=files.pop("map", self.method.slider_map),
         )
         made = model.request(PROMPT, self.size, seed=self.seed, method=method, **files)

@@ -201,7 +201,6 @@ class PixelsmithMethod(io.ComfyNode):
                 io.Combo.Input("merge", options=["as the preset", *get_args(hints["merge"])]),
                 io.Combo.Input("coverage", options=["as the preset", *get_args(hints["coverage"])]),
                 io.Float.Input("slider_steps", default=usual.slider_steps, min=0.0, max=1.0, step=0.01),
-                io.Float.Input("guidance_rescale", default=0.0, min=0.0, max=1.0, step=0.01),
                 io.Int.Input(
                     "native",
                     default=0,
