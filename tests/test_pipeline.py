@@ -225,7 +225,8 @@ def test_a_file_is_made_by_the_loaded_model_and_a_run_goes_on(pipe: PixelsmithPi
     with pipe.loaded() as model:
         model.resume(tmp_path / "run")
         expected = model.generate(request).pixels
-    assert np.array_equal(np.asarray(Image.open(tmp_path / "x.png")), expected)
+    with Image.open(tmp_path / "x.png") as picture:
+        assert np.array_equal(np.asarray(picture), expected)
 
 
 def test_a_run_of_changed_weights_is_not_gone_on_with(tiny_model: Path, tmp_path: Path) -> None:

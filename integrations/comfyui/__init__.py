@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+
 from comfy_api.latest import ComfyExtension, io
 
 from .nodes import NODES
 
+# ComfyUI shows all that is logged, and libvips logs each of its pools of threads.
+logging.getLogger("pyvips").setLevel(logging.WARNING)
 WEB_DIRECTORY = "./web"
 """Where the pages of the nodes are."""
 

@@ -173,11 +173,11 @@ class _Guider:
         family.watch(clean, windows, family.facts.latent_size(self.picture))
         return clean
 
-    def _placed(self, windows: Sequence[Window]) -> dict[str, list[dict[str, Any]]]:
+    def _placed(self, windows: Sequence[Window]) -> Mapping[str, Sequence[Mapping[str, Any]]]:
         """The conditioning of patches; models that are told a crop's size and place get those of each patch."""
         model, conds = self.family.guider.inner_model, self.family.conds
         if not isinstance(model, comfy.model_base.SDXL | comfy.model_base.SDXLRefiner):
-            return {kind: [dict(cond) for cond in own] for kind, own in conds.items()}
+            return conds
         return {kind: [self._at(windows, kind, cond) for cond in own] for kind, own in conds.items()}
 
     def _at(self, windows: Sequence[Window], kind: str, cond: Mapping[str, Any]) -> dict[str, Any]:

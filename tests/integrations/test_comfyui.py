@@ -74,8 +74,8 @@ def given(request: pytest.FixtureRequest, tiny: ModuleType) -> dict[str, Any]:
     return inputs_of(tiny, request.param)
 
 
-def inputs_of(tiny: ModuleType, kind: str, **changes: Any) -> dict[str, Any]:
-    model, vae = tiny.MODELS[kind]()
+def inputs_of(tiny: ModuleType, name: str, **changes: Any) -> dict[str, Any]:
+    model, vae = tiny.MODELS[name]()
     usual = {
         "model": model, "vae": vae, "positive": tiny.conditioning(1), "negative": tiny.conditioning(2), "width": 64,
         "height": 64, "seed": 5, "steps": 3, "cfg": 3.0, "scheduler": "normal", "slider": 0.5, "method": method(),

@@ -103,8 +103,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def test_it_takes_the_nodes_and_their_pages(server: Server) -> None:
-    log = (server.folder / "log").read_text()
-    assert "IMPORT FAILED" not in log
+    log = (server.folder / "log").read_text().splitlines()
+    assert not [line for line in log if "FAILED" in line and "custom_nodes" in line]
     for page in (NODES / "web" / "docs").glob("*.md"):
         assert page.stem in server.get(f"/object_info/{page.stem}")
         assert server.get(f"/extensions/pixelsmith/docs/{page.name}") == page.read_text()
@@ -168,8 +168,8 @@ def test_workflows_run(server: Server, workflow: Path) -> None:
     shown = [picture for output in ended["outputs"].values() for picture in output["images"]]
     sizes = []
     for picture in shown:
-        path = server.folder / picture["type"] / picture["subfolder"] / picture["filename"]
-        sizes.append(Image.open(path).size)
+        with Image.open(server.folder / picture["type"] / picture["subfolder"] / picture["filename"]) as file:
+            sizes.append(file.size)
     if "file" in workflow.stem:
         assert sorted(sizes) == [(8, 6), (160, 112)]
         (file,) = (server.folder / "output" / "pixelsmith").iterdir()
