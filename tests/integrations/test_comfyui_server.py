@@ -168,8 +168,8 @@ def test_workflows_run(server: Server, workflow: Path) -> None:
     shown = [picture for output in ended["outputs"].values() for picture in output["images"]]
     sizes = []
     for picture in shown:
-        with Image.open(server.folder / picture["type"] / picture["subfolder"] / picture["filename"]) as file:
-            sizes.append(file.size)
+        with Image.open(server.folder / picture["type"] / picture["subfolder"] / picture["filename"]) as seen:
+            sizes.append(seen.size)
     if "file" in workflow.stem:
         assert sorted(sizes) == [(8, 6), (160, 112)]
         (file,) = (server.folder / "output" / "pixelsmith").iterdir()
