@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 
 from pixelsmith.canvas import Array, MemorySpace
+from pixelsmith.engine.bands import low_pass_bands
+from pixelsmith.engine.denoise import Denoising, Guide, Patched
 from pixelsmith.geometry import Size, Window
-from pixelsmith.pixels.bands import low_pass_bands
-from pixelsmith.sampling.denoise import Denoising, Guide, Patched
 from pixelsmith.sampling.merging import Fused, Held, Merge
 from pixelsmith.sampling.noise import NoiseField
 from pixelsmith.sampling.patches import Tiling

@@ -24,12 +24,12 @@ import numpy as np
 import torch
 
 from pixelsmith.canvas import DiskSpace
+from pixelsmith.config.request import EMBEDDED
 from pixelsmith.families import find_model, read_facts
 from pixelsmith.geometry import Size, Window
 from pixelsmith.pixels.files import write_picture
-from pixelsmith.request import EMBEDDED
+from pixelsmith.run.shown import TILE
 from pixelsmith.viewer import PictureServer
-from pixelsmith.viewer.shown import TILE
 
 BLOCKS = 16
 """Different tiles: so that none compresses better than a picture would."""

@@ -31,13 +31,14 @@ import torch
 from benchmarks.sdxl_model import build, prompts
 from pixelsmith import PRESETS, Compute, Method, Request, Size
 from pixelsmith.canvas import MemorySpace
+from pixelsmith.config.plans import StagePlan
+from pixelsmith.config.recommended import Recommended
+from pixelsmith.engine.stage import Cascade
 from pixelsmith.events import Event, PhaseFinished, Warned
 from pixelsmith.families import choose_device, everywhere
 from pixelsmith.families.architecture import DiffusersFamily
-from pixelsmith.families.quiet import quiet
-from pixelsmith.plan import StagePlan, make_plan
-from pixelsmith.recommended import Recommended
-from pixelsmith.stage import Cascade
+from pixelsmith.families.loading.quiet import quiet
+from pixelsmith.planning.planner import make_plan
 
 PUBLISHED = {
     "SDXL direct": {2: 71, 4: 515},

@@ -9,13 +9,13 @@ from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionXLPi
 from torch import nn
 
 from pixelsmith import Size
+from pixelsmith.config.model_facts import ModelFacts
+from pixelsmith.config.recommended import Recommended
 from pixelsmith.families import Prompt
 from pixelsmith.families.architecture import DiffusersFamily
-from pixelsmith.families.autoencoder import tiling_of
-from pixelsmith.families.quiet import quiet
+from pixelsmith.families.autoencoders.autoencoder import tiling_of
+from pixelsmith.families.loading.quiet import quiet
 from pixelsmith.families.registry import architecture_of
-from pixelsmith.plan import ModelFacts
-from pixelsmith.recommended import Recommended
 
 UNET: dict[str, Any] = {
     "sample_size": 128,

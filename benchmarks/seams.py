@@ -18,16 +18,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pixelsmith import Method, Request, Size, stage
+from pixelsmith import Method, Request, Size
 from pixelsmith.canvas import Array, MemorySpace
+from pixelsmith.config.request import EMBEDDED
+from pixelsmith.engine import stage
+from pixelsmith.engine.stage import Cascade
 from pixelsmith.evaluate.seams import Borders, gradients
 from pixelsmith.events import silent
-from pixelsmith.families import autoencoder, find_model, load_family, read_facts
-from pixelsmith.plan import coverage_of, make_plan
-from pixelsmith.request import EMBEDDED
+from pixelsmith.families import find_model, load_family, read_facts
+from pixelsmith.families.autoencoders import autoencoder
+from pixelsmith.planning.planner import coverage_of, make_plan
 from pixelsmith.sampling.patches import Coverage, Tiling
 from pixelsmith.sampling.readable import Readable
-from pixelsmith.stage import Cascade
 
 PROMPTS = (
     "watercolor map of islands in a turquoise sea",

@@ -11,9 +11,10 @@ import torch
 
 from pixelsmith import Compute, Method, Request, Size, generate
 from pixelsmith.canvas import Array, MemorySpace
-from pixelsmith.families import autoencoder, find_model, load_family, read_facts
-from pixelsmith.pixels.codec import decode, encode
-from pixelsmith.request import EMBEDDED
+from pixelsmith.config.request import EMBEDDED
+from pixelsmith.engine.codec import decode, encode
+from pixelsmith.families import find_model, load_family, read_facts
+from pixelsmith.families.autoencoders import autoencoder
 
 
 @torch.inference_mode()

@@ -26,19 +26,20 @@ from torch.nn.functional import avg_pool2d, interpolate
 
 from pixelsmith import Method, PhaseFinished, Request, Size
 from pixelsmith.canvas import DiskSpace
+from pixelsmith.config.model_facts import ModelFacts
+from pixelsmith.config.recommended import Perturbation
 from pixelsmith.engine import Serial, Threaded
+from pixelsmith.engine.stage import Cascade
 from pixelsmith.events import Event
 from pixelsmith.families import Prompt, PromptAt
 from pixelsmith.geometry import Window
 from pixelsmith.pixels.files import write_picture
-from pixelsmith.plan import ModelFacts, make_plan
-from pixelsmith.recommended import Perturbation
+from pixelsmith.planning.planner import make_plan
 from pixelsmith.sampling.grid import TileLayout
 from pixelsmith.sampling.guidance import Denoiser
 from pixelsmith.sampling.noise import Noise, NoiseField
 from pixelsmith.sampling.readable import Readable
 from pixelsmith.sampling.schedule import Level, Schedule
-from pixelsmith.stage import Cascade
 
 CHANNELS, SCALE, BATCH = 4, 8, 8
 ENCODE_MS, DECODE_MS = 20.0, 45.0

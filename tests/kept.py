@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from pixelsmith.canvas import MemorySpace
-from pixelsmith.sampling.denoise import Patched
+from pixelsmith.engine.denoise import Patched
 from pixelsmith.sampling.patches import Tiling
 
 

@@ -19,9 +19,9 @@ from benchmarks.sdxl import Setting, arguments, extrapolated, main, row, setting
 from benchmarks.sdxl_model import UNET, build
 from benchmarks.watched import most_resident
 from pixelsmith import PRESETS, Size
+from pixelsmith.config.plans import StagePlan
+from pixelsmith.config.recommended import Recommended
 from pixelsmith.pixels.reading import picture_size
-from pixelsmith.plan import StagePlan
-from pixelsmith.recommended import Recommended
 
 TINY = (
     "--tiny", "--device", "cpu", "--dtype", "float32", "--batch-sizes", "1", "--presets", "fast", "--factors", "2",

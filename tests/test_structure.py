@@ -1,10 +1,12 @@
-"""The shape of the code: what is public, and which module may import which."""
+"""The shape of the code: what is public, which folder may import which, and what is found by one file."""
 
 from __future__ import annotations
 
 import ast
 import importlib
 import pkgutil
+from collections import Counter
+from graphlib import TopologicalSorter
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import FunctionType
@@ -15,31 +17,41 @@ import pixelsmith
 
 SOURCE = Path(pixelsmith.__file__).parent
 FILES = sorted(path.relative_to(SOURCE).as_posix() for path in SOURCE.rglob("*.py"))
+MODULES = {file.removesuffix(".py").removesuffix("/__init__").replace("/", "."): file for file in FILES}
+
+FLOORS = (
+    {"errors", "version"},
+    {"geometry", "system"},
+    {"sampling"},
+    {"canvas", "config"},
+    {"events", "pixels", "families"},
+    {"planning"},
+    {"engine"},
+    {"run"},
+    {"api", "extension", "viewer"},
+    {"__init__"},
+    {"evaluate"},
+    {"cli"},
+    {"__main__"},
+)
+"""Files and folders at the top of the package, from the lowest up: each may import those below its own floor."""
 
 FORBIDDEN = {
-    "sampling/": {"diffusers", "transformers", "pyvips", "PIL", "pixelsmith.families", "pixelsmith.pixels",
-                  "pixelsmith.canvas", "pixelsmith.evaluate", "pixelsmith.plan", "pixelsmith.request",
-                  "pixelsmith.stage", "pathlib"},
-    "engine/": {"diffusers", "transformers", "pyvips", "pixelsmith.families", "pixelsmith.pixels", "pixelsmith.canvas",
-                "pixelsmith.stage", "pixelsmith.generate"},
-    "canvas/": {"diffusers", "transformers", "pixelsmith.families", "pixelsmith.stage", "pixelsmith.generate"},
-    "pixels/": {"diffusers", "transformers", "pixelsmith.stage", "pixelsmith.generate", "pixelsmith.request"},
-    "families/": {"pixelsmith.stage", "pixelsmith.generate", "pixelsmith.pixels", "pixelsmith.canvas"},
-    "viewer/": {"diffusers", "transformers", "pixelsmith.families", "pixelsmith.generate", "pixelsmith.stage"},
-    "evaluate/": {"diffusers", "pixelsmith.viewer", "pixelsmith.cli"},
+    "sampling/": {"diffusers", "transformers", "pyvips", "PIL", "pathlib"},
+    "canvas/": {"diffusers", "transformers", "pyvips", "PIL"},
+    "config/": {"torch", "diffusers", "transformers"},
+    "planning/": {"torch", "diffusers", "transformers"},
+    "engine/": {"diffusers", "transformers", "pyvips"},
+    "pixels/": {"pixelsmith.config.request"},
+    "run/": {"diffusers", "transformers", "pyvips"},
+    "run/directory.py": {"torch", "pixelsmith.families", "pixelsmith.engine"},
+    "api/": {"diffusers", "transformers", "pyvips"},
+    "cli/": {"torch", "diffusers", "transformers"},
+    "evaluate/": {"diffusers", "pixelsmith.viewer"},
     "evaluate/commands.py": {"torch", "numpy", "matplotlib"},
-    "run.py": {"torch", "diffusers", "transformers", "pixelsmith.families", "pixelsmith.generate", "pixelsmith.stage"},
     "geometry.py": {"torch", "numpy"},
-    "request.py": {"torch", "numpy", "diffusers"},
-    "plan.py": {"torch", "diffusers", "pixelsmith.families"},
-    "stage.py": {"diffusers", "transformers", "pyvips", "pixelsmith.generate"},
-    "found.py": {"diffusers", "transformers", "pyvips", "pixelsmith.loaded", "pixelsmith.job"},
-    "job.py": {"diffusers", "transformers", "pyvips", "pixelsmith.loaded", "pixelsmith.generate"},
-    "loaded.py": {"diffusers", "transformers", "pyvips", "pixelsmith.generate"},
-    "generate.py": {"diffusers", "transformers", "pyvips", "pixelsmith.cli"},
-    "cli.py": {"torch", "diffusers", "transformers", "pyvips"},
-    "options.py": {"torch", "diffusers", "transformers", "pyvips", "pixelsmith.cli", "pixelsmith.stage"},
-}  # fmt: skip
+}
+"""What files must not import although it lies below them, or is not ours."""
 
 
 def imports_of(file: str) -> set[str]:
@@ -52,8 +64,35 @@ def imports_of(file: str) -> set[str]:
     return found
 
 
+def own_imports_of(file: str) -> set[str]:
+    """The modules of the package that a file imports, by their names in it; the package itself is ``__init__``."""
+    inside = {name.partition(".")[2] for name in imports_of(file) if name.startswith("pixelsmith.")}
+    names = {name for name in inside if name in MODULES}
+    return names | ({"__init__"} if any(name in pixelsmith.__all__ for name in inside) else set())
+
+
+def room_of(module: str) -> str:
+    return module.partition(".")[0]
+
+
 @pytest.mark.parametrize("file", FILES)
-def test_imports_point_one_way(file: str) -> None:
+def test_folders_import_only_what_lies_below_them(file: str) -> None:
+    floor_of = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+    room = Path(file).parts[0].removesuffix(".py")
+    wrong = {
+        name for name in own_imports_of(file) if floor_of[room_of(name)] >= floor_of[room] and room_of(name) != room
+    }
+    assert not wrong, f"{file} must not import {wrong}"
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    """Nor do folders, where one of them is meant (``TopologicalSorter`` names a circle)."""
+    graph = {name: own_imports_of(file) - {name} for name, file in MODULES.items() if not file.endswith("__init__.py")}
+    TopologicalSorter(graph).prepare()
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_what_files_must_not_know(file: str) -> None:
     for prefix, forbidden in FORBIDDEN.items():
         if file.startswith(prefix):
             wrong = {
@@ -67,6 +106,14 @@ def test_only_families_know_diffusers(file: str) -> None:
     # The score of CLIP is computed with its own classes.
     if not file.startswith("families/") and file != "evaluate/clip.py":
         assert not {name for name in imports_of(file) if name.split(".")[0] in ("diffusers", "transformers")}
+
+
+def test_a_module_has_a_name_of_its_own() -> None:
+    """No two have one name, and none is called as a public function is: ``pixelsmith.plan`` is the function."""
+    names = Counter(Path(file).stem for file in FILES if not file.endswith("__init__.py"))
+    assert [name for name, count in names.items() if count > 1] == []
+    functions = {name for name in pixelsmith.__all__ if isinstance(getattr(pixelsmith, name), FunctionType)}
+    assert not functions & {*names, *(room for rooms in FLOORS for room in rooms)}
 
 
 def test_every_public_name_exists_once_and_is_documented() -> None:

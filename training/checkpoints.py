@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from pixelsmith.durable import settle
+from pixelsmith.system.durable import settle
 
 if sys.platform != "win32":
     import fcntl

@@ -26,12 +26,12 @@ from peft.utils import get_peft_model_state_dict
 from torch import Tensor, nn
 
 from pixelsmith import Compute, Method, Parts
+from pixelsmith.config.request import DtypeName
 from pixelsmith.families import Family, find_model, load_family, model_files, read_facts
 from pixelsmith.families.architecture import DiffusersFamily
-from pixelsmith.families.files import read_json
-from pixelsmith.families.find import OWN
-from pixelsmith.request import DtypeName
-from pixelsmith.run import sha256_of
+from pixelsmith.families.loading.find import OWN
+from pixelsmith.families.loading.model_files import read_json
+from pixelsmith.run.directory import sha256_of
 from pixelsmith.sampling.schedule import Level
 from training.batches import STYLE_SHARES
 from training.checkpoints import load_checkpoint

@@ -20,8 +20,8 @@ import numpy as np
 from PIL import Image
 
 from pixelsmith import PRESETS, Parts, Request, Size, generate
+from pixelsmith.config.request import EMBEDDED
 from pixelsmith.families import find_model, read_facts
-from pixelsmith.request import EMBEDDED
 from training.data import SIZE
 from training.enlarged import enlarged, real_pictures
 from training.truth import Planet

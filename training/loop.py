@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from pixelsmith.families.load import choose_dtype
+from pixelsmith.families.loading.loader import choose_dtype
 from training.checkpoints import Log, has_checkpoint, load_checkpoint, locked, save_checkpoint
 from training.data import Record
 

@@ -20,11 +20,11 @@ from torch import Tensor
 
 from pixelsmith import PRESETS, Compute, Parts, Request
 from pixelsmith.canvas import MemorySpace
+from pixelsmith.engine.stage import Cascade
 from pixelsmith.events import silent
 from pixelsmith.families import find_model, load_family, read_facts
 from pixelsmith.families.architecture import DiffusersFamily
-from pixelsmith.plan import make_plan
-from pixelsmith.stage import Cascade
+from pixelsmith.planning.planner import make_plan
 from training.data import load_records
 from training.loop import balanced_weights, flush_denormals
 

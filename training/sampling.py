@@ -13,14 +13,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pixelsmith.config.recommended import StageMethod
+from pixelsmith.engine.stage import guided_denoiser
+from pixelsmith.engine.texture import Texture
 from pixelsmith.families import Family, Prompt, everywhere
 from pixelsmith.geometry import Size
-from pixelsmith.pixels.texture import Texture
-from pixelsmith.recommended import StageMethod
 from pixelsmith.sampling.keyed import Purpose
 from pixelsmith.sampling.noise import NoiseField
 from pixelsmith.sampling.samplers import SAMPLERS, Move
-from pixelsmith.stage import guided_denoiser
 from training.autoencoder import as_pixels
 
 

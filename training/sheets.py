@@ -19,8 +19,8 @@ from transformers import CLIPTokenizer
 
 from pixelsmith import Compute, Method
 from pixelsmith.families import Family, find_model, load_family, read_facts
-from pixelsmith.families.files import read_json
-from pixelsmith.families.find import OWN
+from pixelsmith.families.loading.find import OWN
+from pixelsmith.families.loading.model_files import read_json
 from training.export import export, exported_autoencoder, trained_autoencoder
 from training.sampling import Shot, pictures
 

@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelsmith import Compute, Method, Parts
+from pixelsmith.config.request import DtypeName
 from pixelsmith.evaluate.features import load_judge
 from pixelsmith.evaluate.judge import Judge
 from pixelsmith.evaluate.pictures import code_digest
 from pixelsmith.families import Family, find_model, load_family, model_files, read_facts
-from pixelsmith.request import DtypeName
-from pixelsmith.run import sha256_of
+from pixelsmith.run.directory import sha256_of
 from training import sampling
 from training.data import Record, load_pixels, load_records
 from training.judge import Verdict, judged

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from pixelsmith.families.placing import to_channels_last
+from pixelsmith.families.loading.placing import to_channels_last
 from pixelsmith.families.texture_network import TextureModel, blurred
 from training.autoencoder import as_input, load_autoencoder
 from training.data import load_pixels, load_records

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pixelsmith.catalogue import list_families
+from pixelsmith.families.catalogue import list_families
 
 PAGE = Path(__file__).parents[1] / "docs" / "models.md"
 

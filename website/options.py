@@ -15,9 +15,10 @@ from typing import Any
 
 import click
 
-from pixelsmith import PRESETS, Compute, Method, Parts, Perturbation, Request, strategies
-from pixelsmith.cli import cli
-from pixelsmith.recommended import Recommended
+from pixelsmith import PRESETS, Compute, Method, Parts, Perturbation, Request
+from pixelsmith.cli.program import cli
+from pixelsmith.config import strategies
+from pixelsmith.config.recommended import Recommended
 from website.links import linked
 
 PAGE = Path(__file__).parents[1] / "docs" / "options.md"

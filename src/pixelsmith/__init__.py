@@ -4,9 +4,16 @@ Implements "Is One GPU Enough? Pushing Image Generation at Higher-Resolutions wi
 arXiv 2406.07251).
 """
 
-from pixelsmith import interrupt  # isort: skip  # noqa: F401 (before what takes seconds to import)
-from pixelsmith.cancel import CancelToken
-from pixelsmith.closeup import Closeup
+from pixelsmith.system import interrupt  # isort: skip  # noqa: F401 (before what takes seconds to import)
+from pixelsmith.api.functions import generate, plan, resume
+from pixelsmith.api.held import HeldModel
+from pixelsmith.api.loaded import LoadedModel, load
+from pixelsmith.api.pipeline import PipelineOutput, PixelsmithPipeline
+from pixelsmith.config.parts import Lora, Parts
+from pixelsmith.config.plans import Plan, StagePlan
+from pixelsmith.config.recommended import PERTURBATIONS, Perturbation
+from pixelsmith.config.request import PRESETS, Compute, Method, Placement, Request
+from pixelsmith.engine.cancel import CancelToken
 from pixelsmith.errors import (
     CancelledError,
     DeviceError,
@@ -21,16 +28,9 @@ from pixelsmith.errors import (
     RunError,
 )
 from pixelsmith.events import Event, Observer, PhaseFinished, Progress, RunFinished, RunStarted, StageStarted, Warned
-from pixelsmith.generate import generate, plan, resume
 from pixelsmith.geometry import Size
-from pixelsmith.held import HeldModel
-from pixelsmith.job import Result
-from pixelsmith.loaded import LoadedModel, load
-from pixelsmith.parts import Lora, Parts
-from pixelsmith.pipeline import PipelineOutput, PixelsmithPipeline
-from pixelsmith.plan import Plan, StagePlan
-from pixelsmith.recommended import PERTURBATIONS, Perturbation
-from pixelsmith.request import PRESETS, Compute, Method, Placement, Request
+from pixelsmith.run.closeup import Closeup
+from pixelsmith.run.job import Result
 from pixelsmith.version import __version__
 
 __all__ = [

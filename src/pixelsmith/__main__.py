@@ -1,6 +1,6 @@
 """``python -m pixelsmith``."""
 
-from pixelsmith.cli import main
+from pixelsmith.cli.program import main
 
 if __name__ == "__main__":
     main()

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from pixelsmith.config.plans import Plan
 from pixelsmith.geometry import Size
-from pixelsmith.plan import Plan
 
 
 @dataclass(frozen=True)

@@ -5,19 +5,19 @@ Such a family is handed to ``HeldModel``. The ComfyUI nodes (``integrations/comf
 
 from __future__ import annotations
 
+from pixelsmith.config.model_facts import ModelFacts
+from pixelsmith.config.recommended import Recommended
 from pixelsmith.families import Family, Prompt, PromptAt
-from pixelsmith.families.autoencoder import usual_tiling
-from pixelsmith.families.protocol import Autoencoder
-from pixelsmith.families.steady import steady
+from pixelsmith.families.autoencoders.autoencoder import usual_tiling
+from pixelsmith.families.autoencoders.steady import steady
+from pixelsmith.families.family import Autoencoder
 from pixelsmith.geometry import Window
-from pixelsmith.plan import ModelFacts
-from pixelsmith.recommended import Recommended
-from pixelsmith.run import RunDirectory
+from pixelsmith.pixels.zoomable import open_file
+from pixelsmith.run.directory import RunDirectory
 from pixelsmith.sampling.guidance import Denoiser
 from pixelsmith.sampling.noise import DrawnNoise, Noise
 from pixelsmith.sampling.readable import Readable
 from pixelsmith.sampling.schedule import CLEAN, Level, Schedule
-from pixelsmith.viewer import open_file
 
 __all__ = [
     "CLEAN",

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from pixelsmith.config.parts import Parts
+from pixelsmith.config.request import EMBEDDED, Compute
 from pixelsmith.families import Captioner, find_model, load_captioner
-from pixelsmith.parts import Parts
-from pixelsmith.request import EMBEDDED, Compute
 from tests.zoo.captioners import CAPTIONERS
 
 

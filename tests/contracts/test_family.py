@@ -26,14 +26,14 @@ from pixelsmith import (
     resume,
 )
 from pixelsmith.canvas import Array
+from pixelsmith.config.request import EMBEDDED, DeviceName
+from pixelsmith.engine.bands import low_pass_bands
+from pixelsmith.engine.denoise import Denoising, Guide
 from pixelsmith.families import Family, everywhere, find_model, load_family, read_facts
 from pixelsmith.families.architecture import DiffusersFamily, network_of
-from pixelsmith.families.quiet import quiet
+from pixelsmith.families.loading.quiet import quiet
 from pixelsmith.geometry import Window
-from pixelsmith.pixels.bands import low_pass_bands
-from pixelsmith.plan import make_plan
-from pixelsmith.request import EMBEDDED, DeviceName
-from pixelsmith.sampling.denoise import Denoising, Guide
+from pixelsmith.planning.planner import make_plan
 from pixelsmith.sampling.grid import ShiftedGrid
 from pixelsmith.sampling.guidance import GUIDANCES, Away, Denoiser, Guided
 from pixelsmith.sampling.merging import MERGES, Lead
@@ -309,7 +309,7 @@ def test_bfloat16_runs_and_is_close(case: Case, device: DeviceName) -> None:
 def test_a_cascade_to_three_times_the_size_goes_on_where_it_stopped(case: Case, tmp_path: Path) -> None:
     """In a shape that is not square, guided by the picture below."""
     if case.specimen is OWN:
-        pytest.skip("tests/test_embedded.py and tests/test_run.py have it")
+        pytest.skip("tests/families/test_embedded.py and tests/run/test_directory.py have it")
     side = case.family.facts.native_size.width
     request = Request(
         PROMPT,

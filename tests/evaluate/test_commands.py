@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_cli import Call, call  # noqa: F401 (a fixture)
+from tests.cli.test_program import Call, call  # noqa: F401 (a fixture)
 
 OWN = """
 title = "Two ways"

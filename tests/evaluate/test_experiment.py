@@ -29,7 +29,7 @@ from pixelsmith.evaluate.shots import Shot
 from pixelsmith.evaluate.truth import Truth, batches, load_truth
 from pixelsmith.evaluate.upscalers import Weights
 from pixelsmith.families import read_facts
-from pixelsmith.plan import coverage_of
+from pixelsmith.planning.planner import coverage_of
 
 NEEDS_TRUTH = {"frechet", "kernel", "patch_frechet", "patch_kernel", "spectrum"}
 
@@ -371,7 +371,7 @@ def test_truth_from_files(tmp_path: Path) -> None:
 def test_what_is_twice_as_large_has_a_truth_that_is_twice_as_fine(tmp_path: Path) -> None:
     for name, count in (("whole", 3), ("patches-2x", 4), ("patches-4x", 5)):
         np.save(tmp_path / f"{name}.npy", noise(count))
-    assert [len(load_truth(tmp_path, 64, factor).patches) for factor in (2.0, 4.0)] == [4, 5]
+    assert [len(load_truth(tmp_path, 64, factor).patches) for factor in (1.0, 2.0, 4.0)] == [3, 4, 5]
     with pytest.raises(InputError, match=r"no patches-3x"):
         load_truth(tmp_path, 64, 3.0)
 

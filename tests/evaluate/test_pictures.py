@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pixelsmith import Compute, Method, Request, Size, generate
+from pixelsmith.engine.stage import Cascade
 from pixelsmith.evaluate import pictures as module
 from pixelsmith.evaluate.pictures import Pictures, code_digest
 from pixelsmith.families import load_family
-from pixelsmith.run import RunDirectory
-from pixelsmith.stage import Cascade
+from pixelsmith.planning import planner
+from pixelsmith.run.directory import RunDirectory
 
 
 def request_of(model: Path, **changes: Any) -> Request:
@@ -83,7 +83,7 @@ def test_a_start_or_a_clean_up_that_was_killed_does_not_block(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
     """With canvases on disk: before there is a record of the run, and after the picture is there."""
-    monkeypatch.setattr(sys.modules["pixelsmith.plan"], "MEMORY_LIMIT", 0)
+    monkeypatch.setattr(planner, "MEMORY_LIMIT", 0)
     request = request_of(tiny_model)
     expected = pixels_of(made(request, tmp_path / "whole"))
 
@@ -103,7 +103,7 @@ def test_a_picture_that_was_interrupted_goes_on(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The base is not made again, and nobody says that the rest was all of the time."""
-    monkeypatch.setattr(sys.modules["pixelsmith.plan"], "MEMORY_LIMIT", 0)
+    monkeypatch.setattr(planner, "MEMORY_LIMIT", 0)
     request = request_of(tiny_model)
 
     def killed(*args: object) -> None:
@@ -147,7 +147,7 @@ def test_the_pictures_of_one_model_load_it_once(
         loads.append(given)
         return load_family(*given)
 
-    monkeypatch.setattr("pixelsmith.loaded.load_family", counted)
+    monkeypatch.setattr("pixelsmith.api.loaded.load_family", counted)
     request = request_of(tiny_model)
     pictures = Pictures(tmp_path, request)
     for seed in range(3):

@@ -12,10 +12,10 @@ import torch
 from pixelsmith import Compute
 from pixelsmith.families import everywhere, load_family, read_facts
 from pixelsmith.families.architecture import DiffusersFamily, Scene
-from pixelsmith.families.models import flux, flux_2
-from pixelsmith.families.models.stable_diffusion_xl import time_ids
-from pixelsmith.families.packing import pack, patchify, unpack, unpatchify
-from pixelsmith.families.quiet import quiet
+from pixelsmith.families.architectures import flux, flux_2
+from pixelsmith.families.architectures.stable_diffusion_xl import time_ids
+from pixelsmith.families.loading.quiet import quiet
+from pixelsmith.families.shared.packing import pack, patchify, unpack, unpatchify
 from pixelsmith.geometry import Size, Window
 from pixelsmith.sampling.schedule import Level
 from tests.zoo.all import SPECIMENS

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from pixelsmith import Compute, Lora, Method, ModelError, Parts, Progress, Request, RunError, Size, generate, resume
-from pixelsmith.catalogue import inspect_model
-from pixelsmith.cli import cli
+from pixelsmith.cli.program import cli
 from pixelsmith.events import Event
 from pixelsmith.families import find_model, read_facts
+from pixelsmith.families.catalogue import inspect_model
 from pixelsmith.pixels.files import read_settings
 from tests.families.test_parts import save_lora
 from tests.tiny import build_stable_diffusion

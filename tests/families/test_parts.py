@@ -30,11 +30,12 @@ from pixelsmith import (
     generate,
     resume,
 )
-from pixelsmith.families import Family, everywhere, find_model, load_family, model_files, needs, read_facts
+from pixelsmith.config.request import DtypeName
+from pixelsmith.families import Family, everywhere, find_model, load_family, model_files, read_facts
 from pixelsmith.families.architecture import DiffusersFamily
-from pixelsmith.families.quiet import quiet
-from pixelsmith.families.single import read_part
-from pixelsmith.request import DtypeName
+from pixelsmith.families.loading import needs
+from pixelsmith.families.loading.quiet import quiet
+from pixelsmith.families.loading.single import read_part
 from tests.stopping import stop_at
 from tests.tiny import build_autoencoder, build_stable_diffusion
 from tests.zoo.all import SPECIMENS

@@ -10,7 +10,7 @@ import pytest
 import transformers.utils.logging as transformers_log
 from huggingface_hub import utils
 
-from pixelsmith.families.quiet import quiet, quiet_hub
+from pixelsmith.families.loading.quiet import quiet, quiet_hub
 
 hub: Any = utils
 

@@ -13,8 +13,9 @@ from safetensors.torch import load_file, save_file
 
 from pixelsmith import Compute, ModelError, Parts, Request, RequestError, Size, generate
 from pixelsmith.families import load_family, read_facts
-from pixelsmith.families.sources import model_files
-from pixelsmith.families.textures import MARGIN, NetworkTexture, texture_of
+from pixelsmith.families.loading.sources import model_files
+from pixelsmith.families.texture_layers import MARGIN
+from pixelsmith.families.textures import NetworkTexture, texture_of
 from tests.tiny import build_stable_diffusion, build_texture
 
 CPU = Compute("cpu", "float32")

@@ -15,7 +15,7 @@ from diffusers.modular_pipelines import ModularPipelineBlocks, OutputParam, Sequ
 from PIL import Image
 
 from pixelsmith import PixelsmithPipeline
-from pixelsmith.families.quiet import quiet
+from pixelsmith.families.loading.quiet import quiet
 from tests.zoo.all import SPECIMENS
 
 FOLDER = Path(__file__).parents[2] / "integrations" / "diffusers"

@@ -199,7 +199,8 @@ def test_what_a_killed_process_left_is_removed_by_the_next_for_the_same_file(tmp
 def test_a_signal_to_end_leaves_nothing(tmp_path: Path, name: str, number: signal.Signals) -> None:
     """While a picture is written; the command line installs what turns the signal into an exception."""
     code = (
-        "import sys, time, torch; from pathlib import Path; from pixelsmith.ending import Terminated, end_orderly\n"
+        "import sys, time, torch; from pathlib import Path\n"
+        "from pixelsmith.system.ending import Terminated, end_orderly\n"
         "from pixelsmith.geometry import Size; from pixelsmith.pixels.files import write_picture\n"
         "class Slow:\n"
         "    size = Size(64, 100_000)\n"

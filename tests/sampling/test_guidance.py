@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from pixelsmith.families.packing import pack
+from pixelsmith.config.recommended import Recommended
+from pixelsmith.config.request import Method
+from pixelsmith.families.shared.packing import pack
 from pixelsmith.geometry import Window
-from pixelsmith.recommended import Recommended
-from pixelsmith.request import Method
 from pixelsmith.sampling.guidance import APG_LENGTH, GUIDANCES, Away, Combination, EpsilonScaled, Guided
 from pixelsmith.sampling.schedule import Level, step
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from pixelsmith.canvas import Array
+from pixelsmith.engine.bands import low_pass_bands
 from pixelsmith.geometry import Size
-from pixelsmith.pixels.bands import low_pass_bands
 from pixelsmith.sampling.merging import Bands, GuideAt, Held
 from pixelsmith.sampling.merging.band import Band
 from pixelsmith.sampling.merging.hold import held, local_rms, moderated

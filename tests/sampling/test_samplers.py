@@ -9,8 +9,8 @@ import torch
 from diffusers import EulerAncestralDiscreteScheduler, LCMScheduler
 from torch import Tensor
 
+from pixelsmith.config.recommended import Sampler
 from pixelsmith.geometry import Size
-from pixelsmith.recommended import Sampler
 from pixelsmith.sampling.keyed import Purpose
 from pixelsmith.sampling.noise import NoiseField
 from pixelsmith.sampling.samplers import SAMPLERS, Move

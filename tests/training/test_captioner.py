@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from pixelsmith import Compute
+from pixelsmith.config.parts import Parts
 from pixelsmith.families import find_model, load_captioner
-from pixelsmith.parts import Parts
 from training.captioner import SIDE, export, seen, train_captioner
 from training.data import load_records
 

@@ -17,7 +17,7 @@ from diffusers import DDIMScheduler, UNet2DConditionModel
 from safetensors.torch import load_file
 
 from pixelsmith import Method, Request, Size, generate
-from pixelsmith.families.schedules import config_of, schedule_of
+from pixelsmith.families.shared.schedules import config_of, schedule_of
 from pixelsmith.sampling.schedule import Schedule, extrapolated, step
 from training import denoiser, export, latents, sheets
 from training.checkpoints import Log

@@ -16,7 +16,7 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from pixelsmith.families.load import choose_dtype
+from pixelsmith.families.loading.loader import choose_dtype
 from training.checkpoints import Log, load_checkpoint
 from training.loop import Chore, Losses, cosine, half_precision, held, train
 

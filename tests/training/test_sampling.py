@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from pixelsmith import Compute, Method, Request, Size, generate
+from pixelsmith.config.recommended import Sampler
 from pixelsmith.families import load_family, read_facts
-from pixelsmith.recommended import Sampler
 from training.sampling import Shot, denoised, pictures
 
 CPU = Compute("cpu", "float32")

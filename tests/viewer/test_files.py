@@ -16,8 +16,8 @@ import pyvips
 from PIL import Image
 
 from pixelsmith import PictureError, Size
+from pixelsmith.pixels.zoomable import PyramidFile
 from pixelsmith.viewer import open_file
-from pixelsmith.viewer.sources import PyramidFile
 from tests.pixels.odd import picture, profile
 
 FULL = Size(2400, 1600)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pixelsmith.recommended import Sampler
+from pixelsmith.config.recommended import Sampler
 
 PROMPT, NEGATIVE = "a coast", "roads"
 

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from pixelsmith import Compute
 from pixelsmith.canvas import Array, MemorySpace
+from pixelsmith.engine.codec import decode
 from pixelsmith.evaluate.structure import ssim
 from pixelsmith.families import Family
-from pixelsmith.pixels.codec import decode
 from training.autoencoder import as_input, as_pixels
 from training.figures import Figure
 from training.measures.timing import in_each_way

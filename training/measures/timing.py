@@ -10,8 +10,8 @@ from statistics import median
 import torch
 
 from pixelsmith import Compute
+from pixelsmith.config.request import DtypeName
 from pixelsmith.families import Family
-from pixelsmith.request import DtypeName
 from training.figures import Figure, least_at_most
 from training.study import Study
 

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from pixelsmith.evaluate.features import scaled
-from pixelsmith.run import sha256_of
+from pixelsmith.run.directory import sha256_of
 from training.data import load_pixels, load_records
 from training.figures import Figure
 from training.judge import judged

@@ -2,9 +2,9 @@
 
 from pixelsmith.canvas.array import Array
 from pixelsmith.canvas.mosaic import Mosaic, WithOverview
-from pixelsmith.canvas.parts import Part, PartlyFilled, Placed
 from pixelsmith.canvas.slots import DiskSlots, MemorySlots, Slots, WatchedSlots
 from pixelsmith.canvas.space import DiskSpace, MemorySpace, Space, watch
+from pixelsmith.canvas.windowed import Part, PartlyFilled, Placed
 
 __all__ = [
     "Array",

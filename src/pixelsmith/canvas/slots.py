@@ -14,7 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from pixelsmith.durable import NotAFileError, open_to_keep, open_to_read, read_whole
+from pixelsmith.system.durable import NotAFileError, open_to_keep, open_to_read, read_whole
 
 Values = NDArray[Any]
 _CACHE_BYTES = 16 << 20

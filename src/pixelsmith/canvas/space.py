@@ -14,10 +14,10 @@ import torch
 
 from pixelsmith.canvas.mosaic import Mosaic
 from pixelsmith.canvas.slots import DiskSlots, MemorySlots, WatchedSlots
-from pixelsmith.durable import read_object, read_whole, write_whole
 from pixelsmith.geometry import Size
 from pixelsmith.sampling.grid import Grid
 from pixelsmith.sampling.patches import Tiling
+from pixelsmith.system.durable import read_object, read_whole, write_whole
 
 _WATCHED = {str(dtype): dtype for dtype in (torch.uint8, torch.float32)}
 

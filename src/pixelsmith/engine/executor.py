@@ -19,7 +19,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar, runtime_checkabl
 import torch
 from torch import Tensor
 
-from pixelsmith.sampling.device import is_out_of_memory, room_for
+from pixelsmith.system.device import is_out_of_memory, room_for
 
 READERS = max(1, min(4, (os.cpu_count() or 1) // 4))
 """Threads that read. To enlarge a tile for the encoder takes a core several times as long as the encoder takes on a

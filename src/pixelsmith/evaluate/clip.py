@@ -11,8 +11,8 @@ import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
+from pixelsmith.config.parts import located
 from pixelsmith.errors import ModelError
-from pixelsmith.parts import located
 
 _MEAN, _SPREAD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 

@@ -8,9 +8,9 @@ from typing import Any, get_args
 
 import click
 
+from pixelsmith.config.request import EMBEDDED, PRESETS, Compute, DeviceName, DtypeName, Request
 from pixelsmith.errors import PictureError, RequestError
-from pixelsmith.request import EMBEDDED, PRESETS, Compute, DeviceName, DtypeName, Request
-from pixelsmith.terminal import PLACE, say
+from pixelsmith.system.terminal import PLACE, say
 
 PROMPT = "watercolor map of islands in a turquoise sea"
 

@@ -13,6 +13,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pixelsmith.api.functions import plan
+from pixelsmith.config.model_facts import ModelFacts
+from pixelsmith.config.plans import Plan
+from pixelsmith.config.request import Compute, Method, Request
+from pixelsmith.config.strategies import STRATEGIES
 from pixelsmith.errors import PictureError, PixelsmithError, RequestError
 from pixelsmith.evaluate.jackknife import Estimate, difference, estimate, without_each
 from pixelsmith.evaluate.metrics import Kept, Metric, Tools, load_metric
@@ -23,13 +28,10 @@ from pixelsmith.evaluate.shots import Shot
 from pixelsmith.evaluate.unavailable import UnavailableError
 from pixelsmith.evaluate.upscalers import Upscaler, Weights, load_upscaler
 from pixelsmith.families import find_model, read_facts
-from pixelsmith.generate import plan
 from pixelsmith.geometry import Size
-from pixelsmith.plan import ModelFacts, Plan, base_size, cascade_of, coverage_of
-from pixelsmith.request import Compute, Method, Request
+from pixelsmith.planning.planner import base_size, cascade_of, coverage_of
 from pixelsmith.sampling.grid import ShiftedGrid
 from pixelsmith.sampling.scattered import RandomCoverage
-from pixelsmith.strategies import STRATEGIES
 
 Say = Callable[[str], None]
 

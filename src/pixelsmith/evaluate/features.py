@@ -16,11 +16,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from pixelsmith.durable import read_object, read_whole
 from pixelsmith.errors import MissingPartError, ModelError
 from pixelsmith.evaluate.exported import Exported
 from pixelsmith.evaluate.judge import FEATURES, SIDE, STYLES, SUBJECTS, Judge
-from pixelsmith.places import given_place
+from pixelsmith.system.durable import read_object, read_whole
+from pixelsmith.system.places import given_place
 
 JUDGE = "judge"
 INCEPTION = "inception:"

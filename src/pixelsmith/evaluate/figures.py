@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pixelsmith.canvas import Part
+from pixelsmith.config.request import CoverageName, Request
 from pixelsmith.errors import MissingPartError
 from pixelsmith.evaluate.pictures import Pictures
 from pixelsmith.families import find_model, read_facts
 from pixelsmith.geometry import Size, Window
 from pixelsmith.pixels.reading import FilePicture
 from pixelsmith.pixels.resample import Resized
-from pixelsmith.plan import coverage_of
-from pixelsmith.request import CoverageName, Request
+from pixelsmith.planning.planner import coverage_of
 from pixelsmith.sampling.chess import chess_mask, chess_phase
 from pixelsmith.sampling.grid import ShiftedGrid
 from pixelsmith.sampling.readable import Readable

@@ -21,20 +21,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pixelsmith.durable import read_object, read_whole, write_whole
+from pixelsmith.api.functions import resume, settings_of
+from pixelsmith.api.loaded import LoadedModel
+from pixelsmith.config.model_facts import ModelFacts
+from pixelsmith.config.parts import Parts
+from pixelsmith.config.request import Request
+from pixelsmith.config.strategies import STRATEGIES
+from pixelsmith.engine.stage import batch_size_of
 from pixelsmith.evaluate.protocol import base_request
 from pixelsmith.evaluate.upscalers import Upscaler
 from pixelsmith.families import choose_device, fetch, model_files, read_facts
-from pixelsmith.generate import resume, settings_of
-from pixelsmith.loaded import LoadedModel
-from pixelsmith.parts import Parts
 from pixelsmith.pixels.files import write_picture
 from pixelsmith.pixels.reading import FilePicture, read_picture
-from pixelsmith.plan import ModelFacts, base_size
-from pixelsmith.request import Request
-from pixelsmith.run import Identity, RunDirectory
-from pixelsmith.stage import batch_size_of
-from pixelsmith.strategies import STRATEGIES
+from pixelsmith.planning.planner import base_size
+from pixelsmith.run.directory import Identity, RunDirectory
+from pixelsmith.system.durable import read_object, read_whole, write_whole
 
 PACKAGE = Path(str(files("pixelsmith")))
 _LOOKING = ("evaluate", "viewer")

@@ -9,15 +9,15 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from pixelsmith.checks import check_flag, check_whole
-from pixelsmith.durable import read_whole
+from pixelsmith.config.checks import check_flag, check_whole
+from pixelsmith.config.parts import Parts
+from pixelsmith.config.request import EMBEDDED, PRESETS, Compute, Method, Request
 from pixelsmith.errors import InputError, RequestError
 from pixelsmith.evaluate.metrics import METRICS
 from pixelsmith.evaluate.upscalers import UPSCALERS
 from pixelsmith.geometry import Size
-from pixelsmith.parts import Parts
-from pixelsmith.places import given_place
-from pixelsmith.request import EMBEDDED, PRESETS, Compute, Method, Request
+from pixelsmith.system.durable import read_whole
+from pixelsmith.system.places import given_place
 
 NAMES = ("table1", "table2", "table3", "sweep", "held")
 """The protocols that come with the package."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pixelsmith.errors import PictureError
-from pixelsmith.places import given_place
+from pixelsmith.system.places import given_place
 
 Pixels = NDArray[np.uint8]
 _T = TypeVar("_T")
@@ -58,14 +58,15 @@ def load_truth(path: Path, side: int, factor: float) -> Truth:
 
     ``path`` is a folder of pictures or a ``.npy`` file (n, side, side, 3) of bytes, or a folder with some of them:
     ``whole``, and ``patches``, or ``patches-2x``, ``patches-4x`` and so on for one factor each: what is twice as large
-    should be twice as fine. Pictures of a folder are scaled to the side as wholes, and cut out of their middle as
-    patches, each when it is needed. Raises ``PictureError``.
+    should be twice as fine. At a factor of 1 the wholes are the patches. Pictures of a folder are scaled to the side
+    as wholes, and cut out of their middle as patches, each when it is needed. Raises ``PictureError``.
     """
     path = given_place(path)
     if not path.exists():
         raise PictureError(f"truth: there is no {path}; give a folder of pictures or a .npy file")
-    whole, patches = _part(path, "whole"), _part(path, f"patches-{factor:g}x", "patches")
-    truth = Truth(_opened(whole, side, _covering), _opened(patches, side, _middle))
+    whole = _opened(_part(path, "whole"), side, _covering)
+    patches = whole if factor == 1 else _opened(_part(path, f"patches-{factor:g}x", "patches"), side, _middle)
+    truth = Truth(whole, patches)
     # One of each is looked at now; the others are when a metric begins.
     _ = truth.whole[0], truth.side
     return truth

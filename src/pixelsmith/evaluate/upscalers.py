@@ -19,10 +19,10 @@ from pixelsmith.families import find_model
 from pixelsmith.families.latent_upscaler import LatentUpscaler
 from pixelsmith.geometry import Size
 from pixelsmith.pixels.resample import Kernel, Resized
-from pixelsmith.places import given_place
-from pixelsmith.run import sha256_of
+from pixelsmith.run.directory import sha256_of
 from pixelsmith.sampling.grid import fixed_grid
 from pixelsmith.sampling.readable import Readable
+from pixelsmith.system.places import given_place
 
 Pixels = NDArray[np.uint8]
 

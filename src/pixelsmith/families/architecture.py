@@ -10,16 +10,16 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from pixelsmith.families.autoencoder import DiffusersAutoencoder
-from pixelsmith.families.perturbed import Perturbed, forwards_of
-from pixelsmith.families.placing import release_encoders
-from pixelsmith.families.protocol import Prompt, PromptAt, TextureNetwork
-from pixelsmith.families.quiet import quiet
-from pixelsmith.families.schedules import clean_estimate, config_of, prediction_of
-from pixelsmith.families.weighting import encode_weighted
+from pixelsmith.config.model_facts import ModelFacts
+from pixelsmith.config.recommended import Perturbation, Recommended
+from pixelsmith.families.autoencoders.autoencoder import DiffusersAutoencoder
+from pixelsmith.families.family import Prompt, PromptAt, TextureNetwork
+from pixelsmith.families.loading.placing import release_encoders
+from pixelsmith.families.loading.quiet import quiet
+from pixelsmith.families.shared.perturbed import Perturbed, forwards_of
+from pixelsmith.families.shared.schedules import clean_estimate, config_of, prediction_of
+from pixelsmith.families.shared.weighting import encode_weighted
 from pixelsmith.geometry import Size, Window
-from pixelsmith.plan import ModelFacts
-from pixelsmith.recommended import Perturbation, Recommended
 from pixelsmith.sampling.guidance import Batch, Denoiser
 from pixelsmith.sampling.noise import DrawnNoise, Noise, NoiseField
 from pixelsmith.sampling.readable import Readable
@@ -37,7 +37,7 @@ class Traits:
     - ``native``: the size it was trained at, in latents; ``multiple``: what the sides of a patch are a multiple of.
     - ``recommended``: what it is best run with.
     - ``float16_safe``: whether its numbers stay in the range of float16; else it is float32 where there is no bfloat16.
-    - ``perturbable``: whether its network can be perturbed (``pixelsmith.families.perturbed``).
+    - ``perturbable``: whether its network can be perturbed (``pixelsmith.families.shared.perturbed``).
     - ``stock_seeds``: whether diffusers' own pipeline makes pictures of it, which those of a seed here are to equal.
     """
 

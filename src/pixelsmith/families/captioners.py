@@ -10,13 +10,13 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from pixelsmith.config.parts import Parts
+from pixelsmith.config.request import Compute
 from pixelsmith.errors import InputError, ModelError, reason_of
-from pixelsmith.families.files import read_json
-from pixelsmith.families.find import captioner_of, config_folder, find_captioner
-from pixelsmith.families.load import choose_device
-from pixelsmith.families.quiet import quiet
-from pixelsmith.parts import Parts
-from pixelsmith.request import Compute
+from pixelsmith.families.loading.find import captioner_of, config_folder, find_captioner
+from pixelsmith.families.loading.loader import choose_device
+from pixelsmith.families.loading.model_files import read_json
+from pixelsmith.families.loading.quiet import quiet
 
 CERTAIN = 0.5
 """How likely a classifier's class must be to be said."""

@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from pixelsmith.config.parts import located
 from pixelsmith.errors import ModelError, reason_of
-from pixelsmith.families.quiet import quiet
-from pixelsmith.parts import located
+from pixelsmith.families.loading.quiet import quiet
 
 STEPS = 20
 

@@ -1,4 +1,4 @@
-"""All model families: whatever the files of ``models/`` define."""
+"""All model families: whatever the files of ``architectures/`` define."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import pkgutil
 from functools import cache
 
 from pixelsmith.errors import ModelError
-from pixelsmith.families import models
+from pixelsmith.families import architectures as folder
 from pixelsmith.families.architecture import Architecture
 
 
 @cache
 def architectures() -> tuple[Architecture, ...]:
     """By name."""
-    names = [module.name for module in pkgutil.iter_modules(models.__path__)]
-    found = [importlib.import_module(f"{models.__name__}.{name}").ARCHITECTURE for name in names]
+    names = [module.name for module in pkgutil.iter_modules(folder.__path__)]
+    found = [importlib.import_module(f"{folder.__name__}.{name}").ARCHITECTURE for name in names]
     return tuple(sorted(found, key=lambda architecture: architecture.name))
 
 

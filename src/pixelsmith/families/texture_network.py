@@ -9,7 +9,7 @@ from diffusers.configuration_utils import register_to_config
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from pixelsmith.families.textures import BLURS, COARSE, FINE, RESIDUAL
+from pixelsmith.families.texture_layers import BLURS, COARSE, FINE, RESIDUAL
 
 
 def blurred(pixels: Tensor, distance: int) -> Tensor:
@@ -29,7 +29,7 @@ class TextureModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
     surroundings of a pixel, seen at a quarter of the resolution, decide how noise and picture are mixed into texture,
     at half of the resolution with as many more channels. The mean that each of these has around a place is taken out
     (``BLURS``), so that colours stay as they were decoded and nothing comes again every second pixel. All layers are
-    local: the pixels of a latent do not depend on those farther away than ``pixelsmith.families.textures.MARGIN``.
+    local: the pixels of a latent do not depend on those farther away than ``texture_layers.MARGIN``.
 
     ``noise_channels``: values of noise for each pixel; ``channels``, ``coarse_channels``: the widths of the network.
     """

@@ -9,22 +9,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pixelsmith.config.parts import Parts, located
 from pixelsmith.errors import ModelError, reason_of
-from pixelsmith.families.files import read_json
-from pixelsmith.families.find import OWN
-from pixelsmith.families.placing import to_channels_last
-from pixelsmith.families.quiet import quiet
-from pixelsmith.parts import Parts, located
-
-FINE, COARSE = 2, 4
-"""Pixels on a side of a value in which texture is drawn, and of one in which the surroundings are seen."""
-RESIDUAL = 3
-"""Convolutions between the first and the last one."""
-BLURS = 2
-"""How often what is drawn is blurred, each time over twice the distance, for the means that are taken out of it."""
-MARGIN = FINE * (RESIDUAL + 1 + 2**BLURS - 1) + COARSE * (3 + 1)
-"""Pixels around a window of whole latents that decide what it becomes: of the convolutions after the surroundings come
-in and of the blurs, and of the three convolutions that see the surroundings and their interpolation."""
+from pixelsmith.families.loading.find import OWN
+from pixelsmith.families.loading.model_files import read_json
+from pixelsmith.families.loading.placing import to_channels_last
+from pixelsmith.families.loading.quiet import quiet
+from pixelsmith.families.texture_layers import MARGIN
 
 
 class NetworkTexture:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import pyvips
 
-from pixelsmith.durable import open_to_read, read_object, read_whole, write_new
+from pixelsmith.config.sizes import PRINT_DPI
 from pixelsmith.errors import InputError, OutputError, PictureError
 from pixelsmith.geometry import Size
 from pixelsmith.pixels.depth import Depth
@@ -33,9 +33,9 @@ from pixelsmith.pixels.output import Output, tiles_of
 from pixelsmith.pixels.reading import header
 from pixelsmith.pixels.stream import EIGHT, OnRows, channels_of, streamed
 from pixelsmith.pixels.tags import EXIF, Tags, Value, add_tags, exif_of
-from pixelsmith.places import given_place
 from pixelsmith.sampling.readable import Readable
-from pixelsmith.sizes import PRINT_DPI
+from pixelsmith.system.durable import open_to_read, read_object, read_whole, write_new
+from pixelsmith.system.places import given_place
 
 KEY = "pixelsmith"
 """The name of the PNG text chunk; the other formats carry the same JSON as their image description."""

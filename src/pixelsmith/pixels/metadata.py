@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pyvips
 
-from pixelsmith.durable import open_to_read, read_object
+from pixelsmith.config.sizes import DPI_RANGE
 from pixelsmith.geometry import Size
 from pixelsmith.pixels.geotiff import GEO_TAGS, enlarged_geo, has_place
 from pixelsmith.pixels.reading import header
 from pixelsmith.pixels.tags import EXIF, GPS, Tags, Value, exif_tags, read_tags
-from pixelsmith.sizes import DPI_RANGE
+from pixelsmith.system.durable import open_to_read, read_object
 
 DESCRIPTION, USER_COMMENT, XMP, IPTC = 270, 37510, 700, 33723
 _ORIENTATION, _PHOTOSHOP = 274, 34377

@@ -13,8 +13,8 @@ from types import TracebackType
 
 from filelock import FileLock, Timeout
 
-from pixelsmith.durable import hold, settle
 from pixelsmith.errors import PictureError
+from pixelsmith.system.durable import hold, settle
 
 
 def tiles_of(path: Path) -> Path:

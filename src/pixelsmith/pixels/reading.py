@@ -23,12 +23,12 @@ import pyvips
 import torch
 from torch import Tensor
 
-from pixelsmith.durable import open_to_read
 from pixelsmith.errors import PictureError
 from pixelsmith.geometry import Size, Window
 from pixelsmith.pixels.colours import srgb, srgb_and_alpha
 from pixelsmith.pixels.tiff import TiffPage, tiff_pages
 from pixelsmith.pixels.transparency import WithAlpha, with_colours_spread
+from pixelsmith.system.durable import open_to_read
 
 Colour = tuple[int, int, int]
 """Red, green and blue of sRGB, 0 to 255."""

@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from pixelsmith.config.recommended import SLIDER_MAPS
 from pixelsmith.geometry import Size, Window
 from pixelsmith.pixels.reading import read_picture
 from pixelsmith.pixels.resample import Resized, continued
-from pixelsmith.recommended import SLIDER_MAPS
 from pixelsmith.sampling.readable import Readable
 
 SIGMA = 4.0

@@ -14,10 +14,10 @@ import numpy as np
 import pyvips
 
 from pixelsmith.geometry import Window
-from pixelsmith.memory import give_back_memory
 from pixelsmith.pixels.depth import Depth
 from pixelsmith.pixels.transparency import WithAlpha
 from pixelsmith.sampling.readable import Readable
+from pixelsmith.system.memory import give_back_memory
 
 _BAND = 128
 """Rows of the picture that are in work at a time."""

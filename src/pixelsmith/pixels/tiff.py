@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pixelsmith.durable import open_to_read
 from pixelsmith.geometry import Size
 from pixelsmith.pixels.tags import Directories, Numbers, Value
+from pixelsmith.system.durable import open_to_read
 
 _SUBFILE, _WIDTH, _HEIGHT, _COMPRESSION, _PHOTOMETRIC, _INNER = 254, 256, 257, 259, 262, 330
 _ORIENTATION, _EXTRA, _COEFFICIENTS, _BLACK_WHITE = 274, 338, 529, 532

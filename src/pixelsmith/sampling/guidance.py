@@ -135,8 +135,9 @@ class Guided:
     """Push the estimate with the prompt away from worse ones; where there are several, the pushes add up.
 
     Worse are the network with the negative prompt (classifier-free guidance) and the network perturbed
-    (``pixelsmith.recommended.Perturbation``). ``rescale`` in 0..1 brings the spread of the result back to that of the
-    positive estimate (arXiv 2305.08891, section 3.4, here on x̂0, so that it means the same for every prediction type).
+    (``pixelsmith.config.recommended.Perturbation``). ``rescale`` in 0..1 brings the spread of the result back to that
+    of the positive estimate (arXiv 2305.08891, section 3.4, here on x̂0, so that it means the same for every prediction
+    type).
     """
 
     positive: Denoiser

@@ -23,9 +23,9 @@ import pyvips
 
 from pixelsmith.errors import InputError, MissingPartError, RequestError, reason_of
 from pixelsmith.geometry import Size
-from pixelsmith.terminal import say
-from pixelsmith.viewer.shown import TILE, Shown, show
-from pixelsmith.viewer.sources import Box, Source
+from pixelsmith.pixels.zoomable import Box, Source
+from pixelsmith.run.shown import TILE, Shown, show
+from pixelsmith.system.terminal import say
 
 _NEEDED = "openseadragon.min.js"
 """What ``make viewer`` puts there; the rest of the page comes with the source."""

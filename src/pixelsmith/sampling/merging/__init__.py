@@ -8,8 +8,8 @@ from functools import partial
 
 from pixelsmith.sampling.fusion import FUSIONS, Fusion
 from pixelsmith.sampling.merging.hold import Bands, Held
+from pixelsmith.sampling.merging.merge import GuideAt, Merge, Unmerged
 from pixelsmith.sampling.merging.phase import Fused
-from pixelsmith.sampling.merging.protocol import GuideAt, Merge, Unmerged
 from pixelsmith.sampling.merging.residual import SkipResidual
 from pixelsmith.sampling.readable import Readable
 

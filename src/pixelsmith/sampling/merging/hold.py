@@ -18,7 +18,7 @@ from torch import Tensor
 from pixelsmith.sampling.guidance import Batch
 from pixelsmith.sampling.merging.band import Band
 from pixelsmith.sampling.merging.low_pass import low_pass
-from pixelsmith.sampling.merging.protocol import GuideAt, Merge, Needs
+from pixelsmith.sampling.merging.merge import GuideAt, Merge, Needs
 from pixelsmith.sampling.readable import Readable
 
 POSITIONS = 16

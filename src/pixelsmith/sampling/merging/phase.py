@@ -10,7 +10,7 @@ import torch
 from pixelsmith.sampling.chess import chess_mask, chess_phase
 from pixelsmith.sampling.fusion import FUSIONS, Fusion, fuse
 from pixelsmith.sampling.guidance import Batch
-from pixelsmith.sampling.merging.protocol import GuideAt, Merge, Needs
+from pixelsmith.sampling.merging.merge import GuideAt, Merge, Needs
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from pixelsmith.sampling.guidance import Batch
-from pixelsmith.sampling.merging.protocol import GuideAt, Merge, Needs
+from pixelsmith.sampling.merging.merge import GuideAt, Merge, Needs
 
 
 @dataclass(frozen=True)

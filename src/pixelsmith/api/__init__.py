@@ -1,0 +1,1 @@
+"""What programs call: a loaded model, and the same as functions."""

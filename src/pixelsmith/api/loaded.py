@@ -1,0 +1,324 @@
+"""A model that is loaded once and makes any number of pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pixelsmith.canvas import MemorySpace, Space
+from pixelsmith.config.model_facts import ModelFacts
+from pixelsmith.config.parts import Parts
+from pixelsmith.config.plans import Plan
+from pixelsmith.config.request import EMBEDDED, Compute, Placement, Request
+from pixelsmith.engine import executor_for
+from pixelsmith.engine.cancel import CancelToken
+from pixelsmith.engine.stage import Cascade, Rung
+from pixelsmith.errors import RequestError, RunError
+from pixelsmith.events import Event, Observer, Warned, silent
+from pixelsmith.families import Captioner, Family, load_captioner, load_family, pin
+from pixelsmith.geometry import Size
+from pixelsmith.pixels.files import has_settings
+from pixelsmith.pixels.output import Output
+from pixelsmith.planning.forecast import Rates, load_rates, save_rates
+from pixelsmith.run.calibrate import measure_rates
+from pixelsmith.run.closeup import Closeup, close_up, finished_below, place_at
+from pixelsmith.run.found import FoundModel
+from pixelsmith.run.job import Job, Result, base_of, check_file, given_of
+from pixelsmith.run.resuming import Resumed, resumed
+from pixelsmith.run.room import check_disk, check_memory
+from pixelsmith.system.memory import give_back_memory
+
+
+def load(model: str = EMBEDDED, parts: Parts | None = None, compute: Compute | None = None) -> LoadedModel:
+    """Load a model onto its device, to make several pictures with; use it in a ``with`` statement, which frees it.
+
+    ``model``, ``parts`` and ``compute`` are as in a ``Request``. Raises ``ModelError`` where the model cannot be found,
+    read or used, and ``RequestError`` for a device that is not there or has no room.
+    """
+    loaded = LoadedModel(model, parts or Parts(), compute or Compute())
+    loaded.load()
+    return loaded
+
+
+class LoadedModel:
+    """A model that makes pictures: ``load`` returns one. One thread at a time may use it.
+
+    It is loaded when it is first needed and then kept until ``close``; with ``once`` it is freed as soon as a picture
+    is decoded, before it is written. With ``memory="encoders-released"`` it is loaded anew for each picture, as its
+    text encoders are gone.
+    """
+
+    def __init__(self, model: str, parts: Parts, compute: Compute, once: bool = False) -> None:
+        self._known = _Known(model, parts, compute)
+        self._once = once or compute.memory == "encoders-released"
+        self._pinned: _Known | None = None
+        self._fetched: FoundModel | None = None
+        self._family: Family | None = None
+        self._captioner: Captioner | None = None
+
+    @classmethod
+    def of(cls, request: Request, once: bool = False) -> LoadedModel:
+        """The one that a request names."""
+        return cls(request.model, request.parts, request.compute, once)
+
+    @property
+    def facts(self) -> ModelFacts:
+        """What is known of the model: its own size, its channels, what it recommends."""
+        return self._found.facts
+
+    def request(self, prompt: str, size: Size, **values: Any) -> Request:
+        """A request for this model; ``values`` are more of its fields. Raises ``RequestError``."""
+        known = self._known
+        own: dict[str, Any] = {"model": known.name, "parts": known.parts, "compute": known.compute}
+        return Request(prompt, size, **own | values)
+
+    def plan(self, request: Request, calibrate: bool = False) -> Plan:
+        """What the request would do and cost, as ``pixelsmith.plan`` does; ``calibrate`` measures for some seconds."""
+        self._check(request)
+        the_plan = self._found.plan(request)
+        if not calibrate:
+            return the_plan
+        family, found = self.load(), self._fetch()
+        known = load_rates(*found.machine) or Rates()
+        save_rates(measure_rates(family, request, known), *found.machine)
+        return found.plan(request)
+
+    def generate(
+        self,
+        request: Request,
+        output: str | Path | None = None,
+        observer: Observer = silent,
+        run_dir: str | Path | None = None,
+        overwrite: bool = False,
+        cancel: CancelToken | None = None,
+    ) -> Result:
+        """Make a picture, as ``pixelsmith.generate`` does, with the same arguments and errors.
+
+        Raises ``RequestError`` where the request names another model, other parts or another way to compute.
+        """
+        self._check(request)
+        # What a model recommends is part of what was asked for: files and runs keep the numbers.
+        request = request.settled(self.facts.recommended)
+        # A mistake fails before gigabytes are fetched.
+        self._found.plan(request)
+        pinned = self._pin()
+        request = replace(request, model=pinned.name, parts=pinned.parts)
+        path = None if output is None else Path(output)
+        if path is not None:
+            check_file(path, request, self._found.settings(request))
+        with _held(path, overwrite) as place:
+            # A hub id is fetched now: only then is it known how large the model is.
+            model = self._fetch()
+            the_plan = model.plan(request)
+            check_memory(the_plan, request, observer)
+            settings = model.settings(request)
+            job = Job(request, the_plan, model, self._cascade, settings, place, observer, cancel or CancelToken())
+            return job.begin(run_dir)
+
+    def resume(
+        self,
+        run_dir: str | Path,
+        observer: Observer = silent,
+        output: str | Path | None = None,
+        overwrite: bool = False,
+        cancel: CancelToken | None = None,
+    ) -> Result:
+        """Go on with a run that was begun with this model, as ``pixelsmith.resume`` does, with the same errors.
+
+        It goes on in the way that this model was loaded in: ``memory`` may be another one than the run was begun with.
+        """
+        compute = self._known.compute
+        placement = Placement(memory=compute.memory)
+        allow_pickle = self._known.parts.allow_pickle
+        with resumed(Path(run_dir), None if output is None else Path(output), allow_pickle, placement) as there:
+            if not self._is_for(there.request):
+                raise RunError(
+                    f"{run_dir}: it was begun with the model {there.request.model!r} and parts of its own, here is "
+                    f"{self._known.name!r}"
+                )
+            return self.go_on(there, observer, overwrite, cancel)
+
+    def preview(
+        self,
+        request: Request,
+        at: Sequence[float] = (0.5, 0.5),
+        sliders: Sequence[float] = (),
+        side: int | None = None,
+        observer: Observer = silent,
+        run_dir: str | Path | None = None,
+        cancel: CancelToken | None = None,
+    ) -> Closeup:
+        """The final pixels of one place, at several positions of the Slider, without making the rest of the picture.
+
+        - ``at``: the middle of the place as shares of width and height, 0..1; ``side``: of the place in pixels, by
+          default of the model's own picture.
+        - ``sliders``: positions, each for all stages that are made; by default that of the request.
+        - ``run_dir``: a run of this request; the finished pictures in it are taken for the lower stages.
+
+        They equal those of the whole picture but for what comes from far away (docs/decisions/0029-closeups.md). Raises
+        as ``generate`` does, and ``RequestError`` where the request has no stages or its strategy needs whole canvases.
+        """
+        self._check(request)
+        request = request.settled(self.facts.recommended)
+        the_plan, facts = self._fetch().plan(request), self.facts
+        window = place_at(at, side or max(facts.native_size.width, facts.native_size.height), request.size)
+        if not the_plan.stages:
+            raise RequestError("preview: the picture has no stages, it is made at once; use generate")
+        last, given = len(the_plan.stages), given_of(request)
+        done, start = (0, None) if run_dir is None else finished_below(Path(run_dir), last)
+        token = cancel or CancelToken()
+
+        def observe(event: Event) -> None:
+            token.check()
+            observer(event)
+
+        def made(own: Request) -> NDArray[np.uint8]:
+            nonlocal start
+            with torch.inference_mode(), self._cascade(own, the_plan, observe, MemorySpace()) as cascade:
+                # The base is the same at all positions.
+                if start is None:
+                    start = Rung(given.picture, None) if given else base_of(cascade, the_plan)
+                return close_up(cascade, the_plan, window, start, done, given)
+
+        requests = [request.with_method(slider=slider) for slider in sliders] or [request]
+        chosen = tuple(own.method.at(last, facts.recommended, last).slider for own in requests)
+        place = f"{window.width}x{window.height}+{window.left}+{window.top}"
+        settings = self._found.settings(request) | {"preview": {"window": place, "sliders": list(chosen)}}
+        return Closeup(window, chosen, tuple(map(made, requests)), settings)
+
+    def go_on(self, there: Resumed, observer: Observer, overwrite: bool, cancel: CancelToken | None = None) -> Result:
+        """Make what is missing in a run directory that is open."""
+        request, record, run_dir = there.request, there.record, there.run.path
+        model = self._fetch()
+        if difference := record.identity.difference_from(there.identity(model)):
+            raise RunError(f"{run_dir}: it cannot go on here: {difference}")
+        settings = record.identity.settings
+        if record.output is not None:
+            check_file(record.output, request, settings)
+        the_plan = model.plan(request)
+        check_disk(the_plan, request, None, record.output)
+        same = record.output is not None and has_settings(record.output, settings)
+        with _held(record.output, overwrite or same) as held:
+            job = Job(request, the_plan, model, self._cascade, settings, held, observer, cancel or CancelToken())
+            return job.go_on(there.run, record.keep)
+
+    def load(self) -> Family:
+        """Bring the model to its device, where it is not there yet. Raises as ``pixelsmith.load`` does."""
+        if self._family is None:
+            found = self._fetch()
+            self._family = load_family(found.place, found.facts, self._known.compute, found.parts)
+        return self._family
+
+    def close(self) -> None:
+        """Free what was loaded. It is loaded again when it is needed."""
+        if self._family is not None or self._captioner is not None:
+            self._family = self._captioner = None
+            give_back_memory()
+            if torch.accelerator.is_available():
+                torch.accelerator.empty_cache()
+
+    def __enter__(self) -> LoadedModel:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @contextmanager
+    def _cascade(self, request: Request, the_plan: Plan, observer: Observer, space: Space) -> Iterator[Cascade]:
+        """The cascade of a request with this model, and its captioner where places are captioned."""
+        # Nothing here holds what is yielded: where the model serves but once it is gone when this ends.
+        try:
+            captioner = self._load_captioner() if the_plan.captions else None
+            with executor_for(self._fetch().device, partial(_warn_of_split, observer)) as executor:
+                yield Cascade.of(request, self.load(), the_plan, observer, space, captioner, executor)
+        finally:
+            if self._once:
+                self.close()
+
+    def _load_captioner(self) -> Captioner:
+        if self._captioner is None:
+            found = self._fetch()
+            self._captioner = load_captioner(found.place, self._known.compute, found.dtype, found.parts)
+        return self._captioner
+
+    @property
+    def _found(self) -> FoundModel:
+        """What is known without weights, or with them if they are there."""
+        return self._fetched or self._known.found
+
+    def _pin(self) -> _Known:
+        """The commits of hub ids, so that the same are found again whatever is published later."""
+        if self._pinned is None:
+            name, parts = pin(self._known.name, self._known.parts)
+            self._pinned = _Known(name, parts, self._known.compute)
+        return self._pinned
+
+    def _fetch(self) -> FoundModel:
+        """With its weights on this disk."""
+        if self._fetched is None:
+            pinned = self._pin()
+            self._fetched = FoundModel.of(pinned.name, pinned.parts, pinned.compute, fetched=True)
+        return self._fetched
+
+    def makes(self, request: Request) -> bool:
+        """Whether the request names this model, its parts and its way to compute; batch sizes may differ."""
+        return self._is_for(request) and self._computes(request)
+
+    def serving(self, request: Request) -> LoadedModel:
+        """This model if it makes the request; otherwise the model that does, and this one is freed."""
+        if self.makes(request):
+            return self
+        self.close()
+        return LoadedModel.of(request)
+
+    def _is_for(self, request: Request) -> bool:
+        known = [self._known, *([self._pinned] if self._pinned else [])]
+        return any((request.model, request.parts) == (own.name, own.parts) for own in known)
+
+    def _computes(self, request: Request) -> bool:
+        own = self._known.compute
+        return replace(request.compute, batch_size=own.batch_size) == own
+
+    def _check(self, request: Request) -> None:
+        own = self._known
+        if not self._is_for(request):
+            raise RequestError(
+                f"model: loaded is {own.name!r} with parts of its own, the request is for {request.model!r}; make "
+                "requests with the loaded model's request(), or load the other one"
+            )
+        if not self._computes(request):
+            raise RequestError(f"compute: the model was loaded with {own.compute}, the request has {request.compute}")
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What a model is called, and how it is to be run."""
+
+    name: str
+    parts: Parts
+    compute: Compute
+
+    @cached_property
+    def found(self) -> FoundModel:
+        """It without its weights."""
+        return FoundModel.of(self.name, self.parts, self.compute)
+
+
+def _warn_of_split(observer: Observer, kind: str, most: int) -> None:
+    observer(Warned(f"the device has no memory for so many patches at once; going on with {most}"))
+
+
+def _held(path: Path | None, overwrite: bool) -> AbstractContextManager[Output | None]:
+    """The place of the picture, if it goes into a file: from before the work to its end no other process has it."""
+    return nullcontext() if path is None else Output(path, overwrite)

@@ -1,0 +1,422 @@
+"""The command line: parse, call, print. Exit codes: 0 done, 1 failed, 2 wrong input, 130 and 143 interrupted."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
+from io import TextIOWrapper
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+from click.core import ParameterSource
+
+from pixelsmith import LoadedModel, __version__, generate, plan, resume
+from pixelsmith.api.functions import settings_when_made
+from pixelsmith.cli.batch import RANDOM, Done, Known, Row, Task, rows_of, run_batch, tasks_of
+from pixelsmith.cli.options import (
+    PART_OPTIONS,
+    make_request,
+    numbers_in,
+    options_without_prompt,
+    parts_of,
+    request_options,
+    with_options,
+)
+from pixelsmith.cli.progress import ProgressBar, print_json
+from pixelsmith.cli.sheet import check_sheet, write_sheet
+from pixelsmith.cli.tables import families_table, plan_table, settings_table, values_table
+from pixelsmith.config.request import (
+    DeviceName,
+    MemoryMode,
+    Placement,
+    Request,
+)
+from pixelsmith.errors import InputError, PixelsmithError, RequestError, reason_of
+from pixelsmith.evaluate.commands import evaluate_command, figures_command
+from pixelsmith.events import Event, Observer, Warned, silent
+from pixelsmith.families.loading.quiet import quiet_hub
+from pixelsmith.geometry import Size
+from pixelsmith.pixels.files import FORMATS, check_output, read_settings, settings_inside, write_into
+from pixelsmith.pixels.output import Output
+from pixelsmith.run.directory import RunDirectory
+from pixelsmith.run.resuming import located_request
+from pixelsmith.system.ending import Terminated, end_orderly
+from pixelsmith.system.interrupt import interruptible
+from pixelsmith.system.terminal import PLACE, say
+
+_TRACEBACK = "PIXELSMITH_TRACEBACK"
+"""The environment variable that shows where an error came from that nobody expected."""
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one line on standard error, never a traceback."""
+    end_orderly()
+    _print_anything()
+    try:
+        with interruptible():
+            code = cli.main(standalone_mode=False)
+    except click.exceptions.Exit as error:
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt) as error:
+        cause = error.__cause__ or error
+        said, code = (str(cause), cause.code) if isinstance(cause, Terminated) else ("interrupted", 130)
+        code = _complain("; ".join([said, *_notes(cause)]), code)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.ctx.get_help() if error.ctx else "")
+        code = 2
+    except click.ClickException as error:
+        code = _complain(_with_advice(error), 2)
+    except BrokenPipeError:
+        # Who read the output has enough of it; Python would complain of it once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        code = 1
+    except Exception as error:
+        if not isinstance(error, PixelsmithError) and os.environ.get(_TRACEBACK):
+            raise
+        code = _complain(_said(error), 2 if isinstance(error, InputError) else 1)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _print_anything() -> None:
+    """What the terminal's encoding does not have is written out, instead of ending the command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _said(error: Exception) -> str:
+    """What went wrong and how to go on; of an error that nobody expected also how to find out more."""
+    if isinstance(error, PixelsmithError | MemoryError | OSError):
+        return "; ".join([str(error) or type(error).__name__, *_notes(error)])
+    return "; ".join([reason_of(error), *_notes(error), f"{_TRACEBACK}=1 shows where"])
+
+
+def _notes(error: BaseException) -> list[str]:
+    """What was added to an error on its way: how to go on."""
+    return getattr(error, "__notes__", [])
+
+
+def _with_advice(error: click.ClickException) -> str:
+    """What is wrong with the arguments; several words without quotes are more arguments than there are."""
+    message, context = error.format_message(), getattr(error, "ctx", None)
+    if context and any(parameter.name == "prompt" for parameter in context.command.params) and "extra arg" in message:
+        return f"{message} A prompt of several words needs quotes around it."
+    return message
+
+
+def _complain(message: str, code: int) -> int:
+    say("pixelsmith: " + " ".join(message.split()), error=True)
+    return code
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="pixelsmith")
+def cli() -> None:
+    """Turn a sentence into a picture of any size."""
+
+
+def _read_row(row: Row, defaults: Mapping[str, Any]) -> tuple[dict[str, Any], Request]:
+    """The options that a row stands for, each named as on the command line, and their request.
+
+    Raises ``RequestError``.
+    """
+    words: list[str] = []
+    for name, value in row.items():
+        word = "--" + name.replace("_", "-")
+        option = next((one for one in _picture.params if word in one.opts), None)
+        if not isinstance(option, click.Option):
+            raise RequestError(f"there is no option {name!r}; columns are named as those of 'pixelsmith generate'")
+        words += _words_of(option, word, value)
+    try:
+        with _picture.make_context("picture", words, default_map=dict(defaults)) as context:
+            options = context.params
+        for name in ("prompt", "output"):
+            if options[name] is None:
+                raise RequestError(f"it has no {name}; give it one, or all of them with --{name}")
+        return options, make_request(options)
+    except click.ClickException as error:
+        raise RequestError(error.format_message()) from error
+
+
+def _words_of(option: click.Option, word: str, value: Any) -> list[str]:
+    """What stands for a value of a row on a command line: nothing for an empty one."""
+    if value in (None, ""):
+        return []
+    if option.is_flag:
+        on = click.BOOL.convert(value, option, None)
+        return [word] if on else option.secondary_opts[:1]
+    if isinstance(value, list | tuple):
+        return [f"{word}={one}" for one in value] if option.multiple else [f"{word}={','.join(map(str, value))}"]
+    return [f"{word}={value}"]
+
+
+def run_options(command: Callable[..., None]) -> Callable[..., None]:
+    """How much a command that works for long says."""
+    as_json = click.option("--json", "as_json", is_flag=True, help="Print events as JSON, one a line; no progress bar.")
+    return as_json(click.option("--quiet", "-q", is_flag=True, help="Print nothing.")(command))
+
+
+_overwrite = click.option("--overwrite", is_flag=True, help="Replace a file that is there already.")
+
+
+def _observed(run: Callable[[Observer], object], as_json: bool, quiet: bool) -> None:
+    """Run with the observer that was asked for."""
+    if quiet or as_json:
+        with quiet_hub():
+            run(silent if quiet else print_json)
+        return
+    with ProgressBar() as bar:
+        run(bar)
+    say(bar.summary)
+
+
+@cli.command("generate")
+@request_options
+@click.option("--output", "-o", required=True, type=PLACE, help=f"A {', '.join(FORMATS)} file.")
+@click.option("--run-dir", type=PLACE, help="Keep all work here.  [default: OUTPUT.run if large]")
+@_overwrite
+@run_options
+def generate_command(
+    output: Path, run_dir: Path | None, overwrite: bool, as_json: bool, quiet: bool, **options: Any
+) -> None:
+    """Make a picture of PROMPT."""
+    request = make_request(options)
+    if options["seed"] == RANDOM and not quiet:
+        say(f"seed {request.seed}", error=as_json)
+    _observed(lambda observer: generate(request, output, observer, run_dir, overwrite), as_json, quiet)
+
+
+@click.command("picture", add_help_option=False)
+@click.option("--prompt")
+@click.option("--output")
+@options_without_prompt
+def _picture(**options: Any) -> None:
+    """A row of a batch, which is read as a command line is."""
+
+
+@cli.command("batch")
+@click.argument("file", required=False, type=PLACE)
+@click.option("--prompt", help="Of rows that say none.")
+@options_without_prompt
+@click.option("--seeds", help="Each picture with several seeds, such as 0-9,20.")
+@click.option("--output", "-o", help="A name for each, such as out/{index}-{name}-{seed}.png; rows may say their own.")
+@click.option("--sheet", type=PLACE, help="Also a contact sheet: a .png or .jpg file.")
+@click.option("--dry-run", is_flag=True, help="Only list what would be made.")
+@_overwrite
+@run_options
+@click.pass_context
+def batch_command(
+    context: click.Context,
+    /,
+    file: Path | None,
+    seeds: str | None,
+    sheet: Path | None,
+    dry_run: bool,
+    overwrite: bool,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Make many pictures: a row of FILE each (CSV, JSON lines, TOML), for each seed, for each file of a folder.
+
+    Columns are named as the options of generate, with prompt and output; options given here are for rows that say
+    nothing else. --from-image may be a folder. The same command again goes on where it stopped.
+    """
+    given = {**options, "seeds": seeds}
+    asked = {name: value for name, value in given.items() if _is_given(context, name)}
+    tasks = tasks_of([{}] if file is None else rows_of(file), asked, _read_row)
+    if sheet is not None:
+        check_sheet(sheet, len(tasks), overwrite)
+    if dry_run:
+        for task in tasks:
+            say(f"{task.number}  {task.output}  {task.request.size}  seed {task.request.seed}")
+        return
+
+    model = LoadedModel.of(tasks[0].request)
+
+    def make(task: Task, run_dir: Path | None) -> None:
+        nonlocal model
+        model = serving = model.serving(task.request)
+
+        def run(observer: Observer) -> object:
+            if run_dir is not None:
+                return serving.resume(run_dir, observer, task.output, overwrite)
+            return serving.generate(task.request, task.output, observer, overwrite=overwrite)
+
+        _observed(run, as_json, quiet)
+
+    tell = partial(_tell, count=len(tasks), as_json=as_json, quiet=quiet)
+    try:
+        finished = run_batch(tasks, Known(settings_when_made, settings_inside), make, tell)
+    finally:
+        model.close()
+    there = [done.task for done in finished if done.outcome != "failed"]
+    if sheet is not None and there:
+        write_sheet(sheet, [(task.output, _label(task)) for task in there], overwrite)
+    if failed := [str(done.task.number) for done in finished if done.outcome == "failed"]:
+        raise PixelsmithError(f"{len(failed)} of {len(tasks)} pictures were not made: {', '.join(failed)}")
+
+
+def _label(task: Task) -> str:
+    """What stands below a picture of a contact sheet: its seed is that of the file, where any would do."""
+    request = (settings_inside(task.output) or {}).get("request", {})
+    return f"{task.number}  seed {request.get('seed')}  {task.request.prompt}"
+
+
+def _is_given(context: click.Context, name: str) -> bool:
+    return context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+
+
+def _tell(done: Done, count: int, as_json: bool, quiet: bool) -> None:
+    """Say what became of a picture of a batch."""
+    if as_json:
+        click.echo(json.dumps({"event": "PictureFinished", **done.to_dict()}))
+    elif not quiet:
+        what = {"made": "made", "there": "is there already", "failed": f"failed: {done.reason}"}[done.outcome]
+        say(f"{done.task.number}/{count} {done.task.output} {what}", error=done.outcome == "failed")
+
+
+@cli.command("resume")
+@click.argument("run_dir", type=PLACE)
+@click.option("--output", "-o", type=PLACE, help="Where the picture goes; asked for outside of RUN_DIR's folder.")
+@click.option(
+    "--allow-pickle", is_flag=True, help="Read weights from pickles, as the run began; they can run any code."
+)
+@click.option("--memory", type=click.Choice(get_args(MemoryMode)), help="Another way than the run began with.")
+@click.option("--batch-size", type=int, help="Another one; it changes the picture by rounding.")
+@click.option("--device", type=click.Choice(get_args(DeviceName)), help="The same of another device.")
+@_overwrite
+@run_options
+def resume_command(
+    run_dir: Path,
+    output: Path | None,
+    allow_pickle: bool,
+    overwrite: bool,
+    as_json: bool,
+    quiet: bool,
+    **placement: Any,
+) -> None:
+    """Go on with the interrupted run in RUN_DIR."""
+    placed = Placement(**placement)
+    _observed(lambda observer: resume(run_dir, observer, output, allow_pickle, overwrite, placed), as_json, quiet)
+
+
+@cli.command("preview")
+@request_options
+@click.option("--at", default="0.5,0.5", show_default=True, help="The middle of the place: X,Y as shares of the size.")
+@click.option("--side", type=int, help="Of the place in pixels.  [default: of the model's own picture]")
+@click.option("--output", "-o", required=True, type=PLACE, help="A picture file of the place at all positions.")
+@_overwrite
+@click.option("--quiet", "-q", is_flag=True, help="Print nothing.")
+def preview_command(at: str, side: int | None, output: Path, overwrite: bool, quiet: bool, **options: Any) -> None:
+    """Make the final pixels of one place of the picture of PROMPT, without the rest of it.
+
+    --slider 0.2,0.5,0.8 makes it at several positions, each for all stages, side by side. In place of PROMPT a run
+    directory can be given: its finished stages are taken, and all options but --slider are its own.
+    """
+    positions = numbers_in(options["slider"], float, "slider: expected positions such as 0.2,0.5,0.8") or ()
+    place = numbers_in(at, float, "at: expected X,Y such as 0.3,0.6")
+    request, run_dir = _previewed(options)
+    check_output(output, Size(1, 1), {})
+    with Output(output, overwrite) as there, LoadedModel.of(request) as model:
+        found = model.preview(request, place, positions, side, silent if quiet else _warn, run_dir)
+        write_into(there, found.picture, found.settings)
+    if not quiet:
+        say(f"{output}: {found.settings['preview']['window']}, Slider {', '.join(f'{at:g}' for at in found.sliders)}")
+
+
+def _previewed(options: dict[str, Any]) -> tuple[Request, Path | None]:
+    """The request that is looked into, and its run directory where it has one."""
+    run_dir = Path(options["prompt"])
+    if not RunDirectory(run_dir).begun:
+        return make_request(options | {"slider": None}), None
+    context = click.get_current_context()
+    given = [name for name in options if _is_given(context, name)]
+    if others := [name for name in given if name not in ("prompt", "slider", "allow_pickle")]:
+        raise click.BadParameter(f"{others[0].replace('_', '-')}: it is that of the run in {run_dir}; leave it out")
+    record = RunDirectory(run_dir).read()
+    if record.allows_pickle and not options["allow_pickle"]:
+        raise click.BadParameter(f"{run_dir}: its model is read from pickles, which can run any code; --allow-pickle")
+    return located_request(record), run_dir
+
+
+def _warn(event: Event) -> None:
+    if isinstance(event, Warned):
+        say(event.message, error=True)
+
+
+@cli.command("plan")
+@request_options
+@click.option("--calibrate", is_flag=True, help="Load the model and measure it for some seconds, to know the time.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def plan_command(calibrate: bool, as_json: bool, **options: Any) -> None:
+    """Tell what making PROMPT would take: stages, patches, model calls, memory, disk, time. Makes nothing.
+
+    The time is known once the model has run on this machine.
+    """
+    the_plan = plan(make_request(options), calibrate)
+    click.echo(json.dumps(the_plan.to_dict()) if as_json else plan_table(the_plan))
+
+
+@cli.command("info")
+@click.argument("picture", type=PLACE)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def info_command(picture: Path, as_json: bool) -> None:
+    """Read back what made PICTURE: prompt, seed, model, all settings."""
+    settings = read_settings(picture)
+    click.echo(json.dumps(settings) if as_json else settings_table(settings))
+
+
+@cli.group("models", invoke_without_command=True)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.pass_context
+def models_group(context: click.Context, as_json: bool) -> None:
+    """List the families of models that can be used."""
+    if context.invoked_subcommand is None:
+        from pixelsmith.families.catalogue import list_families
+
+        found = list_families()
+        click.echo(json.dumps({"families": found}) if as_json else families_table(found))
+
+
+@models_group.command("inspect")
+@click.argument("model")
+@partial(with_options, options=PART_OPTIONS)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def inspect_command(model: str, as_json: bool, **options: Any) -> None:
+    """Tell what MODEL is recognised as and what it is best run with. Loads nothing."""
+    from pixelsmith.families.catalogue import inspect_model
+
+    found = inspect_model(model, parts_of(options))
+    click.echo(json.dumps(found) if as_json else values_table(found))
+
+
+@cli.command("view")
+@click.argument("path", type=PLACE)
+@click.option(
+    "--before",
+    type=PLACE,
+    help="A picture file to compare with, such as the one given to --from-image.",
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Other machines can see it at 0.0.0.0.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="[default: a free one]")
+@click.option("--browser/--no-browser", default=True, help="Open the page.")
+def view_command(path: Path, before: Path | None, host: str, port: int, browser: bool) -> None:
+    """Zoom into PATH like a map: a picture file, or a run directory while its run goes on."""
+    from pixelsmith.viewer import PictureServer
+
+    with PictureServer(path, host, port, before) as server:
+        say(f"{path} is at {server.url} (Ctrl-C ends it)")
+        if browser:
+            click.launch(server.url)
+        with suppress(KeyboardInterrupt):
+            server.serve_forever()
+
+
+cli.add_command(evaluate_command)
+cli.add_command(figures_command)

@@ -1,0 +1,132 @@
+"""What is loaded beside the model itself, as small frozen values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from pixelsmith.config.checks import check_choices, check_range, check_text
+from pixelsmith.errors import RequestError
+from pixelsmith.system.places import at_home, given_place
+
+SchedulerName = Literal[
+    "DDIMScheduler",
+    "DPMSolverMultistepScheduler",
+    "EulerAncestralDiscreteScheduler",
+    "EulerDiscreteScheduler",
+    "LCMScheduler",
+    "UniPCMultistepScheduler",
+]
+"""Of diffusers, those whose numbers are taken as they are."""
+TimestepSpacing = Literal["leading", "linspace", "trailing"]
+Quantization = Literal["int8", "float8"]
+
+
+@dataclass(frozen=True)
+class Lora:
+    """Low-rank weights to add to the model's; ``weight`` -10..10.
+
+    ``path``: a ``.safetensors`` file, a folder or hub id with one, or a hub id's (``owner/name/file.safetensors``).
+
+    Raises ``RequestError`` for a weight out of range.
+    """
+
+    path: str
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_text("LoRA", self.path, "a file, a folder or a hub id")
+        check_range("weight of a LoRA", self.weight, -10, 10)
+
+    @classmethod
+    def parse(cls, text: str) -> Lora:
+        """Read ``PATH`` or ``PATH:WEIGHT``. Raises ``RequestError``.
+
+        Examples:
+            >>> Lora.parse("ink.safetensors:0.8")
+            Lora(path='ink.safetensors', weight=0.8)
+        """
+        path, _, weight = text.rpartition(":")
+        try:
+            number = float(weight)
+        except ValueError:
+            # If there is a colon, it belongs to the path.
+            return cls(text)
+        return cls(path, number) if path else cls(text)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Which of a model's files are taken, and what is put beside or in the place of its own.
+
+    - ``variant``: of its weight files, such as ``fp16``.
+    - ``config``: for a model in a single file, the folder or hub id with its configuration files; ``None`` looks in the
+      hub's cache for the one that diffusers knows for such files.
+    - ``vae``: another autoencoder for the same latents, full or tiny; ``network``: another U-Net or transformer of the
+      same family. Each a diffusers folder, a hub id, or a single ``.safetensors`` file, here or of a hub id
+      (``owner/name/file.safetensors``); a network also a ``.gguf`` file.
+    - ``quantize``: the format that the network's linear layers are brought to when all is loaded.
+    - ``loras``, in the order in which they are added; ``textual_inversions``: files, whose names are their tokens.
+    - ``few_steps``: whether the model's own LoRA for few steps is added, of which its folder tells
+      (docs/decisions/0021-few-steps.md), with the scheduler and the steps that it is for; ``None``: if it has one.
+    - ``scheduler``, ``timestep_spacing``: in the place of its scheduler's class and of where its steps lie, as
+      LoRAs and checkpoints for few steps need them; not for flow matching.
+    - ``captioner``: what says what a place of a picture shows (``Method.captions``): the folder or hub id of an
+      image-to-text model or an image classifier of transformers; ``None`` is the model's own.
+    - ``allow_pickle``: whether weights may be read from pickles, which can run any code.
+
+    Raises ``RequestError`` for values of another kind.
+    """
+
+    variant: str | None = None
+    config: str | None = None
+    vae: str | None = None
+    network: str | None = None
+    quantize: Quantization | None = None
+    loras: tuple[Lora, ...] = ()
+    textual_inversions: tuple[str, ...] = ()
+    few_steps: bool | None = False
+    scheduler: SchedulerName | None = None
+    timestep_spacing: TimestepSpacing | None = None
+    captioner: str | None = None
+    allow_pickle: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "loras", tuple(self.loras))
+        object.__setattr__(self, "textual_inversions", tuple(self.textual_inversions))
+        kinds = {"scheduler": SchedulerName, "timestep_spacing": TimestepSpacing, "quantize": Quantization}
+        check_choices(self, **{name: kind for name, kind in kinds.items() if getattr(self, name) is not None})
+        named = {name: getattr(self, name) for name in ("variant", "config", "vae", "network")}
+        for name, text in (*named.items(), *(("textual inversion", text) for text in self.textual_inversions)):
+            if text is not None:
+                check_text(name, text, "a name")
+        for name, choices in (("few_steps", (True, False, None)), ("allow_pickle", (True, False))):
+            value = getattr(self, name)
+            if not any(value is choice for choice in choices):
+                names = ", ".join(map(str, choices))
+                raise RequestError(f"{name.replace('_', ' ')}: expected one of {names}, got {value!r}")
+
+    def located(self, folder: Path) -> Parts:
+        """The same with paths as they were meant in ``folder``."""
+        return replace(
+            self,
+            config=None if self.config is None else located(self.config, folder),
+            vae=None if self.vae is None else located(self.vae, folder),
+            network=None if self.network is None else located(self.network, folder),
+            loras=tuple(Lora(located(lora.path, folder), lora.weight) for lora in self.loras),
+            textual_inversions=tuple(located(path, folder) for path in self.textual_inversions),
+            captioner=None if self.captioner is None else located(self.captioner, folder),
+        )
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Parts:
+        """Read plain values. Raises ``TypeError`` for unknown names."""
+        return cls(**{**values, "loras": tuple(Lora(**lora) for lora in values.get("loras", ()))})
+
+
+def located(name: str, folder: Path) -> str:
+    """A path as it was meant in ``folder``, or the hub id that it is where there is no such place."""
+    place = given_place(folder / at_home(name))
+    return str(place) if place.exists() else name

@@ -1,0 +1,109 @@
+"""Strategies: ways from a model's own size to a larger picture, all of them on the one engine, to be compared or used.
+
+- ``pixelsmith``: the method of this package: held structure, or with ``merge="phase"`` the paper's (arXiv 2406.07251).
+- ``multidiffusion``: patch-wise image-to-image without a guide (after arXiv 2302.08113): a stage starts from the noised
+  picture below, half as noisy as noise if nothing is said of ``start``, and the patches, which overlap by half, are
+  averaged.
+- ``demofusion``: DemoFusion (arXiv 2311.16973): every multiple of the base in turn, skip residual, dilated sampling.
+- ``direct``: the model is run at the size of the picture, as if it had been trained for it.
+- ``lanczos``: the base picture, enlarged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from pixelsmith.config.recommended import MergeName, StageMethod
+from pixelsmith.sampling.slider import cosine_weights, guide_weights
+
+StrategyName = Literal["pixelsmith", "multidiffusion", "demofusion", "direct", "lanczos"]
+
+SKIP_RESIDUAL_POWER = 3.0
+"""α₁ of DemoFusion."""
+_OF_PATCHES = ("slider", "slider_fade", "slider_steps", "slider_map", "merge", "chess_mask", "border", "coverage")
+_OF_STAGES = (*_OF_PATCHES, "start", "stage_steps", "stage_guidance_scale", "captions", "upsampling")
+
+
+def _guided_share(method: StageMethod) -> tuple[float, ...]:
+    return guide_weights(method.steps, method.slider, method.slider_fade)
+
+
+def _held_share(method: StageMethod) -> tuple[float, ...]:
+    return guide_weights(method.steps, method.slider_steps if method.holds else 0.0, method.slider_fade)
+
+
+def _skip_residual(method: StageMethod) -> tuple[float, ...]:
+    return cosine_weights(method.steps, SKIP_RESIDUAL_POWER)
+
+
+@dataclass(frozen=True)
+class Merging:
+    """What planning needs to know of a way to merge the guide (``pixelsmith.sampling.merging``).
+
+    - ``weights``: the guide's weight at each of the steps, 1 to 0.
+    - ``most``: the largest growth of a side in one stage, where the user leaves the cascade open.
+    - ``slider``: the Slider where nothing is said of it; ``None`` is as the model recommends.
+    - ``unused``: what of a ``Method`` it has no use for.
+    """
+
+    weights: Callable[[StageMethod], tuple[float, ...]] = _guided_share
+    most: float = 4.0
+    slider: float | None = 0.6
+    unused: tuple[str, ...] = ("slider_map", "slider_steps")
+
+
+MERGINGS: dict[MergeName, Merging] = {
+    **dict.fromkeys(get_args(MergeName), Merging()),
+    "hold": Merging(_held_share, 8.0, None, ("chess_mask",)),
+    "residual": Merging(_skip_residual, unused=("slider", "slider_map", "slider_steps", "slider_fade", "chess_mask")),
+}
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """What the plan and a stage need to know of a strategy.
+
+    - ``growth``: the stages of a cascade that the user leaves open: ``factors`` (few and equal), ``multiples`` (2, 3, 4
+      ... times the base) or ``none``: there are no stages.
+    - ``native_base``: whether the base has the model's own size, or that of the picture.
+    - ``start``: the share of the noise schedule that a stage goes through where nothing is said of it.
+    - ``merge``: how the guide is merged into patches, ``None`` for what the method says.
+    - ``guided``: whether it is merged at all; if not, it gives the first canvas.
+    - ``half_overlap``: patches overlap by half and are averaged there, in place of the method's border and coverage.
+    - ``dilated``: dilated sampling joins the patches (``pixelsmith.engine.dilated``).
+    - ``unused``: what of a ``Method`` it has no use for.
+    """
+
+    growth: Literal["factors", "multiples", "none"] = "factors"
+    native_base: bool = True
+    start: float = 1.0
+    merge: MergeName | None = None
+    guided: bool = True
+    half_overlap: bool = False
+    dilated: bool = False
+    unused: tuple[str, ...] = ()
+
+    def merge_of(self, method: StageMethod) -> MergeName:
+        """The way in which a stage merges its guide."""
+        return self.merge or method.merge
+
+    def weights(self, method: StageMethod) -> tuple[float, ...]:
+        """How strongly the guide leads each step of a stage, 1 to 0."""
+        return MERGINGS[self.merge_of(method)].weights(method) if self.guided else (0.0,) * method.steps
+
+
+STRATEGIES: dict[StrategyName, Strategy] = {
+    "pixelsmith": Strategy(),
+    "multidiffusion": Strategy(start=0.5, merge="none", guided=False, half_overlap=True, unused=_OF_PATCHES),
+    "demofusion": Strategy(
+        growth="multiples",
+        merge="residual",
+        half_overlap=True,
+        dilated=True,
+        unused=_OF_PATCHES,
+    ),
+    "direct": Strategy(growth="none", native_base=False, unused=_OF_STAGES),
+    "lanczos": Strategy(growth="none", unused=_OF_STAGES),
+}

@@ -1,0 +1,104 @@
+"""The bands that smaller pictures know, in the latents of an autoencoder: fitted to what it makes of synthetic ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from pixelsmith.canvas import Array
+from pixelsmith.engine.codec import TILE
+from pixelsmith.families.family import Autoencoder
+from pixelsmith.geometry import Size
+from pixelsmith.pixels.resample import Kernel, Resized
+from pixelsmith.sampling.merging import Bands
+from pixelsmith.sampling.merging.band import SIDE, Band, Filter, fit_kernel
+from pixelsmith.sampling.readable import Readable
+from pixelsmith.system.device import room_for
+
+SYNTHETIC = 32
+"""A side of a synthetic picture, in latents."""
+SAMPLES = 16
+"""Latents that are fitted to for each weight of a channel, at least."""
+
+
+def low_pass_bands(factor: float) -> Bands:
+    """Those of a guide that is the latents of the picture below, enlarged ``factor`` times."""
+
+    def band(position: float) -> Band:
+        of_both = Filter(limit=0.5 * position / factor)
+        return Band(of_both, of_both)
+
+    return band
+
+
+class FittedBands:
+    """Those of a guide that is the encoded picture below, enlarged ``factor`` times.
+
+    At the Slider's 1 it is what the picture below knows, at ½ what it would at half of its size: the band of a
+    picture ``factor / position`` times smaller. From the latent scale on that is fitted for the latent scale, and the
+    rest is a low-pass. A fit takes a second or two on a CPU, and is made once for each factor.
+    """
+
+    def __init__(self, autoencoder: Autoencoder, latent_scale: int, factor: float, kernel: Kernel) -> None:
+        self._autoencoder, self._scale, self._factor, self._kernel = autoencoder, latent_scale, factor, kernel
+        self._encoded: dict[float, list[Tensor]] = {}
+        self._fits: dict[float, tuple[Filter, Filter]] = {}
+
+    def __call__(self, position: float) -> Band:
+        """The band of a Slider position above 0, at most 1."""
+        shrunk = self._factor / position
+        fitted = min(shrunk, self._scale)
+        if fitted not in self._fits:
+            self._fits[fitted] = self._fit(fitted)
+        limit = 0.5 * self._scale / shrunk if shrunk > self._scale else math.inf
+        of_clean, of_guide = (replace(fit, limit=limit) for fit in self._fits[fitted])
+        return Band(of_clean, of_guide)
+
+    def _fit(self, shrunk: float) -> tuple[Filter, Filter]:
+        """What makes latents of pictures those of the same shrunk, and what makes the same of latents of the guide."""
+        whole, below, wanted = (self._latents(factor) for factor in (1.0, self._factor, shrunk))
+        of_clean = Filter(fit_kernel(zip(whole, wanted, strict=True)))
+        # Not of what is wanted: where both see the same, as where all is flat, both make the same of it.
+        made = [of_clean(latents[None])[0] for latents in whole]
+        return of_clean, Filter(fit_kernel(zip(below, made, strict=True)))
+
+    def _latents(self, shrunk: float) -> list[Float[Tensor, "c h w"]]:
+        """Of synthetic pictures, shrunk by a factor and enlarged again."""
+        if shrunk not in self._encoded:
+            self._encoded[shrunk] = list(self._made(shrunk))
+        return self._encoded[shrunk]
+
+    def _made(self, shrunk: float) -> Iterator[Float[Tensor, "c h w"]]:
+        size = Size(SYNTHETIC * self._scale, SYNTHETIC * self._scale)
+        small = Size(round(size.width / shrunk), round(size.height / shrunk))
+        rng, samples = np.random.default_rng(0), 0
+        while True:
+            picture: Readable = Array(synthetic_picture(size, rng))
+            if small != size:
+                below = Array(Resized(picture, size, small, "lanczos").read(small.window))
+                picture = Resized(below, small, size, self._kernel)
+            pixels = picture.read(size.window).float()[None] / 127.5 - 1
+            with room_for(TILE):
+                latents = self._autoencoder.encode(pixels)[0].cpu()
+            yield latents
+            samples += (SYNTHETIC - SIDE + 1) ** 2
+            if samples >= SAMPLES * len(latents) * SIDE**2:
+                return
+
+
+def synthetic_picture(size: Size, rng: np.random.Generator) -> UInt8[Tensor, "3 h w"]:
+    """Noise with the spectrum of photographs: the amplitude of a wave is as one over its frequency, in any colours."""
+    frequencies = np.hypot(np.fft.fftfreq(size.height)[:, None], np.fft.fftfreq(size.width))
+    frequencies[0, 0] = 1 / max(size.height, size.width)
+    white = rng.standard_normal((3, size.height, size.width))
+    pink = np.fft.ifft2(np.fft.fft2(white) / frequencies).real
+    # The channels of photographs go together, more or less.
+    coloured = np.einsum("ij,jhw->ihw", 0.5 + 0.5 * np.eye(3) + 0.3 * rng.standard_normal((3, 3)), pink)
+    coloured *= rng.uniform(15, 60) / coloured.std()
+    return torch.from_numpy((coloured + rng.uniform(60, 190, (3, 1, 1))).round().clip(0, 255).astype(np.uint8))

@@ -1,0 +1,270 @@
+"""Denoise a canvas patch by patch (paper, sections 3.2 to 3.4; docs/decisions/0001-two-canvases.md).
+
+Every patch of a step reads the canvas from before the step, and is kept as a piece of the next one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from pixelsmith.engine.dilated import Dilated, Joined
+from pixelsmith.engine.executor import Executor, Serial, Work
+from pixelsmith.geometry import Size, Window
+from pixelsmith.sampling.guidance import Batch, Denoiser
+from pixelsmith.sampling.keyed import Purpose
+from pixelsmith.sampling.merging.merge import GuideAt, Merge, Unmerged
+from pixelsmith.sampling.noise import Noise, NoiseField
+from pixelsmith.sampling.patches import Coverage, Tiling
+from pixelsmith.sampling.readable import Readable
+from pixelsmith.sampling.samplers import SAMPLERS, Move, Rule
+from pixelsmith.sampling.schedule import Schedule, noised
+from pixelsmith.system.device import finite
+
+PATCH = "one patch"
+
+
+@runtime_checkable
+class Patched(Readable, Protocol):
+    """A canvas that is filled patch by patch (``pixelsmith.canvas.Mosaic``)."""
+
+    def put(self, index: int, values: Tensor) -> None: ...
+
+    def missing(self, group: int = 1) -> Iterator[Sequence[int]]: ...
+
+    def sync(self) -> None: ...
+
+    @property
+    def complete(self) -> bool: ...
+
+
+@runtime_checkable
+class Steps(Protocol):
+    """The canvases after each step, counted from 1; a step that another run has begun may be there."""
+
+    def open(self, step: int, tiling: Tiling) -> Patched: ...
+
+    def __contains__(self, step: int) -> bool: ...
+
+    def drop(self, step: int) -> None: ...
+
+
+@dataclass(frozen=True)
+class Guide:
+    """The guide of a stage: ``latents``, the encoded enlarged picture z_g, and how it is merged into patches."""
+
+    latents: Readable
+    merge: Merge
+
+
+@dataclass(frozen=True)
+class Denoising:
+    """Everything that decides what a canvas becomes; ``run`` does it.
+
+    ``rule`` is that of the sampler. ``guide`` is ``None`` for the base.
+    ``seed`` and ``stage`` key the chess mask's phases, as they key ``noise`` and ``coverage``. ``dilated`` joins an
+    estimate of the whole canvas to those of the patches.
+    """
+
+    denoiser: Denoiser
+    schedule: Schedule
+    coverage: Coverage
+    noise: Noise
+    seed: int
+    stage: int
+    guide: Guide | None = None
+    rule: Rule = SAMPLERS["ddim"]
+    dilated: Dilated | None = None
+
+    @property
+    def channels(self) -> int:
+        """Of the canvases: the latents and, where the rule remembers it, the clean estimate after them."""
+        return self.noise.channels * (2 if self.rule.remembers else 1)
+
+    def run(
+        self,
+        steps: Steps,
+        batch_size: int,
+        device: torch.device,
+        on_batch: Callable[[int, int, int], None] = lambda step, done, total: None,
+        executor: Executor | None = None,
+        filled: bool = False,
+    ) -> Readable:
+        """Denoise from the noisiest level to the clean one; what ``steps`` has already is not made again.
+
+        ``on_batch`` is called with (step, patches done, patches of the step) once a batch is kept. ``filled``: all
+        batches are filled up to ``batch_size``. None of these arguments is part of what the picture is. Raises
+        ``DeviceError`` where a patch is not finite, or the device has no memory for one.
+        """
+        begin, canvas = self._furthest(steps)
+        executor, full = executor or Serial(), batch_size if filled else None
+        for i in range(begin, self.schedule.steps):
+            patches = self.coverage.patches(i)
+            target = steps.open(i + 1, patches)
+            if not target.complete:
+                joined = self._joined(i, canvas, batch_size, device, executor, full)
+                work = joined._work(i, patches, canvas, target, batch_size, device, full)
+                executor.run(work, partial(_report, on_batch, i, len(patches)))
+            canvas = target
+            steps.drop(i)
+        return _Latents(canvas, self.noise.channels)
+
+    def _work(
+        self,
+        i: int,
+        patches: Tiling,
+        canvas: Readable,
+        target: Patched,
+        batch_size: int,
+        device: torch.device,
+        full: int | None,
+    ) -> Work[_Patches]:
+        """The patches of step i that are missing in ``target``: they all read ``canvas``, and none what another one
+        writes.
+        """
+
+        def read(indices: Sequence[int]) -> _Patches:
+            return self._read(i, canvas, [patches[index].window for index in indices], device)
+
+        def write(indices: Sequence[int], moved: Tensor) -> None:
+            for index, values in zip(indices, finite(moved, "a batch of patches"), strict=True):
+                target.put(index, values)
+            target.sync()
+
+        def place(indices: Sequence[int]) -> str:
+            return f"patches {indices[0] + 1} to {indices[-1] + 1} of {len(patches)}, step {i + 1}, stage {self.stage}"
+
+        return Work(PATCH, target.missing(batch_size), read, partial(self._move, i), write, place, full)
+
+    def _furthest(self, steps: Steps) -> tuple[int, Readable]:
+        """The last step that is done, and the canvas after it."""
+        for done in range(self.schedule.steps, 0, -1):
+            if done in steps:
+                canvas = steps.open(done, self.coverage.patches(done - 1))
+                if canvas.complete:
+                    for older in range(1, done):
+                        steps.drop(older)
+                    return done, canvas
+        return 0, _Start(self)
+
+    def _read(self, i: int, canvas: Readable, windows: list[Window], device: torch.device) -> _Patches:
+        """Everything that moving these patches at step i needs to read."""
+        fresh = NoiseField(self.seed, self.stage, self.noise.channels, Purpose.STEP, i)
+        patches, needs = _Patches(canvas, windows, device, fresh), self._merge.needs(i)
+        sources: list[Readable | Noise] = [canvas, *needs.maps]
+        if needs.clean and self.guide is not None:
+            sources.append(self.guide.latents)
+        if needs.noise:
+            sources.append(self.noise)
+        if self.rule.draws:
+            sources.append(fresh)
+        for source in sources:
+            patches.on_host(source)
+        return patches
+
+    def _move(self, i: int, patches: _Patches) -> Batch:
+        """Patches of step i at the next level, (b, channels, h, w)."""
+        t, s = self.schedule.levels[i : i + 2]
+        merge, guide = self._merge, self._guide_at(i, patches)
+        state = patches.on_device(patches.canvas)
+        x_t = merge.before(state[:, : self.noise.channels], guide)
+        estimate = merge.estimate(self.denoiser(x_t, t, patches.windows), guide)
+        before = self.schedule.levels[i - 1] if i > 0 else None
+        previous = state[:, self.noise.channels :] if before is not None and self.rule.remembers else None
+        fresh = partial(patches.on_device, patches.fresh)
+        x_s = merge.after(self.rule.move(Move(x_t, estimate, t, s, previous, before, fresh)), guide)
+        return torch.cat([x_s, estimate], dim=1) if self.rule.remembers else x_s
+
+    def _joined(
+        self, i: int, canvas: Readable, batch_size: int, device: torch.device, executor: Executor, full: int | None
+    ) -> Denoising:
+        """With the estimate of the whole canvas at step i, where there is dilated sampling."""
+        if self.dilated is None:
+            return self
+        whole = self._read(i, canvas, [canvas.size.window], device)
+        x_t = whole.on_device(canvas)[:, : self.noise.channels]
+        x_t = self._merge.before(x_t, self._guide_at(i, whole))
+        estimate = self.dilated.estimate(x_t[0], self.schedule.levels[i], batch_size, executor, full)
+        return replace(self, denoiser=Joined(self.denoiser, estimate))
+
+    @property
+    def _merge(self) -> Merge:
+        return self.guide.merge if self.guide else Unmerged()
+
+    def _guide_at(self, i: int, patches: _Patches) -> GuideAt:
+        """The guide at step i. Without one nothing reads it."""
+
+        def clean() -> Batch:
+            if self.guide is None:
+                raise ValueError("a guided step needs a guide")
+            return patches.on_device(self.guide.latents)
+
+        t, s = self.schedule.levels[i : i + 2]
+        noise = partial(patches.on_device, self.noise)
+        return GuideAt(self.seed, self.stage, i, t, s, patches.windows, clean, noise, patches.on_host)
+
+
+class _Patches:
+    """Some patches of a canvas: what lies in their windows, of whatever is asked for, each read once.
+
+    ``fresh``: the noise of the step.
+    """
+
+    def __init__(self, canvas: Readable, windows: list[Window], device: torch.device, fresh: Noise) -> None:
+        self.canvas, self.windows, self.fresh, self._device = canvas, windows, fresh, device
+        self._read: dict[int, Batch] = {}
+        # From pinned memory a device takes values while it computes.
+        self._pins = device.type == "cuda"
+
+    def on_host(self, source: Readable | Noise) -> Batch:
+        """The windows of a source (b, c, h, w), on the host."""
+        if id(source) not in self._read:
+            values = torch.stack([source.read(window) for window in self.windows])
+            self._read[id(source)] = values.pin_memory() if self._pins else values
+        return self._read[id(source)]
+
+    def on_device(self, source: Readable | Noise) -> Batch:
+        """The same on the device."""
+        return self.on_host(source).to(self._device, non_blocking=self._pins)
+
+
+def _report(on_batch: Callable[[int, int, int], None], i: int, total: int, group: Sequence[int]) -> None:
+    on_batch(i, group[-1] + 1, total)
+
+
+@dataclass(frozen=True)
+class _Start:
+    """The first canvas: the guide at the noisiest level; without one, noise as strong as that level's latents."""
+
+    denoising: Denoising
+
+    @property
+    def size(self) -> Size:
+        return self.denoising.coverage.patches(0).canvas
+
+    def read(self, window: Window) -> Tensor:
+        level, noise = self.denoising.schedule.levels[0], self.denoising.noise.read(window)
+        if self.denoising.guide is None:
+            return math.hypot(level.alpha, level.sigma) * noise
+        return noised(self.denoising.guide.latents.read(window), noise, level)
+
+
+@dataclass(frozen=True)
+class _Latents:
+    """A canvas without the clean estimates that may come after its latents."""
+
+    canvas: Readable
+    channels: int
+
+    @property
+    def size(self) -> Size:
+        return self.canvas.size
+
+    def read(self, window: Window) -> Tensor:
+        return self.canvas.read(window)[: self.channels]

@@ -1,0 +1,377 @@
+"""One rung of the cascade: upsample, encode, denoise, decode. The base picture is a rung without a guide."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+
+from pixelsmith.canvas import Space, WithOverview
+from pixelsmith.config.plans import Plan
+from pixelsmith.config.recommended import Recommended, StageMethod
+from pixelsmith.config.request import Method, Request
+from pixelsmith.config.strategies import MERGINGS, STRATEGIES
+from pixelsmith.engine import Executor, Serial
+from pixelsmith.engine.bands import FittedBands, low_pass_bands
+from pixelsmith.engine.codec import decode, encode
+from pixelsmith.engine.denoise import Denoising, Guide, Patched
+from pixelsmith.engine.dilated import Dilated
+from pixelsmith.engine.texture import Texture
+from pixelsmith.engine.words import Cells, Words, joined
+from pixelsmith.errors import RefusedError, RequestError
+from pixelsmith.events import Observer, PhaseFinished, Progress, Warned
+from pixelsmith.families import Captioner, Family, Prompt, PromptAt, everywhere
+from pixelsmith.geometry import Size
+from pixelsmith.pixels.resample import Resized
+from pixelsmith.pixels.slider_map import flatness_map, slider_map
+from pixelsmith.planning.planner import coverage_of
+from pixelsmith.sampling.grid import ShiftedGrid
+from pixelsmith.sampling.guidance import GUIDANCES, OF_VELOCITIES, Away, Denoiser, EpsilonScaled, Guided
+from pixelsmith.sampling.merging import MERGES, Bands, Lead
+from pixelsmith.sampling.noise import NoiseField
+from pixelsmith.sampling.patches import Coverage, Tiling, dilation
+from pixelsmith.sampling.readable import Readable
+from pixelsmith.sampling.samplers import SAMPLERS
+from pixelsmith.sampling.schedule import Schedule
+from pixelsmith.system.memory import give_back_memory
+
+MOST_PATCHES, CPU_LATENTS = 8, 8192
+"""Of a call where no number is asked for. More latents at once gain nothing on a CPU, but take memory."""
+
+
+def batch_size_of(request: Request, device: torch.device, patch: Size) -> int:
+    """Patches of this size per call: as asked, or what suits the device."""
+    suits = max(1, CPU_LATENTS // patch.area) if device.type == "cpu" else MOST_PATCHES
+    return request.compute.batch_size or min(MOST_PATCHES, suits)
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A finished picture (3, H, W) uint8, and the latents it was decoded from where the rung above needs them."""
+
+    picture: Readable
+    latents: Readable | None
+
+
+@dataclass(frozen=True)
+class Cascade:
+    """What all rungs of one request share. What they make is kept in ``space``; what is there is not made again.
+
+    ``methods``: what each rung is denoised with, by its number. ``captioner``: what says what the places of a picture
+    show; ``None`` where no one asks. ``executor``: what does the work of its phases.
+    """
+
+    request: Request
+    family: Family
+    methods: Mapping[int, StageMethod]
+    prompts: tuple[Prompt, Prompt]
+    observer: Observer
+    space: Space
+    captioner: Captioner | None = None
+    executor: Executor = field(default_factory=Serial)
+
+    @classmethod
+    def of(
+        cls,
+        request: Request,
+        family: Family,
+        the_plan: Plan,
+        observer: Observer,
+        space: Space,
+        captioner: Captioner | None = None,
+        executor: Executor | None = None,
+    ) -> Cascade:
+        """Encode the prompt and the negative prompt, and say what of the request will not show.
+
+        Raises ``RequestError`` where the model has no schedule for a rung, or cannot be guided so, before anything is
+        made.
+        """
+        stages = len(the_plan.stages)
+        rungs = range(0 if the_plan.base else 1, stages + 1)
+        methods = {rung: request.method.at(rung, family.facts.recommended, stages) for rung in rungs}
+        for own in methods.values():
+            schedule = _schedule(family, own)
+            if own.guides and own.guidance in OF_VELOCITIES and not schedule.is_flow:
+                raise RequestError(f"guidance: {own.guidance} is for flow matching, which this model is not made by")
+        for remark in _remarks(request, family, methods.values()):
+            observer(Warned(remark))
+        prompts = family.encode(request.prompt, request.negative_prompt, request.prompt_weighting)
+        return cls(request, family, methods, prompts, observer, space, captioner, executor or Serial())
+
+    def base(self, size: Size) -> Rung:
+        """The model's own picture: one patch as large as the canvas, no guide (stage 0).
+
+        Raises ``RefusedError`` where the model has a safety checker that refuses it.
+        """
+        canvas = self.family.facts.latent_size(size)
+        grid = ShiftedGrid(canvas, canvas, 0, self.request.seed, 0)
+        rung = self._denoised(0, size, grid, lambda: None, lambda: everywhere(self.prompts[0]))
+        if self.family.refuses(rung.picture):
+            raise RefusedError(
+                "the model's safety checker refuses the base picture of this prompt and seed; a folder of the model "
+                "without its safety_checker is not checked"
+            )
+        return rung
+
+    def stage(self, stage: int, below: Rung, size: Size) -> Rung:
+        """A larger picture guided by the one below; ``stage`` counts from 1."""
+        facts, method = self.family.facts, self.request.method
+
+        def guide() -> Guide:
+            strategy, own = STRATEGIES[method.strategy], self.methods[stage]
+            factor = size.factor_over(below.picture.size)
+            merge = strategy.merge_of(own)
+            moderates = own.slider_map == "auto" and "slider_map" not in MERGINGS[merge].unused
+            flatness = flatness_map(below.picture, size, facts.latent_scale) if moderates else None
+            lead = Lead(
+                weights=strategy.weights(own),
+                positions=slider_map(own.slider_map, own.slider, size, facts.latent_scale),
+                bands=self._bands(factor),
+                factor=factor,
+                flatness=flatness and self._map(stage, "flatness", flatness),
+                chess_mask=own.chess_mask,
+            )
+            return Guide(self._guide_latents(stage, below, size), MERGES[merge](lead))
+
+        coverage = coverage_of(stage, facts.latent_size(size), self.request, facts)
+        return self._denoised(stage, size, coverage, guide, partial(self._prompt_at, stage, below, size))
+
+    def _prompt_at(self, stage: int, below: Rung, size: Size) -> PromptAt:
+        """The prompt of each patch: with what the picture below shows there, where there is a captioner."""
+        request, captioner = self.request, self.captioner
+        if captioner is None:
+            return everywhere(self.prompts[0])
+        cells = Cells(self.family.facts.latent_size(size), self.family.facts.patch)
+        enlarged = Resized(below.picture, below.picture.size, size, "lanczos")
+        captions = self.space.texts(
+            f"stage-{stage}/captions", lambda: self._captions(stage, enlarged, cells, captioner)
+        )
+        words = Words(cells, [joined(caption, request.prompt) for caption in captions])
+        prompts = dict.fromkeys(words.prompts)
+        if not request.prompt_weighting and any(self.family.unread(prompt) for prompt in prompts):
+            self.observer(Warned("the model has no room for the end of the prompt behind some of the captions"))
+        encoded = {
+            prompt: self.family.encode(prompt, request.negative_prompt, request.prompt_weighting)[0]
+            for prompt in prompts
+        }
+        return lambda window: encoded[words.at(window)]
+
+    def _captions(self, stage: int, enlarged: Resized, cells: Cells, captioner: Captioner) -> Iterator[str]:
+        """What the enlarged picture shows at each cell: one by one, so that no text depends on its neighbours."""
+        with self._phase(stage, "caption") as on_place:
+            for done, cell in enumerate(cells, start=1):
+                yield from captioner(enlarged.read(cell.scaled(self.family.facts.latent_scale))[None])
+                on_place(0, done, len(cells))
+
+    def _map(self, stage: int, name: str, source: Readable) -> Readable:
+        """A map (1, h, w) of the canvas, kept: every step reads it."""
+        tiles = self.family.autoencoder.tiling.tiles(source.size)
+        kept = self.space.open(f"stage-{stage}/{name}", tiles, 1)
+        for (index,) in kept.missing():
+            kept.put(index, source.read(tiles[index].window))
+            kept.sync()
+        return kept
+
+    def _bands(self, factor: float) -> Bands:
+        """What is known of a picture by one that is so many times smaller."""
+        upsampling = self.request.method.upsampling
+        if upsampling == "latent":
+            return low_pass_bands(factor)
+        return FittedBands(self.family.autoencoder, self.family.facts.latent_scale, factor, upsampling)
+
+    def _guide_latents(self, stage: int, below: Rung, size: Size) -> Readable:
+        """The clean guide z_g: the enlarged picture encoded, or the enlarged latents."""
+        upsampling, scale = self.request.method.upsampling, self.family.facts.latent_scale
+        if upsampling == "latent":
+            # A padded canvas reaches past the picture: it goes on there as the picture's edge.
+            endless = Resized(below.picture, below.picture.size, below.picture.size, "bicubic")
+            latents = below.latents or self._encoded(stage, endless, below.picture.size)
+            return Resized(latents, below.picture.size, size, "bicubic", unit=scale)
+        return self._encoded(stage, Resized(below.picture, below.picture.size, size, upsampling), size)
+
+    def _encoded(self, stage: int, picture: Resized, size: Size) -> Readable:
+        facts = self.family.facts
+        tiles = self.family.autoencoder.tiling.tiles(facts.latent_size(size))
+        latents = self.space.open(f"stage-{stage}/guide", tiles, facts.latent_channels)
+        with self._phase(stage, "encode") as on_tile:
+            encode(picture, facts.latent_scale, self.family.autoencoder, latents, partial(on_tile, 0), self.executor)
+        return latents
+
+    def _denoised(
+        self,
+        stage: int,
+        size: Size,
+        coverage: Coverage,
+        guide: Callable[[], Guide | None],
+        prompt_at: Callable[[], PromptAt],
+    ) -> Rung:
+        """Denoise and decode what is not there yet, then forget all that nothing above needs."""
+        picture, device = self._new_picture(stage, size), self.family.device
+        keeps_latents = self.request.method.upsampling == "latent"
+        latents: Readable | None = None
+        if keeps_latents or not picture.complete:
+            denoising = self._denoising(stage, size, coverage, prompt_at(), guide())
+            steps = StageSteps(self.space, stage, denoising.channels)
+            with self._phase(stage, "denoise") as on_batch:
+                latents = denoising.run(steps, self._batch_size, device, on_batch, self.executor, self._fills(stage))
+            # Its noise takes memory that the decoder has use for.
+            del denoising
+            with self._phase(stage, "decode") as on_tile:
+                texture = self._texture(stage)
+                decode(latents, self.family.autoencoder, picture, partial(on_tile, 0), self.executor, texture)
+        if not keeps_latents:
+            self._forget(stage)
+        return Rung(picture.picture, latents if keeps_latents else None)
+
+    def _texture(self, stage: int) -> Texture | None:
+        return Texture.of(self.family, self.request.seed, stage, self.methods[stage].texture)
+
+    def _denoising(
+        self, stage: int, size: Size, coverage: Coverage, prompt_at: PromptAt, guide: Guide | None
+    ) -> Denoising:
+        denoiser = self._denoiser(stage, size, prompt_at)
+        seed, facts = self.request.seed, self.family.facts
+        keyed = NoiseField(seed, stage, facts.latent_channels)
+        return Denoising(
+            denoiser=denoiser,
+            schedule=_schedule(self.family, self.methods[stage]),
+            coverage=coverage,
+            noise=keyed if stage else self.family.base_noise(seed, facts.latent_size(size)),
+            seed=seed,
+            stage=stage,
+            guide=guide,
+            rule=SAMPLERS[self.methods[stage].sampler],
+            dilated=self._dilated(stage, size),
+        )
+
+    def _denoiser(self, stage: int, size: Size, prompt_at: PromptAt) -> Denoiser:
+        return guided_denoiser(self.family, prompt_at, self.prompts[1], self.methods[stage], size)
+
+    def _dilated(self, stage: int, size: Size) -> Dilated | None:
+        facts = self.family.facts
+        if stage == 0 or not STRATEGIES[self.request.method.strategy].dilated:
+            return None
+        # Its samples show the whole canvas, and so does the prompt.
+        denoiser = self._denoiser(stage, size, everywhere(self.prompts[0]))
+        return Dilated(denoiser, dilation(facts.latent_size(size), facts.patch), facts.latent_multiple)
+
+    def _forget(self, stage: int) -> None:
+        """Drop what led to a finished picture."""
+        for name in ("guide", "flatness"):
+            self.space.drop(f"stage-{stage}/{name}")
+        steps = StageSteps(self.space, stage, 0)
+        for step in range(1, self.methods[stage].steps + 1):
+            steps.drop(step)
+
+    def _new_picture(self, stage: int, size: Size) -> WithOverview:
+        """The picture of a stage and its overview, a pixel for each latent."""
+        facts = self.family.facts
+        tiles = self.family.autoencoder.tiling.tiles(facts.latent_size(size))
+        small = size.padded(facts.latent_scale).divided(facts.latent_scale)
+        unrounded = self.request.unrounded and stage == max(self.methods)
+        dtype = torch.float32 if unrounded else torch.uint8
+        return WithOverview(
+            self.space.open(f"stage-{stage}/picture", tiles.scaled(facts.latent_scale), 3, dtype, size),
+            self.space.open(f"stage-{stage}/overview", tiles, 3, torch.uint8, small),
+            facts.latent_scale,
+        )
+
+    def _fills(self, stage: int) -> bool:
+        """Whether batches are filled up: each size is a graph of a compiled network. The base is one patch."""
+        return stage > 0 and self.request.compute.compile
+
+    @property
+    def _batch_size(self) -> int:
+        return batch_size_of(self.request, self.family.device, self.family.facts.patch)
+
+    @contextmanager
+    def _phase(self, stage: int, phase: str) -> Iterator[Callable[[int, int, int], None]]:
+        """Report a phase: what is yielded hears (step from 0, done, total); the end is timed."""
+        steps = self.methods[stage].steps if phase == "denoise" else 1
+        began = time.monotonic()
+        give_back_memory()
+        yield lambda step, done, total: self.observer(Progress(stage, phase, step + 1, steps, done, total))
+        self.observer(PhaseFinished(stage, phase, time.monotonic() - began))
+
+
+def guided_denoiser(
+    family: Family, prompt_at: PromptAt, negative: Prompt, method: StageMethod, picture: Size
+) -> Denoiser:
+    """The denoiser of each patch's prompt, and what it is pushed away from where that is ever on."""
+    scale, aways = method.guidance_scale, []
+    positive = family.denoiser(prompt_at, picture, scale)
+    if method.guides:
+        unwanted = family.denoiser(everywhere(negative), picture, scale)
+        aways.append(Away(unwanted, scale, method.guides_at, GUIDANCES[method.guidance]))
+    if method.perturbation:
+        worse = family.denoiser(prompt_at, picture, scale, method.perturbation)
+        # Of n + s·(p − n) the push is s − 1 times the difference.
+        aways.append(Away(worse, 1 + method.perturbation.scale, method.perturbs_at))
+    guided = Guided(positive, aways, method.guidance_rescale) if aways else positive
+    return guided if method.epsilon_scaling == 1 else EpsilonScaled(guided, method.epsilon_scaling)
+
+
+def _schedule(family: Family, own: StageMethod) -> Schedule:
+    """The levels that a rung goes through. Raises ``RequestError`` where the model has none of so many steps."""
+    return family.schedule(own.schedule_steps).last(own.steps)
+
+
+def _needless(request: Request, best: Recommended) -> Iterator[str]:
+    """What was asked for that the strategy, or the way to merge the guide, has no use for."""
+    asked, strategy = request.method, STRATEGIES[request.method.strategy]
+    plain = Method(merge=asked.merge, strategy=asked.strategy)
+    plain = (plain.above_given_picture() if request.from_image else plain).settled(best)
+    needless = {f"strategy: {asked.strategy}": strategy.unused}
+    if "merge" not in strategy.unused:
+        needless[f"merge: {asked.merge}"] = MERGINGS[asked.merge].unused
+    for what, names in needless.items():
+        if unused := [name for name in names if getattr(asked, name) != getattr(plain, name)]:
+            yield f"{what} has no use for {', '.join(unused).replace('_', ' ')}"
+
+
+def _remarks(request: Request, family: Family, methods: Collection[StageMethod]) -> Iterator[str]:
+    """What of a request will not show, or not as it was meant."""
+    best, guides = family.facts.recommended, any(method.guides for method in methods)
+    strongest = max(method.guidance_scale for method in methods)
+    if (best.guidance_told or best.guidance_scale <= 1) and strongest > 2 * best.guidance_scale:
+        yield f"the model is distilled for a guidance scale of {best.guidance_scale}; {strongest} may spoil the picture"
+    yield from _needless(request, best)
+    if request.method.texture not in (None, 0, best.texture) and family.texture is None:
+        yield "the model has no texture network: texture is not used"
+    if request.negative_prompt and not guides:
+        yield "the negative prompt is not used: there is no classifier-free guidance"
+    if request.method.guidance not in (None, best.guidance) and not guides:
+        yield f"guidance {request.method.guidance} is not used: there is no classifier-free guidance"
+    if request.method.perturbation and not any(method.perturbs for method in methods):
+        yield "the perturbation is not used: none of the steps lies in its interval, or its scale is 0"
+    if request.prompt_weighting:
+        # All of it is read.
+        return
+    for prompt in (request.prompt, request.negative_prompt if guides else ""):
+        if unread := family.unread(prompt):
+            yield f"the model has no room for the end of the prompt: {unread!r} is not read"
+
+
+@dataclass(frozen=True)
+class StageSteps:
+    """The canvases of a stage's steps in the space."""
+
+    space: Space
+    stage: int
+    channels: int
+
+    def open(self, step: int, tiling: Tiling) -> Patched:
+        return self.space.open(self._name(step), tiling, self.channels)
+
+    def __contains__(self, step: int) -> bool:
+        return self._name(step) in self.space
+
+    def drop(self, step: int) -> None:
+        self.space.drop(self._name(step))
+
+    def _name(self, step: int) -> str:
+        return f"stage-{self.stage}/step-{step}"

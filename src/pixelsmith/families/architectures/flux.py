@@ -1,0 +1,81 @@
+"""Flux.1: flow matching, 2x2 latents as one token, positions of tokens as ids, guidance told to the network (dev)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pixelsmith.config.recommended import Recommended
+from pixelsmith.families.architecture import Configs, Scene, Traits, repeated
+from pixelsmith.families.family import Prompt
+from pixelsmith.families.shared.packing import over_tokens
+from pixelsmith.families.shared.schedules import flow_schedule
+from pixelsmith.geometry import Size
+from pixelsmith.sampling.guidance import Batch
+from pixelsmith.sampling.schedule import Level, Schedule
+
+NATIVE = Size(128, 128)
+"""Latents; the pipeline has it as a constant."""
+ROOM, SCHNELL_ROOM = 512, 256
+"""Tokens that T5 reads, as the models were made."""
+
+
+class Flux:
+    name = "Flux.1"
+    pipelines = ("FluxPipeline",)
+    native = "1024 pixels"
+    needs = "transformer of 12 billion parameters, CLIP, T5-XXL"
+    upcasts_vae = False
+    optional = ()
+
+    def traits(self, configs: Configs) -> Traits:
+        # dev is told its guidance scale; schnell is distilled to few steps and has none.
+        dev = configs["transformer"]["guidance_embeds"]
+        best = Recommended(28, guidance_scale=3.5, guidance_told=True) if dev else Recommended(4, guidance_scale=1.0)
+        return Traits(NATIVE, 2, best)
+
+    def reader(self, pipeline: Any) -> tuple[Any, int]:
+        return pipeline.tokenizer_2, _room(pipeline)
+
+    def encode(self, pipeline: Any, prompt: str, negative_prompt: str | None) -> tuple[Prompt, Prompt]:
+        return _encoded(pipeline, prompt), _encoded(pipeline, negative_prompt or "")
+
+    def schedule(self, scheduler: Any, steps: int, patch: Size) -> Schedule:
+        return flow_schedule(scheduler, steps, patch.area // 4)
+
+    def predict(self, pipeline: Any, x: Batch, level: Level, prompt: Prompt, scene: Scene) -> Batch:
+        network, (height, width) = pipeline.transformer, x.shape[2:]
+        return over_tokens(
+            network,
+            x,
+            timestep=repeated(level.timestep, x).to(x.dtype) / 1000,
+            guidance=repeated(scene.guidance_scale, x) if network.config.guidance_embeds else None,
+            pooled_projections=prompt["pooled"],
+            encoder_hidden_states=prompt["embeddings"],
+            txt_ids=torch.zeros(prompt["embeddings"].shape[1], 3).to(x),
+            img_ids=position_ids(height // 2, width // 2).to(x),
+        )
+
+
+def position_ids(rows: int, columns: int) -> Tensor:
+    """(rows · columns, 3): 0, row and column of each token, from the patch's own corner.
+
+    The network has seen no ids beyond those of its native size, so a patch far from the picture's corner must not have
+    them either (docs/decisions/0011-patches-and-transformers.md).
+    """
+    grid = torch.meshgrid(torch.arange(1), torch.arange(rows), torch.arange(columns), indexing="ij")
+    return torch.stack(grid, dim=-1).reshape(-1, 3)
+
+
+def _room(pipeline: Any) -> int:
+    return ROOM if pipeline.transformer.config.guidance_embeds else SCHNELL_ROOM
+
+
+def _encoded(pipeline: Any, text: str) -> Prompt:
+    embeddings, pooled, _ = pipeline.encode_prompt(text, None, max_sequence_length=_room(pipeline))
+    return {"embeddings": embeddings, "pooled": pooled}
+
+
+ARCHITECTURE = Flux()

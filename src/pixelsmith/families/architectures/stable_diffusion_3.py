@@ -1,0 +1,54 @@
+"""Stable Diffusion 3 and 3.5: flow matching, a transformer, two CLIP text encoders and T5, which may be absent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from pixelsmith.config.recommended import Recommended
+from pixelsmith.families.architecture import Configs, Scene, Traits, repeated
+from pixelsmith.families.family import Prompt, named
+from pixelsmith.families.shared.schedules import flow_schedule, schedule_of
+from pixelsmith.geometry import Size
+from pixelsmith.sampling.guidance import Batch
+from pixelsmith.sampling.schedule import Level, Schedule
+
+ROOM = 256
+"""Tokens that the pipeline lets T5 read."""
+
+
+class StableDiffusion3:
+    name = "Stable Diffusion 3, 3.5"
+    pipelines = ("StableDiffusion3Pipeline",)
+    native = "1024 pixels"
+    needs = "transformer of 2 to 8 billion parameters, two CLIP text encoders, T5-XXL (can be left out)"
+    upcasts_vae = False
+    optional = ("text_encoder_3", "tokenizer_3")
+
+    def traits(self, configs: Configs) -> Traits:
+        network = configs["transformer"]
+        side = network["sample_size"]
+        return Traits(Size(side, side), network["patch_size"], Recommended(28, guidance_scale=7.0), perturbable=True)
+
+    def reader(self, pipeline: Any) -> tuple[Any, int]:
+        if pipeline.text_encoder_3 is not None:
+            return pipeline.tokenizer_3, ROOM
+        return pipeline.tokenizer, pipeline.tokenizer.model_max_length
+
+    def encode(self, pipeline: Any, prompt: str, negative_prompt: str | None) -> tuple[Prompt, Prompt]:
+        found = pipeline.encode_prompt(prompt, None, None, negative_prompt=negative_prompt, max_sequence_length=ROOM)
+        return named(("encoder_hidden_states", "pooled_projections"), found[::2], found[1::2])
+
+    def schedule(self, scheduler: Any, steps: int, patch: Size) -> Schedule:
+        if not scheduler.get("use_dynamic_shifting"):
+            return schedule_of(scheduler, steps)
+        return flow_schedule(scheduler, steps, patch.area // 4, sigmas=None)
+
+    def predict(self, pipeline: Any, x: Batch, level: Level, prompt: Prompt, scene: Scene) -> Batch:
+        timestep = repeated(level.timestep, x)
+        output: Tensor = pipeline.transformer(x, timestep=timestep, **prompt, return_dict=False)[0]
+        return output
+
+
+ARCHITECTURE = StableDiffusion3()

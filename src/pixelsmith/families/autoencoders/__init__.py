@@ -1,0 +1,1 @@
+"""Autoencoders of diffusers, run tile by tile."""

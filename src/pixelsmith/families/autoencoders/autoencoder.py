@@ -1,0 +1,143 @@
+"""The autoencoders of diffusers behind one face: they differ in outputs, axes, scaling and in how local they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
+from itertools import chain
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pixelsmith.families.autoencoders.narrowing import Narrowing, context_of
+from pixelsmith.families.autoencoders.steady import steady
+from pixelsmith.families.loading.placing import to_channels_last
+from pixelsmith.families.shared.packing import patchify, unpatchify
+from pixelsmith.geometry import Window
+from pixelsmith.sampling.grid import TileLayout
+
+LOCAL_SIDE = 88
+"""Of residual networks that normalise per pixel: tiles equal the whole. Larger ones take more memory, no less time."""
+TILE_PIXELS, CONTEXT_PIXELS = 1024, 128
+"""For all others: more context, averaged borders, and group normalisation held steady."""
+
+
+def latent_space(config: Mapping[str, Any]) -> tuple[int, int]:
+    """Pixels per latent on one axis and channels of the latents, from an autoencoder's configuration."""
+    kind = config["_class_name"]
+    if kind == "AutoencoderKLQwenImage":
+        return 2 ** len(config["temperal_downsample"]), config["z_dim"]
+    if kind == "AutoencoderKLWan":
+        return config.get("scale_factor_spatial", 2 ** len(config["temperal_downsample"])), config["z_dim"]
+    blocks = "encoder_block_out_channels" if kind in ("AutoencoderDC", "AutoencoderTiny") else "block_out_channels"
+    scale = 2 ** (len(config[blocks]) - 1)
+    if kind == "AutoencoderKLFlux2":
+        return 2 * scale, 4 * config["latent_channels"]
+    return scale, config["latent_channels"]
+
+
+def tiling_of(config: Mapping[str, Any]) -> TileLayout:
+    """How an autoencoder of this configuration is run tile by tile, in latents."""
+    if _is_local(config):
+        return TileLayout(LOCAL_SIDE, context_of(config), blend=0)
+    return usual_tiling(latent_space(config)[0])
+
+
+def usual_tiling(scale: int) -> TileLayout:
+    """That of autoencoders which are not local, with so many pixels per latent."""
+    context = max(4, min(16, CONTEXT_PIXELS // scale))
+    return TileLayout(side=min(128, TILE_PIXELS // scale), context=context, blend=context)
+
+
+def compile_blocks(vae: Any) -> None:
+    """Compile an autoencoder of residual blocks, each block by itself and for any size; others stay as they are.
+
+    What a block is given of a tile depends on where that lies (``Narrowing``), so it has no one size. Blocks that are
+    alike share a graph, and all of them torch's limit of eight, of which the embedded model's two halves need five to
+    seven: a second dtype in one process runs a part of them as they are.
+    """
+    if _is_local(vae.config):
+        for block in chain(*vae.encoder.down_blocks, *vae.decoder.up_blocks):
+            # Not the module: its hooks, of which each tile has its own, would be compiled with it, for each tile anew.
+            block.forward = torch.compile(block.forward, dynamic=True)
+
+
+class DiffusersAutoencoder:
+    """An autoencoder of diffusers, used deterministically (the mean of the posterior); it runs on ``device``.
+
+    ``tiling``: how it is run tile by tile, without it as its configuration needs it.
+    """
+
+    def __init__(self, vae: Any, device: torch.device, tiling: TileLayout | None = None) -> None:
+        self._vae, self._device = vae, device
+        self._video = hasattr(vae.config, "temperal_downsample")
+        # Flux.2's latents are 2x2 patches, normalised by the running statistics of a layer that is never run.
+        self._patched = hasattr(vae, "bn")
+        self._mean, self._std = _statistics(vae)
+        self.tiling = tiling or tiling_of(_config(vae))
+        self._narrowing = None
+        if _is_local(vae.config):
+            self._narrowing = Narrowing(vae.decoder)
+            # Its norms are over the channels of each pixel.
+            to_channels_last(vae)
+
+    def encode(self, pixels: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b c h w"]:
+        """Pixels in -1..1 to latents at the denoiser's scale, float32."""
+        found = self._vae.encode(self._placed(pixels))
+        if hasattr(found, "latent_dist"):
+            latents: Tensor = found.latent_dist.mode()
+        else:
+            latents = found.latent if hasattr(found, "latent") else found.latents
+        latents = latents.float().cpu()
+        latents = latents[:, :, 0] if self._video else latents
+        return ((patchify(latents) if self._patched else latents) - self._mean) / self._std
+
+    def decode(self, latents: Float[Tensor, "b c h w"], kept: Window | None = None) -> Float[Tensor, "b 3 H W"]:
+        """Latents at the denoiser's scale to pixels, about -1..1, float32: all, or those of ``kept`` at least."""
+        latents = latents * self._std + self._mean
+        placed = self._placed(unpatchify(latents) if self._patched else latents)
+        if self._narrowing is None or kept is None:
+            pixels = self._decoded(placed)
+        else:
+            pixels = self._narrowing(self._decoded, placed, kept)
+        return (pixels[:, :, 0] if self._video else pixels).float().cpu()
+
+    def _decoded(self, latents: Tensor) -> Tensor:
+        pixels: Tensor = self._vae.decode(latents).sample
+        return pixels
+
+    def steady_encoding(self, samples: Iterable[Tensor]) -> AbstractContextManager[None]:
+        """While open, ``encode`` normalises every tile alike, by the statistics of these samples of the picture."""
+        return steady(self._vae.encoder, self.encode, samples)
+
+    def steady_decoding(self, samples: Iterable[Tensor]) -> AbstractContextManager[None]:
+        """While open, ``decode`` normalises every tile alike, by the statistics of these samples of the canvas."""
+        return steady(self._vae.decoder, self.decode, samples)
+
+    def _placed(self, values: Tensor) -> Tensor:
+        placed = values.to(self._device, self._vae.dtype)
+        if self._narrowing:
+            return placed.contiguous(memory_format=torch.channels_last)
+        return placed[:, :, None] if self._video else placed
+
+
+def _is_local(config: Mapping[str, Any]) -> bool:
+    """Whether it has no layer that sees more than its surroundings; among the autoencoders here, a DC one may."""
+    return [config.get(f"{part}_block_types") for part in ("encoder", "decoder")] == ["ResBlock", "ResBlock"]
+
+
+def _statistics(vae: Any) -> tuple[Tensor, Tensor]:
+    """What is taken from an autoencoder's own latents, and what they are divided by; (1, c or 1, 1, 1)."""
+    if hasattr(vae, "bn"):
+        mean, std = vae.bn.running_mean, (vae.bn.running_var + vae.config.batch_norm_eps).sqrt()
+    else:
+        config = vae.config
+        mean = torch.tensor(config.get("latents_mean") or config.get("shift_factor") or 0.0)
+        std = torch.tensor(config.get("latents_std") or 1.0) / float(config.get("scaling_factor") or 1.0)
+    return mean.float().cpu().reshape(1, -1, 1, 1), std.float().cpu().reshape(1, -1, 1, 1)
+
+
+def _config(vae: Any) -> dict[str, Any]:
+    return {**vae.config, "_class_name": type(vae).__name__}

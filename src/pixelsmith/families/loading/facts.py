@@ -1,0 +1,224 @@
+"""What planning needs to know of a model, from its JSON files alone: no weights, no diffusers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pixelsmith.config.checks import check_whole
+from pixelsmith.config.model_facts import ModelFacts
+from pixelsmith.config.parts import Parts
+from pixelsmith.errors import InputError, ModelError, RequestError
+from pixelsmith.families.architecture import Configs, Traits
+from pixelsmith.families.autoencoders.autoencoder import latent_space, tiling_of
+from pixelsmith.families.loading.find import (
+    NO_PARTS,
+    OWN,
+    captioner_of,
+    config_folder,
+    few_steps_of,
+    find_captioner,
+    find_part,
+    with_few_steps,
+)
+from pixelsmith.families.loading.hub import HUB_ID
+from pixelsmith.families.loading.model_files import read_json, shapes_in
+from pixelsmith.families.loading.sources import NETWORKS, Sources, sources_of
+from pixelsmith.families.loading.weights import Weights, weights_of
+from pixelsmith.families.registry import architecture_of
+from pixelsmith.families.shared.schedules import prediction_of, with_choice
+from pixelsmith.families.texture_layers import MARGIN
+from pixelsmith.families.textures import texture_of
+from pixelsmith.geometry import MAX_SIDE, Size
+from pixelsmith.sampling.grid import TileLayout
+from pixelsmith.system.places import given_place
+
+_KNOWN: dict[str, dict[str, Any]] = {
+    "stabilityai/stable-diffusion-3.5-large": {"steps": 28, "guidance_scale": 3.5},
+    "stabilityai/stable-diffusion-3.5-large-turbo": {"steps": 4, "guidance_scale": 1.0},
+    "stabilityai/stable-diffusion-3.5-medium": {"steps": 40, "guidance_scale": 4.5},
+}
+"""``method`` of hub ids whose configuration does not tell them from others of their family, from their cards."""
+
+MOST_TRAIN_STEPS = 1_000_000
+"""A thousand times those of all models: a scheduler keeps several numbers for each."""
+
+_TOLD = {"guidance_embeds": ("guidance_in.", "guidance_embedder."), "time_cond_proj_dim": ("cond_proj.",)}
+"""Entries of networks that are told their guidance scale, and what their tensors for it are called."""
+
+_FITTING = (
+    "_class_name", "in_channels", "cross_attention_dim", "joint_attention_dim", "pooled_projection_dim",
+    "caption_channels", "cap_feat_dim",
+)  # fmt: skip
+"""Entries that another network has as the model's own, or it does not fit its latents and its text encoders."""
+
+
+def read_facts(place: Path, name: str, parts: Parts = NO_PARTS) -> ModelFacts:
+    """Of a model that was found (``find_model``). Raises ``ModelError``."""
+    folder = config_folder(place, parts)
+    few, parts = few_steps_of(folder, parts), with_few_steps(folder, parts)
+    configs = _configs(folder, parts)
+    architecture_of(str(configs["index"].get("_class_name")), name)
+    sources = sources_of(place, parts)
+    configs = {**configs, **_network_configs(sources, configs)}
+    facts = facts_of(configs, name, folder / OWN, few, texture_of(folder, parts) is not None)
+    weights = _weights(sources, parts)
+    facts = replace(
+        facts,
+        parameters=weights.parameters,
+        quantised_bytes=weights.quantised_bytes,
+        captioner_parameters=_captioner_parameters(folder, parts),
+    )
+    _check_vae(facts, parts)
+    return facts
+
+
+def facts_of(
+    configs: Configs, name: str, own: Path, few: Mapping[str, Any] | None = None, textured: bool = False
+) -> ModelFacts:
+    """What a model's configurations say of it, and the file ``own`` (``OWN``) where there is one; not its weights.
+
+    ``few``: of its variant for few steps; ``textured``: whether it has a texture network. Raises ``ModelError``.
+    """
+    pipeline = str(configs["index"].get("_class_name"))
+    architecture = architecture_of(pipeline, name)
+    try:
+        scale, channels = latent_space(configs["vae"])
+        traits = architecture.traits(configs)
+        prediction_of(configs["scheduler"])
+        train_steps = configs["scheduler"].get("num_train_timesteps", 1000)
+        for what, value in (("latent channels", channels), ("train timesteps", train_steps)):
+            check_whole(what, value, least=1)
+        if train_steps > MOST_TRAIN_STEPS:
+            raise RequestError(f"train timesteps: expected at most {MOST_TRAIN_STEPS:,}, got {train_steps:,}")
+        if max(traits.native.width, traits.native.height) > MAX_SIDE:
+            raise RequestError(f"sample size: expected at most {MAX_SIDE:,}, got {traits.native}")
+    except RequestError as error:
+        raise ModelError(f"{name}: its configuration cannot be used: {error}") from error
+    except InputError:
+        raise
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{name}: its configuration lacks what a {pipeline} has: {error}") from error
+    named = HUB_ID.fullmatch(name)
+    known = replace(traits.recommended, **_KNOWN.get(named["id"] if named else name, {}))
+    traits = _with_own(replace(traits, recommended=known), scale, own, few or {})
+    return ModelFacts(
+        name=name,
+        pipeline=pipeline,
+        native_size=Size(traits.native.width * scale, traits.native.height * scale),
+        latent_scale=scale,
+        latent_channels=channels,
+        latent_multiple=traits.multiple,
+        train_steps=train_steps,
+        tiling=_tiling(configs["vae"], scale, textured),
+        parameters=0,
+        recommended=traits.recommended,
+        float16_safe=traits.float16_safe,
+        perturbable=traits.perturbable,
+        stock_seeds=traits.stock_seeds,
+    )
+
+
+def _configs(folder: Path, parts: Parts) -> Configs:
+    """All configurations of a diffusers folder, with the scheduler that was asked for."""
+    index = read_json(folder / "model_index.json")
+    found = [path.parent.name for path in folder.glob("*/config.json")]
+    configs = {part: read_json(folder / part / "config.json") for part in found}
+    scheduler = folder / "scheduler" / "scheduler_config.json"
+    return configs | {
+        "index": index,
+        "scheduler": with_choice(read_json(scheduler) if scheduler.exists() else {}, parts),
+    }
+
+
+def _network_configs(sources: Sources, configs: Configs) -> Configs:
+    """Of the network that is loaded, which may not be the model's own. A file is read with the model's configuration.
+
+    Raises ``ModelError`` for a file that another configuration belongs to, and for a network of another kind.
+    """
+    networks = {name: source for name, source in sources.items() if name in NETWORKS and source is not None}
+    for name, file in networks.items():
+        _check_told(file, configs.get(name, {}))
+    found = {name: read_json(source / "config.json") for name, source in networks.items() if source.is_dir()}
+    for name, config in found.items():
+        _check_fits(networks[name], config, configs.get(name, {}))
+    return found
+
+
+def _check_fits(source: Path, config: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+    """What cannot be put together fails only when the network is called, in its own words."""
+    for key in _FITTING:
+        if key in own and config.get(key, own[key]) != own[key]:
+            raise ModelError(
+                f"{source}: it is no network of this model: expected {key} {json.dumps(own[key])}, "
+                f"got {json.dumps(config[key])}"
+            )
+
+
+def _check_told(file: Path, config: Mapping[str, Any]) -> None:
+    """Readers leave out tensors that a configuration does not know, so the network would not be told its guidance."""
+    tensors = shapes_in(file)
+    for key, marks in _TOLD.items():
+        found = any(mark in tensor for tensor in tensors for mark in marks)
+        if tensors and found != bool(config.get(key)):
+            raise ModelError(
+                f"{file}: it is {'' if found else 'not '}told its guidance scale, unlike its configuration ({key}: "
+                f"{json.dumps(config.get(key))}); give a configuration of its own kind: a model of it with --model, or "
+                "with --model-config for a whole model in a file"
+            )
+
+
+def _with_own(traits: Traits, scale: int, file: Path, few_steps: Mapping[str, Any]) -> Traits:
+    """With what the model's folder says of itself, or of its variant for few steps, in the place of its family's."""
+    if not file.exists():
+        return traits
+    own: dict[str, Any] = read_json(file)
+    try:
+        recommended = replace(traits.recommended, **{**own.get("method", {}), **few_steps.get("method", {})})
+        if "native_size" in own:
+            traits = replace(traits, native=Size.parse(own["native_size"]).divided(scale))
+    except (InputError, TypeError) as error:
+        raise ModelError(f"{file}: {error}") from error
+    return replace(traits, recommended=recommended)
+
+
+def _check_vae(facts: ModelFacts, parts: Parts) -> None:
+    """A single file is held against the configuration of the model's own autoencoder, when it is loaded."""
+    folder = None if parts.vae is None else find_part(parts.vae, parts.allow_pickle, weights=False)
+    if folder is None or not folder.is_dir():
+        return
+    try:
+        found = latent_space(read_json(folder / "config.json"))
+    except KeyError as error:
+        raise ModelError(f"{parts.vae}: it is no autoencoder that is known: its configuration lacks {error}") from error
+    needed = (facts.latent_scale, facts.latent_channels)
+    if found != needed:
+        raise ModelError(
+            f"{parts.vae}: expected an autoencoder of {needed[1]} channels at 1/{needed[0]} of the size, "
+            f"got {found[1]} at 1/{found[0]}"
+        )
+
+
+def _tiling(config: Mapping[str, Any], scale: int, textured: bool) -> TileLayout:
+    """A tile that is given texture sees more."""
+    tiling = tiling_of(config)
+    return tiling.seeing_more(-(-MARGIN // scale)) if textured else tiling
+
+
+def _captioner_parameters(folder: Path, parts: Parts) -> int | None:
+    captioner = captioner_of(folder, parts)
+    if captioner is None:
+        return None
+    return weights_of(find_captioner(captioner, parts.allow_pickle, weights=False), None).parameters
+
+
+def _weights(sources: Sources, parts: Parts) -> Weights:
+    """Of all that is loaded, whatever else lies beside it; of hub ids that were never fetched none."""
+    # One file can hold several parts.
+    places = {source for source in sources.values() if source is not None}
+    beside = [given_place(lora.path) for lora in parts.loras]
+    files = [file for path in beside for file in ([path] if path.is_file() else path.glob("*.safetensors"))]
+    return sum((weights_of(source, parts.variant) for source in (*places, *files)), Weights())

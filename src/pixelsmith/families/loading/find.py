@@ -1,0 +1,227 @@
+"""Where a model is: the embedded one, a folder, a single file, or a hub id."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from pixelsmith.config.parts import Lora, Parts, located
+from pixelsmith.config.request import EMBEDDED
+from pixelsmith.errors import ModelError
+from pixelsmith.families.loading.hub import CONFIGURATION, HUB_ID, fetched, fetched_pipeline, pinned
+from pixelsmith.families.loading.model_files import read_json, shapes_in
+from pixelsmith.families.loading.quiet import quiet
+from pixelsmith.system.places import given_place
+
+OWN = "pixelsmith.json"
+"""What a model folder may say of itself: ``native_size`` (pixels), ``method`` (``Recommended``), ``captioner`` (the
+folder of its own, from the model's, or a hub id), ``texture`` (the folder of its texture network), and ``few_steps``:
+the ``lora`` of its variant for few steps (from the folder, or a hub id), the ``method`` that is best with it, and the
+``scheduler`` and ``timestep_spacing`` that it is for."""
+NO_PARTS = Parts()
+
+
+def find_model(model: str, weights: bool = True, parts: Parts = NO_PARTS) -> Path:
+    """The folder or the single file of a model; a hub id is fetched into the hub's cache if needed.
+
+    Without ``weights`` only the configuration files of a hub id are fetched. Raises ``ModelError``.
+    """
+    place = Path(str(files("pixelsmith.embedded"))) / "model" if model == EMBEDDED else given_place(model)
+    if place.is_dir():
+        return place
+    if place.is_file():
+        return _checked(place, parts)
+    named = HUB_ID.fullmatch(model)
+    if model == EMBEDDED or not named:
+        raise ModelError(
+            f"unknown model {model!r}: expected a folder, a .safetensors file, a hub id such as owner/name, "
+            f"owner/name@revision or owner/name/file.safetensors, or {EMBEDDED!r}"
+        )
+    if not named["file"]:
+        return fetched_pipeline(model, weights, parts)
+    _checked(place, parts)
+    # Its tensors tell whose configuration it has, unless that is given.
+    return fetched("model", model, [], weights or parts.config is None)
+
+
+def find_part(name: str, allow_pickle: bool, weights: bool = True) -> Path:
+    """One part, such as an autoencoder: a folder, a single file, or a hub id's. Raises ``ModelError``.
+
+    Without ``weights`` those of a hub id are not fetched; the place of a single file in it may then be empty.
+    """
+    place = given_place(name)
+    if place.is_file() and place.suffix not in (".safetensors", ".gguf") and not allow_pickle:
+        raise ModelError(
+            f"{name}: expected a folder, a .safetensors or .gguf file, or a hub id; --allow-pickle takes others, which "
+            "can run any code"
+        )
+    if place.exists():
+        return place
+    kinds = ["safetensors", *(["bin"] if allow_pickle else [])] if weights else []
+    return fetched("part", name, ["*.json", *(f"diffusion_pytorch_model*.{kind}" for kind in kinds)], weights)
+
+
+def find_addition(name: str, allow_pickle: bool, weights: bool = True) -> Path:
+    """The one weight file of a LoRA or textual inversion: itself, its folder, or a hub id's. Raises ``ModelError``.
+
+    Without ``weights`` that of a hub id is not fetched, and its folder stands for it.
+    """
+    place = given_place(name)
+    if not place.exists():
+        place = fetched("LoRA or textual inversion", name, ["*.safetensors" if weights else "*.json"], weights)
+        if not weights:
+            return place
+    found = sorted(place.glob("*.safetensors")) if place.is_dir() else [place]
+    if len(found) != 1 or not found[0].is_file():
+        raise ModelError(f"{name}: expected a .safetensors file, or a folder or a hub id with one; found {len(found)}")
+    if found[0].suffix != ".safetensors" and not allow_pickle:
+        raise ModelError(f"{name}: expected a .safetensors file; --allow-pickle takes others, which can run any code")
+    return found[0]
+
+
+def find_captioner(name: str, allow_pickle: bool, weights: bool = True) -> Path:
+    """The folder of a captioner, or a hub id's; without ``weights`` those are not fetched. Raises ``ModelError``."""
+    place = given_place(name)
+    if not place.is_dir():
+        kinds = ["safetensors", *(["bin"] if allow_pickle else [])] if weights else []
+        place = fetched("captioner", name, [*CONFIGURATION, *(f"*.{kind}" for kind in kinds)], weights)
+    for needed in (["config.json"], ["preprocessor_config.json", "processor_config.json"]):
+        if not any((place / file).is_file() for file in needed):
+            raise ModelError(f"{name}: expected an image-to-text model in transformers' format; it has no {needed[0]}")
+    return place
+
+
+def captioner_of(folder: Path, parts: Parts) -> str | None:
+    """The captioner that was asked for, or that of the model whose configuration is in the folder, if it has one."""
+    if parts.captioner is not None:
+        return parts.captioner
+    own = (read_json(folder / OWN) if (folder / OWN).exists() else {}).get("captioner")
+    return None if own is None else located(str(own), folder)
+
+
+def fetch(model: str, parts: Parts) -> Path:
+    """``find_model``, with all that is put beside or in the place of its own files. Raises ``ModelError``."""
+    if parts.captioner is not None:
+        find_captioner(parts.captioner, parts.allow_pickle)
+    for part in filter(None, (parts.vae, parts.network)):
+        find_part(part, parts.allow_pickle)
+    return find_model(model, parts=parts)
+
+
+def few_steps_of(folder: Path, parts: Parts) -> dict[str, Any]:
+    """What a model's folder says of its variant for few steps; empty where it is not taken.
+
+    Raises ``ModelError`` for what is said wrongly, and where there is none but it must be.
+    """
+    if parts.few_steps is False:
+        return {}
+    few: dict[str, Any] = (read_json(folder / OWN) if (folder / OWN).exists() else {}).get("few_steps", {})
+    if parts.few_steps and not few:
+        raise ModelError(
+            f"{folder}: it has no variant for few steps of its own; leave out --few-steps, and give one with --lora, "
+            "--scheduler, --steps and --guidance-scale"
+        )
+    known = {"lora"} <= set(few) <= {"lora", "method", "scheduler", "timestep_spacing"}
+    if few and not (known and isinstance(few["lora"], str)):
+        raise ModelError(f"{folder / OWN}: few_steps: expected lora, method, scheduler, timestep_spacing; got {few}")
+    return few
+
+
+def with_few_steps(folder: Path, parts: Parts) -> Parts:
+    """The parts with what ``few_steps`` stands for in its place; a scheduler that was asked for stays."""
+    few = few_steps_of(folder, parts)
+    return replace(
+        parts,
+        few_steps=False,
+        loras=(*([Lora(located(few["lora"], folder))] if few else []), *parts.loras),
+        scheduler=parts.scheduler or few.get("scheduler"),
+        timestep_spacing=parts.timestep_spacing or few.get("timestep_spacing"),
+    )
+
+
+def pin(model: str, parts: Parts) -> tuple[str, Parts]:
+    """What was asked for with what is found now: of hub ids the commits, so that the same are found again whatever is
+    published later; whether the model has a variant for few steps.
+    """
+    loras = tuple(replace(lora, path=_pinned_addition(lora.path, parts)) for lora in parts.loras)
+    words = tuple(_pinned_addition(path, parts) for path in parts.textual_inversions)
+    vae, network = (
+        name and pinned(name, find_part(name, parts.allow_pickle, weights=False)) for name in (parts.vae, parts.network)
+    )
+    captioner = parts.captioner and pinned(
+        parts.captioner, find_captioner(parts.captioner, parts.allow_pickle, weights=False)
+    )
+    place = find_model(model, False, parts)
+    few = bool(few_steps_of(config_folder(place, parts), parts))
+    found = replace(
+        parts, vae=vae, network=network, loras=loras, textual_inversions=words, few_steps=few, captioner=captioner
+    )
+    return pinned(model, place), found
+
+
+def _pinned_addition(name: str, parts: Parts) -> str:
+    return pinned(name, find_addition(name, parts.allow_pickle))
+
+
+def config_folder(place: Path, parts: Parts = NO_PARTS) -> Path:
+    """The folder with the configuration files of a model that was found. Raises ``ModelError``."""
+    if place.is_dir():
+        if parts.config is not None:
+            raise ModelError(f"{place}: it has a configuration of its own; leave out --model-config {parts.config}")
+        return place
+    name = config_name(place, parts)
+    folder = given_place(name)
+    if folder.is_dir():
+        return folder
+    try:
+        return fetched("configuration", name, CONFIGURATION, weights=False)
+    except ModelError as error:
+        raise ModelError(
+            f"{place}: a single file needs configuration files; those of {name} cannot be had here: give a folder "
+            "in the diffusers format (with weights for those parts only that the file lacks) with --model-config"
+        ) from error
+
+
+def classes_in(folder: Path) -> dict[str, str]:
+    """The class of each part that a model's ``model_index.json`` says it has. Raises ``ModelError``."""
+    found: dict[str, str] = {}
+    for name, value in read_json(folder / "model_index.json").items():
+        # The rest are options of the pipeline, and parts that it does without.
+        if isinstance(value, list) and None not in value and not name.startswith("_"):
+            if len(value) != 2 or not all(isinstance(word, str) for word in value):
+                raise ModelError(f"{folder / 'model_index.json'}: {name}: expected a library and a class, got {value}")
+            found[name] = value[1]
+    return found
+
+
+def _checked(place: Path, parts: Parts) -> Path:
+    if place.suffix == ".gguf":
+        raise ModelError(
+            f"{place}: it has a network alone; give it with --network, and a model of its family with --model"
+        )
+    if place.suffix != ".safetensors" and not parts.allow_pickle:
+        raise ModelError(
+            f"{place}: expected a .safetensors file; other kinds may be pickles, which can run any code: "
+            "--allow-pickle takes them from a source that you trust"
+        )
+    return place
+
+
+def config_name(place: Path, parts: Parts) -> str:
+    """Whose configuration a single file has: what was asked for, or the hub id that diffusers knows for its tensors.
+
+    It is recognised from their names and shapes alone.
+    """
+    if parts.config is not None:
+        return parts.config
+    if place.suffix != ".safetensors":
+        raise ModelError(f"{place}: give the folder or hub id with its configuration files with --model-config")
+    import torch
+
+    with quiet():
+        from diffusers.loaders.single_file_utils import fetch_diffusers_config
+    shapes = shapes_in(place).items()
+    found = fetch_diffusers_config({name: torch.empty(tuple(shape), device="meta") for name, shape in shapes})
+    return str(found["pretrained_model_name_or_path"])

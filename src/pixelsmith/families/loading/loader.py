@@ -1,0 +1,161 @@
+"""Load a model: weights, what is put beside them, and where they live."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from pixelsmith.config.model_facts import ModelFacts
+from pixelsmith.config.parts import Parts
+from pixelsmith.config.request import Compute
+from pixelsmith.errors import InputError, ModelError, RequestError, reason_of
+from pixelsmith.families.architecture import Architecture, DiffusersFamily, network_of
+from pixelsmith.families.autoencoders.autoencoder import compile_blocks
+from pixelsmith.families.family import Family
+from pixelsmith.families.loading.adapters import add_loras, add_textual_inversions
+from pixelsmith.families.loading.complete import check_complete, check_tokenizers
+from pixelsmith.families.loading.find import NO_PARTS, config_folder, with_few_steps
+from pixelsmith.families.loading.placing import bring, to_channels_last
+from pixelsmith.families.loading.quantised import quantize
+from pixelsmith.families.loading.quiet import quiet
+from pixelsmith.families.loading.single import read_part
+from pixelsmith.families.loading.sources import sources_of, usual_source
+from pixelsmith.families.registry import architecture_of
+from pixelsmith.families.shared.schedules import put_scheduler
+from pixelsmith.families.textures import load_texture, texture_of
+
+
+def load_family(place: Path, facts: ModelFacts, compute: Compute, parts: Parts = NO_PARTS) -> Family:
+    """Load a model onto its device. Raises ``ModelError``, and ``RequestError`` for a device that is not there."""
+    architecture = architecture_of(facts.pipeline, facts.name)
+    parts = with_few_steps(config_folder(place, parts), parts)
+    device = choose_device(compute.device)
+    dtype = choose_dtype(compute.dtype, device, facts.float16_safe)
+    if device.type == "cpu" and compute.memory in ("offload", "sequential"):
+        raise RequestError(f"memory: {compute.memory} moves the model between an accelerator and the CPU; here is none")
+    check_complete(place, parts, fetched=True)
+    try:
+        with quiet():
+            pipeline = _read(place, facts, dtype, parts)
+            _check_whole(pipeline, facts.name)
+            check_tokenizers(pipeline, facts.name)
+            add_loras(pipeline, parts, facts.name)
+            add_textual_inversions(pipeline, parts, facts.name)
+            put_scheduler(pipeline, parts)
+            quantize(network_of(pipeline), parts, facts.name)
+            # A tokenizer that lacks what its family needs, such as the format of a chat, fails here.
+            architecture.reader(pipeline)
+    except InputError:
+        raise
+    except Exception as error:
+        # A damaged part fails in the library that reads it, each with errors of its own.
+        raise ModelError(f"{facts.name}: it cannot be loaded: {reason_of(error)}") from error
+    if overflows(architecture, pipeline.vae):
+        pipeline.vae.to(torch.float32)
+    _prepare(pipeline, compute)
+    bring(pipeline, device, compute.memory)
+    texture = texture_of(config_folder(place, parts), parts)
+    drawn = None if texture is None else load_texture(texture, device, pipeline.vae.dtype)
+    return DiffusersFamily(architecture, pipeline, facts, device, compute.memory == "encoders-released", drawn)
+
+
+def overflows(architecture: Architecture, vae: Any) -> bool:
+    """Whether an autoencoder leaves the range of its dtype, and is to be float32."""
+    return bool(architecture.upcasts_vae and vae.dtype == torch.float16 and vae.config.get("force_upcast"))
+
+
+def _read(place: Path, facts: ModelFacts, dtype: torch.dtype, parts: Parts) -> Any:
+    import diffusers
+
+    folder = config_folder(place, parts)
+    others: dict[str, Any] = {
+        name: source and read_part(source, name, folder, dtype, parts)
+        for name, source in sources_of(place, parts).items()
+        if source != usual_source(name, place, folder)
+    }
+    if place.is_file():
+        kind = getattr(diffusers, facts.pipeline)
+        if not hasattr(kind, "from_single_file"):
+            raise ModelError(f"{place}: a {facts.pipeline} is not read from one file; give this one with --network")
+        return kind.from_single_file(str(place), config=str(folder), dtype=dtype, local_files_only=True, **others)
+    safe = None if parts.allow_pickle else True
+    return diffusers.DiffusionPipeline.from_pretrained(
+        place, dtype=dtype, variant=parts.variant, use_safetensors=safe, local_files_only=True, **others
+    )
+
+
+def _check_whole(pipeline: Any, model: str) -> None:
+    """Single files can lack weights of a part without a word of diffusers."""
+    for part, module in pipeline.components.items():
+        values = module.named_parameters() if isinstance(module, nn.Module) else ()
+        if missing := [name for name, value in values if value.is_meta]:
+            raise ModelError(
+                f"{model}: the file given for its {part} lacks {len(missing)} weights, such as {missing[0]}"
+            )
+
+
+def _prepare(pipeline: Any, compute: Compute) -> None:
+    network = network_of(pipeline)
+    if compute.channels_last:
+        to_channels_last(network)
+        to_channels_last(pipeline.vae)
+    if compute.compile:
+        # Patches have one shape, so one graph serves all stages.
+        network.compile(dynamic=False)
+        compile_blocks(pipeline.vae)
+
+
+def choose_device(name: str) -> torch.device:
+    """The device asked for, or the best one here. Raises ``RequestError`` where it is not available."""
+    available = [kind for kind in ("cuda", "mps", "xpu") if getattr(torch, kind).is_available()] + ["cpu"]
+    if name == "rocm" and torch.version.hip:
+        # PyTorch's build for AMD has CUDA's names for everything.
+        name = "cuda"
+    if name != "auto" and name not in available:
+        raise RequestError(f"device: {name} is not available here; expected auto or one of {', '.join(available)}")
+    return torch.device(available[0] if name == "auto" else name)
+
+
+def processor_of(device: torch.device) -> str:
+    """What computes there: the accelerator's name, or the CPU's instructions; another one may round differently."""
+    if device.type in ("cuda", "xpu"):
+        return str(getattr(torch, device.type).get_device_name(device))
+    return torch.backends.cpu.get_cpu_capability() if device.type == "cpu" else device.type
+
+
+def choose_dtype(name: str, device: torch.device, float16_safe: bool = True) -> torch.dtype:
+    """The dtype asked for; by itself half precision where the hardware computes in it, else float32.
+
+    ``float16_safe``: whether the model stays in the range of float16 (``ModelFacts``).
+    """
+    if name != "auto":
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[name]
+    if _computes_bfloat16(device):
+        return torch.bfloat16
+    return torch.float32 if device.type == "cpu" or not float16_safe else torch.float16
+
+
+def _computes_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type == "xpu":
+        return bool(torch.xpu.is_bf16_supported(including_emulation=False))
+    if device.type == "mps":
+        return bool(torch.backends.mps.is_macos_or_newer(14, 0))
+    # Matrix units make bf16 the faster one, and AMD's AVX-512 twice as fast. With Intel's AVX-512 alone a network was
+    # measured at 0.7 times float32's speed, without any bf16 instructions it is several times slower.
+    able = torch.cpu.get_capabilities()
+    return bool(able.get("amx_bf16") or (able.get("avx512_bf16") and "AMD" in able.get("cpu_name", "")))
+
+
+def memory_of(device: torch.device) -> int | None:
+    """Bytes of memory that a device has in all; ``None`` where the system does not tell."""
+    if device.type == "mps":
+        return torch.mps.recommended_max_memory()
+    if device.type != "cpu":
+        return torch.accelerator.get_memory_info(device)[1]
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else None

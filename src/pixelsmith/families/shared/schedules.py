@@ -1,0 +1,172 @@
+"""Levels from a model's own scheduler: the numbers of diffusers' classes, never their ``step``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, get_args
+
+from torch import Tensor
+
+from pixelsmith.config.parts import Parts, SchedulerName
+from pixelsmith.errors import ModelError, RequestError
+from pixelsmith.sampling.schedule import Level, Schedule
+
+_FLOW = "FlowMatchEulerDiscreteScheduler"
+_TAKEN_FROM: dict[str, str] = {
+    **{name: name for name in (*get_args(SchedulerName), _FLOW)},
+    "FlowMatchHeunDiscreteScheduler": _FLOW,
+    "DDIMParallelScheduler": "DDIMScheduler",
+    "DDPMParallelScheduler": "DDIMScheduler",
+    "DDPMScheduler": "DDIMScheduler",
+    "DEISMultistepScheduler": "DDIMScheduler",
+    "DPMSolverSDEScheduler": "DDIMScheduler",
+    "DPMSolverSinglestepScheduler": "DDIMScheduler",
+    "HeunDiscreteScheduler": "DDIMScheduler",
+    "KDPM2AncestralDiscreteScheduler": "DDIMScheduler",
+    "KDPM2DiscreteScheduler": "DDIMScheduler",
+    "LMSDiscreteScheduler": "DDIMScheduler",
+    "PNDMScheduler": "DDIMScheduler",
+}
+"""The class whose numbers are taken for each that is known. Those with several evaluations a step, and others that a
+deterministic step of one level is not made of, lend their configuration only."""
+
+
+def is_known_scheduler(name: str) -> bool:
+    """Whether this is a scheduler's class of diffusers for which one stands here."""
+    return name in _TAKEN_FROM
+
+
+def scheduler_class(config: Any) -> str:
+    """The diffusers class whose numbers are taken for a scheduler's configuration.
+
+    Raises ``ModelError`` for a scheduler that none stands for: its model would give noise with another one's levels.
+    """
+    name = str(config["_class_name"])
+    taken = _TAKEN_FROM.get(name)
+    if taken is None or (taken == "DDIMScheduler" and config.get("use_flow_sigmas")):
+        raise ModelError(
+            f"scheduler: {name} is not supported, and its model may give noise with another; if it is known to work "
+            f"with one of {', '.join(get_args(SchedulerName))}, give that with --scheduler"
+        )
+    return taken
+
+
+def with_choice(config: Mapping[str, Any], parts: Parts) -> dict[str, Any]:
+    """A scheduler's configuration with what was asked for in its place. Raises ``ModelError`` for flow matching."""
+    asked = {"_class_name": parts.scheduler, "timestep_spacing": parts.timestep_spacing}
+    given = {name: value for name, value in asked.items() if value is not None}
+    name = str(config.get("_class_name"))
+    if given and (name.startswith("FlowMatch") or config.get("use_flow_sigmas")):
+        raise ModelError(f"scheduler: the model is for flow matching and keeps its own {name}; leave it out")
+    return {**config, **given}
+
+
+def config_of(scheduler: Any) -> dict[str, Any]:
+    """A scheduler's configuration, with the name of its class."""
+    return {**scheduler.config, "_class_name": type(scheduler).__name__}
+
+
+def put_scheduler(pipeline: Any, parts: Parts) -> None:
+    """Put the scheduler that was asked for in the place of a pipeline's own."""
+    import diffusers
+
+    config = with_choice(config_of(pipeline.scheduler), parts)
+    pipeline.scheduler = getattr(diffusers, config["_class_name"]).from_config(config)
+
+
+def is_flow(config: Any) -> bool:
+    """Whether α = 1 − σ; else α² + σ² = 1."""
+    return scheduler_class(config).startswith("FlowMatch") or bool(config.get("use_flow_sigmas"))
+
+
+def schedule_of(config: Any, steps: int, **arguments: Any) -> Schedule:
+    """The levels of ``steps`` steps; ``arguments`` go to ``set_timesteps`` of the scheduler's class.
+
+    Raises ``RequestError`` where the scheduler has no such number of steps.
+    """
+    import diffusers
+
+    if steps == 1 and config.get("shift_terminal"):
+        raise RequestError("steps: expected at least 2; this model's schedule has a first and a last level of its own")
+    scheduler: Any = getattr(diffusers, scheduler_class(config)).from_config(config)
+    try:
+        scheduler.set_timesteps(steps, **arguments)
+    except ValueError as error:
+        raise RequestError(f"steps: {type(scheduler).__name__} has no schedule of {steps}: {error}") from error
+    timesteps = [float(t) for t in scheduler.timesteps]
+    if hasattr(scheduler, "sigmas"):
+        pairs = [_flow(float(s)) if is_flow(config) else _preserving(float(s)) for s in scheduler.sigmas]
+    else:
+        pairs = _from_alphas(scheduler, timesteps)
+    return _schedule(pairs, [*timesteps, 0.0])
+
+
+def flow_schedule(config: Any, steps: int, tokens: int, **arguments: Any) -> Schedule:
+    """Of flow models that start from evenly spaced σ and shift them by the number of image tokens.
+
+    The shift μ is linear in ``tokens`` (arXiv 2403.03206, section 5.3.2; the numbers are the scheduler's).
+    """
+    low, high = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
+    base, top = config.get("base_shift", 0.5), config.get("max_shift", 1.15)
+    mu = base + (top - base) * (tokens - low) / (high - low)
+    return schedule_of(config, steps, **{"sigmas": even_sigmas(steps), "mu": mu} | arguments)
+
+
+def even_sigmas(steps: int) -> list[float]:
+    """σ = 1, ..., 1/steps, evenly."""
+    return [1 - i / steps for i in range(steps)]
+
+
+_PREDICTIONS = ("epsilon", "v_prediction", "flow_prediction", "sample")
+
+
+def clean_estimate(output: Tensor, x: Tensor, level: Level, prediction: str) -> Tensor:
+    """x̂0 from the network's output.
+
+    ``prediction``: ``epsilon`` (the noise ε), ``v_prediction`` (``α·ε − σ·z``, arXiv 2202.00512), ``flow_prediction``
+    (``ε − z``, arXiv 2209.03003) or ``sample`` (x̂0 itself).
+    """
+    if prediction == "epsilon":
+        return (x - level.sigma * output) / level.alpha
+    if prediction == "v_prediction":
+        return level.alpha * x - level.sigma * output
+    if prediction == "flow_prediction":
+        return x - level.sigma * output
+    return output
+
+
+def prediction_of(config: Any) -> str:
+    """What a model predicts, in the words of ``clean_estimate``. Raises ``ModelError`` for what that does not know."""
+    found = "flow_prediction" if is_flow(config) else str(config.get("prediction_type", "epsilon"))
+    if found not in _PREDICTIONS:
+        raise ModelError(f"scheduler: prediction_type: expected one of {', '.join(_PREDICTIONS)}, got {found!r}")
+    return found
+
+
+def _flow(sigma: float) -> tuple[float, float]:
+    return 1 - sigma, sigma
+
+
+def _preserving(ratio: float) -> tuple[float, float]:
+    """From σ/α, which these schedulers call sigma."""
+    return 1 / math.hypot(1, ratio), ratio / math.hypot(1, ratio)
+
+
+def _from_alphas(scheduler: Any, timesteps: Sequence[float]) -> list[tuple[float, float]]:
+    last = len(scheduler.alphas_cumprod) - 1
+    squares = [float(scheduler.alphas_cumprod[min(int(t), last)]) for t in timesteps]
+    # Consistency models give the clean latents in the last step, whatever their table says.
+    consistent = type(scheduler).__name__ == "LCMScheduler"
+    squares.append(1.0 if consistent else float(scheduler.final_alpha_cumprod))
+    return [(square**0.5, (1 - square) ** 0.5) for square in squares]
+
+
+def _schedule(pairs: Sequence[tuple[float, float]], timesteps: Sequence[float]) -> Schedule:
+    steps = len(pairs) - 1
+    return Schedule(
+        tuple(
+            Level(alpha=alpha, sigma=sigma, timestep=t, progress=i / steps)
+            for i, ((alpha, sigma), t) in enumerate(zip(pairs, timesteps, strict=True))
+        )
+    )

@@ -1,0 +1,56 @@
+"""What the families with a U-Net share."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pixelsmith.config.recommended import Recommended
+from pixelsmith.families.architecture import Configs
+from pixelsmith.geometry import Size
+
+FEW_STEPS = 4
+"""Of models distilled to 1 to 8 steps."""
+MIDDLE = "UNetMidBlock2DCrossAttn"
+
+
+def unet_native(configs: Configs) -> Size:
+    """The size in latents that a U-Net was trained at."""
+    sample = configs["unet"]["sample_size"]
+    height, width = sample if isinstance(sample, list) else (sample, sample)
+    return Size(width, height)
+
+
+def attends_in_the_middle(configs: Configs) -> bool:
+    """Whether the middle of a U-Net has attention; some small ones have no middle."""
+    return bool(configs["unet"].get("mid_block_type", MIDDLE) == MIDDLE)
+
+
+def recommended_for(configs: Configs, usual: Recommended) -> Recommended:
+    """The family's usual choice, or that of its few-step models, which know their guidance already.
+
+    - Latent consistency models have ``LCMScheduler`` (arXiv 2310.04378); those distilled for all guidance scales are
+      told it.
+    - Turbo and Lightning models predict ε and have Euler schedulers that trail: they start from the last timestep,
+      where the plain models' lead (arXiv 2311.17042, 2402.13929).
+    """
+    scheduler = configs["scheduler"]
+    if configs["unet"].get("time_cond_proj_dim") is not None:
+        return Recommended(FEW_STEPS, guidance_scale=8.5, guidance_told=True)
+    trails = scheduler.get("timestep_spacing") == "trailing" and scheduler.get("prediction_type") == "epsilon"
+    name = str(scheduler["_class_name"])
+    if name == "LCMScheduler" or (name.startswith("Euler") and trails):
+        return replace(usual, steps=FEW_STEPS, guidance_scale=1.0)
+    return usual
+
+
+def guidance_embedding(pipeline: Any, x: Tensor, scale: float) -> Tensor | None:
+    """For U-Nets that are told their guidance scale w, as w − 1 (arXiv 2310.04378, section 4.2)."""
+    size = pipeline.unet.config.time_cond_proj_dim
+    if size is None:
+        return None
+    embedding: Tensor = pipeline.get_guidance_scale_embedding(torch.full((len(x),), scale - 1), embedding_dim=size)
+    return embedding.to(x)

@@ -1,0 +1,197 @@
+"""How long a run takes: what there is to do, and how fast this machine does it by what was measured last."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pixelsmith.config.plans import Plan, StagePlan
+from pixelsmith.config.recommended import StageMethod
+from pixelsmith.events import Event, PhaseFinished, Progress
+from pixelsmith.system.durable import read_object, read_whole, write_whole
+
+Key = tuple[int, str]
+"""A stage (the base is 0) and a phase."""
+MethodAt = Callable[[int], StageMethod]
+"""What a stage is denoised with."""
+_ALONE = "alone"
+"""The denoising of a base, one patch at a time, which says little of full batches."""
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Seconds for one evaluation of the network (``denoise``) or ``caption``, and for a megapixel of each other phase.
+
+    The defaults were measured with the embedded model on two cores. They are what there is until a phase is measured.
+    """
+
+    encode: float = 0.9
+    denoise: float = 0.035
+    decode: float = 1.4
+    write: float = 0.06
+    caption: float = 0.02
+
+    def of(self, phase: str) -> float:
+        """The rate of a phase by its name."""
+        return float(getattr(self, phase))
+
+
+def work_of(plan: Plan, method_at: MethodAt) -> dict[Key, float]:
+    """The units of every phase: places to caption, evaluations of the network while denoising, else megapixels."""
+    rungs: dict[int, StagePlan] = {} if plan.base is None else {0: plan.base}
+    rungs |= enumerate(plan.stages, start=1)
+    work: dict[Key, float] = {}
+    for stage, rung in rungs.items():
+        if stage and method_at(stage).captions == "auto":
+            work[stage, "caption"] = rung.fewest_patches_per_step
+        if stage:
+            work[stage, "encode"] = rung.size.area / 1e6
+        work[stage, "denoise"] = rung.patches_per_step * method_at(stage).calls()
+        work[stage, "decode"] = rung.size.area / 1e6
+    work[max(rungs), "write"] = rungs[max(rungs)].size.area / 1e6
+    return work
+
+
+def seconds_of(plan: Plan, method_at: MethodAt, rates: Rates) -> float:
+    """How long a run of this plan takes at these rates."""
+    return sum(units * rates.of(phase) for (_, phase), units in work_of(plan, method_at).items())
+
+
+class Forecast:
+    """An observer that knows how much of a run is done and how long the rest takes.
+
+    It starts from the ``rates`` of the last run, or from a guess where there was none, and measures its own as the run
+    goes on.
+    """
+
+    def __init__(
+        self, plan: Plan, method_at: MethodAt, rates: Rates | None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._method_at, self._clock = method_at, clock
+        self._last, self._work = rates, work_of(plan, method_at)
+        self._done: dict[Key, float] = {}
+        self._seconds: dict[str, float] = defaultdict(float)
+        self._units: dict[str, float] = defaultdict(float)
+        self._last_time = clock()
+
+    def __call__(self, event: Event) -> None:
+        """Take note of what was done, and of how long it took."""
+        now = self._clock()
+        if isinstance(event, Progress):
+            key = (event.stage, event.phase)
+            if key not in self._work:
+                return
+            done = self._work[key] * self._share_of(event)
+            # What a run that goes on finds done in its first event of a phase was not done in this time.
+            if key in self._done or (event.total == 1 and event.steps == 1):
+                self._measured(key, done - self._done.get(key, 0.0), now - self._last_time)
+            self._done[key] = done
+        elif isinstance(event, PhaseFinished):
+            key = (event.stage, event.phase)
+            self._done[key] = self._work.get(key, 0.0)
+            if event.phase == "write":
+                # There is one; what it began and ended with counts as well.
+                self._units["write"], self._seconds["write"] = self._done[key], event.seconds
+        self._last_time = now
+
+    @property
+    def rates(self) -> Rates:
+        """As measured in this run, and for phases that have not come yet as in the last one, or a guess."""
+        measured = {phase: self._seconds[phase] / units for phase, units in self._units.items() if units > 0}
+        alone = measured.pop(_ALONE, None)
+        return replace(self._last or _guessed(measured, alone), **measured)
+
+    @property
+    def known(self) -> bool:
+        """Whether the rates tell more than a guess."""
+        return self._last is not None or self._units["denoise"] > 0
+
+    @property
+    def share(self) -> float:
+        """How much of the run's time is over, 0..1."""
+        left, rates = self.seconds_left, self.rates
+        in_all = sum(units * rates.of(phase) for (_, phase), units in self._work.items())
+        return 1 - left / in_all if in_all else 1.0
+
+    @property
+    def seconds_left(self) -> float:
+        """How long the rest of the run takes."""
+        rates, reached = self.rates, max(self._done, default=(0, ""), key=_order)
+        left = {key: units - self._done.get(key, 0.0) for key, units in self._work.items()}
+        # What comes before the furthest phase was done by an earlier process where this one has not seen it.
+        return sum(
+            units * rates.of(key[1])
+            for key, units in left.items()
+            if key in self._done or _order(key) > _order(reached)
+        )
+
+    def _measured(self, key: Key, units: float, seconds: float) -> None:
+        stage, phase = key
+        if stage == 0 and any(other > 0 for other, _ in self._work):
+            if phase != "denoise":
+                # A single small tile, of which most is getting ready.
+                return
+            phase = _ALONE
+        self._units[phase] += units
+        self._seconds[phase] += seconds
+
+    def _share_of(self, event: Progress) -> float:
+        if event.phase != "denoise":
+            return event.done / event.total
+        method = self._method_at(event.stage)
+        before, after = method.calls(event.step - 1), method.calls(event.step)
+        return (before + (after - before) * event.done / event.total) / method.calls()
+
+
+def _guessed(measured: Mapping[str, float], alone: float | None) -> Rates:
+    """What is likely where there was no last run: the network as with one patch, the autoencoder as fast both ways."""
+    plain = Rates()
+    guess = plain if alone is None else replace(plain, denoise=alone)
+    for one, other in (("encode", "decode"), ("decode", "encode")):
+        if one in measured:
+            guess = replace(guess, **{other: plain.of(other) * measured[one] / plain.of(one)})
+    return guess
+
+
+def load_rates(model: str, device: str, dtype: str) -> Rates | None:
+    """What the last run or calibration of this model measured here, if there was one."""
+    try:
+        rates = Rates(**_known()[_name(model, device, dtype)])
+        return rates if all(isinstance(rate, float) and rate > 0 for rate in asdict(rates).values()) else None
+    except (KeyError, TypeError):
+        return None
+
+
+def save_rates(rates: Rates, model: str, device: str, dtype: str) -> None:
+    """Remember rates for the next plan; where that cannot be written it is forgotten."""
+    file = _file()
+    with suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(file, json.dumps(_known() | {_name(model, device, dtype): asdict(rates)}).encode())
+
+
+def _known() -> dict[str, Any]:
+    try:
+        return read_object(read_whole(_file()))
+    except (OSError, ValueError):
+        return {}
+
+
+def _file() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pixelsmith" / "rates.json"
+
+
+def _name(model: str, device: str, dtype: str) -> str:
+    return f"{model} {device} {dtype}"
+
+
+def _order(key: Key) -> tuple[int, int]:
+    stage, phase = key
+    return stage, ("", "caption", "encode", "denoise", "decode", "write").index(phase)

@@ -1,0 +1,231 @@
+"""Request + model facts -> the stages and what they cost: plain arithmetic, nothing is loaded or run."""
+
+from __future__ import annotations
+
+import math
+from statistics import fmean
+
+from pixelsmith.config.model_facts import ModelFacts
+from pixelsmith.config.plans import Plan, StagePlan
+from pixelsmith.config.request import Request
+from pixelsmith.config.strategies import MERGINGS, STRATEGIES
+from pixelsmith.errors import RequestError
+from pixelsmith.geometry import Size
+from pixelsmith.sampling.grid import ShiftedGrid, TileLayout
+from pixelsmith.sampling.patches import dilation, fewest_patches
+from pixelsmith.sampling.samplers import SAMPLERS
+from pixelsmith.sampling.scattered import COVERAGES, RandomCoverage
+
+MAX_SHAPE = 4.0
+"""The longest base picture, long side to short one; longer pictures use the middle of it."""
+MAX_STAGES = 400
+"""Of a strategy that takes every multiple of the base."""
+PAPER_BORDER, PAPER_PATCH = 10, 128
+FILE_BYTES = 4.2
+"""A pixel of a picture file, at most: three bytes that do not compress, and a third more for the pyramid."""
+MEMORY_LIMIT = 256 << 20
+"""Bytes of canvases and pictures up to which they are kept in memory."""
+NETWORK_BYTES = 16 << 10
+"""What a network takes for each latent of a canvas that goes through it at once; large networks take more."""
+DILATED_COPIES = 12
+"""Whole canvases (float32) that dilated sampling holds: state, guide, noise, their fusion, blurred, sampled."""
+SAMPLE_SIDE = 1024
+LARGE_CANVAS = SAMPLE_SIDE**2
+"""Latents above which random coverage is counted on one step of a canvas of this size and scaled up by the area: its
+count a patch varies by about 1 % there."""
+
+
+def make_plan(request: Request, facts: ModelFacts, start: Size | None = None, weight_bytes: int = 4) -> Plan:
+    """Plan a request for a model; ``start`` is the size in pixels of the picture to start from, if one is given.
+
+    ``weight_bytes``: of one weight in the dtype that the model runs in.
+
+    Raises ``RequestError`` where the cascade would shrink, a border does not fit into the model's patch, the network
+    cannot be perturbed, or there is no captioner or no text encoder for captions.
+    """
+    if request.method.perturbation and not facts.perturbable:
+        raise RequestError(
+            f"perturbation: how to perturb the network of {facts.name} ({facts.pipeline}) is not known; leave it out"
+        )
+    border = border_of(request, facts)
+    steps = max(request.method.at(stage, facts.recommended).schedule_steps for stage in (0, 1))
+    if steps > facts.train_steps:
+        raise RequestError(f"steps: the model has {facts.train_steps} training steps, the schedule asks for {steps}")
+    if 3 * border > min(facts.patch.width, facts.patch.height):
+        raise RequestError(
+            f"border: expected at most a third of the model's patch of {facts.patch} latents, got {border}"
+        )
+    first = request.cascade[0] if request.cascade else request.size
+    native = STRATEGIES[request.method.strategy].native_base
+    origin = start or (base_size(first, facts.native_size) if native else request.size)
+    base = None if start else _single_patch_plan(origin, request, facts)
+    sizes = cascade_of(request, origin, start)
+    stages = tuple(_stage_plan(i, len(sizes), size, request, facts) for i, size in enumerate(sizes, 1))
+    rungs = [stage for stage in (base, *stages) if stage is not None]
+    calls = sum(stage.patches_per_step * request.method.at(1, facts.recommended).calls() for stage in stages)
+    calls += base.patches_per_step * request.method.at(0, facts.recommended).calls() if base else 0
+    canvases = _canvas_bytes(rungs, request, facts)
+    on_disk = canvases > MEMORY_LIMIT
+    captions = _captions(stages, request, facts)
+    return Plan(
+        base=base,
+        stages=stages,
+        model_calls=round(calls),
+        on_disk=on_disk,
+        peak_memory_bytes=facts.parameters * weight_bytes
+        + facts.quantised_bytes
+        + _working_set(rungs, request, facts)
+        + ((facts.captioner_parameters or 0) * weight_bytes if captions else 0)
+        + (0 if on_disk else canvases),
+        canvas_bytes=canvases,
+        file_bytes=round(request.size.area * FILE_BYTES),
+        captions=captions,
+    )
+
+
+def _captions(stages: tuple[StagePlan, ...], request: Request, facts: ModelFacts) -> int:
+    """Places that are captioned: as many as patches tile the canvases of the stages (``engine.words.Cells``)."""
+    if request.method.at(1, facts.recommended).captions == "off":
+        return 0
+    if stages and request.compute.memory == "encoders-released":
+        raise RequestError(
+            "memory: encoders-released forgets the text encoders, which captions need in every stage; choose another "
+            "way, or --captions off"
+        )
+    if stages and facts.captioner_parameters is None:
+        raise RequestError(
+            f"captions: {facts.name} has no captioner of its own; give one with --captions MODEL, or off"
+        )
+    return sum(stage.fewest_patches_per_step for stage in stages)
+
+
+def cascade_of(request: Request, origin: Size, start: Size | None) -> tuple[Size, ...]:
+    """The sizes of the stages: those asked for, or equal factors from the origin to the size, as large as suits.
+
+    Where shapes differ the middle of a picture covers the next one, so a stage grows if one of its sides does. Raises
+    ``RequestError`` where the first stage is smaller than what it starts from.
+    """
+    asked = request.cascade
+    if asked and asked[-1] != request.size and asked[-1].fits_in(request.size):
+        asked = (*asked, request.size)
+    factor = (asked[0] if asked else request.size).factor_over(origin)
+    strategy = STRATEGIES[request.method.strategy]
+    growth, most = strategy.growth, MERGINGS[strategy.merge or request.method.merge].most
+    if growth == "none":
+        _check_without_stages(request, start)
+        return ()
+    if factor < 1 and (asked or start):
+        what, first = "the given picture" if start else "the model's base picture", asked[0] if asked else request.size
+        raise RequestError(f"the cascade shrinks: {what} has {origin}, the first stage {first}; ask for more")
+    if asked or not (factor > 1 or start):
+        return asked
+    return _multiples(origin, request.size) if growth == "multiples" else _equal_factors(origin, request.size, most)
+
+
+def _check_without_stages(request: Request, start: Size | None) -> None:
+    strategy = request.method.strategy
+    if request.cascade:
+        raise RequestError(f"strategy: {strategy} has no stages; leave out the cascade")
+    if start:
+        raise RequestError(f"strategy: {strategy} has no stages; it cannot start from a given picture")
+
+
+def _equal_factors(origin: Size, target: Size, most: float) -> tuple[Size, ...]:
+    factor = target.factor_over(origin)
+    count = max(1, math.ceil(math.log(factor) / math.log(most) - 1e-9))
+    return (*(target.scaled(factor ** (i / count - 1)) for i in range(1, count)), target)
+
+
+def _multiples(origin: Size, target: Size) -> tuple[Size, ...]:
+    """Twice, three times, ... the origin's sides, and the target."""
+    factor = target.factor_over(origin)
+    if factor > MAX_STAGES:
+        raise RequestError(
+            f"size: from {origin} to {target} there are {math.ceil(factor):,} multiples, each a stage; expected at "
+            f"most {MAX_STAGES}; give fewer with --cascade"
+        )
+    return (*(target.scaled(multiple / factor) for multiple in range(2, math.ceil(factor))), target)
+
+
+def base_size(target: Size, native: Size) -> Size:
+    """The native area in the target's shape, or as near to it as 4:1: what the model can draw in one call."""
+    shape = min(max(target.width / target.height, 1 / MAX_SHAPE), MAX_SHAPE)
+    return Size(max(1, round(math.sqrt(native.area * shape))), max(1, round(math.sqrt(native.area / shape))))
+
+
+def border_of(request: Request, facts: ModelFacts) -> int:
+    """The border in latents: as asked, or as wide for this model's patch as the paper's 10 are for 128."""
+    if request.method.border is not None:
+        return request.method.border
+    return max(1, min(facts.patch.width, facts.patch.height) * PAPER_BORDER // PAPER_PATCH)
+
+
+def coverage_of(stage: int, canvas: Size, request: Request, facts: ModelFacts) -> ShiftedGrid | RandomCoverage:
+    """Which patches move the canvas of stage ``stage`` (from 1)."""
+    patch = Size(min(facts.patch.width, canvas.width), min(facts.patch.height, canvas.height))
+    if STRATEGIES[request.method.strategy].half_overlap:
+        half = min(facts.patch.width, facts.patch.height, patch.width, patch.height) // 2
+        return ShiftedGrid(canvas, patch, half, request.seed, stage)
+    return COVERAGES[request.method.coverage](canvas, patch, border_of(request, facts), request.seed, stage)
+
+
+def _single_patch_plan(size: Size, request: Request, facts: ModelFacts) -> StagePlan:
+    canvas = facts.latent_size(size)
+    patches = max(1, canvas.area // facts.patch.area)
+    return StagePlan(size, canvas, request.method.at(0, facts.recommended).steps, 0, patches, 1)
+
+
+def _stage_plan(stage: int, stages: int, size: Size, request: Request, facts: ModelFacts) -> StagePlan:
+    method, canvas = request.method, facts.latent_size(size)
+    own, strategy = method.at(stage, facts.recommended, stages), STRATEGIES[method.strategy]
+    steps, weights = own.steps, strategy.weights(own)
+    fewest = fewest_patches(canvas, facts.patch)
+    if method.coverage == "random" and canvas.area > LARGE_CANVAS:
+        sample = Size(min(canvas.width, SAMPLE_SIDE), min(canvas.height, SAMPLE_SIDE))
+        count = coverage_of(stage, sample, request, facts).count(0) * canvas.area / sample.area
+    else:
+        coverage = coverage_of(stage, canvas, request, facts)
+        count = fmean(coverage.count(step) for step in range(steps))
+    count += dilation(canvas, facts.patch) ** 2 if strategy.dilated else 0
+    guided = sum(weight > 0 for weight in weights)
+    return StagePlan(size, canvas, steps, guided, count, fewest)
+
+
+def _canvas_bytes(rungs: list[StagePlan], request: Request, facts: ModelFacts) -> int:
+    """All pictures with their overviews; of the largest rung also the guide, a map and the canvases of two steps.
+
+    Patches and tiles are kept one by one, each with room for the largest of them.
+    """
+    remembers = SAMPLERS[request.method.at(0, facts.recommended).sampler].remembers
+    tiled = [_tiles_area(rung.latent_size, facts.tiling) for rung in rungs]
+    patches = [rung.patches_per_step * facts.patch.area for rung in rungs]
+    of_map = 1 / facts.latent_channels
+    latents = max(tile * (1 + of_map) + patch * 2 * (1 + remembers) for tile, patch in zip(tiled, patches, strict=True))
+    pictures = 3 * (facts.latent_scale**2 + 1) * sum(tiled)
+    if request.unrounded:
+        # Four bytes for one of each value of the last one.
+        pictures += 9 * facts.latent_scale**2 * tiled[-1]
+    return round(latents * facts.latent_channels * 4) + pictures
+
+
+def _tiles_area(canvas: Size, tiling: TileLayout) -> int:
+    """Latents that the tiles of a canvas have room for."""
+    tiles = tiling.tiles(canvas)
+    return len(tiles) * tiles.largest.area
+
+
+def _working_set(rungs: list[StagePlan], request: Request, facts: ModelFacts) -> int:
+    """A gigabyte for libraries and one tile or batch, and what is held of a whole canvas.
+
+    Measured: docs/decisions/0006-memory.md.
+    """
+    strategy, a_latent = STRATEGIES[request.method.strategy], 0
+    if request.method.coverage == "random":
+        # A step's pixels in random order, and each patch's weights.
+        a_latent += 28
+    if strategy.dilated:
+        a_latent += DILATED_COPIES * 4 * facts.latent_channels
+    if not strategy.native_base:
+        a_latent += NETWORK_BYTES
+    canvas = max(rung.latent_size.area for rung in rungs)
+    return a_latent * canvas + 1_000_000_000

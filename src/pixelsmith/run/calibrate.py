@@ -1,0 +1,57 @@
+"""Measure a loaded model for some seconds: how fast this machine denoises, encodes and decodes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+
+from pixelsmith.config.request import Request
+from pixelsmith.engine.stage import batch_size_of
+from pixelsmith.engine.texture import Texture
+from pixelsmith.families import Family, everywhere
+from pixelsmith.geometry import Size, Window
+from pixelsmith.planning.forecast import Rates
+
+
+@torch.inference_mode()
+def measure_rates(family: Family, request: Request, known: Rates) -> Rates:
+    """Time one batch of patches and one tile each way, after a first one that warms up; the rest is as ``known``."""
+    facts, autoencoder = family.facts, family.autoencoder
+    batch_size = batch_size_of(request, family.device, facts.patch)
+    prompt, _ = family.encode(request.prompt, request.negative_prompt, request.prompt_weighting)
+    denoiser = family.denoiser(everywhere(prompt), request.size, facts.recommended.guidance_scale)
+    level = family.schedule(2).levels[1]
+    x = torch.randn(batch_size, facts.latent_channels, facts.patch.height, facts.patch.width, device=family.device)
+    windows = [facts.patch.window] * batch_size
+    context = autoencoder.tiling.context
+    kept = Window(context, context, *[autoencoder.tiling.side - 2 * context] * 2)
+    tile = Size(autoencoder.tiling.side, autoencoder.tiling.side)
+    side = autoencoder.tiling.side * facts.latent_scale
+    megapixels = kept.width * kept.height * facts.latent_scale**2 / 1e6
+    latents = torch.randn(1, facts.latent_channels, tile.height, tile.width)
+
+    def decode() -> None:
+        pixels = autoencoder.decode(latents, kept)
+        if texture := Texture.of(family, request.seed, 1, strength=1.0):
+            texture.add_to(pixels[0], kept, texture.noise_of(kept))
+
+    return replace(
+        known,
+        denoise=_seconds(lambda: denoiser(x, level, windows), family.device) / batch_size,
+        encode=_seconds(lambda: autoencoder.encode(torch.zeros(1, 3, side, side)), family.device) / megapixels,
+        decode=_seconds(decode, family.device) / megapixels,
+    )
+
+
+def _seconds(call: Callable[[], object], device: torch.device) -> float:
+    def finished() -> float:
+        call()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter()
+
+    began = finished()
+    return finished() - began

@@ -1,0 +1,306 @@
+"""The final pixels of one place of a picture, without the rest of it.
+
+Noise, guide and patches are keyed by place, so any window of a stage can be made alone. What it takes of its
+surroundings is made as well, less of it with each step; beyond that the canvas is taken to be the guide at the level of
+the step, which is near to what it would be (docs/decisions/0029-closeups.md).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pixelsmith.canvas import Array, Mosaic, Part, PartlyFilled, Placed, Space, watch
+from pixelsmith.config.checks import check_whole
+from pixelsmith.config.model_facts import ModelFacts
+from pixelsmith.config.plans import Plan
+from pixelsmith.engine.codec import decode, encode
+from pixelsmith.engine.denoise import Denoising, Guide, Patched
+from pixelsmith.engine.stage import Cascade, Rung, StageSteps
+from pixelsmith.engine.words import Cells, joined
+from pixelsmith.errors import RequestError
+from pixelsmith.families import PromptAt, everywhere
+from pixelsmith.geometry import Size, Window
+from pixelsmith.pixels.resample import Resized
+from pixelsmith.run.given import Given
+from pixelsmith.sampling.patches import Coverage, Tiling
+from pixelsmith.sampling.readable import Readable
+from pixelsmith.sampling.schedule import noised
+
+SURROUNDINGS = 1.0
+"""Sides of a patch around the place that are denoised with it at first; at the last step there are none."""
+_DETAIL_REACH = 10
+"""Latents of the picture below around a place on which its local detail depends, at most."""
+_GAP = 8
+
+
+@dataclass(frozen=True)
+class Closeup:
+    """The final pixels of one place at several positions of the Slider.
+
+    - ``window``: the place, in pixels of the whole picture; ``pictures``: (h, w, 3) uint8 sRGB, one for each of
+      ``sliders``.
+    - ``settings``: what a file of them carries: those of the whole picture, the place and the positions.
+    """
+
+    window: Window
+    sliders: tuple[float, ...]
+    pictures: tuple[NDArray[np.uint8], ...]
+    settings: Mapping[str, Any]
+
+    @property
+    def pixels(self) -> NDArray[np.uint8]:
+        """All of them side by side, with white between them."""
+        gap = np.full((self.window.height, _GAP, 3), 255, np.uint8)
+        panels = [panel for picture in self.pictures for panel in (gap, picture)]
+        return np.concatenate(panels[1:], axis=1)
+
+    @property
+    def picture(self) -> Readable:
+        """The same, to be read as (3, h, w)."""
+        return Array(torch.from_numpy(self.pixels).permute(2, 0, 1))
+
+
+def place_at(share: Sequence[float], side: int, size: Size) -> Window:
+    """A square of ``side`` pixels around a place, given by its shares of width and height in 0..1, moved inside.
+
+    Raises ``RequestError`` for other shares and sides.
+    """
+    if len(share) != 2 or not all(0 <= part <= 1 for part in share):
+        raise RequestError(f"at: expected two shares in 0..1 such as 0.3,0.6, got {tuple(share)}")
+    check_whole("side", side, least=1)
+    x, y = share
+    width, height = min(side, size.width), min(side, size.height)
+    left = min(max(round(x * size.width) - width // 2, 0), size.width - width)
+    top = min(max(round(y * size.height) - height // 2, 0), size.height - height)
+    return Window(top, left, height, width)
+
+
+def close_up(
+    cascade: Cascade, the_plan: Plan, window: Window, start: Rung, done: int, given: Given | None
+) -> NDArray[np.uint8]:
+    """A window (h, w, 3) of the picture that a cascade would make from the picture of stage ``done``.
+
+    Raises ``RequestError`` where that takes whole canvases.
+    """
+    size, facts, sizes = cascade.request.size, cascade.family.facts, [stage.size for stage in the_plan.stages]
+
+    def kept(rung: Rung, stages: int) -> Rung:
+        return replace(rung, picture=given.kept(rung.picture, sizes[:stages])) if given and stages else rung
+
+    regions = regions_of(window, the_plan, size, done + 1, facts)
+    own, rung = CloseupCascade.over(cascade, regions, cascade.space), kept(start, done)
+    for number in regions:
+        rung = kept(own.stage(number, rung, sizes[number - 1]), number)
+    picture = rung.picture
+    whole = picture if picture.size == size else Resized(picture, picture.size, size, "lanczos")
+    return np.asarray(whole.read(window).permute(1, 2, 0))
+
+
+def finished_below(run_dir: Path, last: int) -> tuple[int, Rung | None]:
+    """The highest stage of a run below the ``last`` one whose picture is finished, and that; (0, ``None``) for none."""
+    for stage in range(last - 1, -1, -1):
+        with suppress(LookupError):
+            picture, _ = watch(run_dir / f"stage-{stage}" / "picture")
+            if picture.complete:
+                return stage, Rung(picture, None)
+    return 0, None
+
+
+@dataclass(frozen=True)
+class Region:
+    """What is made of a stage. ``pixels``: what is wanted of its picture; all else in latents.
+
+    - ``decoded``: what the decoder sees for it; ``encoded``: what is known of the guide.
+    - ``margin``: how far around ``decoded`` the first step goes.
+    """
+
+    pixels: Window
+    decoded: Window
+    encoded: Window
+    margin: int
+
+    @classmethod
+    def around(cls, pixels: Window, size: Size, facts: ModelFacts) -> Region:
+        """That of a window of a stage's picture of ``size`` pixels."""
+        canvas, scale, context = facts.latent_size(size), facts.latent_scale, facts.tiling.context
+        top, left = pixels.top // scale, pixels.left // scale
+        bottom, right = -(-pixels.bottom // scale), -(-pixels.right // scale)
+        # Decoders narrow what they compute to what is kept, and one latent more.
+        decoded = Window(top, left, bottom - top, right - left).grown(context + 1, canvas)
+        side = max(facts.patch.width, facts.patch.height)
+        margin = math.ceil(SURROUNDINGS * side)
+        return cls(pixels, decoded, decoded.grown(margin + side + context, canvas), margin)
+
+    def moved(self, step: int, steps: int, canvas: Size) -> Window:
+        """Where latents are right after so many of the steps."""
+        return self.decoded.grown(math.ceil(self.margin * (1 - step / steps)), canvas)
+
+
+def regions_of(window: Window, the_plan: Plan, picture: Size, first: int, facts: ModelFacts) -> dict[int, Region]:
+    """What each stage from ``first`` on must make for a window of the final picture of ``picture`` pixels."""
+    sizes = {number: stage.size for number, stage in enumerate(the_plan.stages, start=1)}
+    last = len(sizes)
+    wanted = window
+    if sizes[last] != picture:
+        wanted = seen(sizes[last], picture, window, 0)
+    regions: dict[int, Region] = {}
+    for number in range(last, first - 1, -1):
+        regions[number] = Region.around(wanted, sizes[number], facts)
+        if number > first:
+            enlarged = regions[number].encoded.scaled(facts.latent_scale)
+            wanted = seen(sizes[number - 1], sizes[number], enlarged, _DETAIL_REACH * facts.latent_scale)
+    return dict(sorted(regions.items()))
+
+
+def seen(below: Size, size: Size, window: Window, margin: int) -> Window:
+    """What a window of a picture of ``size`` pixels shows of the one ``below``, and ``margin`` around it."""
+    return Resized(_Empty(below), below, size, "lanczos").sees(window).grown(margin, below)
+
+
+@dataclass(frozen=True)
+class CloseupCascade(Cascade):
+    """A cascade that makes of the stages in ``regions`` what is said there."""
+
+    regions: Mapping[int, Region] | None = None
+
+    @classmethod
+    def over(cls, cascade: Cascade, regions: Mapping[int, Region], space: Space) -> CloseupCascade:
+        """The same as a cascade, with a space of its own. Raises ``RequestError`` where all of a canvas is needed."""
+        found = cls(**{**vars(cascade), "space": space, "regions": regions})
+        if any(found._dilated(stage, found.request.size) for stage in regions):
+            raise RequestError("preview: demofusion samples all of the canvas at once; choose another strategy")
+        return found
+
+    def _region(self, stage: int) -> Region:
+        return (self.regions or {})[stage]
+
+    def _map(self, stage: int, name: str, source: Readable) -> Readable:
+        region = self._region(stage).encoded
+        part = Part(source, region)
+        tiles = self.family.autoencoder.tiling.tiles(part.size)
+        kept = self.space.open(f"stage-{stage}/{name}", tiles, 1)
+        for index in range(len(tiles)):
+            kept.put(index, part.read(tiles[index].window))
+        return Placed(kept, region, region, source)
+
+    def _encoded(self, stage: int, picture: Resized, size: Size) -> Readable:
+        facts, region = self.family.facts, self._region(stage).encoded
+        if self.request.method.upsampling == "latent":
+            return super()._encoded(stage, picture, size)
+        part = Part(picture, region.scaled(facts.latent_scale))
+        tiles = self.family.autoencoder.tiling.tiles(Size(region.width, region.height))
+        latents = self.space.open(f"stage-{stage}/guide", tiles, facts.latent_channels)
+        with self._phase(stage, "encode") as on_tile:
+            encode(part, facts.latent_scale, self.family.autoencoder, latents, partial(on_tile, 0), self.executor)
+        return Placed(latents, region, region, _Empty(facts.latent_size(size)))
+
+    def _prompt_at(self, stage: int, below: Rung, size: Size) -> PromptAt:
+        """Captions of the places that are asked for."""
+        request, captioner, facts = self.request, self.captioner, self.family.facts
+        if captioner is None:
+            return everywhere(self.prompts[0])
+        cells = Cells(facts.latent_size(size), facts.patch)
+        windows, enlarged = list(cells), Resized(below.picture, below.picture.size, size, "lanczos")
+        known: dict[int, Mapping[str, Tensor]] = {}
+
+        def prompt_at(window: Window) -> Mapping[str, Tensor]:
+            cell = cells.under(window)
+            if cell not in known:
+                (caption,) = captioner(enlarged.read(windows[cell].scaled(facts.latent_scale))[None])
+                prompt = joined(caption, request.prompt)
+                known[cell] = self.family.encode(prompt, request.negative_prompt, request.prompt_weighting)[0]
+            return known[cell]
+
+        return prompt_at
+
+    def _denoised(
+        self,
+        stage: int,
+        size: Size,
+        coverage: Coverage,
+        guide: Callable[[], Guide | None],
+        prompt_at: Callable[[], PromptAt],
+    ) -> Rung:
+        if stage not in (self.regions or {}):
+            return super()._denoised(stage, size, coverage, guide, prompt_at)
+        denoising = self._denoising(stage, size, coverage, prompt_at(), guide())
+        steps = _Steps(StageSteps(self.space, stage, denoising.channels), denoising, self._region(stage))
+        with self._phase(stage, "denoise") as on_batch:
+            latents = denoising.run(
+                steps, self._batch_size, self.family.device, on_batch, self.executor, self._fills(stage)
+            )
+        picture = self._decoded(stage, size, latents)
+        return Rung(picture, latents if self.request.method.upsampling == "latent" else None)
+
+    def _decoded(self, stage: int, size: Size, latents: Readable) -> Readable:
+        region, scale = self._region(stage), self.family.facts.latent_scale
+        part, texture = Part(latents, region.decoded), self._texture(stage)
+        tiles = self.family.autoencoder.tiling.tiles(part.size).scaled(scale)
+        picture = self.space.open(f"stage-{stage}/picture", tiles, 3, torch.uint8)
+        with self._phase(stage, "decode") as on_tile:
+            within = texture and texture.within(region.decoded)
+            decode(part, self.family.autoencoder, picture, partial(on_tile, 0), self.executor, within)
+        return Placed(picture, region.decoded.scaled(scale), region.pixels, _Empty(size))
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """The canvases of a stage's steps, each as far as it is made."""
+
+    steps: StageSteps
+    denoising: Denoising
+    region: Region
+
+    def open(self, step: int, tiling: Tiling) -> Patched:
+        mosaic = self.steps.open(step, tiling)
+        if not isinstance(mosaic, Mosaic):
+            raise TypeError("expected the mosaic of a space")
+        window = self.region.moved(step, self.denoising.schedule.steps, tiling.canvas)
+        return PartlyFilled(mosaic, window, _Approach(self.denoising, step))
+
+    def __contains__(self, step: int) -> bool:
+        return step in self.steps
+
+    def drop(self, step: int) -> None:
+        self.steps.drop(step)
+
+
+@dataclass(frozen=True)
+class _Approach:
+    """The guide at the level after a step: what a canvas is taken to be where it is not made."""
+
+    denoising: Denoising
+    step: int
+
+    @property
+    def size(self) -> Size:
+        return self.denoising.coverage.patches(0).canvas
+
+    def read(self, window: Window) -> Tensor:
+        denoising = self.denoising
+        if denoising.guide is None:
+            raise ValueError("a stage has a guide")
+        clean = denoising.guide.latents.read(window)
+        values = noised(clean, denoising.noise.read(window), denoising.schedule.levels[self.step])
+        return torch.cat([values, clean]) if denoising.rule.remembers else values
+
+
+@dataclass(frozen=True)
+class _Empty:
+    """A size alone: of what is read nowhere beyond what is known of it."""
+
+    size: Size
+
+    def read(self, window: Window) -> Tensor:
+        raise LookupError(f"{window} is not made")

@@ -1,0 +1,303 @@
+"""The run directory: whose run it is, that no second process works in it, and where its mosaics are.
+
+Everything in it follows from the request alone, and every piece has a checksum (``pixelsmith.canvas.slots``). So
+going on after a crash is the same run again, which finds done what is done.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shlex
+import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from pixelsmith.canvas import DiskSpace
+from pixelsmith.errors import InputError, OutputError, RefusedError, RunError
+from pixelsmith.system.durable import PARTIAL, NotAFileError, hold, read_object, read_whole, write_whole
+from pixelsmith.version import __version__
+
+FORMAT = 1
+"""Of the directory; it changes when an older one can no longer be read."""
+_LIBRARIES = (
+    "torch", "diffusers", "transformers", "tokenizers", "safetensors", "accelerate", "peft", "compel", "gguf",
+    "torchao", "bitsandbytes", "numpy", "pillow", "pyvips", "pyvips-binary",
+)  # fmt: skip
+_ANOTHER_THING = (NotAFileError, FileExistsError, IsADirectoryError, NotADirectoryError)
+"""Where a file of the run should be."""
+_RECORD, _LOCK, _FINISHED = "run.json", "lock", "finished"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What decides every byte of a run's picture. All values are plain JSON.
+
+    - ``settings``: the request, and what ``auto`` meant (``FoundModel.settings``); ``batch_size``: patches in a call.
+    - ``model``, ``pictures``: SHA-256 of the model's files and of the pictures that the request names, if any.
+    - ``versions``: of Pixelsmith and of the libraries that compute.
+    """
+
+    settings: Mapping[str, Any]
+    batch_size: int
+    model: str
+    pictures: str | None
+    versions: Mapping[str, str]
+
+    @classmethod
+    def of(
+        cls, settings: Mapping[str, Any], batch_size: int, model: Sequence[Path], pictures: Sequence[Path]
+    ) -> Identity:
+        """Hash the files and look up the versions. It reads all of the model's weights once. Raises ``RunError``.
+
+        ``model``: the folders and files that it is made of; ``pictures``: those that the request names.
+        """
+        return cls(settings, batch_size, digest_of(model), digest_of(pictures) if pictures else None, _versions())
+
+    def difference_from(self, other: Identity) -> str | None:
+        """The first thing that differs, in words."""
+        mine, theirs = _flat(vars(self)), _flat(vars(other))
+        for name in mine | theirs:
+            if mine.get(name) != theirs.get(name):
+                return f"{name.replace('_', ' ')} was {mine.get(name)!r}, now it is {theirs.get(name)!r}"
+        return None
+
+    def difference_in_versions(self) -> str | None:
+        """The first version that is another one here, in words; only where there is none can the rest be understood."""
+        return self.difference_from(replace(self, versions=_versions()))
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a run directory knows of its run: whose it is, the folder it was asked for in, where its picture goes.
+
+    ``keep``: whether the directory stays when the picture is there. Paths that were given relative to the folder are
+    kept relative to the directory, if that was: where all of it is moved, the run goes on.
+    """
+
+    identity: Identity
+    folder: Path
+    output: Path | None
+    keep: bool
+
+    @property
+    def allows_pickle(self) -> bool:
+        """Whether its weights are read from pickles."""
+        return bool(self.identity.settings["request"].get("parts", {}).get("allow_pickle"))
+
+
+class RunDirectory:
+    """A directory that one process at a time works in; use it in a ``with`` statement, which holds its lock.
+
+    An error that leaves the statement is told how to go on; one of the operating system (no space left, say) becomes an
+    ``OutputError``.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = FileLock(path / _LOCK, timeout=0)
+
+    @classmethod
+    def create(cls, path: Path) -> RunDirectory:
+        """A new one. Raises ``RunError`` where there is something already, or nothing can be made."""
+        try:
+            if cls(path).begun:
+                raise RunError(f"{path}: there is a run in it; {cls(path).advice}, or remove it")
+            # Left by a process that ended while it removed an earlier one.
+            shutil.rmtree(cls(path)._gone, ignore_errors=True)
+            path.mkdir(parents=True, exist_ok=True)
+            if any(item.name != _LOCK and item.suffix != PARTIAL for item in path.iterdir()):
+                raise RunError(f"{path}: expected a new or an empty directory")
+        except OSError as error:
+            raise RunError(f"{path}: it cannot be used as a run directory ({error.strerror})") from error
+        return cls(path)
+
+    @classmethod
+    def begun_at(cls, path: Path) -> RunDirectory:
+        """One to go on with. Raises ``RunError`` where there is none, before a lock is left there."""
+        run = cls(path)
+        run.read()
+        return run
+
+    def begin(self, record: Record) -> None:
+        """Say whose run it is. Raises ``RunError`` where another process was faster."""
+        if self.begun:
+            raise RunError(f"{self.path}: another process has just begun a run in it")
+        values = {
+            "format": FORMAT,
+            "identity": vars(record.identity),
+            "folder": self._kept(record.folder, relative=True),
+            "output": None
+            if record.output is None
+            else self._kept(record.output, relative=not record.output.is_absolute()),
+            "keep": record.keep,
+        }
+        write_whole(self.path / _RECORD, json.dumps({**values, "checksum": _checksum(values)}, indent=1).encode())
+
+    def read(self) -> Record:
+        """What ``begin`` said. Raises ``RunError`` where that cannot be known."""
+        try:
+            values = read_object(read_whole(self.path / _RECORD))
+            if values.pop("checksum") != _checksum(values):
+                raise ValueError("its checksum is wrong")
+            if values["format"] != FORMAT:
+                raise ValueError(f"its format is {values['format']}, here it is {FORMAT}")
+            output, identity = values["output"], Identity(**values["identity"])
+            request = identity.settings["request"]
+            if not all(isinstance(part, dict) for part in (identity.versions, request, request.get("parts", {}))):
+                raise TypeError("expected versions, and a request with parts")
+            return Record(
+                identity=identity,
+                folder=self._found(values["folder"]),
+                output=None if output is None else self._found(output),
+                keep=bool(values["keep"]),
+            )
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise RunError(f"{self.path}: it is not a run directory, there is no {_RECORD} in it") from error
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            reason = f"it lacks {error}" if isinstance(error, KeyError) else getattr(error, "strerror", None) or error
+            raise RunError(f"{self.path}: its {_RECORD} cannot be used: {reason}") from error
+
+    def _kept(self, path: Path, relative: bool) -> str:
+        if relative and not self.path.is_absolute():
+            return os.path.relpath(path.resolve(), self.path.resolve())
+        return str(path.absolute())
+
+    def _found(self, path: str) -> Path:
+        return Path(os.path.normpath(self.path.resolve() / path))
+
+    def holds(self, output: Path) -> bool:
+        """Whether an output lies in the folder of this directory, so that a run of somebody else may write it."""
+        return output.parent.resolve().is_relative_to(self.path.absolute().parent.resolve())
+
+    def space(self) -> DiskSpace:
+        """Where its mosaics are."""
+        return DiskSpace(self.path)
+
+    def finish(self) -> None:
+        """Say that there is nothing left to do."""
+        write_whole(self.path / _FINISHED, b"")
+
+    @property
+    def advice(self) -> str:
+        """How to go on, with what ``resume`` asks for."""
+        words = ["pixelsmith", "resume", str(self.path)]
+        with suppress(RunError):
+            record = self.read()
+            if record.output is not None and not self.holds(record.output):
+                words += ["--output", str(record.output)]
+            words += ["--allow-pickle"] if record.allows_pickle else []
+        return f"go on with '{shlex.join(words)}'"
+
+    @property
+    def finished(self) -> bool:
+        return (self.path / _FINISHED).exists()
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is a run in it to go on with."""
+        return (self.path / _RECORD).exists()
+
+    def delete(self) -> None:
+        """Remove the directory and all that is in it: at once, so that none is left from which nothing can go on."""
+        shutil.rmtree(self._gone, ignore_errors=True)
+        with suppress(OSError):
+            self.path.rename(self._gone)
+        for path in (self._gone, self.path):
+            shutil.rmtree(path, ignore_errors=True)
+
+    @property
+    def _gone(self) -> Path:
+        """What it is called while it is removed, by a name that nobody else gives."""
+        return self.path.with_name(f".{self.path.name}.pixelsmith-removed")
+
+    def __enter__(self) -> RunDirectory:
+        if not self.path.is_dir():
+            raise RunError(f"{self.path}: it is not a run directory, there is no {_RECORD} in it")
+        # The lock does not tell: its file may be there, and can be written to, in a directory that cannot.
+        if not os.access(self.path, os.W_OK):
+            raise RunError(f"{self.path}: it cannot be written to; check its permissions")
+        try:
+            hold(self._lock)
+        except Timeout as error:
+            raise RunError(f"{self.path}: another process works in it") from error
+        except OSError as error:
+            raise RunError(f"{self.path}: it cannot be written to ({error.strerror})") from error
+        # Of a process that ended while it wrote a small file.
+        for partial in self.path.rglob(f"*{PARTIAL}"):
+            partial.unlink(missing_ok=True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._lock.release()
+        if error is None or isinstance(error, InputError | RefusedError):
+            return
+        # Where not even the record could be written there is nothing to go on with.
+        advice = [self.advice] if self.begun else []
+        if (
+            isinstance(error, NotAFileError | FileExistsError | IsADirectoryError | NotADirectoryError)
+            and error.filename
+        ):
+            # It would stay so however often the run goes on.
+            what = f"{error.filename}: something else lies where the run has a file of its own ({error.strerror})"
+            remedy = "remove it: what belongs there is made again"
+            raise RunError("; ".join([what, remedy, *advice])) from error
+        if isinstance(error, OSError):
+            raise OutputError("; ".join([f"{self.path}: {error.strerror or error}", *advice])) from error
+        for note in advice:
+            error.add_note(note)
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            found |= _flat(value, f"{prefix}{name} ")
+        else:
+            found[prefix + name] = value
+    return found
+
+
+def digest_of(places: Sequence[Path]) -> str:
+    """SHA-256 of several folders and files. Raises ``RunError``."""
+    try:
+        return hashlib.sha256("\n".join(sha256_of(place) for place in places).encode()).hexdigest()
+    except OSError as error:
+        raise RunError(f"{error.filename}: it cannot be read ({error.strerror})") from error
+
+
+def sha256_of(place: Path) -> str:
+    """SHA-256 of the names and contents of a folder's files, or of one file."""
+    if not place.exists():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(place))
+    files, root = ([place], place.parent) if place.is_file() else (sorted(place.rglob("*")), place)
+    total = hashlib.sha256()
+    for path in files:
+        if path.is_file():
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            total.update(f"{path.relative_to(root)}\0{digest}\n".encode())
+    return total.hexdigest()
+
+
+def _versions() -> dict[str, str]:
+    found = {"pixelsmith": __version__}
+    for name in _LIBRARIES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
+def _checksum(record: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()

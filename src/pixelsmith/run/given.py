@@ -1,0 +1,71 @@
+"""A picture that is given to start from: its pixels, and what it brings along to the result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pixelsmith.config.checks import colour_of
+from pixelsmith.config.request import Request
+from pixelsmith.geometry import Size
+from pixelsmith.pixels.mask import Feathered, Kept
+from pixelsmith.pixels.metadata import Metadata, read_metadata
+from pixelsmith.pixels.reading import is_transparent, picture_size, read_picture, read_start
+from pixelsmith.pixels.resample import Kernel, Resized
+from pixelsmith.pixels.transparency import WithAlpha
+from pixelsmith.sampling.readable import Readable
+
+
+@dataclass(frozen=True)
+class Given:
+    """A picture (3, H, W) uint8 to start from; ``alpha`` (1, H, W) and a ``mask`` (3, h, w) where it has them."""
+
+    picture: Readable
+    alpha: Readable | None
+    mask: Readable | None
+    kernel: Kernel
+    feather: int
+
+    @classmethod
+    def of(cls, request: Request) -> Given | None:
+        """That of a request, if it has one, read once from end to end. Raises ``PictureError``."""
+        if request.from_image is None:
+            return None
+        background = None if request.background is None else colour_of("background", request.background)
+        picture, alpha = read_start(Path(request.from_image), background)
+        mask = None if request.mask is None else read_picture(Path(request.mask))
+        upsampling = request.method.upsampling
+        return cls(picture, alpha, mask, "bicubic" if upsampling == "latent" else upsampling, request.mask_feather)
+
+    def kept(self, refined: Readable, sizes: Sequence[Size]) -> Readable:
+        """A refined picture with what the mask keeps of this one; ``sizes``: of the stages up to it."""
+        if self.mask is None:
+            return refined
+        return Kept(refined, self._at(self.picture, sizes), Feathered(self._at(self.mask, sizes), self.feather))
+
+    def transparent(self, colours: Readable, sizes: Sequence[Size]) -> Readable:
+        """The result, as transparent as this one is; ``sizes``: of all stages, and its own."""
+        return colours if self.alpha is None else WithAlpha(colours, self._at(self.alpha, sizes))
+
+    def _at(self, own: Readable, sizes: Sequence[Size]) -> Readable:
+        """This picture, or what lies over it, enlarged and cut through these sizes to the last of them."""
+        return Resized(own, own.size, sizes[-1], self.kernel, via=tuple(sizes[:-1]))
+
+
+def about(request: Request, stages: Sequence[Size] = ()) -> Metadata:
+    """What the file says besides its pixels: what the given picture says, unless that is to be left out.
+
+    ``stages``: the sizes that it is enlarged to on its way. Raises ``PictureError``.
+    """
+    if request.from_image is None or request.strip:
+        return Metadata(dpi=request.dpi)
+    path = Path(request.from_image)
+    found = read_metadata(path).of((picture_size(path), *stages, request.size))
+    return replace(found, dpi=request.dpi or found.dpi)
+
+
+def keeps_alpha(request: Request) -> bool:
+    """Whether the result is transparent: the given picture is, and is laid over no colour. Raises ``PictureError``."""
+    given = request.from_image
+    return given is not None and request.background is None and is_transparent(Path(given))

@@ -1,0 +1,238 @@
+"""A job: from the checked request to the picture file, in memory or in a run directory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pixelsmith.canvas import Array, MemorySpace, Space
+from pixelsmith.config.plans import Plan
+from pixelsmith.config.request import Request
+from pixelsmith.engine.cancel import CancelToken
+from pixelsmith.engine.stage import Cascade, Rung
+from pixelsmith.errors import InputError, RefusedError, RequestError, RunError
+from pixelsmith.events import Event, Observer, PhaseFinished, Progress, RunFinished, RunStarted, StageStarted, Warned
+from pixelsmith.pixels.depth import Depth, as_bytes
+from pixelsmith.pixels.files import FORMATS, check_output, lost_place, write_into
+from pixelsmith.pixels.metadata import Metadata
+from pixelsmith.pixels.output import Output, tiles_of
+from pixelsmith.pixels.reading import is_transparent, read_picture, read_with_alpha
+from pixelsmith.pixels.resample import Resized
+from pixelsmith.pixels.zoomable import open_file
+from pixelsmith.planning.forecast import Forecast, load_rates, save_rates
+from pixelsmith.run.directory import Record, RunDirectory
+from pixelsmith.run.found import FoundModel
+from pixelsmith.run.given import Given, about, keeps_alpha
+from pixelsmith.run.preview import with_preview
+from pixelsmith.run.room import check_disk
+from pixelsmith.sampling.readable import Readable
+from pixelsmith.system.memory import give_back_memory
+
+Cascades = Callable[[Request, Plan, Observer, Space], AbstractContextManager[Cascade]]
+"""Loads a model for the cascade of a request, which is to be climbed in this context."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished picture: its ``plan``, its file and its run directory, where there are such.
+
+    ``pixels`` (height, width, 3) uint8 sRGB, with alpha as a fourth channel where the picture is transparent, are read
+    when asked for, from memory, the run directory or the file: of a gigapixel they take 3 GB.
+    """
+
+    plan: Plan
+    path: Path | None
+    run_dir: Path | None
+    picture: Readable | None
+
+    @property
+    def pixels(self) -> NDArray[np.uint8]:
+        picture = self.picture or self._in_file()
+        return np.asarray(as_bytes(picture.read(picture.size.window)).permute(1, 2, 0))
+
+    def _in_file(self) -> Readable:
+        if self.path is None:
+            raise ValueError("a result has a picture or a file")
+        if FORMATS[self.path.suffix.lower()].alpha and is_transparent(self.path):
+            return read_with_alpha(self.path)
+        file = open_file(self.path)
+        return Array(
+            torch.from_numpy(np.array(file.look((0, 0, file.size.width, file.size.height), file.size))).permute(2, 0, 1)
+        )
+
+
+@dataclass(frozen=True)
+class Job:
+    """A picture to make.
+
+    - ``request``, ``plan``: what of, with nothing left open in its method.
+    - ``model``, ``cascades``: by which model, and what loads it.
+    - ``settings``: what the file carries; ``output``: the place of the file, if there is to be one.
+    - ``observer``: is called with each event; ``cancel``: ends the job.
+    """
+
+    request: Request
+    plan: Plan
+    model: FoundModel
+    cascades: Cascades
+    settings: Mapping[str, Any]
+    output: Output | None
+    observer: Observer
+    cancel: CancelToken
+
+    @property
+    def path(self) -> Path | None:
+        return None if self.output is None else self.output.path
+
+    def begin(self, run_dir: str | Path | None) -> Result:
+        """Make the picture, in a run directory where one is given or the canvases are too large for memory."""
+        if run_dir is None and not self.plan.on_disk:
+            check_disk(self.plan, self.request, None, self.path)
+            return self._run(MemorySpace(), None)
+        place = self._place_of_run(run_dir)
+        check_disk(self.plan, self.request, place, self.path)
+        identity, keep = self.model.identity(self.settings, self.request), run_dir is not None
+        work = _Work(self.observer)
+        with RunDirectory.create(place) as run:
+            run.begin(Record(identity, Path.cwd(), self.path, keep))
+            try:
+                return replace(self, observer=work).go_on(run, keep)
+            except InputError as error:
+                # While nothing was made, what is wrong can be mended and the same command given again.
+                if work.began:
+                    error.add_note(run.advice)
+                else:
+                    run.delete()
+                raise
+
+    def go_on(self, run: RunDirectory, keep: bool) -> Result:
+        """Make what is missing in a run directory; ``keep``: whether it stays when the picture is there."""
+        space = run.space()
+        try:
+            result = replace(self, observer=with_preview(self.observer, run.path))._run(space, run.path)
+        except RefusedError:
+            # It would be refused again, however often the run goes on.
+            space.close()
+            run.delete()
+            raise
+        if keep or self.path is None:
+            run.finish()
+            return result
+        space.close()
+        run.delete()
+        return replace(result, picture=None, run_dir=None)
+
+    def _place_of_run(self, run_dir: str | Path | None) -> Path:
+        path = self.path
+        if run_dir is None and path is None:
+            raise RequestError(
+                f"run directory: a picture of {self.request.size} needs one; give a run_dir or an output"
+            )
+        place = Path(f"{path}.run" if run_dir is None else run_dir)
+        if not place.name:
+            raise RequestError(f"run directory: expected a folder with a name, got {str(run_dir)!r}")
+        if path is not None and place.absolute() in (path.absolute(), tiles_of(path).absolute()):
+            raise RunError(f"{place}: the picture is to be written there; choose another run directory")
+        return place
+
+    def _run(self, space: Space, run_dir: Path | None) -> Result:
+        request, began = self.request, time.monotonic()
+        method_at = partial(request.method.at, recommended=self.model.facts.recommended)
+        forecast = Forecast(self.plan, method_at, load_rates(*self.model.machine))
+
+        def observer(event: Event) -> None:
+            self.cancel.check()
+            forecast(event)
+            if isinstance(event, Progress):
+                event = replace(event, share=forecast.share, seconds_left=forecast.seconds_left)
+            self.observer(event)
+
+        given = given_of(request)
+        said = about(request, [stage.size for stage in self.plan.stages])
+        observer(RunStarted(self.plan, None if run_dir is None else str(run_dir)))
+        if self.path is not None and (remark := lost_place(said, self.path)):
+            observer(Warned(remark))
+        picture = self._climbed(observer, space, given)
+        if self.output is not None:
+            self._write(self.output, picture, said, observer)
+        if forecast.known and (self.plan.base is None or self.plan.base.patches_per_step == 1):
+            # A whole canvas at once says nothing of what a patch takes.
+            save_rates(forecast.rates, *self.model.machine)
+        observer(RunFinished(None if self.path is None else str(self.path), time.monotonic() - began))
+        return Result(self.plan, self.path, run_dir, picture)
+
+    def _climbed(self, observer: Observer, space: Space, given: Given | None) -> Readable:
+        with torch.inference_mode(), self.cascades(self.request, self.plan, observer, space) as cascade:
+            return climb(cascade, self.plan, given)
+
+    def _write(self, output: Output, picture: Readable, said: Metadata, observer: Observer) -> None:
+        began, last = time.monotonic(), len(self.plan.stages)
+        give_back_memory()
+        write_into(
+            output,
+            picture,
+            self.settings,
+            lambda done, total: observer(Progress(last, "write", 1, 1, done, total)),
+            said,
+            Depth(self.request.depth, self.request.dither),
+        )
+        observer(PhaseFinished(last, "write", time.monotonic() - began))
+
+
+@dataclass
+class _Work:
+    """An observer that knows whether patches have been denoised, and tells another one everything."""
+
+    observer: Observer
+    began: bool = False
+
+    def __call__(self, event: Event) -> None:
+        self.began |= isinstance(event, Progress) and event.phase == "denoise"
+        self.observer(event)
+
+
+def given_of(request: Request) -> Given | None:
+    """The given picture to start from, if there is one. Damage is reported, before a model is loaded."""
+    given = Given.of(request)
+    if painted := request.method.painted_map:
+        # All of it is read, as of the given picture.
+        read_picture(Path(painted))
+    return given
+
+
+def check_file(path: Path, request: Request, settings: Mapping[str, Any]) -> None:
+    """Whether the file can hold the picture with all that is to be in it. Raises ``PictureError``."""
+    check_output(path, request.size, settings, about(request), keeps_alpha(request), request.depth)
+
+
+def climb(cascade: Cascade, the_plan: Plan, given: Given | None) -> Readable:
+    """From a given picture or the model's own, through all stages to a picture of exactly the size."""
+    sizes, target = [stage.size for stage in the_plan.stages], cascade.request.size
+    rung = Rung(given.picture, None) if given else base_of(cascade, the_plan)
+    for number, size in enumerate(sizes, start=1):
+        cascade.observer(StageStarted(number, len(sizes), size))
+        rung = cascade.stage(number, rung, size)
+        if given:
+            # The next stage sees it so, too.
+            rung = replace(rung, picture=given.kept(rung.picture, sizes[:number]))
+    picture = rung.picture
+    if picture.size != target:
+        picture = Resized(picture, picture.size, target, "lanczos")
+    return given.transparent(picture, [*sizes, target]) if given else picture
+
+
+def base_of(cascade: Cascade, the_plan: Plan) -> Rung:
+    """The model's own picture."""
+    if the_plan.base is None:
+        raise ValueError("a plan without a base needs a picture to start from")
+    cascade.observer(StageStarted(0, len(the_plan.stages), the_plan.base.size))
+    return cascade.base(the_plan.base.size)

@@ -1,0 +1,82 @@
+"""A run directory from which a run goes on: what it says, with what its user says again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pixelsmith.config.parts import located
+from pixelsmith.config.request import EMBEDDED, Placement, Request
+from pixelsmith.errors import RunError
+from pixelsmith.run.directory import Identity, Record, RunDirectory
+from pixelsmith.run.found import FoundModel
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """A run directory that is held; ``request``: its own, with paths as they are found from here."""
+
+    run: RunDirectory
+    record: Record
+    request: Request
+    moved: bool
+
+    def identity(self, model: FoundModel) -> Identity:
+        """What the run would be if it were begun here. Raises ``RunError`` where that is on another device."""
+        return model.identity(self.record.identity.settings, self.request, self.moved)
+
+
+@contextmanager
+def resumed(run_dir: Path, output: Path | None, allow_pickle: bool, placement: Placement) -> Iterator[Resumed]:
+    """Hold a run directory while its run goes on; ``placement`` is what is to be another than it was.
+
+    Raises ``RunError`` where nothing can go on from there with these versions, or something is to be said again.
+    """
+    with RunDirectory.begun_at(run_dir) as run:
+        record = _confirmed(run, output, allow_pickle)
+        if difference := record.identity.difference_in_versions():
+            raise RunError(f"{run_dir}: it cannot go on here: {difference}")
+        request = located_request(record)
+        moved = placement.device not in (None, request.compute.device)
+        compute = placement.of(request.compute)
+        if placement.batch_size is not None:
+            record = replace(record, identity=replace(record.identity, batch_size=placement.batch_size))
+        elif moved:
+            # What suited the other device.
+            compute = replace(compute, batch_size=record.identity.batch_size)
+        if moved:
+            compute = replace(compute, dtype=record.identity.settings["dtype"])
+        yield Resumed(run, record, replace(request, compute=compute), moved)
+
+
+def located_request(record: Record) -> Request:
+    """A run's request with the paths in it as they were meant in the folder that it was made in."""
+    request, folder = Request.from_dict(record.identity.settings["request"]), record.folder
+    picture = None if request.from_image is None else str(folder / request.from_image)
+    painted = request.method.painted_map
+    method = replace(request.method, slider_map=str(folder / painted)) if painted else request.method
+    # As everywhere, this name is the model of this package, whatever a folder is called.
+    model = request.model if request.model == EMBEDDED else located(request.model, folder)
+    parts = request.parts.located(folder)
+    mask = None if request.mask is None else str(folder / request.mask)
+    return replace(request, from_image=picture, mask=mask, method=method, model=model, parts=parts)
+
+
+def _confirmed(run: RunDirectory, output: Path | None, allow_pickle: bool) -> Record:
+    """What a run directory says, with what its user says again. Raises ``RunError`` for what is not said again."""
+    record = run.read()
+    if record.allows_pickle and not allow_pickle:
+        raise RunError(
+            f"{run.path}: its model is read from pickles, which can run any code; --allow-pickle takes them from a "
+            "source that you trust"
+        )
+    if output is not None:
+        return replace(record, output=output)
+    if record.output is not None and not run.holds(record.output):
+        raise RunError(
+            f"{run.path}: its picture goes to {record.output}, outside of the directory's folder; give the place that "
+            "is right with --output"
+        )
+    return record

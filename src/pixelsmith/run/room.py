@@ -1,0 +1,59 @@
+"""Whether a run has room on this machine: told before hours are spent on it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from pixelsmith.config.plans import Plan
+from pixelsmith.config.request import Request
+from pixelsmith.errors import RequestError
+from pixelsmith.events import Observer, Warned
+from pixelsmith.families import choose_device, memory_of
+from pixelsmith.pixels.files import format_of
+from pixelsmith.run.given import keeps_alpha
+from pixelsmith.system.terminal import amount
+
+
+def check_memory(the_plan: Plan, request: Request, observer: Observer) -> None:
+    """Refuse what this machine's memory cannot hold, before hours are spent on it; of an accelerator's only warn."""
+    device = choose_device(request.compute.device)
+    there, needed = memory_of(device), the_plan.peak_memory_bytes
+    if there is None or needed <= there or request.compute.memory in ("offload", "sequential"):
+        return
+    what = f"{request.model} needs about {amount(needed)} of memory at this size, {device} has {amount(there)}"
+    if device.type == "cpu":
+        raise RequestError(f"memory: {what}; take a smaller model or --dtype bfloat16, or a machine with more")
+    observer(Warned(f"{what}; --memory encoders-released, offload or sequential keep less of it there"))
+
+
+def check_disk(the_plan: Plan, request: Request, run_dir: Path | None, path: Path | None) -> None:
+    """Refuse what does not fit on the disks of the run directory and of the output, before hours are spent on it.
+
+    Raises ``RequestError``, and ``PictureError`` where the given picture is damaged.
+    """
+    needed: dict[int, float] = {}
+    file_bytes = 0.0
+    if path is not None:
+        kind = format_of(path, request.size, keeps_alpha(request), request.depth)
+        file_bytes = request.size.area * kind.pixel_bytes
+    for place, count in ((run_dir, the_plan.canvas_bytes), (path, file_bytes)):
+        if place is None:
+            continue
+        folder = next(parent for parent in (place.absolute(), *place.absolute().parents) if _is_folder(parent))
+        disk = folder.stat().st_dev
+        needed[disk] = needed.get(disk, 0) + count
+        free = shutil.disk_usage(folder).free
+        if needed[disk] > free:
+            raise RequestError(
+                f"disk: up to {amount(needed[disk])} are needed at {folder}, {amount(free)} are free; make room, or "
+                "choose another place for the output or the run directory"
+            )
+
+
+def _is_folder(path: Path) -> bool:
+    """Whether it is there; a name that no folder can have is refused where it is made."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False

@@ -1,0 +1,117 @@
+"""What a page shows: one picture file, or all stages of a run directory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from pixelsmith.errors import PictureError
+from pixelsmith.pixels.files import read_settings
+from pixelsmith.pixels.zoomable import Source, StagePicture, open_file
+from pixelsmith.run.directory import RunDirectory
+from pixelsmith.system.durable import write_whole
+from pixelsmith.system.places import given_place
+
+TILE = 256
+"""Pixels on a side of the tiles that are served."""
+
+
+PREVIEW = 1024
+"""The longest side of a preview in pixels."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Pictures of the same thing by name, the finest last, with the settings that made them.
+
+    ``growing``: whether there may be more to see later; ``output`` is the file that then is there.
+    """
+
+    title: str
+    settings: Mapping[str, Any]
+    pictures: dict[str, Source]
+    growing: bool
+    output: Path | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for the page."""
+        request = self.settings.get("request", {})
+        pictures = [
+            {"name": name, "width": source.size.width, "height": source.size.height, "version": source.version}
+            for name, source in self.pictures.items()
+        ]
+        return {
+            "title": self.title,
+            "prompt": request.get("prompt", ""),
+            # The prompt is their heading.
+            "settings": [[name, _text(value)] for name, value in _flat(self.settings) if name != "prompt"],
+            "pictures": pictures,
+            "growing": self.growing,
+            "tile": TILE,
+        }
+
+
+def show(path: Path, before: Path | None = None) -> Shown:
+    """What there is to see now; ``before`` is a picture file that comes before all others.
+
+    Raises ``PictureError`` or ``RunError`` where ``path`` is neither picture nor run, or ``before`` is no picture.
+    """
+    shown = _run(path) if given_place(path).is_dir() else _file(path)
+    if before is None:
+        return shown
+    source = open_file(before)
+    return replace(shown, pictures={f"{before.name}, {source.size}": source, **shown.pictures})
+
+
+def write_preview(run_dir: Path) -> Path:
+    """Write what a run has made so far as a small picture into its directory: ``preview.jpg``, whole or not at all."""
+    source = list(show(run_dir).pictures.values())[-1]
+    size = source.size.scaled(min(1.0, PREVIEW / max(source.size.width, source.size.height)))
+    target, content = run_dir / "preview.jpg", BytesIO()
+    source.look((0, 0, source.size.width, source.size.height), size).save(content, "JPEG", quality=90)
+    write_whole(target, content.getvalue())
+    return target
+
+
+def _run(path: Path) -> Shown:
+    run = RunDirectory(path)
+    record = run.read()
+    pictures: dict[str, Source] = {}
+    below: Source | None = None
+    numbers = (folder.name.removeprefix("stage-") for folder in path.glob("stage-*"))
+    for stage in sorted(int(number) for number in numbers if number.isdecimal()):
+        try:
+            picture = below = StagePicture.of(path / f"stage-{stage}", below)
+        except LookupError:
+            continue
+        pictures[f"{f'stage {stage}' if stage else 'base'}, {picture.size}"] = picture
+    if not pictures:
+        raise PictureError(f"{path}: the run has made nothing to see yet; try again when its base picture is there")
+    return Shown(path.name, record.identity.settings, pictures, not run.finished, record.output)
+
+
+def _file(path: Path) -> Shown:
+    source = open_file(path)
+    try:
+        settings = read_settings(path)
+    except PictureError:
+        settings = {}
+    return Shown(path.name, settings, {f"{source.size}": source}, growing=False)
+
+
+def _flat(values: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Names with their values, of all depths; what was left open is left out."""
+    found: list[tuple[str, Any]] = []
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            found += _flat(value)
+        elif value not in (None, "", []):
+            found.append((name.replace("_", " "), value))
+    return found
+
+
+def _text(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

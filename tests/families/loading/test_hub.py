@@ -1,0 +1,199 @@
+"""What is fetched from a hub, which is a server on this machine, and what a person is told where that fails."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from pixelsmith import ModelError
+from pixelsmith.families.loading import find
+from pixelsmith.families.loading.find import find_addition, find_model, find_part
+from pixelsmith.families.loading.hub import HUB_ID, pinned, unpinned
+
+COMMIT = "c" * 40
+REFUSALS = {"gone": (404, "RepoNotFound"), "closed": (403, "GatedRepo"), "broken": (500, "")}
+
+
+class Hub(SimpleHTTPRequestHandler):
+    """As much of a hub as its library asks for: repositories ``somebody/NAME`` are folders NAME."""
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        pass
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        pieces = self.path.partition("?")[0].strip("/").split("/")
+        name = (pieces[3:] or [""])[0] if pieces[0] == "api" else pieces[1]
+        folder = Path(self.directory) / name
+        if name in REFUSALS:
+            status, code = REFUSALS[name]
+            self._answer(status, b"", {"X-Error-Code": code, "X-Error-Message": "no"})
+        elif pieces[0] != "api":
+            self._answer(200, (folder / "/".join(pieces[4:])).read_bytes(), {"X-Repo-Commit": COMMIT})
+        elif not (folder.is_dir() and name):
+            self._answer(404, b"", {})
+        elif pieces[4] == "tree":
+            paths = [path for path in folder.rglob("*") if path.is_file()]
+            entries = [
+                {"type": "file", "path": path.relative_to(folder).as_posix(), "size": path.stat().st_size,
+                 "oid": hashlib.sha256(path.read_bytes()).hexdigest()}
+                for path in paths
+            ]  # fmt: skip
+            self._answer(200, json.dumps(entries).encode(), {})
+        elif pieces[-1] not in ("main", COMMIT):
+            self._answer(404, b"", {"X-Error-Code": "RevisionNotFound"})
+        else:
+            files = [{"rfilename": path.relative_to(folder).as_posix()} for path in folder.rglob("*") if path.is_file()]
+            info = {"id": f"somebody/{name}", "sha": COMMIT, "siblings": files, "tags": [], "downloads": 0, "likes": 0}
+            self._answer(200, json.dumps(info).encode(), {})
+
+    def _answer(self, status: int, body: bytes, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        extra = {"Content-Length": str(len(body)), "ETag": f'"{hashlib.sha256(body).hexdigest()}"'}
+        for name, value in (headers | extra).items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[str]:
+    (tmp_path / "served").mkdir()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Hub, directory=str(tmp_path / "served")))
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def run(folder: Path, endpoint: str, *command: str, **environment: str) -> tuple[int, str]:
+    """In a process of its own: the hub's library reads its settings when it is imported."""
+    settings = {"HF_ENDPOINT": endpoint, "HF_HUB_CACHE": str(folder / "cache"), "HF_HUB_OFFLINE": "0"}
+    process = subprocess.run(
+        [sys.executable, "-m", "pixelsmith", *command],
+        env={**os.environ, **settings, "HF_HUB_DISABLE_XET": "1", **environment},
+        cwd=folder, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return process.returncode, process.stderr
+
+
+def test_a_missing_model_is_fetched_with_a_bar_unless_it_is_quiet(hub: str, tmp_path: Path, tiny_model: Path) -> None:
+    shutil.copytree(tiny_model, tmp_path / "served" / "tiny")
+    shutil.copytree(tiny_model / "vae", tmp_path / "served" / "vae")
+    file = "somebody/vae/diffusion_pytorch_model.safetensors"
+    command = ["generate", "a sea", "--size", "64", "--steps", "1", "--model", "somebody/tiny", "--vae", file]
+    code, said = run(tmp_path, hub, *command, "--output", "loud.png", TQDM_POSITION="-1")
+    assert (code, "Fetching" in said, "Download complete" in said) == (0, True, True)
+    snapshot = tmp_path / "cache" / "models--somebody--tiny" / "snapshots" / COMMIT
+    assert (snapshot / "unet" / "diffusion_pytorch_model.safetensors").exists()
+    assert not (snapshot / "vae" / "diffusion_pytorch_model.safetensors").exists(), "another one was given"
+    shutil.rmtree(tmp_path / "cache")
+    assert run(tmp_path, hub, *command, "--output", "quiet.png", "--quiet", TQDM_POSITION="-1") == (0, "")
+    assert (tmp_path / "quiet.png").read_bytes()
+
+
+def test_a_fresh_model_with_another_autoencoder_can_be_measured(hub: str, tmp_path: Path, tiny_model: Path) -> None:
+    shutil.copytree(tiny_model, tmp_path / "served" / "tiny")
+    command = ["plan", "a sea", "--size", "64", "--model", "somebody/tiny", "--vae", str(tiny_model / "vae")]
+    assert run(tmp_path, hub, *command, "--calibrate")[0] == 0
+
+
+def test_a_single_file_is_not_fetched_to_plan_with_a_given_configuration(
+    hub: str, tmp_path: Path, tiny_model: Path
+) -> None:
+    (tmp_path / "served" / "tiny").mkdir()
+    (tmp_path / "served" / "tiny" / "model.safetensors").write_bytes(b"nonsense")
+    command = ["plan", "a sea", "--size", "64", "--model", "somebody/tiny/model.safetensors"]
+    assert run(tmp_path, hub, *command, "--model-config", str(tiny_model))[0] == 0
+    assert not list((tmp_path / "cache").rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize("option", ["--vae", "--network", "--lora", "--textual-inversion"])
+def test_what_is_missing_beside_a_model_is_told_before_it_is_fetched(
+    hub: str, tmp_path: Path, tiny_model: Path, option: str
+) -> None:
+    shutil.copytree(tiny_model, tmp_path / "served" / "tiny")
+    command = ["generate", "a sea", "--size", "64", "--model", "somebody/tiny", "--output", "sea.png", "--quiet"]
+    code, said = run(tmp_path, hub, *command, option, "./missing.safetensors")
+    assert (code, len(said.splitlines()), "missing.safetensors" in said) == (2, 1, True)
+    assert not list((tmp_path / "cache").rglob("*.safetensors"))
+
+
+def test_a_network_alone_is_refused_before_it_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(find, "fetched", lambda *given: pytest.fail("it was fetched"))
+    with pytest.raises(ModelError, match="--network"):
+        find_model("somebody/tiny/model.gguf")
+
+
+@pytest.mark.parametrize("name", ["./nothere.safetensors", "../models/x.safetensors", "./vae", "/foo/x.safetensors"])
+def test_a_mistyped_path_is_told_to_be_none(name: str) -> None:
+    assert not HUB_ID.fullmatch(name)
+    for look in (find_part, find_addition):
+        with pytest.raises(ModelError, match="there is no such file or folder here"):
+            look(name, allow_pickle=False)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("somebody/gone", "the hub has no such repository (or it is private"),
+        ("somebody/closed", "accept its terms"),
+        ("somebody/broken", "somebody/broken"),
+        ("somebody/plain@other", "no such revision"),
+        ("somebody/plain", "somebody/plain/FILE.safetensors"),
+        ("somebody/plain/gone.safetensors", "there is no such file in somebody/plain"),
+    ],
+)
+def test_what_cannot_be_fetched_is_one_line_with_the_reason(hub: str, tmp_path: Path, model: str, message: str) -> None:
+    (tmp_path / "served" / "plain").mkdir()
+    (tmp_path / "served" / "plain" / "README.md").write_text("nothing")
+    code, said = run(tmp_path, hub, "models", "inspect", model)
+    assert code == 2
+    # A file that is to be fetched comes with a bar.
+    (line,) = (line for line in said.splitlines() if line and not line.startswith("Fetching"))
+    assert message in line
+
+
+def test_without_a_network_it_is_said_so(tmp_path: Path) -> None:
+    for environment in ({"HF_HUB_OFFLINE": "1"}, {}):
+        code, said = run(tmp_path, "http://127.0.0.1:9", "models", "inspect", "somebody/tiny", **environment)
+        assert (code, len(said.splitlines())) == (2, 1)
+        assert "the hub cannot be reached (or HF_HUB_OFFLINE is set)" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "repository", "revision", "file"),
+    [
+        ("a/b", "a/b", None, None),
+        ("a/b@v1", "a/b", "v1", None),
+        ("a/b/c.safetensors", "a/b", None, "c.safetensors"),
+        ("a/b@v1/c/d.Q4_0.gguf", "a/b", "v1", "c/d.Q4_0.gguf"),
+    ],
+)
+def test_a_hub_id_names_a_repository_a_revision_and_a_file(
+    name: str, repository: str, revision: str | None, file: str | None
+) -> None:
+    named = HUB_ID.fullmatch(name)
+    assert named is not None
+    assert (named["id"], named["revision"], named["file"]) == (repository, revision, file)
+    place = Path("models--a--b/snapshots") / COMMIT / (file or "")
+    assert pinned(name, place) == f"a/b@{COMMIT}" + (f"/{file}" if file else "")
+    assert unpinned(name) == unpinned(pinned(name, place)) == "a/b" + (f"/{file}" if file else "")
+
+
+def test_a_place_has_no_revision() -> None:
+    assert unpinned("/home/me@here/model") == "/home/me@here/model"

@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from pixelsmith import Compute, Event, Method, PhaseFinished, Progress, Request, Size, generate, plan
+from pixelsmith.planning.forecast import Forecast, Rates, load_rates, save_rates, seconds_of, work_of
+from pixelsmith.planning.planner import make_plan
+from tests.planning.test_planner import EMBEDDED_LIKE
+
+METHOD = Method(steps=4, guidance_interval=(0.0, 0.5))
+METHOD_AT = partial(METHOD.at, recommended=EMBEDDED_LIKE.recommended)
+CASCADE = (Size(724, 724), Size(2048, 2048))
+PLAN = make_plan(Request("a map", Size(2048, 2048), method=METHOD, cascade=CASCADE), EMBEDDED_LIKE)
+TRUE = Rates(encode=1.7, denoise=0.2, decode=0.4, write=0.01)
+
+
+def events_of_a_run(seconds: list[float], true: Rates = TRUE) -> list[tuple[float, Event]]:
+    """All events of a run at the true rates, with the time of each."""
+    now = 0.0
+    found: list[tuple[float, Event]] = []
+    work = work_of(PLAN, METHOD_AT)
+    for (stage, phase), units in work.items():
+        rung = PLAN.base if stage == 0 else PLAN.stages[stage - 1]
+        assert rung is not None
+        if phase == "denoise":
+            for step in range(1, 5):
+                evaluations = rung.patches_per_step * (2 if step <= 2 else 1)
+                for batch in range(1, 11):
+                    now += evaluations / 10 * true.denoise
+                    found.append((now, Progress(stage, phase, step, 4, batch, 10)))
+        elif phase != "write":
+            for tile in range(1, 9):
+                now += units / 8 * true.of(phase)
+                found.append((now, Progress(stage, phase, 1, 1, tile, 8)))
+        else:
+            now += units * true.write
+        found.append((now, PhaseFinished(stage, phase, units * true.of(phase))))
+    seconds.append(now)
+    return found
+
+
+def test_the_work_is_what_the_plan_counts() -> None:
+    work = work_of(PLAN, METHOD_AT)
+    assert sum(units for (_, phase), units in work.items() if phase == "denoise") == pytest.approx(
+        PLAN.model_calls, 0.01
+    )
+    assert work[len(PLAN.stages), "write"] == pytest.approx(2048**2 / 1e6)
+    assert (0, "encode") not in work
+    assert seconds_of(PLAN, METHOD_AT, TRUE) == pytest.approx(sum(TRUE.of(phase) * u for (_, phase), u in work.items()))
+
+
+def test_time_left_is_right_after_a_tenth_and_comes_down_to_nothing() -> None:
+    """Also where the rates of the last run were wrong by a factor: what is measured now takes their place."""
+    seconds: list[float] = []
+    events = events_of_a_run(seconds)
+    now = 0.0
+    forecast = Forecast(PLAN, METHOD_AT, Rates(1.5, 0.1, 0.5, 0.01), lambda: now)
+    shares = []
+    for now, event in events:
+        forecast(event)
+        shares.append(forecast.share)
+        if now > 0.1 * seconds[0]:
+            assert forecast.seconds_left == pytest.approx(seconds[0] - now, rel=0.2, abs=0.03 * seconds[0])
+    assert shares[-1] == 1
+    assert forecast.seconds_left == 0
+    assert forecast.rates.denoise == pytest.approx(TRUE.denoise, rel=0.05)
+
+
+def test_the_first_run_of_a_model_soon_knows_how_fast_it_is() -> None:
+    """A network and an autoencoder that are slower than any guess, each by another factor."""
+    seconds: list[float] = []
+    events = events_of_a_run(seconds, Rates(encode=9.0, denoise=20.0, decode=14.0, write=0.06))
+    now = 0.0
+    forecast = Forecast(PLAN, METHOD_AT, None, lambda: now)
+    for now, event in events:
+        forecast(event)
+        if isinstance(event, Progress) and event.stage > 0 and event.done > 1:
+            assert forecast.seconds_left == pytest.approx(seconds[0] - now, rel=0.05, abs=0.01 * seconds[0])
+    assert forecast.known
+
+
+def test_what_was_not_denoised_tells_nothing_of_the_model() -> None:
+    """A run that goes on when only its file is to be written."""
+    forecast = Forecast(PLAN, METHOD_AT, None)
+    forecast(PhaseFinished(len(PLAN.stages), "write", 3.0))
+    assert not forecast.known
+    assert Forecast(PLAN, METHOD_AT, TRUE).known
+
+
+def test_a_run_that_goes_on_does_not_count_what_it_finds_done() -> None:
+    seconds: list[float] = []
+    events = events_of_a_run(seconds)
+    half = len(events) // 2
+    now = events[half - 1][0]
+    forecast = Forecast(PLAN, METHOD_AT, TRUE, lambda: now)
+    for now, event in events[half:]:
+        forecast(event)
+        assert forecast.seconds_left == pytest.approx(seconds[0] - now, rel=0.05, abs=0.01 * seconds[0])
+
+
+def test_rates_are_remembered_by_model_and_machine() -> None:
+    assert load_rates("m", "cpu", "float32") is None
+    save_rates(TRUE, "m", "cpu", "float32")
+    save_rates(Rates(), "m", "cuda", "float16")
+    assert load_rates("m", "cpu", "float32") == TRUE
+    assert load_rates("m", "cuda", "float16") == Rates()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        '{"m cpu float32": 3}',
+        '{"m cpu float32": {"speed": 1}}',
+        '{"m cpu float32": {"encode": null}}',
+        '{"m cpu float32": {"denoise": -1.0}}',
+    ],
+)
+def test_damaged_rates_are_unknown_rates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (tmp_path / "pixelsmith").mkdir()
+    (tmp_path / "pixelsmith" / "rates.json").write_text(content)
+    assert load_rates("m", "cpu", "float32") is None
+    save_rates(TRUE, "m", "cpu", "float32")
+    assert load_rates("m", "cpu", "float32") == TRUE
+
+
+def test_a_plan_knows_the_time_after_a_run_or_a_calibration(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = Request(
+        "a map", Size(150, 130), model=str(tiny_model), method=Method(steps=3), compute=Compute("cpu", "float32")
+    )
+    assert plan(request).seconds is None
+    events: list[Event] = []
+    generate(request, observer=events.append)
+    after_a_run = plan(request).seconds
+    assert after_a_run is not None
+    assert after_a_run > 0
+    shares = [event.share for event in events if isinstance(event, Progress)]
+    assert shares == sorted(shares)
+    assert 0 < shares[0] < shares[-1] <= 1
+    other = Request("a map", Size(150, 130), model=str(tiny_model), compute=Compute("cpu", "bfloat16"))
+    assert plan(other).seconds is None
+    assert (plan(other, calibrate=True).seconds or 0) > 0
+    assert plan(other).seconds is not None
+
+
+def test_a_whole_canvas_does_not_become_the_rate_of_a_patch(tiny_model: Path) -> None:
+    method = Method(steps=2, guidance_scale=1, strategy="direct")
+    request = Request("a map", Size(128, 128), model=str(tiny_model), method=method, compute=Compute("cpu"))
+    generate(request)
+    assert plan(request).seconds is None
+    generate(replace(request, size=Size(64, 64)))
+    assert plan(request).seconds is not None

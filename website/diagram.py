@@ -1,0 +1,128 @@
+"""The drawing of how it works: one part of a picture as it goes through a stage.
+
+    python -m website.diagram BASE PICTURE docs/images/how-it-works.svg
+
+BASE is the base picture of PICTURE (the same prompt and seed at the model's own size). The first and the last part are
+theirs; the noisy ones between are drawn here from the two.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import io
+from html import escape
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+SIDE = 150
+"""Pixels that a part has on the page; its file has twice as many."""
+PART = (0.12, 0.2, 0.3)
+"""Left, top and side of the part that is followed, as shares of the picture."""
+GAP, TOP, LEFT = 44, 92, 24
+INK, FRAME, ACCENT, PAPER = "#24292f", "#8c959f", "#cf5c2e", "#ffffff"
+
+
+def part_of(picture: Image.Image, resample: Image.Resampling) -> Image.Image:
+    """The part that is followed, at the size of the drawing's files."""
+    x, y, side = (round(share * picture.width) for share in PART)
+    return picture.crop((x, y, x + side, y + side)).resize((2 * SIDE, 2 * SIDE), resample)
+
+
+def noisy(picture: Image.Image, share: float) -> Image.Image:
+    """A picture with a share of it replaced by noise, in squares as large as a latent looks here."""
+    grain = np.random.default_rng(0).normal(128, 70, (2 * SIDE // 5, 2 * SIDE // 5, 3)).clip(0, 255).astype(np.uint8)
+    return Image.blend(picture, Image.fromarray(grain).resize(picture.size, Image.Resampling.NEAREST), share)
+
+
+def image(picture: Image.Image, x: float, y: float) -> str:
+    data = io.BytesIO()
+    picture.save(data, "JPEG", quality=80)
+    text = base64.b64encode(data.getvalue()).decode()
+    return f'<image x="{x}" y="{y}" width="{SIDE}" height="{SIDE}" href="data:image/jpeg;base64,{text}"/>'
+
+
+def label(x: float, y: float, *lines: str, weight: str = "normal", colour: str = INK) -> str:
+    """Lines of text, centred at x."""
+    spans = "".join(f'<tspan x="{x}" dy="{17 if k else 0}">{escape(line)}</tspan>' for k, line in enumerate(lines))
+    return f'<text x="{x}" y="{y}" font-weight="{weight}" fill="{colour}">{spans}</text>'
+
+
+def arrow(path: str) -> str:
+    return f'<path d="{path}" fill="none" stroke="{INK}" stroke-width="1.6" marker-end="url(#head)"/>'
+
+
+def patches(x: float, y: float) -> str:
+    """The patches of one step, which overlap, and one of them."""
+    side, step = 62, 44
+    boxes = [(x + step * i, y + step * j) for j in range(3) for i in range(3)]
+    frame = f'width="{side}" height="{side}" fill="none"'
+    grid = "".join(f'<rect x="{a}" y="{b}" {frame} stroke="{PAPER}" stroke-opacity="0.8"/>' for a, b in boxes)
+    a, b = boxes[4]
+    return grid + f'<rect x="{a}" y="{b}" {frame} stroke="{ACCENT}" stroke-width="3"/>'
+
+
+def drawing(base: Image.Image, picture: Image.Image) -> str:
+    enlarged = part_of(base, Image.Resampling.BICUBIC)
+    finished = part_of(picture, Image.Resampling.LANCZOS)
+    shown = [
+        part_of(base, Image.Resampling.NEAREST),
+        enlarged,
+        noisy(enlarged, 0.75),
+        noisy(finished, 0.35),
+        finished,
+    ]
+    titles = ["base picture", "enlarge, encode", "add noise", "denoise, patch by patch", "decode, tile by tile"]
+    notes = [
+        ("made by the model", "at its own size"),
+        ("it shows where things", "are, and is soft"),
+        ("of the larger size,", "the same at any tiling"),
+        ("what is known is held,", "finer detail is drawn"),
+        ("sharp at its own pixels;", "goes on to the file"),
+    ]
+    lefts = [LEFT + k * (SIDE + GAP) for k in range(len(shown))]
+    middle = TOP + SIDE / 2
+    right = lefts[-1] + SIDE
+    box_left, bottom = lefts[1] - GAP / 2, TOP + SIDE + 52
+    parts = [
+        f'<rect x="{box_left}" y="34" width="{right + 18 - box_left}" height="{bottom - 34}" rx="10" fill="#f6f8fa" '
+        f'stroke="{FRAME}" stroke-dasharray="5 4"/>',
+        label((box_left + right) / 2, 26, "a stage: 2 to 8 times the sides", weight="bold"),
+    ]
+    for k, x in enumerate(lefts):
+        parts.append(image(shown[k], x, TOP))
+        parts.append(label(x + SIDE / 2, TOP - 14, titles[k], weight="bold"))
+        parts.append(label(x + SIDE / 2, TOP + SIDE + 20, *notes[k]))
+        if k:
+            parts.append(arrow(f"M {x - GAP + 6} {middle} H {x - 8}"))
+    parts.append(patches(lefts[3], TOP))
+    back = bottom + 22
+    parts.append(arrow(f"M {right - SIDE / 2} {bottom} V {back} H {lefts[1] + SIDE / 2} V {bottom + 4}"))
+    parts.append(label((lefts[1] + right) / 2, back - 6, "again, until the picture has the size that was asked for"))
+    held = "All of it lies on disk in pieces: memory does not grow with the picture, a crash loses one piece of work."
+    parts.append(label((LEFT + right) / 2, back + 30, held))
+    width, height = right + LEFT + 8, back + 46
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
+        f'font-family="system-ui, -apple-system, Segoe UI, Helvetica, Arial, sans-serif" font-size="13" '
+        f'text-anchor="middle"><title>How a picture is made</title>'
+        f'<defs><marker id="head" markerWidth="8" markerHeight="8" refX="6" refY="4" orient="auto">'
+        f'<path d="M0 0 L8 4 L0 8 z" fill="{INK}"/></marker></defs>'
+        f'<rect width="{width}" height="{height}" rx="8" fill="{PAPER}"/>{"".join(parts)}</svg>\n'
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("base", type=Path)
+    parser.add_argument("picture", type=Path)
+    parser.add_argument("output", type=Path)
+    args = parser.parse_args()
+    base, picture = (Image.open(path).convert("RGB") for path in (args.base, args.picture))
+    args.output.write_text(drawing(base, picture))
+
+
+if __name__ == "__main__":
+    main()
