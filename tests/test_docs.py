@@ -21,7 +21,7 @@ from website.write import WRITTEN, anew, filled
 
 PAGES = sorted({path for pattern in GATHERED for path in ROOT.glob(pattern) if path.suffix == ".md"})
 NAMES = [path.relative_to(ROOT).as_posix() for path in PAGES]
-EXAMPLES = ("api.functions", "config.method", "config.parts", "config.request", "geometry")
+EXAMPLES = ("api.functions", "api.pipeline", "config.method", "config.parts", "config.request", "geometry")
 """Modules with examples in their docstrings."""
 
 

@@ -37,7 +37,7 @@ FLOORS = (
     {"engine"},
     {"run"},
     {"workers"},
-    {"api", "viewer"},
+    {"api", "extension", "viewer"},
     {"__init__"},
     {"evaluate"},
     {"cli"},

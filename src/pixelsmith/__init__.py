@@ -6,7 +6,9 @@ arXiv 2406.07251).
 
 from pixelsmith.system import interrupt  # isort: skip  # noqa: F401 (before what takes seconds to import)
 from pixelsmith.api.functions import generate, plan, resume
+from pixelsmith.api.held import HeldModel
 from pixelsmith.api.loaded import LoadedModel, load
+from pixelsmith.api.pipeline import PipelineOutput, PixelsmithPipeline
 from pixelsmith.config.method import PRESETS, Method
 from pixelsmith.config.parts import Lora, Parts
 from pixelsmith.config.plans import Plan, StagePlan
@@ -42,6 +44,7 @@ __all__ = [
     "Compute",
     "DeviceError",
     "Event",
+    "HeldModel",
     "InputError",
     "LoadedModel",
     "Lora",
@@ -54,7 +57,9 @@ __all__ = [
     "Perturbation",
     "PhaseFinished",
     "PictureError",
+    "PipelineOutput",
     "PixelsmithError",
+    "PixelsmithPipeline",
     "Placement",
     "Plan",
     "Progress",

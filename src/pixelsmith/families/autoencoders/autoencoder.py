@@ -45,7 +45,11 @@ def tiling_of(config: Mapping[str, Any]) -> TileLayout:
     """How an autoencoder of this configuration is run tile by tile, in latents."""
     if _is_local(config):
         return TileLayout(LOCAL_SIDE, context_of(config), blend=0)
-    scale = latent_space(config)[0]
+    return usual_tiling(latent_space(config)[0])
+
+
+def usual_tiling(scale: int) -> TileLayout:
+    """That of autoencoders which are not local, with so many pixels per latent."""
     context = max(4, min(16, CONTEXT_PIXELS // scale))
     return TileLayout(side=min(128, TILE_PIXELS // scale), context=context, blend=context)
 

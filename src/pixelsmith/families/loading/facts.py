@@ -62,10 +62,30 @@ def read_facts(place: Path, name: str, parts: Parts = NO_PARTS) -> ModelFacts:
     folder = config_folder(place, parts)
     few, parts = few_steps_of(folder, parts), with_few_steps(folder, parts)
     configs = _configs(folder, parts)
-    pipeline = str(configs["index"].get("_class_name"))
-    architecture = architecture_of(pipeline, name)
+    architecture_of(str(configs["index"].get("_class_name")), name)
     sources = sources_of(place, parts)
     configs = {**configs, **_network_configs(sources, configs)}
+    facts = facts_of(configs, name, folder / OWN, few, texture_of(folder, parts) is not None)
+    weights = _weights(sources, parts)
+    facts = replace(
+        facts,
+        parameters=weights.parameters,
+        quantised_bytes=weights.quantised_bytes,
+        captioner_parameters=_captioner_parameters(folder, parts),
+    )
+    _check_vae(facts, parts)
+    return facts
+
+
+def facts_of(
+    configs: Configs, name: str, own: Path, few: Mapping[str, Any] | None = None, textured: bool = False
+) -> ModelFacts:
+    """What a model's configurations say of it, and the file ``own`` (``OWN``) where there is one; not its weights.
+
+    ``few``: of its variant for few steps; ``textured``: whether it has a texture network. Raises ``ModelError``.
+    """
+    pipeline = str(configs["index"].get("_class_name"))
+    architecture = architecture_of(pipeline, name)
     try:
         scale, channels = latent_space(configs["vae"])
         traits = architecture.traits(configs)
@@ -87,9 +107,8 @@ def read_facts(place: Path, name: str, parts: Parts = NO_PARTS) -> ModelFacts:
         raise ModelError(f"{name}: its configuration lacks what a {pipeline} has: {error}") from error
     named = HUB_ID.fullmatch(name)
     known = replace(traits.recommended, **_KNOWN.get(named["id"] if named else name, {}))
-    traits = _with_own(replace(traits, recommended=known), scale, folder / OWN, few)
-    weights = _weights(sources, parts)
-    facts = ModelFacts(
+    traits = _with_own(replace(traits, recommended=known), scale, own, few or {})
+    return ModelFacts(
         name=name,
         pipeline=pipeline,
         native_size=Size(traits.native.width * scale, traits.native.height * scale),
@@ -97,20 +116,16 @@ def read_facts(place: Path, name: str, parts: Parts = NO_PARTS) -> ModelFacts:
         latent_channels=channels,
         latent_multiple=traits.multiple,
         train_steps=train_steps,
-        tiling=_tiling(configs["vae"], scale, texture_of(folder, parts) is not None),
-        parameters=weights.parameters,
-        quantised_bytes=weights.quantised_bytes,
+        tiling=_tiling(configs["vae"], scale, textured),
+        parameters=0,
         recommended=traits.recommended,
         float16_safe=traits.float16_safe,
         perturbable=traits.perturbable,
         stock_seeds=traits.stock_seeds,
-        captioner_parameters=_captioner_parameters(folder, parts),
         patch_values=patch_values,
         tile_values=tile_values,
         float32_autoencoder=architecture.upcasts_vae and bool(configs["vae"].get("force_upcast")),
     )
-    _check_vae(facts, parts)
-    return facts
 
 
 def _configs(folder: Path, parts: Parts) -> Configs:

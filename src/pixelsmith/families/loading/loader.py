@@ -13,7 +13,7 @@ from pixelsmith.config.model_facts import ModelFacts
 from pixelsmith.config.parts import Parts
 from pixelsmith.config.request import Compute
 from pixelsmith.errors import InputError, ModelError, RequestError, reason_of
-from pixelsmith.families.architecture import DiffusersFamily, network_of
+from pixelsmith.families.architecture import Architecture, DiffusersFamily, network_of
 from pixelsmith.families.autoencoders.autoencoder import compile_blocks
 from pixelsmith.families.family import Family
 from pixelsmith.families.loading.adapters import add_loras, add_textual_inversions
@@ -54,13 +54,18 @@ def load_family(place: Path, facts: ModelFacts, compute: Compute, parts: Parts =
     except Exception as error:
         # A damaged part fails in the library that reads it, each with errors of its own.
         raise ModelError(f"{facts.name}: it cannot be loaded: {reason_of(error)}") from error
-    if architecture.upcasts_vae and pipeline.vae.dtype == torch.float16 and pipeline.vae.config.get("force_upcast"):
+    if overflows(architecture, pipeline.vae):
         pipeline.vae.to(torch.float32)
     _prepare(pipeline, compute)
     bring(pipeline, device, compute.memory)
     texture = texture_of(config_folder(place, parts), parts)
     drawn = None if texture is None else load_texture(texture, device, pipeline.vae.dtype)
     return DiffusersFamily(architecture, pipeline, facts, device, compute.memory == "encoders-released", drawn)
+
+
+def overflows(architecture: Architecture, vae: Any) -> bool:
+    """Whether an autoencoder leaves the range of its dtype, and is to be float32."""
+    return bool(architecture.upcasts_vae and vae.dtype == torch.float16 and vae.config.get("force_upcast"))
 
 
 def _read(place: Path, facts: ModelFacts, dtype: torch.dtype, parts: Parts) -> Any:
