@@ -107,7 +107,8 @@ class _Pickler(pickle.Pickler):
         if type(obj) is Tensor:
             values = obj.detach().cpu().contiguous()
             # Their bytes, which are copied once: numpy has no bfloat16.
-            data = pickle.PickleBuffer(values.flatten().view(torch.uint8).numpy()) if values.numel() else None
+            content: Any = values.flatten().view(torch.uint8).numpy()
+            data = pickle.PickleBuffer(content) if values.numel() else None
             return _tensor, (data, values.dtype, tuple(values.shape))
         return NotImplemented
 
