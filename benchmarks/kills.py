@@ -21,17 +21,35 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from pixelsmith import Compute, DeviceError, Method, Placement, Request, Result, Size, Workers, generate, resume
+from pixelsmith import (
+    Compute,
+    DeviceError,
+    Method,
+    Placement,
+    Progress,
+    Request,
+    Result,
+    RunStarted,
+    Size,
+    Workers,
+    generate,
+    resume,
+)
+from pixelsmith.events import Event
 
 
 @dataclass
 class Killer:
-    """A thread that kills one of this process's workers now and then, ``left`` of them in all."""
+    """A thread that kills one of this process's workers now and then, ``left`` of them in all.
+
+    It is an observer of the runs that they work for.
+    """
 
     left: int
     every: float
     chance: random.Random = field(default_factory=lambda: random.Random(0))
     done: int = 0
+    working: bool = False
 
     def __post_init__(self) -> None:
         threading.Thread(target=self._kill, daemon=True).start()
@@ -39,25 +57,25 @@ class Killer:
     def _kill(self) -> None:
         while self.done < self.left:
             time.sleep(self.chance.uniform(0, 2 * self.every))
-            workers = [
-                child
-                for child in psutil.Process().children()
-                # One that is about to start says nothing of what becomes of work.
-                if child.status() != psutil.STATUS_ZOMBIE and time.time() - child.create_time() > self.every
-            ]
-            if workers:
+            workers = [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
+            if workers and self.working:
                 self.chance.choice(workers).kill()
                 self.done += 1
 
+    def __call__(self, event: Event) -> None:
+        # While the first ones load the model nothing is lost.
+        self.working = isinstance(event, Progress) or (self.working and not isinstance(event, RunStarted))
 
-def made(request: Request, run: Path, workers: Workers) -> tuple[Result, int]:
+
+def made(request: Request, run: Path, workers: Workers, observer: Killer) -> tuple[Result, int]:
     """The picture, and how often its run had to go on."""
     for resumed in range(1000):
         try:
             if resumed:
-                return resume(run, placement=Placement(workers=workers)), resumed
-            return generate(request, run_dir=run, workers=workers), resumed
+                return resume(run, observer, placement=Placement(workers=workers)), resumed
+            return generate(request, observer=observer, run_dir=run, workers=workers), resumed
         except DeviceError as error:
+            observer.working = False
             print(f"  {error}", flush=True)
     raise RuntimeError("it does not end")
 
@@ -82,8 +100,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             compute=Compute(dtype="float32", batch_size=4),
         )
         with tempfile.TemporaryDirectory() as folder:
-            result, resumed = made(request, Path(folder) / "run", workers)
-            pixels = result.pixels
+            result, resumed = made(request, Path(folder) / "run", workers, killer)
+            killer.working, pixels = False, result.pixels
         same = np.array_equal(pixels, generate(request).pixels)
         print(f"seed {seed}: {killer.done - before} killed, went on {resumed} times, same bytes: {same}", flush=True)
         seed += 1

@@ -25,6 +25,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
+from operator import itemgetter
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -144,11 +145,6 @@ def limit(side: int, workers: int, steps: int, batch_size: int) -> float:
     return sum(batches) / sum(workers * math.ceil(count / workers) for count in batches)
 
 
-def copied(batch: Tensor) -> Tensor:
-    """What is computed where only the way there is of interest."""
-    return batch[:, 0]
-
-
 def overhead(executors: dict[str, Callable[[], AbstractContextManager[Executor]]], groups: int, rounds: int) -> None:
     """Milliseconds for a batch of which nothing is computed, in turn."""
     inputs = torch.randn(8, 2, CHANNELS, PATCH, PATCH)
@@ -159,7 +155,8 @@ def overhead(executors: dict[str, Callable[[], AbstractContextManager[Executor]]
                 kind="a batch",
                 groups=[range(8)] * groups,
                 read=lambda items: inputs.clone(),
-                compute=copied,
+                # Not of this module: as a program it has another name for workers.
+                compute=itemgetter((slice(None), 0)),
                 write=lambda group, values: None,
                 place=lambda group: "",
             )

@@ -22,7 +22,7 @@ def test_three_actors_of_which_one_dies_and_one_sleeps_for_ever(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pixelsmith.workers.fleet.LEASES", Leases(first=120, least=12, times=20))
-    request, said, hit = request_of(tiny_model, 900), list[str](), dict[str, int]()
+    request, said, hit = request_of(tiny_model, 640), list[str](), dict[str, int]()
     with load(str(tiny_model), compute=COMPUTE, workers=Workers(("cpu",) * 3, "local")) as model:
         wait_for(model, 3)
 

@@ -106,8 +106,9 @@ class _Pickler(pickle.Pickler):
         # As torch does it a small tensor takes ten times as long.
         if type(obj) is Tensor:
             values = obj.detach().cpu().contiguous()
-            # Numpy has no bfloat16: their bytes.
-            data = bytearray(values.flatten().view(torch.uint8).numpy()) if values.numel() else bytearray()
+            # Their bytes, which are copied once: numpy has no bfloat16.
+            content: Any = values.flatten().view(torch.uint8).numpy()
+            data = pickle.PickleBuffer(content) if values.numel() else None
             return _tensor, (data, values.dtype, tuple(values.shape))
         return NotImplemented
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,7 @@ from pixelsmith.config.workers import LOCAL, Workers
 from pixelsmith.engine.crew import Link, LostError, Shared
 from pixelsmith.errors import MissingPartError, RequestError, reason_of
 
+ANSWER_SECONDS = 10.0
 SMALL = 100_000
 """Bytes that are sent with a call; more are put into the object store, once for all workers."""
 _MISSING = re.compile(r"(?:ModuleNotFoundError|ImportError): [^\n]+")
@@ -138,6 +140,7 @@ def _begin(ray: Any, workers: Workers) -> None:
     if address == LOCAL and os.environ.get("RAY_ADDRESS"):
         # A job of a cluster is told so where it is.
         address = os.environ["RAY_ADDRESS"]
+    _check_answers(address)
     own: dict[str, Any] = {}
     if address == LOCAL:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -149,6 +152,17 @@ def _begin(ray: Any, workers: Workers) -> None:
             ray.init(address, logging_level="ERROR", log_to_driver=False, configure_logging=False, **own)
         except Exception as error:
             raise RequestError(f"ray: no cluster answers at {address!r} ({reason_of(error)})") from error
+
+
+def _check_answers(address: str) -> None:
+    """Raise ``RequestError`` where nothing listens at an address: Ray itself tries for minutes."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if not host or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host, int(port)), ANSWER_SECONDS).close()
+    except OSError as error:
+        raise RequestError(f"ray: no cluster answers at {address!r} ({error.strerror or error})") from error
 
 
 @contextmanager
