@@ -122,5 +122,5 @@ class _Unpickler(pickle.Unpickler):
         return self._found(*pid)
 
 
-def _tensor(data: bytearray, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
+def _tensor(data: bytearray | None, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
     return torch.frombuffer(data, dtype=dtype).reshape(shape) if data else torch.empty(shape, dtype=dtype)
