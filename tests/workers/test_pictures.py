@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -50,10 +50,11 @@ def request_of(model: Path, size: int = 150, **method: Any) -> Request:
     return Request("a map", Size(size, size - 20), model=str(model), method=own, compute=COMPUTE)
 
 
-def at_work(model: LoadedModel) -> int:
-    """The process of a worker that has something to do."""
+def at_work(model: LoadedModel, but: Collection[int] = ()) -> int:
+    """The process of a worker that has something to do, and is not one of those that were hit before."""
     assert model._fleet is not None
-    return next(about.pid for member, about in model._fleet.abouts.items() if member.ready and member.jobs)
+    there = [(member, about.pid) for member, about in model._fleet.abouts.items() if about.pid not in but]
+    return next(pid for member, pid in there if member.ready and member.jobs)
 
 
 def wait_for(model: LoadedModel, count: int) -> None:
@@ -121,7 +122,7 @@ def test_workers_that_are_killed_and_one_that_sleeps_for_ever_change_nothing(
             if isinstance(event, Warned):
                 said.append(event.message)
             elif is_early(event, ("encode", "denoise", "decode")) and event.phase not in hit:
-                hit[event.phase] = at_work(model)
+                hit[event.phase] = at_work(model, hit.values())
                 os.kill(hit[event.phase], signal.SIGSTOP if event.phase == "denoise" else signal.SIGKILL)
 
         pixels = model.generate(request, observer=strike).pixels

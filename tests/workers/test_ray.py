@@ -30,7 +30,7 @@ def test_three_actors_of_which_one_dies_and_one_sleeps_for_ever(
             if isinstance(event, Warned):
                 said.append(event.message)
             elif is_early(event, ("encode", "denoise")) and event.phase not in hit:
-                hit[event.phase] = at_work(model)
+                hit[event.phase] = at_work(model, hit.values())
                 os.kill(hit[event.phase], signal.SIGKILL if event.phase == "encode" else signal.SIGSTOP)
 
         pixels = model.generate(request, observer=strike).pixels
