@@ -26,6 +26,7 @@ from pixelsmith.errors import RequestError, RunError
 from pixelsmith.events import Event, Observer, Warned, silent
 from pixelsmith.families import Captioner, Family, load_captioner, load_family, pin
 from pixelsmith.geometry import Size
+from pixelsmith.pixels.depth import as_bytes
 from pixelsmith.pixels.files import has_settings
 from pixelsmith.pixels.output import Output
 from pixelsmith.planning.forecast import Rates, load_rates, save_rates
@@ -147,6 +148,24 @@ class LoadedModel:
                 )
             return self.go_on(there, observer, overwrite, cancel)
 
+    def base(
+        self, request: Request, observer: Observer = silent, cancel: CancelToken | None = None
+    ) -> NDArray[np.uint8]:
+        """The picture (h, w, 3) uint8 sRGB that the cascade of a request starts from: the model's own, without stages.
+
+        Bases of several seeds are sketches to choose from: ``generate`` makes the same one first. Raises as it does,
+        and ``RequestError`` where the request starts from a picture that is given.
+        """
+        self._check(request)
+        request = request.settled(self.facts.recommended)
+        the_plan = self._fetch().plan(request)
+        if the_plan.base is None:
+            raise RequestError("base: the request starts from a picture that is given; it has no other one")
+        observe = _ended_by(cancel or CancelToken(), observer)
+        with torch.inference_mode(), self._cascade(request, the_plan, observe, MemorySpace()) as cascade:
+            picture = base_of(cascade, the_plan).picture
+            return np.asarray(as_bytes(picture.read(picture.size.window)).permute(1, 2, 0))
+
     def preview(
         self,
         request: Request,
@@ -175,11 +194,7 @@ class LoadedModel:
             raise RequestError("preview: the picture has no stages, it is made at once; use generate")
         last, given = len(the_plan.stages), given_of(request)
         done, start = (0, None) if run_dir is None else finished_below(Path(run_dir), last)
-        token = cancel or CancelToken()
-
-        def observe(event: Event) -> None:
-            token.check()
-            observer(event)
+        observe = _ended_by(cancel or CancelToken(), observer)
 
         def made(own: Request) -> NDArray[np.uint8]:
             nonlocal start
@@ -313,6 +328,16 @@ class _Known:
     def found(self) -> FoundModel:
         """It without its weights."""
         return FoundModel.of(self.name, self.parts, self.compute)
+
+
+def _ended_by(token: CancelToken, observer: Observer) -> Observer:
+    """The same observer, which ends the work where its token says so."""
+
+    def observe(event: Event) -> None:
+        token.check()
+        observer(event)
+
+    return observe
 
 
 def _warn_of_split(observer: Observer, kind: str, most: int) -> None:
