@@ -30,7 +30,7 @@ FLOORS = (
     {"run"},
     {"api", "viewer"},
     {"__init__"},
-    {"evaluate"},
+    {"evaluate", "studio"},
     {"cli"},
     {"__main__"},
 )
