@@ -55,12 +55,11 @@ def test_every_route_refuses_others(server: StudioServer, operation: operations.
 
 
 @pytest.mark.parametrize(
-    "name", ["..", "%2e%2e", "..%2f..%2fetc", "linked", "A", ".token", "a" * 200, "%00", "x%2Fy", "\udcff"]
+    "name", ["..", "%2e%2e", "..%2f..%2fetc", "linked", "A", ".token", "a" * 200, "%00", "x%2Fy", "%ff%fe"]
 )
 def test_no_path_leads_out_of_the_library(server: StudioServer, tmp_path: Path, name: str) -> None:
     elsewhere = Library(tmp_path / "elsewhere").create(Form("mine"))
     (tmp_path / "library" / "linked").symlink_to(elsewhere.folder)
-    name = name.encode("utf-8", "surrogateescape").decode("latin-1")
     token = f"?token={server.token}"
     for method, path in (("GET", ""), ("DELETE", ""), ("GET", "/looks"), ("GET", "/jobs/0001-grow/picture.tif")):
         assert asked(server, method, f"/api/projects/{name}{path}{token}")[0] in (400, 404, 405)
@@ -109,9 +108,9 @@ def test_bodies_are_bounded(server: StudioServer, client: StudioClient, monkeypa
 @pytest.mark.parametrize(
     ("request_bytes", "status"),
     [
-        (b"GET / HTTP/1.1\r\n\r\n", b"400"),
-        (b"GET / HTTP/1.1\r\nHost: localhost\r\nHost: elsewhere\r\n\r\n", b"400"),
-        (b"GET / HTTP/1.1\r\nHost: me@localhost\r\n\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\nHost: elsewhere\r\nConnection: close\r\n\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\nHost: me@localhost\r\nConnection: close\r\n\r\n", b"400"),
         (b"\x16\x03\x01\x02\x00\x01\r\n\r\n", b"400"),
         (b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\n\r\n", b"400"),
         (b"GET / HTTP/1.1\r\nHost: localhost:80\r\nConnection: close\r\n\r\n", b"200"),
@@ -120,7 +119,6 @@ def test_bodies_are_bounded(server: StudioServer, client: StudioClient, monkeypa
 def test_requests_that_no_browser_makes(server: StudioServer, request_bytes: bytes, status: bytes) -> None:
     with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
         connection.sendall(request_bytes)
-        connection.shutdown(socket.SHUT_WR)
         assert b"".join(iter(lambda: connection.recv(65536), b"")).split()[1] == status
 
 
