@@ -107,7 +107,8 @@ def test_what_a_server_left_goes_on_with_the_next_one(any_page: None, form: dict
         assert left["state"] == "paused"
         assert 0 < left["share"] < 1
         client.resume(job["id"])
-        assert finished(client, job)["state"] == "done"
+        state = finished(client, job)
+        assert state["state"] == "done", state["error"]
     expected = generate(Form.from_dict(form | {"size": "500x400"}).request(), tmp_path / "expected.tif").path
     assert expected is not None
     assert np.array_equal(pixels(Library(tmp_path / "library").project(name).job("0001-grow").output), pixels(expected))

@@ -141,6 +141,8 @@ class LoadedModel:
         placement = Placement(memory=compute.memory)
         allow_pickle = self._known.parts.allow_pickle
         with resumed(Path(run_dir), None if output is None else Path(output), allow_pickle, placement) as there:
+            # Runs keep what was found: commits of hub ids, and whether there is a variant for few steps.
+            self._pin()
             if not self._is_for(there.request):
                 raise RunError(
                     f"{run_dir}: it was begun with the model {there.request.model!r} and parts of its own, here is "

@@ -81,6 +81,9 @@ export class Looking {
     this.items = [];
     element("second").hidden = mode !== "beside" || !other;
     this.second?.world.removeAll();
+    // It may have been hidden until now, and had no size.
+    const { clientWidth, clientHeight } = this.viewer.container;
+    this.viewer.viewport?.resize(new OpenSeadragon.Point(clientWidth, clientHeight), true);
     if (first) this.items.push(await this.added(this.viewer, first));
     if (first && other) {
       if (mode === "beside") this.openSecond();

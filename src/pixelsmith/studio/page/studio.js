@@ -128,7 +128,7 @@ function strip() {
   const shown = thumbs();
   const buttons = shown.map((look) => {
     const grown = look.key.includes("-grow:");
-    const label = grown ? look.label.split(",")[0] : look.label;
+    const label = grown ? look.label.split(",")[0] : look.label.replace("seed ", "");
     const current = look.key === chosen || (grown && chosen.split(":")[0] === look.key.split(":")[0]);
     const picture = made("img", { src: smallOf(project.name, look.key, look.version), alt: "" });
     const button = made(
@@ -143,7 +143,7 @@ function strip() {
   for (const job of project.jobs) {
     if (job.kind !== "candidates" || !UNFINISHED.includes(job.state)) continue;
     for (const seed of job.seeds) {
-      if (!job.results.includes(seed)) buttons.push(made("li", {}, made("button", { type: "button", disabled: true }, made("span", { className: "empty" }), made("span", { className: "name-of", textContent: `seed ${seed}` }))));
+      if (!job.results.includes(seed)) buttons.push(made("li", {}, made("button", { type: "button", disabled: true }, made("span", { className: "empty" }), made("span", { className: "name-of", textContent: String(seed) }))));
     }
   }
   const before = element("strip").scrollLeft;
