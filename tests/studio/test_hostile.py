@@ -43,7 +43,7 @@ def places(path: str) -> str:
 def test_every_route_refuses_others(server: StudioServer, operation: operations.Operation) -> None:
     path, token = places(operation.path), f"?token={server.token}"
     for headers in ({"Host": "evil.example"}, {"Origin": "http://evil.example"}, {"Origin": "null"}):
-        assert asked(server, operation.method, path + token, **headers)[0] == 403
+        assert asked(server, operation.method, path + token, b"", **headers)[0] == 403
     for wrong in ("", "?token=", "?token=%FF", f"?token={server.token}x", f"?x={server.token}"):
         status, content, headers_of = asked(server, operation.method, path + wrong)
         assert status == (401 if operation.method != "GET" else 404 if "{" in operation.path else 200), content
@@ -189,14 +189,11 @@ def test_what_cannot_be_served_is_said(
     any_page: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: StudioServer
 ) -> None:
     (tmp_path / "file").write_text("")
-    for make in (
-        lambda: StudioServer(tmp_path / "file"),
-        lambda: StudioServer(tmp_path / "a", port=server.port),
-        lambda: StudioServer(tmp_path / "b", "no.such.host.invalid"),
-        lambda: StudioServer(tmp_path / "c", ""),
-    ):  # type: Callable[[], StudioServer]
+    for folder, host, port in (("file", "127.0.0.1", 0), ("a", "127.0.0.1", server.port), ("b", "no.such.invalid", 0)):
         with pytest.raises(RequestError):
-            make()
+            StudioServer(tmp_path / folder, host, port)
+    with pytest.raises(RequestError, match="has no name"):
+        StudioServer(tmp_path / "c", "")
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / ".token").write_text("short")
     with pytest.raises(RequestError, match="no token"):

@@ -86,10 +86,12 @@ def test_one_job_computes_and_quick_ones_come_before_those_that_grow(
     with pytest.raises(RequestError, match="already"):
         client.resume(second["id"])
     eventually(lambda: client.job(first["id"])["share"] > 0)
-    assert client.pause(first["id"])["state"] == "paused"
+    assert client.pause(first["id"])["doing"] == "pausing"
+    assert finished(client, first)["state"] == "paused"
     assert finished(client, quick)["state"] == "done"
     eventually(lambda: client.job(second["id"])["state"] == "running")
-    assert client.pause(second["id"])["state"] == "paused"
+    client.pause(second["id"])
+    assert finished(client, second)["state"] == "paused"
 
 
 def test_what_a_server_left_goes_on_with_the_next_one(any_page: None, form: dict[str, Any], tmp_path: Path) -> None:

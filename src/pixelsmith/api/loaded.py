@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from pixelsmith.canvas import MemorySpace, Space
+from pixelsmith.config.checks import check_range
 from pixelsmith.config.model_facts import ModelFacts
 from pixelsmith.config.parts import Parts
 from pixelsmith.config.plans import Plan
@@ -31,7 +32,7 @@ from pixelsmith.pixels.files import has_settings
 from pixelsmith.pixels.output import Output
 from pixelsmith.planning.forecast import Rates, load_rates, save_rates
 from pixelsmith.run.calibrate import measure_rates
-from pixelsmith.run.closeup import Closeup, close_up, finished_below, place_at
+from pixelsmith.run.closeup import MOST_SURROUNDINGS, SURROUNDINGS, Closeup, close_up, finished_below, place_at
 from pixelsmith.run.found import FoundModel
 from pixelsmith.run.job import Job, Result, base_of, check_file, given_of
 from pixelsmith.run.resuming import Resumed, resumed
@@ -177,6 +178,7 @@ class LoadedModel:
         observer: Observer = silent,
         run_dir: str | Path | None = None,
         cancel: CancelToken | None = None,
+        surroundings: float = SURROUNDINGS,
     ) -> Closeup:
         """The final pixels of one place, at several positions of the Slider, without making the rest of the picture.
 
@@ -184,11 +186,14 @@ class LoadedModel:
           default of the model's own picture.
         - ``sliders``: positions, each for all stages that are made; by default that of the request.
         - ``run_dir``: a run of this request; the finished pictures in it are taken for the lower stages.
+        - ``surroundings``: at least 0: how many sides of a patch around the place are made with it at first; fewer are
+          faster and less exact.
 
         They equal those of the whole picture but for what comes from far away (docs/decisions/0029-closeups.md). Raises
         as ``generate`` does, and ``RequestError`` where the request has no stages or its strategy needs whole canvases.
         """
         self._check(request)
+        check_range("surroundings", surroundings, 0, MOST_SURROUNDINGS)
         request = request.settled(self.facts.recommended)
         the_plan, facts = self._fetch().plan(request), self.facts
         window = place_at(at, side or max(facts.native_size.width, facts.native_size.height), request.size)
@@ -204,7 +209,7 @@ class LoadedModel:
                 # The base is the same at all positions.
                 if start is None:
                     start = Rung(given.picture, None) if given else base_of(cascade, the_plan)
-                return close_up(cascade, the_plan, window, start, done, given)
+                return close_up(cascade, the_plan, window, start, done, given, surroundings)
 
         requests = [request.with_method(slider=slider) for slider in sliders] or [request]
         chosen = tuple(own.method.at(last, facts.recommended, last).slider for own in requests)

@@ -52,7 +52,6 @@ def application(folder: Path, address: str, token: str) -> ASGIApp:
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         broadcast.open()
         yield
-        broadcast.close()
         await run_in_threadpool(studio.queue.close)
 
     routes = [Route(path, partial(_page, content, kind)) for path, (content, kind) in page.items()]

@@ -27,17 +27,10 @@ class Broadcast:
     def __init__(self) -> None:
         self._listeners: set[_Listener] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._closed = False
 
     def open(self) -> None:
         """Begin, in the loop of the server."""
         self._loop = asyncio.get_running_loop()
-
-    def close(self) -> None:
-        """End all streams, in the loop of the server."""
-        self._closed = True
-        for listener in self._listeners:
-            listener.something.set()
 
     @property
     def full(self) -> bool:
@@ -61,7 +54,7 @@ class Broadcast:
         self._listeners.add(listener)
         try:
             yield "retry: 1000\n\n"
-            while not self._closed:
+            while True:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(listener.something.wait(), BEAT_SECONDS)
                 listener.something.clear()

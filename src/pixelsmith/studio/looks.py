@@ -57,6 +57,16 @@ class Looks:
                     found += self._stages(job)
         return found
 
+    def cover(self, project: Project) -> str | None:
+        """The key of the picture that stands for a project: the last one that was made. Candidates are not opened."""
+        for job in reversed(project.jobs()):
+            with suppress(InputError, OSError):
+                if job.kind == "grow" and (stages := self._stages(job)):
+                    return stages[-1].key
+            if job.kind == "candidates" and job.results:
+                return f"{job.folder.name}:{job.results[0]}"
+        return None if project.given is None else "given"
+
     def source(self, project: Project, key: str) -> Source:
         """A picture by its key. Raises ``LookupError``, and ``InputError`` where it cannot be read."""
         if key == "given":

@@ -78,9 +78,8 @@ class Operation:
 def _projects(studio: Studio, asked: Asked) -> list[dict[str, Any]]:
     found = []
     for project in studio.library:
-        looks = studio.looks.of(project)
-        chosen = max(looks, key=lambda look: (look.source.size.area, look.key)).key if looks else None
-        about = {"name": project.name, "prompt": project.form.prompt, "created": project.created, "picture": chosen}
+        picture = studio.looks.cover(project)
+        about = {"name": project.name, "prompt": project.form.prompt, "created": project.created, "picture": picture}
         found.append(about | {"busy": any(job.state in ("waiting", "running") for job in project.jobs())})
     return found
 
@@ -106,7 +105,7 @@ def _change(studio: Studio, asked: Asked) -> dict[str, Any]:
 def _remove(studio: Studio, asked: Asked) -> dict[str, Any]:
     project = _project(studio, asked)
     for job in project.jobs():
-        studio.queue.pause(job)
+        studio.queue.stop(job)
     studio.library.remove(project.name)
     return {"removed": project.name}
 

@@ -10,13 +10,16 @@ from dataclasses import replace
 from typing import Any
 
 from pixelsmith import CancelledError, CancelToken, LoadedModel
-from pixelsmith.errors import PixelsmithError, RequestError, RunError, reason_of
+from pixelsmith.errors import PixelsmithError, RequestError, reason_of
 from pixelsmith.events import Event, Progress, Warned
 from pixelsmith.studio.library import Job, Library
 from pixelsmith.studio.work import do
 
 TOLD_SECONDS = 0.25
 """How often a job that computes says how far it is, at most."""
+SAVED_SECONDS = 5.0
+"""How often that is kept on disk, for the next server."""
+PAUSING = "pausing"
 _QUICK = ("candidates", "place")
 """Kinds that are seconds of work: they come before pictures that wait to grow."""
 
@@ -56,17 +59,23 @@ class Queue:
         return job
 
     def pause(self, job: Job) -> Job:
-        """Stop a job as soon as its batch is done, or take it from those that wait. What it made stays."""
+        """Take a job from those that wait, or let the one that computes end with its batch. What it made stays."""
         with self._changed:
             if self._running is not None and self._running.id == job.id:
                 self._token.cancel()
-                self._changed.wait_for(lambda: self._running is None or self._running.id != job.id)
-            elif waiting := next((other for other in self._waiting if other.id == job.id), None):
+                self._running = replace(self._running, doing=PAUSING)
+                self._tell(self._running)
+                return self._running
+            if waiting := next((other for other in self._waiting if other.id == job.id), None):
                 self._waiting.remove(waiting)
                 return self._keep(waiting, state="paused")
-        with suppress(RunError):
-            return Job.read(job.folder)
         return job
+
+    def stop(self, job: Job) -> None:
+        """Pause a job, and return when nothing of it computes any more."""
+        self.pause(job)
+        with self._changed:
+            self._changed.wait_for(lambda: self._running is None or self._running.id != job.id)
 
     def close(self) -> None:
         """Pause what computes and what waits, and free the model."""
@@ -115,10 +124,10 @@ class Queue:
         return {"state": "done", "share": 1.0, "seconds_left": None, "doing": ""}
 
     def _observer(self, job: Job) -> Callable[[Event], None]:
-        told = 0.0
+        told = saved = 0.0
 
         def observe(event: Event) -> None:
-            nonlocal told
+            nonlocal told, saved
             if isinstance(event, Warned):
                 self._tell(replace(job, doing=event.message))
             if isinstance(event, Progress) and time.monotonic() - told >= TOLD_SECONDS:
@@ -126,6 +135,9 @@ class Queue:
                 doing = f"{f'stage {event.stage}' if event.stage else 'base'}: {event.phase}"
                 self._running = replace(job, share=event.share, seconds_left=event.seconds_left, doing=doing)
                 self._tell(self._running)
+                if told - saved >= SAVED_SECONDS:
+                    saved = told
+                    self._running.save()
 
         return observe
 

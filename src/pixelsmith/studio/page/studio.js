@@ -120,35 +120,43 @@ const numberOf = (key) => Number.parseInt(key, 10);
 // A grown picture stands for its stages; they are there to compare with.
 function thumbs() {
   const last = new Map();
-  for (const look of looks) last.set(look.key.includes("-grow:") ? look.key.split(":")[0] : look.key, look);
+  for (const look of looks) last.set(grows(look.key) ? jobOf(look.key) : look.key, look);
   return [...last.values()];
 }
 
 function strip() {
   const shown = thumbs();
-  const buttons = shown.map((look) => {
-    const grown = look.key.includes("-grow:");
-    const label = grown ? look.label.split(",")[0] : look.label.replace("seed ", "");
-    const current = look.key === chosen || (grown && chosen.split(":")[0] === look.key.split(":")[0]);
-    const picture = made("img", { src: smallOf(project.name, look.key, look.version), alt: "" });
-    const button = made(
-      "button",
-      { type: "button", title: `${look.label}, ${look.width} × ${look.height}`, data: { "aria-current": String(current) } },
-      picture,
-      made("span", { className: "name-of", textContent: label }),
-    );
-    button.onclick = () => choose(look.key);
-    return made("li", {}, button);
+  const entries = shown.map((look) => {
+    const current = look.key === chosen || (grows(look.key) && jobOf(look.key) === jobOf(chosen));
+    return [`${look.key} ${look.version} ${current}`, () => thumb(look, current)];
   });
   for (const job of project.jobs) {
     if (job.kind !== "candidates" || !UNFINISHED.includes(job.state)) continue;
     for (const seed of job.seeds) {
-      if (!job.results.includes(seed)) buttons.push(made("li", {}, made("button", { type: "button", disabled: true }, made("span", { className: "empty" }), made("span", { className: "name-of", textContent: String(seed) }))));
+      if (!job.results.includes(seed)) entries.push([`${job.id} ${seed}`, () => awaited(seed)]);
     }
   }
-  const before = element("strip").scrollLeft;
-  element("strip").replaceChildren(...buttons);
-  element("strip").scrollLeft = before;
+  keptUp(element("strip"), entries);
+}
+
+const jobOf = (key) => key.split(":")[0];
+const grows = (key) => key.includes("-grow:");
+
+function thumb(look, current) {
+  const label = grows(look.key) ? look.label.split(",")[0] : look.label.replace("seed ", "");
+  const node = made(
+    "button",
+    { type: "button", title: `${look.label}, ${look.width} × ${look.height}`, data: { "aria-current": String(current) } },
+    made("img", { src: smallOf(project.name, look.key, look.version), alt: "" }),
+    made("span", { className: "name-of", textContent: label }),
+  );
+  node.onclick = () => choose(look.key);
+  return made("li", {}, node);
+}
+
+function awaited(seed) {
+  const name = made("span", { className: "name-of", textContent: String(seed) });
+  return made("li", {}, made("button", { type: "button", disabled: true }, made("span", { className: "empty" }), name));
 }
 
 async function choose(key) {
@@ -190,7 +198,7 @@ function readout() {
   }
   const words = [`${look.width} × ${look.height}`, `${Math.round(100 * looking.scale)} %`];
   const dpi = form.plan?.dpi;
-  if (dpi && look.key.includes("-grow:")) {
+  if (dpi && grows(look.key)) {
     words.push(`${((look.width / dpi) * 2.54).toFixed(1)} × ${((look.height / dpi) * 2.54).toFixed(1)} cm`);
   }
   element("readout").textContent = words.join(" · ");
@@ -212,15 +220,33 @@ function moved(rests = true) {
 
 // --- work
 
+// What stays the same stays in the page: a button under the pointer must not be another one when it is released.
+function keptUp(list, entries) {
+  const there = new Map([...list.children].map((node) => [node.dataset.key, node]));
+  const nodes = entries.map(([key, make]) => {
+    const node = there.get(key) ?? make();
+    node.dataset.key = key;
+    return node;
+  });
+  const same = nodes.length === list.children.length && nodes.every((node, i) => node === list.children[i]);
+  if (!same) list.replaceChildren(...nodes);
+}
+
 function jobs() {
   const listed = project.jobs.filter((job) => job.kind === "grow" || job.state === "failed" || job.state === "paused");
-  element("jobs").replaceChildren(...listed.reverse().map(jobNode));
+  keptUp(element("jobs"), listed.reverse().map((job) => [`${job.id} ${job.state} ${job.file}`, () => jobNode(job)]));
+  for (const job of listed) {
+    const node = document.getElementById(job.id);
+    node.querySelector("small").textContent = stateOf(job);
+    const bar = node.querySelector("progress");
+    if (bar) bar.value = job.share;
+  }
 }
 
 function jobNode(job) {
   const name = { grow: "Picture", candidates: "Candidates", place: "Place" }[job.kind];
   const number = numberOf(job.id.split("/")[1]);
-  const title = made("span", {}, `${name} ${number} `, made("small", { textContent: stateOf(job) }));
+  const title = made("span", {}, `${name} ${number} `, made("small"));
   const row = made("div", { className: "row" }, title);
   if (UNFINISHED.includes(job.state)) row.append(button("Pause", () => ask("POST", jobPath(job, "/pause"))));
   if (job.state === "paused") row.append(button("Resume", () => ask("POST", jobPath(job, "/resume"))));
@@ -228,7 +254,7 @@ function jobNode(job) {
   if (job.file) row.append(made("a", { href: address(jobPath(job, "/picture.tif")), download: "", textContent: "Save" }));
   const node = made("li", { id: job.id }, row);
   if (UNFINISHED.includes(job.state) || job.state === "paused") {
-    node.append(made("progress", { max: 1, value: job.share, data: { "aria-label": `${name} ${number}` } }));
+    node.append(made("progress", { max: 1, data: { "aria-label": `${name} ${number}` } }));
   }
   return node;
 }
@@ -242,6 +268,7 @@ function stateOf(job) {
   if (job.state === "paused") return `paused at ${Math.round(100 * job.share)} %`;
   if (job.state === "waiting") return "waits for its turn";
   if (job.state === "done") return job.form.size.includes("@") ? job.form.size : job.form.size.replace("x", " × ");
+  if (job.doing === "pausing") return "pausing";
   const left = job.seconds_left === null ? "" : `, ${duration(job.seconds_left)} left`;
   return `${Math.round(100 * job.share)} %${left}`;
 }
@@ -349,21 +376,26 @@ const around = (slider) => [...new Set([Math.max(0, slider - 0.25), slider, Math
 function showPlace(job) {
   element("place").hidden = false;
   const waits = job.state === "failed" ? job.error : job.state === "waiting" ? "waits for its turn" : "…";
-  element("crops").replaceChildren(
-    ...job.sliders.map((slider) => {
+  keptUp(
+    element("crops"),
+    job.sliders.map((slider) => {
       const there = job.results.includes(slider);
-      const words = `${slider.toFixed(2)}`;
-      const picture = there
-        ? made("img", { src: address(jobPath(job, `/place/${slider.toFixed(2)}`)), alt: `The place at ${words}` })
-        : made("div", { className: "empty", textContent: waits });
-      const use = made("button", { type: "button", textContent: `Use ${words}`, disabled: !there });
-      use.onclick = () => {
-        form.chooseSlider(slider);
-        closePlace();
-      };
-      return made("figure", {}, picture, made("figcaption", {}, use));
+      return [`${job.id} ${slider} ${there || waits}`, () => crop(job, slider, there, waits)];
     }),
   );
+}
+
+function crop(job, slider, there, waits) {
+  const words = slider.toFixed(2);
+  const picture = there
+    ? made("img", { src: address(jobPath(job, `/place/${words}`)), alt: `The place at ${words}` })
+    : made("div", { className: "empty", textContent: waits });
+  const use = made("button", { type: "button", textContent: `Use ${words}`, disabled: !there });
+  use.onclick = () => {
+    form.chooseSlider(slider);
+    closePlace();
+  };
+  return made("figure", {}, picture, made("figcaption", {}, use));
 }
 
 function closePlace() {
@@ -397,7 +429,7 @@ const actions = {
 
 function step(by) {
   const shown = thumbs().map((look) => look.key);
-  const at = shown.findIndex((key) => key.split(":")[0] === chosen.split(":")[0] && (key === chosen || key.includes("-grow:")));
+  const at = shown.findIndex((key) => jobOf(key) === jobOf(chosen) && (key === chosen || grows(key)));
   const next = shown[at + by];
   if (next) choose(next);
 }
