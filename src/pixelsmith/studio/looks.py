@@ -105,6 +105,8 @@ class Looks:
         return [
             Look(f"{job.folder.name}:{i}", f"picture {number}, {name}", source, shown.growing and i == last)
             for i, (name, source) in enumerate(shown.pictures.items())
+            # A base of which nothing is there yet has nothing below to show.
+            if i or source.version
         ]
 
     def _source_of_file(self, path: Path) -> Source:

@@ -16,6 +16,9 @@ from pixelsmith.pixels.files import write_picture
 from pixelsmith.run.directory import RunDirectory
 from pixelsmith.studio.library import Job
 
+PLACE_SIDE = 192
+"""Pixels on a side of a place: enough to judge by, and seconds of work (docs/decisions/0038-studio.md)."""
+
 
 def do(
     job: Job, model: LoadedModel | None, observer: Observer, cancel: CancelToken, tell: Callable[[], None]
@@ -47,7 +50,7 @@ def _place(
     """One place at several positions of the Slider; each is there as soon as it is made."""
     for slider in job.sliders:
         if slider not in job.results:
-            found = model.preview(request, job.at, (slider,), observer=observer, cancel=cancel)
+            found = model.preview(request, job.at, (slider,), PLACE_SIDE, observer, cancel=cancel, surroundings=0)
             _write(job, slider, found.pixels, found.settings)
             tell()
 

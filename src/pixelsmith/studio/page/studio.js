@@ -13,6 +13,7 @@ let looks = [];
 let chosen = ""; // keys of the picture that is shown, and of the one it is compared with
 let compared = "";
 let mode = "divider";
+let followed = ""; // the picture that grows, whose newest stage is shown
 let place = null; // the job whose crops are shown
 let lookedAt = 0;
 let shownHash = "";
@@ -73,7 +74,7 @@ element("begin").onsubmit = async (event) => {
 async function openProject(name, state) {
   if (project?.name !== name) {
     project = await ask("GET", projectPath(name));
-    chosen = compared = "";
+    chosen = compared = followed = "";
     place = null;
     element("place").hidden = true;
     aim(false);
@@ -108,6 +109,7 @@ function describe() {
   element("title").textContent = prompt;
   element("given").hidden = project.given === null;
   element("candidates").hidden = project.given !== null;
+  chosen = looks.findLast((look) => jobOf(look.key) === followed)?.key ?? chosen;
   if (!looks.some((look) => look.key === chosen)) chosen = looks.at(-1)?.key ?? "";
   if (!looks.some((look) => look.key === compared) || compared === chosen) compared = "";
   strip();
@@ -161,6 +163,7 @@ function awaited(seed) {
 
 async function choose(key) {
   chosen = key;
+  followed = grows(key) ? jobOf(key) : "";
   if (compared === key) compared = "";
   const [name, seed] = key.split(":");
   const job = project.jobs.find((one) => one.id.endsWith(`/${name}`));
@@ -309,7 +312,8 @@ element("candidates").onclick = safely(async () => {
 
 element("grow").onclick = safely(async () => {
   await form.keep();
-  await ask("POST", projectPath(project.name, "/jobs"), { kind: "grow", form: form.values });
+  const job = await ask("POST", projectPath(project.name, "/jobs"), { kind: "grow", form: form.values });
+  followed = job.id.split("/")[1];
 });
 
 async function give(file) {
