@@ -49,7 +49,7 @@ def test_from_a_sentence_to_a_picture(client: StudioClient, form: dict[str, Any]
     assert np.array_equal(pixels(tmp_path / "map.tif"), pixels(expected))
     looks = json.loads(client.ask("GET", f"/api/projects/{project['name']}/looks"))
     labels = [look["label"].split(",")[0] for look in looks]
-    assert labels == ["seed 5", "seed 9", "picture 3", "picture 3"]
+    assert labels == ["seed 5", "seed 9", "picture 1", "picture 1"]
     # What was chosen is what it grew from.
     small = [client.ask("GET", f"/api/projects/{project['name']}/looks/{looks[i]['key']}/small") for i in (0, 1, 2)]
     assert small[0] == small[2] != small[1]

@@ -98,7 +98,7 @@ def test_from_a_sentence_to_a_picture_that_is_compared(
     for mode in ("beside", "flicker", "divider"):
         page.press("c")
         eventually(partial(compared, mode))
-    assert page["name-first"].text.startswith("picture 3")
+    assert page["name-first"].text.startswith("picture 1")
     assert page["name-second"].text.startswith("seed ")
     page.press("1")
     eventually(lambda: page["readout"].text == "300 × 260 · 100 %")

@@ -49,12 +49,14 @@ class Looks:
         if project.given_path is not None:
             with suppress(InputError, OSError):
                 found.append(Look("given", "given picture", self._source_of_file(project.given_path)))
+        grown = 0
         for job in project.jobs():
             if job.kind == "candidates":
                 found += [self._candidate(job, int(seed)) for seed in job.results]
             elif job.kind == "grow":
+                grown += 1
                 with suppress(InputError, OSError):
-                    found += self._stages(job)
+                    found += self._stages(job, grown)
         return found
 
     def cover(self, project: Project) -> str | None:
@@ -97,11 +99,12 @@ class Looks:
     def _candidate(self, job: Job, seed: int) -> Look:
         return Look(f"{job.folder.name}:{seed}", f"seed {seed}", self._source_of_file(job.picture_of(seed)))
 
-    def _stages(self, job: Job) -> list[Look]:
+    def _stages(self, job: Job, number: int = 1) -> list[Look]:
+        """What there is of a picture, which is the project's ``number``-th one."""
         if not RunDirectory(job.run_dir).begun:
             return []
         shown = self._runs[job.run_dir] = show(job.run_dir)
-        number, last = int(job.folder.name.split("-")[0]), len(shown.pictures) - 1
+        last = len(shown.pictures) - 1
         return [
             Look(f"{job.folder.name}:{i}", f"picture {number}, {name}", source, shown.growing and i == last)
             for i, (name, source) in enumerate(shown.pictures.items())

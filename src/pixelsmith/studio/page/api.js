@@ -23,13 +23,19 @@ export async function ask(method, path, body) {
   return found;
 }
 
-// Calls `told` with each job that changes, and `connected` with whether the studio answers.
+// Calls `told` with each job that changes, and `connected` with whether the studio answers. A page that nobody sees lets
+// go of its stream: browsers have six connections to a server, whatever the number of pages.
 export function listen(told, connected) {
-  const stream = new EventSource(address("/api/events"));
-  stream.onmessage = (event) => told(JSON.parse(event.data));
-  stream.onopen = () => connected(true);
-  stream.onerror = () => connected(false);
+  let stream = null;
+  const open = () => {
+    stream = new EventSource(address("/api/events"));
+    stream.onmessage = (event) => told(JSON.parse(event.data));
+    stream.onopen = () => connected(true);
+    stream.onerror = () => connected(false);
+  };
+  document.addEventListener("visibilitychange", () => (document.hidden ? stream.close() : open()));
   window.addEventListener("pagehide", () => stream.close());
+  open();
 }
 
 export function made(tag, values = {}, ...children) {

@@ -50,7 +50,14 @@ async function showLibrary() {
       const picture = one.picture
         ? made("img", { src: smallOf(one.name, one.picture), alt: "", loading: "lazy" })
         : made("div", { className: "empty" });
-      return made("li", {}, made("a", { href: `#/${one.name}` }, picture, made("span", { textContent: one.prompt || one.name })));
+      const words = one.prompt || one.name;
+      const remove = made("button", { type: "button", className: "remove", textContent: "×", title: "Remove", data: { "aria-label": `Remove ${words}` } });
+      remove.onclick = async () => {
+        if (!confirm(`Remove “${words}” with all its pictures?`)) return;
+        await ask("DELETE", projectPath(one.name));
+        await showLibrary();
+      };
+      return made("li", {}, made("a", { href: `#/${one.name}` }, picture, made("span", { textContent: words })), remove);
     }),
   );
   element("first-prompt").focus();
@@ -117,7 +124,6 @@ function describe() {
 }
 
 const lookOf = (key) => looks.find((look) => look.key === key);
-const numberOf = (key) => Number.parseInt(key, 10);
 
 // A grown picture stands for its stages; they are there to compare with.
 function thumbs() {
@@ -247,19 +253,25 @@ function jobs() {
 }
 
 function jobNode(job) {
-  const name = { grow: "Picture", candidates: "Candidates", place: "Place" }[job.kind];
-  const number = numberOf(job.id.split("/")[1]);
-  const title = made("span", {}, `${name} ${number} `, made("small"));
+  const grown = project.jobs.filter((one) => one.kind === "grow");
+  const number = grown.findIndex((one) => one.id === job.id) + 1;
+  const name = { grow: `Picture ${number}`, candidates: "Candidates", place: "Place" }[job.kind];
+  const title = made("span", {}, `${name} `, made("small"));
   const row = made("div", { className: "row" }, title);
   if (UNFINISHED.includes(job.state)) row.append(button("Pause", () => ask("POST", jobPath(job, "/pause"))));
-  if (job.state === "paused") row.append(button("Resume", () => ask("POST", jobPath(job, "/resume"))));
-  if (job.state === "failed") row.append(button("Try again", () => ask("POST", jobPath(job, "/resume"))));
+  if (job.state === "paused") row.append(button("Resume", () => resume(job)));
+  if (job.state === "failed") row.append(button("Try again", () => resume(job)));
   if (job.file) row.append(made("a", { href: address(jobPath(job, "/picture.tif")), download: "", textContent: "Save" }));
   const node = made("li", { id: job.id }, row);
   if (UNFINISHED.includes(job.state) || job.state === "paused") {
-    node.append(made("progress", { max: 1, data: { "aria-label": `${name} ${number}` } }));
+    node.append(made("progress", { max: 1, data: { "aria-label": name } }));
   }
   return node;
+}
+
+function resume(job) {
+  if (job.kind === "grow") followed = job.id.split("/")[1];
+  return ask("POST", jobPath(job, "/resume"));
 }
 
 function button(text, act) {
@@ -482,11 +494,12 @@ async function route() {
   return openProject(decodeURIComponent(name), new URLSearchParams(query ?? ""));
 }
 
-let lost = false;
+let listened = false;
 listen(told, (there) => {
   element("status").textContent = there ? "" : "The studio does not answer.";
-  if (there && lost && project) refresh().catch((error) => say(error.message));
-  lost = !there;
+  // What happened while nothing was told.
+  if (there && listened && project) refresh().catch((error) => say(error.message));
+  listened ||= there;
 });
 const begin = () =>
   route().catch((error) => {
