@@ -26,15 +26,17 @@ from pixelsmith.engine.stage import Cascade, Rung
 from pixelsmith.errors import RequestError, RunError
 from pixelsmith.events import Event, Observer, Warned, silent
 from pixelsmith.families import Captioner, Family, load_captioner, load_family, pin
-from pixelsmith.geometry import Size
+from pixelsmith.geometry import Size, Window
 from pixelsmith.pixels.depth import as_bytes
-from pixelsmith.pixels.files import has_settings
+from pixelsmith.pixels.files import has_settings, settings_inside
 from pixelsmith.pixels.output import Output
+from pixelsmith.pixels.reading import is_transparent, read_picture
 from pixelsmith.planning.forecast import Rates, load_rates, save_rates
 from pixelsmith.run.calibrate import measure_rates
 from pixelsmith.run.closeup import MOST_SURROUNDINGS, SURROUNDINGS, Closeup, close_up, finished_below, place_at
 from pixelsmith.run.found import FoundModel
 from pixelsmith.run.job import Job, Result, base_of, check_file, given_of
+from pixelsmith.run.redone import Place, Redone, redo
 from pixelsmith.run.resuming import Resumed, resumed
 from pixelsmith.run.room import check_disk, check_memory
 from pixelsmith.system.memory import give_back_memory
@@ -216,6 +218,46 @@ class LoadedModel:
         place = f"{window.width}x{window.height}+{window.left}+{window.top}"
         settings = self._found.settings(request) | {"preview": {"window": place, "sliders": list(chosen)}}
         return Closeup(window, chosen, tuple(map(made, requests)), settings)
+
+    def redo(
+        self,
+        request: Request,
+        picture: str | Path,
+        region: Window | None = None,
+        mask: str | Path | None = None,
+        observer: Observer = silent,
+        cancel: CancelToken | None = None,
+    ) -> Redone:
+        """Make one place of a finished picture again, with the prompt, seed and method of a request for its size.
+
+        - ``picture``: a file with 8 bits a channel and no transparency; its pixels outside of the place stay.
+        - ``region``: a rectangle in its pixels; or ``mask``: a grey picture of its shape, white where it is made again.
+
+        The new place is mixed into the old picture over ``pixelsmith.run.redone.FEATHER`` pixels inside of its edges.
+        Raises as ``generate`` does, and ``RequestError`` for a place that is not in the picture.
+        """
+        self._check(request)
+        path, request = Path(picture), replace(request, from_image=None, mask=None)
+        old = read_picture(path)
+        if is_transparent(path) or old.size != request.size:
+            raise RequestError(f"{path}: expected a picture of {request.size} without transparency, got {old.size}")
+        if region is not None and mask is None:
+            place = Place.of_region(region, old.size)
+        elif mask is not None and region is None:
+            place = Place.of_mask(read_picture(Path(mask)), old.size)
+        else:
+            raise RequestError("redo: expected a region or a mask")
+        request = request.settled(self.facts.recommended)
+        the_plan = self._fetch().plan(request)
+        observe = _ended_by(cancel or CancelToken(), observer)
+        with torch.inference_mode(), self._cascade(request, the_plan, observe, MemorySpace()) as cascade:
+            made = redo(cascade, the_plan, old, place, SURROUNDINGS)
+        about = self._found.settings(request)
+        before = settings_inside(path) or about
+        at, method = place.window, request.method.at(len(the_plan.stages), self.facts.recommended, len(the_plan.stages))
+        step = {"window": f"{at.width}x{at.height}+{at.left}+{at.top}", "prompt": request.prompt, "seed": request.seed}
+        history = [*before.get("redone", []), step | {"slider": method.slider}]
+        return Redone(made, place.window, {**before, "redone": history})
 
     def go_on(self, there: Resumed, observer: Observer, overwrite: bool, cancel: CancelToken | None = None) -> Result:
         """Make what is missing in a run directory that is open."""

@@ -119,7 +119,7 @@ def with_options(command: Callable[..., None], options: Sequence[Callable[..., A
     return command
 
 
-class _Seed(click.ParamType):
+class Seed(click.ParamType):
     """A number, or ``random``."""
 
     name = "integer"
@@ -165,9 +165,7 @@ _PICTURE_CLICKS = (
     click.option(
         "--prompt-weighting", is_flag=True, help="Read (word)1.3 and word++ as weights, and prompts of any length."
     ),
-    click.option(
-        "--seed", type=_Seed(), default=0, show_default=True, help="Another seed, another picture; or random."
-    ),
+    click.option("--seed", type=Seed(), default=0, show_default=True, help="Another seed, another picture; or random."),
     click.option(
         "--model",
         default=EMBEDDED,

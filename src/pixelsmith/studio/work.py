@@ -17,7 +17,7 @@ from pixelsmith.run.directory import RunDirectory
 from pixelsmith.studio.library import Job
 
 PLACE_SIDE = 192
-"""Pixels on a side of a place: enough to judge by, and seconds of work (docs/decisions/0038-studio.md)."""
+"""Pixels on a side of a place: enough to judge by, and seconds of work (docs/decisions/0037-studio.md)."""
 
 
 def do(

@@ -74,7 +74,7 @@ export class Looking {
   async change(project, first, other, mode) {
     const same = this.project === project && this.first?.key === first?.key && this.other?.key === other?.key;
     if (same && this.mode === mode) return this.refresh(first, other);
-    const place = this.project === project && this.first ? this.viewer.viewport.getBounds(true) : null;
+    const kept = this.project === project && this.first ? this.kept() : null;
     Object.assign(this, { project, first, other, mode, flickered: false });
     this.viewer.world.removeAll();
     this.viewer.clearOverlays();
@@ -89,11 +89,22 @@ export class Looking {
       if (mode === "beside") this.openSecond();
       this.items.push(await this.added(mode === "beside" ? this.second : this.viewer, other));
     }
-    if (place) this.viewer.viewport.fitBounds(place, true);
+    if (kept) this.keep(kept);
     else this.viewer.viewport.goHome(true);
     this.labels();
     this.placeDivider();
     this.onMove();
+  }
+
+  // The place that is seen, and how large it is, also where the picture has less room afterwards.
+  kept() {
+    const { viewport, container } = this.viewer;
+    return { center: viewport.getCenter(true), pixels: viewport.getZoom(true) * container.clientWidth };
+  }
+
+  keep({ center, pixels }) {
+    this.viewer.viewport.panTo(center, true);
+    this.viewer.viewport.zoomTo(pixels / this.viewer.container.clientWidth, null, true);
   }
 
   added(viewer, look) {
