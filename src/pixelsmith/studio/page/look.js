@@ -10,6 +10,7 @@ const options = {
   maxZoomPixelRatio: 8,
   visibilityRatio: 0.5,
   animationTime: 0.4,
+  preserveImageSizeOnResize: true,
   gestureSettingsMouse: { clickToZoom: false, dblClickToZoom: true },
 };
 

@@ -12,6 +12,7 @@ let project = null; // as the server last told it
 let looks = [];
 let chosen = ""; // keys of the picture that is shown, and of the one it is compared with
 let compared = "";
+let inView = ""; // the picture to which the strip was moved
 let mode = "divider";
 let followed = ""; // the picture that grows, whose newest stage is shown
 let place = null; // the job whose crops are shown
@@ -144,7 +145,12 @@ function strip() {
       if (!job.results.includes(seed)) entries.push([`${job.id} ${seed}`, () => awaited(seed)]);
     }
   }
-  keptUp(element("strip"), entries);
+  const list = element("strip");
+  keptUp(list, entries);
+  if (chosen === inView) return;
+  inView = chosen;
+  const current = list.querySelector('[aria-current="true"]');
+  if (current) list.scrollLeft = current.offsetLeft - list.offsetLeft - list.clientWidth / 2;
 }
 
 const jobOf = (key) => key.split(":")[0];
