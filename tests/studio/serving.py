@@ -26,7 +26,7 @@ def serving(folder: Path) -> Iterator[StudioServer]:
             thread.join()
 
 
-def eventually(holds: Callable[[], object], seconds: float = 60) -> None:
+def eventually(holds: Callable[[], object], seconds: float = 180) -> None:
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end, "it never happened"

@@ -56,7 +56,7 @@ def test_from_a_sentence_to_a_picture(client: StudioClient, form: dict[str, Any]
     tile = client.ask("GET", f"/api/projects/{project['name']}/looks/{looks[-1]['key']}/tile/0/0/0")
     assert Image.open(BytesIO(tile)).size == (150, 130)
     shown = client.ask("GET", f"/api/projects/{project['name']}/jobs/{place['id'].split('/')[1]}/place/0.20")
-    assert Image.open(BytesIO(shown)).size == (64, 64)
+    assert Image.open(BytesIO(shown)).size == (150, 130), "all of a picture that is smaller than a place"
 
 
 def test_a_picture_is_dropped_in(client: StudioClient, form: dict[str, Any], tmp_path: Path) -> None:
