@@ -30,6 +30,7 @@ from pixelsmith import (
     resume,
 )
 from pixelsmith.families import Family, load_family
+from pixelsmith.run.shown import show
 
 FLOAT = Compute("cpu", "float32")
 FAST = Method(steps=2)
@@ -186,3 +187,19 @@ def test_the_dtype_of_a_run_is_kept_on_another_device(tiny_model: Path, tmp_path
         Placement(device="toaster")  # type: ignore[arg-type]
     with pytest.raises(RequestError, match="batch size"):
         Placement(batch_size=0)
+
+
+def test_a_base_is_the_picture_that_the_run_starts_from(tiny_model: Path, tmp_path: Path) -> None:
+    request = request_of(tiny_model, seed=3)
+    generate(request, tmp_path / "map.png", run_dir=tmp_path / "run")
+    base = next(iter(show(tmp_path / "run").pictures.values()))
+    with load(str(tiny_model), compute=FLOAT) as model:
+        found = model.base(request)
+        assert np.array_equal(found, np.asarray(base.look((0, 0, base.size.width, base.size.height), base.size)))
+        assert not np.array_equal(found, model.base(replace(request, seed=4)))
+        token = CancelToken()
+        token.cancel()
+        with pytest.raises(CancelledError):
+            model.base(request, cancel=token)
+        with pytest.raises(RequestError, match="starts from a picture that is given"):
+            model.base(replace(request, from_image=str(tmp_path / "map.png"), size=Size(300, 260)))

@@ -16,6 +16,7 @@ from pixelsmith import RequestError, Size
 from pixelsmith.canvas import Array
 from pixelsmith.pixels.files import write_picture
 from pixelsmith.viewer import PictureServer, server
+from pixelsmith.viewer.meant import HEAD_SECONDS
 from tests.viewer.test_server import SETTINGS, any_page, gradient, serving  # noqa: F401 (one is used by itself)
 
 
@@ -92,7 +93,7 @@ def test_a_connection_on_which_nothing_is_asked_is_closed(
             connection.sendall(beginning)
             assert connection.recv(100) == b""
     assert capfd.readouterr() == ("", "")
-    assert 1 <= server._HEAD_SECONDS <= 300
+    assert 1 <= HEAD_SECONDS <= 300
 
 
 @pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6")

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from pixelsmith.canvas import MemorySpace, Space
+from pixelsmith.config.checks import check_range
 from pixelsmith.config.model_facts import ModelFacts
 from pixelsmith.config.parts import Parts
 from pixelsmith.config.plans import Plan
@@ -26,14 +27,17 @@ from pixelsmith.engine.stage import Cascade, Rung, batch_size_of
 from pixelsmith.errors import RequestError, RunError
 from pixelsmith.events import Event, Observer, Warned, silent
 from pixelsmith.families import Captioner, Family, load_captioner, load_family, pin
-from pixelsmith.geometry import Size
+from pixelsmith.geometry import Size, Window
+from pixelsmith.pixels.depth import as_bytes
 from pixelsmith.pixels.output import Output
-from pixelsmith.pixels.settings_inside import has_settings
+from pixelsmith.pixels.reading import is_transparent, read_picture
+from pixelsmith.pixels.settings_inside import has_settings, settings_inside
 from pixelsmith.planning.forecast import Rates, load_rates, save_rates
 from pixelsmith.run.calibrate import measure_rates
-from pixelsmith.run.closeup import Closeup, close_up, finished_below, place_at
+from pixelsmith.run.closeup import MOST_SURROUNDINGS, SURROUNDINGS, Closeup, close_up, finished_below, place_at
 from pixelsmith.run.found import FoundModel
 from pixelsmith.run.job import Job, Result, base_of, check_file, given_of
+from pixelsmith.run.redone import Place, Redone, redo
 from pixelsmith.run.resuming import Resumed, resumed
 from pixelsmith.run.room import check_disk, check_memory
 from pixelsmith.system.memory import give_back_memory
@@ -156,12 +160,32 @@ class LoadedModel:
         placement = Placement(memory=compute.memory, tile=compute.tile, workers=self._workers)
         allow_pickle = self._known.parts.allow_pickle
         with resumed(Path(run_dir), None if output is None else Path(output), allow_pickle, placement) as there:
+            # Runs keep what was found: commits of hub ids, and whether there is a variant for few steps.
+            self._pin()
             if not self._is_for(there.request):
                 raise RunError(
                     f"{run_dir}: it was begun with the model {there.request.model!r} and parts of its own, here is "
                     f"{self._known.name!r}"
                 )
             return self.go_on(there, observer, overwrite, cancel)
+
+    def base(
+        self, request: Request, observer: Observer = silent, cancel: CancelToken | None = None
+    ) -> NDArray[np.uint8]:
+        """The picture (h, w, 3) uint8 sRGB that the cascade of a request starts from: the model's own, without stages.
+
+        Bases of several seeds are sketches to choose from: ``generate`` makes the same one first. Raises as it does,
+        and ``RequestError`` where the request starts from a picture that is given.
+        """
+        self._check(request)
+        request = request.settled(self.facts.recommended)
+        the_plan = self._fetch().plan(request)
+        if the_plan.base is None:
+            raise RequestError("base: the request starts from a picture that is given; it has no other one")
+        observe = _ended_by(cancel or CancelToken(), observer)
+        with torch.inference_mode(), self._cascade(request, the_plan, observe, MemorySpace()) as cascade:
+            picture = base_of(cascade, the_plan).picture
+            return np.asarray(as_bytes(picture.read(picture.size.window)).permute(1, 2, 0))
 
     def preview(
         self,
@@ -172,6 +196,7 @@ class LoadedModel:
         observer: Observer = silent,
         run_dir: str | Path | None = None,
         cancel: CancelToken | None = None,
+        surroundings: float = SURROUNDINGS,
     ) -> Closeup:
         """The final pixels of one place, at several positions of the Slider, without making the rest of the picture.
 
@@ -179,11 +204,14 @@ class LoadedModel:
           default of the model's own picture.
         - ``sliders``: positions, each for all stages that are made; by default that of the request.
         - ``run_dir``: a run of this request; the finished pictures in it are taken for the lower stages.
+        - ``surroundings``: at least 0: how many sides of a patch around the place are made with it at first; fewer are
+          faster and less exact.
 
         They equal those of the whole picture but for what comes from far away (docs/decisions/0029-closeups.md). Raises
         as ``generate`` does, and ``RequestError`` where the request has no stages or its strategy needs whole canvases.
         """
         self._check(request)
+        check_range("surroundings", surroundings, 0, MOST_SURROUNDINGS)
         request = request.settled(self.facts.recommended)
         the_plan, facts = self._fetch().plan(request), self.facts
         window = place_at(at, side or max(facts.native_size.width, facts.native_size.height), request.size)
@@ -191,11 +219,7 @@ class LoadedModel:
             raise RequestError("preview: the picture has no stages, it is made at once; use generate")
         last, given = len(the_plan.stages), given_of(request)
         done, start = (0, None) if run_dir is None else finished_below(Path(run_dir), last)
-        token = cancel or CancelToken()
-
-        def observe(event: Event) -> None:
-            token.check()
-            observer(event)
+        observe = _ended_by(cancel or CancelToken(), observer)
 
         def made(own: Request) -> NDArray[np.uint8]:
             nonlocal start
@@ -203,13 +227,53 @@ class LoadedModel:
                 # The base is the same at all positions.
                 if start is None:
                     start = Rung(given.picture, None) if given else base_of(cascade, the_plan)
-                return close_up(cascade, the_plan, window, start, done, given)
+                return close_up(cascade, the_plan, window, start, done, given, surroundings)
 
         requests = [request.with_method(slider=slider) for slider in sliders] or [request]
         chosen = tuple(own.method.at(last, facts.recommended, last).slider for own in requests)
         place = f"{window.width}x{window.height}+{window.left}+{window.top}"
         settings = self._found.settings(request) | {"preview": {"window": place, "sliders": list(chosen)}}
         return Closeup(window, chosen, tuple(map(made, requests)), settings)
+
+    def redo(
+        self,
+        request: Request,
+        picture: str | Path,
+        region: Window | None = None,
+        mask: str | Path | None = None,
+        observer: Observer = silent,
+        cancel: CancelToken | None = None,
+    ) -> Redone:
+        """Make one place of a finished picture again, with the prompt, seed and method of a request for its size.
+
+        - ``picture``: a file with 8 bits a channel and no transparency; its pixels outside of the place stay.
+        - ``region``: a rectangle in its pixels; or ``mask``: a grey picture of its shape, white where it is made again.
+
+        The new place is mixed into the old picture over ``pixelsmith.run.redone.FEATHER`` pixels inside of its edges.
+        Raises as ``generate`` does, and ``RequestError`` for a place that is not in the picture.
+        """
+        self._check(request)
+        path, request = Path(picture), replace(request, from_image=None, mask=None)
+        old = read_picture(path)
+        if is_transparent(path) or old.size != request.size:
+            raise RequestError(f"{path}: expected a picture of {request.size} without transparency, got {old.size}")
+        if region is not None and mask is None:
+            place = Place.of_region(region, old.size)
+        elif mask is not None and region is None:
+            place = Place.of_mask(read_picture(Path(mask)), old.size)
+        else:
+            raise RequestError("redo: expected a region or a mask")
+        request = request.settled(self.facts.recommended)
+        the_plan = self._fetch().plan(request)
+        observe = _ended_by(cancel or CancelToken(), observer)
+        with torch.inference_mode(), self._cascade(request, the_plan, observe, MemorySpace()) as cascade:
+            made = redo(cascade, the_plan, old, place, SURROUNDINGS)
+        about = self._found.settings(request)
+        before = settings_inside(path) or about
+        at, method = place.window, request.method.at(len(the_plan.stages), self.facts.recommended, len(the_plan.stages))
+        step = {"window": f"{at.width}x{at.height}+{at.left}+{at.top}", "prompt": request.prompt, "seed": request.seed}
+        history = [*before.get("redone", []), step | {"slider": method.slider}]
+        return Redone(made, place.window, {**before, "redone": history})
 
     def go_on(self, there: Resumed, observer: Observer, overwrite: bool, cancel: CancelToken | None = None) -> Result:
         """Make what is missing in a run directory that is open."""
@@ -359,6 +423,16 @@ class _Known:
     def found(self) -> FoundModel:
         """It without its weights."""
         return FoundModel.of(self.name, self.parts, self.compute)
+
+
+def _ended_by(token: CancelToken, observer: Observer) -> Observer:
+    """The same observer, which ends the work where its token says so."""
+
+    def observe(event: Event) -> None:
+        token.check()
+        observer(event)
+
+    return observe
 
 
 def _warn_of_split(observer: Observer, kind: str, most: int) -> None:

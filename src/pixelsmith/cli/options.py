@@ -62,7 +62,7 @@ def with_options(command: Callable[..., None], options: Sequence[Callable[..., A
     return command
 
 
-class _Seed(click.ParamType):
+class Seed(click.ParamType):
     """A number, or ``random``."""
 
     name = "integer"
@@ -81,9 +81,7 @@ _PICTURE_OPTIONS = (
         f"of what it starts from).  [default: the last of --cascade, or {DEFAULT_SIZE}]",
     ),
     click.option("--cascade", help="Sizes of the stages, such as 512x512,2048x2048."),
-    click.option(
-        "--seed", type=_Seed(), default=0, show_default=True, help="Another seed, another picture; or random."
-    ),
+    click.option("--seed", type=Seed(), default=0, show_default=True, help="Another seed, another picture; or random."),
     *options_of(Request),
 )
 """What is made, of what, and by which model."""

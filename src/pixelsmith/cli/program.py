@@ -31,7 +31,9 @@ from pixelsmith.cli.options import (
     workers_of,
 )
 from pixelsmith.cli.progress import ProgressBar, print_json
+from pixelsmith.cli.redo_command import redo_command
 from pixelsmith.cli.sheet import check_sheet, write_sheet
+from pixelsmith.cli.studio_command import studio_command
 from pixelsmith.cli.tables import families_table, plan_table, settings_table, values_table
 from pixelsmith.config.request import Placement, Request
 from pixelsmith.errors import InputError, PixelsmithError, RequestError, reason_of
@@ -420,5 +422,7 @@ def view_command(path: Path, before: Path | None, host: str, port: int, browser:
             server.serve_forever()
 
 
+cli.add_command(redo_command)
+cli.add_command(studio_command)
 cli.add_command(evaluate_command)
 cli.add_command(figures_command)

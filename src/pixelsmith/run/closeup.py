@@ -38,7 +38,9 @@ from pixelsmith.sampling.readable import Readable
 from pixelsmith.sampling.schedule import noised
 
 SURROUNDINGS = 1.0
-"""Sides of a patch around the place that are denoised with it at first; at the last step there are none."""
+"""Sides of a patch around the place that are denoised with it at first, if nothing is said; at the last step there are
+none. Fewer are faster and farther from the whole picture's pixels."""
+MOST_SURROUNDINGS = 100.0
 _DETAIL_REACH = 10
 """Latents of the picture below around a place on which its local detail depends, at most."""
 _GAP = 8
@@ -87,7 +89,13 @@ def place_at(share: Sequence[float], side: int, size: Size) -> Window:
 
 
 def close_up(
-    cascade: Cascade, the_plan: Plan, window: Window, start: Rung, done: int, given: Given | None
+    cascade: Cascade,
+    the_plan: Plan,
+    window: Window,
+    start: Rung,
+    done: int,
+    given: Given | None,
+    surroundings: float = SURROUNDINGS,
 ) -> NDArray[np.uint8]:
     """A window (h, w, 3) of the picture that a cascade would make from the picture of stage ``done``.
 
@@ -98,7 +106,7 @@ def close_up(
     def kept(rung: Rung, stages: int) -> Rung:
         return replace(rung, picture=given.kept(rung.picture, sizes[:stages])) if given and stages else rung
 
-    regions = regions_of(window, the_plan, size, done + 1, facts)
+    regions = regions_of(window, the_plan, size, done + 1, facts, surroundings)
     own, rung = CloseupCascade.over(cascade, regions, cascade.space), kept(start, done)
     for number in regions:
         rung = kept(own.stage(number, rung, sizes[number - 1]), number)
@@ -131,7 +139,7 @@ class Region:
     margin: int
 
     @classmethod
-    def around(cls, pixels: Window, size: Size, facts: ModelFacts) -> Region:
+    def around(cls, pixels: Window, size: Size, facts: ModelFacts, surroundings: float) -> Region:
         """That of a window of a stage's picture of ``size`` pixels."""
         canvas, scale, context = facts.latent_size(size), facts.latent_scale, facts.tiling.context
         top, left = pixels.top // scale, pixels.left // scale
@@ -139,7 +147,7 @@ class Region:
         # Decoders narrow what they compute to what is kept, and one latent more.
         decoded = Window(top, left, bottom - top, right - left).grown(context + 1, canvas)
         side = max(facts.patch.width, facts.patch.height)
-        margin = math.ceil(SURROUNDINGS * side)
+        margin = math.ceil(surroundings * side)
         return cls(pixels, decoded, decoded.grown(margin + side + context, canvas), margin)
 
     def moved(self, step: int, steps: int, canvas: Size) -> Window:
@@ -147,7 +155,9 @@ class Region:
         return self.decoded.grown(math.ceil(self.margin * (1 - step / steps)), canvas)
 
 
-def regions_of(window: Window, the_plan: Plan, picture: Size, first: int, facts: ModelFacts) -> dict[int, Region]:
+def regions_of(
+    window: Window, the_plan: Plan, picture: Size, first: int, facts: ModelFacts, surroundings: float
+) -> dict[int, Region]:
     """What each stage from ``first`` on must make for a window of the final picture of ``picture`` pixels."""
     sizes = {number: stage.size for number, stage in enumerate(the_plan.stages, start=1)}
     last = len(sizes)
@@ -156,7 +166,7 @@ def regions_of(window: Window, the_plan: Plan, picture: Size, first: int, facts:
         wanted = seen(sizes[last], picture, window, 0)
     regions: dict[int, Region] = {}
     for number in range(last, first - 1, -1):
-        regions[number] = Region.around(wanted, sizes[number], facts)
+        regions[number] = Region.around(wanted, sizes[number], facts, surroundings)
         if number > first:
             enlarged = regions[number].encoded.scaled(facts.latent_scale)
             wanted = seen(sizes[number - 1], sizes[number], enlarged, _DETAIL_REACH * facts.latent_scale)

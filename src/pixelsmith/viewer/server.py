@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
-import re
 import secrets
 import socket
 import sys
@@ -14,7 +12,7 @@ from functools import lru_cache
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
-from io import BufferedReader, BytesIO, RawIOBase
+from io import BufferedReader, RawIOBase
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, parse_qs, urlsplit
@@ -22,10 +20,11 @@ from urllib.parse import SplitResult, parse_qs, urlsplit
 import pyvips
 
 from pixelsmith.errors import InputError, MissingPartError, RequestError, reason_of
-from pixelsmith.geometry import Size
 from pixelsmith.pixels.zoomable import Box, Zoomable
-from pixelsmith.run.shown import TILE, Shown, show
+from pixelsmith.run.shown import Shown, show
 from pixelsmith.system.terminal import say
+from pixelsmith.viewer.meant import HEAD_SECONDS, HEADERS, asked_host, is_meant
+from pixelsmith.viewer.tiles import region_of, tile_of
 
 _NEEDED = "openseadragon.min.js"
 """What ``make viewer`` puts there; the rest of the page comes with the source."""
@@ -35,23 +34,7 @@ _PAGE = {
     "/viewer.js": ("viewer.js", "text/javascript; charset=utf-8"),
     "/openseadragon.min.js": (_NEEDED, "text/javascript; charset=utf-8"),
 }
-_HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; "
-    "frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "X-Content-Type-Options": "nosniff",
-}
-"""Of all answers: pages of others may neither frame what is shown nor use it."""
-_HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[^\s:/?#@\[\]]+)(:[0-9]{1,5})?")
-_HEAD_SECONDS = 60
-"""Within which a request is asked for whole, or its connection is closed; and an answer is taken."""
-_SAVED_SIDE = 4096
-"""The longest side in pixels of a region that is saved; a larger one is scaled down to it."""
-_LEVELS = 40
-"""More than any picture has."""
 _CACHED_TILES = 2000
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
-"""Names of this machine that nobody else can have."""
 
 
 class PictureServer(ThreadingHTTPServer):
@@ -111,29 +94,11 @@ class PictureServer(ThreadingHTTPServer):
 
     def _tile(self, number: int, level: int, column: int, row: int, version: str) -> bytes:
         """A JPEG of a tile; level 0 is the full picture, each next one half of it. Raises ``LookupError``."""
-        source = self.picture(number)
-        if not 0 <= level <= _LEVELS or min(column, row) < 0:
-            raise LookupError((level, column, row))
-        side = TILE << level
-        left, top = column * side, row * side
-        right, bottom = min(left + side, source.size.width), min(top + side, source.size.height)
-        if left >= right or top >= bottom:
-            raise LookupError((level, column, row))
-        size = Size(-(-(right - left) >> level) or 1, -(-(bottom - top) >> level) or 1)
-        return _encoded(source, (left, top, right, bottom), size, "JPEG")
+        return tile_of(self.picture(number), level, column, row)
 
     def region(self, number: int, box: Box) -> bytes:
         """A PNG of what the user sees, in all its detail as far as ``_SAVED_SIDE`` goes. Raises ``LookupError``."""
-        source = self.picture(number)
-        if not all(map(math.isfinite, box)):
-            raise LookupError(box)
-        left, top = max(0.0, box[0]), max(0.0, box[1])
-        right, bottom = min(box[2], float(source.size.width)), min(box[3], float(source.size.height))
-        if not (left < right and top < bottom):
-            raise LookupError(box)
-        scale = min(1.0, _SAVED_SIDE / max(right - left, bottom - top))
-        size = Size(max(1, math.ceil((right - left) * scale)), max(1, math.ceil((bottom - top) * scale)))
-        return _encoded(source, (left, top, right, bottom), size, "PNG")
+        return region_of(self.picture(number), box)
 
 
 class _Timely(RawIOBase):
@@ -161,7 +126,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     # Of a first line that is none: of 0.9, the base class's, answers have neither status nor headers.
     default_request_version = "HTTP/1.0"
-    timeout = _HEAD_SECONDS
+    timeout = HEAD_SECONDS
     server: PictureServer
 
     def setup(self) -> None:
@@ -174,14 +139,12 @@ class _Handler(BaseHTTPRequestHandler):
         super().handle_one_request()
 
     def do_GET(self) -> None:
-        # One host: where there are several, others on the way may have read another one.
-        hosts = self.headers.get_all("Host", [])
-        host = _HOST.fullmatch(hosts[0].strip()) if len(hosts) == 1 else None
+        host = asked_host(self.headers.get_all("Host", []))
         url = _split(self.path)
         if host is None or url is None:
             self.send_error(HTTPStatus.BAD_REQUEST)
             return
-        if not self._is_meant(host["name"].strip("[]").lower()):
+        if not is_meant(str(self.server.server_address[0]), host):
             self.send_error(HTTPStatus.FORBIDDEN)
             return
         try:
@@ -198,10 +161,6 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_HEAD = do_GET  # noqa: N815 (the name is the base class's)
 
-    def _is_meant(self, asked: str) -> bool:
-        """Whether a page of this machine asks: another one can have its own name lead here (DNS rebinding)."""
-        return str(self.server.server_address[0]) not in _LOOPBACK or asked in _LOOPBACK
-
     def _answer(self, path: str, content: bytes, kind: str) -> None:
         self.send_response(HTTPStatus.OK)
         self.send_header("Content-Type", kind)
@@ -217,7 +176,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def end_headers(self) -> None:
         """Also of errors, which have their own text."""
-        for name, value in _HEADERS.items():
+        for name, value in HEADERS.items():
             self.send_header(name, value)
         super().end_headers()
 
@@ -245,9 +204,3 @@ def _split(address: str) -> SplitResult | None:
         return urlsplit(address)
     except ValueError:
         return None
-
-
-def _encoded(source: Zoomable, box: Box, size: Size, kind: str) -> bytes:
-    target = BytesIO()
-    source.look(box, size).save(target, kind, quality=90)
-    return target.getvalue()

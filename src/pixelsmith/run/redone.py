@@ -1,0 +1,115 @@
+"""A place of a finished picture is made again; everything outside of it stays as it is.
+
+The picture itself, made smaller, is what the last stage starts from, so layout and tones go on across the border. Of
+that stage only the place is made, as a close-up is (docs/decisions/0029-closeups.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from pixelsmith.canvas import Array, Part, Placed
+from pixelsmith.config.plans import Plan
+from pixelsmith.engine.stage import Cascade, Rung
+from pixelsmith.errors import RequestError
+from pixelsmith.geometry import Size, Window
+from pixelsmith.pixels.mask import Kept
+from pixelsmith.pixels.resample import Resized
+from pixelsmith.run.closeup import close_up
+from pixelsmith.sampling.readable import Readable
+
+FEATHER = 48
+"""Pixels inside of a place over which the new picture takes the old one's place."""
+MOST_PIXELS = 64_000_000
+"""Of a place: it is held in memory."""
+_SEARCHED = 4096
+"""Pixels on the longer side at which the white of a mask is looked for."""
+
+
+@dataclass(frozen=True)
+class Redone:
+    """A picture (3, H, W) uint8 of which ``window`` was made again; ``settings``: what its file carries."""
+
+    picture: Readable
+    window: Window
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Place:
+    """What is to be made again: inside ``window``, where ``shares`` (1, h, w) in 0..1 is above 0."""
+
+    window: Window
+    shares: Tensor
+
+    @classmethod
+    def of_region(cls, window: Window, size: Size) -> Place:
+        """A rectangle. Raises ``RequestError`` where it does not lie in a picture of this size."""
+        if min(window.height, window.width) < 1 or window.cut(size) != window:
+            asked = f"{window.left},{window.top},{window.width},{window.height}"
+            raise RequestError(f"region: expected X,Y,W,H in pixels inside of {size}, got {asked}")
+        _check_room(window)
+        return cls(window, _ramped(torch.ones(1, window.height, window.width), window, size))
+
+    @classmethod
+    def of_mask(cls, mask: Readable, size: Size) -> Place:
+        """Where a grey picture (3, h, w) uint8 of the shape of the picture is white. Raises ``RequestError``."""
+        if abs(mask.size.width / mask.size.height / (size.width / size.height) - 1) > 0.02:
+            raise RequestError(f"mask: expected one of the shape of {size}, got {mask.size}")
+        small = mask.size.scaled(min(1.0, _SEARCHED / max(mask.size.width, mask.size.height)))
+        shown = Resized(mask, mask.size, small, "lanczos").read(small.window).float().mean(0) > 0.5
+        rows, columns = torch.nonzero(shown.any(1)), torch.nonzero(shown.any(0))
+        if not len(rows):
+            raise RequestError("mask: it is black; what is to be made again is white")
+        across, down = size.width / small.width, size.height / small.height
+        top, left = int((rows[0].item() - 1) * down), int((columns[0].item() - 1) * across)
+        bottom, right = int((rows[-1].item() + 2) * down), int((columns[-1].item() + 2) * across)
+        window = Window(top, left, bottom - top, right - left).cut(size)
+        _check_room(window)
+        grey = Resized(mask, mask.size, size, "lanczos").read(window).float().mean(0, keepdim=True) / 255
+        return cls(window, _ramped(grey, window, size))
+
+
+def redo(cascade: Cascade, the_plan: Plan, picture: Readable, place: Place, surroundings: float) -> Readable:
+    """A picture with a place made again by a cascade. Raises ``RequestError`` where it has no stages."""
+    stages = the_plan.stages
+    if not stages or the_plan.base is None:
+        raise RequestError("redo: the picture was made at once, without stages; make another one with generate")
+    below = (the_plan.base, *stages)[-2].size
+    small = picture.size.scaled(1 / stages[-1].size.factor_over(below))
+    start = Rung(Resized(picture, picture.size, small, "lanczos"), None)
+    pixels = close_up(cascade, the_plan, place.window, start, len(stages) - 1, None, surroundings)
+    made = Array(torch.from_numpy(pixels).permute(2, 0, 1))
+    mixed = Kept(made, Part(picture, place.window), Array(place.shares))
+    return Placed(mixed, place.window, place.window, picture)
+
+
+def _check_room(window: Window) -> None:
+    if window.width * window.height > MOST_PIXELS:
+        raise RequestError(
+            f"redo: expected a place of at most {MOST_PIXELS:,} pixels, got {window.width}x{window.height}; make "
+            "several smaller ones"
+        )
+
+
+def _ramped(shares: Tensor, window: Window, size: Size) -> Tensor:
+    """Shares that rise to what they are over ``FEATHER`` pixels inside of their edges; the picture's are no edges."""
+    reach = min(FEATHER, window.height // 3, window.width // 3) // 2
+    sides = (window.left == 0, window.right == size.width, window.top == 0, window.bottom == size.height)
+    padded = shares[None]
+    for i, at_border in enumerate(sides):
+        pad = [0, 0, 0, 0]
+        pad[i] = 2 * reach
+        padded = F.pad(padded, pad, mode="replicate") if at_border else F.pad(padded, pad)
+    side = 2 * reach + 1
+    for kernel in ((side, 1), (1, side)):
+        padded = -F.max_pool2d(-padded, kernel, stride=1)
+    for kernel in ((side, 1), (1, side)):
+        padded = F.avg_pool2d(padded, kernel, stride=1)
+    return padded[0].clamp(0, 1)

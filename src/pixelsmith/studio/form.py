@@ -1,0 +1,106 @@
+"""What a person fills in, and the request that it stands for."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from pixelsmith import PRESETS, Parts, Request, Size
+from pixelsmith.config.checks import check_range, check_text, check_unicode
+from pixelsmith.config.request import EMBEDDED
+from pixelsmith.config.sizes import asked_size
+from pixelsmith.errors import RequestError
+from pixelsmith.families.catalogue import inspect_model
+from pixelsmith.pixels.reading import picture_size
+
+MOST_TEXT = 10_000
+"""Characters of a prompt."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """One picture as it is asked for on the page.
+
+    - ``prompt``, ``negative_prompt``: at most ``MOST_TEXT`` characters.
+    - ``size``: pixels (``2048x1024``), a print (``60x90cm@300dpi``) or an area (``40MP``).
+    - ``model``: ``embedded``, a folder, a file or a hub id; ``preset``: the name of one of ``PRESETS``.
+    - ``seed``: 0 to 2^53 − 1, what a page counts to exactly.
+    - ``slider``: 0..1, or ``None`` for what the model recommends.
+
+    Raises ``RequestError`` for anything else.
+    """
+
+    prompt: str = ""
+    negative_prompt: str = ""
+    size: str = "2048x2048"
+    model: str = EMBEDDED
+    preset: str = "fast"
+    seed: int = 0
+    slider: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("prompt", "negative_prompt", "size", "model", "preset"):
+            value = getattr(self, name)
+            check_unicode(name.replace("_", " "), value)
+            if len(value) > MOST_TEXT:
+                raise RequestError(f"{name}: expected at most {MOST_TEXT:,} characters, got {len(value):,}")
+        check_text("size", self.size, "a size such as 2048x2048, 60x90cm@300dpi or 40MP")
+        if self.preset not in PRESETS:
+            raise RequestError(f"preset: expected one of {', '.join(PRESETS)}, got {self.preset!r}")
+        if type(self.seed) is not int or not 0 <= self.seed < 2**53:
+            raise RequestError(f"seed: expected a whole number from 0 to {2**53 - 1}, got {self.seed!r}")
+        if self.slider is not None:
+            check_range("slider", self.slider, 0, 1)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Form:
+        """Read plain values. Raises ``RequestError`` for unknown names."""
+        names = [item.name for item in fields(cls)]
+        if unknown := [name for name in values if name not in names]:
+            raise RequestError(f"there is no field {unknown[0]!r}; known are {', '.join(names)}")
+        return cls(**values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+    @property
+    def parts(self) -> Parts:
+        """Few steps are added to fast pictures by models that can."""
+        return Parts(few_steps=None if self.preset == "fast" else False)
+
+    def request(self, given: Path | None = None) -> Request:
+        """The request; ``given`` is a picture to start from. Raises ``InputError``."""
+
+        def shape() -> Size:
+            return picture_size(given) if given else Size.parse(inspect_model(self.model, self.parts)["native_size"])
+
+        size, dpi = asked_size(self.size, None, shape)
+        request = Request(
+            prompt=self.prompt,
+            size=size,
+            negative_prompt=self.negative_prompt,
+            seed=self.seed,
+            model=self.model,
+            from_image=None if given is None else str(given),
+            dpi=dpi,
+            method=PRESETS[self.preset],
+            parts=self.parts,
+        )
+        return request if self.slider is None else request.with_method(slider=self.slider)
+
+    def command(self, given: Path | None = None) -> str:
+        """The command line that makes the same picture."""
+        words = ["pixelsmith", "generate", self.prompt, "--size", self.size, "--seed", str(self.seed)]
+        words += ["--preset", self.preset] if self.preset != "default" else []
+        words += ["--negative-prompt", self.negative_prompt] if self.negative_prompt else []
+        words += ["--model", self.model] if self.model != EMBEDDED else []
+        words += ["--slider", f"{self.slider:g}"] if self.slider is not None else []
+        words += ["--from-image", str(given)] if given else []
+        return shlex.join([*words, "--output", "picture.tif"])
+
+    def with_seed(self, seed: int) -> Form:
+        return replace(self, seed=seed)

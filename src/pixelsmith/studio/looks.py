@@ -1,0 +1,127 @@
+"""What of a project can be looked at: the given picture, candidates, and every stage of what has grown or grows."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from pixelsmith.errors import InputError
+from pixelsmith.pixels.zoomable import Zoomable, open_file
+from pixelsmith.run.directory import RunDirectory
+from pixelsmith.run.shown import TILE, Shown, show
+from pixelsmith.studio.library import Job, Project
+from pixelsmith.viewer.tiles import region_of, small_of, tile_of
+
+_OPEN_FILES = 64
+_CACHED_TILES = 2000
+
+
+@dataclass(frozen=True)
+class Look:
+    """A picture: ``key`` is its address in the project, ``label`` what people call it."""
+
+    key: str
+    label: str
+    source: Zoomable
+    growing: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for the page."""
+        size = self.source.size
+        about = {"key": self.key, "label": self.label, "growing": self.growing}
+        return about | {"width": size.width, "height": size.height, "version": self.source.version, "tile": TILE}
+
+
+class Looks:
+    """The pictures of all projects, open as long as they are looked at."""
+
+    def __init__(self) -> None:
+        self._file = lru_cache(maxsize=_OPEN_FILES)(_opened)
+        self._runs: dict[Path, Shown] = {}
+        self.tile = lru_cache(maxsize=_CACHED_TILES)(self._tile)
+
+    def of(self, project: Project) -> list[Look]:
+        """All pictures of a project, as they are now; what cannot be read is left out."""
+        found: list[Look] = []
+        if project.given_path is not None:
+            with suppress(InputError, OSError):
+                found.append(Look("given", "given picture", self._source_of_file(project.given_path)))
+        grown = 0
+        for job in project.jobs():
+            if job.kind == "candidates":
+                found += [self._candidate(job, int(seed)) for seed in job.results]
+            elif job.kind == "grow":
+                grown += 1
+                with suppress(InputError, OSError):
+                    found += self._stages(job, grown)
+        return found
+
+    def cover(self, project: Project) -> str | None:
+        """The key of the picture that stands for a project: the last one that was made. Candidates are not opened."""
+        for job in reversed(project.jobs()):
+            with suppress(InputError, OSError):
+                if job.kind == "grow" and (stages := self._stages(job)):
+                    return stages[-1].key
+            if job.kind == "candidates" and job.results:
+                return f"{job.folder.name}:{job.results[0]}"
+        return None if project.given is None else "given"
+
+    def source(self, project: Project, key: str) -> Zoomable:
+        """A picture by its key. Raises ``LookupError``, and ``InputError`` where it cannot be read."""
+        if key == "given":
+            if project.given_path is None:
+                raise LookupError(key)
+            return self._source_of_file(project.given_path)
+        name, _, number = key.partition(":")
+        job = project.job(name)
+        if job.kind == "grow":
+            if job.run_dir not in self._runs:
+                self._stages(job)
+            return list(self._runs[job.run_dir].pictures.values())[_whole(number)]
+        if _whole(number) not in job.results:
+            raise LookupError(key)
+        return self._candidate(job, _whole(number)).source
+
+    def region(self, project: Project, key: str, box: tuple[float, float, float, float]) -> bytes:
+        """A PNG of a part of a picture. Raises as ``source`` does."""
+        return region_of(self.source(project, key), box)
+
+    def small(self, project: Project, key: str, side: int) -> bytes:
+        """A JPEG of all of a picture. Raises as ``source`` does."""
+        return small_of(self.source(project, key), side)
+
+    def _tile(self, project: Project, key: str, level: int, column: int, row: int, version: str) -> bytes:
+        return tile_of(self.source(project, key), level, column, row)
+
+    def _candidate(self, job: Job, seed: int) -> Look:
+        return Look(f"{job.folder.name}:{seed}", f"seed {seed}", self._source_of_file(job.picture_of(seed)))
+
+    def _stages(self, job: Job, number: int = 1) -> list[Look]:
+        """What there is of a picture, which is the project's ``number``-th one."""
+        if not RunDirectory(job.run_dir).begun:
+            return []
+        shown = self._runs[job.run_dir] = show(job.run_dir)
+        last = len(shown.pictures) - 1
+        return [
+            Look(f"{job.folder.name}:{i}", f"picture {number}, {name}", source, shown.growing and i == last)
+            for i, (name, source) in enumerate(shown.pictures.items())
+            # A base of which nothing is there yet has nothing below to show.
+            if i or source.version
+        ]
+
+    def _source_of_file(self, path: Path) -> Zoomable:
+        return self._file(path, path.stat().st_mtime_ns)
+
+
+def _opened(path: Path, changed: int) -> Zoomable:
+    return open_file(path)
+
+
+def _whole(text: str) -> int:
+    """A number from 0. Raises ``LookupError`` for other text."""
+    if not text.isdecimal() or len(text) > 16:
+        raise LookupError(text)
+    return int(text)

@@ -1,0 +1,291 @@
+"""What can be asked of the studio, as a table: the routes and their description are both made from it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from starlette.responses import FileResponse, Response
+
+from pixelsmith import plan
+from pixelsmith.errors import RequestError
+from pixelsmith.studio.form import Form
+from pixelsmith.studio.library import Job, Library, Project
+from pixelsmith.studio.looks import Looks
+from pixelsmith.studio.queue import Queue
+from pixelsmith.system.durable import read_object
+
+MOST_JSON = 100_000
+MOST_UPLOAD = 256 * 1024 * 1024
+"""Bytes of a body."""
+SMALL_SIDE = 512
+"""Pixels on the longer side of a picture in a list."""
+
+
+@dataclass(frozen=True)
+class Studio:
+    """What all operations work with."""
+
+    library: Library
+    queue: Queue
+    looks: Looks
+
+    def now(self, project: Project) -> dict[str, Any]:
+        """A project with its jobs as they are at this moment."""
+        jobs = [self.queue.now(job).to_dict() for job in project.jobs()]
+        return project.to_dict() | {"jobs": jobs}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request: the parts of its path, its query, its body."""
+
+    path: Mapping[str, str]
+    query: Mapping[str, str]
+    body: bytes = b""
+
+    def object(self) -> dict[str, Any]:
+        """The JSON object in the body. Raises ``RequestError``."""
+        try:
+            return read_object(self.body)
+        except ValueError as error:
+            raise RequestError(f"expected a JSON object: {error}") from error
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One way to use the studio. ``body``: the JSON schema of what is sent; ``upload``: a picture file is sent."""
+
+    method: str
+    path: str
+    name: str
+    summary: str
+    call: Callable[[Studio, Asked], Any]
+    body: Mapping[str, Any] | None = None
+    upload: bool = False
+    answers: str = "application/json"
+    query: tuple[str, ...] = field(default=())
+
+    @property
+    def most(self) -> int:
+        """Bytes of its body."""
+        return MOST_UPLOAD if self.upload else MOST_JSON
+
+
+def _projects(studio: Studio, asked: Asked) -> list[dict[str, Any]]:
+    found = []
+    for project in studio.library:
+        picture = studio.looks.cover(project)
+        about = {"name": project.name, "prompt": project.form.prompt, "created": project.created, "picture": picture}
+        found.append(about | {"busy": any(job.state in ("waiting", "running") for job in project.jobs())})
+    return found
+
+
+def _create(studio: Studio, asked: Asked) -> dict[str, Any]:
+    return studio.now(studio.library.create(Form.from_dict(asked.object())))
+
+
+def _project(studio: Studio, asked: Asked) -> Project:
+    return studio.library.project(asked.path["project"])
+
+
+def _read(studio: Studio, asked: Asked) -> dict[str, Any]:
+    return studio.now(_project(studio, asked))
+
+
+def _change(studio: Studio, asked: Asked) -> dict[str, Any]:
+    project = replace(_project(studio, asked), form=Form.from_dict(asked.object()))
+    project.save()
+    return studio.now(project)
+
+
+def _remove(studio: Studio, asked: Asked) -> dict[str, Any]:
+    project = _project(studio, asked)
+    for job in project.jobs():
+        studio.queue.stop(job)
+    studio.library.remove(project.name)
+    return {"removed": project.name}
+
+
+def _give(studio: Studio, asked: Asked) -> dict[str, Any]:
+    project = _project(studio, asked).giving(asked.body)
+    project.save()
+    return studio.now(project)
+
+
+def _take_back(studio: Studio, asked: Asked) -> dict[str, Any]:
+    project = replace(_project(studio, asked), given=None)
+    project.save()
+    return studio.now(project)
+
+
+def _plan(studio: Studio, asked: Asked) -> dict[str, Any]:
+    values = asked.object()
+    name = values.pop("project", None)
+    if not isinstance(name, str | None):
+        raise RequestError(f"project: expected its name, got {name!r}")
+    form, given = Form.from_dict(values), None if name is None else studio.library.project(name).given_path
+    request = form.request(given)
+    size = {"size": [request.size.width, request.size.height], "dpi": request.dpi}
+    return plan(request).to_dict() | size | {"command": form.command(given)}
+
+
+def _start(studio: Studio, asked: Asked) -> dict[str, Any]:
+    values = asked.object()
+    kind, form = values.pop("kind", None), Form.from_dict(_mapping(values.pop("form", None)))
+    if unknown := set(values) - {"seeds", "at", "sliders"}:
+        raise RequestError(f"there is no field {min(unknown)!r}; known are kind, form, seeds, at, sliders")
+    project = _project(studio, asked)
+    given = {name: _tuple(name, value) for name, value in values.items()}
+    plan(form.request(None if kind == "candidates" else project.given_path))
+    return studio.queue.add(project.add(kind, form, **given)).to_dict()
+
+
+def _job(studio: Studio, asked: Asked) -> Job:
+    return studio.queue.now(_project(studio, asked).job(asked.path["job"]))
+
+
+def _read_job(studio: Studio, asked: Asked) -> dict[str, Any]:
+    return _job(studio, asked).to_dict()
+
+
+def _pause(studio: Studio, asked: Asked) -> dict[str, Any]:
+    return studio.queue.pause(_job(studio, asked)).to_dict()
+
+
+def _resume(studio: Studio, asked: Asked) -> dict[str, Any]:
+    return studio.queue.add(_job(studio, asked)).to_dict()
+
+
+def _looks(studio: Studio, asked: Asked) -> list[dict[str, Any]]:
+    return [look.to_dict() for look in studio.looks.of(_project(studio, asked))]
+
+
+def _tile(studio: Studio, asked: Asked) -> Response:
+    number = [_whole(asked.path[name]) for name in ("level", "column", "row")]
+    version = asked.query.get("version", "")
+    content = studio.looks.tile(_project(studio, asked), asked.path["look"], *number, version)
+    # A tile's address carries its version, so it never changes.
+    return Response(content, media_type="image/jpeg", headers={"Cache-Control": "max-age=3600"})
+
+
+def _small(studio: Studio, asked: Asked) -> Response:
+    content = studio.looks.small(_project(studio, asked), asked.path["look"], SMALL_SIDE)
+    return Response(content, media_type="image/jpeg")
+
+
+def _region(studio: Studio, asked: Asked) -> Response:
+    try:
+        left, top, right, bottom = (float(asked.query[name]) for name in ("left", "top", "right", "bottom"))
+    except ValueError as error:
+        raise LookupError(str(error)) from error
+    content = studio.looks.region(_project(studio, asked), asked.path["look"], (left, top, right, bottom))
+    name = f"{asked.path['project']}-{left:.0f}-{top:.0f}.png"
+    return Response(content, media_type="image/png", headers=_attached(name))
+
+
+def _place(studio: Studio, asked: Asked) -> Response:
+    job = _job(studio, asked)
+    slider = next((number for number in job.results if f"{number:.2f}" == asked.path["slider"]), None)
+    if job.kind != "place" or slider is None:
+        raise LookupError(asked.path["slider"])
+    return FileResponse(job.picture_of(slider), media_type="image/png")
+
+
+def _file(studio: Studio, asked: Asked) -> Response:
+    job = _job(studio, asked)
+    if not job.output.is_file():
+        raise LookupError(job.id)
+    name = f"{job.project}-{job.folder.name.split('-')[0]}.tif"
+    return FileResponse(job.output, media_type="image/tiff", headers=_attached(name))
+
+
+def _attached(name: str) -> dict[str, str]:
+    return {"Content-Disposition": f'attachment; filename="{name}"'}
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise RequestError(f"form: expected an object, got {value!r}")
+    return value
+
+
+def _tuple(name: str, value: object) -> tuple[Any, ...]:
+    if not isinstance(value, list):
+        raise RequestError(f"{name}: expected a list, got {json.dumps(value)}")
+    return tuple(value)
+
+
+def _whole(text: str) -> int:
+    if not text.isdecimal() or len(text) > 9:
+        raise LookupError(text)
+    return int(text)
+
+
+FORM: Mapping[str, Any] = {
+    "type": "object",
+    "properties": {
+        "prompt": {"type": "string"},
+        "negative_prompt": {"type": "string", "default": ""},
+        "size": {"type": "string", "default": Form.size, "examples": ["2048x1024", "60x90cm@300dpi", "40MP"]},
+        "model": {"type": "string", "default": Form.model},
+        "preset": {"type": "string", "default": Form.preset},
+        "seed": {"type": "integer", "minimum": 0, "default": 0},
+        "slider": {"type": ["number", "null"], "minimum": 0, "maximum": 1},
+    },
+    "additionalProperties": False,
+}
+_NUMBERS = {"type": "array", "items": {"type": "number"}}
+_JOB: Mapping[str, Any] = {
+    "type": "object",
+    "properties": {
+        "kind": {"type": "string", "enum": ["candidates", "place", "grow"]},
+        "form": FORM,
+        "seeds": _NUMBERS,
+        "at": _NUMBERS,
+        "sliders": _NUMBERS,
+    },
+    "required": ["kind", "form"],
+    "additionalProperties": False,
+}
+_ASKED_PLAN: Mapping[str, Any] = {**FORM, "properties": {**FORM["properties"], "project": {"type": "string"}}}
+_OF = "/api/projects/{project}"
+_OF_JOB = _OF + "/jobs/{job}"
+
+OPERATIONS = (
+    Operation("GET", "/api/projects", "projects", "All projects, the newest first.", _projects),
+    Operation("POST", "/api/projects", "create_project", "Make a project.", _create, FORM),
+    Operation("GET", _OF, "project", "A project: its form and its jobs.", _read),
+    Operation("PUT", _OF, "change_project", "Keep another form of a project.", _change, FORM),
+    Operation("DELETE", _OF, "remove_project", "Remove a project with all that is in it.", _remove),
+    Operation("PUT", _OF + "/given", "give_picture", "A picture to start from.", _give, upload=True),
+    Operation("DELETE", _OF + "/given", "take_picture_back", "Start from the model's own picture.", _take_back),
+    Operation("POST", "/api/plan", "plan", "What a picture would take; nothing is made.", _plan, _ASKED_PLAN),
+    Operation("POST", _OF + "/jobs", "start_job", "Let a job wait for its turn.", _start, _JOB),
+    Operation("GET", _OF_JOB, "job", "A job as it is now.", _read_job),
+    Operation("POST", _OF_JOB + "/pause", "pause_job", "Stop a job; what it made stays.", _pause),
+    Operation("POST", _OF_JOB + "/resume", "resume_job", "Let a job go on where it stopped.", _resume),
+    Operation("GET", _OF_JOB + "/picture.tif", "file", "The finished picture.", _file, answers="image/tiff"),
+    Operation(
+        "GET", _OF_JOB + "/place/{slider}", "place", "A place at a position such as 0.50.", _place, answers="image/png"
+    ),
+    Operation("GET", _OF + "/looks", "looks", "The pictures of a project that can be looked at.", _looks),
+    Operation("GET", _OF + "/looks/{look}/small", "small", "One of them, small.", _small, answers="image/jpeg"),
+    Operation(
+        "GET", _OF + "/looks/{look}/region", "region", "A part of it.", _region,
+        answers="image/png", query=("left", "top", "right", "bottom"),
+    ),
+    Operation(
+        "GET", _OF + "/looks/{look}/tile/{level}/{column}/{row}", "tile", "A tile; level 0 is full size.", _tile,
+        answers="image/jpeg", query=("version",),
+    ),
+)  # fmt: skip
+
+
+def studio_of(folder: Path, tell: Callable[[Job], None]) -> Studio:
+    """The studio of a library's folder; ``tell`` is called with each job that changed."""
+    library = Library(folder)
+    return Studio(library, Queue(library, tell), Looks())

@@ -1,0 +1,131 @@
+// The form: what is asked for, kept on disk a moment after it changes, and what it would take.
+import { amount, ask, duration, element, projectPath } from "./api.js";
+
+const SIZES = [
+  ["Square, 2048 pixels", "2048x2048"],
+  ["Square, 4096 pixels", "4096x4096"],
+  ["Wide 16:9, 3840 × 2160", "3840x2160"],
+  ["Tall 9:16, 2160 × 3840", "2160x3840"],
+  ["Print 20 × 30 cm, 300 dpi", "20x30cm@300dpi"],
+  ["Print 60 × 90 cm, 300 dpi", "60x90cm@300dpi"],
+  ["A gigapixel", "32768x32768"],
+];
+const OWN = "own";
+const WAIT_MS = 350;
+export const NEW = { prompt: "", negative_prompt: "", size: "2048x2048", model: "embedded", preset: "fast", seed: 0, slider: null };
+const SLIDER = 0.5; // where the handle stands while the model chooses
+export const randomSeed = () => Math.floor(Math.random() * 2 ** 32);
+
+export class Form {
+  constructor({ onWrong, onPlan }) {
+    this.node = element("make");
+    this.project = null;
+    this.slider = null;
+    this.plan = null;
+    this.onWrong = onWrong;
+    this.onPlan = onPlan;
+    const choice = element("size-choice");
+    choice.append(...SIZES.map(([name, value]) => new Option(name, value)), new Option("Another size", OWN));
+    choice.onchange = () => {
+      element("size-own").hidden = choice.value !== OWN;
+      if (choice.value !== OWN) this.fields.size.value = choice.value;
+      else this.fields.size.focus();
+      this.changed();
+    };
+    this.node.addEventListener("input", (event) => {
+      if (event.target.id === "slider") this.setSlider(Number(event.target.value));
+      if (event.target.id !== "file") this.changed();
+    });
+    this.node.addEventListener("submit", (event) => event.preventDefault());
+    element("automatic").onclick = () => this.chooseSlider(null);
+    element("random").onclick = () => this.chooseSeed(randomSeed());
+  }
+
+  get fields() {
+    return this.node.elements;
+  }
+
+  get values() {
+    const values = { slider: this.slider };
+    for (const name of ["prompt", "negative_prompt", "size", "model", "preset"]) values[name] = this.fields[name].value.trim();
+    values.seed = Number(this.fields.seed.value || 0);
+    return values;
+  }
+
+  fill(project) {
+    this.project = project.name;
+    this.set(project.form);
+  }
+
+  set(form) {
+    for (const [name, value] of Object.entries(form)) if (name !== "slider") this.fields[name].value = value;
+    const known = SIZES.some(([, value]) => value === form.size);
+    element("size-choice").value = known ? form.size : OWN;
+    element("size-own").hidden = known;
+    this.setSlider(form.slider);
+    this.think();
+  }
+
+  setSlider(value) {
+    this.slider = value;
+    element("slider").value = value ?? SLIDER;
+    element("slider-value").textContent = value === null ? "automatic" : value.toFixed(2);
+    element("automatic").hidden = value === null;
+  }
+
+  chooseSlider(value) {
+    this.setSlider(value);
+    this.changed();
+  }
+
+  chooseSeed(seed) {
+    this.fields.seed.value = seed;
+    this.changed();
+  }
+
+  changed() {
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.keep(), WAIT_MS);
+  }
+
+  async keep() {
+    clearTimeout(this.timer);
+    const project = this.project;
+    if (!project) return;
+    try {
+      await ask("PUT", projectPath(project), this.values);
+    } catch (error) {
+      if (this.project === project) this.onWrong(error.message);
+      return;
+    }
+    if (this.project === project) await this.think();
+  }
+
+  // What it would take stands beside the button.
+  async think() {
+    const project = this.project;
+    const cost = element("cost");
+    if (!this.fields.prompt.value.trim()) {
+      cost.textContent = "";
+      element("grow").disabled = element("candidates").disabled = true;
+      return;
+    }
+    try {
+      const plan = await ask("POST", "/api/plan", { ...this.values, project });
+      if (this.project !== project) return;
+      this.plan = plan;
+      const [width, height] = plan.size;
+      const time = plan.seconds === null ? "time known after the first" : `about ${duration(plan.seconds)}`;
+      cost.textContent = `${width} × ${height}, ${time}, ${amount(plan.disk_bytes)}`;
+      element("grow").disabled = element("candidates").disabled = false;
+      this.onWrong("");
+      this.onPlan(plan);
+    } catch (error) {
+      if (this.project !== project) return;
+      this.plan = null;
+      cost.textContent = "";
+      element("grow").disabled = true;
+      this.onWrong(error.message);
+    }
+  }
+}

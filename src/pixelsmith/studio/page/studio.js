@@ -1,0 +1,515 @@
+// The studio: a library of projects, and one project with its form, its pictures and its work.
+import { address, ask, duration, element, jobPath, listen, made, projectPath } from "./api.js";
+import { Form, NEW, randomSeed } from "./form.js";
+import { Looking, coverOf } from "./look.js";
+
+const CANDIDATES = 4;
+const POSITIONS = [0.25, 0.5, 0.75];
+const GROWN_MS = 2500; // how often a growing picture is looked at anew
+const UNFINISHED = ["waiting", "running"];
+
+let project = null; // as the server last told it
+let looks = [];
+let chosen = ""; // keys of the picture that is shown, and of the one it is compared with
+let compared = "";
+let inView = ""; // the picture to which the strip was moved
+let mode = "divider";
+let followed = ""; // the picture that grows, whose newest stage is shown
+let place = null; // the job whose crops are shown
+let lookedAt = 0;
+let shownHash = "";
+
+const form = new Form({ onWrong: say, onPlan: () => readout() });
+const looking = new Looking({ onMove: moved, onPlace: tryPlace });
+
+function say(text) {
+  element("wrong").textContent = text;
+}
+
+const safely = (act) => async (...given) => {
+  try {
+    say("");
+    await act(...given);
+  } catch (error) {
+    say(error.message);
+    element("wrong").scrollIntoView({ block: "nearest" });
+  }
+};
+
+// --- the library
+
+async function showLibrary() {
+  project = null;
+  form.project = null;
+  document.title = "Pixelsmith studio";
+  element("title").textContent = "";
+  element("library").hidden = false;
+  element("project").hidden = true;
+  const found = await ask("GET", "/api/projects");
+  element("projects").replaceChildren(
+    ...found.map((one) => {
+      const picture = one.picture
+        ? made("img", { src: smallOf(one.name, one.picture), alt: "", loading: "lazy" })
+        : made("div", { className: "empty" });
+      const words = one.prompt || one.name;
+      const remove = made("button", { type: "button", className: "remove", textContent: "×", title: "Remove", data: { "aria-label": `Remove ${words}` } });
+      remove.onclick = async () => {
+        if (!confirm(`Remove “${words}” with all its pictures?`)) return;
+        await ask("DELETE", projectPath(one.name));
+        await showLibrary();
+      };
+      return made("li", {}, made("a", { href: `#/${one.name}` }, picture, made("span", { textContent: words })), remove);
+    }),
+  );
+  element("first-prompt").focus();
+}
+
+const smallOf = (name, key, version) =>
+  address(projectPath(name, `/looks/${encodeURIComponent(key)}/small`), version ? { version } : {});
+
+element("begin").onsubmit = async (event) => {
+  event.preventDefault();
+  const prompt = element("first-prompt").value.trim() || element("first-prompt").placeholder;
+  const created = await ask("POST", "/api/projects", { ...NEW, prompt, seed: randomSeed() });
+  element("first-prompt").value = "";
+  location.hash = `#/${created.name}`;
+  await route();
+  element("candidates").click();
+};
+
+// --- a project
+
+async function openProject(name, state) {
+  if (project?.name !== name) {
+    project = await ask("GET", projectPath(name));
+    chosen = compared = followed = "";
+    place = null;
+    element("place").hidden = true;
+    aim(false);
+    element("library").hidden = true;
+    element("project").hidden = false;
+    form.fill(project);
+    chosen = state.get("look") ?? "";
+    compared = state.get("with") ?? "";
+    mode = state.get("mode") ?? "divider";
+    if (Number.isFinite(Number.parseFloat(state.get("at")))) looking.share = Number.parseFloat(state.get("at"));
+    await refresh();
+    looking.goTo(...["x", "y", "w"].map((part) => Number.parseFloat(state.get(part))));
+  } else {
+    looking.goTo(...["x", "y", "w"].map((part) => Number.parseFloat(state.get(part))));
+  }
+}
+
+async function refresh() {
+  const name = project.name;
+  const [now, found] = await Promise.all([ask("GET", projectPath(name)), ask("GET", projectPath(name, "/looks"))]);
+  if (project?.name !== name) return;
+  project = { ...now, form: project.form };
+  looks = found;
+  lookedAt = Date.now();
+  describe();
+  await showLooks();
+}
+
+function describe() {
+  const prompt = form.values.prompt;
+  document.title = prompt ? `${prompt} – Pixelsmith studio` : "Pixelsmith studio";
+  element("title").textContent = prompt;
+  element("given").hidden = project.given === null;
+  element("candidates").hidden = project.given !== null;
+  chosen = looks.findLast((look) => jobOf(look.key) === followed)?.key ?? chosen;
+  if (!looks.some((look) => look.key === chosen)) chosen = looks.at(-1)?.key ?? "";
+  if (!looks.some((look) => look.key === compared) || compared === chosen) compared = "";
+  strip();
+  jobs();
+}
+
+const lookOf = (key) => looks.find((look) => look.key === key);
+
+// A grown picture stands for its stages; they are there to compare with.
+function thumbs() {
+  const last = new Map();
+  for (const look of looks) last.set(grows(look.key) ? jobOf(look.key) : look.key, look);
+  return [...last.values()];
+}
+
+function strip() {
+  const shown = thumbs();
+  const entries = shown.map((look) => {
+    const current = look.key === chosen || (grows(look.key) && jobOf(look.key) === jobOf(chosen));
+    return [`${look.key} ${look.version} ${current}`, () => thumb(look, current)];
+  });
+  for (const job of project.jobs) {
+    if (job.kind !== "candidates" || !UNFINISHED.includes(job.state)) continue;
+    for (const seed of job.seeds) {
+      if (!job.results.includes(seed)) entries.push([`${job.id} ${seed}`, () => awaited(seed)]);
+    }
+  }
+  const list = element("strip");
+  keptUp(list, entries);
+  if (chosen === inView) return;
+  inView = chosen;
+  const current = list.querySelector('[aria-current="true"]');
+  if (current) list.scrollLeft = current.offsetLeft - list.offsetLeft - list.clientWidth / 2;
+}
+
+const jobOf = (key) => key.split(":")[0];
+const grows = (key) => key.includes("-grow:");
+
+function thumb(look, current) {
+  const label = grows(look.key) ? look.label.split(",")[0] : look.label.replace("seed ", "");
+  const node = made(
+    "button",
+    { type: "button", title: `${look.label}, ${look.width} × ${look.height}`, data: { "aria-current": String(current) } },
+    made("img", { src: smallOf(project.name, look.key, look.version), alt: "" }),
+    made("span", { className: "name-of", textContent: label }),
+  );
+  node.onclick = () => choose(look.key);
+  return made("li", {}, node);
+}
+
+function awaited(seed) {
+  const name = made("span", { className: "name-of", textContent: String(seed) });
+  return made("li", {}, made("button", { type: "button", disabled: true }, made("span", { className: "empty" }), name));
+}
+
+async function choose(key) {
+  chosen = key;
+  followed = grows(key) ? jobOf(key) : "";
+  if (compared === key) compared = "";
+  const [name, seed] = key.split(":");
+  const job = project.jobs.find((one) => one.id.endsWith(`/${name}`));
+  // What is chosen is what grows: its words and its seed.
+  if (job?.kind === "candidates") {
+    const { prompt, negative_prompt, model } = job.form;
+    form.set({ ...form.values, prompt, negative_prompt, model, preset: job.form.preset, seed: Number(seed) });
+    form.changed();
+  }
+  describe();
+  await showLooks();
+}
+
+async function showLooks() {
+  element("nothing").hidden = looks.length > 0;
+  element("view").hidden = looks.length === 0;
+  const others = element("other");
+  const rest = looks.filter((look) => look.key !== chosen);
+  element("compare").hidden = rest.length === 0;
+  element("mode").hidden = !compared;
+  if (document.activeElement !== others) {
+    others.replaceChildren(new Option("nothing", ""), ...rest.map((look) => new Option(look.label, look.key)));
+  }
+  others.value = compared;
+  element("mode").value = mode;
+  await looking.show(project.name, lookOf(chosen) ?? null, lookOf(compared) ?? null, mode);
+  readout();
+}
+
+function readout() {
+  const look = lookOf(chosen);
+  if (!look) {
+    element("readout").textContent = "";
+    return;
+  }
+  const words = [`${look.width} × ${look.height}`, `${Math.round(100 * looking.scale)} %`];
+  const dpi = form.plan?.dpi;
+  if (dpi && grows(look.key)) {
+    words.push(`${((look.width / dpi) * 2.54).toFixed(1)} × ${((look.height / dpi) * 2.54).toFixed(1)} cm`);
+  }
+  element("readout").textContent = words.join(" · ");
+}
+
+// The address keeps what is seen.
+function moved(rests = true) {
+  readout();
+  if (!rests || !project || !lookOf(chosen)) return;
+  const state = new URLSearchParams({ look: chosen, ...looking.place });
+  if (compared) {
+    state.set("with", compared);
+    state.set("mode", mode);
+    state.set("at", looking.share.toFixed(3));
+  }
+  shownHash = `#/${project.name}?${state}`;
+  history.replaceState(null, "", shownHash);
+}
+
+// --- work
+
+// What stays the same stays in the page: a button under the pointer must not be another one when it is released.
+function keptUp(list, entries) {
+  const there = new Map([...list.children].map((node) => [node.dataset.key, node]));
+  const nodes = entries.map(([key, make]) => {
+    const node = there.get(key) ?? make();
+    node.dataset.key = key;
+    return node;
+  });
+  const same = nodes.length === list.children.length && nodes.every((node, i) => node === list.children[i]);
+  if (!same) list.replaceChildren(...nodes);
+}
+
+function jobs() {
+  const listed = project.jobs.filter((job) => job.kind === "grow" || job.state === "failed" || job.state === "paused");
+  keptUp(element("jobs"), listed.reverse().map((job) => [`${job.id} ${job.state} ${job.file}`, () => jobNode(job)]));
+  for (const job of listed) {
+    const node = document.getElementById(job.id);
+    node.querySelector("small").textContent = stateOf(job);
+    const bar = node.querySelector("progress");
+    if (bar) bar.value = job.share;
+  }
+}
+
+function jobNode(job) {
+  const grown = project.jobs.filter((one) => one.kind === "grow");
+  const number = grown.findIndex((one) => one.id === job.id) + 1;
+  const name = { grow: `Picture ${number}`, candidates: "Candidates", place: "Place" }[job.kind];
+  const title = made("span", {}, `${name} `, made("small"));
+  const row = made("div", { className: "row" }, title);
+  if (UNFINISHED.includes(job.state)) row.append(button("Pause", () => ask("POST", jobPath(job, "/pause"))));
+  if (job.state === "paused") row.append(button("Resume", () => resume(job)));
+  if (job.state === "failed") row.append(button("Try again", () => resume(job)));
+  if (job.file) row.append(made("a", { href: address(jobPath(job, "/picture.tif")), download: "", textContent: "Save" }));
+  const node = made("li", { id: job.id }, row);
+  if (UNFINISHED.includes(job.state) || job.state === "paused") {
+    node.append(made("progress", { max: 1, data: { "aria-label": name } }));
+  }
+  return node;
+}
+
+function resume(job) {
+  if (job.kind === "grow") followed = job.id.split("/")[1];
+  return ask("POST", jobPath(job, "/resume"));
+}
+
+function button(text, act) {
+  return made("button", { type: "button", textContent: text, onclick: safely(act) });
+}
+
+function stateOf(job) {
+  if (job.state === "failed") return job.error;
+  if (job.state === "paused") return `paused at ${Math.round(100 * job.share)} %`;
+  if (job.state === "waiting") return "waits for its turn";
+  if (job.state === "done") return job.form.size.includes("@") ? job.form.size : job.form.size.replace("x", " × ");
+  if (job.doing === "pausing") return "pausing";
+  const left = job.seconds_left === null ? "" : `, ${duration(job.seconds_left)} left`;
+  return `${Math.round(100 * job.share)} %${left}`;
+}
+
+let refreshing = null;
+async function told(job) {
+  if (!project || job.id.split("/")[0] !== project.name) return;
+  const index = project.jobs.findIndex((one) => one.id === job.id);
+  const before = project.jobs[index];
+  if (index < 0) project.jobs.push(job);
+  else project.jobs[index] = job;
+  jobs();
+  if (place?.id === job.id) showPlace(job);
+  const more = before?.state !== job.state || before?.results.length !== job.results.length;
+  const grows = job.kind === "grow" && Date.now() - lookedAt > GROWN_MS;
+  if ((more || grows) && !refreshing) {
+    lookedAt = Date.now();
+    refreshing = refresh().catch((error) => say(error.message)).finally(() => (refreshing = null));
+    if (more) refreshing.then(() => settle(job));
+  }
+}
+
+// Once more when all is quiet: what was told while the last look went on.
+let settling;
+function settle() {
+  clearTimeout(settling);
+  settling = setTimeout(() => project && refresh().catch((error) => say(error.message)), 400);
+}
+
+element("candidates").onclick = safely(async () => {
+  await form.keep();
+  const first = form.values.seed;
+  const seeds = [first, ...Array.from({ length: CANDIDATES - 1 }, randomSeed)];
+  const known = project.jobs.some((job) => job.kind === "candidates" && job.seeds.includes(first));
+  if (known) seeds[0] = randomSeed();
+  await ask("POST", projectPath(project.name, "/jobs"), { kind: "candidates", form: form.values, seeds });
+});
+
+element("grow").onclick = safely(async () => {
+  await form.keep();
+  const job = await ask("POST", projectPath(project.name, "/jobs"), { kind: "grow", form: form.values });
+  followed = job.id.split("/")[1];
+});
+
+async function give(file) {
+  if (!file) return;
+  await ask("PUT", projectPath(project.name, "/given"), file);
+  chosen = "given";
+  await refresh();
+  await form.think();
+}
+element("file").onchange = safely(async (event) => {
+  await give(event.target.files[0]);
+  event.target.value = "";
+});
+element("take-back").onclick = safely(async () => {
+  await ask("DELETE", projectPath(project.name, "/given"));
+  await refresh();
+  await form.think();
+});
+const see = element("see");
+for (const type of ["dragenter", "dragover"]) {
+  see.addEventListener(type, (event) => {
+    event.preventDefault();
+    see.classList.add("drop");
+  });
+}
+for (const type of ["dragleave", "drop"]) see.addEventListener(type, () => see.classList.remove("drop"));
+see.addEventListener("drop", (event) => {
+  event.preventDefault();
+  safely(give)(event.dataTransfer.files[0]);
+});
+
+// --- a place at several positions of the Slider
+
+function aim(on = !looking.aiming) {
+  looking.aiming = on;
+  element("try").setAttribute("aria-pressed", String(on));
+  element("try").textContent = on ? "Click in the picture" : "Try at a place";
+  see.classList.toggle("aiming", on);
+}
+
+async function tryPlace(point) {
+  await safely(async () => {
+    if (!form.plan) throw new Error("Fill in the form first.");
+    aim(false);
+    looking.mark(point);
+    const [width, height] = form.plan.size;
+    const look = lookOf(chosen);
+    // The picture that is asked for may show less of this one than all.
+    const inside = coverOf(look, { width, height });
+    const x = inside.x + point.x * inside.width;
+    const y = inside.y + point.y * inside.width;
+    const share = (value) => Math.min(1, Math.max(0, value));
+    const at = [share(x), share((y * width) / height)];
+    element("crops").replaceChildren();
+    const sliders = form.slider === null ? POSITIONS : around(form.slider);
+    place = await ask("POST", projectPath(project.name, "/jobs"), { kind: "place", form: form.values, at, sliders });
+    showPlace(place);
+
+  })();
+}
+
+const around = (slider) => [...new Set([Math.max(0, slider - 0.25), slider, Math.min(1, slider + 0.25)])].map((value) => Number(value.toFixed(2)));
+
+function showPlace(job) {
+  element("place").hidden = false;
+  const waits = job.state === "failed" ? job.error : job.state === "waiting" ? "waits for its turn" : "…";
+  keptUp(
+    element("crops"),
+    job.sliders.map((slider) => {
+      const there = job.results.includes(slider);
+      return [`${job.id} ${slider} ${there || waits}`, () => crop(job, slider, there, waits)];
+    }),
+  );
+}
+
+function crop(job, slider, there, waits) {
+  const words = slider.toFixed(2);
+  const picture = there
+    ? made("img", { src: address(jobPath(job, `/place/${words}`)), alt: `The place at ${words}` })
+    : made("div", { className: "empty", textContent: waits });
+  const use = made("button", { type: "button", textContent: `Use ${words}`, disabled: !there });
+  use.onclick = () => {
+    form.chooseSlider(slider);
+    closePlace();
+  };
+  return made("figure", {}, picture, made("figcaption", {}, use));
+}
+
+function closePlace() {
+  place = null;
+  element("place").hidden = true;
+  looking.mark(null);
+  element("try").focus();
+}
+
+element("try").onclick = () => aim();
+element("close-place").onclick = closePlace;
+
+// --- view
+
+const actions = {
+  "+": () => looking.zoomIn(),
+  "=": () => looking.zoomIn(), // the same key without Shift
+  "-": () => looking.zoomOut(),
+  0: () => looking.fit(),
+  1: () => looking.one(),
+  s: () => looking.saveVisible(),
+  p: () => aim(),
+  c: () => compared && setMode({ divider: "beside", beside: "flicker", flicker: "divider" }[mode]),
+  " ": () => looking.flicker(),
+  f: () => (document.fullscreenElement ? document.exitFullscreen() : document.documentElement.requestFullscreen?.()),
+  "?": () => element("keys").showModal(),
+  ArrowLeft: () => step(-1),
+  ArrowRight: () => step(1),
+  Escape: () => (place ? closePlace() : aim(false)),
+};
+
+function step(by) {
+  const shown = thumbs().map((look) => look.key);
+  const at = shown.findIndex((key) => jobOf(key) === jobOf(chosen) && (key === chosen || grows(key)));
+  const next = shown[at + by];
+  if (next) choose(next);
+}
+
+function setMode(to) {
+  mode = to;
+  return showLooks();
+}
+
+document.addEventListener("keydown", (event) => {
+  const typing = event.target.closest("input, textarea, select, dialog, button, a, summary");
+  if (event.ctrlKey || event.metaKey || event.altKey || element("project").hidden) return;
+  if (typing && !(event.key === "Escape" || (typing.tagName === "BUTTON" && event.key !== " " && event.key !== "Enter"))) return;
+  if (!actions[event.key]) return;
+  event.preventDefault();
+  actions[event.key]();
+});
+for (const [id, key] of [["zoom-in", "+"], ["zoom-out", "-"], ["fit", 0], ["one", 1], ["save", "s"], ["help", "?"]]) {
+  element(id).onclick = actions[key];
+}
+element("other").onchange = (event) => {
+  compared = event.target.value;
+  event.target.blur();
+  return showLooks();
+};
+element("mode").onchange = (event) => setMode(event.target.value);
+
+async function copy(id, text) {
+  const node = element(id);
+  const before = node.textContent;
+  await navigator.clipboard.writeText(text);
+  node.textContent = "Copied";
+  setTimeout(() => (node.textContent = before), 1500);
+}
+element("copy-prompt").onclick = safely(() => copy("copy-prompt", form.values.prompt));
+element("copy-command").onclick = safely(async () => {
+  await form.keep();
+  if (form.plan) await copy("copy-command", form.plan.command);
+});
+
+// --- begin
+
+async function route() {
+  const [name, query] = location.hash.replace(/^#\/?/, "").split("?");
+  if (!name) return showLibrary();
+  return openProject(decodeURIComponent(name), new URLSearchParams(query ?? ""));
+}
+
+let listened = false;
+listen(told, (there) => {
+  element("status").textContent = there ? "" : "The studio does not answer.";
+  // What happened while nothing was told.
+  if (there && listened && project) refresh().catch((error) => say(error.message));
+  listened ||= there;
+});
+const begin = () =>
+  route().catch((error) => {
+    element("status").textContent = error.message;
+  });
+window.addEventListener("hashchange", () => location.hash !== shownHash && begin());
+begin();

@@ -1,0 +1,155 @@
+"""Jobs wait for their turn: one computes at a time, in a thread of its own, with a model that stays loaded."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from pixelsmith import CancelledError, CancelToken, LoadedModel
+from pixelsmith.errors import PixelsmithError, RequestError, reason_of
+from pixelsmith.events import Event, Progress, Warned
+from pixelsmith.studio.library import Job, Library
+from pixelsmith.studio.work import do
+
+TOLD_SECONDS = 0.25
+"""How often a job that computes says how far it is, at most."""
+SAVED_SECONDS = 5.0
+"""How often that is kept on disk, for the next server."""
+PAUSING = "pausing"
+_QUICK = ("candidates", "place")
+"""Kinds that are seconds of work: they come before pictures that wait to grow."""
+
+
+class Queue:
+    """Computes the jobs of a library. ``tell`` is called, by any thread, with each job whose state is another one.
+
+    Jobs that a server left unfinished are paused: nothing computes that nobody asked for since.
+    """
+
+    def __init__(self, library: Library, tell: Callable[[Job], None]) -> None:
+        self._library, self._tell = library, tell
+        self._waiting: list[Job] = []
+        self._running: Job | None = None
+        self._token = CancelToken()
+        self._model: LoadedModel | None = None
+        self._changed = threading.Condition()
+        self._closed = False
+        for project in library:
+            for job in project.jobs():
+                if job.state in ("waiting", "running"):
+                    self._keep(job, state="paused")
+        self._thread = threading.Thread(target=self._work, name="studio", daemon=True)
+        self._thread.start()
+
+    def add(self, job: Job) -> Job:
+        """Let a job wait for its turn, also one that was paused or has failed. Raises ``RequestError``."""
+        with self._changed:
+            if job.state == "done" or job.id in [other.id for other in self._unfinished()]:
+                raise RequestError(f"{job.id}: it is {job.state} already")
+            job = self._keep(job, state="waiting", error=None)
+            place = len(self._waiting)
+            if job.kind in _QUICK:
+                place = next((i for i, other in enumerate(self._waiting) if other.kind not in _QUICK), place)
+            self._waiting.insert(place, job)
+            self._changed.notify_all()
+        return job
+
+    def pause(self, job: Job) -> Job:
+        """Take a job from those that wait, or let the one that computes end with its batch. What it made stays."""
+        with self._changed:
+            if self._running is not None and self._running.id == job.id:
+                self._token.cancel()
+                self._running = replace(self._running, doing=PAUSING)
+                self._tell(self._running)
+                return self._running
+            if waiting := next((other for other in self._waiting if other.id == job.id), None):
+                self._waiting.remove(waiting)
+                return self._keep(waiting, state="paused")
+        return job
+
+    def stop(self, job: Job) -> None:
+        """Pause a job, and return when nothing of it computes any more."""
+        self.pause(job)
+        with self._changed:
+            self._changed.wait_for(lambda: self._running is None or self._running.id != job.id)
+
+    def close(self) -> None:
+        """Pause what computes and what waits, and free the model."""
+        with self._changed:
+            self._closed = True
+            self._token.cancel()
+            for job in self._waiting:
+                self._keep(job, state="paused")
+            self._waiting.clear()
+            self._changed.notify_all()
+        self._thread.join()
+
+    def _unfinished(self) -> list[Job]:
+        return [*([self._running] if self._running else []), *self._waiting]
+
+    def _work(self) -> None:
+        while (job := self._next()) is not None:
+            ended = self._done(job)
+            with self._changed:
+                last, self._running = self._running or job, None
+                self._keep(last, **ended)
+                self._changed.notify_all()
+        if self._model is not None:
+            self._model.close()
+
+    def _next(self) -> Job | None:
+        """The job whose turn it is, once there is one; ``None`` when all ends."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._closed)
+            if self._closed:
+                return None
+            self._token = CancelToken()
+            self._running = self._keep(self._waiting.pop(0), state="running")
+            return self._running
+
+    def _done(self, job: Job) -> dict[str, Any]:
+        """Compute a job; what became of it."""
+        try:
+            self._model = do(job, self._model, self._observer(job), self._token, lambda: self._tell(job))
+        except CancelledError:
+            return {"state": "paused"}
+        except Exception as error:
+            # Whatever it is, those that wait have their turn.
+            said = str(error) if isinstance(error, PixelsmithError) else reason_of(error)
+            return {"state": "failed", "error": said}
+        return {"state": "done", "share": 1.0, "seconds_left": None, "doing": ""}
+
+    def _observer(self, job: Job) -> Callable[[Event], None]:
+        told = saved = 0.0
+
+        def observe(event: Event) -> None:
+            nonlocal told, saved
+            if isinstance(event, Warned):
+                self._tell(replace(job, doing=event.message))
+            if isinstance(event, Progress) and time.monotonic() - told >= TOLD_SECONDS:
+                told = time.monotonic()
+                doing = f"{f'stage {event.stage}' if event.stage else 'base'}: {event.phase}"
+                self._running = replace(job, share=event.share, seconds_left=event.seconds_left, doing=doing)
+                self._tell(self._running)
+                if told - saved >= SAVED_SECONDS:
+                    saved = told
+                    self._running.save()
+
+        return observe
+
+    def _keep(self, job: Job, **changes: Any) -> Job:
+        """Keep another state of a job on disk, and tell of it. A project that is gone needs neither."""
+        changed = replace(job, **changes)
+        with suppress(OSError):
+            changed.save()
+        self._tell(changed)
+        return changed
+
+    def now(self, job: Job) -> Job:
+        """A job as it is at this moment: what computes knows more than its file."""
+        running = self._running
+        return running if running is not None and running.id == job.id else job

@@ -1,0 +1,69 @@
+"""What the jobs of the studio compute."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pixelsmith import CancelToken, LoadedModel, Observer, Request
+from pixelsmith.api.functions import settings_of
+from pixelsmith.canvas import Array
+from pixelsmith.pixels.files import write_picture
+from pixelsmith.run.directory import RunDirectory
+from pixelsmith.studio.library import Job
+
+PLACE_SIDE = 192
+"""Pixels on a side of a place: enough to judge by, and seconds of work (docs/decisions/0037-studio.md)."""
+
+
+def do(
+    job: Job, model: LoadedModel | None, observer: Observer, cancel: CancelToken, tell: Callable[[], None]
+) -> LoadedModel:
+    """Compute what is missing of a job, and return the model that did, to be used again.
+
+    ``tell`` is called after each picture of several. Raises as ``LoadedModel.generate`` does.
+    """
+    request = job.form.request(job.given_path)
+    model = LoadedModel.of(request) if model is None else model.serving(request)
+    {"candidates": _candidates, "place": _place, "grow": _grow}[job.kind](job, request, model, observer, cancel, tell)
+    return model
+
+
+def _candidates(
+    job: Job, request: Request, model: LoadedModel, observer: Observer, cancel: CancelToken, tell: Callable[[], None]
+) -> None:
+    """Base pictures of several seeds: each is what a picture with its seed grows from."""
+    for seed in job.seeds:
+        if seed not in job.results:
+            own = job.form.with_seed(seed).request()
+            _write(job, seed, model.base(own, observer, cancel), settings_of(own))
+            tell()
+
+
+def _place(
+    job: Job, request: Request, model: LoadedModel, observer: Observer, cancel: CancelToken, tell: Callable[[], None]
+) -> None:
+    """One place at several positions of the Slider; each is there as soon as it is made."""
+    for slider in job.sliders:
+        if slider not in job.results:
+            found = model.preview(request, job.at, (slider,), PLACE_SIDE, observer, cancel=cancel, surroundings=0)
+            _write(job, slider, found.pixels, found.settings)
+            tell()
+
+
+def _grow(
+    job: Job, request: Request, model: LoadedModel, observer: Observer, cancel: CancelToken, tell: Callable[[], None]
+) -> None:
+    """The picture itself, in a run directory, from where it was left."""
+    if RunDirectory(job.run_dir).begun:
+        model.resume(job.run_dir, observer, job.output, overwrite=True, cancel=cancel)
+    else:
+        model.generate(request, job.output, observer, job.run_dir, overwrite=True, cancel=cancel)
+
+
+def _write(job: Job, number: float, pixels: NDArray[np.uint8], settings: Mapping[str, Any]) -> None:
+    write_picture(Array(torch.from_numpy(pixels).permute(2, 0, 1)), job.picture_of(number), settings)

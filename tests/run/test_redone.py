@@ -1,0 +1,90 @@
+"""A place that is made again: another picture inside, the same bytes outside, no seam between."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pixelsmith import Compute, Method, Request, RequestError, Size, generate, load
+from pixelsmith.geometry import Window
+from pixelsmith.pixels.settings_inside import read_settings
+from pixelsmith.run.redone import Place
+from tests.cli.test_program import Call, call  # noqa: F401
+
+FLOAT = Compute("cpu", "float32")
+
+
+@pytest.fixture(scope="module")
+def made(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Request, Path]:
+    request = Request("a map", Size(300, 240), model=str(tiny_model), method=Method(steps=2), compute=FLOAT)
+    path = tmp_path_factory.mktemp("redone") / "map.png"
+    generate(request, path)
+    return request, path
+
+
+def pixels(path: Path) -> np.ndarray:
+    return np.asarray(Image.open(path).convert("RGB")).astype(int)
+
+
+def test_only_the_region_is_another_picture(made: tuple[Request, Path], tmp_path: Path, call: Call) -> None:  # noqa: F811
+    path = made[1]
+    (tmp_path / "map.png").write_bytes(path.read_bytes())
+    again = tmp_path / "map-redone.png"
+    for name, options in (("first", ()), ("second", ("--overwrite", "--prompt", "a lake", "--slider", "0.1"))):
+        code, out, err = call("redo", str(tmp_path / "map.png"), "--region", "100,80,120,90", "--seed", "9", *options)
+        assert (code, err) == (0, "")
+        assert "120x90+100+80, seed 9" in out
+        difference = np.abs(pixels(again) - pixels(path)).max(-1)
+        inside = difference[80:170, 100:220].copy()
+        difference[80:170, 100:220] = 0
+        assert difference.max() == 0, name
+        assert (inside[30:60, 30:90] > 0).mean() > 0.5, name
+    (said,) = read_settings(again)["redone"]
+    assert (said["prompt"], said["seed"], said["slider"], said["window"]) == ("a lake", 9, 0.1, "120x90+100+80")
+    assert read_settings(again)["request"] == read_settings(path)["request"]
+    assert call("redo", str(again), "--region", "0,0,60,60", "-o", str(tmp_path / "twice.png"), "-q") == (0, "", "")
+    assert len(read_settings(tmp_path / "twice.png")["redone"]) == 2
+
+
+def test_a_mask_says_where(made: tuple[Request, Path], tmp_path: Path) -> None:
+    request, path = made
+    grey = np.zeros((120, 150), np.uint8)
+    grey[20:60, 30:80] = 255
+    grey[40:60, 80:110] = 255
+    Image.fromarray(grey).save(tmp_path / "mask.png")
+    with load(request.model, compute=FLOAT) as model:
+        found = model.redo(replace(request, seed=4), path, mask=tmp_path / "mask.png")
+        after = np.asarray(found.picture.read(request.size.window).permute(1, 2, 0)).astype(int)
+        difference = np.abs(after - pixels(path)).max(-1)
+        white = np.asarray(Image.fromarray(grey).resize((300, 240), Image.Resampling.LANCZOS)) > 0
+        assert difference[white].max() > 0
+        assert difference[~white].max() == 0
+        for wrong, said in (({"region": Window(0, 200, 50, 200)}, "inside of 300x240"), ({}, "a region or a mask")):
+            with pytest.raises(RequestError, match=said):
+                model.redo(request, path, **wrong)  # type: ignore[arg-type]
+        Image.new("L", (150, 120)).save(tmp_path / "black.png")
+        Image.new("L", (150, 60), 255).save(tmp_path / "wide.png")
+        for name, said in (("black", "it is black"), ("wide", "of the shape of")):
+            with pytest.raises(RequestError, match=said):
+                model.redo(request, path, mask=tmp_path / f"{name}.png")
+
+
+def test_the_new_place_comes_in_over_a_ramp_but_at_the_borders_of_the_picture() -> None:
+    shares = Place.of_region(Window(100, 0, 200, 150), Size(400, 400)).shares[0]
+    assert shares.shape == (200, 150)
+    assert shares[100, 0] == shares[100, 75] == 1
+    for edge in (shares[0], shares[-1], shares[:, -1]):
+        assert edge.max() < 0.05
+    steps = (shares[1:] - shares[:-1]).abs().max(), (shares[:, 1:] - shares[:, :-1]).abs().max()
+    assert max(steps) < 0.1
+
+
+@pytest.mark.parametrize("region", ["1,2,3", "a,b,c,d", "0,0,0,5", "-1,0,5,5"])
+def test_regions_that_are_none(made: tuple[Request, Path], region: str, call: Call) -> None:  # noqa: F811
+    code, _, err = call("redo", str(made[1]), f"--region={region}")
+    assert code == 2
+    assert "region: expected X,Y,W,H" in err

@@ -1,0 +1,166 @@
+"""What a person makes in the studio, through the same operations as the page."""
+
+from __future__ import annotations
+
+import json
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pixelsmith import RequestError, Size, generate
+from pixelsmith.pixels.settings_inside import read_settings
+from pixelsmith.pixels.zoomable import open_file
+from pixelsmith.studio.client import StudioClient
+from pixelsmith.studio.form import Form
+from pixelsmith.studio.library import Library
+from pixelsmith.studio.serving import StudioServer
+from tests.studio.serving import eventually, finished, serving
+
+
+@pytest.fixture
+def form(tiny_model: Path) -> dict[str, Any]:
+    return {"prompt": "A map of <Islands>, wide", "model": str(tiny_model), "size": "150x130", "seed": 5}
+
+
+def pixels(path: Path) -> np.ndarray:
+    file = open_file(path)
+    return np.asarray(file.look((0, 0, file.size.width, file.size.height), file.size)).astype(int)
+
+
+def test_from_a_sentence_to_a_picture(client: StudioClient, form: dict[str, Any], tmp_path: Path) -> None:
+    project = client.create(form)
+    assert project["name"].startswith("a-map-of-islands-wide-")
+    made = finished(client, client.start(project["name"], "candidates", seeds=[5, 9]))
+    assert (made["state"], made["results"]) == ("done", [5, 9])
+    place = finished(client, client.start(project["name"], "place", at=[0.2, 0.7], sliders=[0.2, 0.8]))
+    assert (place["state"], place["results"]) == ("done", [0.2, 0.8])
+    grown = finished(client, client.start(project["name"], "grow"))
+    assert (grown["state"], grown["file"], grown["share"]) == ("done", True, 1.0)
+    client.save(grown["id"], tmp_path / "map.tif")
+
+    request = Form.from_dict(form).request()
+    assert read_settings(tmp_path / "map.tif")["request"]["seed"] == 5
+    expected = generate(request, tmp_path / "expected.tif").path
+    assert expected is not None
+    assert np.array_equal(pixels(tmp_path / "map.tif"), pixels(expected))
+    looks = json.loads(client.ask("GET", f"/api/projects/{project['name']}/looks"))
+    labels = [look["label"].split(",")[0] for look in looks]
+    assert labels == ["seed 5", "seed 9", "picture 1", "picture 1"]
+    # What was chosen is what it grew from.
+    small = [client.ask("GET", f"/api/projects/{project['name']}/looks/{looks[i]['key']}/small") for i in (0, 1, 2)]
+    assert small[0] == small[2] != small[1]
+    tile = client.ask("GET", f"/api/projects/{project['name']}/looks/{looks[-1]['key']}/tile/0/0/0")
+    assert Image.open(BytesIO(tile)).size == (150, 130)
+    shown = client.ask("GET", f"/api/projects/{project['name']}/jobs/{place['id'].split('/')[1]}/place/0.20")
+    assert Image.open(BytesIO(shown)).size == (150, 130), "all of a picture that is smaller than a place"
+
+
+def test_a_picture_is_dropped_in(client: StudioClient, form: dict[str, Any], tmp_path: Path) -> None:
+    Image.effect_noise((80, 60), 40).convert("RGB").save(tmp_path / "photo.png")
+    (tmp_path / "no.png").write_bytes((tmp_path / "photo.png").read_bytes()[:900])
+    name = client.create(form | {"size": "160x120"})["name"]
+    with pytest.raises(RequestError):
+        client.give(name, tmp_path / "no.png")
+    assert client.project(name)["given"] is None
+    given = client.give(name, tmp_path / "photo.png")["given"]
+    asked = json.dumps(form | {"size": "0.02MP", "project": name}).encode()
+    found = json.loads(client.ask("POST", "/api/plan", asked))
+    assert (found["base"], found["size"]) == (None, [163, 122]), "in the shape of the picture"
+    grown = finished(client, client.start(name, "grow", form | {"size": "160x120"}))
+    assert grown["state"] == "done", grown["error"]
+    assert given in found["command"]
+
+
+def test_one_job_computes_and_quick_ones_come_before_those_that_grow(
+    client: StudioClient, form: dict[str, Any]
+) -> None:
+    name = client.create(form)["name"]
+    first, second = (client.start(name, "grow", form | {"size": "900x800", "seed": seed}) for seed in (1, 2))
+    quick = client.start(name, "candidates", seeds=[3])
+    eventually(lambda: client.job(first["id"])["state"] == "running")
+    assert [client.job(job["id"])["state"] for job in (second, quick)] == ["waiting", "waiting"]
+    with pytest.raises(RequestError, match="already"):
+        client.resume(second["id"])
+    eventually(lambda: client.job(first["id"])["share"] > 0)
+    assert client.pause(first["id"])["doing"] == "pausing"
+    assert finished(client, first)["state"] == "paused"
+    assert finished(client, quick)["state"] == "done"
+    eventually(lambda: client.job(second["id"])["state"] == "running")
+    client.pause(second["id"])
+    assert finished(client, second)["state"] == "paused"
+
+
+def test_what_a_server_left_goes_on_with_the_next_one(any_page: None, form: dict[str, Any], tmp_path: Path) -> None:
+    with serving(tmp_path / "library") as server:
+        client, url = StudioClient(server.url), server.url
+        name = client.create(form)["name"]
+        job = client.start(name, "grow", form | {"size": "500x400"})
+        eventually(lambda: client.job(job["id"])["share"] > 0)
+    with serving(tmp_path / "library") as server:
+        client = StudioClient(server.url)
+        assert server.url.split("token=")[1] == url.split("token=")[1], "an open page goes on"
+        assert [project["name"] for project in client.projects()] == [name]
+        assert client.project(name)["form"] == Form.from_dict(form).to_dict()
+        left = client.job(job["id"])
+        assert left["state"] == "paused"
+        assert 0 < left["share"] < 1
+        client.resume(job["id"])
+        state = finished(client, job)
+        assert state["state"] == "done", state["error"]
+    expected = generate(Form.from_dict(form | {"size": "500x400"}).request(), tmp_path / "expected.tif").path
+    assert expected is not None
+    assert np.array_equal(pixels(Library(tmp_path / "library").project(name).job("0001-grow").output), pixels(expected))
+
+
+def test_what_is_wrong_is_said_before_a_job_waits(client: StudioClient, form: dict[str, Any], tmp_path: Path) -> None:
+    name = client.create(form)["name"]
+    wrong: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
+        ("grow", form | {"size": "big"}, {}, "size: expected"),
+        ("grow", form | {"prompt": " "}, {}, "prompt is empty"),
+        ("grow", form | {"model": str(tmp_path / "none")}, {}, "none"),
+        ("grow", form | {"colour": 1}, {}, "no field 'colour'"),
+        ("grow", form | {"slider": "1"}, {}, "slider: expected a number"),
+        ("grow", form | {"seed": -1}, {}, "seed: expected"),
+        ("grow", form | {"prompt": "a" * 10_001}, {}, "at most 10,000"),
+        ("grow", form, {"side": 3}, "no field 'side'"),
+        ("draw", form, {}, "kind: expected"),
+        ("candidates", form, {"seeds": []}, "seeds: expected"),
+        ("candidates", form, {"seeds": [1.5]}, "seeds: expected"),
+        ("candidates", form, {"seeds": list(range(17))}, "seeds: expected"),
+        ("place", form, {"at": [0.5], "sliders": [1]}, "at: expected"),
+        ("place", form, {"at": [0.5, 0.5], "sliders": [2]}, "sliders: expected"),
+        ("place", form, {"at": "no", "sliders": [1]}, "at: expected a list"),
+    ]
+    for kind, own, values, said in wrong:
+        with pytest.raises(RequestError, match=said):
+            client.start(name, kind, own, **values)
+    assert client.project(name)["jobs"] == []
+
+
+def test_a_job_that_fails_says_why_and_others_go_on(
+    client: StudioClient, server: StudioServer, form: dict[str, Any], tmp_path: Path
+) -> None:
+    name = client.create(form)["name"]
+    first = client.start(name, "grow", form | {"size": "900x800"})
+    eventually(lambda: client.job(first["id"])["state"] == "running")
+    second, third = client.start(name, "candidates", seeds=[1]), client.start(name, "candidates", seeds=[2])
+    # Something lies where its picture goes.
+    (tmp_path / "library" / second["id"] / "1.png").mkdir()
+    client.pause(first["id"])
+    failed = finished(client, second)
+    assert failed["state"] == "failed"
+    assert "1.png" in failed["error"]
+    assert finished(client, third)["state"] == "done"
+    client.ask("DELETE", f"/api/projects/{name}")
+    assert client.projects() == []
+    assert not (tmp_path / "library" / name).exists()
+
+
+def test_sizes_of_prints() -> None:
+    assert Form("a map", size="10x20cm@100dpi").request().size == Size(394, 787)
+    assert Form("a map", size="10x20cm@100dpi").request().dpi == 100
+    assert "--size 10x20cm@100dpi" in Form("a map", size="10x20cm@100dpi").command()

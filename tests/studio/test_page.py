@@ -1,0 +1,181 @@
+"""The page as a person uses it, in a real browser; skipped where there is none, or where the page was not built."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from selenium import webdriver
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import Select
+
+from pixelsmith.studio.client import StudioClient
+from pixelsmith.studio.serving import StudioServer
+from tests.studio.serving import eventually, serving
+from tests.viewer.test_page import browser, pytestmark  # noqa: F401 (a fixture and a mark are used by themselves)
+
+
+@pytest.fixture
+def studio(tmp_path: Path) -> Iterator[StudioServer]:
+    with serving(tmp_path / "library") as found:
+        yield found
+
+
+@pytest.fixture
+def project(studio: StudioServer, tiny_model: Path) -> dict[str, str]:
+    found: dict[str, str] = StudioClient(studio.url).create(
+        {"prompt": "a map of <islands>", "model": str(tiny_model), "size": "300x260", "seed": 7}
+    )
+    return found
+
+
+class Page:
+    """What a person sees and does."""
+
+    def __init__(self, driver: webdriver.Chrome, url: str) -> None:
+        self.driver, self.url = driver, url
+        driver.get("about:blank")
+        driver.get(url)
+
+    def __getitem__(self, name: str) -> webdriver.remote.webelement.WebElement:
+        return self.driver.find_element(By.ID, name)
+
+    def all(self, selector: str) -> list[webdriver.remote.webelement.WebElement]:
+        return self.driver.find_elements(By.CSS_SELECTOR, selector)
+
+    def press(self, *keys: str) -> None:
+        ActionChains(self.driver).send_keys(*keys).perform()
+
+    def eventually(self, selector: str, count: int) -> None:
+        eventually(lambda: len(self.all(selector)) == count)
+
+    def errors(self) -> list[str]:
+        said = self.driver.get_log("browser")  # type: ignore[no-untyped-call]
+        return [entry["message"] for entry in said if entry["level"] == "SEVERE"]
+
+
+def test_from_a_sentence_to_a_picture_that_is_compared(
+    browser: webdriver.Chrome,  # noqa: F811
+    studio: StudioServer,
+    project: dict[str, str],
+) -> None:
+    page = Page(browser, f"{studio.url}#/{project['name']}")
+    eventually(lambda: page["cost"].text.startswith("300 × 260"))
+    assert page["title"].text == "a map of <islands>"
+    page["candidates"].click()
+    page.eventually("#strip img", 4)
+    page.all("#strip button")[2].click()
+    seed = page.all("#strip button")[2].text
+    eventually(lambda: browser.execute_script("return document.forms.make.seed.value") == seed)
+
+    page["try"].click()
+    ActionChains(browser).move_to_element(page["picture"]).click().perform()
+    page.eventually("#crops img", 3)
+    page.all("#crops button")[0].click()
+    assert not page["place"].is_displayed()
+    assert page["slider-value"].text == "0.25"
+
+    page["grow"].click()
+    page.eventually("#jobs a", 1)
+    page.eventually("#strip img", 5)
+    page.all("#strip button")[4].click()
+    eventually(lambda: page["readout"].text.startswith("300 × 260"))
+    grown = StudioClient(studio.url).project(project["name"])["jobs"][-1]
+    assert (grown["form"]["seed"], grown["form"]["slider"]) == (int(seed), 0.25)
+
+    Select(page["other"]).select_by_index(1)
+    eventually(page["divider"].is_displayed)
+
+    def compared(mode: str) -> bool:
+        beside = page["second"].is_displayed()
+        return page["mode"].get_attribute("value") == mode and beside == (mode == "beside")
+
+    for mode in ("beside", "flicker", "divider"):
+        page.press("c")
+        eventually(partial(compared, mode))
+    assert page["name-first"].text.startswith("picture 1")
+    assert page["name-second"].text.startswith("seed ")
+    page.press("1")
+    eventually(lambda: page["readout"].text == "300 × 260 · 100 %")
+    eventually(lambda: "with=" in browser.current_url)
+    asked = browser.execute_script("return performance.getEntriesByType('resource').map((entry) => entry.name)")
+    root = studio.url.split("?")[0]
+    assert all(name.startswith((root, "data:")) for name in asked)
+    assert page.errors() == []
+
+    again = Page(browser, browser.current_url)
+    eventually(lambda: again["readout"].text == "300 × 260 · 100 %")
+    assert again["divider"].is_displayed()
+
+
+def test_a_picture_that_grows_is_paused_and_goes_on(
+    browser: webdriver.Chrome,  # noqa: F811
+    studio: StudioServer,
+    project: dict[str, str],
+) -> None:
+    page = Page(browser, f"{studio.url}#/{project['name']}")
+    eventually(lambda: page["cost"].text.startswith("300 × 260"))
+    Select(page["size-choice"]).select_by_visible_text("Another size")
+    size = browser.find_element(By.NAME, "size")
+    size.clear()
+    size.send_keys("big")
+    eventually(lambda: "size: expected" in page["wrong"].text)
+    assert not page["grow"].is_enabled()
+    size.clear()
+    size.send_keys("900x800")
+    eventually(lambda: page["cost"].text.startswith("900 × 800"))
+    page["grow"].click()
+    page.eventually("#strip img", 1)
+    eventually(lambda: page["jobs"].text.endswith("Pause") and "%" in page["jobs"].text)
+    page.all("#jobs button")[0].click()
+    eventually(lambda: "paused at" in page["jobs"].text)
+    assert StudioClient(studio.url).project(project["name"])["jobs"][0]["state"] == "paused"
+    page.all("#jobs button")[0].click()
+    eventually(lambda: page["jobs"].text.endswith("Pause"))
+    page.all("#jobs button")[0].click()
+    eventually(lambda: "paused at" in page["jobs"].text)
+
+
+def test_a_picture_is_given_and_left_out(
+    browser: webdriver.Chrome,  # noqa: F811
+    studio: StudioServer,
+    project: dict[str, str],
+    tmp_path: Path,
+) -> None:
+    Image.effect_noise((80, 60), 40).convert("RGB").save(tmp_path / "photo.png")
+    page = Page(browser, f"{studio.url}#/{project['name']}")
+    eventually(lambda: page["cost"].text)
+    page["file"].send_keys(str(tmp_path / "photo.png"))
+    page.eventually("#strip img", 1)
+    eventually(lambda: page["readout"].text.startswith("80 × 60"))
+    assert not page["candidates"].is_displayed()
+    page["take-back"].click()
+    eventually(page["candidates"].is_displayed)
+    page.eventually("#strip img", 0)
+
+
+def test_a_telephone_has_all_of_it(
+    browser: webdriver.Chrome,  # noqa: F811
+    studio: StudioServer,
+    project: dict[str, str],
+) -> None:
+    screen = {"width": 375, "height": 740, "deviceScaleFactor": 2, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    try:
+        page = Page(browser, studio.url)
+        page["first-prompt"].send_keys("x")
+        page.eventually("#projects a", 1)
+        page.all("#projects a")[0].send_keys(Keys.ENTER)
+        eventually(lambda: page["cost"].text)
+        assert browser.execute_script("return document.documentElement.scrollWidth") == 375
+        for button in page.all("#make button, #view button"):
+            if button.is_displayed():
+                assert button.rect["x"] >= 0
+                assert button.rect["x"] + button.rect["width"] <= 375
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
