@@ -4,8 +4,8 @@
 
 ``gallery-NAME.jpg``: above the enlarged base (Lanczos), below the picture; the whole, a part, and own pixels.
 ``gallery-real-STYLE.jpg``: the same from a real picture that was shrunk first, with the real one as a third row.
-``zoom.jpg``: the picture of ``make demo``, from the whole to its own pixels. What is in ``--work`` is not made
-again.
+``zoom.jpg``: the same of the picture of ``make demo``, from the whole to its own pixels. What is in ``--work`` is not
+made again.
 """
 
 from __future__ import annotations
@@ -72,6 +72,16 @@ def made(prompt: str, start: Path | None, preset: str, path: Path) -> Image.Imag
     return Image.open(path).convert("RGB")
 
 
+def demo(side: int, work: Path) -> Image.Image:
+    """What ``make demo`` makes, or its base, at the size of the picture."""
+    path = work / f"demo-{side}.png"
+    if not path.exists():
+        parts = Parts(few_steps=None)
+        generate(Request(PROMPTS["watercolor"], Size(side, side), method=PRESETS["fast"], parts=parts), path)
+    whole = FACTOR * SIZE
+    return Image.open(path).convert("RGB").resize((whole, whole), Image.Resampling.LANCZOS)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
@@ -87,11 +97,7 @@ def main() -> None:
         large = made(prompt, start, args.preset, args.work / f"{name}-{args.preset}.png")
         below = base.resize((side, side), Image.Resampling.LANCZOS)
         sheet([below, large], shares, args.output / f"gallery-{name}.jpg")
-    demo = args.work / "demo.png"
-    if not demo.exists():
-        parts = Parts(few_steps=None)
-        generate(Request(PROMPTS["watercolor"], Size(side, side), method=PRESETS["fast"], parts=parts), demo)
-    sheet([Image.open(demo).convert("RGB")], ZOOMS, args.output / "zoom.jpg", DEMO_CENTRE)
+    sheet([demo(size, args.work) for size in (SIZE, side)], ZOOMS, args.output / "zoom.jpg", DEMO_CENTRE)
     with (args.data / "captions.csv").open(newline="") as file:
         planet = Planet(list(csv.DictReader(file)), args.data)
     for real in real_pictures(planet, 4, 1):
