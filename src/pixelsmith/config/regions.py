@@ -65,12 +65,11 @@ class Region:
                 raise RequestError(
                     f"region {self.prompt!r}: box: expected X,Y,W,H with a width and a height above 0, got {self.box}"
                 )
-        if self.polygon:
-            object.__setattr__(self, "polygon", tuple(self._numbers("polygon", corner) for corner in self.polygon))
-            if len(self.polygon) < 3 or any(len(corner) != 2 for corner in self.polygon):
-                raise RequestError(
-                    f"region {self.prompt!r}: polygon: expected three corners X,Y or more, got {self.polygon}"
-                )
+        object.__setattr__(self, "polygon", tuple(self._numbers("polygon", corner) for corner in self.polygon))
+        if self.polygon and (len(self.polygon) < 3 or any(len(corner) != 2 for corner in self.polygon)):
+            raise RequestError(
+                f"region {self.prompt!r}: polygon: expected three corners X,Y or more, got {self.polygon}"
+            )
 
     def _numbers(self, name: str, values: object) -> Any:
         if not isinstance(values, list | tuple):

@@ -129,8 +129,8 @@ class Request:
       edges are, 0 to 10,000.
     - ``depth``: bits of a channel of the file, 8 or 16; ``dither``: whether 8 are dithered, so that smooth gradients
       have no steps. With either the last picture is kept as it is decoded, in four times the room.
-    - ``regions``: parts of the picture with prompts of their own, a later one over those before it; ``prompt`` is that of
-      the rest. ``regions_in``: whether the base shows them too (``all``), or only the ``stages``
+    - ``regions``: parts of the picture with prompts of their own, a later one over those before it; ``prompt`` is that
+      of the rest. ``regions_in``: whether the base shows them too (``all``), or only the ``stages``
       (docs/decisions/0040-regions.md).
     - ``background``: a colour as CSS writes it that the transparency of ``from_image`` is laid over; ``None`` keeps it.
 

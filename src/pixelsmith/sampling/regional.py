@@ -29,7 +29,7 @@ _INSIDE = 0.01
 
 Box = tuple[float, float, float, float]
 Shares = Float[Tensor, "h w"]
-Axis = Float[Tensor, " n"]
+Axis = Float[Tensor, " _"]
 
 
 @runtime_checkable
