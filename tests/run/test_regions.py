@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from PIL import Image
 
@@ -29,10 +30,12 @@ from pixelsmith import (
     plan,
     resume,
 )
+from pixelsmith.canvas import Array
 from pixelsmith.cli.program import cli
 from pixelsmith.config.regions import read_regions
 from pixelsmith.evaluate.features import load_features
 from pixelsmith.evaluate.judge import SUBJECTS
+from pixelsmith.evaluate.seams import Borders, seam_index
 from pixelsmith.events import Event
 from pixelsmith.families.architecture import DiffusersFamily
 from pixelsmith.pixels.settings_inside import read_settings
@@ -112,8 +115,10 @@ def test_two_regions_show_two_subjects_and_no_seam() -> None:
     assert found is not None
     subjects = [list(SUBJECTS)[row.argmax()] for row in found]
     assert subjects == ["islands", "desert"]
-    jumps = np.abs(np.diff(pixels.astype(float), axis=1)).mean((0, 2))
-    assert jumps[255] < 2 * np.median(jumps[192:320]), "the pixels at the border of the regions"
+    across, down = np.zeros((32, 63), bool), np.zeros((31, 64), bool)
+    across[:, 31] = True
+    index = seam_index(Array(torch.from_numpy(pixels).permute(2, 0, 1)), Borders(across, down, 8))
+    assert index < 1.5, "where the regions meet, against latents beside"
 
 
 def test_a_painted_mask_a_polygon_and_a_file_of_them(tiny_model: Path, tmp_path: Path) -> None:
