@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,14 +32,16 @@ from pixelsmith import (
 )
 from pixelsmith.canvas import Array
 from pixelsmith.cli.program import cli
-from pixelsmith.config.regions import read_regions
+from pixelsmith.config.regions import read_regions, regions_from
 from pixelsmith.evaluate.features import load_features
 from pixelsmith.evaluate.judge import SUBJECTS
 from pixelsmith.evaluate.seams import Borders, seam_index
 from pixelsmith.events import Event
 from pixelsmith.families.architecture import DiffusersFamily
+from pixelsmith.geometry import Window
 from pixelsmith.pixels.settings_inside import read_settings
 from pixelsmith.sampling.denoiser import Batch, Denoiser
+from pixelsmith.sampling.schedule import Level
 
 LEFT = Region("a sea", box=(0, 0, 50, 100), unit="percent", negative_prompt="fog")
 ALL = Region("a sea", box=(0, 0, 100, 100), unit="percent")
@@ -88,10 +90,10 @@ def test_the_plan_says_what_is_called(tiny_model: Path, monkeypatch: pytest.Monk
     def counted(self: DiffusersFamily, *args: Any, **options: Any) -> Denoiser:
         denoiser = own(self, *args, **options)
 
-        def call(x: Batch, *others: Any) -> Batch:
+        def call(x: Batch, level: Level, windows: Sequence[Window]) -> Batch:
             nonlocal calls
             calls += len(x)
-            return denoiser(x, *others)
+            return denoiser(x, level, windows)
 
         return call
 
@@ -237,6 +239,6 @@ def test_a_mask_that_is_no_picture_is_a_mistake(tiny_model: Path, tmp_path: Path
 def test_values_out_of_range_are_mistakes() -> None:
     for values in ({"strength": 2}, {"feather": -1}, {"unit": "feet"}, {"prompt": " "}, {"polygon": ((0, 0),) * 3}):
         with pytest.raises(RequestError):
-            Region(**{"prompt": "a sea", "box": (0, 0, 1, 1), **values})
+            regions_from([{"prompt": "a sea", "box": (0, 0, 1, 1), **values}])
     with pytest.raises(RequestError, match="outside"):
         Request("a map", Size(64, 64), regions=(Region("a sea", box=(64, 0, 9, 9)),))
