@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pixelsmith.config.recommended import StageMethod
+from pixelsmith.engine.conditions import Conditions
 from pixelsmith.engine.stage import guided_denoiser
 from pixelsmith.engine.texture import Texture
 from pixelsmith.families import Family, Prompt, everywhere
@@ -42,7 +43,8 @@ def denoised(family: Family, shots: Sequence[Shot], method: StageMethod) -> Iter
     x = math.hypot(levels[0].alpha, levels[0].sigma) * x
     encoded = [family.encode(shot.prompt, shot.negative_prompt) for shot in shots]
     positive, negative = (_stacked(prompts) for prompts in zip(*encoded, strict=True))
-    denoiser = guided_denoiser(family, everywhere(positive), negative, method, size)
+    conditions = Conditions([("", "")], [everywhere(positive)], [everywhere(negative)])
+    denoiser = guided_denoiser(family, conditions, method, size)
     yield x
     previous: Tensor | None = None
     for i, (t, s) in enumerate(pairwise(levels)):

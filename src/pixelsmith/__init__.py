@@ -13,6 +13,7 @@ from pixelsmith.config.method import PRESETS, Method
 from pixelsmith.config.parts import Lora, Parts
 from pixelsmith.config.plans import Plan, StagePlan
 from pixelsmith.config.recommended import PERTURBATIONS, Perturbation
+from pixelsmith.config.regions import Region
 from pixelsmith.config.request import Compute, Placement, Request
 from pixelsmith.config.workers import Workers
 from pixelsmith.engine.cancel import CancelToken
@@ -64,6 +65,7 @@ __all__ = [
     "Plan",
     "Progress",
     "RefusedError",
+    "Region",
     "Request",
     "RequestError",
     "Result",

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -14,6 +15,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from PIL import Image
 
 from pixelsmith import (
     Compute,
@@ -21,6 +23,7 @@ from pixelsmith import (
     LoadedModel,
     Method,
     Progress,
+    Region,
     Request,
     Size,
     Warned,
@@ -79,6 +82,14 @@ def two(tiny_model: Path) -> Iterator[LoadedModel]:
 @pytest.mark.parametrize("method", METHODS)
 def test_a_picture_is_the_same_made_by_one_and_by_two(tiny_model: Path, two: LoadedModel, method: str) -> None:
     request = request_of(tiny_model, **METHODS[method])
+    assert np.array_equal(two.generate(request).pixels, generate(request).pixels)
+
+
+def test_regions_are_sent_with_the_work(tiny_model: Path, two: LoadedModel, tmp_path: Path) -> None:
+    Image.fromarray(np.pad(np.full((9, 9), 255, np.uint8), 9)).save(tmp_path / "mask.png")
+    corners = ((0, 0), (50, 0), (40, 100), (0, 100))
+    regions = (Region("a sea", polygon=corners, unit="percent"), Region("an isle", mask=str(tmp_path / "mask.png")))
+    request = replace(request_of(tiny_model), regions=regions)
     assert np.array_equal(two.generate(request).pixels, generate(request).pixels)
 
 

@@ -17,6 +17,7 @@ from pixelsmith.cli.batch import RANDOM, random_seed
 from pixelsmith.config.method import PRESETS, Method
 from pixelsmith.config.parts import Lora, Parts
 from pixelsmith.config.recommended import PERTURBATIONS, CaptionsName, Perturbation
+from pixelsmith.config.regions import Region, read_regions
 from pixelsmith.config.request import Compute, Request
 from pixelsmith.config.settings import Setting, settings_of
 from pixelsmith.config.sizes import asked_size
@@ -83,6 +84,16 @@ _PICTURE_OPTIONS = (
     click.option("--cascade", help="Sizes of the stages, such as 512x512,2048x2048."),
     click.option("--seed", type=Seed(), default=0, show_default=True, help="Another seed, another picture; or random."),
     *options_of(Request),
+    click.option(
+        "--region",
+        multiple=True,
+        metavar="X,Y,W,H:PROMPT",
+        help="A part with a prompt of its own, in pixels of the result or percent: '0,0,50%,100%: a forest'. Can be "
+        "given several times, a later one over those before it.",
+    ),
+    click.option(
+        "--regions", metavar="FILE", help="The same from a JSON file, also with polygons, masks and negative prompts."
+    ),
 )
 """What is made, of what, and by which model."""
 
@@ -164,6 +175,10 @@ def make_request(options: dict[str, Any]) -> Request:
         "size": size,
         "cascade": cascade,
         "dpi": dpi,
+        "regions": (
+            *(() if options["regions"] is None else read_regions(options["regions"])),
+            *map(Region.parse, options["region"]),
+        ),
         "seed": random_seed() if options["seed"] == RANDOM else options["seed"],
         "depth": int(options["depth"]),
         "method": PRESETS[options["preset"]],

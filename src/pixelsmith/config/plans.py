@@ -14,6 +14,7 @@ class StagePlan:
 
     ``patches_per_step``: evaluations of the network in units of the model's own size: a whole canvas that goes through
     it at once counts by its area. That is the least it takes: attention grows faster than the area.
+    ``prompts``, ``negatives``: how many different ones a patch has in the mean, where there are regions.
     """
 
     size: Size
@@ -22,6 +23,8 @@ class StagePlan:
     guided_steps: int
     patches_per_step: float
     fewest_patches_per_step: int
+    prompts: float = 1
+    negatives: float = 1
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,8 @@ class Plan:
     - ``base``: the picture made at the native size, ``None`` where the cascade starts from a given picture.
     - ``stages``: the cascade; empty where the base is large enough.
     - ``model_calls``: patches that go through the network; with classifier-free guidance a patch goes through twice,
-      and with a perturbation once more.
+      and with a perturbation once more, and with each prompt of a region in it. Where there
+      are regions it is counted on windows spread over the picture.
     - ``captions``: places of the stages that are captioned.
     - ``on_disk``: whether the canvases are kept in a run directory by default, because memory should not hold them.
     - ``canvas_bytes``: of all canvases and pictures, wherever they are kept; ``peak_memory_bytes``; ``file_bytes``: of

@@ -163,10 +163,11 @@ class StageMethod:
         """Whether a perturbed network is guided away from at this share (0..1) of the denoising."""
         return self.perturbation is not None and self.perturbation.is_on(progress)
 
-    def calls_at(self, progress: float) -> int:
-        """Evaluations of the network that one patch takes: with the prompt, with the negative one, perturbed."""
-        return 1 + self.guides_at(progress) + self.perturbs_at(progress)
+    def calls_at(self, progress: float, prompts: float = 1, negatives: float = 1) -> float:
+        """Evaluations of the network that one patch takes: with its prompts, with the negative ones, perturbed."""
+        return prompts * (1 + self.perturbs_at(progress)) + negatives * self.guides_at(progress)
 
-    def calls(self, first: int | None = None) -> int:
+    def calls(self, first: int | None = None, prompts: float = 1, negatives: float = 1) -> float:
         """Evaluations of the network that one patch takes in its first steps; without ``first`` in all."""
-        return sum(self.calls_at(step / self.steps) for step in range(self.steps if first is None else first))
+        steps = range(self.steps if first is None else first)
+        return sum(self.calls_at(step / self.steps, prompts, negatives) for step in steps)

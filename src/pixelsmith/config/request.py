@@ -20,6 +20,7 @@ from pixelsmith.config.parts import Parts
 from pixelsmith.config.recommended import (
     Recommended,
 )
+from pixelsmith.config.regions import Region, RegionsIn, check_regions, regions_from
 from pixelsmith.config.settings import check_numbers, setting
 from pixelsmith.config.sizes import check_dpi
 from pixelsmith.config.workers import Workers
@@ -128,9 +129,13 @@ class Request:
       edges are, 0 to 10,000.
     - ``depth``: bits of a channel of the file, 8 or 16; ``dither``: whether 8 are dithered, so that smooth gradients
       have no steps. With either the last picture is kept as it is decoded, in four times the room.
+    - ``regions``: parts of the picture with prompts of their own, a later one over those before it; ``prompt`` is that
+      of the rest. ``regions_in``: whether the base shows them too (``all``), or only the ``stages``
+      (docs/decisions/0040-regions.md).
     - ``background``: a colour as CSS writes it that the transparency of ``from_image`` is laid over; ``None`` keeps it.
 
-    Raises ``RequestError`` where a value is out of range, the cascade shrinks, or there is a mask but no picture.
+    Raises ``RequestError`` where a value is out of range, the cascade shrinks, there is a mask but no picture, or a
+    region lies outside of the picture.
 
     Examples:
         >>> from pixelsmith import PRESETS
@@ -172,6 +177,8 @@ class Request:
     mask_feather: int = setting(16, "Pixels that its edges are wide.")
     depth: int = setting(8, "Bits a channel of the file.", choices={str(bits): bits for bits in DEPTHS})
     dither: bool = setting(False, "Dither 8 bits, so that smooth gradients have no steps.")
+    regions: tuple[Region, ...] = ()
+    regions_in: RegionsIn = setting("all", "Whether the base shows regions too, or only the stages.")
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "cascade", tuple(self.cascade))
@@ -200,6 +207,9 @@ class Request:
             raise RequestError("dither: it is for 8 bits a channel; leave it out, or --depth")
         self._check_mask()
         self._check_sizes()
+        object.__setattr__(self, "regions", tuple(self.regions))
+        check_choices(self, regions_in=RegionsIn)
+        check_regions(self.regions, self.size)
 
     def _check_mask(self) -> None:
         check_whole("mask feather", self.mask_feather, least=0)
@@ -237,6 +247,7 @@ class Request:
             known["parts"] = Parts.from_dict(known.get("parts", {}))
             known["method"] = Method.from_dict(known.get("method", {}))
             known["compute"] = Compute(**known.get("compute", {}))
+            known["regions"] = regions_from(known.get("regions", ()))
             return cls(**known)
         except (TypeError, KeyError, AttributeError) as error:
             names = ", ".join(item.name for item in fields(cls))
@@ -244,9 +255,16 @@ class Request:
 
     @property
     def pictures(self) -> tuple[Path, ...]:
-        """The pictures that it is made with: the one to start from, the Slider map, the mask."""
-        named = (self.from_image, self.method.painted_map, self.mask)
+        """The pictures that it is made with: the one to start from, the Slider map, the masks."""
+        named = (self.from_image, self.method.painted_map, self.mask, *(region.mask for region in self.regions))
         return tuple(Path(name) for name in named if name is not None)
+
+    def texts(self, stage: int) -> tuple[tuple[str, str], ...]:
+        """The prompt and the negative prompt of the picture, and those of each region that the stage shows."""
+        regions = self.regions if stage > 0 or self.regions_in == "all" else ()
+        negatives = (region.negative_prompt for region in regions)
+        others = (self.negative_prompt if negative is None else negative for negative in negatives)
+        return (self.prompt, self.negative_prompt), *zip((region.prompt for region in regions), others, strict=True)
 
     @property
     def unrounded(self) -> bool:

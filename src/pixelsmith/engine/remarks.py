@@ -21,7 +21,8 @@ def remarks_on(request: Request, family: Family, methods: Collection[StageMethod
     yield from _needless(request, best)
     if request.method.texture not in (None, 0, best.texture) and family.texture is None:
         yield "the model has no texture network: texture is not used"
-    if request.negative_prompt and not guides:
+    texts = request.texts(max(1, len(methods) - 1))
+    if any(negative for _, negative in texts) and not guides:
         yield "the negative prompt is not used: there is no classifier-free guidance"
     if request.method.guidance not in (None, best.guidance) and not guides:
         yield f"guidance {request.method.guidance} is not used: there is no classifier-free guidance"
@@ -30,7 +31,7 @@ def remarks_on(request: Request, family: Family, methods: Collection[StageMethod
     if request.prompt_weighting:
         # All of it is read.
         return
-    for prompt in (request.prompt, request.negative_prompt if guides else ""):
+    for prompt in dict.fromkeys(text for own, negative in texts for text in (own, negative if guides else "")):
         if unread := family.unread(prompt):
             yield f"the model has no room for the end of the prompt: {unread!r} is not read"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,6 +18,7 @@ from pixelsmith.config.strategies import STRATEGIES
 from pixelsmith.engine import Executor, Serial
 from pixelsmith.engine.bands import FittedBands, low_pass_bands
 from pixelsmith.engine.codec import TILE, decode, encode
+from pixelsmith.engine.conditions import Conditions
 from pixelsmith.engine.denoise import Denoising, Guide, Patched
 from pixelsmith.engine.dilated import Dilated
 from pixelsmith.engine.pieces import InPieces
@@ -28,6 +29,7 @@ from pixelsmith.errors import RefusedError, RequestError
 from pixelsmith.events import Observer, PhaseFinished, Progress, Warned
 from pixelsmith.families import Captioner, Family, Prompt, PromptAt, everywhere
 from pixelsmith.geometry import Size, Window
+from pixelsmith.pixels.region_masks import layers_of
 from pixelsmith.pixels.resample import Resized
 from pixelsmith.pixels.slider_map import flatness_map, slider_map
 from pixelsmith.planning.planner import coverage_of
@@ -39,6 +41,7 @@ from pixelsmith.sampling.merging import MERGES, Bands, Lead
 from pixelsmith.sampling.noise import NoiseField
 from pixelsmith.sampling.patches import Coverage, Tiling, dilation
 from pixelsmith.sampling.readable import Readable
+from pixelsmith.sampling.regional import Layers
 from pixelsmith.sampling.samplers import SAMPLERS
 from pixelsmith.sampling.schedule import Schedule
 from pixelsmith.system.memory import give_back_memory
@@ -71,7 +74,8 @@ class Cascade:
     """What all rungs of one request share. What they make is kept in ``space``; what is there is not made again.
 
     ``methods``: what each rung is denoised with, by its number. ``captioner``: what says what the places of a picture
-    show; ``None`` where no one asks. ``executor``: what does the work of its phases.
+    show; ``None`` where no one asks. ``executor``: what does the work of its phases. ``regions``: both prompts of each
+    region of the request; ``layers``: where regions lie on the canvas of each rung.
     """
 
     request: Request
@@ -82,6 +86,8 @@ class Cascade:
     space: Space
     captioner: Captioner | None = None
     executor: Executor = field(default_factory=Serial)
+    regions: Sequence[tuple[Prompt, Prompt]] = ()
+    layers: Mapping[int, Layers] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -94,7 +100,7 @@ class Cascade:
         captioner: Captioner | None = None,
         executor: Executor | None = None,
     ) -> Cascade:
-        """Encode the prompt and the negative prompt, and say what of the request will not show.
+        """Encode the prompts and the negative prompts, and say what of the request will not show.
 
         Raises ``RequestError`` where the model has no schedule for a rung, or cannot be guided so, before anything is
         made.
@@ -108,8 +114,15 @@ class Cascade:
                 raise RequestError(f"guidance: {own.guidance} is for flow matching, which this model is not made by")
         for remark in remarks_on(request, family, methods.values()):
             observer(Warned(remark))
-        prompts = family.encode(request.prompt, request.negative_prompt, request.prompt_weighting)
-        return cls(request, family, methods, prompts, observer, space, captioner, executor or Serial())
+        texts = request.texts(stages)
+        encoded = {pair: family.encode(*pair, request.prompt_weighting) for pair in dict.fromkeys(texts)}
+        sizes = ({0: the_plan.base.size} if the_plan.base else {}) | {
+            number: stage.size for number, stage in enumerate(the_plan.stages, start=1)
+        }
+        prompts, *regions = (encoded[pair] for pair in texts)
+        layers = layers_of(request.regions, request.size, sizes, family.facts.latent_scale) if regions else {}
+        executor = executor or Serial()
+        return cls(request, family, methods, prompts, observer, space, captioner, executor, regions, layers)
 
     def base(self, size: Size) -> Rung:
         """The model's own picture: one patch as large as the canvas, no guide (stage 0).
@@ -118,7 +131,7 @@ class Cascade:
         """
         canvas = self.family.facts.latent_size(size)
         grid = ShiftedGrid(canvas, canvas, 0, self.request.seed, 0)
-        rung = self._denoised(0, size, grid, lambda: None, lambda: everywhere(self.prompts[0]))
+        rung = self._denoised(0, size, grid, lambda: None, lambda: self._uncaptioned(0))
         if self.family.refuses(rung.picture):
             raise RefusedError(
                 "the model's safety checker refuses the base picture of this prompt and seed; a folder of the model "
@@ -147,27 +160,35 @@ class Cascade:
             return Guide(self._guide_latents(stage, below, size), MERGES[merge].made_of(lead))
 
         coverage = coverage_of(stage, facts.latent_size(size), self.request, facts)
-        return self._denoised(stage, size, coverage, guide, partial(self._prompt_at, stage, below, size))
+        return self._denoised(stage, size, coverage, guide, partial(self._prompts_at, stage, below, size))
 
-    def _prompt_at(self, stage: int, below: Rung, size: Size) -> PromptAt:
-        """The prompt of each patch: with what the picture below shows there, where there is a captioner."""
+    def _encoded_texts(self, stage: int) -> Sequence[tuple[Prompt, Prompt]]:
+        """Both prompts of the picture, and of each region that the stage shows."""
+        return [self.prompts, *self.regions][: len(self.request.texts(stage))]
+
+    def _uncaptioned(self, stage: int) -> list[PromptAt]:
+        """The prompt of the picture, and that of each region that the stage shows, as they were asked for."""
+        return [everywhere(prompt) for prompt, _ in self._encoded_texts(stage)]
+
+    def _prompts_at(self, stage: int, below: Rung, size: Size) -> list[PromptAt]:
+        """The same for each patch: with what the picture below shows there, where there is a captioner."""
         request, captioner = self.request, self.captioner
         if captioner is None:
-            return everywhere(self.prompts[0])
+            return self._uncaptioned(stage)
         cells = Cells(self.family.facts.latent_size(size), self.family.facts.patch)
         enlarged = Resized(below.picture, below.picture.size, size, "lanczos")
         captions = self.space.texts(
             f"stage-{stage}/captions", lambda: self._captions(stage, enlarged, cells, captioner)
         )
-        words = Words(cells, [joined(caption, request.prompt) for caption in captions])
-        prompts = dict.fromkeys(words.prompts)
+        layers = [Words(cells, [joined(caption, prompt) for caption in captions]) for prompt, _ in request.texts(stage)]
+        prompts = dict.fromkeys(prompt for words in layers for prompt in words.prompts)
         if not request.prompt_weighting and any(self.family.unread(prompt) for prompt in prompts):
             self.observer(Warned("the model has no room for the end of the prompt behind some of the captions"))
         encoded = {
             prompt: self.family.encode(prompt, request.negative_prompt, request.prompt_weighting)[0]
             for prompt in prompts
         }
-        return partial(_worded, words, encoded)
+        return [partial(_worded, words, encoded) for words in layers]
 
     def _captions(self, stage: int, enlarged: Resized, cells: Cells, captioner: Captioner) -> Iterator[str]:
         """What the enlarged picture shows at each cell: one by one, so that no text depends on its neighbours."""
@@ -216,14 +237,14 @@ class Cascade:
         size: Size,
         coverage: Coverage,
         guide: Callable[[], Guide | None],
-        prompt_at: Callable[[], PromptAt],
+        prompts_at: Callable[[], Sequence[PromptAt]],
     ) -> Rung:
         """Denoise and decode what is not there yet, then forget all that nothing above needs."""
         picture, device = self._new_picture(stage, size), self.family.device
         keeps_latents = self.request.method.upsampling == "latent"
         latents: Readable | None = None
         if keeps_latents or not picture.complete:
-            denoising = self._denoising(stage, size, coverage, prompt_at(), guide())
+            denoising = self._denoising(stage, size, coverage, prompts_at(), guide())
             steps = StageSteps(self.space, stage, denoising.channels)
             with self._phase(stage, "denoise") as on_batch:
                 latents = denoising.run(steps, self._batch_size, device, on_batch, self.executor, self._fills(stage))
@@ -240,9 +261,9 @@ class Cascade:
         return Texture.of(self.family, self.request.seed, stage, self.methods[stage].texture)
 
     def _denoising(
-        self, stage: int, size: Size, coverage: Coverage, prompt_at: PromptAt, guide: Guide | None
+        self, stage: int, size: Size, coverage: Coverage, prompts_at: Sequence[PromptAt], guide: Guide | None
     ) -> Denoising:
-        denoiser = self._denoiser(stage, size, prompt_at)
+        denoiser = self._denoiser(stage, size, prompts_at)
         seed, facts = self.request.seed, self.family.facts
         rows = Size(facts.latent_size(size).width, facts.patch.height)
         keyed = NoiseField(seed, stage, facts.latent_channels, rows=rows)
@@ -258,15 +279,18 @@ class Cascade:
             dilated=self._dilated(stage, size),
         )
 
-    def _denoiser(self, stage: int, size: Size, prompt_at: PromptAt) -> Denoiser:
-        return guided_denoiser(self.family, prompt_at, self.prompts[1], self.methods[stage], size)
+    def _denoiser(self, stage: int, size: Size, prompts_at: Sequence[PromptAt]) -> Denoiser:
+        negatives = [everywhere(negative) for _, negative in self._encoded_texts(stage)]
+        texts, layers = self.request.texts(stage), self.layers.get(stage)
+        conditions = Conditions(texts, prompts_at, negatives, layers if len(texts) > 1 else None)
+        return guided_denoiser(self.family, conditions, self.methods[stage], size)
 
     def _dilated(self, stage: int, size: Size) -> Dilated | None:
         facts = self.family.facts
         if stage == 0 or not STRATEGIES[self.request.method.strategy].dilated:
             return None
         # Its samples show the whole canvas, and so does the prompt.
-        denoiser = self._denoiser(stage, size, everywhere(self.prompts[0]))
+        denoiser = self._denoiser(stage, size, self._uncaptioned(stage))
         return Dilated(denoiser, dilation(facts.latent_size(size), facts.patch), facts.latent_multiple)
 
     def _forget(self, stage: int) -> None:
@@ -318,17 +342,16 @@ class Cascade:
         self.observer(PhaseFinished(stage, phase, time.monotonic() - began))
 
 
-def guided_denoiser(
-    family: Family, prompt_at: PromptAt, negative: Prompt, method: StageMethod, picture: Size
-) -> Denoiser:
-    """The denoiser of each patch's prompt, and what it is pushed away from where that is ever on."""
+def guided_denoiser(family: Family, conditions: Conditions, method: StageMethod, picture: Size) -> Denoiser:
+    """The denoiser of each patch's prompts, and what it is pushed away from where that is ever on."""
     scale, aways = method.guidance_scale, []
-    positive = family.denoiser(prompt_at, picture, scale)
+    made = partial(family.denoiser, picture=picture, guidance_scale=scale)
+    positive = conditions.positive(made)
     if method.guides:
-        unwanted = family.denoiser(everywhere(negative), picture, scale)
+        unwanted = conditions.negative(made)
         aways.append(Away(unwanted, scale, method.guides_at, GUIDANCES[method.guidance].combine))
     if method.perturbation:
-        worse = family.denoiser(prompt_at, picture, scale, method.perturbation)
+        worse = conditions.positive(partial(made, perturbation=method.perturbation))
         # Of n + s·(p − n) the push is s − 1 times the difference.
         aways.append(Away(worse, 1 + method.perturbation.scale, method.perturbs_at))
     guided = Guided(positive, aways, method.guidance_rescale) if aways else positive

@@ -49,7 +49,8 @@ def work_of(plan: Plan, method_at: MethodAt) -> dict[Key, float]:
             work[stage, "caption"] = rung.fewest_patches_per_step
         if stage:
             work[stage, "encode"] = rung.size.area / 1e6
-        work[stage, "denoise"] = rung.patches_per_step * method_at(stage).calls()
+        calls = method_at(stage).calls(prompts=rung.prompts, negatives=rung.negatives)
+        work[stage, "denoise"] = rung.patches_per_step * calls
         work[stage, "decode"] = rung.size.area / 1e6
     work[max(rungs), "write"] = rungs[max(rungs)].size.area / 1e6
     return work

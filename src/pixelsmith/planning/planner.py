@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 from pixelsmith.config.model_facts import ModelFacts
 from pixelsmith.config.plans import Plan, StagePlan
+from pixelsmith.config.recommended import StageMethod
 from pixelsmith.config.request import Request
 from pixelsmith.config.strategies import STRATEGIES
 from pixelsmith.errors import RequestError
 from pixelsmith.geometry import Size
+from pixelsmith.pixels.region_masks import layers_of
 from pixelsmith.sampling.grid import ShiftedGrid, TileLayout
 from pixelsmith.sampling.merging import MERGES
 from pixelsmith.sampling.patches import dilation, fewest_patches
+from pixelsmith.sampling.regional import estimates_per_patch, owners_of
 from pixelsmith.sampling.samplers import SAMPLERS
 from pixelsmith.sampling.scattered import COVERAGES, RandomCoverage
 
@@ -56,7 +59,7 @@ def make_plan(request: Request, facts: ModelFacts, start: Size | None = None, nu
 
     Raises ``RequestError`` where the cascade would shrink, a border does not fit into the model's patch, a tile is too
     small for the autoencoder's context, the network cannot be perturbed, or there is no captioner or no text encoder
-    for captions.
+    for captions or regions, or the strategy has one prompt for all.
     """
     tile = _tile_side(request, facts)
     if request.method.perturbation and not facts.perturbable:
@@ -77,9 +80,10 @@ def make_plan(request: Request, facts: ModelFacts, start: Size | None = None, nu
     base = None if start else _single_patch_plan(origin, request, facts)
     sizes = cascade_of(request, origin, start)
     stages = tuple(_stage_plan(i, len(sizes), size, request, facts) for i, size in enumerate(sizes, 1))
+    base, stages = _with_regions(base, stages, request, facts)
     rungs = [stage for stage in (base, *stages) if stage is not None]
-    calls = sum(stage.patches_per_step * request.method.at(1, facts.recommended).calls() for stage in stages)
-    calls += base.patches_per_step * request.method.at(0, facts.recommended).calls() if base else 0
+    calls = sum(_calls(stage, request.method.at(1, facts.recommended)) for stage in stages)
+    calls += _calls(base, request.method.at(0, facts.recommended)) if base else 0
     canvases = _canvas_bytes(rungs, request, facts)
     on_disk = canvases > MEMORY_LIMIT
     captions = _captions(stages, request, facts)
@@ -97,6 +101,43 @@ def make_plan(request: Request, facts: ModelFacts, start: Size | None = None, nu
         file_bytes=round(request.size.area * FILE_BYTES),
         captions=captions,
     )
+
+
+def _with_regions(
+    base: StagePlan | None, stages: tuple[StagePlan, ...], request: Request, facts: ModelFacts
+) -> tuple[StagePlan | None, tuple[StagePlan, ...]]:
+    """The rungs with the prompts that patches of theirs have. Raises ``RequestError`` where regions cannot be shown."""
+    if not request.regions:
+        return base, stages
+    if STRATEGIES[request.method.strategy].dilated:
+        raise RequestError(
+            f"regions: {request.method.strategy} samples all of the canvas at once, with one prompt; choose another "
+            "strategy"
+        )
+    if request.compute.memory == "encoders-released":
+        raise RequestError(
+            "memory: encoders-released forgets the text encoders after one prompt, regions have their own; choose "
+            "another way"
+        )
+    rungs = ({} if base is None else {0: base}) | dict(enumerate(stages, start=1))
+    shown = {number: rung for number, rung in rungs.items() if len(request.texts(number)) > 1}
+    if not shown:
+        raise RequestError("regions: there are no stages to show them in; leave out regions_in")
+    sizes = {number: rung.size for number, rung in rungs.items()}
+    layers = layers_of(request.regions, request.size, sizes, facts.latent_scale)
+    for number, rung in shown.items():
+        patch = facts.patch if number else rung.latent_size
+        prompts, negatives = (
+            estimates_per_patch(layers[number], owners_of(texts), rung.latent_size, patch)
+            for texts in zip(*request.texts(number), strict=True)
+        )
+        rungs[number] = replace(rung, prompts=prompts, negatives=negatives)
+    return rungs.pop(0, None), tuple(rungs.values())
+
+
+def _calls(rung: StagePlan, method: StageMethod) -> float:
+    """Evaluations of the network in a rung."""
+    return rung.patches_per_step * method.calls(prompts=rung.prompts, negatives=rung.negatives)
 
 
 def _captions(stages: tuple[StagePlan, ...], request: Request, facts: ModelFacts) -> int:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from pixelsmith.engine.denoise import Denoising, Guide, Patched
 from pixelsmith.engine.stage import Cascade, Rung, StageSteps
 from pixelsmith.engine.words import Cells, joined
 from pixelsmith.errors import RequestError
-from pixelsmith.families import PromptAt, everywhere
+from pixelsmith.families import Prompt, PromptAt
 from pixelsmith.geometry import Size, Window
 from pixelsmith.pixels.resample import Resized
 from pixelsmith.run.given import Given
@@ -106,9 +106,9 @@ def close_up(
     def kept(rung: Rung, stages: int) -> Rung:
         return replace(rung, picture=given.kept(rung.picture, sizes[:stages])) if given and stages else rung
 
-    regions = regions_of(window, the_plan, size, done + 1, facts, surroundings)
-    own, rung = CloseupCascade.over(cascade, regions, cascade.space), kept(start, done)
-    for number in regions:
+    reaches = reaches_of(window, the_plan, size, done + 1, facts, surroundings)
+    own, rung = CloseupCascade.over(cascade, reaches, cascade.space), kept(start, done)
+    for number in reaches:
         rung = kept(own.stage(number, rung, sizes[number - 1]), number)
     picture = rung.picture
     whole = picture if picture.size == size else Resized(picture, picture.size, size, "lanczos")
@@ -126,7 +126,7 @@ def finished_below(run_dir: Path, last: int) -> tuple[int, Rung | None]:
 
 
 @dataclass(frozen=True)
-class Region:
+class Reach:
     """What is made of a stage. ``pixels``: what is wanted of its picture; all else in latents.
 
     - ``decoded``: what the decoder sees for it; ``encoded``: what is known of the guide.
@@ -139,7 +139,7 @@ class Region:
     margin: int
 
     @classmethod
-    def around(cls, pixels: Window, size: Size, facts: ModelFacts, surroundings: float) -> Region:
+    def around(cls, pixels: Window, size: Size, facts: ModelFacts, surroundings: float) -> Reach:
         """That of a window of a stage's picture of ``size`` pixels."""
         canvas, scale, context = facts.latent_size(size), facts.latent_scale, facts.tiling.context
         top, left = pixels.top // scale, pixels.left // scale
@@ -155,22 +155,22 @@ class Region:
         return self.decoded.grown(math.ceil(self.margin * (1 - step / steps)), canvas)
 
 
-def regions_of(
+def reaches_of(
     window: Window, the_plan: Plan, picture: Size, first: int, facts: ModelFacts, surroundings: float
-) -> dict[int, Region]:
+) -> dict[int, Reach]:
     """What each stage from ``first`` on must make for a window of the final picture of ``picture`` pixels."""
     sizes = {number: stage.size for number, stage in enumerate(the_plan.stages, start=1)}
     last = len(sizes)
     wanted = window
     if sizes[last] != picture:
         wanted = seen(sizes[last], picture, window, 0)
-    regions: dict[int, Region] = {}
+    reaches: dict[int, Reach] = {}
     for number in range(last, first - 1, -1):
-        regions[number] = Region.around(wanted, sizes[number], facts, surroundings)
+        reaches[number] = Reach.around(wanted, sizes[number], facts, surroundings)
         if number > first:
-            enlarged = regions[number].encoded.scaled(facts.latent_scale)
+            enlarged = reaches[number].encoded.scaled(facts.latent_scale)
             wanted = seen(sizes[number - 1], sizes[number], enlarged, _DETAIL_REACH * facts.latent_scale)
-    return dict(sorted(regions.items()))
+    return dict(sorted(reaches.items()))
 
 
 def seen(below: Size, size: Size, window: Window, margin: int) -> Window:
@@ -180,59 +180,62 @@ def seen(below: Size, size: Size, window: Window, margin: int) -> Window:
 
 @dataclass(frozen=True)
 class CloseupCascade(Cascade):
-    """A cascade that makes of the stages in ``regions`` what is said there."""
+    """A cascade that makes of the stages in ``reaches`` what is said there."""
 
-    regions: Mapping[int, Region] | None = None
+    reaches: Mapping[int, Reach] | None = None
 
     @classmethod
-    def over(cls, cascade: Cascade, regions: Mapping[int, Region], space: Space) -> CloseupCascade:
+    def over(cls, cascade: Cascade, reaches: Mapping[int, Reach], space: Space) -> CloseupCascade:
         """The same as a cascade, with a space of its own. Raises ``RequestError`` where all of a canvas is needed."""
-        found = cls(**{**vars(cascade), "space": space, "regions": regions})
-        if any(found._dilated(stage, found.request.size) for stage in regions):
+        found = cls(**{**vars(cascade), "space": space, "reaches": reaches})
+        if any(found._dilated(stage, found.request.size) for stage in reaches):
             raise RequestError("preview: demofusion samples all of the canvas at once; choose another strategy")
         return found
 
-    def _region(self, stage: int) -> Region:
-        return (self.regions or {})[stage]
+    def _reach(self, stage: int) -> Reach:
+        return (self.reaches or {})[stage]
 
     def _map(self, stage: int, name: str, source: Readable) -> Readable:
-        region = self._region(stage).encoded
-        part = Part(source, region)
+        reach = self._reach(stage).encoded
+        part = Part(source, reach)
         tiles = self.family.autoencoder.tiling.tiles(part.size)
         kept = self.space.open(f"stage-{stage}/{name}", tiles, 1)
         for index in range(len(tiles)):
             kept.put(index, part.read(tiles[index].window))
-        return Placed(kept, region, region, source)
+        return Placed(kept, reach, reach, source)
 
     def _encoded(self, stage: int, picture: Resized, size: Size) -> Readable:
-        facts, region = self.family.facts, self._region(stage).encoded
+        facts, reach = self.family.facts, self._reach(stage).encoded
         if self.request.method.upsampling == "latent":
             return super()._encoded(stage, picture, size)
-        part = Part(picture, region.scaled(facts.latent_scale))
-        tiles = self.family.autoencoder.tiling.tiles(Size(region.width, region.height))
+        part = Part(picture, reach.scaled(facts.latent_scale))
+        tiles = self.family.autoencoder.tiling.tiles(Size(reach.width, reach.height))
         latents = self.space.open(f"stage-{stage}/guide", tiles, facts.latent_channels)
         with self._phase(stage, "encode") as on_tile:
             encode(part, facts.latent_scale, self.autoencoder, latents, partial(on_tile, 0), self.executor)
-        return Placed(latents, region, region, _Empty(facts.latent_size(size)))
+        return Placed(latents, reach, reach, _Empty(facts.latent_size(size)))
 
-    def _prompt_at(self, stage: int, below: Rung, size: Size) -> PromptAt:
+    def _prompts_at(self, stage: int, below: Rung, size: Size) -> list[PromptAt]:
         """Captions of the places that are asked for."""
         request, captioner, facts = self.request, self.captioner, self.family.facts
         if captioner is None:
-            return everywhere(self.prompts[0])
+            return self._uncaptioned(stage)
         cells = Cells(facts.latent_size(size), facts.patch)
         windows, enlarged = list(cells), Resized(below.picture, below.picture.size, size, "lanczos")
-        known: dict[int, Mapping[str, Tensor]] = {}
 
-        def prompt_at(window: Window) -> Mapping[str, Tensor]:
-            cell = cells.under(window)
-            if cell not in known:
-                (caption,) = captioner(enlarged.read(windows[cell].scaled(facts.latent_scale))[None])
-                prompt = joined(caption, request.prompt)
-                known[cell] = self.family.encode(prompt, request.negative_prompt, request.prompt_weighting)[0]
-            return known[cell]
+        @cache
+        def caption_of(cell: int) -> str:
+            (caption,) = captioner(enlarged.read(windows[cell].scaled(facts.latent_scale))[None])
+            return caption
 
-        return prompt_at
+        @cache
+        def encoded(prompt: str) -> Prompt:
+            return self.family.encode(prompt, request.negative_prompt, request.prompt_weighting)[0]
+
+        def prompt_at(own: str, window: Window) -> Prompt:
+            return encoded(joined(caption_of(cells.under(window)), own))
+
+        return [partial(prompt_at, own) for own, _ in request.texts(stage)]
 
     def _denoised(
         self,
@@ -240,12 +243,12 @@ class CloseupCascade(Cascade):
         size: Size,
         coverage: Coverage,
         guide: Callable[[], Guide | None],
-        prompt_at: Callable[[], PromptAt],
+        prompts_at: Callable[[], Sequence[PromptAt]],
     ) -> Rung:
-        if stage not in (self.regions or {}):
-            return super()._denoised(stage, size, coverage, guide, prompt_at)
-        denoising = self._denoising(stage, size, coverage, prompt_at(), guide())
-        steps = _Steps(StageSteps(self.space, stage, denoising.channels), denoising, self._region(stage))
+        if stage not in (self.reaches or {}):
+            return super()._denoised(stage, size, coverage, guide, prompts_at)
+        denoising = self._denoising(stage, size, coverage, prompts_at(), guide())
+        steps = _Steps(StageSteps(self.space, stage, denoising.channels), denoising, self._reach(stage))
         with self._phase(stage, "denoise") as on_batch:
             latents = denoising.run(
                 steps, self._batch_size, self.family.device, on_batch, self.executor, self._fills(stage)
@@ -254,14 +257,14 @@ class CloseupCascade(Cascade):
         return Rung(picture, latents if self.request.method.upsampling == "latent" else None)
 
     def _decoded(self, stage: int, size: Size, latents: Readable) -> Readable:
-        region, scale = self._region(stage), self.family.facts.latent_scale
-        part, texture = Part(latents, region.decoded), self._texture(stage)
+        reach, scale = self._reach(stage), self.family.facts.latent_scale
+        part, texture = Part(latents, reach.decoded), self._texture(stage)
         tiles = self.family.autoencoder.tiling.tiles(part.size).scaled(scale)
         picture = self.space.open(f"stage-{stage}/picture", tiles, 3, torch.uint8)
         with self._phase(stage, "decode") as on_tile:
-            within = texture and texture.within(region.decoded)
+            within = texture and texture.within(reach.decoded)
             decode(part, self.autoencoder, picture, partial(on_tile, 0), self.executor, within)
-        return Placed(picture, region.decoded.scaled(scale), region.pixels, _Empty(size))
+        return Placed(picture, reach.decoded.scaled(scale), reach.pixels, _Empty(size))
 
 
 @dataclass(frozen=True)
@@ -270,13 +273,13 @@ class _Steps:
 
     steps: StageSteps
     denoising: Denoising
-    region: Region
+    reach: Reach
 
     def open(self, step: int, tiling: Tiling) -> Patched:
         mosaic = self.steps.open(step, tiling)
         if not isinstance(mosaic, Mosaic):
             raise TypeError("expected the mosaic of a space")
-        window = self.region.moved(step, self.denoising.schedule.steps, tiling.canvas)
+        window = self.reach.moved(step, self.denoising.schedule.steps, tiling.canvas)
         return PartlyFilled(mosaic, window, _Approach(self.denoising, step))
 
     def __contains__(self, step: int) -> bool:

@@ -79,7 +79,8 @@ class FoundModel:
     def plan(self, request: Request) -> Plan:
         """What a request would do and cost. Raises ``InputError`` for what cannot be done."""
         if request.prompt_weighting:
-            check_weighting(self.facts, request.prompt, request.negative_prompt)
+            for prompts in request.texts(1):
+                check_weighting(self.facts, *prompts)
         for named in request.pictures:
             # One that cannot be read is a mistake to be found now, not when the first stage begins.
             picture_size(named)

@@ -61,7 +61,8 @@ def located_request(record: Record) -> Request:
     model = request.model if request.model == EMBEDDED else located(request.model, folder)
     parts = request.parts.located(folder)
     mask = None if request.mask is None else str(folder / request.mask)
-    return replace(request, from_image=picture, mask=mask, method=method, model=model, parts=parts)
+    regions = tuple(region.located(folder) for region in request.regions)
+    return replace(request, from_image=picture, mask=mask, method=method, model=model, parts=parts, regions=regions)
 
 
 def _confirmed(run: RunDirectory, output: Path | None, allow_pickle: bool) -> Record:

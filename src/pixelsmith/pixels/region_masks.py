@@ -1,0 +1,63 @@
+"""Where the regions of a request lie on the canvases of its stages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pyvips
+import torch
+from torch import Tensor
+
+from pixelsmith.config.regions import Region
+from pixelsmith.errors import PictureError
+from pixelsmith.geometry import Size
+from pixelsmith.pixels.mask import Feathered
+from pixelsmith.pixels.reading import FilePicture, reason, upright
+from pixelsmith.pixels.resample import Resized, Scaling
+from pixelsmith.sampling.regional import Layers, Mask, Painted, Polygon
+
+SIDE = 1024
+"""Pixels of the longer side of a painted mask, at most: each job of a worker carries it."""
+
+
+def layers_of(regions: Sequence[Region], picture: Size, rungs: Mapping[int, Size], scale: int) -> dict[int, Layers]:
+    """The regions of a picture on the canvas of each rung, whose latents stand for ``scale`` pixels a side.
+
+    ``rungs``: the sizes in pixels of the pictures on the way, by their numbers. Raises ``PictureError`` for a mask that
+    cannot be read.
+    """
+    masks = [_mask_of(region, picture) for region in regions]
+    layers = Layers(masks, [region.strength for region in regions], picture)
+    numbers = sorted(rungs)
+    found = {}
+    for number in numbers:
+        # Where shapes differ, the middle of a picture becomes the next one.
+        seen = Scaling.through([*(rungs[other] for other in numbers if other >= number), picture])
+        step = 1 / seen.step
+        found[number] = replace(layers, step=step * scale, left=-seen.left * step, top=-seen.top * step)
+    return found
+
+
+def _mask_of(region: Region, picture: Size) -> Mask:
+    feather = region.feather / 100 * min(picture.width, picture.height)
+    if region.mask is None:
+        return Polygon(region.corners(picture), feather, picture)
+    target = picture.scaled(min(1.0, SIDE / max(picture.width, picture.height)))
+    grey = _small(Path(region.mask))
+    edges = Feathered(Resized(grey, grey.size, target, "bicubic"), round(feather * target.width / picture.width))
+    return Painted(_rounded(edges.read(target.window)[0]), picture)
+
+
+def _rounded(shares: Tensor) -> Tensor:
+    return (shares * 255).round().to(torch.uint8)
+
+
+def _small(path: Path) -> FilePicture:
+    """A picture shrunk to what a mask needs, read once from end to end."""
+    try:
+        small = upright(path).thumbnail_image(SIDE, height=SIDE, size="down")
+        return FilePicture(small.copy_memory())
+    except pyvips.Error as error:
+        raise PictureError(f"{path}: the picture is damaged{reason(error)}") from error

@@ -1,0 +1,233 @@
+"""Prompts of their own for regions: estimates with each of them, blended by the shares that regions have of a place."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import fmean
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from pixelsmith.geometry import Size, Window
+from pixelsmith.sampling.denoiser import Batch, Denoiser
+from pixelsmith.sampling.schedule import Level
+
+COUNTS = 0.1
+"""A region counts for a patch if its bounding box covers more than this share of it, as in Krita's generator of large
+pictures; a region that is smaller than a patch, if more than this share of its box lies in the patch."""
+_LATTICE = 16
+"""Windows a side, at most, on which it is counted how many prompts patches have."""
+_NEAR = 0.5
+"""Pixels from the edge of a picture at which an edge of a polygon is taken for it: percents are rounded."""
+_INSIDE = 0.01
+"""Pixels that places past the edge of a picture are moved inside it: there a region goes on as at the edge."""
+
+Box = tuple[float, float, float, float]
+Shares = Float[Tensor, "h w"]
+Axis = Float[Tensor, " _"]
+
+
+@runtime_checkable
+class Mask(Protocol):
+    """Where a region lies. All in pixels of the result."""
+
+    @property
+    def bounds(self) -> Box:
+        """Its bounding box: left, top, right, bottom."""
+        ...
+
+    def __call__(self, x: Axis, y: Axis) -> Shares:
+        """Its shares (h, w) in 0..1 at columns ``x`` (w,) and rows ``y`` (h,), float64."""
+        ...
+
+
+@dataclass(frozen=True)
+class Polygon:
+    """The inside of a polygon by the even-odd rule, its edges ramps ``feather`` pixels wide.
+
+    Edges on that of the picture are none: the region goes on there.
+    """
+
+    corners: Sequence[tuple[float, float]]
+    feather: float
+    picture: Size
+
+    @property
+    def bounds(self) -> Box:
+        xs, ys = zip(*self.corners, strict=True)
+        reach = self.feather / 2
+        return min(xs) - reach, min(ys) - reach, max(xs) + reach, max(ys) + reach
+
+    def __call__(self, x: Axis, y: Axis) -> Shares:
+        across, down = x[None, :], y[:, None]
+        inside = torch.zeros(len(y), len(x), dtype=torch.bool)
+        nearest = torch.full(inside.shape, math.inf, dtype=x.dtype)
+        for (x0, y0), (x1, y1) in pairwise([*self.corners, self.corners[0]]):
+            if y0 != y1:
+                crosses = (down < y0) != (down < y1)
+                inside ^= crosses & (across < x0 + (down - y0) * (x1 - x0) / (y1 - y0))
+            if not self._is_at_border((x0, y0), (x1, y1)):
+                length = max((x1 - x0) ** 2 + (y1 - y0) ** 2, 1e-12)
+                along = (((across - x0) * (x1 - x0) + (down - y0) * (y1 - y0)) / length).clamp(0, 1)
+                apart = (across - x0 - along * (x1 - x0)) ** 2 + (down - y0 - along * (y1 - y0)) ** 2
+                nearest = torch.minimum(nearest, apart)
+        if self.feather == 0:
+            return inside.float()
+        depth = torch.where(inside, 1.0, -1.0) * nearest.sqrt()
+        return (0.5 + depth / self.feather).clamp(0, 1).float()
+
+    def _is_at_border(self, start: tuple[float, float], end: tuple[float, float]) -> bool:
+        sides = ((0, self.picture.width), (1, self.picture.height))
+        return any(max(start[i], end[i]) < _NEAR or min(start[i], end[i]) > side - _NEAR for i, side in sides)
+
+
+@dataclass(frozen=True, eq=False)
+class Painted:
+    """A grey picture (h, w) uint8 laid over the whole result: white (255) belongs to the region."""
+
+    grey: UInt8[Tensor, "h w"]
+    picture: Size
+
+    @property
+    def bounds(self) -> Box:
+        # A value is seen as far as the middles of its neighbours.
+        rows, columns = (torch.nonzero(self.grey.any(axis))[:, 0] for axis in (1, 0))
+        if len(rows) == 0:
+            return 0.0, 0.0, 0.0, 0.0
+        height, width = (side / count for side, count in zip(self._sides, self.grey.shape, strict=True))
+        return (
+            (float(columns[0]) - 0.5) * width,
+            (float(rows[0]) - 0.5) * height,
+            (float(columns[-1]) + 1.5) * width,
+            (float(rows[-1]) + 1.5) * height,
+        )
+
+    def __call__(self, x: Axis, y: Axis) -> Shares:
+        (top, bottom, down), (left, right, across) = (
+            _between(places, side, count)
+            for places, side, count in zip((y, x), self._sides, self.grey.shape, strict=True)
+        )
+        seen = self.grey.float() / 255
+        upper, lower = (torch.lerp(seen[rows][:, left], seen[rows][:, right], across) for rows in (top, bottom))
+        return torch.lerp(upper, lower, down[:, None])
+
+    @property
+    def _sides(self) -> tuple[int, int]:
+        return self.picture.height, self.picture.width
+
+
+def _between(places: Axis, side: int, count: int) -> tuple[Tensor, Tensor, Axis]:
+    """The two of ``count`` values between whose middles places on an axis of ``side`` pixels lie, and how far."""
+    at = (places * count / side - 0.5).clamp(0, count - 1)
+    first = at.floor()
+    return first.long(), (first.long() + 1).clamp_max(count - 1), (at - first).float()
+
+
+@dataclass(frozen=True)
+class Layers:
+    """The regions of a picture on a canvas: the picture's own prompt below, each later region over those before it.
+
+    - ``masks`` and ``strengths`` (0..1) of the regions; ``picture``: the size of the result in pixels.
+    - ``step``, ``left``, ``top``: the corner of a latent (row, column) of the canvas lies at ``left + step·column`` and
+      ``top + step·row`` of the result.
+    """
+
+    masks: Sequence[Mask]
+    strengths: Sequence[float]
+    picture: Size
+    step: float = 1.0
+    left: float = 0.0
+    top: float = 0.0
+
+    def shares(self, window: Window) -> Float[Tensor, "layers h w"]:
+        """The share of each layer, that of the picture's own prompt first; at each latent they add up to 1."""
+        x = self._places(self.left, window.left, window.width, self.picture.width)
+        y = self._places(self.top, window.top, window.height, self.picture.height)
+        rest, found = torch.ones(window.height, window.width), list[Tensor]()
+        for mask, strength in zip(reversed(self.masks), reversed(self.strengths), strict=True):
+            own = strength * mask(x, y) if self._counts(mask, window) else torch.zeros_like(rest)
+            found.append(rest * own)
+            rest = rest * (1 - own)
+        return torch.stack([rest, *reversed(found)])
+
+    def _places(self, start: float, first: int, count: int, side: int) -> Axis:
+        middles = torch.arange(first, first + count, dtype=torch.float64) + 0.5
+        return (start + self.step * middles).clamp(_INSIDE, side - _INSIDE)
+
+    def _counts(self, mask: Mask, window: Window) -> bool:
+        left, top, right, bottom = mask.bounds
+        box = (max(left, 0), max(top, 0), min(right, self.picture.width), min(bottom, self.picture.height))
+        seen = (
+            self.left + self.step * window.left,
+            self.top + self.step * window.top,
+            self.left + self.step * window.right,
+            self.top + self.step * window.bottom,
+        )
+        common = (
+            *(max(a, b) for a, b in zip(box[:2], seen[:2], strict=True)),
+            *(min(a, b) for a, b in zip(box[2:], seen[2:], strict=True)),
+        )
+        return _area(common) > COUNTS * min(_area(box), _area(seen))
+
+
+def _area(box: tuple[float, ...]) -> float:
+    left, top, right, bottom = box
+    return max(0.0, right - left) * max(0.0, bottom - top)
+
+
+@dataclass(frozen=True)
+class Blended:
+    """Estimates of several denoisers, each weighted by the shares of its layers.
+
+    ``owners``: which of the denoisers each layer has. A patch pays for those that have a share of it.
+    """
+
+    denoisers: Sequence[Denoiser]
+    layers: Layers
+    owners: Sequence[int]
+
+    def __call__(self, x: Batch, level: Level, windows: Sequence[Window]) -> Batch:
+        shares = torch.stack([shares_of(self.layers, self.owners, window) for window in windows])
+        found = torch.zeros_like(x)
+        for number, denoiser in enumerate(self.denoisers):
+            own = [i for i in range(len(windows)) if shares[i, number].any()]
+            if own:
+                estimate = denoiser(x[own], level, [windows[i] for i in own])
+                found[own] += shares[own, number, None].to(x.device) * estimate
+        return found
+
+
+def owners_of(texts: Sequence[str]) -> tuple[int, ...]:
+    """Which of the different texts, in the order in which they first come, each one is."""
+    distinct = list(dict.fromkeys(texts))
+    return tuple(distinct.index(text) for text in texts)
+
+
+def shares_of(layers: Layers, owners: Sequence[int], window: Window) -> Float[Tensor, "owners h w"]:
+    """The shares of layers, those of one owner added up."""
+    shares = layers.shares(window)
+    return shares.new_zeros(max(owners) + 1, *shares.shape[1:]).index_add_(0, torch.tensor(owners), shares)
+
+
+def estimates_per_patch(layers: Layers, owners: Sequence[int], canvas: Size, patch: Size) -> float:
+    """How many owners have a share of a patch, in the mean of windows spread evenly over the canvas."""
+    windows = list(_lattice(canvas, patch))
+    return fmean(int(shares_of(layers, owners, window).flatten(1).any(1).sum()) for window in windows)
+
+
+def _lattice(canvas: Size, patch: Size) -> Iterator[Window]:
+    width, height = min(patch.width, canvas.width), min(patch.height, canvas.height)
+    for top in _spread(canvas.height, height):
+        for left in _spread(canvas.width, width):
+            yield Window(top, left, height, width)
+
+
+def _spread(side: int, patch: int) -> list[int]:
+    """Where windows begin that are spread evenly over an axis, some to each patch."""
+    most = min(_LATTICE, 4 * math.ceil(side / patch), side - patch + 1)
+    return [round(i * (side - patch) / max(1, most - 1)) for i in range(most)]
