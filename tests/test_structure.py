@@ -39,7 +39,7 @@ FLOORS = (
     {"workers"},
     {"api", "extension", "viewer"},
     {"__init__"},
-    {"evaluate"},
+    {"doctor", "evaluate"},
     {"cli"},
     {"__main__"},
 )
