@@ -30,13 +30,14 @@ def test_what_is_here_is_said_as_text_and_as_json() -> None:
 
 def test_a_part_that_is_not_here_comes_with_its_command(monkeypatch: pytest.MonkeyPatch) -> None:
     here = ["torch>=2", 'compel>=2; extra == "prompts"', "ray; extra == 'ray'", "mypy; extra == 'dev'"]
+    here.append("pixelsmith[prompts,ray]; extra == 'all'")
     monkeypatch.setattr(doctor, "requires", lambda name: here)
     monkeypatch.setattr(doctor, "_version_of", lambda name: None if name == "ray" else "1")
     parts = {part.name: part for part in doctor.examine(self_test=False).parts}
     assert parts["prompts (compel)"].there
     assert not parts["ray (ray)"].there
     assert parts["ray (ray)"].install == "pip install 'pixelsmith[ray]'"
-    assert not any(name.startswith("dev") for name in parts)
+    assert not any(name.startswith(("dev", "all")) for name in parts)
 
 
 def test_the_self_test_makes_a_picture_and_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -142,7 +142,8 @@ def _parts() -> Iterator[Part]:
     """The extras for users, and the viewer's script, which is built apart."""
     extras: dict[str, list[str]] = {}
     for need, extra in _needs():
-        if extra is not None and extra not in _OF_DEVELOPERS:
+        # An extra of extras needs nothing of its own.
+        if extra is not None and extra not in _OF_DEVELOPERS and need.name != "pixelsmith":
             extras.setdefault(extra, []).append(need.name)
     for extra, names in extras.items():
         there = all(_version_of(name) is not None for name in names)

@@ -46,11 +46,13 @@ def examination_table(found: Mapping[str, Any]) -> str:
     """What ``pixelsmith doctor`` found (``Examination.to_dict``), part after part."""
     test = found["self_test"]
     memory = [one["memory_bytes"] for one in found["devices"]]
-    devices = [
+    devices: list[tuple[str, ...]] = [
         (one["device"], one["processor"], "-" if size is None else amount(size), f"{one['dtype']} by itself")
         for one, size in zip(found["devices"], memory, strict=True)
     ]
-    parts = [(one["name"], "here" if one["there"] else f"not here: {one['install']}") for one in found["parts"]]
+    parts: list[tuple[str, ...]] = [
+        (one["name"], "here" if one["there"] else f"not here: {one['install']}") for one in found["parts"]
+    ]
     sections: dict[str, list[tuple[str, ...]]] = {
         "Versions": [(name, _shown(value)) for name, value in found["versions"].items()],
         "Devices": devices,
