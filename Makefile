@@ -9,7 +9,7 @@ OUTPUT ?= output/islands.png
 PAGE := src/pixelsmith/viewer/page
 VIEWER := $(PAGE)/openseadragon.min.js
 
-.PHONY: demo test setup viewer lint format wheel docs clean
+.PHONY: demo test setup viewer lint format wheel check-wheel docs clean
 
 setup: $(VENV)/.ready
 	@if [ ! -e $(VIEWER) ] && command -v npm >/dev/null; then $(MAKE) viewer; fi
@@ -48,6 +48,10 @@ format: setup
 
 wheel: setup viewer
 	$(BIN)/python -m build --wheel
+
+# The wheel alone, in a clean environment: does it make a picture?
+check-wheel: wheel
+	.ci/wheel
 
 # The documentation site, in build/site: links are checked, nothing is fetched.
 docs: setup

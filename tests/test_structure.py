@@ -39,7 +39,7 @@ FLOORS = (
     {"workers"},
     {"api", "extension", "viewer"},
     {"__init__"},
-    {"evaluate", "studio"},
+    {"doctor", "evaluate", "studio"},
     {"cli"},
     {"__main__"},
 )

@@ -16,21 +16,18 @@ from typing import Any
 import click
 
 from pixelsmith import PRESETS, Compute, Method, Parts, Perturbation, Request, Workers
+from pixelsmith.cli.helps import GroupedOption
 from pixelsmith.cli.program import cli
 from pixelsmith.config import strategies
 from pixelsmith.config.recommended import Recommended
+from pixelsmith.config.settings import Group
 from website.links import linked
 
 PAGE = Path(__file__).parents[1] / "docs" / "options.md"
-GROUPS: dict[type, str] = {
-    Request: "The picture",
-    Method: "How it is denoised",
-    Perturbation: "Guidance away from a perturbed network",
-    Parts: "What is loaded",
-    Compute: "Where the work is done",
-    Workers: "Several devices for one picture",
-}
-"""The values that options fill in, and what their part of the page is called."""
+OWNERS: tuple[type, ...] = (Request, Method, Perturbation, Parts, Compute, Workers)
+"""The values that options fill in."""
+HELP, IN_PYTHON = "Help", "In Python, without an option"
+"""Parts of the page beside those of the groups in which help lists options."""
 RENAMED = {
     "model_config": (Parts, "config"),
     "perturbation_scale": (Perturbation, "scale"),
@@ -77,7 +74,7 @@ def owner_of(option: click.Option) -> tuple[type, str] | None:
     """The value and its field that an option sets; ``None`` for one of the command alone."""
     if option.name in RENAMED:
         return RENAMED[option.name]
-    return next(((owner, item.name) for owner in GROUPS for item in fields(owner) if item.name == option.name), None)
+    return next(((owner, item.name) for owner in OWNERS for item in fields(owner) if item.name == option.name), None)
 
 
 def options_of(command: click.Command) -> list[click.Option]:
@@ -94,16 +91,16 @@ def commands_in(group: click.Group, before: str = "") -> Iterator[tuple[str, cli
 
 
 def _generate() -> str:
-    groups: dict[str, list[str]] = {title: [] for title in ("The command itself", *GROUPS.values())}
+    groups: dict[str, list[str]] = {title: [] for title in (*Group, HELP, IN_PYTHON)}
     set_by_option = set[tuple[type, str]]()
     for option in options_of(cli.commands["generate"]):
         found = owner_of(option)
-        groups[GROUPS[found[0]] if found else "The command itself"].append(_entry(option, found))
+        groups[option.group if isinstance(option, GroupedOption) else HELP].append(_entry(option, found))
         set_by_option |= {found} if found else set()
-    for owner, title in GROUPS.items():
+    for owner in OWNERS:
         others = (item.name for item in fields(owner) if item.name not in CONTAINERS)
-        groups[title] += [
-            f"#### In Python: `{owner.__name__}.{name}`\n\n{_description(owner, name)}\n"
+        groups[IN_PYTHON] += [
+            f"#### `{owner.__name__}.{name}`\n\n{_description(owner, name)}\n"
             for name in others
             if (owner, name) not in set_by_option
         ]

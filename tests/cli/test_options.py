@@ -11,7 +11,7 @@ from pixelsmith.cli.program import cli
 from pixelsmith.config.method import Method
 from pixelsmith.config.parts import Parts
 from pixelsmith.config.request import Compute, Request
-from pixelsmith.config.settings import check_numbers, setting, settings_of
+from pixelsmith.config.settings import Group, check_numbers, setting, settings_of
 from pixelsmith.errors import RequestError
 
 
@@ -19,11 +19,11 @@ from pixelsmith.errors import RequestError
 class Painted:
     """A value with a setting of each kind."""
 
-    layers: int = setting(3, "How many.", least=1)
-    brush: Literal["flat", "round"] = setting("flat", "Which.")
-    share: float | None = setting(None, "How much.", range=(0, 1))
-    wet: bool = setting(False, "On wet paper.")
-    names: tuple[str, ...] = setting((), "Of colours.", option="--name")
+    layers: int = setting(3, "How many.", Group.PICTURE, least=1)
+    brush: Literal["flat", "round"] = setting("flat", "Which.", Group.FILE, common=True)
+    share: float | None = setting(None, "How much.", Group.PICTURE, range=(0, 1))
+    wet: bool = setting(False, "On wet paper.", Group.PICTURE)
+    names: tuple[str, ...] = setting((), "Of colours.", Group.PICTURE, option="--name")
     kept: str = "said by nobody"
 
     def __post_init__(self) -> None:

@@ -14,12 +14,13 @@ from typing import Any, get_args
 import click
 
 from pixelsmith.cli.batch import RANDOM, random_seed
+from pixelsmith.cli.helps import GroupedOption
 from pixelsmith.config.method import PRESETS, Method
 from pixelsmith.config.parts import Lora, Parts
 from pixelsmith.config.recommended import PERTURBATIONS, CaptionsName, Perturbation
 from pixelsmith.config.regions import Region, read_regions
 from pixelsmith.config.request import Compute, Request
-from pixelsmith.config.settings import Setting, settings_of
+from pixelsmith.config.settings import Group, Setting, settings_of
 from pixelsmith.config.sizes import asked_size
 from pixelsmith.config.workers import LOCAL, Workers
 from pixelsmith.geometry import Size
@@ -36,7 +37,8 @@ def options_of(owner: type, left_open: bool = False) -> list[Callable[..., Any]]
 def _option_of(setting: Setting, left_open: bool) -> Callable[..., Any]:
     flag, default = bool in setting.kinds, None if left_open or setting.many else setting.default
     both = f"{setting.option}/--no-{setting.option.removeprefix('--')}" if flag and left_open else setting.option
-    return click.option(
+    return listed(
+        setting.group,
         both,
         setting.parameter,
         type=None if flag else _type_of(setting),
@@ -46,6 +48,7 @@ def _option_of(setting: Setting, left_open: bool) -> Callable[..., Any]:
         multiple=setting.many,
         metavar=setting.metavar,
         help=setting.help,
+        common=setting.common,
     )
 
 
@@ -54,6 +57,11 @@ def _type_of(setting: Setting) -> Any:
         return click.Choice(setting.choices)
     (kind,) = setting.kinds if len(setting.kinds) == 1 else (str,)
     return kind if kind in (int, float) else str
+
+
+def listed(group: Group, *names: str, common: bool = False, **said: Any) -> Callable[..., Any]:
+    """An option that help lists under a heading; ``said``: what ``click.option`` takes."""
+    return click.option(*names, cls=GroupedOption, group=group, common=common, **said)
 
 
 def with_options(command: Callable[..., None], options: Sequence[Callable[..., Any]]) -> Callable[..., None]:
@@ -76,57 +84,85 @@ PART_OPTIONS = options_of(Parts)
 """What is loaded: the same for every command that looks at a model."""
 
 _PICTURE_OPTIONS = (
-    click.option(
+    listed(
+        Group.PICTURE,
         "--size",
+        common=True,
         help="Pixels (2048x1024, 2048), a print (60x90cm@300dpi, 24x36in@150dpi) or an area (40MP, in the shape "
         f"of what it starts from).  [default: the last of --cascade, or {DEFAULT_SIZE}]",
     ),
-    click.option("--cascade", help="Sizes of the stages, such as 512x512,2048x2048."),
-    click.option("--seed", type=Seed(), default=0, show_default=True, help="Another seed, another picture; or random."),
+    listed(Group.QUALITY, "--cascade", help="Sizes of the stages, such as 512x512,2048x2048."),
+    listed(
+        Group.PICTURE,
+        "--seed",
+        common=True,
+        type=Seed(),
+        default=0,
+        show_default=True,
+        help="Another seed, another picture; or random.",
+    ),
     *options_of(Request),
-    click.option(
+    listed(
+        Group.PICTURE,
         "--region",
         multiple=True,
         metavar="X,Y,W,H:PROMPT",
         help="A part with a prompt of its own, in pixels of the result or percent: '0,0,50%,100%: a forest'. Can be "
         "given several times, a later one over those before it.",
     ),
-    click.option(
-        "--regions", metavar="FILE", help="The same from a JSON file, also with polygons, masks and negative prompts."
+    listed(
+        Group.PICTURE,
+        "--regions",
+        metavar="FILE",
+        help="The same from a JSON file, also with polygons, masks and negative prompts.",
     ),
 )
 """What is made, of what, and by which model."""
 
 _METHOD_OPTIONS = (
-    click.option(
+    listed(
+        Group.QUALITY,
         "--preset",
+        common=True,
         type=click.Choice(list(PRESETS)),
         default="default",
         show_default=True,
-        help="fast: a third of the time, nearly as good; paper: the method as published.",
+        help="How much work is done; see below.",
     ),
     *options_of(Method, left_open=True),
-    click.option(
+    listed(
+        Group.PICTURE,
         "--captions",
         help="Condition each patch on what the picture below shows there: off, auto (by the model's own captioner), or "
         "the folder or hub id of a captioner.  [default: off, or as the model recommends]",
     ),
-    click.option(
-        "--perturbation", type=click.Choice(list(PERTURBATIONS)), help="Also guide away from a worse network."
+    listed(
+        Group.GUIDANCE,
+        "--perturbation",
+        type=click.Choice(list(PERTURBATIONS)),
+        help="Also guide away from a worse network.",
     ),
-    click.option("--perturbation-scale", type=float, help="How strongly.  [default: pag 3, slg 2.8]"),
-    click.option("--perturbation-interval", help="Where it is on.  [default: pag 0,1, slg 0.01,0.2]"),
-    click.option("--perturbed-layers", help="Numbers of blocks, such as 7,8,9.  [default: in the middle]"),
+    listed(Group.GUIDANCE, "--perturbation-scale", type=float, help="How strongly away.  [default: pag 3, slg 2.8]"),
+    listed(
+        Group.GUIDANCE, "--perturbation-interval", help="START,END in 0..1: where.  [default: pag 0,1, slg 0.01,0.2]"
+    ),
+    listed(
+        Group.GUIDANCE,
+        "--perturbed-layers",
+        help="Numbers of the blocks that are made worse, such as 7,8,9.  [default: in the middle]",
+    ),
 )
 """How it is denoised."""
 
 
 WORKER_OPTIONS = (
-    click.option(
+    listed(
+        Group.MACHINE,
         "--devices",
         help="Share the work among these of this machine, such as cuda:0,cuda:1,cpu; with --ray their kinds.",
     ),
-    click.option(
+    listed(
+        Group.MACHINE,
         "--ray",
         is_flag=False,
         flag_value=LOCAL,

@@ -10,17 +10,20 @@ from contextlib import suppress
 from functools import partial
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 from click.core import ParameterSource
+from click.shell_completion import get_completion_class
 
 from pixelsmith import LoadedModel, __version__, generate, plan, resume
 from pixelsmith.api.functions import settings_when_made
 from pixelsmith.cli.batch import RANDOM, Done, Known, Row, Task, rows_of, run_batch, tasks_of
+from pixelsmith.cli.helps import Commands
 from pixelsmith.cli.options import (
     PART_OPTIONS,
     WORKER_OPTIONS,
+    listed,
     make_request,
     numbers_in,
     options_of,
@@ -34,8 +37,9 @@ from pixelsmith.cli.progress import ProgressBar, print_json
 from pixelsmith.cli.redo_command import redo_command
 from pixelsmith.cli.sheet import check_sheet, write_sheet
 from pixelsmith.cli.studio_command import studio_command
-from pixelsmith.cli.tables import families_table, plan_table, settings_table, values_table
-from pixelsmith.config.request import Placement, Request
+from pixelsmith.cli.tables import examination_table, families_table, plan_table, settings_table, values_table
+from pixelsmith.config.request import DeviceName, Placement, Request
+from pixelsmith.config.settings import Group
 from pixelsmith.errors import InputError, PixelsmithError, RequestError, reason_of
 from pixelsmith.evaluate.commands import evaluate_command, figures_command
 from pixelsmith.events import Event, Observer, Warned, silent
@@ -116,10 +120,35 @@ def _complain(message: str, code: int) -> int:
     return code
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+SHELLS = ("bash", "zsh", "fish")
+FIRST_STEPS = """\
+Pixelsmith turns a sentence, or a picture of yours, into a picture of any size.
+
+Make a first picture, with the small model that is here already:
+  pixelsmith generate "watercolor map of islands in a turquoise sea" --preset fast --output islands.png
+
+Zoom into it:
+  pixelsmith view islands.png
+
+Enlarge a picture of yours; first see what that takes:
+  pixelsmith plan "what it shows" --from-image photo.jpg --size 8192
+  pixelsmith generate "what it shows" --from-image photo.jpg --size 8192 --output big.tif
+
+What you can set: pixelsmith generate --help. All commands: pixelsmith --help.
+If something does not work: pixelsmith doctor."""
+
+
+@click.group(
+    cls=Commands,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
 @click.version_option(__version__, prog_name="pixelsmith")
-def cli() -> None:
+@click.pass_context
+def cli(context: click.Context) -> None:
     """Turn a sentence into a picture of any size."""
+    if context.invoked_subcommand is None:
+        click.echo(FIRST_STEPS)
 
 
 def _read_row(row: Row, defaults: Mapping[str, Any]) -> tuple[dict[str, Any], Request]:
@@ -159,11 +188,15 @@ def _words_of(option: click.Option, word: str, value: Any) -> list[str]:
 
 def run_options(command: Callable[..., None]) -> Callable[..., None]:
     """How much a command that works for long says."""
-    as_json = click.option("--json", "as_json", is_flag=True, help="Print events as JSON, one a line; no progress bar.")
-    return as_json(click.option("--quiet", "-q", is_flag=True, help="Print nothing.")(command))
+    as_json = "Print events as JSON, one a line; no progress bar."
+    options = [
+        listed(Group.SCREEN, "--json", "as_json", is_flag=True, help=as_json),
+        listed(Group.SCREEN, "--quiet", "-q", is_flag=True, help="Print nothing."),
+    ]
+    return with_options(command, options)
 
 
-_overwrite = click.option("--overwrite", is_flag=True, help="Replace a file that is there already.")
+_overwrite = listed(Group.FILE, "--overwrite", common=True, is_flag=True, help="Replace a file that is there already.")
 
 
 def _observed(run: Callable[[Observer], object], as_json: bool, quiet: bool) -> None:
@@ -177,11 +210,17 @@ def _observed(run: Callable[[Observer], object], as_json: bool, quiet: bool) -> 
     say(bar.summary)
 
 
-@cli.command("generate")
+@cli.command(
+    "generate",
+    examples={
+        "A first picture": 'pixelsmith generate "watercolor map of islands" --preset fast -o islands.png',
+        "A photo of yours, enlarged": 'pixelsmith generate "a harbour" --from-image photo.jpg --size 8192 -o big.tif',
+    },
+)
 @request_options
 @partial(with_options, options=WORKER_OPTIONS)
-@click.option("--output", "-o", required=True, type=PLACE, help=f"A {', '.join(FORMATS)} file.")
-@click.option("--run-dir", type=PLACE, help="Keep all work here.  [default: OUTPUT.run if large]")
+@listed(Group.FILE, "--output", "-o", common=True, required=True, type=PLACE, help=f"A {', '.join(FORMATS)} file.")
+@listed(Group.FILE, "--run-dir", type=PLACE, help="Keep all work here.  [default: OUTPUT.run if large]")
 @_overwrite
 @run_options
 def generate_command(
@@ -398,6 +437,37 @@ def inspect_command(model: str, as_json: bool, **options: Any) -> None:
 
     found = inspect_model(model, parts_of(options))
     click.echo(json.dumps(found) if as_json else values_table(found))
+
+
+@cli.command("doctor")
+@click.option("--self-test/--no-self-test", default=True, help="Make a small picture: 20 seconds at most.")
+@click.option(
+    "--device", type=click.Choice(get_args(DeviceName)), default="auto", show_default=True, help="Where it is made."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def doctor_command(self_test: bool, device: DeviceName, as_json: bool) -> None:
+    """Look at this machine: devices, versions, optional parts, disk, a self-test; for bug reports.
+
+    Exit code 1 if the self-test fails.
+    """
+    from pixelsmith.doctor import examine
+
+    found = examine(self_test, device)
+    click.echo(json.dumps(found.to_dict()) if as_json else examination_table(found.to_dict()))
+    if found.self_test is not None and not found.self_test.passed:
+        raise click.exceptions.Exit(1)
+
+
+@cli.command("completion")
+@click.argument("shell", type=click.Choice(SHELLS))
+def completion_command(shell: str) -> None:
+    """Print what makes SHELL complete commands and options with the Tab key.
+
+    For bash, add to ~/.bashrc the line: eval "$(pixelsmith completion bash)"
+    """
+    kind = get_completion_class(shell)
+    if kind is not None:
+        click.echo(kind(cli, {}, "pixelsmith", "_PIXELSMITH_COMPLETE").source())
 
 
 @cli.command("view")

@@ -42,6 +42,28 @@ def families_table(families: Sequence[Mapping[str, Any]]) -> str:
     return _aligned([("family", "native size", "what it needs"), *rows])
 
 
+def examination_table(found: Mapping[str, Any]) -> str:
+    """What ``pixelsmith doctor`` found (``Examination.to_dict``), part after part."""
+    test = found["self_test"]
+    memory = [one["memory_bytes"] for one in found["devices"]]
+    devices: list[tuple[str, ...]] = [
+        (one["device"], one["processor"], "-" if size is None else amount(size), f"{one['dtype']} by itself")
+        for one, size in zip(found["devices"], memory, strict=True)
+    ]
+    parts: list[tuple[str, ...]] = [
+        (one["name"], "here" if one["there"] else f"not here: {one['install']}") for one in found["parts"]
+    ]
+    sections: dict[str, list[tuple[str, ...]]] = {
+        "Versions": [(name, _shown(value)) for name, value in found["versions"].items()],
+        "Devices": devices,
+        "Optional parts": parts,
+        "Folders": list(found["folders"].items()),
+        "Free disk": [(folder, amount(free)) for folder, free in found["free_bytes"].items()],
+        "Self-test": [] if test is None else [(test["said"] or "passed", f"{test['seconds']:g} s")],
+    }
+    return "\n\n".join(f"{title}\n{_aligned(rows)}" for title, rows in sections.items() if rows)
+
+
 def values_table(values: Mapping[str, Any]) -> str:
     """A line a value, those of a group after each other."""
     rows: list[tuple[str, ...]] = []

@@ -23,7 +23,7 @@ from pixelsmith.config.recommended import (
     StageMethod,
     perturbation_of,
 )
-from pixelsmith.config.settings import check_numbers, setting
+from pixelsmith.config.settings import Group, check_numbers, setting
 from pixelsmith.config.strategies import STRATEGIES, StrategyName
 from pixelsmith.errors import RequestError
 from pixelsmith.sampling.guidances import GUIDANCES
@@ -100,46 +100,66 @@ class Method:
         pixelsmith.errors.RequestError: slider: expected a number from 0 to 1, got 2
     """
 
-    steps: int | None = setting(None, "Denoising steps of the base and of each stage.", least=1)
-    sampler: str | None = setting(None, "The rule of a step.", choices=SAMPLERS)
-    guidance: str | None = setting(None, "How the prompt is put to effect.", choices=GUIDANCES)
-    guidance_scale: float | None = setting(None, "How strongly the prompt pulls; 1 is off.", range=(0, 1000))
-    guidance_rescale: float | None = setting(None, "0..1: against over-saturation.", range=(0, 1))
-    epsilon_scaling: float | None = setting(
-        None, "0.5..2: a little above 1 for more detail; 1 is off.", range=EPSILON_SCALINGS
+    steps: int | None = setting(None, "Denoising steps of the base and of each stage.", Group.QUALITY, least=1)
+    sampler: str | None = setting(None, "The rule of a step.", Group.QUALITY, choices=SAMPLERS)
+    guidance: str | None = setting(None, "How the prompt is put to effect.", Group.GUIDANCE, choices=GUIDANCES)
+    guidance_scale: float | None = setting(
+        None, "How strongly the prompt pulls; 1 is off.", Group.GUIDANCE, range=(0, 1000)
     )
-    guidance_interval: tuple[float, float] = setting((0.0, 1.0), "START,END in 0..1: where guidance is on.")
+    guidance_rescale: float | None = setting(None, "0..1: against over-saturation.", Group.GUIDANCE, range=(0, 1))
+    epsilon_scaling: float | None = setting(
+        None, "0.5..2: a little above 1 for more detail; 1 is off.", Group.DETAIL, range=EPSILON_SCALINGS
+    )
+    guidance_interval: tuple[float, float] = setting(
+        (0.0, 1.0), "START,END in 0..1: where guidance is on.", Group.GUIDANCE
+    )
     perturbation: Perturbation | None = None
     slider: float | tuple[float, ...] | None = setting(
         None,
         "0..1: at 0 all is invented, at 1 all that the smaller picture shows is kept. A,B: of the last stages.  "
         "[default: 1 with --from-image, else as the model recommends]",
+        Group.DETAIL,
+        common=True,
     )
-    slider_map: str = setting("auto", "Where it holds: auto, even, or a grey picture (white holds).  [default: auto]")
-    slider_steps: float = setting(1.0, "0..1: share of steps in which structure is held.  [default: 1]", range=(0, 1))
-    start: float | None = setting(None, "0..1: share of the noise schedule that stages go through.", range=(0, 1))
-    stage_steps: int | None = setting(None, "Denoising steps of each stage.  [default: --steps]", least=1)
+    slider_map: str = setting(
+        "auto", "Where the Slider holds: auto, even, or a grey picture (white holds).  [default: auto]", Group.DETAIL
+    )
+    slider_steps: float = setting(
+        1.0, "0..1: share of steps in which structure is held.  [default: 1]", Group.DETAIL, range=(0, 1)
+    )
+    start: float | None = setting(
+        None, "0..1: share of the noise schedule that stages go through.", Group.QUALITY, range=(0, 1)
+    )
+    stage_steps: int | None = setting(
+        None, "Denoising steps of each stage.  [default: --steps]", Group.QUALITY, least=1
+    )
     stage_guidance_scale: float | None = setting(
-        None, "The same as --guidance-scale for the stages.  [default: as the base]", range=(0, 1000)
+        None, "The same as --guidance-scale for the stages.  [default: as the base]", Group.GUIDANCE, range=(0, 1000)
     )
     stage_epsilon_scaling: float | None = setting(
-        None, "The same as --epsilon-scaling for the stages.  [default: as the base]", range=EPSILON_SCALINGS
+        None,
+        "The same as --epsilon-scaling for the stages.  [default: as the base]",
+        Group.DETAIL,
+        range=EPSILON_SCALINGS,
     )
     texture: float | None = setting(
         None,
         "0..1: share of what the model's texture network draws; 0 is off.  [default: 1, or as the model recommends]",
+        Group.DETAIL,
         range=(0, 1),
     )
-    slider_fade: float = setting(0.0, "0..1: share of steps over which it fades out.  [default: 0]", range=(0, 1))
-    merge: str = setting(
-        "hold", "How the picture below guides: hold, or phase (paper).  [default: hold]", choices=MERGES
+    slider_fade: float = setting(
+        0.0, "0..1: share of steps over which the Slider fades out.  [default: 0]", Group.DETAIL, range=(0, 1)
     )
-    chess_mask: bool = setting(True, "Whether --merge phase has the paper's chess mask.")
-    border: int | None = setting(None, "Latents over which patches are averaged; 0 is off.", least=0)
-    coverage: CoverageName = setting("grid", "Where patches lie.")
-    upsampling: Upsampling = setting("lanczos", "How the previous picture is enlarged.")
+    merge: str = setting(
+        "hold", "How the picture below guides: hold, or phase (paper).  [default: hold]", Group.DETAIL, choices=MERGES
+    )
+    chess_mask: bool = setting(True, "Whether --merge phase has the paper's chess mask.", Group.DETAIL)
+    border: int | None = setting(None, "Latents over which patches are averaged; 0 is off.", Group.QUALITY, least=0)
+    coverage: CoverageName = setting("grid", "Where patches lie.", Group.QUALITY)
+    upsampling: Upsampling = setting("lanczos", "How the previous picture is enlarged.", Group.QUALITY)
     captions: CaptionsName | None = None
-    strategy: StrategyName = setting("pixelsmith", "Another method, to compare.")
+    strategy: StrategyName = setting("pixelsmith", "Another method, to compare.", Group.QUALITY)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "guidance_interval", tuple(self.guidance_interval))
@@ -262,3 +282,10 @@ PRESETS: dict[str, Method] = {
 """Named methods. ``paper`` is the paper's: 50 DDIM steps, guidance 7.5, random patches, 10 latents of averaging.
 ``fast`` is for huge pictures: stages of few steps, from where the guide is nearly drowned in noise; the base is as the
 model recommends."""
+
+PRESET_NOTES = {
+    "default": "As the model recommends.",
+    "fast": "For huge pictures: nearly as good, at 0.3 times the model calls (2048x2048).",
+    "paper": "The method as published, to compare with, at ten times the model calls (2048x2048).",
+}
+"""What each preset does and costs, in model calls of the embedded model (``pixelsmith plan --size 2048``)."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pixelsmith.config.checks import check_choices, check_range, check_text
-from pixelsmith.config.settings import setting
+from pixelsmith.config.settings import Group, setting
 from pixelsmith.errors import RequestError
 from pixelsmith.system.places import at_home, given_place
 
@@ -81,24 +81,37 @@ class Parts:
     Raises ``RequestError`` for values of another kind.
     """
 
-    variant: str | None = setting(None, "Of the model's weight files, such as fp16.")
+    variant: str | None = setting(None, "Which of the model's weight files, such as fp16.", Group.MODEL)
     config: str | None = setting(
-        None, "Folder or hub id with the configuration of a single file.", option="--model-config"
+        None, "Folder or hub id with the configuration of a single file.", Group.MODEL, option="--model-config"
     )
-    vae: str | None = setting(None, "Another autoencoder, full or tiny: a folder, a .safetensors file, or a hub id.")
-    network: str | None = setting(None, "Another U-Net or transformer: the same, or a .gguf file.")
-    quantize: Quantization | None = setting(None, "Make the network smaller when loaded.")
-    loras: tuple[Lora, ...] = setting((), "Can be given several times.", option="--lora", metavar="PATH[:WEIGHT]")
+    vae: str | None = setting(
+        None, "Another autoencoder, full or tiny: a folder, a .safetensors file, or a hub id.", Group.MODEL
+    )
+    network: str | None = setting(None, "Another U-Net or transformer: the same, or a .gguf file.", Group.MODEL)
+    quantize: Quantization | None = setting(None, "Make the network smaller when loaded.", Group.MODEL)
+    loras: tuple[Lora, ...] = setting(
+        (),
+        "A LoRA for a style or a subject, and how strongly. Can be given several times.",
+        Group.MODEL,
+        option="--lora",
+        metavar="PATH[:WEIGHT]",
+        common=True,
+    )
     textual_inversions: tuple[str, ...] = setting(
-        (), "Its name is its token.", option="--textual-inversion", metavar="PATH"
+        (),
+        "A textual inversion, whose name is its word in the prompt. Can be given several times.",
+        Group.MODEL,
+        option="--textual-inversion",
+        metavar="PATH",
     )
     few_steps: bool | None = setting(
-        False, "Add the model's own LoRA for few steps.  [default: with --preset fast, if it has one]"
+        False, "Add the model's own LoRA for few steps.  [default: with --preset fast, if it has one]", Group.QUALITY
     )
-    scheduler: SchedulerName | None = setting(None, "In the place of the model's own.")
-    timestep_spacing: TimestepSpacing | None = setting(None, "Where its steps lie.")
+    scheduler: SchedulerName | None = setting(None, "Another scheduler than the model's own.", Group.MODEL)
+    timestep_spacing: TimestepSpacing | None = setting(None, "Where the scheduler's steps lie.", Group.MODEL)
     captioner: str | None = None
-    allow_pickle: bool = setting(False, "Read weights from pickles; they can run any code.")
+    allow_pickle: bool = setting(False, "Read weights from pickles; they can run any code.", Group.MODEL)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "loras", tuple(self.loras))

@@ -21,7 +21,7 @@ from pixelsmith.config.recommended import (
     Recommended,
 )
 from pixelsmith.config.regions import Region, RegionsIn, check_regions, regions_from
-from pixelsmith.config.settings import check_numbers, setting
+from pixelsmith.config.settings import Group, check_numbers, setting
 from pixelsmith.config.sizes import check_dpi
 from pixelsmith.config.workers import Workers
 from pixelsmith.errors import RequestError
@@ -62,16 +62,27 @@ class Compute:
     Raises ``RequestError`` for an unknown device, dtype or memory mode, and for sizes below 1.
     """
 
-    device: DeviceName = setting("auto", "Where the model runs; auto takes a GPU if there is one.")
-    dtype: DtypeName = setting("auto", "Of the network's numbers; auto is half where that is fast.")
-    batch_size: int | None = setting(None, "Patches per call of the network.  [default: by device]", least=1)
-    memory: MemoryMode = setting("all", "What of the model is on the device at a time.")
-    compile: bool = setting(False, "Compile the network, and an autoencoder of residual blocks.")
-    channels_last: bool = setting(False, "Another order of values in memory.")
-    tile: int | None = setting(
-        None, "Pixels a side that the autoencoder computes at once.  [default: by model]", least=1
+    device: DeviceName = setting(
+        "auto", "Where the model runs; auto takes a GPU if there is one.", Group.MACHINE, common=True
     )
-    deterministic: bool = setting(False, "Only algorithms that give the same bytes each time.")
+    dtype: DtypeName = setting(
+        "auto", "Precision of the network's numbers; auto is half where that is fast.", Group.MACHINE
+    )
+    batch_size: int | None = setting(
+        None, "Patches per call of the network.  [default: by device]", Group.MACHINE, least=1
+    )
+    memory: MemoryMode = setting(
+        "all",
+        "What of the model is on the GPU at a time. For little memory: offload, or sequential (least, slowest).",
+        Group.MACHINE,
+        common=True,
+    )
+    compile: bool = setting(False, "Compile the network, and an autoencoder of residual blocks.", Group.MACHINE)
+    channels_last: bool = setting(False, "Another order of values in memory.", Group.MACHINE)
+    tile: int | None = setting(
+        None, "Pixels a side that the autoencoder computes at once.  [default: by model]", Group.MACHINE, least=1
+    )
+    deterministic: bool = setting(False, "Only algorithms that give the same bytes each time.", Group.MACHINE)
 
     def __post_init__(self) -> None:
         check_choices(self, device=DeviceName, dtype=DtypeName, memory=MemoryMode)
@@ -88,10 +99,10 @@ class Placement:
     and however many. Raises ``RequestError`` as ``Compute`` does.
     """
 
-    device: DeviceName | None = setting(None, "The same of another device.")
-    memory: MemoryMode | None = setting(None, "Another way than the run began with.")
-    batch_size: int | None = setting(None, "Another one; it changes the picture by rounding.")
-    tile: int | None = setting(None, "Pixels a side that the autoencoder computes at once.")
+    device: DeviceName | None = setting(None, "The same of another device.", Group.MACHINE)
+    memory: MemoryMode | None = setting(None, "Another way than the run began with.", Group.MACHINE)
+    batch_size: int | None = setting(None, "Another one; it changes the picture by rounding.", Group.MACHINE)
+    tile: int | None = setting(None, "Pixels a side that the autoencoder computes at once.", Group.MACHINE)
     workers: Workers | None = None
 
     def __post_init__(self) -> None:
@@ -150,35 +161,46 @@ class Request:
 
     prompt: str
     size: Size
-    negative_prompt: str = setting("", "What the picture should not show.")
+    negative_prompt: str = setting("", "What the picture should not show.", Group.PICTURE, common=True)
     seed: int = 0
     model: str = setting(
-        EMBEDDED, "A diffusers folder, a .safetensors file, or a hub id (owner/name, owner/name@revision)."
+        EMBEDDED,
+        "A diffusers folder, a .safetensors file, or a hub id (owner/name, owner/name@revision).",
+        Group.MODEL,
+        common=True,
     )
     parts: Parts = field(default_factory=Parts)
-    from_image: str | None = setting(None, "Start from this picture in place of a generated one.")
+    from_image: str | None = setting(
+        None, "Enlarge this picture in place of a generated one; PROMPT says what it shows.", Group.SOURCE, common=True
+    )
     cascade: tuple[Size, ...] = ()
     method: Method = field(default_factory=Method)
     compute: Compute = field(default_factory=Compute)
-    prompt_weighting: bool = setting(False, "Read (word)1.3 and word++ as weights, and prompts of any length.")
+    prompt_weighting: bool = setting(
+        False, "Read (word)1.3 and word++ as weights, and prompts of any length.", Group.PICTURE
+    )
     dpi: float | None = setting(
         None,
         "Dots per inch that the file says.  [default: those of --size, of the picture to start from, or 300]",
+        Group.FILE,
     )
-    strip: bool = setting(False, "Leave out the EXIF, IPTC, XMP, resolution and place on earth of --from-image.")
+    strip: bool = setting(
+        False, "Leave out the EXIF, IPTC, XMP, resolution and place on earth of --from-image.", Group.SOURCE
+    )
     background: str | None = setting(
         None,
         "Lay the transparency of --from-image over white, #fff8e0, ...  [default: it is kept]",
+        Group.SOURCE,
         metavar="COLOUR",
     )
     mask: str | None = setting(
-        None, "Of --from-image a grey picture: white is refined, black stays as it is, enlarged."
+        None, "A grey picture over --from-image: white is refined, black is only enlarged.", Group.SOURCE
     )
-    mask_feather: int = setting(16, "Pixels that its edges are wide.")
-    depth: int = setting(8, "Bits a channel of the file.", choices={str(bits): bits for bits in DEPTHS})
-    dither: bool = setting(False, "Dither 8 bits, so that smooth gradients have no steps.")
+    mask_feather: int = setting(16, "How wide the edges of --mask are, in pixels.", Group.SOURCE)
+    depth: int = setting(8, "Bits a channel of the file.", Group.FILE, choices={str(bits): bits for bits in DEPTHS})
+    dither: bool = setting(False, "Dither 8 bits, so that smooth gradients have no steps.", Group.FILE)
     regions: tuple[Region, ...] = ()
-    regions_in: RegionsIn = setting("all", "Whether the base shows regions too, or only the stages.")
+    regions_in: RegionsIn = setting("all", "Whether the base shows regions too, or only the stages.", Group.PICTURE)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "cascade", tuple(self.cascade))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields
+from enum import StrEnum
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -11,6 +12,20 @@ from pixelsmith.config.checks import check_range, check_whole
 
 _SETTING = "setting"
 """What it is called in the metadata of a field."""
+
+
+class Group(StrEnum):
+    """Headings under which help lists options, in the order in which it shows them."""
+
+    PICTURE = "The picture"
+    SOURCE = "A picture of yours to start from"
+    DETAIL = "What is kept and what is invented"
+    QUALITY = "Time and quality"
+    GUIDANCE = "How strongly the prompt pulls"
+    MODEL = "The model"
+    MACHINE = "This machine"
+    FILE = "The file"
+    SCREEN = "What is printed"
 
 
 @dataclass(frozen=True)
@@ -22,6 +37,8 @@ class Setting:
     - ``option``: its name on the command line; ``metavar``: what stands for its value there.
     - ``choices``: names that it may be; empty if it may be anything of its type.
     - ``range``: the least and the largest number; ``least``: of a whole number that has no largest.
+    - ``group``: the heading under which help lists it; ``common``: whether ``--help`` shows it, not only
+      ``--help-all``.
     """
 
     name: str
@@ -29,11 +46,13 @@ class Setting:
     optional: bool
     default: Any
     help: str
+    group: Group
     option: str
     metavar: str | None = None
     choices: tuple[str, ...] = ()
     range: tuple[float, float] | None = None
     least: int | None = None
+    common: bool = False
 
     @property
     def parameter(self) -> str:
@@ -49,18 +68,21 @@ class Setting:
 def setting(
     default: Any,
     help: str,  # noqa: A002 (click's name for it)
+    group: Group,
     *,
     option: str | None = None,
     metavar: str | None = None,
     choices: Mapping[str, object] | None = None,
     range: tuple[float, float] | None = None,  # noqa: A002
     least: int | None = None,
+    common: bool = False,
 ) -> Any:
     """A field of a dataclass that the command line has an option for; the arguments are those of ``Setting``.
 
     ``choices``: a registry; of a ``Literal`` they are known.
     """
-    said = {"help": help, "option": option, "metavar": metavar, "range": range, "least": least}
+    said = {"help": help, "group": group, "common": common}
+    said |= {"option": option, "metavar": metavar, "range": range, "least": least}
     return field(default=default, metadata={_SETTING: said | {"choices": tuple(choices or ())}})
 
 

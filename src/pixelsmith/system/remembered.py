@@ -41,4 +41,9 @@ class Remembered:
 
     @property
     def _file(self) -> Path:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pixelsmith" / self.name
+        return cache_folder() / self.name
+
+
+def cache_folder() -> Path:
+    """Where facts are kept; it may not be there yet."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pixelsmith"
