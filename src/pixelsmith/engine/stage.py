@@ -12,7 +12,7 @@ import torch
 
 from pixelsmith.canvas import Space, WithOverview
 from pixelsmith.config.plans import Plan
-from pixelsmith.config.recommended import StageMethod
+from pixelsmith.config.recommended import Perturbation, StageMethod
 from pixelsmith.config.request import Request
 from pixelsmith.config.strategies import STRATEGIES
 from pixelsmith.engine import Executor, Serial
@@ -345,7 +345,10 @@ class Cascade:
 def guided_denoiser(family: Family, conditions: Conditions, method: StageMethod, picture: Size) -> Denoiser:
     """The denoiser of each patch's prompts, and what it is pushed away from where that is ever on."""
     scale, aways = method.guidance_scale, []
-    made = partial(family.denoiser, picture=picture, guidance_scale=scale)
+
+    def made(prompt_at: PromptAt, perturbation: Perturbation | None = None) -> Denoiser:
+        return family.denoiser(prompt_at, picture, scale, perturbation)
+
     positive = conditions.positive(made)
     if method.guides:
         unwanted = conditions.negative(made)
