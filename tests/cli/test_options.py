@@ -58,7 +58,7 @@ def test_numbers_are_in_the_range_of_their_setting() -> None:
 
 
 WRITTEN_OUT = {
-    Request: {"prompt", "size", "seed", "cascade", "parts", "method", "compute"},
+    Request: {"prompt", "size", "seed", "cascade", "regions", "parts", "method", "compute"},
     Method: {"perturbation", "captions"},
     Parts: {"captioner"},
     Compute: set(),
