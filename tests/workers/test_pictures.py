@@ -139,9 +139,9 @@ def test_workers_that_are_killed_and_one_that_sleeps_for_ever_change_nothing(
         pixels = model.generate(request, observer=strike).pixels
         wait_for(model, 1)
     assert hit.keys() == {"encode", "denoise", "decode"}
-    ends = ["its process was ended by SIGKILL", "no answer for", "its process was ended by SIGKILL"]
-    assert sum(ends[0] in line for line in said) == 2, said
-    assert sum(ends[1] in line for line in said) == 1, said
+    assert sum("its process was ended by SIGKILL" in line for line in said) == 2, said
+    # Others do what it is late with, so the picture may be there before its lease ends.
+    assert all("no answer for" in line or "SIGKILL" in line for line in said), said
     assert not any(psutil.pid_exists(pid) for pid in hit.values())
     assert np.array_equal(pixels, generate(request).pixels)
 
@@ -174,7 +174,7 @@ def test_a_killed_run_takes_its_workers_with_it_and_goes_on_with_another_number(
         children = psutil.Process(process.pid).children()
         process.kill()
     assert len(children) == 2
-    _, alive = psutil.wait_procs(children, timeout=20)
+    _, alive = psutil.wait_procs(children, timeout=60)
     assert not alive
     subprocess.run([*command, "resume", str(run), "--devices", "cpu", "--quiet"], check=True, timeout=240)
     generate(request_of(tiny_model, 300), tmp_path / "one.png")
@@ -195,9 +195,9 @@ def test_ctrl_c_ends_all_of_them(tiny_model: Path, tmp_path: Path) -> None:
         children = psutil.Process(process.pid).children()
         # As a terminal does: all of its processes hear it.
         os.killpg(process.pid, signal.SIGINT)
-        _, said = process.communicate(timeout=30)
+        _, said = process.communicate(timeout=120)
     assert process.returncode == 130
     assert said.splitlines()[-1].startswith("pixelsmith: interrupted")
     assert "Traceback" not in said
-    _, alive = psutil.wait_procs(children, timeout=20)
+    _, alive = psutil.wait_procs(children, timeout=60)
     assert not alive

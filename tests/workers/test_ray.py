@@ -35,9 +35,9 @@ def test_three_actors_of_which_one_dies_and_one_sleeps_for_ever(
 
         pixels = model.generate(request, observer=strike).pixels
         wait_for(model, 1)
-    assert len(said) == 2, said
     assert "its process ended" in said[0]
-    assert "no answer for" in said[1]
+    # Others do what it is late with, so the picture may be there before its lease ends.
+    assert all("no answer for" in line for line in said[1:]), said
     assert np.array_equal(pixels, generate(request).pixels)
 
 
