@@ -37,7 +37,7 @@ from benchmarks.waiting import CHANNELS, Device, SleepingAutoencoder, SleepingFa
 from pixelsmith import Workers
 from pixelsmith.canvas import DiskSpace
 from pixelsmith.engine import Executor, Serial, Work
-from pixelsmith.engine.crew import Crew, Link, Links, unshared
+from pixelsmith.engine.crew import Crew, Link, Links, LostError, unshared
 from pixelsmith.engine.denoise import Denoising, Guide
 from pixelsmith.engine.many import Many
 from pixelsmith.engine.stage import StageSteps
@@ -73,7 +73,13 @@ class ThreadLink:
         self._thread = ThreadPoolExecutor(1)
 
     def call(self, method: str, *given: Any) -> Future[Any]:
-        return self._thread.submit(getattr(self._worker, method), *unshared(given))
+        try:
+            return self._thread.submit(getattr(self._worker, method), *unshared(given))
+        except RuntimeError as error:
+            # It was ended meanwhile.
+            ended: Future[Any] = Future()
+            ended.set_exception(LostError(str(error)))
+            return ended
 
     def kill(self) -> None:
         self._thread.shutdown(wait=False, cancel_futures=True)

@@ -184,7 +184,7 @@ def test_a_killed_run_takes_its_workers_with_it_and_goes_on_with_another_number(
 
 
 def test_ctrl_c_ends_all_of_them(tiny_model: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "pixelsmith", "generate", "a map", "--model", str(tiny_model), "--size", "600"]
+    command = [sys.executable, "-m", "pixelsmith", "generate", "a map", "--model", str(tiny_model), "--size", "1800"]
     command += ["--devices", "cpu", "--output", str(tmp_path / "map.png"), "--json"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
