@@ -4,11 +4,11 @@
     python -m benchmarks.spread --overhead
 
 Each worker is one that sleeps: a batch of patches takes it so long. All else is real and in this one process: the
-executor, packing and unpacking of every job, mosaics on disk with their checksums, keyed noise, which is made by the
-workers. So workers take time of the run that those of a cluster would not: how much of a core a batch takes in all is
-the last figure. The efficiency is the time that one device
-would sleep, divided by that of all of them from the first job to the last; the limit is what the number of batches of
-a step allows, as a step begins when the one before it is done.
+executor, packing and unpacking of every job, mosaics on disk with their checksums. So workers take time of the run that
+those of a cluster would not; what the run itself takes of a core for a batch is the last figure, and how many it can
+feed follows from that. The efficiency is the time that one device would sleep, divided by that of all of them from the
+first job to the last; the limit is what the number of batches of a step allows, as a step begins when the one before
+it is done.
 
 ``--overhead`` times what a batch takes beside what is computed: eight patches of 128 latents, in turn with the executor
 of one device, with a process, and, where Ray is installed, with an actor.
@@ -44,7 +44,8 @@ from pixelsmith.engine.stage import StageSteps
 from pixelsmith.families import everywhere
 from pixelsmith.geometry import Size, Window
 from pixelsmith.sampling.grid import ShiftedGrid
-from pixelsmith.sampling.merging import SkipResidual
+from pixelsmith.sampling.merging import Merge
+from pixelsmith.sampling.merging.merge import Needs
 from pixelsmith.sampling.noise import NoiseField
 from pixelsmith.workers.cluster import RayLinks
 from pixelsmith.workers.processes import Processes
@@ -76,10 +77,9 @@ class ThreadLink:
         try:
             return self._thread.submit(getattr(self._worker, method), *unshared(given))
         except RuntimeError as error:
-            # It was ended meanwhile.
-            ended: Future[Any] = Future()
-            ended.set_exception(LostError(str(error)))
-            return ended
+            future: Future[Any] = Future()
+            future.set_exception(LostError(str(error)))
+            return future
 
     def kill(self) -> None:
         self._thread.shutdown(wait=False, cancel_futures=True)
@@ -105,18 +105,43 @@ class Flat:
     """A guide that says the same everywhere."""
 
     size: Size
+    channels: int = CHANNELS
 
     def read(self, window: Window) -> Tensor:
-        return torch.zeros(CHANNELS, window.height, window.width)
+        return torch.zeros(self.channels, window.height, window.width)
 
 
-def sleepers(count: int, batch_ms: float) -> Crew:
-    """A crew of workers that sleep."""
-    links = []
-    for i in range(count):
-        family = SleepingFamily(Device(), PATCH, batch_ms)
-        links.append(ThreadLink(str(i), Worker("cpu", _family=family)))
-    return Crew(ThreadLinks(links))
+class Looks(Merge):
+    """Reads what holding structure reads, the guide and two maps, and computes nothing."""
+
+    def __init__(self, size: Size) -> None:
+        self._maps = [Flat(size, 1), Flat(size, 1)]
+
+    def needs(self, step: int) -> Needs:
+        return Needs(clean=True, maps=self._maps)
+
+
+@dataclass
+class Timed(Worker):
+    """A worker that takes ``batch`` seconds for each batch, asleep; ``used``: seconds of a processor that it took."""
+
+    batch: float = 0.0
+    used: float = 0.0
+
+    def compute(self, number: int, parts: Sequence[bytes], counts: Sequence[int]) -> tuple[Any, ...]:
+        began = time.thread_time()
+        what, seconds, *values = super().compute(number, parts, counts)
+        self.used += time.thread_time() - began
+        time.sleep(max(0.0, self.batch - seconds))
+        return (what, max(self.batch, seconds), *values)
+
+
+def sleepers(count: int, batch_ms: float) -> tuple[Crew, list[Timed]]:
+    """A crew of workers that sleep, and they."""
+    workers = [
+        Timed("cpu", _family=SleepingFamily(Device(), PATCH, batch_ms), batch=batch_ms / 1e3) for _ in range(count)
+    ]
+    return Crew(ThreadLinks([ThreadLink(str(i), worker) for i, worker in enumerate(workers)])), workers
 
 
 @torch.inference_mode()
@@ -132,7 +157,7 @@ def denoised(side: int, crew: Crew, steps: int, batch_size: int, work: Path) -> 
         noise=NoiseField(0, 1, CHANNELS),
         seed=0,
         stage=1,
-        guide=Guide(Flat(canvas), SkipResidual([0.5] * steps)),
+        guide=Guide(Flat(canvas), Looks(canvas)),
     )
     space = DiskSpace(work)
     with Many(crew) as executor:
@@ -203,13 +228,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     print(f"{args.side} pixels a side, {args.batch_ms:g} ms a batch of {args.batch_size}, {args.steps} steps")
     for count in map(int, args.workers.split(",")):
-        with tempfile.TemporaryDirectory(dir=args.work) as folder, sleepers(count, args.batch_ms) as crew:
+        crew, workers = sleepers(count, args.batch_ms)
+        with tempfile.TemporaryDirectory(dir=args.work) as folder, crew:
             seconds, used, batches = denoised(args.side, crew, args.steps, args.batch_size, Path(folder))
+        own = used - sum(worker.used for worker in workers)
         efficiency = batches * args.batch_ms / 1e3 / (seconds * count)
         most = limit(args.side, count, args.steps, args.batch_size)
         print(
             f"{count:3d} workers {seconds:8.2f} s, {batches / seconds:6.1f} batches a second, efficiency "
-            f"{efficiency:6.1%}, its limit {most:6.1%}; {used / batches * 1e3:5.1f} ms of a core a batch",
+            f"{efficiency:6.1%}, its limit {most:6.1%}; {own / batches * 1e3:.1f} ms of a core a batch",
             flush=True,
         )
 
