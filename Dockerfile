@@ -1,6 +1,6 @@
 # syntax=docker/dockerfile:1
-# For the CPU:         docker build --tag pixelsmith .
-# For an NVIDIA GPU:   docker build --tag pixelsmith:cuda --build-arg TORCH_INDEX=https://pypi.org/simple .
+# With CUDA:           docker build --tag pixelsmith .
+# Small, for the CPU:  docker build --tag pixelsmith:cpu --build-arg TORCH_INDEX=URL .
 ARG PYTHON=3.12
 
 FROM node:22-slim AS page
@@ -18,10 +18,11 @@ COPY --from=page /source/node_modules/openseadragon/build/openseadragon/opensead
 RUN python -m build --wheel
 
 FROM python:${PYTHON}-slim
-# PyTorch's builds for Linux on PyPI bring the libraries of CUDA, some gigabytes; this index has those for the CPU.
-ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+# PyTorch's usual builds for Linux bring the libraries of CUDA, some gigabytes; its page names an index of those for the
+# CPU alone.
+ARG TORCH_INDEX=
 COPY constraints.txt /tmp/constraints.txt
-RUN pip install --no-cache-dir --constraint /tmp/constraints.txt --index-url "${TORCH_INDEX}" torch
+RUN pip install --no-cache-dir --constraint /tmp/constraints.txt ${TORCH_INDEX:+--index-url "${TORCH_INDEX}"} torch
 RUN --mount=type=bind,from=wheel,source=/source/dist,target=/dist \
     pip install --no-cache-dir --constraint /tmp/constraints.txt /dist/*.whl
 # Models and facts are kept in /cache, which any user may write to, so that the pictures can belong to who runs it.
