@@ -103,14 +103,17 @@ def test_from_a_sentence_to_a_picture_that_is_compared(
     page.press("1")
     eventually(lambda: page["readout"].text == "300 × 260 · 100 %")
     eventually(lambda: "with=" in browser.current_url)
+    # The address keeps a place where the picture has come to rest: 300 pixels of the screen for its width.
+    shown = browser.execute_script("return document.getElementById('picture').clientWidth")
+    eventually(lambda: f"&w={shown / 300:.6f}&" in browser.current_url)
     asked = browser.execute_script("return performance.getEntriesByType('resource').map((entry) => entry.name)")
     root = studio.url.split("?")[0]
     assert all(name.startswith((root, "data:")) for name in asked)
     assert page.errors() == []
 
     again = Page(browser, browser.current_url)
-    eventually(lambda: again["readout"].text.startswith("300 × 260 · "))
-    eventually(again["divider"].is_displayed)
+    eventually(lambda: again["readout"].text == "300 × 260 · 100 %")
+    assert again["divider"].is_displayed()
 
 
 def test_a_picture_that_grows_is_paused_and_goes_on(
