@@ -1,4 +1,4 @@
-"""A true gigapixel, killed on its way: time by phase, memory, disk, and the picture to look at.
+"""A true gigapixel, killed on its way: time and processor time by phase, memory, disk, and the picture to look at.
 
     python -m benchmarks.gigapixel FOLDER [--side 31616] [--preset fast] [--kills 0.3,0.6]
 
@@ -21,8 +21,9 @@ from benchmarks.watched import Watched
 def live(arguments: list[str], kill_at: float | None, run_dir: Path) -> dict[str, Any]:
     """One process, until it ends or has come so far: what it is remembered by."""
     seconds: dict[str, float] = defaultdict(float)
+    processor: dict[str, float] = defaultdict(float)
     peaks: dict[str, int] = defaultdict(int)
-    last, share, disk = 0.0, 0.0, 0
+    last, spent, share, disk = 0.0, 0.0, 0.0, 0
     with Watched(*arguments) as process:
         for now, event in process.events():
             kind = event["event"]
@@ -31,13 +32,21 @@ def live(arguments: list[str], kill_at: float | None, run_dir: Path) -> dict[str
             # Until the first unit is done, the model is loaded and what is there is looked through.
             phase = f"{event['stage']} {event['phase']}" if last else "start"
             seconds[phase] += now - last
+            processor[phase] += process.processor - spent
             peaks[phase] = max(peaks[phase], process.recent)
-            last, share = now, event.get("share", share)
+            last, spent, share = now, process.processor, event.get("share", share)
             disk = max(disk, used(run_dir)) if kind == "PhaseFinished" else disk
             if kill_at is not None and share >= kill_at and kind == "Progress":
                 process.kill()
                 break
-    return {"seconds": seconds, "peaks": peaks, "share": share, "disk": disk, "status": process.status}
+    return {
+        "seconds": seconds,
+        "processor": processor,
+        "peaks": peaks,
+        "share": share,
+        "disk": disk,
+        "status": process.status,
+    }
 
 
 def used(folder: Path) -> int:
@@ -48,17 +57,23 @@ def used(folder: Path) -> int:
 def report(lives: list[dict[str, Any]], picture: Path) -> str:
     """What all lives took together."""
     seconds: dict[str, float] = defaultdict(float)
+    processor: dict[str, float] = defaultdict(float)
     peaks: dict[str, int] = defaultdict(int)
     for one in lives:
         for phase, took in one["seconds"].items():
             seconds[phase] += took
+            processor[phase] += one["processor"][phase]
             peaks[phase] = max(peaks[phase], one["peaks"][phase])
     killed = ", ".join(f"{one['share']:.0%}" for one in lives if one["status"] == -9)
-    rows = [f"{phase:12s} {took:8.1f} s {peaks[phase] / 1e6:8.0f} MB" for phase, took in seconds.items()]
+    rows = [
+        f"{phase:12s} {took:8.1f} s {processor[phase]:8.1f} s of processor time {peaks[phase] / 1e6:8.0f} MB"
+        for phase, took in seconds.items()
+    ]
+    taken = f"{'in all':12s} {sum(seconds.values()):8.1f} s {sum(processor.values()):8.1f} s of processor time"
     return "\n".join(
         [
             *rows,
-            f"{'in all':12s} {sum(seconds.values()):8.1f} s in {len(lives)} lives, killed at: {killed or 'never'}",
+            f"{taken} in {len(lives)} lives, killed at: {killed or 'never'}",
             f"peak of the process tree {max(peaks.values()) / 1e6:.0f} MB",
             f"disk {max(one['disk'] for one in lives) / 1e9:.1f} GB, the file {picture.stat().st_size / 1e6:.0f} MB",
         ]

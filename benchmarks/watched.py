@@ -1,4 +1,4 @@
-"""The command line in a process of its own: what it tells as it goes on, and the memory of its whole process tree."""
+"""The command line in a process of its own: what it tells as it goes on, and the memory and processor time of its tree."""
 
 from __future__ import annotations
 
@@ -23,13 +23,15 @@ SAMPLE_SECONDS = 0.25
 class Watched:
     """``pixelsmith ARGUMENTS --json`` in a ``with`` statement, which waits for its end.
 
-    ``peak``: the most resident bytes of its process tree, and ``recent`` since that was last asked for.
+    ``peak``: the most resident bytes of its process tree, and ``recent`` since that was last asked for; ``processor``:
+    the seconds that all of its threads have computed so far.
     """
 
     def __init__(self, *arguments: str) -> None:
         self._command = [sys.executable, "-m", "pixelsmith", *arguments, "--json"]
         self._ended = Event()
         self.peak = self._recent = 0
+        self._processor: dict[int, float] = {}
 
     def __enter__(self) -> Watched:
         self._began = time.perf_counter()
@@ -64,6 +66,10 @@ class Watched:
         return found
 
     @property
+    def processor(self) -> float:
+        return sum(self._processor.values())
+
+    @property
     def status(self) -> int:
         """Its exit status, once it has ended."""
         return self._process.wait()
@@ -81,6 +87,7 @@ class Watched:
                 tree = [root, *root.children(recursive=True)]
                 now = sum(map(most_resident, tree))
                 self.peak, self._recent = max(self.peak, now), max(self._recent, now)
+                self._processor |= {one.pid: sum(one.cpu_times()[:2]) for one in tree}
 
 
 def most_resident(process: psutil.Process) -> int:

@@ -115,6 +115,7 @@ def test_a_run_that_is_killed_on_its_way_is_counted_over_its_lives(
     assert 0.3 <= first["share"] < 1
     assert min(max(one["peaks"].values()) for one in (first, second)) > 50e6
     assert second["seconds"]["1 write"] > 0
+    assert sum(first["processor"].values()) > 0
     assert picture_size(tmp_path / "picture.tif") == Size(400, 400)
     printed = capsys.readouterr().out
     assert f"in 2 lives, killed at: {first['share']:.0%}" in printed

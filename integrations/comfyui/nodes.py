@@ -6,7 +6,7 @@ import shutil
 from dataclasses import fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 import comfy.samplers
 import folder_paths
@@ -16,7 +16,7 @@ from comfy_api.latest import io, ui
 from torch import Tensor
 
 from pixelsmith import PRESETS, HeldModel, Method, RequestError, Size
-from pixelsmith.extension import RunDirectory, open_file
+from pixelsmith.extension import RunDirectory, open_file, settings_of
 
 from .making import Wanted, make
 from .progress import Shown
@@ -189,7 +189,7 @@ class PixelsmithMethod(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        hints, usual = get_type_hints(Method), Method()
+        settings, usual = {one.name: one for one in settings_of(Method)}, Method()
         return io.Schema(
             node_id="PixelsmithMethod",
             display_name="Pixelsmith method",
@@ -197,9 +197,10 @@ class PixelsmithMethod(io.ComfyNode):
             description="More of how a picture is denoised; each is described in Pixelsmith's options.",
             inputs=[
                 io.Combo.Input("preset", options=list(PRESETS), default="default"),
-                io.Combo.Input("sampler", options=["as the preset", *get_args(_chosen(hints["sampler"]))]),
-                io.Combo.Input("merge", options=["as the preset", *get_args(hints["merge"])]),
-                io.Combo.Input("coverage", options=["as the preset", *get_args(hints["coverage"])]),
+                *(
+                    io.Combo.Input(name, options=["as the preset", *settings[name].choices])
+                    for name in ("sampler", "merge", "coverage")
+                ),
                 io.Float.Input("slider_steps", default=usual.slider_steps, min=0.0, max=1.0, step=0.01),
                 io.Int.Input(
                     "native",
@@ -223,11 +224,6 @@ class PixelsmithMethod(io.ComfyNode):
 
 
 NODES: list[type[io.ComfyNode]] = [PixelsmithGenerate, PixelsmithToFile, PixelsmithView, PixelsmithMethod]
-
-
-def _chosen(hint: Any) -> Any:
-    """The choices of an entry that may be ``None``."""
-    return next(one for one in get_args(hint) if one is not type(None))
 
 
 def _temporary() -> str:

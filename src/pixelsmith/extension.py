@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pixelsmith.config.model_facts import ModelFacts
 from pixelsmith.config.recommended import Recommended
+from pixelsmith.config.settings import settings_of
 from pixelsmith.families import Family, Prompt, PromptAt
 from pixelsmith.families.autoencoders.autoencoder import usual_tiling
 from pixelsmith.families.autoencoders.steady import steady
@@ -36,6 +37,7 @@ __all__ = [
     "Schedule",
     "Window",
     "open_file",
+    "settings_of",
     "steady",
     "usual_tiling",
 ]

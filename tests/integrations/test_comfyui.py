@@ -131,6 +131,15 @@ def test_a_larger_picture_is_made_in_patches_and_guided(nodes: ModuleType, given
     assert (held - through).abs().mean() < (free - through).abs().mean()
 
 
+def test_a_method_offers_all_that_a_preset_chooses(nodes: ModuleType) -> None:
+    from pixelsmith_nodes.nodes import PixelsmithMethod
+
+    drawn = {one.id: one for one in PixelsmithMethod.define_schema().inputs}
+    for name, chosen in (("sampler", "dpmpp-2m"), ("merge", "hold"), ("coverage", "random")):
+        assert drawn[name].options[0] == "as the preset"
+        assert chosen in drawn[name].options
+
+
 def test_masks_say_where(nodes: ModuleType, tiny: ModuleType) -> None:
     start = torch.rand(1, 64, 64, 3, generator=torch.Generator().manual_seed(0))
     half = torch.zeros(1, 64, 64)
