@@ -1,4 +1,4 @@
-"""The command line in a process of its own: what it tells as it goes on, and the memory and processor time of its tree."""
+"""The command line in a process of its own: what it tells, and the memory and processor time of its process tree."""
 
 from __future__ import annotations
 
