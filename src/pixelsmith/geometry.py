@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 from pixelsmith.errors import RequestError
 
@@ -112,6 +113,10 @@ class Window:
         """This window with ``margin`` more on every side, cut at the bounds."""
         return self._between(self.top - margin, self.left - margin, self.bottom + margin, self.right + margin, bounds)
 
+    def around(self, margin: int) -> Window:
+        """The same without bounds."""
+        return Window(self.top - margin, self.left - margin, self.height + 2 * margin, self.width + 2 * margin)
+
     def cut(self, bounds: Size) -> Window:
         """The part of this window inside the bounds."""
         return self.grown(0, bounds)
@@ -132,6 +137,68 @@ class Window:
     def _between(top: int, left: int, bottom: int, right: int, bounds: Size) -> Window:
         top, left = max(0, top), max(0, left)
         return Window(top, left, min(bottom, bounds.height) - top, min(right, bounds.width) - left)
+
+
+@dataclass(frozen=True)
+class Wrap:
+    """The axes on which a picture goes on at its other edge: ``x`` to the left and right, ``y`` up and down.
+
+    On such an axis a window may lie anywhere: it shows what it would on a plane that repeats the picture.
+    """
+
+    x: bool = False
+    y: bool = False
+
+    @classmethod
+    def named(cls, name: str | None) -> Wrap:
+        """That of ``"x"``, ``"y"`` or ``"xy"``; none of ``None``."""
+        return cls("x" in (name or ""), "y" in (name or ""))
+
+    def __bool__(self) -> bool:
+        return self.x or self.y
+
+    def pieces(self, window: Window, size: Size) -> list[list[Window]]:
+        """Windows, in rows, that together show what a window does, and lie inside of ``size`` on axes that wrap."""
+        rows = _cut_at_edges(window.top, window.bottom, size.height if self.y else None)
+        columns = _cut_at_edges(window.left, window.right, size.width if self.x else None)
+        return [[Window(top, left, height, width) for left, width in columns] for top, height in rows]
+
+    def images(self, window: Window, size: Size, extent: Window) -> Iterator[Window]:
+        """Where else on the plane the same is shown, as far as it reaches into ``extent``, from top left on.
+
+        At each place the order is the same, whichever window asks.
+        """
+        downs = _moves(window.top, window.bottom, size.height, extent.top, extent.bottom) if self.y else (0,)
+        acrosses = _moves(window.left, window.right, size.width, extent.left, extent.right) if self.x else (0,)
+        for down in downs:
+            for across in acrosses:
+                yield Window(window.top + down, window.left + across, window.height, window.width)
+
+    def padded(self, size: Size, more: int) -> Size:
+        """A size with so much more on the axes that wrap."""
+        return Size(size.width + more * self.x, size.height + more * self.y)
+
+    def rounded(self, size: Size, multiple: int) -> Size:
+        """The nearest size whose sides are multiples on the axes that wrap."""
+        width, height = (max(1, round(side / multiple)) * multiple for side in (size.width, size.height))
+        return Size(width if self.x else size.width, height if self.y else size.height)
+
+
+NO_WRAP = Wrap()
+
+
+def _cut_at_edges(start: int, end: int, period: int | None) -> list[tuple[int, int]]:
+    """Where the parts of an interval begin, and how long they are; with a period they begin inside of it."""
+    if period is None:
+        return [(start, end - start)]
+    cuts = [start, *range((start // period + 1) * period, end, period), end]
+    return [(before % period, after - before) for before, after in pairwise(cuts)]
+
+
+def _moves(start: int, end: int, period: int, low: int, high: int) -> range:
+    """By how much an interval can be moved so that it reaches into another one, in whole periods, rising."""
+    first, last = (low - end) // period + 1, -((start - high) // period) - 1
+    return range(first * period, last * period + 1, period)
 
 
 def tiles(bounds: Size, side: int) -> Iterator[Window]:

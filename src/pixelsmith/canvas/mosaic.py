@@ -33,7 +33,9 @@ class Mosaic:
         self._slots, self._channels, self._dtype = slots, channels, dtype
 
     def read(self, window: Window) -> Tensor:
-        """The values (c, h, w) of a window inside the canvas; all patches that it touches must be there."""
+        """The values (c, h, w) of a window inside the canvas, or over its edges where it wraps; all patches that it
+        touches must be there.
+        """
         shape = (self._channels, window.height, window.width)
         values = torch.zeros(shape, dtype=self._dtype).numpy()
         mean: Values | None = None
@@ -87,8 +89,7 @@ class Mosaic:
 
     def has(self, window: Window) -> bool:
         """Whether every patch that counts in a window is there."""
-        touching = (index for index in self.tiling.touching(window) if self.tiling.kept(index).overlaps(window))
-        return all(index in self._slots for index in touching)
+        return all(index in self._slots for index in counting(self.tiling, window))
 
     def sync(self) -> None:
         """Return when all patches put would survive a power loss, as far as the storage can."""
@@ -96,17 +97,28 @@ class Mosaic:
 
     def _pieces(self, window: Window) -> Iterator[tuple[Window, np.ndarray, Values]]:
         """What each patch gives to a window: where in it, with which weights, which values."""
-        for index in self.tiling.touching(window):
+        for index, seen in _counting(self.tiling, window):
             kept = self.tiling.kept(index)
-            if not kept.overlaps(window):
-                continue
             if index not in self._slots:
                 raise LookupError(f"patch {index} of the mosaic is missing")
             shape = (self._channels, kept.height, kept.width)
             values = self._slots.read(index)[: math.prod(shape)].reshape(shape)
-            shared = kept.common(window)
+            shared = kept.common(seen)
             weights = self.tiling.weights(index, shared)
-            yield shared.relative_to(window), weights, values[(..., *shared.relative_to(kept).slices)]
+            yield shared.relative_to(seen), weights, values[(..., *shared.relative_to(kept).slices)]
+
+
+def counting(tiling: Tiling, window: Window) -> list[int]:
+    """The patches that count in a window, in rising order."""
+    return sorted({index for index, _ in _counting(tiling, window)})
+
+
+def _counting(tiling: Tiling, window: Window) -> Iterator[tuple[int, Window]]:
+    """The same, each with the window, or an image of it, that it is seen in."""
+    for seen in tiling.images(window):
+        for index in tiling.touching(seen):
+            if tiling.kept(index).overlaps(seen):
+                yield index, seen
 
 
 @dataclass(frozen=True)

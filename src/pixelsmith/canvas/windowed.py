@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pixelsmith.canvas.mosaic import Mosaic, groups_of
+from pixelsmith.canvas.mosaic import Mosaic, counting, groups_of
 from pixelsmith.geometry import Size, Window
 from pixelsmith.sampling.readable import Readable, deferred
 
@@ -84,8 +84,7 @@ class PartlyFilled:
 
     def missing(self, group: int = 1, even: bool = False) -> Iterator[Sequence[int]]:
         """The groups of patches that count in the window of which one or more are missing."""
-        tiling = self.mosaic.tiling
-        there = [i for i in tiling.touching(self.window) if tiling.kept(i).overlaps(self.window)]
+        there = counting(self.mosaic.tiling, self.window)
         for places in groups_of(len(there), group, even):
             indices = there[places.start : places.stop]
             if not all(index in self.mosaic for index in indices):

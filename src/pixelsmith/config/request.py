@@ -30,6 +30,7 @@ from pixelsmith.system.places import picture_path
 
 DeviceName = Literal["auto", "cuda", "rocm", "mps", "xpu", "cpu"]
 DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
+WrapName = Literal["x", "y", "xy"]
 MemoryMode = Literal["all", "encoders-released", "offload", "sequential"]
 
 MAX_SEED = 2**64 - 1
@@ -143,6 +144,8 @@ class Request:
     - ``regions``: parts of the picture with prompts of their own, a later one over those before it; ``prompt`` is that
       of the rest. ``regions_in``: whether the base shows them too (``all``), or only the ``stages``
       (docs/decisions/0040-regions.md).
+    - ``wrap``: the axes on which the picture goes on at its other edge: ``xy`` for textures that tile, ``x`` for
+      panoramas that close; ``None`` for none (docs/decisions/0041-wrap.md).
     - ``background``: a colour as CSS writes it that the transparency of ``from_image`` is laid over; ``None`` keeps it.
 
     Raises ``RequestError`` where a value is out of range, the cascade shrinks, there is a mask but no picture, or a
@@ -201,6 +204,9 @@ class Request:
     dither: bool = setting(False, "Dither 8 bits, so that smooth gradients have no steps.", Group.FILE)
     regions: tuple[Region, ...] = ()
     regions_in: RegionsIn = setting("all", "Whether the base shows regions too, or only the stages.", Group.PICTURE)
+    wrap: WrapName | None = setting(
+        None, "Go on at the other edge: xy for textures that tile, x for panoramas that close.", Group.PICTURE
+    )
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "cascade", tuple(self.cascade))
@@ -232,6 +238,8 @@ class Request:
         object.__setattr__(self, "regions", tuple(self.regions))
         check_choices(self, regions_in=RegionsIn)
         check_regions(self.regions, self.size)
+        if self.wrap is not None:
+            check_choices(self, wrap=WrapName)
 
     def _check_mask(self) -> None:
         check_whole("mask feather", self.mask_feather, least=0)

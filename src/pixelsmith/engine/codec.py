@@ -19,7 +19,7 @@ from pixelsmith.engine.executor import Executor, Serial, Work
 from pixelsmith.engine.seldom import Seldom
 from pixelsmith.engine.texture import Texture
 from pixelsmith.families.family import Autoencoder
-from pixelsmith.geometry import Window
+from pixelsmith.geometry import NO_WRAP, Window, Wrap
 from pixelsmith.sampling.grid import Grid
 from pixelsmith.sampling.readable import Readable, deferred
 from pixelsmith.system.device import check_finite, finite, room_for, staged
@@ -53,11 +53,13 @@ def encode(
     latents: Patched,
     on_tile: OnTile,
     executor: Executor | None = None,
+    wrap: Wrap = NO_WRAP,
 ) -> None:
     """Encode a picture (3, H, W) uint8 into those tiles of ``latents`` that are missing.
 
-    A latent stands for ``scale`` pixels; the tiles are those of its ``tiling``. Raises ``DeviceError`` where the device
-    has no memory for a tile, or a latent is not finite.
+    A latent stands for ``scale`` pixels; the tiles are those of its ``tiling``. Where picture and canvas
+    ``wrap`` they lie over the edges, too. Raises ``DeviceError`` where the device has no memory for a tile, or a latent
+    is not finite.
     """
 
     def read(window: Window) -> Callable[[], Tensor]:
@@ -67,7 +69,7 @@ def encode(
         latents.put(group[0], finite(values[0], TILE))
         sync()
 
-    tiles, sync = autoencoder.tiling.tiles(latents.size), Seldom(latents.sync)
+    tiles, sync = autoencoder.tiling.tiles(latents.size, wrap), Seldom(latents.sync)
     work = Work(
         kind=TILE,
         groups=latents.missing(),
@@ -89,13 +91,14 @@ def decode(
     on_tile: OnTile,
     executor: Executor | None = None,
     texture: Texture | None = None,
+    wrap: Wrap = NO_WRAP,
 ) -> None:
     """Decode a canvas into those tiles of ``picture`` (3, H, W) in 0..255 that are missing, and draw texture into them.
 
-    They are the tiles of the latents at the scale of pixels. Raises ``DeviceError`` where the device
-    has no memory for a tile, or a pixel is not finite.
+    They are the tiles of the latents at the scale of pixels; where both ``wrap`` they lie over the edges, too. Raises
+    ``DeviceError`` where the device has no memory for a tile, or a pixel is not finite.
     """
-    tiles, device, sync = autoencoder.tiling.tiles(latents.size), autoencoder.device, Seldom(picture.sync)
+    tiles, device, sync = autoencoder.tiling.tiles(latents.size, wrap), autoencoder.device, Seldom(picture.sync)
     executor = executor or Serial()
 
     def read(indices: Sequence[int]) -> _Tile:
@@ -103,7 +106,7 @@ def decode(
         window = tiles[index].window
         # Tiles may meet in the middle of a latent: of the next one a part counts as well.
         more = 1 + (texture.context if texture else 0)
-        kept = tiles.kept(index).grown(more, latents.size).common(window)
+        kept = tiles.kept(index).around(more).common(window)
         noise = staged(texture.noise_of(kept), device) if texture and not executor.elsewhere else None
         return _Tile(staged(latents.read(window)[None], device), kept.relative_to(window), kept, noise)
 

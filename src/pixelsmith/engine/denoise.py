@@ -17,11 +17,11 @@ from torch import Tensor
 from pixelsmith.engine.dilated import Dilated, Joined
 from pixelsmith.engine.executor import Executor, Serial, Work
 from pixelsmith.engine.seldom import Seldom
-from pixelsmith.geometry import Size, Window
+from pixelsmith.geometry import NO_WRAP, Size, Window, Wrap
 from pixelsmith.sampling.denoiser import Batch, Denoiser
 from pixelsmith.sampling.keyed import Purpose
 from pixelsmith.sampling.merging.merge import GuideAt, Merge, Unmerged
-from pixelsmith.sampling.noise import Noise, NoiseField
+from pixelsmith.sampling.noise import Noise, NoiseField, repeated
 from pixelsmith.sampling.patches import Coverage, Tiling
 from pixelsmith.sampling.readable import Readable
 from pixelsmith.sampling.samplers import SAMPLERS, Move, Rule
@@ -70,7 +70,8 @@ class Denoising:
 
     ``rule`` is that of the sampler. ``guide`` is ``None`` for the base.
     ``seed`` and ``stage`` key the chess mask's phases, as they key ``noise`` and ``coverage``. ``dilated`` joins an
-    estimate of the whole canvas to those of the patches.
+    estimate of the whole canvas to those of the patches. ``wrap``: the axes on which the canvas does, and all that is
+    read for it.
     """
 
     denoiser: Denoiser
@@ -82,6 +83,7 @@ class Denoising:
     guide: Guide | None = None
     rule: Rule = SAMPLERS["ddim"]
     dilated: Dilated | None = None
+    wrap: Wrap = NO_WRAP
 
     @property
     def channels(self) -> int:
@@ -143,7 +145,7 @@ class Denoising:
         """The patches of step i that are missing in ``target``: they all read ``canvas``, and none what another one
         writes. ``elsewhere``: noise is made where they are computed.
         """
-        fresh = self._fresh(i, Size(patches.canvas.width, patches.largest.height))
+        fresh = self._fresh(i, patches.canvas, patches.largest.height)
         sync = Seldom(target.sync)
 
         def read(indices: Sequence[int]) -> _Patches:
@@ -173,9 +175,11 @@ class Denoising:
                     return done, canvas
         return 0, _Start(self)
 
-    def _fresh(self, i: int, rows: Size) -> Noise:
-        """What step i may add, for all its patches: where they overlap it is made once. ``rows``: as for its noise."""
-        return NoiseField(self.seed, self.stage, self.noise.channels, Purpose.STEP, i, rows)
+    def _fresh(self, i: int, canvas: Size, height: int) -> Noise:
+        """What step i may add, for all its patches, which are so high: where they overlap it is made once."""
+        rows = Size(canvas.width, height)
+        noise = NoiseField(self.seed, self.stage, self.noise.channels, Purpose.STEP, i, rows)
+        return repeated(noise, canvas, self.wrap)
 
     def _read(
         self, i: int, canvas: Readable, windows: list[Window], device: torch.device, fresh: Noise, noise: bool = True
@@ -211,7 +215,7 @@ class Denoising:
         """With the estimate of the whole canvas at step i, where there is dilated sampling."""
         if self.dilated is None:
             return self
-        whole = self._read(i, canvas, [canvas.size.window], device, self._fresh(i, canvas.size))
+        whole = self._read(i, canvas, [canvas.size.window], device, self._fresh(i, canvas.size, canvas.size.height))
         x_t = whole.on_device(canvas)[:, : self.noise.channels]
         x_t = self._merge.before(x_t, self._guide_at(i, whole))
         estimate = self.dilated.estimate(x_t[0], self.schedule.levels[i], batch_size, executor, full)

@@ -28,17 +28,17 @@ from pixelsmith.engine.words import Cells, Words, joined
 from pixelsmith.errors import RefusedError, RequestError
 from pixelsmith.events import Observer, PhaseFinished, Progress, Warned
 from pixelsmith.families import Captioner, Family, Prompt, PromptAt, everywhere
-from pixelsmith.geometry import Size, Window
+from pixelsmith.geometry import Size, Window, Wrap
 from pixelsmith.pixels.region_masks import layers_of
 from pixelsmith.pixels.resample import Resized
 from pixelsmith.pixels.slider_map import flatness_map, slider_map
-from pixelsmith.planning.planner import coverage_of
+from pixelsmith.planning.planner import base_coverage, coverage_of
 from pixelsmith.sampling.denoiser import Denoiser
-from pixelsmith.sampling.grid import ShiftedGrid
+from pixelsmith.sampling.grid import Grid
 from pixelsmith.sampling.guidance import Away, EpsilonScaled, Guided
 from pixelsmith.sampling.guidances import GUIDANCES
 from pixelsmith.sampling.merging import MERGES, Bands, Lead
-from pixelsmith.sampling.noise import NoiseField
+from pixelsmith.sampling.noise import NoiseField, repeated
 from pixelsmith.sampling.patches import Coverage, Tiling, dilation
 from pixelsmith.sampling.readable import Readable
 from pixelsmith.sampling.regional import Layers
@@ -120,18 +120,18 @@ class Cascade:
             number: stage.size for number, stage in enumerate(the_plan.stages, start=1)
         }
         prompts, *regions = (encoded[pair] for pair in texts)
-        layers = layers_of(request.regions, request.size, sizes, family.facts.latent_scale) if regions else {}
+        scale, wrap = family.facts.latent_scale, Wrap.named(request.wrap)
+        layers = layers_of(request.regions, request.size, sizes, scale, wrap) if regions else {}
         executor = executor or Serial()
         return cls(request, family, methods, prompts, observer, space, captioner, executor, regions, layers)
 
     def base(self, size: Size) -> Rung:
-        """The model's own picture: one patch as large as the canvas, no guide (stage 0).
+        """The model's own picture: one patch as large as the canvas, or larger where it wraps, no guide (stage 0).
 
         Raises ``RefusedError`` where the model has a safety checker that refuses it.
         """
-        canvas = self.family.facts.latent_size(size)
-        grid = ShiftedGrid(canvas, canvas, 0, self.request.seed, 0)
-        rung = self._denoised(0, size, grid, lambda: None, lambda: self._uncaptioned(0))
+        coverage = base_coverage(self.family.facts.latent_size(size), self.request, self.family.facts)
+        rung = self._denoised(0, size, coverage, lambda: None, lambda: self._uncaptioned(0))
         if self.family.refuses(rung.picture):
             raise RefusedError(
                 "the model's safety checker refuses the base picture of this prompt and seed; a folder of the model "
@@ -148,10 +148,10 @@ class Cascade:
             factor = size.factor_over(below.picture.size)
             merge = strategy.merge_of(own)
             moderates = own.slider_map == "auto" and "slider_map" not in MERGES[merge].unused
-            flatness = flatness_map(below.picture, size, facts.latent_scale) if moderates else None
+            flatness = flatness_map(below.picture, size, facts.latent_scale, self.wrap) if moderates else None
             lead = Lead(
                 weights=strategy.weights(own),
-                positions=slider_map(own.slider_map, own.slider, size, facts.latent_scale),
+                positions=slider_map(own.slider_map, own.slider, size, facts.latent_scale, self.wrap),
                 bands=self._bands(factor),
                 factor=factor,
                 flatness=flatness and self._map(stage, "flatness", flatness),
@@ -176,7 +176,7 @@ class Cascade:
         if captioner is None:
             return self._uncaptioned(stage)
         cells = Cells(self.family.facts.latent_size(size), self.family.facts.patch)
-        enlarged = Resized(below.picture, below.picture.size, size, "lanczos")
+        enlarged = Resized(below.picture, below.picture.size, size, "lanczos", wrap=self.wrap)
         captions = self.space.texts(
             f"stage-{stage}/captions", lambda: self._captions(stage, enlarged, cells, captioner)
         )
@@ -199,7 +199,7 @@ class Cascade:
 
     def _map(self, stage: int, name: str, source: Readable) -> Readable:
         """A map (1, h, w) of the canvas, kept: every step reads it."""
-        tiles = self.family.autoencoder.tiling.tiles(source.size)
+        tiles = self._tiles(source.size)
         kept = self.space.open(f"stage-{stage}/{name}", tiles, 1)
         for (index,) in kept.missing():
             kept.put(index, source.read(tiles[index].window))
@@ -218,17 +218,19 @@ class Cascade:
         upsampling, scale = self.request.method.upsampling, self.family.facts.latent_scale
         if upsampling == "latent":
             # A padded canvas reaches past the picture: it goes on there as the picture's edge.
-            endless = Resized(below.picture, below.picture.size, below.picture.size, "bicubic")
+            endless = Resized(below.picture, below.picture.size, below.picture.size, "bicubic", wrap=self.wrap)
             latents = below.latents or self._encoded(stage, endless, below.picture.size)
-            return Resized(latents, below.picture.size, size, "bicubic", unit=scale)
-        return self._encoded(stage, Resized(below.picture, below.picture.size, size, upsampling), size)
+            return Resized(latents, below.picture.size, size, "bicubic", unit=scale, wrap=self.wrap)
+        enlarged = Resized(below.picture, below.picture.size, size, upsampling, wrap=self.wrap)
+        return self._encoded(stage, enlarged, size)
 
     def _encoded(self, stage: int, picture: Resized, size: Size) -> Readable:
         facts = self.family.facts
-        tiles = self.family.autoencoder.tiling.tiles(facts.latent_size(size))
+        tiles = self._tiles(facts.latent_size(size))
         latents = self.space.open(f"stage-{stage}/guide", tiles, facts.latent_channels)
         with self._phase(stage, "encode") as on_tile:
-            encode(picture, facts.latent_scale, self.autoencoder, latents, partial(on_tile, 0), self.executor)
+            scale = facts.latent_scale
+            encode(picture, scale, self.autoencoder, latents, partial(on_tile, 0), self.executor, self.wrap)
         return latents
 
     def _denoised(
@@ -251,32 +253,34 @@ class Cascade:
             # Its noise takes memory that the decoder has use for.
             del denoising
             with self._phase(stage, "decode") as on_tile:
-                texture = self._texture(stage)
-                decode(latents, self.autoencoder, picture, partial(on_tile, 0), self.executor, texture)
+                texture = self._texture(stage, size)
+                decode(latents, self.autoencoder, picture, partial(on_tile, 0), self.executor, texture, self.wrap)
         if not keeps_latents:
             self._forget(stage)
         return Rung(picture.picture, latents if keeps_latents else None)
 
-    def _texture(self, stage: int) -> Texture | None:
-        return Texture.of(self.family, self.request.seed, stage, self.methods[stage].texture)
+    def _texture(self, stage: int, size: Size) -> Texture | None:
+        return Texture.of(self.family, self.request.seed, stage, self.methods[stage].texture, size, self.wrap)
 
     def _denoising(
         self, stage: int, size: Size, coverage: Coverage, prompts_at: Sequence[PromptAt], guide: Guide | None
     ) -> Denoising:
         denoiser = self._denoiser(stage, size, prompts_at)
         seed, facts = self.request.seed, self.family.facts
-        rows = Size(facts.latent_size(size).width, facts.patch.height)
-        keyed = NoiseField(seed, stage, facts.latent_channels, rows=rows)
+        canvas = facts.latent_size(size)
+        keyed = NoiseField(seed, stage, facts.latent_channels, rows=Size(canvas.width, facts.patch.height))
+        noise = keyed if stage else self.family.base_noise(seed, canvas)
         return Denoising(
             denoiser=denoiser,
             schedule=_schedule(self.family, self.methods[stage]),
             coverage=coverage,
-            noise=keyed if stage else self.family.base_noise(seed, facts.latent_size(size)),
+            noise=repeated(noise, canvas, self.wrap),
             seed=seed,
             stage=stage,
             guide=guide,
             rule=SAMPLERS[self.methods[stage].sampler],
             dilated=self._dilated(stage, size),
+            wrap=self.wrap,
         )
 
     def _denoiser(self, stage: int, size: Size, prompts_at: Sequence[PromptAt]) -> Denoiser:
@@ -304,7 +308,7 @@ class Cascade:
     def _new_picture(self, stage: int, size: Size) -> WithOverview:
         """The picture of a stage and its overview, a pixel for each latent."""
         facts = self.family.facts
-        tiles = self.family.autoencoder.tiling.tiles(facts.latent_size(size))
+        tiles = self._tiles(facts.latent_size(size))
         small = size.padded(facts.latent_scale).divided(facts.latent_scale)
         unrounded = self.request.unrounded and stage == max(self.methods)
         dtype = torch.float32 if unrounded else torch.uint8
@@ -317,6 +321,14 @@ class Cascade:
     def _fills(self, stage: int) -> bool:
         """Whether batches are filled up: each size is a graph of a compiled network. The base is one patch."""
         return stage > 0 and self.request.compute.compile
+
+    @property
+    def wrap(self) -> Wrap:
+        """On which axes all its pictures and canvases wrap."""
+        return Wrap.named(self.request.wrap)
+
+    def _tiles(self, canvas: Size) -> Grid:
+        return self.family.autoencoder.tiling.tiles(canvas, self.wrap)
 
     @property
     def autoencoder(self) -> InPieces:

@@ -40,10 +40,10 @@ class Cells:
                 yield Window(top, left, bottom - top, right - left)
 
     def under(self, window: Window) -> int:
-        """The number of the cell in which the middle of a window inside the canvas lies."""
+        """The number of the cell in which the middle of a window lies; past the canvas it is the cells once more."""
         row = (2 * window.top + window.height) * self.rows // (2 * self.canvas.height)
         column = (2 * window.left + window.width) * self.columns // (2 * self.canvas.width)
-        return min(row, self.rows - 1) * self.columns + min(column, self.columns - 1)
+        return row % self.rows * self.columns + column % self.columns
 
 
 @dataclass(frozen=True)

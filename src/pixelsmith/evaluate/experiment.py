@@ -237,9 +237,9 @@ def _last(request: Request, facts: ModelFacts) -> tuple[ShiftedGrid | RandomCove
     picture without patches has.
     """
     base = base_size(request.size, facts.native_size)
-    if not cascade_of(request, base, None):
+    if not cascade_of(request, base, None, facts):
         request = Request(request.prompt, request.size, seed=request.seed, model=request.model, method=Method())
-    stages = len(cascade_of(request, base, None))
+    stages = len(cascade_of(request, base, None, facts))
     last = request.method.at(stages, facts.recommended).steps - 1
     return coverage_of(stages, facts.latent_size(request.size), request, facts), last
 

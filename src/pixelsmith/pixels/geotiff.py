@@ -25,19 +25,19 @@ def enlarged_geo(tags: Tags, sizes: Sequence[Size]) -> dict[int, Value | Tags]:
     found = {tag: value for tag, value in tags.items() if tag in GEO_TAGS and isinstance(value, Value)}
     seen, half = Scaling.through(sizes), 0.5 if _is_point(found.get(_KEYS)) else 0.0
     # A raster coordinate of the new picture in the old one's: both count from corners, or both from centres.
-    left, top = (shift + (seen.step - 1) * half for shift in (seen.left, seen.top))
+    left, top = seen.left + (seen.across - 1) * half, seen.top + (seen.down - 1) * half
     changed: dict[int, Value | Tags] = dict(found)
     if _SCALE in found:
         across, down, height = _numbers(found[_SCALE], 3).ravel()
-        changed[_SCALE] = Value.double(across * seen.step, down * seen.step, height)
+        changed[_SCALE] = Value.double(across * seen.across, down * seen.down, height)
     if _TIEPOINTS in found:
         points = _numbers(found[_TIEPOINTS], 6)
-        points[:, 0] = (points[:, 0] - left) / seen.step
-        points[:, 1] = (points[:, 1] - top) / seen.step
+        points[:, 0] = (points[:, 0] - left) / seen.across
+        points[:, 1] = (points[:, 1] - top) / seen.down
         changed[_TIEPOINTS] = Value.double(*points.ravel())
     if _TRANSFORMATION in found:
         matrix = _numbers(found[_TRANSFORMATION], 16).reshape(4, 4)
-        inner = np.diag([seen.step, seen.step, 1.0, 1.0])
+        inner = np.diag([seen.across, seen.down, 1.0, 1.0])
         inner[:2, 3] = left, top
         changed[_TRANSFORMATION] = Value.double(*(matrix @ inner).ravel())
     return changed

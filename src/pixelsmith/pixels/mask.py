@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from pixelsmith.geometry import Size, Window
-from pixelsmith.pixels.resample import continued
+from pixelsmith.geometry import NO_WRAP, Size, Window, Wrap
+from pixelsmith.pixels.resample import read_continued
 from pixelsmith.sampling.readable import Readable
 
 
@@ -21,6 +21,7 @@ class Feathered:
 
     grey: Readable
     width: int
+    wrap: Wrap = NO_WRAP
 
     @property
     def size(self) -> Size:
@@ -29,8 +30,7 @@ class Feathered:
     def read(self, window: Window) -> Tensor:
         reach = self.width // 2
         around = Window(window.top - reach, window.left - reach, window.height + 2 * reach, window.width + 2 * reach)
-        inside, rows, columns = continued(around, self.size)
-        shares = self.grey.read(inside)[:, rows][:, :, columns].float().mean(0, keepdim=True) / 255
+        shares = read_continued(self.grey, around, self.wrap).float().mean(0, keepdim=True) / 255
         side = 2 * reach + 1
         return F.avg_pool2d(F.avg_pool2d(shares, (side, 1), stride=1), (1, side), stride=1).clamp(0, 1)
 

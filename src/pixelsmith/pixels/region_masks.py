@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pixelsmith.config.regions import Region
 from pixelsmith.errors import PictureError
-from pixelsmith.geometry import Size
+from pixelsmith.geometry import NO_WRAP, Size, Wrap
 from pixelsmith.pixels.mask import Feathered
 from pixelsmith.pixels.reading import FilePicture, reason, upright
 from pixelsmith.pixels.resample import Resized, Scaling
@@ -22,32 +22,37 @@ SIDE = 1024
 """Pixels of the longer side of a painted mask, at most: each job of a worker carries it."""
 
 
-def layers_of(regions: Sequence[Region], picture: Size, rungs: Mapping[int, Size], scale: int) -> dict[int, Layers]:
+def layers_of(
+    regions: Sequence[Region], picture: Size, rungs: Mapping[int, Size], scale: int, wrap: Wrap = NO_WRAP
+) -> dict[int, Layers]:
     """The regions of a picture on the canvas of each rung, whose latents stand for ``scale`` pixels a side.
 
-    ``rungs``: the sizes in pixels of the pictures on the way, by their numbers. Raises ``PictureError`` for a mask that
-    cannot be read.
+    ``rungs``: the sizes in pixels of the pictures on the way, by their numbers; all of them ``wrap``. Raises
+    ``PictureError`` for a mask that cannot be read.
     """
-    masks = [_mask_of(region, picture) for region in regions]
-    layers = Layers(masks, [region.strength for region in regions], picture)
+    masks = [_mask_of(region, picture, wrap) for region in regions]
+    layers = Layers(masks, [region.strength for region in regions], picture, wrap=wrap)
     numbers = sorted(rungs)
     found = {}
     for number in numbers:
         # Where shapes differ, the middle of a picture becomes the next one.
-        seen = Scaling.through([*(rungs[other] for other in numbers if other >= number), picture])
-        step = 1 / seen.step
-        found[number] = replace(layers, step=step * scale, left=-seen.left * step, top=-seen.top * step)
+        seen = Scaling.through([*(rungs[other] for other in numbers if other >= number), picture], wrap)
+        across, down = 1 / seen.across, 1 / seen.down
+        found[number] = replace(
+            layers, across=across * scale, down=down * scale, left=-seen.left * across, top=-seen.top * down
+        )
     return found
 
 
-def _mask_of(region: Region, picture: Size) -> Mask:
+def _mask_of(region: Region, picture: Size, wrap: Wrap) -> Mask:
     feather = region.feather / 100 * min(picture.width, picture.height)
     if region.mask is None:
-        return Polygon(region.corners(picture), feather, picture)
+        return Polygon(region.corners(picture), feather, picture, wrap)
     target = picture.scaled(min(1.0, SIDE / max(picture.width, picture.height)))
     grey = _small(Path(region.mask))
-    edges = Feathered(Resized(grey, grey.size, target, "bicubic"), round(feather * target.width / picture.width))
-    return Painted(_rounded(edges.read(target.window)[0]), picture)
+    width = round(feather * target.width / picture.width)
+    edges = Feathered(Resized(grey, grey.size, target, "bicubic", wrap=wrap), width, wrap)
+    return Painted(_rounded(edges.read(target.window)[0]), picture, wrap)
 
 
 def _rounded(shares: Tensor) -> Tensor:

@@ -19,8 +19,8 @@ from jaxtyping import Float, Real
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pixelsmith.geometry import Size, Window
-from pixelsmith.sampling.readable import Readable
+from pixelsmith.geometry import NO_WRAP, Size, Window, Wrap
+from pixelsmith.sampling.readable import Readable, read_wrapped
 from pixelsmith.system.device import staged
 
 Kernel = Literal["lanczos", "bicubic"]
@@ -48,22 +48,31 @@ _KERNELS: dict[Kernel, Callable[[Places], Places]] = {"lanczos": _lanczos, "bicu
 
 @dataclass(frozen=True)
 class Scaling:
-    """Where the pixels of an enlarged picture lie in the one it was made from: at ``left + step * x``, in corners."""
+    """Where the pixels of an enlarged picture lie in the one it was made from: at ``left + across * x`` and
+    ``top + down * y``, in corners.
+    """
 
-    step: float
+    across: float
+    down: float
     left: float
     top: float
 
     @classmethod
-    def through(cls, sizes: Sequence[Size]) -> Scaling:
-        """Of a picture that was made to cover each of these sizes in turn, the first its own, cut around its centre."""
+    def through(cls, sizes: Sequence[Size], wrap: Wrap = NO_WRAP) -> Scaling:
+        """Of a picture that was made to cover each of these sizes in turn, the first its own, cut around its centre.
+
+        On an axis that wraps nothing can be cut: all of it becomes all of the next one.
+        """
         step, left, top = 1.0, 0.0, 0.0
         for before, after in pairwise(sizes):
             own = min(before.width / after.width, before.height / after.height)
             left += step * (before.width - own * after.width) / 2
             top += step * (before.height - own * after.height) / 2
             step *= own
-        return cls(step, left, top)
+        first, last = sizes[0], sizes[-1]
+        across, left = (first.width / last.width, 0.0) if wrap.x else (step, left)
+        down, top = (first.height / last.height, 0.0) if wrap.y else (step, top)
+        return cls(across, down, left, top)
 
 
 @dataclass(frozen=True)
@@ -74,6 +83,7 @@ class Resized:
     - ``target``: the size in pixels to see it at.
     - ``unit``: pixels that one value of the source and of the result stands for: 1, or the latent scale.
     - ``via``: sizes on the way to the target, which a picture that it lies over was cut to in turn.
+    - ``wrap``: on which axes it wraps, in place of being cut and continued.
 
     ``read`` may ask for windows beyond ``target``, as a padded canvas does: the last row and column go on there.
     """
@@ -84,6 +94,7 @@ class Resized:
     kernel: Kernel
     unit: int = 1
     via: tuple[Size, ...] = ()
+    wrap: Wrap = NO_WRAP
 
     @property
     def size(self) -> Size:
@@ -95,31 +106,36 @@ class Resized:
 
     def deferred(self, window: Window, device: torch.device) -> Callable[[], Tensor]:
         """The same window, read from the source; to be computed on a device, which this thread does not wait for."""
-        inside, rows, columns = continued(window, self.size)
+        inside, rows, columns = continued(window, self.size, self.wrap)
         around = self.sees(inside)
         # Past the source its edge goes on: so no kernel ever meets an edge, and any window equals that of the whole.
-        known, row_indices, column_indices = continued(around, self.source.size)
-        values = self.source.read(known)[:, row_indices][:, :, column_indices]
-        step, left, top = self._origin(inside)
-        across = Bands.of(self.kernel, left - around.left, step, inside.width, columns.numpy(), values.shape[2])
-        down = Bands.of(self.kernel, top - around.top, step, inside.height, rows.numpy(), values.shape[1])
+        values = read_continued(self.source, around, self.wrap)
+        seen = self._origin(inside)
+        left, top = seen.left - around.left, seen.top - around.top
+        across = Bands.of(self.kernel, left, seen.across, inside.width, columns.numpy(), values.shape[2])
+        down = Bands.of(self.kernel, top, seen.down, inside.height, rows.numpy(), values.shape[1])
         return partial(resampled, staged(values, device), down.staged(device), across.staged(device), device)
 
     def sees(self, window: Window) -> Window:
         """What a window depends on, in the values of the source and past its edges."""
-        step, left, top = self._origin(window)
-        reach = math.ceil(_REACH * max(1.0, step)) + 1
-        x, y = math.floor(left) - reach, math.floor(top) - reach
-        columns = math.ceil(left + step * window.width) + reach - x
-        rows = math.ceil(top + step * window.height) + reach - y
+        seen = self._origin(window)
+        x, columns = _seen(seen.left, seen.across, window.width)
+        y, rows = _seen(seen.top, seen.down, window.height)
         return Window(y, x, rows, columns)
 
-    def _origin(self, window: Window) -> tuple[float, float, float]:
-        """Values of the source for each one of the result, and where the window begins in the source."""
-        seen = Scaling.through((self.picture, *self.via, self.target))
-        left = seen.left / self.unit + seen.step * window.left
-        top = seen.top / self.unit + seen.step * window.top
-        return seen.step, left, top
+    def _origin(self, window: Window) -> Scaling:
+        """Where the values of a window lie in the source, counted from the window's corner."""
+        seen = Scaling.through((self.picture, *self.via, self.target), self.wrap)
+        left = seen.left / self.unit + seen.across * window.left
+        top = seen.top / self.unit + seen.down * window.top
+        return Scaling(seen.across, seen.down, left, top)
+
+
+def _seen(start: float, step: float, count: int) -> tuple[int, int]:
+    """The first value of an axis that so many places depend on, and how many do."""
+    reach = math.ceil(_REACH * max(1.0, step)) + 1
+    first = math.floor(start) - reach
+    return first, math.ceil(start + step * count) + reach - first
 
 
 @dataclass(frozen=True)
@@ -178,10 +194,20 @@ def _dtype_on(device: torch.device) -> torch.dtype:
     return torch.float64 if device.type == "cpu" else torch.float32
 
 
-def continued(window: Window, bounds: Size) -> tuple[Window, Tensor, Tensor]:
-    """The part of a window inside the bounds, and the rows and columns of that part which continue it past them."""
-    rows = torch.arange(window.top, window.bottom).clamp(0, bounds.height - 1)
-    columns = torch.arange(window.left, window.right).clamp(0, bounds.width - 1)
+def read_continued(source: Readable, window: Window, wrap: Wrap = NO_WRAP) -> Tensor:
+    """A window (c, h, w) that may reach past a picture's edges: there it wraps, or its edge goes on."""
+    known, rows, columns = continued(window, source.size, wrap)
+    return read_wrapped(source.read, known, source.size, wrap)[:, rows][:, :, columns]
+
+
+def continued(window: Window, bounds: Size, wrap: Wrap = NO_WRAP) -> tuple[Window, Tensor, Tensor]:
+    """The part of a window inside the bounds, and the rows and columns of that part which continue it past them.
+
+    On axes that wrap there are no bounds.
+    """
+    rows, columns = torch.arange(window.top, window.bottom), torch.arange(window.left, window.right)
+    rows = rows if wrap.y else rows.clamp(0, bounds.height - 1)
+    columns = columns if wrap.x else columns.clamp(0, bounds.width - 1)
     top, left = int(rows[0]), int(columns[0])
     inside = Window(top, left, int(rows[-1]) - top + 1, int(columns[-1]) - left + 1)
     return inside, rows - top, columns - left

@@ -11,9 +11,9 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from pixelsmith.config.recommended import SLIDER_MAPS
-from pixelsmith.geometry import Size, Window
+from pixelsmith.geometry import NO_WRAP, Size, Window, Wrap
 from pixelsmith.pixels.reading import read_picture
-from pixelsmith.pixels.resample import Resized, continued
+from pixelsmith.pixels.resample import Resized, read_continued
 from pixelsmith.sampling.readable import Readable
 
 SIGMA = 4.0
@@ -34,6 +34,7 @@ class LocalDetail:
 
     picture: Readable
     block: int
+    wrap: Wrap = NO_WRAP
 
     @property
     def size(self) -> Size:
@@ -43,8 +44,7 @@ class LocalDetail:
         # Blocks on each side that a value depends on.
         reach = math.ceil(_RADIUS / self.block) + 1
         around = Window(window.top - reach, window.left - reach, window.height + 2 * reach, window.width + 2 * reach)
-        inside, rows, columns = continued(around.scaled(self.block), self.picture.size)
-        pixels = self.picture.read(inside)[:, rows][:, :, columns].float()
+        pixels = read_continued(self.picture, around.scaled(self.block), self.wrap).float()
         energy = F.avg_pool2d((pixels - _blurred(pixels)).square().mean(0, keepdim=True), self.block)
         smooth = F.conv2d(energy[:, None], (_SMOOTHING[:, None] * _SMOOTHING)[None, None])[:, 0]
         return smooth[:, reach - 1 :, reach - 1 :][:, : window.height, : window.width].sqrt()
@@ -100,7 +100,7 @@ class Painted:
         return self.grey.read(window).float().mean(0, keepdim=True) / 255
 
 
-def slider_map(kind: str, position: float, picture: Size, latent_scale: int) -> Readable:
+def slider_map(kind: str, position: float, picture: Size, latent_scale: int, wrap: Wrap = NO_WRAP) -> Readable:
     """The map of a stage of ``picture`` pixels: a position for each latent.
 
     ``kind``: one of ``SLIDER_MAPS`` or the path of a grey picture. Raises ``PictureError`` where that cannot be read.
@@ -109,9 +109,10 @@ def slider_map(kind: str, position: float, picture: Size, latent_scale: int) -> 
     if kind in SLIDER_MAPS:
         return Even(canvas, position)
     painted = read_picture(Path(kind))
-    return Painted(Resized(painted, painted.size, canvas, "bicubic"))
+    return Painted(Resized(painted, painted.size, canvas, "bicubic", wrap=wrap))
 
 
-def flatness_map(below: Readable, picture: Size, latent_scale: int) -> Readable:
+def flatness_map(below: Readable, picture: Size, latent_scale: int, wrap: Wrap = NO_WRAP) -> Readable:
     """Where the picture ``below`` a stage of ``picture`` pixels is flat (1) or busy (0), for each latent."""
-    return Flatness(Resized(LocalDetail(below, latent_scale), below.size, picture, "bicubic", latent_scale))
+    detail = LocalDetail(below, latent_scale, wrap)
+    return Flatness(Resized(detail, below.size, picture, "bicubic", latent_scale, wrap=wrap))

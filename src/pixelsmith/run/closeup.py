@@ -258,7 +258,7 @@ class CloseupCascade(Cascade):
 
     def _decoded(self, stage: int, size: Size, latents: Readable) -> Readable:
         reach, scale = self._reach(stage), self.family.facts.latent_scale
-        part, texture = Part(latents, reach.decoded), self._texture(stage)
+        part, texture = Part(latents, reach.decoded), self._texture(stage, size)
         tiles = self.family.autoencoder.tiling.tiles(part.size).scaled(scale)
         picture = self.space.open(f"stage-{stage}/picture", tiles, 3, torch.uint8)
         with self._phase(stage, "decode") as on_tile:

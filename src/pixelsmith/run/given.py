@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pixelsmith.config.checks import colour_of
 from pixelsmith.config.request import Request
-from pixelsmith.geometry import Size
+from pixelsmith.geometry import NO_WRAP, Size, Wrap
 from pixelsmith.pixels.mask import Feathered, Kept
 from pixelsmith.pixels.metadata import Metadata, read_metadata
 from pixelsmith.pixels.reading import is_transparent, picture_size, read_picture, read_start
@@ -26,6 +26,7 @@ class Given:
     mask: Readable | None
     kernel: Kernel
     feather: int
+    wrap: Wrap = NO_WRAP
 
     @classmethod
     def of(cls, request: Request) -> Given | None:
@@ -36,13 +37,16 @@ class Given:
         picture, alpha = read_start(Path(request.from_image), background)
         mask = None if request.mask is None else read_picture(Path(request.mask))
         upsampling = request.method.upsampling
-        return cls(picture, alpha, mask, "bicubic" if upsampling == "latent" else upsampling, request.mask_feather)
+        kernel = "bicubic" if upsampling == "latent" else upsampling
+        return cls(picture, alpha, mask, kernel, request.mask_feather, Wrap.named(request.wrap))
 
     def kept(self, refined: Readable, sizes: Sequence[Size]) -> Readable:
         """A refined picture with what the mask keeps of this one; ``sizes``: of the stages up to it."""
         if self.mask is None:
             return refined
-        return Kept(refined, self._at(self.picture, sizes), Feathered(self._at(self.mask, sizes), self.feather))
+        return Kept(
+            refined, self._at(self.picture, sizes), Feathered(self._at(self.mask, sizes), self.feather, self.wrap)
+        )
 
     def transparent(self, colours: Readable, sizes: Sequence[Size]) -> Readable:
         """The result, as transparent as this one is; ``sizes``: of all stages, and its own."""
@@ -50,7 +54,7 @@ class Given:
 
     def _at(self, own: Readable, sizes: Sequence[Size]) -> Readable:
         """This picture, or what lies over it, enlarged and cut through these sizes to the last of them."""
-        return Resized(own, own.size, sizes[-1], self.kernel, via=tuple(sizes[:-1]))
+        return Resized(own, own.size, sizes[-1], self.kernel, via=tuple(sizes[:-1]), wrap=self.wrap)
 
 
 def about(request: Request, stages: Sequence[Size] = ()) -> Metadata:

@@ -21,6 +21,7 @@ from pixelsmith.engine.cancel import CancelToken
 from pixelsmith.engine.stage import Cascade, Rung
 from pixelsmith.errors import InputError, RefusedError, RequestError, RunError
 from pixelsmith.events import Event, Observer, PhaseFinished, Progress, RunFinished, RunStarted, StageStarted, Warned
+from pixelsmith.geometry import Wrap
 from pixelsmith.pixels.depth import Depth, as_bytes
 from pixelsmith.pixels.files import check_output, lost_place, write_into
 from pixelsmith.pixels.formats import FORMATS
@@ -228,7 +229,7 @@ def climb(cascade: Cascade, the_plan: Plan, given: Given | None) -> Readable:
             rung = replace(rung, picture=given.kept(rung.picture, sizes[:number]))
     picture = rung.picture
     if picture.size != target:
-        picture = Resized(picture, picture.size, target, "lanczos")
+        picture = Resized(picture, picture.size, target, "lanczos", wrap=Wrap.named(cascade.request.wrap))
     return given.transparent(picture, [*sizes, target]) if given else picture
 
 

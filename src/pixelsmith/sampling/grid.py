@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, overload
 
 import numpy as np
 
-from pixelsmith.geometry import Size, Window
+from pixelsmith.geometry import NO_WRAP, Size, Window, Wrap
 from pixelsmith.sampling.keyed import Purpose, keyed_generator
 from pixelsmith.sampling.patches import Patch, PatchWeights, support
 
@@ -21,7 +21,8 @@ class ShiftedGrid:
     """A grid whose inner lines are shifted at every step, so that no seam stays in one place.
 
     ``border`` is the width in latents of the band over which neighbours are averaged with linear ramps; 0 is a hard
-    cut.
+    cut. On an axis that wraps all lines are shifted, anywhere, and patches may be longer than the canvas: then one
+    reaches over both edges and is averaged with itself.
     """
 
     canvas: Size
@@ -29,6 +30,7 @@ class ShiftedGrid:
     border: int
     seed: int
     stage: int
+    wrap: Wrap = NO_WRAP
 
     @property
     def stride(self) -> Size:
@@ -39,8 +41,8 @@ class ShiftedGrid:
         shifts = keyed_generator(Purpose.COVERAGE, self.seed, self.stage, step).random(2)
         return Grid(
             self.canvas,
-            _Axis.shifted(self.canvas.height, self.patch.height, self.border, shifts[0]),
-            _Axis.shifted(self.canvas.width, self.patch.width, self.border, shifts[1]),
+            _shifted(self.wrap.y)(self.canvas.height, self.patch.height, self.border, shifts[0]),
+            _shifted(self.wrap.x)(self.canvas.width, self.patch.width, self.border, shifts[1]),
             self.border,
         )
 
@@ -48,10 +50,10 @@ class ShiftedGrid:
         return len(self.patches(step))
 
 
-def fixed_grid(canvas: Size, side: int, overlap: int, border: int) -> Grid:
+def fixed_grid(canvas: Size, side: int, overlap: int, border: int, wrap: Wrap = NO_WRAP) -> Grid:
     """Tiles of at most ``side`` that overlap by at least ``overlap`` and are averaged over ``border`` in the middle."""
-    rows, columns = (_Axis.fixed(length, side, overlap) for length in (canvas.height, canvas.width))
-    return Grid(canvas, rows, columns, border)
+    rows = _Axis.fixed(canvas.height, side, overlap, wrap.y)
+    return Grid(canvas, rows, _Axis.fixed(canvas.width, side, overlap, wrap.x), border)
 
 
 @dataclass(frozen=True)
@@ -76,9 +78,9 @@ class TileLayout:
         """The side of the smallest piece of a tile: its context, and as much as it is averaged over, or some."""
         return 2 * self.context + max(self.blend, 4)
 
-    def tiles(self, canvas: Size) -> Grid:
+    def tiles(self, canvas: Size, wrap: Wrap = NO_WRAP) -> Grid:
         """The tiles of a canvas in latents."""
-        return fixed_grid(canvas, self.side, 2 * self.context, self.blend)
+        return fixed_grid(canvas, self.side, 2 * self.context, self.blend, wrap)
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,15 @@ class Grid(Sequence[Patch]):
         height, width = (max(support(weights)[1] for weights in axis) for axis in (self._down, self._across))
         return Size(max(1, width), max(1, height))
 
+    @property
+    def wrap(self) -> Wrap:
+        return Wrap(self.columns.wraps, self.rows.wraps)
+
+    def images(self, window: Window) -> Iterator[Window]:
+        top, left = self.rows.starts[0], self.columns.starts[0]
+        bottom, right = (axis.starts[-1] + axis.side for axis in (self.rows, self.columns))
+        return self.wrap.images(window, self.canvas, Window(top, left, bottom - top, right - left))
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; ``from_dict`` reads them back to an equal grid."""
         return {"rows": asdict(self.rows), "columns": asdict(self.columns), "border": self.border}
@@ -163,17 +174,23 @@ class Grid(Sequence[Patch]):
 class _Axis:
     """Where the patches of a grid begin on one axis: the first at 0, the last at the end.
 
-    ``cut`` in 0..1 is where neighbours meet inside their overlap, from its beginning to its end.
+    ``cut`` in 0..1 is where neighbours meet inside their overlap, from its beginning to its end. On an axis that
+    ``wraps`` they begin anywhere in 0..length, the last ones may reach over its end, and the first is their neighbour.
     """
 
     length: int
     side: int
     starts: list[int]
     cut: float = 0.5
+    wraps: bool = False
 
     @classmethod
-    def fixed(cls, length: int, side: int, overlap: int) -> _Axis:
+    def fixed(cls, length: int, side: int, overlap: int, wraps: bool = False) -> _Axis:
         """As few as a patch of at most ``side`` allows, and those no longer than they need to be."""
+        if wraps:
+            count = math.ceil(length / (side - overlap))
+            starts = [i * length // count for i in range(count)]
+            return cls(length, math.ceil(length / count) + overlap, starts, wraps=True)
         if length <= side:
             return cls(length, length, [0])
         count = math.ceil((length - overlap) / (side - overlap))
@@ -199,6 +216,13 @@ class _Axis:
         between = (min(i * stride - offset, length - side) for i in range(1, gaps))
         return cls(length, side, [0, *between, length - side], cut=shift)
 
+    @classmethod
+    def rolled(cls, length: int, side: int, overlap: int, shift: float) -> _Axis:
+        """On an axis that wraps: as few as that allows, evenly, moved by ``shift`` in 0..1 of its length."""
+        count = math.ceil(length / (side - overlap))
+        starts = sorted((int(shift * length) + i * length // count) % length for i in range(count))
+        return cls(length, side, starts, cut=shift, wraps=True)
+
     def weights(self, index: int, border: int) -> PatchWeights:
         """The weights (side,) of a patch: linear ramps of ``border`` around the cut in each overlap.
 
@@ -209,17 +233,28 @@ class _Axis:
 
     def _rise(self, patch: int, at: int, border: int) -> PatchWeights:
         """The share of ``patch`` and all later ones at the places (side,) of the patch ``at``."""
-        if patch in (0, len(self.starts)):
+        if not self.wraps and patch in (0, len(self.starts)):
             return np.full(self.side, patch == 0, np.float32)
-        left, right = self.starts[patch - 1 : patch + 1]
+        left, right = self._start(patch - 1), self._start(patch)
         middle = right + border / 2 + self.cut * (left + self.side - right - border)
         places = self.starts[at] + np.arange(self.side, dtype=np.float32) + 0.5
         rise = (places - middle) / border + 0.5 if border else places > middle
         return np.clip(rise, 0, 1).astype(np.float32)
+
+    def _start(self, patch: int) -> int:
+        """Where a patch begins; on an axis that wraps the last one is also that before the first, a length away."""
+        rounds, patch = divmod(patch, len(self.starts))
+        return self.starts[patch] + rounds * self.length
 
     def between(self, start: int, end: int) -> range:
         """The patches that reach into the places from ``start`` to ``end``."""
         return range(bisect_right(self.starts, start - self.side), bisect_left(self.starts, end))
 
     def scaled(self, factor: int) -> _Axis:
-        return _Axis(self.length * factor, self.side * factor, [start * factor for start in self.starts], self.cut)
+        starts = [start * factor for start in self.starts]
+        return _Axis(self.length * factor, self.side * factor, starts, self.cut, self.wraps)
+
+
+def _shifted(wraps: bool) -> Callable[[int, int, int, float], _Axis]:
+    """What makes the axis of one step."""
+    return _Axis.rolled if wraps else _Axis.shifted

@@ -5,6 +5,7 @@ A base picture is one canvas of one patch: its noise can be drawn at once.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, Protocol, runtime_checkable
 
@@ -14,8 +15,9 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pixelsmith.geometry import Size, Window
+from pixelsmith.geometry import Size, Window, Wrap
 from pixelsmith.sampling.keyed import Purpose, keyed_generator
+from pixelsmith.sampling.readable import read_wrapped
 
 _Key = tuple[Purpose, int, int, tuple[int, ...]]
 TILE = 32
@@ -99,6 +101,25 @@ class NoiseField:
                 inside = part.relative_to(Window(row * TILE, column * TILE, TILE, TILE)).slices
                 values[(..., *part.relative_to(window).slices)] = self._tile(row, column)[(..., *inside)]
         return torch.from_numpy(values)
+
+
+def repeated(noise: Noise, canvas: Size, wrap: Wrap) -> Noise:
+    """The noise of a canvas that wraps: over its edges it is that of the other ones. Any other noise as it is."""
+    return _Repeated(noise, canvas, wrap) if wrap else noise
+
+
+@dataclass(frozen=True)
+class _Repeated:
+    noise: Noise
+    canvas: Size
+    wrap: Wrap
+
+    @property
+    def channels(self) -> int:
+        return self.noise.channels
+
+    def read(self, window: Window) -> Float[Tensor, "c h w"]:
+        return read_wrapped(self.noise.read, window, self.canvas, self.wrap)
 
 
 def _kept(rows: Size | None, channels: int) -> int:

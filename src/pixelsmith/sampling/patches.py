@@ -61,6 +61,12 @@ class Tiling(Protocol):
         """The patches that overlap this window, in rising order."""
         ...
 
+    def images(self, window: Window) -> Iterable[Window]:
+        """The windows that patches over a window are to be looked for in: itself, and where the canvas wraps each that
+        shows the same places, for there patches reach over its edges.
+        """
+        ...
+
 
 @runtime_checkable
 class Coverage(Protocol):

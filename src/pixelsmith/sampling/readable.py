@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from pixelsmith.geometry import Size, Window
+from pixelsmith.geometry import Size, Window, Wrap
 from pixelsmith.system.device import staged
 
 
@@ -30,6 +30,14 @@ class Deferring(Readable, Protocol):
     def deferred(self, window: Window, device: torch.device) -> Callable[[], Tensor]:
         """A window as ``read`` gives it, read on the host; it is computed when it is called, on a device."""
         ...
+
+
+def read_wrapped(read: Callable[[Window], Tensor], window: Window, size: Size, wrap: Wrap) -> Tensor:
+    """A window (c, h, w) of something of this size, also over its edges where it wraps; what it shows is read."""
+    rows = [[read(piece) for piece in pieces] for pieces in wrap.pieces(window, size)]
+    if len(rows) == len(rows[0]) == 1:
+        return rows[0][0]
+    return torch.cat([torch.cat(row, dim=-1) for row in rows], dim=-2)
 
 
 def deferred(source: Readable, window: Window, device: torch.device) -> Callable[[], Tensor]:

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from pixelsmith.geometry import Size, Window
+from pixelsmith.geometry import NO_WRAP, Size, Window, Wrap
 from pixelsmith.sampling.denoiser import Batch, Denoiser
 from pixelsmith.sampling.schedule import Level
 
@@ -50,12 +50,14 @@ class Mask(Protocol):
 class Polygon:
     """The inside of a polygon by the even-odd rule, its edges ramps ``feather`` pixels wide.
 
-    Edges on that of the picture are none: the region goes on there.
+    Edges on that of the picture are none: the region goes on there; where the picture wraps it goes on as all of it
+    does, and so does its ramp.
     """
 
     corners: Sequence[tuple[float, float]]
     feather: float
     picture: Size
+    wrap: Wrap = NO_WRAP
 
     @property
     def bounds(self) -> Box:
@@ -64,6 +66,14 @@ class Polygon:
         return min(xs) - reach, min(ys) - reach, max(xs) + reach, max(ys) + reach
 
     def __call__(self, x: Axis, y: Axis) -> Shares:
+        # What is over one edge of the picture, such as half of a ramp, lies at the other one.
+        downs = (-self.picture.height, 0, self.picture.height) if self.wrap.y else (0,)
+        acrosses = (-self.picture.width, 0, self.picture.width) if self.wrap.x else (0,)
+        found = [self._once(x + across, y + down) for down in downs for across in acrosses]
+        return torch.stack(found).sum(0).clamp_max(1)
+
+    def _once(self, x: Axis, y: Axis) -> Shares:
+        """Of a picture that is not repeated."""
         across, down = x[None, :], y[:, None]
         inside = torch.zeros(len(y), len(x), dtype=torch.bool)
         nearest = torch.full(inside.shape, math.inf, dtype=x.dtype)
@@ -82,7 +92,7 @@ class Polygon:
         return (0.5 + depth / self.feather).clamp(0, 1).float()
 
     def _is_at_border(self, start: tuple[float, float], end: tuple[float, float]) -> bool:
-        sides = ((0, self.picture.width), (1, self.picture.height))
+        sides = [(0, self.picture.width)] * (not self.wrap.x) + [(1, self.picture.height)] * (not self.wrap.y)
         return any(max(start[i], end[i]) < _NEAR or min(start[i], end[i]) > side - _NEAR for i, side in sides)
 
 
@@ -92,6 +102,7 @@ class Painted:
 
     grey: UInt8[Tensor, "h w"]
     picture: Size
+    wrap: Wrap = NO_WRAP
 
     @property
     def bounds(self) -> Box:
@@ -109,8 +120,10 @@ class Painted:
 
     def __call__(self, x: Axis, y: Axis) -> Shares:
         (top, bottom, down), (left, right, across) = (
-            _between(places, side, count)
-            for places, side, count in zip((y, x), self._sides, self.grey.shape, strict=True)
+            _between(places, side, count, wraps)
+            for places, side, count, wraps in zip(
+                (y, x), self._sides, self.grey.shape, (self.wrap.y, self.wrap.x), strict=True
+            )
         )
         seen = self.grey.float() / 255
         upper, lower = (torch.lerp(seen[rows][:, left], seen[rows][:, right], across) for rows in (top, bottom))
@@ -121,10 +134,13 @@ class Painted:
         return self.picture.height, self.picture.width
 
 
-def _between(places: Axis, side: int, count: int) -> tuple[Tensor, Tensor, Axis]:
+def _between(places: Axis, side: int, count: int, wraps: bool) -> tuple[Tensor, Tensor, Axis]:
     """The two of ``count`` values between whose middles places on an axis of ``side`` pixels lie, and how far."""
-    at = (places * count / side - 0.5).clamp(0, count - 1)
+    at = places * count / side - 0.5
+    at = at if wraps else at.clamp(0, count - 1)
     first = at.floor()
+    if wraps:
+        return first.long() % count, (first.long() + 1) % count, (at - first).float()
     return first.long(), (first.long() + 1).clamp_max(count - 1), (at - first).float()
 
 
@@ -133,21 +149,24 @@ class Layers:
     """The regions of a picture on a canvas: the picture's own prompt below, each later region over those before it.
 
     - ``masks`` and ``strengths`` (0..1) of the regions; ``picture``: the size of the result in pixels.
-    - ``step``, ``left``, ``top``: the corner of a latent (row, column) of the canvas lies at ``left + step·column`` and
-      ``top + step·row`` of the result.
+    - ``across``, ``down``, ``left``, ``top``: the corner of a latent (row, column) of the canvas lies at ``left +
+      across·column`` and ``top + down·row`` of the result.
+    - ``wrap``: on which axes the picture wraps, and windows may lie over its edges.
     """
 
     masks: Sequence[Mask]
     strengths: Sequence[float]
     picture: Size
-    step: float = 1.0
+    across: float = 1.0
+    down: float = 1.0
     left: float = 0.0
     top: float = 0.0
+    wrap: Wrap = NO_WRAP
 
     def shares(self, window: Window) -> Float[Tensor, "layers h w"]:
         """The share of each layer, that of the picture's own prompt first; at each latent they add up to 1."""
-        x = self._places(self.left, window.left, window.width, self.picture.width)
-        y = self._places(self.top, window.top, window.height, self.picture.height)
+        x = _places(self.left, self.across, window.left, window.width, self.picture.width, self.wrap.x)
+        y = _places(self.top, self.down, window.top, window.height, self.picture.height, self.wrap.y)
         rest, found = torch.ones(window.height, window.width), list[Tensor]()
         for mask, strength in zip(reversed(self.masks), reversed(self.strengths), strict=True):
             own = strength * mask(x, y) if self._counts(mask, window) else torch.zeros_like(rest)
@@ -155,24 +174,35 @@ class Layers:
             rest = rest * (1 - own)
         return torch.stack([rest, *reversed(found)])
 
-    def _places(self, start: float, first: int, count: int, side: int) -> Axis:
-        middles = torch.arange(first, first + count, dtype=torch.float64) + 0.5
-        return (start + self.step * middles).clamp(_INSIDE, side - _INSIDE)
-
     def _counts(self, mask: Mask, window: Window) -> bool:
         left, top, right, bottom = mask.bounds
         box = (max(left, 0), max(top, 0), min(right, self.picture.width), min(bottom, self.picture.height))
         seen = (
-            self.left + self.step * window.left,
-            self.top + self.step * window.top,
-            self.left + self.step * window.right,
-            self.top + self.step * window.bottom,
+            self.left + self.across * window.left,
+            self.top + self.down * window.top,
+            self.left + self.across * window.right,
+            self.top + self.down * window.bottom,
         )
-        common = (
-            *(max(a, b) for a, b in zip(box[:2], seen[:2], strict=True)),
-            *(min(a, b) for a, b in zip(box[2:], seen[2:], strict=True)),
-        )
-        return _area(common) > COUNTS * min(_area(box), _area(seen))
+        width, height = self.picture.width, self.picture.height
+        acrosses = (-width, 0, width) if self.wrap.x else (0,)
+        downs = (-height, 0, height) if self.wrap.y else (0,)
+        common = sum(_area(_common(box, _moved(seen, x, y))) for x in acrosses for y in downs)
+        return common > COUNTS * min(_area(box), _area(seen))
+
+
+def _places(start: float, step: float, first: int, count: int, side: int, wraps: bool) -> Axis:
+    """Where the middles of latents lie on an axis of the result."""
+    middles = torch.arange(first, first + count, dtype=torch.float64) + 0.5
+    places = start + step * middles
+    return places % side if wraps else places.clamp(_INSIDE, side - _INSIDE)
+
+
+def _moved(box: Box, x: float, y: float) -> Box:
+    return box[0] + x, box[1] + y, box[2] + x, box[3] + y
+
+
+def _common(box: Box, other: Box) -> Box:
+    return max(box[0], other[0]), max(box[1], other[1]), min(box[2], other[2]), min(box[3], other[3])
 
 
 def _area(box: tuple[float, ...]) -> float:

@@ -127,6 +127,9 @@ class Scattered(list[Patch]):
         near = {index for cell in self._cells_of(window) for index in self._cells.get(cell, ())}
         return sorted(index for index in near if self[index].window.overlaps(window))
 
+    def images(self, window: Window) -> tuple[Window, ...]:
+        return (window,)
+
     def _cells_of(self, window: Window) -> Iterator[tuple[int, int]]:
         rows = range(window.top // self._side, (window.bottom - 1) // self._side + 1)
         columns = range(window.left // self._side, (window.right - 1) // self._side + 1)
