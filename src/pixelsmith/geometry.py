@@ -174,6 +174,13 @@ class Wrap:
             for across in acrosses:
                 yield Window(window.top + down, window.left + across, window.height, window.width)
 
+    def grown(self, window: Window, margin: int, bounds: Size) -> Window:
+        """A window with ``margin`` more on every side, cut at the bounds on the axes that do not wrap."""
+        more, cut = window.around(margin), window.grown(margin, bounds)
+        top, height = (more.top, more.height) if self.y else (cut.top, cut.height)
+        left, width = (more.left, more.width) if self.x else (cut.left, cut.width)
+        return Window(top, left, height, width)
+
     def padded(self, size: Size, more: int) -> Size:
         """A size with so much more on the axes that wrap."""
         return Size(size.width + more * self.x, size.height + more * self.y)

@@ -27,7 +27,7 @@ from pixelsmith.engine.stage import Cascade, Rung, batch_size_of
 from pixelsmith.errors import RequestError, RunError
 from pixelsmith.events import Event, Observer, Warned, silent
 from pixelsmith.families import Captioner, Family, load_captioner, load_family, pin
-from pixelsmith.geometry import Size, Window
+from pixelsmith.geometry import Size, Window, Wrap
 from pixelsmith.pixels.depth import as_bytes
 from pixelsmith.pixels.output import Output
 from pixelsmith.pixels.reading import is_transparent, read_picture
@@ -257,10 +257,11 @@ class LoadedModel:
         old = read_picture(path)
         if is_transparent(path) or old.size != request.size:
             raise RequestError(f"{path}: expected a picture of {request.size} without transparency, got {old.size}")
+        wrap = Wrap.named(request.wrap)
         if region is not None and mask is None:
-            place = Place.of_region(region, old.size)
+            place = Place.of_region(region, old.size, wrap)
         elif mask is not None and region is None:
-            place = Place.of_mask(read_picture(Path(mask)), old.size)
+            place = Place.of_mask(read_picture(Path(mask)), old.size, wrap)
         else:
             raise RequestError("redo: expected a region or a mask")
         request = request.settled(self.facts.recommended)

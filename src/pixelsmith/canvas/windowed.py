@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pixelsmith.canvas.mosaic import Mosaic, counting, groups_of
-from pixelsmith.geometry import Size, Window
+from pixelsmith.geometry import NO_WRAP, Size, Window, Wrap
 from pixelsmith.sampling.readable import Readable, deferred
 
 
@@ -37,13 +37,15 @@ class Part:
 class Placed:
     """A canvas of which a part is known: ``known`` of it is read from ``part``, all else from ``elsewhere``.
 
-    ``part``: what lies at ``origin`` on the canvas; ``known`` is a window inside of that.
+    ``part``: what lies at ``origin`` on the canvas; ``known`` is a window inside of that. Where the canvas wraps both
+    may lie over its edges.
     """
 
     part: Readable
     origin: Window
     known: Window
     elsewhere: Readable
+    wrap: Wrap = NO_WRAP
 
     @property
     def size(self) -> Size:
@@ -51,15 +53,23 @@ class Placed:
 
     def read(self, window: Window) -> Tensor:
         """The values (c, h, w) of a window of the canvas."""
-        if not window.overlaps(self.known):
+        images = [image for image in self.wrap.images(window, self.size, self.known) if image.overlaps(self.known)]
+        if not images:
             return self.elsewhere.read(window)
-        common = window.common(self.known)
-        values = self.part.read(common.relative_to(self.origin))
-        if common == window:
-            return values
-        mixed = self.elsewhere.read(window).clone()
-        mixed[(..., *common.relative_to(window).slices)] = values
-        return mixed
+        found, known = [], torch.zeros(window.height, window.width, dtype=torch.bool)
+        for image in images:
+            common = image.common(self.known)
+            values = self.part.read(common.relative_to(self.origin))
+            if common == image:
+                return values
+            place = common.relative_to(image).slices
+            known[place] = True
+            found.append((place, values))
+        # Beyond what is known there may be nothing to read.
+        whole = found[0][1].new_empty(len(values), *known.shape) if known.all() else self.elsewhere.read(window).clone()
+        for place, values in found:
+            whole[(..., *place)] = values
+        return whole
 
 
 @dataclass(frozen=True)
@@ -69,6 +79,7 @@ class PartlyFilled:
     mosaic: Mosaic
     window: Window
     elsewhere: Readable
+    wrap: Wrap = NO_WRAP
 
     @property
     def size(self) -> Size:
@@ -76,7 +87,7 @@ class PartlyFilled:
 
     def read(self, window: Window) -> Tensor:
         """The values (c, h, w) of a window of the canvas."""
-        return Placed(self.mosaic, self.size.window, self.window, self.elsewhere).read(window)
+        return Placed(self.mosaic, self.size.window, self.window, self.elsewhere, self.wrap).read(window)
 
     def put(self, index: int, values: Tensor) -> None:
         """Keep a patch."""

@@ -30,7 +30,7 @@ from pixelsmith.engine.stage import Cascade, Rung, StageSteps
 from pixelsmith.engine.words import Cells, joined
 from pixelsmith.errors import RequestError
 from pixelsmith.families import Prompt, PromptAt
-from pixelsmith.geometry import Size, Window
+from pixelsmith.geometry import NO_WRAP, Size, Window, Wrap
 from pixelsmith.pixels.resample import Resized
 from pixelsmith.run.given import Given
 from pixelsmith.sampling.patches import Coverage, Tiling
@@ -106,12 +106,12 @@ def close_up(
     def kept(rung: Rung, stages: int) -> Rung:
         return replace(rung, picture=given.kept(rung.picture, sizes[:stages])) if given and stages else rung
 
-    reaches = reaches_of(window, the_plan, size, done + 1, facts, surroundings)
+    reaches = reaches_of(window, the_plan, size, done + 1, facts, surroundings, cascade.wrap)
     own, rung = CloseupCascade.over(cascade, reaches, cascade.space), kept(start, done)
     for number in reaches:
         rung = kept(own.stage(number, rung, sizes[number - 1]), number)
     picture = rung.picture
-    whole = picture if picture.size == size else Resized(picture, picture.size, size, "lanczos")
+    whole = picture if picture.size == size else Resized(picture, picture.size, size, "lanczos", wrap=cascade.wrap)
     return np.asarray(whole.read(window).permute(1, 2, 0))
 
 
@@ -131,51 +131,60 @@ class Reach:
 
     - ``decoded``: what the decoder sees for it; ``encoded``: what is known of the guide.
     - ``margin``: how far around ``decoded`` the first step goes.
+    - ``wrap``: the axes on which it may go over the edges.
     """
 
     pixels: Window
     decoded: Window
     encoded: Window
     margin: int
+    wrap: Wrap = NO_WRAP
 
     @classmethod
-    def around(cls, pixels: Window, size: Size, facts: ModelFacts, surroundings: float) -> Reach:
+    def around(cls, pixels: Window, size: Size, facts: ModelFacts, surroundings: float, wrap: Wrap = NO_WRAP) -> Reach:
         """That of a window of a stage's picture of ``size`` pixels."""
         canvas, scale, context = facts.latent_size(size), facts.latent_scale, facts.tiling.context
         top, left = pixels.top // scale, pixels.left // scale
         bottom, right = -(-pixels.bottom // scale), -(-pixels.right // scale)
         # Decoders narrow what they compute to what is kept, and one latent more.
-        decoded = Window(top, left, bottom - top, right - left).grown(context + 1, canvas)
+        decoded = wrap.grown(Window(top, left, bottom - top, right - left), context + 1, canvas)
         side = max(facts.patch.width, facts.patch.height)
         margin = math.ceil(surroundings * side)
-        return cls(pixels, decoded, decoded.grown(margin + side + context, canvas), margin)
+        return cls(pixels, decoded, wrap.grown(decoded, margin + side + context, canvas), margin, wrap)
 
     def moved(self, step: int, steps: int, canvas: Size) -> Window:
         """Where latents are right after so many of the steps."""
-        return self.decoded.grown(math.ceil(self.margin * (1 - step / steps)), canvas)
+        return self.wrap.grown(self.decoded, math.ceil(self.margin * (1 - step / steps)), canvas)
 
 
 def reaches_of(
-    window: Window, the_plan: Plan, picture: Size, first: int, facts: ModelFacts, surroundings: float
+    window: Window,
+    the_plan: Plan,
+    picture: Size,
+    first: int,
+    facts: ModelFacts,
+    surroundings: float,
+    wrap: Wrap = NO_WRAP,
 ) -> dict[int, Reach]:
     """What each stage from ``first`` on must make for a window of the final picture of ``picture`` pixels."""
     sizes = {number: stage.size for number, stage in enumerate(the_plan.stages, start=1)}
     last = len(sizes)
     wanted = window
     if sizes[last] != picture:
-        wanted = seen(sizes[last], picture, window, 0)
+        wanted = seen(sizes[last], picture, window, 0, wrap)
     reaches: dict[int, Reach] = {}
     for number in range(last, first - 1, -1):
-        reaches[number] = Reach.around(wanted, sizes[number], facts, surroundings)
+        reaches[number] = Reach.around(wanted, sizes[number], facts, surroundings, wrap)
         if number > first:
             enlarged = reaches[number].encoded.scaled(facts.latent_scale)
-            wanted = seen(sizes[number - 1], sizes[number], enlarged, _DETAIL_REACH * facts.latent_scale)
+            wanted = seen(sizes[number - 1], sizes[number], enlarged, _DETAIL_REACH * facts.latent_scale, wrap)
     return dict(sorted(reaches.items()))
 
 
-def seen(below: Size, size: Size, window: Window, margin: int) -> Window:
+def seen(below: Size, size: Size, window: Window, margin: int, wrap: Wrap = NO_WRAP) -> Window:
     """What a window of a picture of ``size`` pixels shows of the one ``below``, and ``margin`` around it."""
-    return Resized(_Empty(below), below, size, "lanczos").sees(window).grown(margin, below)
+    around = Resized(_Empty(below), below, size, "lanczos", wrap=wrap).sees(window)
+    return wrap.grown(around, margin, below)
 
 
 @dataclass(frozen=True)
@@ -202,7 +211,7 @@ class CloseupCascade(Cascade):
         kept = self.space.open(f"stage-{stage}/{name}", tiles, 1)
         for index in range(len(tiles)):
             kept.put(index, part.read(tiles[index].window))
-        return Placed(kept, reach, reach, source)
+        return Placed(kept, reach, reach, source, self.wrap)
 
     def _encoded(self, stage: int, picture: Resized, size: Size) -> Readable:
         facts, reach = self.family.facts, self._reach(stage).encoded
@@ -213,7 +222,7 @@ class CloseupCascade(Cascade):
         latents = self.space.open(f"stage-{stage}/guide", tiles, facts.latent_channels)
         with self._phase(stage, "encode") as on_tile:
             encode(part, facts.latent_scale, self.autoencoder, latents, partial(on_tile, 0), self.executor)
-        return Placed(latents, reach, reach, _Empty(facts.latent_size(size)))
+        return Placed(latents, reach, reach, _Empty(facts.latent_size(size)), self.wrap)
 
     def _prompts_at(self, stage: int, below: Rung, size: Size) -> list[PromptAt]:
         """Captions of the places that are asked for."""
@@ -221,7 +230,8 @@ class CloseupCascade(Cascade):
         if captioner is None:
             return self._uncaptioned(stage)
         cells = Cells(facts.latent_size(size), facts.patch)
-        windows, enlarged = list(cells), Resized(below.picture, below.picture.size, size, "lanczos")
+        windows = list(cells)
+        enlarged = Resized(below.picture, below.picture.size, size, "lanczos", wrap=self.wrap)
 
         @cache
         def caption_of(cell: int) -> str:
@@ -264,7 +274,7 @@ class CloseupCascade(Cascade):
         with self._phase(stage, "decode") as on_tile:
             within = texture and texture.within(reach.decoded)
             decode(part, self.autoencoder, picture, partial(on_tile, 0), self.executor, within)
-        return Placed(picture, reach.decoded.scaled(scale), reach.pixels, _Empty(size))
+        return Placed(picture, reach.decoded.scaled(scale), reach.pixels, _Empty(size), self.wrap)
 
 
 @dataclass(frozen=True)
@@ -280,7 +290,7 @@ class _Steps:
         if not isinstance(mosaic, Mosaic):
             raise TypeError("expected the mosaic of a space")
         window = self.reach.moved(step, self.denoising.schedule.steps, tiling.canvas)
-        return PartlyFilled(mosaic, window, _Approach(self.denoising, step))
+        return PartlyFilled(mosaic, window, _Approach(self.denoising, step), self.reach.wrap)
 
     def __contains__(self, step: int) -> bool:
         return step in self.steps

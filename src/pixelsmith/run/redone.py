@@ -18,7 +18,7 @@ from pixelsmith.canvas import Array, Part, Placed
 from pixelsmith.config.plans import Plan
 from pixelsmith.engine.stage import Cascade, Rung
 from pixelsmith.errors import RequestError
-from pixelsmith.geometry import Size, Window
+from pixelsmith.geometry import NO_WRAP, Size, Window, Wrap
 from pixelsmith.pixels.mask import Kept
 from pixelsmith.pixels.resample import Resized
 from pixelsmith.run.closeup import close_up
@@ -49,16 +49,16 @@ class Place:
     shares: Tensor
 
     @classmethod
-    def of_region(cls, window: Window, size: Size) -> Place:
+    def of_region(cls, window: Window, size: Size, wrap: Wrap = NO_WRAP) -> Place:
         """A rectangle. Raises ``RequestError`` where it does not lie in a picture of this size."""
         if min(window.height, window.width) < 1 or window.cut(size) != window:
             asked = f"{window.left},{window.top},{window.width},{window.height}"
             raise RequestError(f"region: expected X,Y,W,H in pixels inside of {size}, got {asked}")
         _check_room(window)
-        return cls(window, _ramped(torch.ones(1, window.height, window.width), window, size))
+        return cls(window, _ramped(torch.ones(1, window.height, window.width), window, size, wrap))
 
     @classmethod
-    def of_mask(cls, mask: Readable, size: Size) -> Place:
+    def of_mask(cls, mask: Readable, size: Size, wrap: Wrap = NO_WRAP) -> Place:
         """Where a grey picture (3, h, w) uint8 of the shape of the picture is white. Raises ``RequestError``."""
         if abs(mask.size.width / mask.size.height / (size.width / size.height) - 1) > 0.02:
             raise RequestError(f"mask: expected one of the shape of {size}, got {mask.size}")
@@ -73,7 +73,7 @@ class Place:
         window = Window(top, left, bottom - top, right - left).cut(size)
         _check_room(window)
         grey = Resized(mask, mask.size, size, "lanczos").read(window).float().mean(0, keepdim=True) / 255
-        return cls(window, _ramped(grey, window, size))
+        return cls(window, _ramped(grey, window, size, wrap))
 
 
 def redo(cascade: Cascade, the_plan: Plan, picture: Readable, place: Place, surroundings: float) -> Readable:
@@ -83,7 +83,7 @@ def redo(cascade: Cascade, the_plan: Plan, picture: Readable, place: Place, surr
         raise RequestError("redo: the picture was made at once, without stages; make another one with generate")
     below = (the_plan.base, *stages)[-2].size
     small = picture.size.scaled(1 / stages[-1].size.factor_over(below))
-    start = Rung(Resized(picture, picture.size, small, "lanczos"), None)
+    start = Rung(Resized(picture, picture.size, small, "lanczos", wrap=cascade.wrap), None)
     pixels = close_up(cascade, the_plan, place.window, start, len(stages) - 1, None, surroundings)
     made = Array(torch.from_numpy(pixels).permute(2, 0, 1))
     mixed = Kept(made, Part(picture, place.window), Array(place.shares))
@@ -98,10 +98,14 @@ def _check_room(window: Window) -> None:
         )
 
 
-def _ramped(shares: Tensor, window: Window, size: Size) -> Tensor:
-    """Shares that rise to what they are over ``FEATHER`` pixels inside of their edges; the picture's are no edges."""
+def _ramped(shares: Tensor, window: Window, size: Size, wrap: Wrap) -> Tensor:
+    """Shares that rise to what they are over ``FEATHER`` pixels inside of their edges.
+
+    The picture's are no edges, but where it wraps: there the old picture goes on.
+    """
     reach = min(FEATHER, window.height // 3, window.width // 3) // 2
-    sides = (window.left == 0, window.right == size.width, window.top == 0, window.bottom == size.height)
+    at_sides = (window.left == 0, window.right == size.width, window.top == 0, window.bottom == size.height)
+    sides = [at_side and not wraps for at_side, wraps in zip(at_sides, (wrap.x, wrap.x, wrap.y, wrap.y), strict=True)]
     padded = shares[None]
     for i, at_border in enumerate(sides):
         pad = [0, 0, 0, 0]
