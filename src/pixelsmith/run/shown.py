@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from pixelsmith.config.request import WrapName
 from pixelsmith.errors import PictureError
 from pixelsmith.pixels.settings_inside import read_settings
 from pixelsmith.pixels.zoomable import StagePicture, Zoomable, open_file
@@ -50,6 +51,8 @@ class Shown:
             "settings": [[name, _text(value)] for name, value in _flat(self.settings) if name != "prompt"],
             "pictures": pictures,
             "growing": self.growing,
+            # Of a single picture of others this may be anything.
+            "wrap": wrap if (wrap := request.get("wrap")) in get_args(WrapName) else "",
             "tile": TILE,
         }
 

@@ -183,9 +183,8 @@ class Layers:
             self.left + self.across * window.right,
             self.top + self.down * window.bottom,
         )
-        width, height = self.picture.width, self.picture.height
-        acrosses = (-width, 0, width) if self.wrap.x else (0,)
-        downs = (-height, 0, height) if self.wrap.y else (0,)
+        acrosses = _repeats(seen[0], seen[2], self.picture.width) if self.wrap.x else (0,)
+        downs = _repeats(seen[1], seen[3], self.picture.height) if self.wrap.y else (0,)
         common = sum(_area(_common(box, _moved(seen, x, y))) for x in acrosses for y in downs)
         return common > COUNTS * min(_area(box), _area(seen))
 
@@ -195,6 +194,11 @@ def _places(start: float, step: float, first: int, count: int, side: int, wraps:
     middles = torch.arange(first, first + count, dtype=torch.float64) + 0.5
     places = start + step * middles
     return places % side if wraps else places.clamp(_INSIDE, side - _INSIDE)
+
+
+def _repeats(start: float, end: float, period: int) -> range:
+    """By how much an interval can be moved so that it reaches into 0..``period``, in whole periods."""
+    return range(-math.floor(end / period) * period, -math.floor(start / period) * period + 1, period)
 
 
 def _moved(box: Box, x: float, y: float) -> Box:

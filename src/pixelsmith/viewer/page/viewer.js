@@ -21,6 +21,7 @@ const viewer = OpenSeadragon({
 
 let shown = null;
 let layers = []; // [{number, item}]: the picture itself, and the one it is compared with
+let tiled = false; // whether a picture that wraps is shown once more on the axes on which it does
 let share = 0.5; // where the divider stands, as a share of the page's width
 
 function tileSource(number, version) {
@@ -52,11 +53,15 @@ function placeOf(number) {
   return { x: (1 - width) / 2, y: (last.height / last.width - height) / 2, width };
 }
 
-function addLayer(number, index) {
+function addLayer(number, index, right = 0, down = 0) {
+  const place = placeOf(number);
+  const it = shown.pictures[number];
+  place.x += right * place.width;
+  place.y += (down * place.width * it.height) / it.width;
   return new Promise((resolve, reject) => {
     viewer.addTiledImage({
-      tileSource: tileSource(number, shown.pictures[number].version),
-      ...placeOf(number),
+      tileSource: tileSource(number, it.version),
+      ...place,
       index,
       success: (event) => resolve({ number, item: event.item, version: shown.pictures[number].version }),
       error: reject,
@@ -70,6 +75,22 @@ async function showLayers(numbers) {
   for (const [index, number] of numbers.entries()) layers.push(await addLayer(number, index));
   divider.hidden = layers.length < 2;
   placeDivider();
+  if (tiled) for (const [right, down] of repeats()) await addLayer(numbers[0], undefined, right, down);
+}
+
+// Where a picture is shown again: 2×2 if it wraps on both axes.
+function repeats() {
+  return [[1, 0], [0, 1], [1, 1]].filter(([right, down]) => (!right || shown.wrap.includes("x")) && (!down || shown.wrap.includes("y")));
+}
+
+async function toggleTiled() {
+  if (!shown.wrap) return;
+  tiled = !tiled;
+  element("tiled").setAttribute("aria-pressed", String(tiled));
+  if (tiled) other.value = ""; // beside its repetitions nothing is compared
+  element("compare").hidden = tiled || other.options.length < 2;
+  await showLayers(wanted());
+  viewer.viewport.goHome();
 }
 
 // A layer that grew is loaded beneath its old self, which goes when the new one is there: nothing flickers, and a server
@@ -171,7 +192,8 @@ function describe() {
     other.replaceChildren(new Option("nothing", ""), ...names.map((name, number) => new Option(name, number)));
     other.value = chosen !== "" && Number(chosen) < names.length ? chosen : "";
   }
-  element("compare").hidden = names.length === 0;
+  element("compare").hidden = tiled || names.length === 0;
+  element("tiled").hidden = !shown.wrap;
   element("status").textContent = shown.growing ? "the run goes on; this page fills in" : "";
 }
 
@@ -194,7 +216,9 @@ async function poll() {
       await showLayers(wanted());
     } else {
       for (const [index, layer] of layers.entries()) {
-        if (shown.pictures[layer.number].version !== layer.version) await refreshLayer(index);
+        if (shown.pictures[layer.number].version === layer.version) continue;
+        if (tiled) await showLayers(wanted());
+        else await refreshLayer(index);
       }
     }
   } catch (error) {
@@ -224,6 +248,7 @@ element("home").onclick = () => viewer.viewport.goHome();
 element("full-screen").onclick = toggleFullScreen;
 element("full-screen").hidden = !document.fullscreenEnabled; // some telephones have none
 element("save").onclick = saveRegion;
+element("tiled").onclick = toggleTiled;
 element("about").onclick = toggleSettings;
 other.onchange = async () => {
   await showLayers(wanted());
@@ -249,6 +274,7 @@ document.addEventListener("keydown", (event) => {
     0: () => viewer.viewport.goHome(),
     f: toggleFullScreen,
     s: saveRegion,
+    t: toggleTiled,
     i: toggleSettings,
   };
   actions[event.key]?.();
