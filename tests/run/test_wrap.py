@@ -50,25 +50,19 @@ def joint(pixels: Pixels, axis: int) -> float:
 
 
 def test_across_the_joint_it_is_as_anywhere_else() -> None:
-    """The embedded model; a picture that does not wrap has a line there. Of the steps of single rows the largest is
-    about 1.6 times their mean.
-    """
+    """The embedded model, base and stage; other rows differ from their mean by up to 1.5 times, too."""
     request = Request("satellite photo of a desert", Size(512, 512), seed=3, method=PRESETS["fast"], wrap="xy")
     pixels = generate(request).pixels
     assert max(joint(pixels, 0), joint(pixels, 1)) < 1.5
-    plain = generate(replace(request, wrap=None, size=Size(256, 256))).pixels
-    assert min(joint(plain, 0), joint(plain, 1)) > 2
 
 
 @pytest.mark.parametrize("wrap", ["x", "y"])
-@pytest.mark.parametrize("size", [Size(64, 64), Size(96, 64), Size(256, 128)], ids=str)
-def test_on_the_axes_that_were_asked_for(tiny_model: Path, wrap: str, size: Size) -> None:
-    """Of random weights, but a decoder's steps are smaller inside than where two edges meet."""
+def test_on_the_axis_that_was_asked_for_and_no_other(wrap: str) -> None:
+    request = Request("satellite photo of a desert", Size(288, 224), seed=3, method=PRESETS["fast"], wrap=wrap)
+    pixels = generate(request).pixels
     axis = "yx".index(wrap)
-    found, plain = (generate(request_of(tiny_model, size, own)).pixels for own in (wrap, None))
-    assert found.shape == (size.height, size.width, 3)
-    assert joint(found, axis) < 1.5
-    assert joint(found, axis) < joint(plain, axis)
+    assert joint(pixels, axis) < 1.5
+    assert joint(pixels, 1 - axis) > 2
 
 
 @pytest.mark.parametrize(
@@ -76,8 +70,9 @@ def test_on_the_axes_that_were_asked_for(tiny_model: Path, wrap: str, size: Size
     [{"upsampling": "latent"}, {"merge": "phase"}, {"strategy": "multidiffusion"}, {"strategy": "direct"}],
     ids=lambda method: "-".join(method.values()),
 )
-def test_by_every_way_that_has_patches(tiny_model: Path, method: dict[str, Any]) -> None:
-    pixels = generate(request_of(tiny_model).with_method(**method)).pixels
+def test_by_every_way_that_has_patches(method: dict[str, Any]) -> None:
+    request = Request("satellite photo of a desert", Size(320, 320), seed=3, method=PRESETS["fast"], wrap="xy")
+    pixels = generate(request.with_method(**method)).pixels
     assert max(joint(pixels, 0), joint(pixels, 1)) < 1.6
 
 
