@@ -123,6 +123,22 @@ class Resized:
 
 
 @dataclass(frozen=True)
+class LaidOver(Resized):
+    """A picture that is laid over the last of the sizes ``after``, as it lies over the ``target`` on the way there.
+
+    Each of these pictures is the middle of the one before it, so this one may go beyond what lies over the last.
+    """
+
+    after: tuple[Size, ...] = ()
+
+    def _origin(self, window: Window) -> tuple[float, float, float]:
+        over = Scaling.through((self.picture, self.after[-1] if self.after else self.target))
+        seen = Scaling.through((self.target, *self.after))
+        step = over.step / seen.step
+        return step, over.left + step * (window.left - seen.left), over.top + step * (window.top - seen.top)
+
+
+@dataclass(frozen=True)
 class Bands:
     """The matrix that resamples an axis: each of its rows has weights for a few neighbouring values, and 0 for others.
 
