@@ -31,6 +31,7 @@ from pixelsmith import (
     PictureError,
     Request,
     RequestError,
+    RunError,
     Size,
     generate,
     load,
@@ -45,6 +46,7 @@ from pixelsmith.geometry import Window
 from pixelsmith.pixels.resample import LaidOver, Resized
 from tests.stopping import stop_at
 from tests.tiny import build_stable_diffusion
+from tests.zoo.all import SPECIMENS
 from tests.zoo.unets import BETAS, LEADING, build_xl
 
 EDGES = (16, 32, 32)
@@ -168,6 +170,24 @@ def test_a_run_goes_on_with_its_control_pictures(folder: Path, tmp_path: Path) -
     with pytest.raises(KeyboardInterrupt):
         generate(request, tmp_path / "a.png", stop_at(stage=1, phase="denoise", step=2), tmp_path / "run")
     assert np.array_equal(resume(tmp_path / "run").pixels, whole)
+
+
+def test_a_run_does_not_go_on_with_another_control_picture(folder: Path, tmp_path: Path) -> None:
+    shutil.copy(folder / "1.png", tmp_path / "edges.png")
+    request = request_of(folder, size=Size(150, 130), control_images=(str(tmp_path / "edges.png"),))
+    with pytest.raises(KeyboardInterrupt):
+        generate(request, tmp_path / "a.png", stop_at(stage=1, phase="denoise", step=2), tmp_path / "run")
+    shutil.copy(folder / "2.png", tmp_path / "edges.png")
+    with pytest.raises(RunError, match="pictures was"):
+        resume(tmp_path / "run")
+
+
+def test_a_family_without_control_says_so(folder: Path, tmp_path: Path) -> None:
+    model = SPECIMENS["sd3"].save(tmp_path / "sd3")
+    with pytest.raises(
+        ModelError, match="how a ControlNet tells a StableDiffusion3Pipeline what to follow is not known"
+    ):
+        plan(request_of(folder, model=str(model)))
 
 
 def test_a_preview_is_that_of_the_whole_picture(folder: Path) -> None:
