@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pixelsmith.canvas import Array, MemorySpace, Mosaic, Part, Placed
 from pixelsmith.geometry import NO_WRAP, Size, Window, Wrap
-from pixelsmith.pixels.resample import Resized, read_continued
+from pixelsmith.pixels.resample import LaidOver, Resized, read_continued
 from pixelsmith.pixels.slider_map import LocalDetail, flatness_map
 from pixelsmith.sampling.grid import Grid, ShiftedGrid, fixed_grid
 from pixelsmith.sampling.noise import NoiseField, repeated
@@ -120,6 +120,18 @@ def test_an_enlarged_picture_that_is_rolled_is_the_rolled_picture_enlarged(
 
     rolled = enlarged(values.roll((down, across), (1, 2)))
     assert torch.allclose(rolled, enlarged(values).roll((down * factor, across * factor), (1, 2)), atol=1e-5)
+
+
+def test_a_picture_laid_over_a_ring_is_all_of_it_at_each_size() -> None:
+    values = torch.rand(3, 16, 24, generator=torch.Generator().manual_seed(1))
+    target, last = Size(32, 32), Size(96, 64)
+
+    def laid_over(pixels: torch.Tensor) -> torch.Tensor:
+        ring = Wrap(x=True, y=True)
+        return LaidOver(Array(pixels), Size(24, 16), target, "lanczos", after=(last,), wrap=ring).read(target.window)
+
+    rolled = laid_over(values.roll((4, 6), (1, 2)))
+    assert torch.allclose(rolled, laid_over(values).roll((8, 8), (1, 2)), atol=1e-5)
 
 
 def test_without_a_ring_the_joint_is_an_edge() -> None:

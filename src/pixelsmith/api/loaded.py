@@ -73,6 +73,8 @@ class LoadedModel:
     ) -> None:
         if workers is not None:
             check_workers(workers, compute)
+            if parts.controlnets:
+                raise RequestError("control: several devices cannot share it yet; leave out --devices and --ray")
         self._workers, self._fleet = workers, None if workers is None else Fleet(workers)
         self._known = _Known(model, parts, compute)
         self._once = once or compute.memory == "encoders-released"

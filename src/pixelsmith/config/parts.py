@@ -59,6 +59,58 @@ class Lora:
 
 
 @dataclass(frozen=True)
+class ControlNet:
+    """A network that tells the model's own to follow a control picture (``Request.control_images``).
+
+    - ``path``: a folder in the diffusers format or a hub id.
+    - ``conditioning_scale``: how strongly, 0..10.
+    - ``guidance_start``, ``guidance_end``: in which part of the denoising, 0..1: it is on from the step that begins at
+      the one up to, but without, the step that begins at the other.
+
+    Raises ``RequestError`` for values out of range.
+    """
+
+    path: str
+    conditioning_scale: float = 1.0
+    guidance_start: float = 0.0
+    guidance_end: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_text("controlnet", self.path, "a folder or a hub id")
+        check_range("conditioning scale of a controlnet", self.conditioning_scale, 0, 10)
+        check_range("guidance start of a controlnet", self.guidance_start, 0, 1)
+        check_range("guidance end of a controlnet", self.guidance_end, 0, 1)
+        if self.guidance_start >= self.guidance_end:
+            raise RequestError(
+                f"controlnet: expected a guidance start before its end, got {self.guidance_start} and "
+                f"{self.guidance_end}"
+            )
+
+    def is_on(self, progress: float) -> bool:
+        """Whether it is followed at this share (0..1) of the denoising."""
+        return self.conditioning_scale > 0 and self.guidance_start <= progress < self.guidance_end
+
+    @classmethod
+    def parse(cls, text: str) -> ControlNet:
+        """Read ``PATH``, ``PATH:SCALE`` or ``PATH:SCALE:START:END``. Raises ``RequestError``.
+
+        Examples:
+            >>> ControlNet.parse("tile:0.6:0:0.8").guidance_end
+            0.8
+        """
+        for count in (3, 1):
+            path, *said = text.rsplit(":", count)
+            try:
+                numbers = [float(part) for part in said]
+            except ValueError:
+                # A colon can belong to the path.
+                continue
+            if path and len(numbers) == count:
+                return cls(path, *numbers)
+        return cls(text)
+
+
+@dataclass(frozen=True)
 class Parts:
     """Which of a model's files are taken, and what is put beside or in the place of its own.
 
@@ -70,6 +122,7 @@ class Parts:
       (``owner/name/file.safetensors``); a network also a ``.gguf`` file.
     - ``quantize``: the format that the network's linear layers are brought to when all is loaded.
     - ``loras``, in the order in which they are added; ``textual_inversions``: files, whose names are their tokens.
+    - ``controlnets``: networks that tell the model's own to follow the request's control pictures, in their order.
     - ``few_steps``: whether the model's own LoRA for few steps is added, of which its folder tells
       (docs/decisions/0021-few-steps.md), with the scheduler and the steps that it is for; ``None``: if it has one.
     - ``scheduler``, ``timestep_spacing``: in the place of its scheduler's class and of where its steps lie, as
@@ -105,6 +158,14 @@ class Parts:
         option="--textual-inversion",
         metavar="PATH",
     )
+    controlnets: tuple[ControlNet, ...] = setting(
+        (),
+        "A ControlNet (a folder or a hub id), how strongly and when its --control-image is followed. Can be given "
+        "several times.",
+        Group.MODEL,
+        option="--controlnet",
+        metavar="PATH[:SCALE[:START:END]]",
+    )
     few_steps: bool | None = setting(
         False, "Add the model's own LoRA for few steps.  [default: with --preset fast, if it has one]", Group.QUALITY
     )
@@ -116,6 +177,7 @@ class Parts:
     def __post_init__(self) -> None:
         object.__setattr__(self, "loras", tuple(self.loras))
         object.__setattr__(self, "textual_inversions", tuple(self.textual_inversions))
+        object.__setattr__(self, "controlnets", tuple(self.controlnets))
         kinds = {"scheduler": SchedulerName, "timestep_spacing": TimestepSpacing, "quantize": Quantization}
         check_choices(self, **{name: kind for name, kind in kinds.items() if getattr(self, name) is not None})
         named = {name: getattr(self, name) for name in ("variant", "config", "vae", "network")}
@@ -137,13 +199,16 @@ class Parts:
             network=None if self.network is None else located(self.network, folder),
             loras=tuple(Lora(located(lora.path, folder), lora.weight) for lora in self.loras),
             textual_inversions=tuple(located(path, folder) for path in self.textual_inversions),
+            controlnets=tuple(replace(net, path=located(net.path, folder)) for net in self.controlnets),
             captioner=None if self.captioner is None else located(self.captioner, folder),
         )
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Parts:
         """Read plain values. Raises ``TypeError`` for unknown names."""
-        return cls(**{**values, "loras": tuple(Lora(**lora) for lora in values.get("loras", ()))})
+        loras = tuple(Lora(**lora) for lora in values.get("loras", ()))
+        controlnets = tuple(ControlNet(**net) for net in values.get("controlnets", ()))
+        return cls(**{**values, "loras": loras, "controlnets": controlnets})
 
 
 def located(name: str, folder: Path) -> str:

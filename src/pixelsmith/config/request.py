@@ -146,10 +146,13 @@ class Request:
       (docs/decisions/0040-regions.md).
     - ``wrap``: the axes on which the picture goes on at its other edge: ``xy`` for textures that tile, ``x`` for
       panoramas that close; ``None`` for none (docs/decisions/0041-wrap.md).
+    - ``control_images``: the paths of pictures that ``parts.controlnets`` follow, one for each in their order, of
+      what they were trained to see (edges, depth, the picture itself) and laid over the result
+      (docs/decisions/0043-control.md).
     - ``background``: a colour as CSS writes it that the transparency of ``from_image`` is laid over; ``None`` keeps it.
 
-    Raises ``RequestError`` where a value is out of range, the cascade shrinks, there is a mask but no picture, or a
-    region lies outside of the picture.
+    Raises ``RequestError`` where a value is out of range, the cascade shrinks, there is a mask but no picture, a
+    region lies outside of the picture, or there are not as many control pictures as ControlNets.
 
     Examples:
         >>> from pixelsmith import PRESETS
@@ -207,6 +210,13 @@ class Request:
     wrap: WrapName | None = setting(
         None, "Go on at the other edge: xy for textures that tile, x for panoramas that close.", Group.PICTURE
     )
+    control_images: tuple[str, ...] = setting(
+        (),
+        "What --controlnet follows, laid over the result: as many as there are of these, in their order.",
+        Group.PICTURE,
+        option="--control-image",
+        metavar="FILE",
+    )
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "cascade", tuple(self.cascade))
@@ -240,6 +250,16 @@ class Request:
         check_regions(self.regions, self.size)
         if self.wrap is not None:
             check_choices(self, wrap=WrapName)
+        self._check_control()
+
+    def _check_control(self) -> None:
+        images = tuple(picture_path("control image", str(name)) for name in self.control_images)
+        object.__setattr__(self, "control_images", images)
+        if len(images) != len(self.parts.controlnets):
+            raise RequestError(
+                f"control: expected a --control-image for each --controlnet, got {len(images)} for "
+                f"{len(self.parts.controlnets)}"
+            )
 
     def _check_mask(self) -> None:
         check_whole("mask feather", self.mask_feather, least=0)
@@ -285,8 +305,9 @@ class Request:
 
     @property
     def pictures(self) -> tuple[Path, ...]:
-        """The pictures that it is made with: the one to start from, the Slider map, the masks."""
-        named = (self.from_image, self.method.painted_map, self.mask, *(region.mask for region in self.regions))
+        """The pictures that it is made with: the one to start from, the Slider map, the masks, those of control."""
+        masks = (self.mask, *(region.mask for region in self.regions))
+        named = (self.from_image, self.method.painted_map, *masks, *self.control_images)
         return tuple(Path(name) for name in named if name is not None)
 
     def texts(self, stage: int) -> tuple[tuple[str, str], ...]:

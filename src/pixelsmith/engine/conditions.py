@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pixelsmith.families import PromptAt
 from pixelsmith.sampling.denoiser import Denoiser
@@ -22,6 +22,10 @@ class Conditions:
     prompts: Sequence[PromptAt]
     negatives: Sequence[PromptAt]
     layers: Layers | None = None
+
+    def told(self, also: Callable[[PromptAt], PromptAt]) -> Conditions:
+        """The same with something told beside each prompt, the negative ones too."""
+        return replace(self, prompts=[*map(also, self.prompts)], negatives=[*map(also, self.negatives)])
 
     def positive(self, made: Callable[[PromptAt], Denoiser]) -> Denoiser:
         """The denoisers that ``made`` makes of the prompts, blended."""

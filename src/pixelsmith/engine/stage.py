@@ -19,6 +19,7 @@ from pixelsmith.engine import Executor, Serial
 from pixelsmith.engine.bands import FittedBands, low_pass_bands
 from pixelsmith.engine.codec import TILE, decode, encode
 from pixelsmith.engine.conditions import Conditions
+from pixelsmith.engine.control import Controlled, control_of
 from pixelsmith.engine.denoise import Denoising, Guide, Patched
 from pixelsmith.engine.dilated import Dilated
 from pixelsmith.engine.pieces import InPieces
@@ -75,7 +76,8 @@ class Cascade:
 
     ``methods``: what each rung is denoised with, by its number. ``captioner``: what says what the places of a picture
     show; ``None`` where no one asks. ``executor``: what does the work of its phases. ``regions``: both prompts of each
-    region of the request; ``layers``: where regions lie on the canvas of each rung.
+    region of the request; ``layers``: where regions lie on the canvas of each rung. ``controls``: the control pictures
+    of each rung.
     """
 
     request: Request
@@ -88,6 +90,7 @@ class Cascade:
     executor: Executor = field(default_factory=Serial)
     regions: Sequence[tuple[Prompt, Prompt]] = ()
     layers: Mapping[int, Layers] = field(default_factory=dict)
+    controls: Mapping[int, Sequence[Readable]] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -122,8 +125,9 @@ class Cascade:
         prompts, *regions = (encoded[pair] for pair in texts)
         scale, wrap = family.facts.latent_scale, Wrap.named(request.wrap)
         layers = layers_of(request.regions, request.size, sizes, scale, wrap) if regions else {}
+        controls = control_of(request.control_images, request.size, sizes, wrap)
         executor = executor or Serial()
-        return cls(request, family, methods, prompts, observer, space, captioner, executor, regions, layers)
+        return cls(request, family, methods, prompts, observer, space, captioner, executor, regions, layers, controls)
 
     def base(self, size: Size) -> Rung:
         """The model's own picture: one patch as large as the canvas, or larger where it wraps, no guide (stage 0).
@@ -287,7 +291,22 @@ class Cascade:
         negatives = [everywhere(negative) for _, negative in self._encoded_texts(stage)]
         texts, layers = self.request.texts(stage), self.layers.get(stage)
         conditions = Conditions(texts, prompts_at, negatives, layers if len(texts) > 1 else None)
+        if shown := self._control(stage, size):
+            scale = self.family.facts.latent_scale
+            conditions = conditions.told(partial(Controlled, pictures=shown, scale=scale, wrap=self.wrap))
         return guided_denoiser(self.family, conditions, self.methods[stage], size)
+
+    def _control(self, stage: int, size: Size) -> Sequence[Readable]:
+        """The control pictures of a stage, kept: every step reads them."""
+        facts, found = self.family.facts, []
+        tiles = self._tiles(facts.latent_size(size)).scaled(facts.latent_scale)
+        for number, source in enumerate(self.controls.get(stage, ())):
+            kept = self.space.open(f"stage-{stage}/control-{number}", tiles, 3, torch.uint8)
+            for (index,) in kept.missing():
+                kept.put(index, source.read(tiles[index].window))
+                kept.sync()
+            found.append(kept)
+        return found
 
     def _dilated(self, stage: int, size: Size) -> Dilated | None:
         facts = self.family.facts
@@ -299,7 +318,7 @@ class Cascade:
 
     def _forget(self, stage: int) -> None:
         """Drop what led to a finished picture."""
-        for name in ("guide", "flatness"):
+        for name in ("guide", "flatness", *(f"control-{i}" for i in range(len(self.controls.get(stage, ()))))):
             self.space.drop(f"stage-{stage}/{name}")
         steps = StageSteps(self.space, stage, 0)
         for step in range(1, self.methods[stage].steps + 1):

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from pixelsmith.config.model_facts import ModelFacts
+from pixelsmith.config.parts import ControlNet
 from pixelsmith.config.recommended import Perturbation, Recommended
 from pixelsmith.families.autoencoders.autoencoder import DiffusersAutoencoder
-from pixelsmith.families.family import Prompt, PromptAt, TextureNetwork, base_noise
+from pixelsmith.families.family import CONTROL, Prompt, PromptAt, TextureNetwork, base_noise
 from pixelsmith.families.loading.placing import release_encoders
 from pixelsmith.families.loading.quiet import quiet
 from pixelsmith.families.shared.perturbed import Perturbed, forwards_of
@@ -38,6 +39,7 @@ class Traits:
     - ``native``: the size it was trained at, in latents; ``multiple``: what the sides of a patch are a multiple of.
     - ``recommended``: what it is best run with.
     - ``float16_safe``: whether its numbers stay in the range of float16; else it is float32 where there is no bfloat16.
+    - ``controllable``: whether ControlNets tell its network what to follow (``pixelsmith.families.shared.unet``).
     - ``perturbable``: whether its network can be perturbed (``pixelsmith.families.shared.perturbed``).
     - ``stock_seeds``: whether diffusers' own pipeline makes pictures of it, which those of a seed here are to equal.
     """
@@ -47,7 +49,25 @@ class Traits:
     recommended: Recommended
     float16_safe: bool = True
     perturbable: bool = False
+    controllable: bool = False
     stock_seeds: bool = True
+
+
+@dataclass(frozen=True)
+class LoadedControlNet:
+    """``network``: of diffusers; ``said``: how strongly and when it is followed."""
+
+    network: Any
+    said: ControlNet
+
+
+@dataclass(frozen=True)
+class Control:
+    """A ControlNet that is on, and what it sees of its picture at each patch: ``pixels`` (b, 3, H, W) in 0..1."""
+
+    network: Any
+    pixels: Tensor
+    scale: float
 
 
 @dataclass(frozen=True)
@@ -55,12 +75,13 @@ class Scene:
     """Where the patches of a call lie and what else the network may be told.
 
     - ``windows``: of each patch, in pixels; ``picture``: the size in pixels of what they are parts of.
-    - ``guidance_scale``: for networks that are told it.
+    - ``guidance_scale``: for networks that are told it. ``controls``: the ControlNets that are on.
     """
 
     windows: Sequence[Window]
     picture: Size
     guidance_scale: float
+    controls: Sequence[Control] = ()
 
 
 @runtime_checkable
@@ -123,7 +144,8 @@ class DiffusersFamily:
     """A loaded diffusers pipeline as a ``Family``.
 
     ``device`` is where the network computes; ``releases_encoders``: the text encoders go once prompts are encoded, and
-    only then all else comes there. ``texture``: what draws texture into decoded pixels.
+    only then all else comes there. ``texture``: what draws texture into decoded pixels. ``controlnets``: those whose
+    control pictures come with prompts (``CONTROL``), in their order.
     """
 
     architecture: Architecture
@@ -132,6 +154,7 @@ class DiffusersFamily:
     device: torch.device
     releases_encoders: bool = False
     texture: TextureNetwork | None = None
+    controlnets: Sequence[LoadedControlNet] = ()
     autoencoder: DiffusersAutoencoder = field(init=False)
 
     def __post_init__(self) -> None:
@@ -200,10 +223,23 @@ class _Network:
     def _estimate(self, x: Batch, level: Level, windows: Sequence[Window], prompt: Prompt) -> Batch:
         family = self.family
         pixels = [window.scaled(family.facts.latent_scale) for window in windows]
-        scene = Scene(pixels, self.picture, self.guidance_scale)
         typed = x.to(network_of(family.pipeline).dtype)
+        prompt = dict(prompt)
+        controls = self._controls(prompt.pop(CONTROL, None), typed, level)
+        scene = Scene(pixels, self.picture, self.guidance_scale, controls)
         output = family.architecture.predict(family.pipeline, typed, level, prompt, scene)
         return clean_estimate(output.float(), x, level, self.prediction)
+
+    def _controls(self, shown: Tensor | None, like: Tensor, level: Level) -> list[Control]:
+        """The ControlNets that are on at this level, of what is shown to all."""
+        if shown is None:
+            return []
+        pixels = (brought(shown, like.device).float() / 255).to(like.dtype)
+        return [
+            Control(net.network, own, net.said.conditioning_scale)
+            for net, own in zip(self.family.controlnets, pixels.unbind(1), strict=True)
+            if net.said.is_on(level.progress)
+        ]
 
 
 def alike(prompts: Sequence[Prompt]) -> list[list[int]]:

@@ -22,6 +22,8 @@ from pixelsmith.sampling.schedule import Schedule
 
 Prompt = Mapping[str, Tensor]
 """A prompt as the network is told it: tensors by name, each for a batch of one."""
+CONTROL = "control"
+"""The tensor of a prompt that is what control pictures show at a patch: (1, n, 3, H, W) uint8, of n ControlNets."""
 PromptAt = Callable[[Window], Prompt]
 """The prompt of a patch, by the window in which it lies on the canvas, in latents."""
 

@@ -139,6 +139,23 @@ def _seen(start: float, step: float, count: int) -> tuple[int, int]:
 
 
 @dataclass(frozen=True)
+class LaidOver(Resized):
+    """A picture that is laid over the last of the sizes ``after``, as it lies over the ``target`` on the way there.
+
+    Each of these pictures is the middle of the one before it, so this one may go beyond what lies over the last.
+    """
+
+    after: tuple[Size, ...] = ()
+
+    def _origin(self, window: Window) -> Scaling:
+        over = Scaling.through((self.picture, self.after[-1] if self.after else self.target), self.wrap)
+        seen = Scaling.through((self.target, *self.after), self.wrap)
+        across, down = over.across / seen.across, over.down / seen.down
+        left, top = across * (window.left - seen.left), down * (window.top - seen.top)
+        return Scaling(across, down, over.left + left, over.top + top)
+
+
+@dataclass(frozen=True)
 class Bands:
     """The matrix that resamples an axis: each of its rows has weights for a few neighbouring values, and 0 for others.
 

@@ -89,6 +89,7 @@ def make_plan(request: Request, facts: ModelFacts, start: Size | None = None, nu
     _check_wrap(request, facts, start, sizes if base is None else (base.size, *sizes))
     stages = tuple(_stage_plan(i, len(sizes), size, request, facts) for i, size in enumerate(sizes, 1))
     base, stages = _with_regions(base, stages, request, facts)
+    _check_control(request)
     rungs = [stage for stage in (base, *stages) if stage is not None]
     calls = sum(_calls(stage, request.method.at(1, facts.recommended)) for stage in stages)
     calls += _calls(base, request.method.at(0, facts.recommended)) if base else 0
@@ -141,6 +142,14 @@ def _with_regions(
         )
         rungs[number] = replace(rung, prompts=prompts, negatives=negatives)
     return rungs.pop(0, None), tuple(rungs.values())
+
+
+def _check_control(request: Request) -> None:
+    if request.control_images and STRATEGIES[request.method.strategy].dilated:
+        raise RequestError(
+            f"control: {request.method.strategy} samples all of the canvas at once, of which a control picture shows "
+            "no part; choose another strategy"
+        )
 
 
 def _calls(rung: StagePlan, method: StageMethod) -> float:
@@ -323,6 +332,7 @@ def _canvas_bytes(rungs: list[StagePlan], request: Request, facts: ModelFacts) -
     of_map = 1 / facts.latent_channels
     latents = max(tile * (1 + of_map) + patch * 2 * (1 + remembers) for tile, patch in zip(tiled, patches, strict=True))
     pictures = 3 * (facts.latent_scale**2 + 1) * sum(tiled)
+    pictures += 3 * facts.latent_scale**2 * max(tiled) * len(request.control_images)
     if request.unrounded:
         # Four bytes for one of each value of the last one.
         pictures += 9 * facts.latent_scale**2 * tiled[-1]

@@ -213,6 +213,10 @@ class CloseupCascade(Cascade):
             kept.put(index, part.read(tiles[index].window))
         return Placed(kept, reach, reach, source, self.wrap)
 
+    def _control(self, stage: int, size: Size) -> Sequence[Readable]:
+        """Of a place little is read, so none of it is kept."""
+        return self.controls.get(stage, ())
+
     def _encoded(self, stage: int, picture: Resized, size: Size) -> Readable:
         facts, reach = self.family.facts, self._reach(stage).encoded
         if self.request.method.upsampling == "latent":

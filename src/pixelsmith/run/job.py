@@ -206,9 +206,10 @@ class _Work:
 def given_of(request: Request) -> Given | None:
     """The given picture to start from, if there is one. Damage is reported, before a model is loaded."""
     given = Given.of(request)
-    if painted := request.method.painted_map:
+    painted = request.method.painted_map
+    for name in (*([painted] if painted else []), *request.control_images):
         # All of it is read, as of the given picture.
-        read_picture(Path(painted))
+        read_picture(Path(name))
     return given
 
 

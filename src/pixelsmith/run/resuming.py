@@ -62,7 +62,11 @@ def located_request(record: Record) -> Request:
     parts = request.parts.located(folder)
     mask = None if request.mask is None else str(folder / request.mask)
     regions = tuple(region.located(folder) for region in request.regions)
-    return replace(request, from_image=picture, mask=mask, method=method, model=model, parts=parts, regions=regions)
+    control = tuple(str(folder / name) for name in request.control_images)
+    return replace(
+        request, from_image=picture, mask=mask, method=method, model=model, parts=parts, regions=regions,
+        control_images=control,
+    )  # fmt: skip
 
 
 def _confirmed(run: RunDirectory, output: Path | None, allow_pickle: bool) -> Record:

@@ -57,6 +57,7 @@ class ModelFiles:
             parts.network,
             *(lora.path for lora in parts.loras),
             *parts.textual_inversions,
+            *(net.path for net in parts.controlnets),
         ]
         places = {name: given_place(name) for name in names if name is not None}
         return {self.spelled: self.place} | {name: place for name, place in places.items() if place.exists()}
@@ -89,4 +90,5 @@ def renamed(parts: Parts, places: Mapping[str, str]) -> Parts:
         network=at(parts.network),
         loras=tuple(Lora(places.get(lora.path, lora.path), lora.weight) for lora in parts.loras),
         textual_inversions=tuple(places.get(name, name) for name in parts.textual_inversions),
+        controlnets=tuple(replace(net, path=places.get(net.path, net.path)) for net in parts.controlnets),
     )

@@ -10,7 +10,13 @@ from pixelsmith.config.recommended import Recommended
 from pixelsmith.families.architecture import Configs, Scene, Traits, repeated
 from pixelsmith.families.family import Prompt, named
 from pixelsmith.families.shared.schedules import schedule_of
-from pixelsmith.families.shared.unet import attends_in_the_middle, guidance_embedding, recommended_for, unet_native
+from pixelsmith.families.shared.unet import (
+    attends_in_the_middle,
+    controlled,
+    guidance_embedding,
+    recommended_for,
+    unet_native,
+)
 from pixelsmith.geometry import Size
 from pixelsmith.sampling.denoiser import Batch
 from pixelsmith.sampling.schedule import Level, Schedule
@@ -30,7 +36,9 @@ class StableDiffusion:
         # The pipeline itself decodes with an autoencoder of other classes only.
         stock = configs["vae"]["_class_name"] != "AutoencoderDC"
         perturbable = attends_in_the_middle(configs)
-        return Traits(unet_native(configs), multiple, best, perturbable=perturbable, stock_seeds=stock)
+        return Traits(
+            unet_native(configs), multiple, best, perturbable=perturbable, controllable=True, stock_seeds=stock
+        )
 
     def reader(self, pipeline: Any) -> tuple[Any, int]:
         return pipeline.tokenizer, pipeline.tokenizer.model_max_length
@@ -45,7 +53,8 @@ class StableDiffusion:
     def predict(self, pipeline: Any, x: Batch, level: Level, prompt: Prompt, scene: Scene) -> Batch:
         told = guidance_embedding(pipeline, x, scene.guidance_scale)
         timestep = repeated(level.timestep, x)
-        output: Tensor = pipeline.unet(x, timestep, **prompt, timestep_cond=told, return_dict=False)[0]
+        added = controlled(scene, x, timestep, **prompt)
+        output: Tensor = pipeline.unet(x, timestep, **prompt, timestep_cond=told, **added, return_dict=False)[0]
         return output
 
 

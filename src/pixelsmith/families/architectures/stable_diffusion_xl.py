@@ -11,7 +11,13 @@ from pixelsmith.config.recommended import Recommended
 from pixelsmith.families.architecture import Configs, Scene, Traits, brought, repeated
 from pixelsmith.families.family import Prompt, named
 from pixelsmith.families.shared.schedules import schedule_of
-from pixelsmith.families.shared.unet import attends_in_the_middle, guidance_embedding, recommended_for, unet_native
+from pixelsmith.families.shared.unet import (
+    attends_in_the_middle,
+    controlled,
+    guidance_embedding,
+    recommended_for,
+    unet_native,
+)
 from pixelsmith.geometry import Size
 from pixelsmith.sampling.denoiser import Batch
 from pixelsmith.sampling.schedule import Level, Schedule
@@ -28,7 +34,8 @@ class StableDiffusionXL:
     def traits(self, configs: Configs) -> Traits:
         multiple = 2 ** (len(configs["unet"]["block_out_channels"]) - 1)
         best = recommended_for(configs, Recommended(20, guidance_scale=5.0))
-        return Traits(unet_native(configs), multiple, best, perturbable=attends_in_the_middle(configs))
+        perturbable = attends_in_the_middle(configs)
+        return Traits(unet_native(configs), multiple, best, perturbable=perturbable, controllable=True)
 
     def reader(self, pipeline: Any) -> tuple[Any, int]:
         return pipeline.tokenizer_2, pipeline.tokenizer_2.model_max_length
@@ -41,12 +48,20 @@ class StableDiffusionXL:
         return schedule_of(scheduler, steps)
 
     def predict(self, pipeline: Any, x: Batch, level: Level, prompt: Prompt, scene: Scene) -> Batch:
+        timestep = repeated(level.timestep, x)
+        told = {
+            "encoder_hidden_states": prompt["encoder_hidden_states"],
+            "added_cond_kwargs": {
+                "text_embeds": prompt["text_embeds"],
+                "time_ids": brought(time_ids(scene), x.device),
+            },
+        }
         output: Tensor = pipeline.unet(
             x,
-            repeated(level.timestep, x),
-            prompt["encoder_hidden_states"],
+            timestep,
+            **told,
             timestep_cond=guidance_embedding(pipeline, x, scene.guidance_scale),
-            added_cond_kwargs={"text_embeds": prompt["text_embeds"], "time_ids": brought(time_ids(scene), x.device)},
+            **controlled(scene, x, timestep, **told),
             return_dict=False,
         )[0]
         return output

@@ -15,6 +15,7 @@ from pixelsmith.errors import InputError, ModelError, RequestError
 from pixelsmith.families.architecture import Configs, Traits
 from pixelsmith.families.autoencoders.autoencoder import latent_space, tiling_of
 from pixelsmith.families.footprint import autoencoder_values, network_values
+from pixelsmith.families.loading.controlnets import check_controlnets
 from pixelsmith.families.loading.find import (
     NO_PARTS,
     OWN,
@@ -74,6 +75,7 @@ def read_facts(place: Path, name: str, parts: Parts = NO_PARTS) -> ModelFacts:
         captioner_parameters=_captioner_parameters(folder, parts),
     )
     _check_vae(facts, parts)
+    check_controlnets(parts, configs, name)
     return facts
 
 
@@ -225,6 +227,7 @@ def _weights(sources: PartSources, parts: Parts) -> WeightCounts:
     """Of all that is loaded, whatever else lies beside it; of hub ids that were never fetched none."""
     # One file can hold several parts.
     places = {source for source in sources.values() if source is not None}
+    places |= {find_part(net.path, parts.allow_pickle, weights=False) for net in parts.controlnets}
     beside = [given_place(lora.path) for lora in parts.loras]
     files = [file for path in beside for file in ([path] if path.is_file() else path.glob("*.safetensors"))]
     return sum((weights_of(source, parts.variant) for source in (*places, *files)), WeightCounts())

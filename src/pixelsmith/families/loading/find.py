@@ -105,7 +105,7 @@ def fetch(model: str, parts: Parts) -> Path:
     """``find_model``, with all that is put beside or in the place of its own files. Raises ``ModelError``."""
     if parts.captioner is not None:
         find_captioner(parts.captioner, parts.allow_pickle)
-    for part in filter(None, (parts.vae, parts.network)):
+    for part in filter(None, (parts.vae, parts.network, *(net.path for net in parts.controlnets))):
         find_part(part, parts.allow_pickle)
     return find_model(model, parts=parts)
 
@@ -153,11 +153,16 @@ def pin(model: str, parts: Parts) -> tuple[str, Parts]:
     captioner = parts.captioner and pinned(
         parts.captioner, find_captioner(parts.captioner, parts.allow_pickle, weights=False)
     )
+    controlnets = tuple(
+        replace(net, path=pinned(net.path, find_part(net.path, parts.allow_pickle, weights=False)))
+        for net in parts.controlnets
+    )
     place = find_model(model, False, parts)
     few = bool(few_steps_of(config_folder(place, parts), parts))
     found = replace(
-        parts, vae=vae, network=network, loras=loras, textual_inversions=words, few_steps=few, captioner=captioner
-    )
+        parts, vae=vae, network=network, loras=loras, textual_inversions=words, few_steps=few, captioner=captioner,
+        controlnets=controlnets,
+    )  # fmt: skip
     return pinned(model, place), found
 
 

@@ -18,6 +18,7 @@ from pixelsmith.families.autoencoders.autoencoder import compile_blocks
 from pixelsmith.families.family import Family
 from pixelsmith.families.loading.adapters import add_loras, add_textual_inversions
 from pixelsmith.families.loading.complete import check_complete, check_tokenizers
+from pixelsmith.families.loading.controlnets import load_controlnets
 from pixelsmith.families.loading.find import NO_PARTS, config_folder, with_few_steps
 from pixelsmith.families.loading.placing import bring, to_channels_last
 from pixelsmith.families.loading.quantised import quantize
@@ -43,6 +44,7 @@ def load_family(place: Path, facts: ModelFacts, compute: Compute, parts: Parts =
             pipeline = _read(place, facts, dtype, parts)
             _check_whole(pipeline, facts.name)
             check_tokenizers(pipeline, facts.name)
+            controlnets = load_controlnets(parts, dtype)
             add_loras(pipeline, parts, facts.name)
             add_textual_inversions(pipeline, parts, facts.name)
             put_scheduler(pipeline, parts)
@@ -58,9 +60,12 @@ def load_family(place: Path, facts: ModelFacts, compute: Compute, parts: Parts =
         pipeline.vae.to(torch.float32)
     _prepare(pipeline, compute)
     bring(pipeline, device, compute.memory)
+    for net in controlnets:
+        net.network.to(device)
     texture = texture_of(config_folder(place, parts), parts)
     drawn = None if texture is None else load_texture(texture, device, pipeline.vae.dtype)
-    return DiffusersFamily(architecture, pipeline, facts, device, compute.memory == "encoders-released", drawn)
+    released = compute.memory == "encoders-released"
+    return DiffusersFamily(architecture, pipeline, facts, device, released, drawn, controlnets)
 
 
 def overflows(architecture: Architecture, vae: Any) -> bool:

@@ -81,6 +81,8 @@ def model_files(place: Path, parts: Parts) -> list[Path]:
         found += sorted(find_captioner(captioner, parts.allow_pickle).glob("*.*"))
     if texture := texture_of(folder, parts):
         found += sorted(texture.glob("*.*"))
+    for net in parts.controlnets:
+        found += _part_files(find_part(net.path, parts.allow_pickle), parts)
     additions = [*(lora.path for lora in parts.loras), *parts.textual_inversions]
     return list(dict.fromkeys([*found, *(find_addition(name, parts.allow_pickle) for name in additions)]))
 

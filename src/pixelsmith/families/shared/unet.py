@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pixelsmith.config.recommended import Recommended
-from pixelsmith.families.architecture import Configs, brought
+from pixelsmith.families.architecture import Configs, Scene, brought
 from pixelsmith.geometry import Size
 
 FEW_STEPS = 4
@@ -54,3 +54,23 @@ def guidance_embedding(pipeline: Any, x: Tensor, scale: float) -> Tensor | None:
         return None
     embedding: Tensor = pipeline.get_guidance_scale_embedding(torch.full((len(x),), scale - 1), embedding_dim=size)
     return brought(embedding.to(x.dtype), x.device)
+
+
+def controlled(scene: Scene, x: Tensor, timestep: Tensor, **told: Any) -> dict[str, Any]:
+    """What a U-Net is told by its ControlNets (arXiv 2302.05543, section 3.2): the sum of what each adds to its blocks.
+
+    ``told``: what they are told as the U-Net is. Empty where none is on.
+    """
+    added = [
+        control.network(
+            x, timestep, **told, controlnet_cond=control.pixels, conditioning_scale=control.scale, return_dict=False
+        )
+        for control in scene.controls
+    ]
+    if not added:
+        return {}
+    down, middle = zip(*added, strict=True)
+    return {
+        "down_block_additional_residuals": [sum(same) for same in zip(*down, strict=True)],
+        "mid_block_additional_residual": sum(middle),
+    }

@@ -1,0 +1,54 @@
+"""What control pictures show at each place of a canvas, told to the network beside its prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from pixelsmith.families import Prompt, PromptAt
+from pixelsmith.families.family import CONTROL
+from pixelsmith.geometry import Size, Window, Wrap
+from pixelsmith.pixels.reading import read_picture
+from pixelsmith.pixels.resample import LaidOver
+from pixelsmith.sampling.readable import Readable, read_wrapped
+
+
+@dataclass(frozen=True)
+class Controlled:
+    """The prompts of patches, with what ``pictures`` (3, H, W) uint8 show there; ``scale``: pixels of a latent."""
+
+    prompt_at: PromptAt
+    pictures: Sequence[Readable]
+    scale: int
+    wrap: Wrap
+
+    def __call__(self, window: Window) -> Prompt:
+        pixels = window.scaled(self.scale)
+        shown = torch.stack([read_wrapped(one.read, pixels, one.size, self.wrap) for one in self.pictures])
+        return {**self.prompt_at(window), CONTROL: shown[None]}
+
+
+def control_of(
+    images: Sequence[str], picture: Size, rungs: Mapping[int, Size], wrap: Wrap
+) -> dict[int, list[LaidOver]]:
+    """The control pictures of a picture of this size as each rung sees them; ``rungs``: the sizes on the way to it,
+    all of which ``wrap``.
+
+    Raises ``PictureError`` for one that cannot be read.
+    """
+    if not images:
+        return {}
+    sources, numbers = [read_picture(Path(name)) for name in images], sorted(rungs)
+    return {
+        number: [
+            LaidOver(
+                source, source.size, rungs[number], "lanczos",
+                after=(*(rungs[other] for other in numbers if other > number), picture), wrap=wrap,
+            )
+            for source in sources
+        ]
+        for number in numbers
+    }  # fmt: skip

@@ -1,0 +1,71 @@
+"""ControlNets beside a model: whether they are of its kind, and loading them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from pixelsmith.config.parts import Parts
+from pixelsmith.errors import ModelError, reason_of
+from pixelsmith.families.architecture import Configs, LoadedControlNet
+from pixelsmith.families.autoencoders.autoencoder import latent_space
+from pixelsmith.families.loading.find import find_part
+from pixelsmith.families.loading.model_files import read_json
+from pixelsmith.families.loading.single import read_part
+from pixelsmith.families.registry import architecture_of
+
+_CLASS = "ControlNetModel"
+_FITTING = (
+    "in_channels", "cross_attention_dim", "block_out_channels", "layers_per_block", "addition_embed_type",
+    "projection_class_embeddings_input_dim",
+)  # fmt: skip
+"""Entries that a ControlNet has as the U-Net that it tells what to follow, for it was begun as a copy of it."""
+
+
+def check_controlnets(parts: Parts, configs: Configs, model: str) -> None:
+    """Whether those that are given are for this model, from configurations alone. Raises ``ModelError``."""
+    if not parts.controlnets:
+        return
+    pipeline = str(configs["index"].get("_class_name"))
+    if not architecture_of(pipeline, model).traits(configs).controllable:
+        raise ModelError(f"{model}: how a ControlNet tells a {pipeline} what to follow is not known; leave it out")
+    for net in parts.controlnets:
+        place = find_part(net.path, parts.allow_pickle, weights=False)
+        if not (place / "config.json").is_file():
+            raise ModelError(f"{net.path}: expected the folder of a ControlNet with its config.json, or a hub id")
+        _check_fits(net.path, read_json(place / "config.json"), configs)
+
+
+def load_controlnets(parts: Parts, dtype: torch.dtype) -> Sequence[LoadedControlNet]:
+    """Those that are given, in their order, on the host. Raises ``ModelError``."""
+    found = []
+    for net in parts.controlnets:
+        place = find_part(net.path, parts.allow_pickle)
+        try:
+            network = read_part(place, "controlnet", place, dtype, parts)
+        except Exception as error:
+            # Damaged files fail in the library that reads them, each with errors of its own.
+            raise ModelError(f"{net.path}: the ControlNet cannot be loaded: {reason_of(error)}") from error
+        found.append(LoadedControlNet(network.requires_grad_(False).eval(), net))
+    return found
+
+
+def _check_fits(name: str, config: Mapping[str, Any], configs: Configs) -> None:
+    """What cannot be put together fails only when the network is called, in its own words."""
+    kind = config.get("_class_name")
+    if kind != _CLASS:
+        raise ModelError(f"{name}: expected a {_CLASS} for this model, got a {kind}")
+    network = configs["unet"]
+    for key in _FITTING:
+        if key in network and config.get(key, network[key]) != network[key]:
+            raise ModelError(
+                f"{name}: it is a ControlNet of another family: expected {key} {json.dumps(network[key])} as this "
+                f"model has, got {json.dumps(config[key])}"
+            )
+    scale, _ = latent_space(configs["vae"])
+    reduced = 2 ** (len(config.get("conditioning_embedding_out_channels", (16, 32, 96, 256))) - 1)
+    if reduced != scale or config.get("conditioning_channels", 3) != 3:
+        raise ModelError(f"{name}: expected a ControlNet that sees 3 channels at 1/{scale} of their size, got others")
