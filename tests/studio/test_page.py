@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from selenium import webdriver
+from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -52,9 +53,17 @@ class Page:
     def press(self, *keys: str) -> None:
         ActionChains(self.driver).send_keys(*keys).perform()
 
-    def button(self, text: str) -> webdriver.remote.webelement.WebElement:
-        """The first one of the work that is listed."""
-        return self.driver.find_element(By.XPATH, f"//ol[@id='jobs']//button[text()='{text}']")
+    def work(self, text: str) -> None:
+        """Press the first button of this name in the list of work, which changes as work goes on."""
+
+        def pressed() -> bool:
+            try:
+                self.driver.find_element(By.XPATH, f"//ol[@id='jobs']//button[text()='{text}']").click()
+            except (NoSuchElementException, StaleElementReferenceException):
+                return False
+            return True
+
+        eventually(pressed)
 
     def drag(self, *points: tuple[int, int]) -> None:
         """From one point to the next, in pixels of the screen from the middle of the picture."""
@@ -171,7 +180,7 @@ def test_a_place_is_made_again_with_a_map_and_a_region_and_undone(
     assert 0 < left < right < 100
     assert 0 < top < bottom < 100
 
-    page.button("Redo a place").click()
+    page.work("Redo a place")
     page.all("#tool [data-tool=lasso]")[0].click()
     page.drag((-50, -40), (60, 0), (-30, 70))
     page["tool-prompt"].clear()
@@ -180,14 +189,13 @@ def test_a_place_is_made_again_with_a_map_and_a_region_and_undone(
     eventually(lambda: "version 2" in page["jobs"].text)
     again = client.project(name)["jobs"][-1]
     assert (again["form"]["prompt"], again["state"]) == ("a lake", "done")
-    page.button("Compare").click()
+    page.work("Compare")
     eventually(page["divider"].is_displayed)
     assert "version 2" in page["name-first"].text
-    page.button("Undo").click()
-    eventually(lambda: page.button("Use this one") is not None)
-    assert client.job(again["id"])["undone"]
+    page.work("Undo")
+    eventually(lambda: client.job(again["id"])["undone"])
     assert client.job(job["id"])["file"]
-    page.button("Use this one").click()
+    page.work("Use this one")
     eventually(lambda: not client.job(again["id"])["undone"])
     assert page.errors() == []
 

@@ -516,6 +516,8 @@ function openTool(kind, { says, word, shape, frame, done }) {
   element("tool-words").hidden = kind === "map";
   element("tool-numbers").hidden = kind !== "redo";
   see.classList.add("with-tool");
+  // On a telephone it is reached from below the picture.
+  see.scrollIntoView({ block: "nearest" });
   useShape(shape);
 }
 
