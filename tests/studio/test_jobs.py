@@ -164,3 +164,93 @@ def test_sizes_of_prints() -> None:
     assert Form("a map", size="10x20cm@100dpi").request().size == Size(394, 787)
     assert Form("a map", size="10x20cm@100dpi").request().dpi == 100
     assert "--size 10x20cm@100dpi" in Form("a map", size="10x20cm@100dpi").command()
+
+
+def test_a_place_is_made_again_and_undone(client: StudioClient, form: dict[str, Any], tmp_path: Path) -> None:
+    name = client.create(form)["name"]
+    first = finished(client, client.start(name, "grow"))
+    root = first["id"].split("/")[1]
+    lasso = [[10, 10], [60, 10], [60, 70], [10, 60]]
+    words = form | {"prompt": "a lake", "seed": 8, "slider": 0.1}
+    second = finished(client, client.start(name, "redo", words, of=root, polygon=lasso))
+    assert (second["state"], second["share"], second["error"]) == ("done", 1.0, None)
+    for job in (first, second):
+        client.save(job["id"], tmp_path / f"{job['id'].split('/')[1]}.tif")
+    before, after = (pixels(tmp_path / f"{job['id'].split('/')[1]}.tif") for job in (first, second))
+    difference = np.abs(after - before).max(-1)
+    assert (difference[40:60, 40:60] > 0).mean() > 0.5
+    difference[12:92, 14:92] = 0
+    assert difference.max() == 0, "nothing else was touched"
+    said = read_settings(tmp_path / "0002-redo.tif")["redone"]
+    assert [(place["prompt"], place["seed"], place["slider"]) for place in said] == [("a lake", 8, 0.1)]
+
+    third = finished(client, client.start(name, "redo", of="0002-redo", polygon=lasso))
+
+    def current() -> str:
+        found = json.loads(client.ask("GET", f"/api/projects/{name}/looks"))
+        assert {look["picture"] for look in found} == {root}
+        return str([look["key"] for look in found if look["current"]][-1])
+
+    assert current() == "0003-redo:0"
+    client.use(second["id"])
+    assert current() == "0002-redo:0"
+    client.use(first["id"])
+    assert current().startswith("0001-grow:")
+    # A version that was undone stays, and stands for the picture again.
+    client.use(third["id"])
+    assert current() == "0003-redo:0"
+    client.remove(second["id"])
+    assert client.job(third["id"])["of"] == root
+    with pytest.raises(RequestError, match="made again"):
+        client.remove(first["id"])
+    for wrong, message in (
+        ({"of": "0009-grow"}, "of: expected"),
+        ({"of": "../x"}, "of: expected"),
+        ({"of": root, "polygon": [[0, 0], [1, 1]]}, "polygon: expected"),
+        ({"of": root, "polygon": [[0, 0], [1, 1], [2, 101]]}, "polygon: expected"),
+        ({"of": root, "polygon": [[0, 0], [1, 1], "ab"]}, "polygon: expected"),
+        ({"of": root, "polygon": [[0, 0], [1, 1], 3]}, "polygon: expected"),
+        ({"of": root, "polygon": [[5, 0], [5, 1], [5, 2]]}, "no inside"),
+    ):
+        with pytest.raises(RequestError, match=message):
+            client.start(name, "redo", form, **({"polygon": lasso} | wrong))
+    with pytest.raises(RequestError, match="prompt"):
+        client.start(name, "redo", form | {"prompt": " "}, of=root, polygon=lasso)
+
+
+def test_a_painted_map_and_regions_are_part_of_what_grows(
+    client: StudioClient, form: dict[str, Any], tmp_path: Path
+) -> None:
+    Image.linear_gradient("L").save(tmp_path / "map.png")
+    regions = [
+        {"prompt": "a forest", "box": [50, 0, 50, 100], "unit": "percent"},
+        {"prompt": "a lake", "polygon": [[0, 0], [30, 0], [0, 40]], "unit": "percent"},
+    ]
+    own = form | {"regions": regions}
+    name = client.create(own)["name"]
+    painted = client.paint(name, tmp_path / "map.png")["map"]
+    assert Image.open(BytesIO(client.ask("GET", f"/api/projects/{name}/map"))).size == (256, 256)
+    command = json.loads(client.ask("POST", "/api/plan", json.dumps(own | {"project": name}).encode()))["command"]
+    assert f"{name}/{painted}" in command
+    assert f"{name}/regions.json" in command
+    grown = finished(client, client.start(name, "grow"))
+    assert grown["state"] == "done", grown["error"]
+    client.save(grown["id"], tmp_path / "map.tif")
+    said = read_settings(tmp_path / "map.tif")["request"]
+    assert said["method"]["slider_map"].endswith(painted)
+    assert [region["prompt"] for region in said["regions"]] == ["a forest", "a lake"]
+    client.ask("DELETE", f"/api/projects/{name}/map")
+    assert client.project(name)["map"] is None
+    with pytest.raises(RequestError):
+        client.ask("PUT", f"/api/projects/{name}/map", b"no picture")
+    for wrong, message in (
+        ([{"prompt": "x", "mask": "/etc/passwd"}], "got a mask"),
+        ([{"prompt": "x"}], "expected one of"),
+        ([{"prompt": "x", "colour": 1}], "regions: expected"),
+        (["x"], "regions: expected"),
+        (3, "regions: expected"),
+        ([{"prompt": "x", "box": [0, 0, 1, 1]}] * 33, "at most 32"),
+        ([{"prompt": "x", "box": [500, 0, 9, 9]}], "outside of the picture"),
+    ):
+        with pytest.raises(RequestError, match=message):
+            client.start(name, "grow", form | {"regions": wrong})

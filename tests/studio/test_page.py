@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 from selenium import webdriver
+from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -16,7 +18,7 @@ from selenium.webdriver.support.ui import Select
 
 from pixelsmith.studio.client import StudioClient
 from pixelsmith.studio.serving import StudioServer
-from tests.studio.serving import eventually, serving
+from tests.studio.serving import eventually, finished, serving
 from tests.viewer.test_page import browser, pytestmark  # noqa: F401 (a fixture and a mark are used by themselves)
 
 
@@ -50,6 +52,26 @@ class Page:
 
     def press(self, *keys: str) -> None:
         ActionChains(self.driver).send_keys(*keys).perform()
+
+    def work(self, text: str) -> None:
+        """Press the first button of this name in the list of work, which changes as work goes on."""
+
+        def pressed() -> bool:
+            try:
+                self.driver.find_element(By.XPATH, f"//ol[@id='jobs']//button[text()='{text}']").click()
+            except (NoSuchElementException, StaleElementReferenceException):
+                return False
+            return True
+
+        eventually(pressed)
+
+    def drag(self, *points: tuple[int, int]) -> None:
+        """From one point to the next, in pixels of the screen from the middle of the picture."""
+        actions = ActionChains(self.driver)
+        actions.move_to_element_with_offset(self["picture"], *points[0]).click_and_hold()
+        for point in points[1:]:
+            actions.move_to_element_with_offset(self["picture"], *point)
+        actions.release().perform()
 
     def eventually(self, selector: str, count: int) -> None:
         eventually(lambda: len(self.all(selector)) == count)
@@ -114,6 +136,68 @@ def test_from_a_sentence_to_a_picture_that_is_compared(
     again = Page(browser, browser.current_url)
     eventually(lambda: again["readout"].text == "300 × 260 · 100 %")
     assert again["divider"].is_displayed()
+
+
+def test_a_place_is_made_again_with_a_map_and_a_region_and_undone(
+    browser: webdriver.Chrome,  # noqa: F811
+    studio: StudioServer,
+    project: dict[str, str],
+    tmp_path: Path,
+) -> None:
+    client, name = StudioClient(studio.url), project["name"]
+    page = Page(browser, f"{studio.url}#/{name}")
+    eventually(lambda: page["cost"].text.startswith("300 × 260"))
+    page["add-region"].click()
+    assert "Choose a picture first" in page["wrong"].text
+    finished(client, client.start(name, "candidates", seeds=[7]))
+    page.eventually("#strip img", 1)
+    eventually(lambda: page["readout"].text)
+
+    page["add-region"].click()
+    page.drag((-60, -60), (40, 50))
+    page["tool-prompt"].send_keys("a forest")
+    page["tool-done"].click()
+    page.eventually("#regions li", 1)
+    assert not page["tool"].is_displayed()
+    page["paint"].click()
+    eventually(lambda: browser.execute_script("return document.getElementById('tool-done').disabled") is False)
+    page.all("#tool [data-tool=free]")[0].click()
+    page.drag((-40, 0), (60, 20))
+    page["tool-done"].click()
+    eventually(page["painted"].is_displayed)
+    kept = client.project(name)
+    painted = np.asarray(Image.open(tmp_path / "library" / name / kept["map"]).convert("L"))
+    assert painted.min() < 5, "where the brush freed"
+    assert np.median(painted) == 128, "the Slider elsewhere"
+
+    page["grow"].click()
+    page.eventually("#jobs a", 1)
+    (job,) = [one for one in client.project(name)["jobs"] if one["kind"] == "grow"]
+    assert job["map"] == kept["map"]
+    (region,) = job["form"]["regions"]
+    assert region["prompt"] == "a forest"
+    (left, top), (right, bottom) = region["polygon"][0], region["polygon"][2]
+    assert 0 < left < right < 100
+    assert 0 < top < bottom < 100
+
+    page.work("Redo a place")
+    page.all("#tool [data-tool=lasso]")[0].click()
+    page.drag((-50, -40), (60, 0), (-30, 70))
+    page["tool-prompt"].clear()
+    page["tool-prompt"].send_keys("a lake", Keys.ENTER)
+    page.eventually("#jobs a", 2)
+    eventually(lambda: "version 2" in page["jobs"].text)
+    again = client.project(name)["jobs"][-1]
+    assert (again["form"]["prompt"], again["state"]) == ("a lake", "done")
+    page.work("Compare")
+    eventually(page["divider"].is_displayed)
+    assert "version 2" in page["name-first"].text
+    page.work("Undo")
+    eventually(lambda: client.job(again["id"])["undone"])
+    assert client.job(job["id"])["file"]
+    page.work("Use this one")
+    eventually(lambda: not client.job(again["id"])["undone"])
+    assert page.errors() == []
 
 
 def test_a_picture_that_grows_is_paused_and_goes_on(

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import time
+from base64 import b64encode
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
+from html import escape
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from pixelsmith.canvas import Array, MemorySpace, Space
 from pixelsmith.config.plans import Plan
@@ -29,7 +33,7 @@ from pixelsmith.pixels.metadata import Metadata
 from pixelsmith.pixels.output import Output, tiles_of
 from pixelsmith.pixels.reading import is_transparent, read_picture, read_with_alpha
 from pixelsmith.pixels.resample import Resized
-from pixelsmith.pixels.zoomable import open_file
+from pixelsmith.pixels.zoomable import Zoomable, open_file
 from pixelsmith.planning.forecast import Forecast, save_rates
 from pixelsmith.run.directory import Record, RunDirectory
 from pixelsmith.run.found import FoundModel
@@ -40,6 +44,8 @@ from pixelsmith.sampling.readable import Readable
 from pixelsmith.system.memory import give_back_memory
 from pixelsmith.system.repeatable import software_of
 
+SHOWN_SIDE = 768
+"""Pixels on the longer side of a picture that a notebook shows."""
 Cascades = Callable[[Request, Plan, Observer, Space], AbstractContextManager[Cascade]]
 """Loads a model for the cascade of a request, which is to be climbed in this context."""
 
@@ -49,7 +55,8 @@ class Result:
     """A finished picture: its ``plan``, its file and its run directory, where there are such.
 
     ``pixels`` (height, width, 3) uint8 sRGB, with alpha as a fourth channel where the picture is transparent, are read
-    when asked for, from memory, the run directory or the file: of a gigapixel they take 3 GB.
+    when asked for, from memory, the run directory or the file: of a gigapixel they take 3 GB. A notebook shows it
+    small.
     """
 
     plan: Plan
@@ -62,12 +69,40 @@ class Result:
         picture = self.picture or self._in_file()
         return np.asarray(as_bytes(picture.read(picture.size.window)).permute(1, 2, 0))
 
-    def _in_file(self) -> Readable:
+    def small(self, side: int = SHOWN_SIDE) -> Image.Image:
+        """The whole picture, at most ``side`` pixels on its longer side; of a file only what that takes is read."""
+        picture = self.picture or open_file(self._file)
+        size = picture.size.scaled(min(1.0, side / max(picture.size.width, picture.size.height)))
+        if isinstance(picture, Zoomable):
+            return picture.look((0, 0, picture.size.width, picture.size.height), size)
+        pixels = as_bytes(Resized(picture, picture.size, size, "lanczos").read(size.window))
+        return Image.fromarray(np.asarray(pixels.permute(1, 2, 0)))
+
+    def _repr_png_(self) -> bytes:
+        """What notebooks show."""
+        content = BytesIO()
+        self.small().save(content, "PNG")
+        return content.getvalue()
+
+    def _repr_html_(self) -> str:
+        """The same, as a link to the file where there is one."""
+        shown = f'<img src="data:image/png;base64,{b64encode(self._repr_png_()).decode()}">'
+        if self.path is None:
+            return shown
+        name = escape(str(self.path))
+        return f'<a href="{name}">{shown}<br>{name}</a>'
+
+    @property
+    def _file(self) -> Path:
         if self.path is None:
             raise ValueError("a result has a picture or a file")
-        if FORMATS[self.path.suffix.lower()].alpha and is_transparent(self.path):
-            return read_with_alpha(self.path)
-        file = open_file(self.path)
+        return self.path
+
+    def _in_file(self) -> Readable:
+        path = self._file
+        if FORMATS[path.suffix.lower()].alpha and is_transparent(path):
+            return read_with_alpha(path)
+        file = open_file(path)
         return Array(
             torch.from_numpy(np.array(file.look((0, 0, file.size.width, file.size.height), file.size))).permute(2, 0, 1)
         )

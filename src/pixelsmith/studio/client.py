@@ -54,8 +54,13 @@ class StudioClient:
         """Let a project start from a picture file."""
         return dict(json.loads(self.ask("PUT", f"/api/projects/{name}/given", Path(picture).read_bytes())))
 
+    def paint(self, name: str, slider_map: str | Path) -> dict[str, Any]:
+        """Let a project have a Slider map: a grey picture file over the result, white holds and black frees."""
+        return dict(json.loads(self.ask("PUT", f"/api/projects/{name}/map", Path(slider_map).read_bytes())))
+
     def start(self, name: str, kind: str, form: Mapping[str, Any] | None = None, **values: Any) -> dict[str, Any]:
-        """A job: ``candidates`` (with ``seeds``), ``place`` (``at``, ``sliders``) or ``grow``.
+        """A job: ``candidates`` (with ``seeds``), ``place`` (``at``, ``sliders``), ``grow``, or ``redo`` (``of``: the
+        name of the job whose picture it is, without its project; ``polygon``: corners in percent).
 
         ``form``: that of the project where nothing is said.
         """
@@ -73,6 +78,14 @@ class StudioClient:
     def resume(self, job: str) -> dict[str, Any]:
         """Let a job go on where it stopped."""
         return self._object("POST", f"{self._path(job)}/resume", {})
+
+    def use(self, job: str) -> dict[str, Any]:
+        """Let a version of a picture stand for it: later ones are undone, and stay until they are removed."""
+        return self._object("POST", f"{self._path(job)}/use", {})
+
+    def remove(self, job: str) -> dict[str, Any]:
+        """Remove a version of a picture."""
+        return self._object("DELETE", self._path(job))
 
     def events(self, job: str) -> Iterator[dict[str, Any]]:
         """The states of a job, from now until it is done, failed or paused."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
@@ -10,6 +11,7 @@ from typing import Any
 
 from pixelsmith import PRESETS, Parts, Request, Size
 from pixelsmith.config.checks import check_range, check_text, check_unicode
+from pixelsmith.config.regions import Region, regions_from
 from pixelsmith.config.request import EMBEDDED
 from pixelsmith.config.sizes import asked_size
 from pixelsmith.errors import RequestError
@@ -18,6 +20,7 @@ from pixelsmith.pixels.reading import picture_size
 
 MOST_TEXT = 10_000
 """Characters of a prompt."""
+MOST_REGIONS = 32
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class Form:
     - ``model``: ``embedded``, a folder, a file or a hub id; ``preset``: the name of one of ``PRESETS``.
     - ``seed``: 0 to 2^53 − 1, what a page counts to exactly.
     - ``slider``: 0..1, or ``None`` for what the model recommends.
+    - ``regions``: at most ``MOST_REGIONS`` parts with prompts of their own, each by its box or polygon.
 
     Raises ``RequestError`` for anything else.
     """
@@ -40,6 +44,7 @@ class Form:
     preset: str = "fast"
     seed: int = 0
     slider: float | None = None
+    regions: tuple[Region, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("prompt", "negative_prompt", "size", "model", "preset"):
@@ -54,6 +59,11 @@ class Form:
             raise RequestError(f"seed: expected a whole number from 0 to {2**53 - 1}, got {self.seed!r}")
         if self.slider is not None:
             check_range("slider", self.slider, 0, 1)
+        if len(self.regions) > MOST_REGIONS:
+            raise RequestError(f"regions: expected at most {MOST_REGIONS}, got {len(self.regions)}")
+        if any(region.mask is not None for region in self.regions):
+            # Its path could lead anywhere on this machine.
+            raise RequestError("regions: expected a box or a polygon, got a mask")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Form:
@@ -61,19 +71,24 @@ class Form:
         names = [item.name for item in fields(cls)]
         if unknown := [name for name in values if name not in names]:
             raise RequestError(f"there is no field {unknown[0]!r}; known are {', '.join(names)}")
-        return cls(**values)
+        try:
+            regions = regions_from(values.get("regions", ()))
+        except TypeError as error:
+            raise RequestError(f"regions: expected objects with a prompt and a box or a polygon ({error})") from error
+        return cls(**{**values, "regions": regions})
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return asdict(self)
+        # As lists, which they are when they are read again.
+        return dict(json.loads(json.dumps(asdict(self))))
 
     @property
     def parts(self) -> Parts:
         """Few steps are added to fast pictures by models that can."""
         return Parts(few_steps=None if self.preset == "fast" else False)
 
-    def request(self, given: Path | None = None) -> Request:
-        """The request; ``given`` is a picture to start from. Raises ``InputError``."""
+    def request(self, given: Path | None = None, slider_map: Path | None = None) -> Request:
+        """The request; ``given`` is a picture to start from, ``slider_map`` a painted one. Raises ``InputError``."""
 
         def shape() -> Size:
             return picture_size(given) if given else Size.parse(inspect_model(self.model, self.parts)["native_size"])
@@ -89,17 +104,20 @@ class Form:
             dpi=dpi,
             method=PRESETS[self.preset],
             parts=self.parts,
+            regions=self.regions,
         )
-        return request if self.slider is None else request.with_method(slider=self.slider)
+        own = {"slider": self.slider, "slider_map": None if slider_map is None else str(slider_map)}
+        return request.with_method(**{name: value for name, value in own.items() if value is not None})
 
-    def command(self, given: Path | None = None) -> str:
-        """The command line that makes the same picture."""
+    def command(self, given: Path | None = None, slider_map: Path | None = None, regions: Path | None = None) -> str:
+        """The command line that makes the same picture; ``regions``: the file that they are in."""
         words = ["pixelsmith", "generate", self.prompt, "--size", self.size, "--seed", str(self.seed)]
         words += ["--preset", self.preset] if self.preset != "default" else []
         words += ["--negative-prompt", self.negative_prompt] if self.negative_prompt else []
         words += ["--model", self.model] if self.model != EMBEDDED else []
         words += ["--slider", f"{self.slider:g}"] if self.slider is not None else []
-        words += ["--from-image", str(given)] if given else []
+        for name, path in (("--from-image", given), ("--slider-map", slider_map), ("--regions", regions)):
+            words += [name, str(path)] if path else []
         return shlex.join([*words, "--output", "picture.tif"])
 
     def with_seed(self, seed: int) -> Form:

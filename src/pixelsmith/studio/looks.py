@@ -21,17 +21,24 @@ _CACHED_TILES = 2000
 
 @dataclass(frozen=True)
 class Look:
-    """A picture: ``key`` is its address in the project, ``label`` what people call it."""
+    """A picture: ``key`` is its address in the project, ``label`` what people call it.
+
+    ``picture``: of stages and versions of a picture the job that it grew in; ``current``: of versions whether it is the
+    one that stands for the picture.
+    """
 
     key: str
     label: str
     source: Zoomable
     growing: bool = False
+    picture: str = ""
+    current: bool = True
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for the page."""
         size = self.source.size
         about = {"key": self.key, "label": self.label, "growing": self.growing}
+        about |= {"picture": self.picture, "current": self.current}
         return about | {"width": size.width, "height": size.height, "version": self.source.version, "tile": TILE}
 
 
@@ -57,14 +64,15 @@ class Looks:
                 grown += 1
                 with suppress(InputError, OSError):
                     found += self._stages(job, grown)
+                    found += self._versions(project, job, grown)
         return found
 
     def cover(self, project: Project) -> str | None:
         """The key of the picture that stands for a project: the last one that was made. Candidates are not opened."""
         for job in reversed(project.jobs()):
             with suppress(InputError, OSError):
-                if job.kind == "grow" and (stages := self._stages(job)):
-                    return stages[-1].key
+                if job.kind == "grow" and (looks := [*self._stages(job), *self._versions(project, job)]):
+                    return [look for look in looks if look.current][-1].key
             if job.kind == "candidates" and job.results:
                 return f"{job.folder.name}:{job.results[0]}"
         return None if project.given is None else "given"
@@ -81,6 +89,8 @@ class Looks:
             if job.run_dir not in self._runs:
                 self._stages(job)
             return list(self._runs[job.run_dir].pictures.values())[_whole(number)]
+        if job.kind == "redo" and number == "0" and job.output.is_file():
+            return self._source_of_file(job.output)
         if _whole(number) not in job.results:
             raise LookupError(key)
         return self._candidate(job, _whole(number)).source
@@ -106,11 +116,29 @@ class Looks:
         shown = self._runs[job.run_dir] = show(job.run_dir)
         last = len(shown.pictures) - 1
         return [
-            Look(f"{job.folder.name}:{i}", f"picture {number}, {name}", source, shown.growing and i == last)
+            Look(
+                f"{job.folder.name}:{i}",
+                f"picture {number}, {name}",
+                source,
+                shown.growing and i == last,
+                job.folder.name,
+            )
             for i, (name, source) in enumerate(shown.pictures.items())
             # A base of which nothing is there yet has nothing below to show.
             if i or source.version
         ]
+
+    def _versions(self, project: Project, job: Job, number: int = 1) -> list[Look]:
+        """What of a picture was made again, in order; the last one that is not undone stands for the picture."""
+        later = [version for version in project.versions(job) if version.kind == "redo"]
+        current = max((version.folder.name for version in later if not version.undone), default="")
+        return [
+            Look(
+                f"{version.folder.name}:0", f"picture {number}, version {i}", self._source_of_file(version.output),
+                picture=job.folder.name, current=version.folder.name == current,
+            )
+            for i, version in enumerate(later, start=2)
+        ]  # fmt: skip
 
     def _source_of_file(self, path: Path) -> Zoomable:
         return self._file(path, path.stat().st_mtime_ns)

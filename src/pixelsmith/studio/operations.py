@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from starlette.responses import FileResponse, Response
 
 from pixelsmith import plan
 from pixelsmith.errors import RequestError
-from pixelsmith.studio.form import Form
-from pixelsmith.studio.library import Job, Library, Project
+from pixelsmith.pixels.zoomable import open_file
+from pixelsmith.studio.form import MOST_REGIONS, Form
+from pixelsmith.studio.library import Job, Kind, Library, Picture, Project
 from pixelsmith.studio.looks import Looks
 from pixelsmith.studio.queue import Queue
 from pixelsmith.system.durable import read_object
+from pixelsmith.viewer.tiles import small_of
 
 MOST_JSON = 100_000
 MOST_UPLOAD = 256 * 1024 * 1024
@@ -110,16 +113,23 @@ def _remove(studio: Studio, asked: Asked) -> dict[str, Any]:
     return {"removed": project.name}
 
 
-def _give(studio: Studio, asked: Asked) -> dict[str, Any]:
-    project = _project(studio, asked).giving(asked.body)
+def _keep(studio: Studio, asked: Asked, kind: Picture) -> dict[str, Any]:
+    project = _project(studio, asked).keeping(kind, asked.body)
     project.save()
     return studio.now(project)
 
 
-def _take_back(studio: Studio, asked: Asked) -> dict[str, Any]:
-    project = replace(_project(studio, asked), given=None)
+def _take_back(studio: Studio, asked: Asked, kind: Picture) -> dict[str, Any]:
+    project = _project(studio, asked).with_picture(kind, None)
     project.save()
     return studio.now(project)
+
+
+def _map(studio: Studio, asked: Asked) -> Response:
+    path = _project(studio, asked).map_path
+    if path is None:
+        raise LookupError("map")
+    return Response(small_of(open_file(path), SMALL_SIDE), media_type="image/jpeg")
 
 
 def _plan(studio: Studio, asked: Asked) -> dict[str, Any]:
@@ -127,25 +137,44 @@ def _plan(studio: Studio, asked: Asked) -> dict[str, Any]:
     name = values.pop("project", None)
     if not isinstance(name, str | None):
         raise RequestError(f"project: expected its name, got {name!r}")
-    form, given = Form.from_dict(values), None if name is None else studio.library.project(name).given_path
-    request = form.request(given)
+    form, project = Form.from_dict(values), None if name is None else studio.library.project(name)
+    given, painted, regions = (None,) * 3 if project is None else project.paths
+    request = form.request(given, painted)
     size = {"size": [request.size.width, request.size.height], "dpi": request.dpi}
-    return plan(request).to_dict() | size | {"command": form.command(given)}
+    return plan(request).to_dict() | size | {"command": form.command(given, painted, regions)}
 
 
 def _start(studio: Studio, asked: Asked) -> dict[str, Any]:
     values = asked.object()
     kind, form = values.pop("kind", None), Form.from_dict(_mapping(values.pop("form", None)))
-    if unknown := set(values) - {"seeds", "at", "sliders"}:
-        raise RequestError(f"there is no field {min(unknown)!r}; known are kind, form, seeds, at, sliders")
+    if unknown := set(values) - set(_OF_KIND):
+        raise RequestError(f"there is no field {min(unknown)!r}; known are kind, form, {', '.join(_OF_KIND)}")
     project = _project(studio, asked)
-    given = {name: _tuple(name, value) for name, value in values.items()}
-    plan(form.request(None if kind == "candidates" else project.given_path))
-    return studio.queue.add(project.add(kind, form, **given)).to_dict()
+    given = {name: value if name == "of" else _tuple(name, value) for name, value in values.items()}
+    job = project.new(kind, form, **given)
+    plan(job.request)
+    return studio.queue.add(job.begun()).to_dict()
 
 
 def _job(studio: Studio, asked: Asked) -> Job:
     return studio.queue.now(_project(studio, asked).job(asked.path["job"]))
+
+
+def _use(studio: Studio, asked: Asked) -> dict[str, Any]:
+    project, job = _project(studio, asked), _job(studio, asked)
+    if not job.output.is_file():
+        raise RequestError(f"{job.id}: expected a finished picture")
+    for changed in project.use(job):
+        studio.queue.tell(changed)
+    return studio.now(project)
+
+
+def _forget(studio: Studio, asked: Asked) -> dict[str, Any]:
+    project, job = _project(studio, asked), _job(studio, asked)
+    studio.queue.stop(job)
+    for changed in project.forget(job):
+        studio.queue.tell(changed)
+    return studio.now(project)
 
 
 def _read_job(studio: Studio, asked: Asked) -> dict[str, Any]:
@@ -225,6 +254,20 @@ def _whole(text: str) -> int:
     return int(text)
 
 
+_POINTS = {"type": "array", "items": {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}}
+REGION: Mapping[str, Any] = {
+    "type": "object",
+    "properties": {
+        "prompt": {"type": "string"},
+        "box": {"type": "array", "items": {"type": "number"}, "minItems": 4, "maxItems": 4},
+        "polygon": _POINTS,
+        "unit": {"type": "string", "enum": ["pixels", "percent"], "default": "pixels"},
+        "negative_prompt": {"type": ["string", "null"]},
+        "strength": {"type": "number", "minimum": 0, "maximum": 1, "default": 1},
+        "feather": {"type": "number", "minimum": 0, "maximum": 100, "default": 5},
+    },
+    "required": ["prompt"],
+}
 FORM: Mapping[str, Any] = {
     "type": "object",
     "properties": {
@@ -235,18 +278,25 @@ FORM: Mapping[str, Any] = {
         "preset": {"type": "string", "default": Form.preset},
         "seed": {"type": "integer", "minimum": 0, "default": 0},
         "slider": {"type": ["number", "null"], "minimum": 0, "maximum": 1},
+        "regions": {"type": "array", "maxItems": MOST_REGIONS, "items": REGION},
     },
     "additionalProperties": False,
 }
 _NUMBERS = {"type": "array", "items": {"type": "number"}}
+_OF_KIND = {
+    "seeds": _NUMBERS,
+    "at": _NUMBERS,
+    "sliders": _NUMBERS,
+    "of": {"type": "string", "description": "The job whose picture has the place that is made again."},
+    "polygon": {**_POINTS, "description": "Its corners in percent of width and height."},
+}
+"""What is said of jobs besides their form, each kind its own."""
 _JOB: Mapping[str, Any] = {
     "type": "object",
     "properties": {
-        "kind": {"type": "string", "enum": ["candidates", "place", "grow"]},
+        "kind": {"type": "string", "enum": list(get_args(Kind))},
         "form": FORM,
-        "seeds": _NUMBERS,
-        "at": _NUMBERS,
-        "sliders": _NUMBERS,
+        **_OF_KIND,
     },
     "required": ["kind", "form"],
     "additionalProperties": False,
@@ -261,13 +311,28 @@ OPERATIONS = (
     Operation("GET", _OF, "project", "A project: its form and its jobs.", _read),
     Operation("PUT", _OF, "change_project", "Keep another form of a project.", _change, FORM),
     Operation("DELETE", _OF, "remove_project", "Remove a project with all that is in it.", _remove),
-    Operation("PUT", _OF + "/given", "give_picture", "A picture to start from.", _give, upload=True),
-    Operation("DELETE", _OF + "/given", "take_picture_back", "Start from the model's own picture.", _take_back),
+    Operation(
+        "PUT", _OF + "/given", "give_picture", "A picture to start from.", partial(_keep, kind="given"), upload=True
+    ),
+    Operation(
+        "DELETE", _OF + "/given", "take_picture_back", "Start from the model's own picture.",
+        partial(_take_back, kind="given"),
+    ),
+    Operation("GET", _OF + "/map", "slider_map", "The painted Slider map, small.", _map, answers="image/jpeg"),
+    Operation(
+        "PUT", _OF + "/map", "paint_map", "A grey picture over the result, white holds and black frees.",
+        partial(_keep, kind="map"), upload=True,
+    ),
+    Operation(
+        "DELETE", _OF + "/map", "remove_map", "The Slider is the same everywhere.", partial(_take_back, kind="map")
+    ),
     Operation("POST", "/api/plan", "plan", "What a picture would take; nothing is made.", _plan, _ASKED_PLAN),
     Operation("POST", _OF + "/jobs", "start_job", "Let a job wait for its turn.", _start, _JOB),
     Operation("GET", _OF_JOB, "job", "A job as it is now.", _read_job),
     Operation("POST", _OF_JOB + "/pause", "pause_job", "Stop a job; what it made stays.", _pause),
     Operation("POST", _OF_JOB + "/resume", "resume_job", "Let a job go on where it stopped.", _resume),
+    Operation("POST", _OF_JOB + "/use", "use_version", "Let a version stand for its picture; later ones stay.", _use),
+    Operation("DELETE", _OF_JOB, "remove_version", "Remove a version of a picture.", _forget),
     Operation("GET", _OF_JOB + "/picture.tif", "file", "The finished picture.", _file, answers="image/tiff"),
     Operation(
         "GET", _OF_JOB + "/place/{slider}", "place", "A place at a position such as 0.50.", _place, answers="image/png"

@@ -31,7 +31,7 @@ class Queue:
     """
 
     def __init__(self, library: Library, tell: Callable[[Job], None]) -> None:
-        self._library, self._tell = library, tell
+        self._library, self.tell = library, tell
         self._waiting: list[Job] = []
         self._running: Job | None = None
         self._token = CancelToken()
@@ -64,7 +64,7 @@ class Queue:
             if self._running is not None and self._running.id == job.id:
                 self._token.cancel()
                 self._running = replace(self._running, doing=PAUSING)
-                self._tell(self._running)
+                self.tell(self._running)
                 return self._running
             if waiting := next((other for other in self._waiting if other.id == job.id), None):
                 self._waiting.remove(waiting)
@@ -114,7 +114,7 @@ class Queue:
     def _done(self, job: Job) -> dict[str, Any]:
         """Compute a job; what became of it."""
         try:
-            self._model = do(job, self._model, self._observer(job), self._token, lambda: self._tell(job))
+            self._model = do(job, self._model, self._observer(job), self._token, lambda: self.tell(job))
         except CancelledError:
             return {"state": "paused"}
         except Exception as error:
@@ -129,12 +129,12 @@ class Queue:
         def observe(event: Event) -> None:
             nonlocal told, saved
             if isinstance(event, Warned):
-                self._tell(replace(job, doing=event.message))
+                self.tell(replace(job, doing=event.message))
             if isinstance(event, Progress) and time.monotonic() - told >= TOLD_SECONDS:
                 told = time.monotonic()
                 doing = f"{f'stage {event.stage}' if event.stage else 'base'}: {event.phase}"
                 self._running = replace(job, share=event.share, seconds_left=event.seconds_left, doing=doing)
-                self._tell(self._running)
+                self.tell(self._running)
                 if told - saved >= SAVED_SECONDS:
                     saved = told
                     self._running.save()
@@ -146,7 +146,7 @@ class Queue:
         changed = replace(job, **changes)
         with suppress(OSError):
             changed.save()
-        self._tell(changed)
+        self.tell(changed)
         return changed
 
     def now(self, job: Job) -> Job:

@@ -1,5 +1,5 @@
 // The form: what is asked for, kept on disk a moment after it changes, and what it would take.
-import { amount, ask, duration, element, projectPath } from "./api.js";
+import { amount, ask, duration, element, made, projectPath } from "./api.js";
 
 const SIZES = [
   ["Square, 2048 pixels", "2048x2048"],
@@ -12,7 +12,7 @@ const SIZES = [
 ];
 const OWN = "own";
 const WAIT_MS = 350;
-export const NEW = { prompt: "", negative_prompt: "", size: "2048x2048", model: "embedded", preset: "fast", seed: 0, slider: null };
+export const NEW = { prompt: "", negative_prompt: "", size: "2048x2048", model: "embedded", preset: "fast", seed: 0, slider: null, regions: [] };
 const SLIDER = 0.5; // where the handle stands while the model chooses
 export const randomSeed = () => Math.floor(Math.random() * 2 ** 32);
 
@@ -21,6 +21,7 @@ export class Form {
     this.node = element("make");
     this.project = null;
     this.slider = null;
+    this.regions = [];
     this.plan = null;
     this.onWrong = onWrong;
     this.onPlan = onPlan;
@@ -46,7 +47,7 @@ export class Form {
   }
 
   get values() {
-    const values = { slider: this.slider };
+    const values = { slider: this.slider, regions: this.regions };
     for (const name of ["prompt", "negative_prompt", "size", "model", "preset"]) values[name] = this.fields[name].value.trim();
     values.seed = Number(this.fields.seed.value || 0);
     return values;
@@ -58,7 +59,8 @@ export class Form {
   }
 
   set(form) {
-    for (const [name, value] of Object.entries(form)) if (name !== "slider") this.fields[name].value = value;
+    for (const [name, value] of Object.entries(form)) if (!["slider", "regions"].includes(name)) this.fields[name].value = value;
+    this.setRegions(form.regions);
     const known = SIZES.some(([, value]) => value === form.size);
     element("size-choice").value = known ? form.size : OWN;
     element("size-own").hidden = known;
@@ -76,6 +78,25 @@ export class Form {
   chooseSlider(value) {
     this.setSlider(value);
     this.changed();
+  }
+
+  setRegions(regions) {
+    this.regions = regions;
+    element("regions").replaceChildren(...regions.map((region, i) => this.regionNode(region, i)));
+  }
+
+  chooseRegions(regions) {
+    this.setRegions(regions);
+    this.changed();
+  }
+
+  regionNode(region, i) {
+    const words = made("input", { value: region.prompt, autocomplete: "off", data: { "aria-label": `Prompt of region ${i + 1}` } });
+    // An empty prompt is no region's: it is kept once there is one again.
+    words.oninput = () => words.value.trim() && (this.regions[i] = { ...this.regions[i], prompt: words.value });
+    const remove = made("button", { type: "button", className: "quiet", textContent: "×", title: "Remove", data: { "aria-label": `Remove region ${i + 1}` } });
+    remove.onclick = () => this.chooseRegions(this.regions.filter((other, at) => at !== i));
+    return made("li", { className: "row" }, words, remove);
   }
 
   chooseSeed(seed) {

@@ -1,6 +1,7 @@
 // The studio: a library of projects, and one project with its form, its pictures and its work.
 import { address, ask, duration, element, jobPath, listen, made, projectPath } from "./api.js";
 import { Form, NEW, randomSeed } from "./form.js";
+import { Drawing } from "./draw.js";
 import { Looking, coverOf } from "./look.js";
 
 const CANDIDATES = 4;
@@ -21,6 +22,7 @@ let shownHash = "";
 
 const form = new Form({ onWrong: say, onPlan: () => readout() });
 const looking = new Looking({ onMove: moved, onPlace: tryPlace });
+const drawing = new Drawing(looking.viewer, drawn);
 
 function say(text) {
   element("wrong").textContent = text;
@@ -86,6 +88,7 @@ async function openProject(name, state) {
     place = null;
     element("place").hidden = true;
     aim(false);
+    closeTool();
     element("library").hidden = true;
     element("project").hidden = false;
     form.fill(project);
@@ -117,7 +120,9 @@ function describe() {
   element("title").textContent = prompt;
   element("given").hidden = project.given === null;
   element("candidates").hidden = project.given !== null;
-  chosen = looks.findLast((look) => jobOf(look.key) === followed)?.key ?? chosen;
+  element("painted").hidden = project.map === null;
+  element("slider").disabled = project.map !== null;
+  chosen = currentOf(followed)?.key ?? chosen;
   if (!looks.some((look) => look.key === chosen)) chosen = looks.at(-1)?.key ?? "";
   if (!looks.some((look) => look.key === compared) || compared === chosen) compared = "";
   strip();
@@ -126,17 +131,22 @@ function describe() {
 
 const lookOf = (key) => looks.find((look) => look.key === key);
 
-// A grown picture stands for its stages; they are there to compare with.
+// The version of a picture that stands for it, by the job in which it grew.
+const currentOf = (picture) => looks.findLast((look) => picture && look.picture === picture && look.current);
+
+// A grown picture stands for its stages and versions; they are there to compare with.
 function thumbs() {
   const last = new Map();
-  for (const look of looks) last.set(grows(look.key) ? jobOf(look.key) : look.key, look);
+  for (const look of looks) if (look.current) last.set(look.picture || look.key, look);
   return [...last.values()];
 }
+
+const isShown = (look) => look.key === chosen || (look.picture && look.picture === lookOf(chosen)?.picture);
 
 function strip() {
   const shown = thumbs();
   const entries = shown.map((look) => {
-    const current = look.key === chosen || (grows(look.key) && jobOf(look.key) === jobOf(chosen));
+    const current = Boolean(isShown(look));
     return [`${look.key} ${look.version} ${current}`, () => thumb(look, current)];
   });
   for (const job of project.jobs) {
@@ -154,10 +164,9 @@ function strip() {
 }
 
 const jobOf = (key) => key.split(":")[0];
-const grows = (key) => key.includes("-grow:");
 
 function thumb(look, current) {
-  const label = grows(look.key) ? look.label.split(",")[0] : look.label.replace("seed ", "");
+  const label = look.picture ? look.label.split(",")[0] : look.label.replace("seed ", "");
   const node = made(
     "button",
     { type: "button", title: `${look.label}, ${look.width} × ${look.height}`, data: { "aria-current": String(current) } },
@@ -175,7 +184,7 @@ function awaited(seed) {
 
 async function choose(key) {
   chosen = key;
-  followed = grows(key) ? jobOf(key) : "";
+  followed = lookOf(key)?.picture ?? "";
   if (compared === key) compared = "";
   const [name, seed] = key.split(":");
   const job = project.jobs.find((one) => one.id.endsWith(`/${name}`));
@@ -213,7 +222,7 @@ function readout() {
   }
   const words = [`${look.width} × ${look.height}`, `${Math.round(100 * looking.scale)} %`];
   const dpi = form.plan?.dpi;
-  if (dpi && grows(look.key)) {
+  if (dpi && look.picture) {
     words.push(`${((look.width / dpi) * 2.54).toFixed(1)} × ${((look.height / dpi) * 2.54).toFixed(1)} cm`);
   }
   element("readout").textContent = words.join(" · ");
@@ -248,8 +257,10 @@ function keptUp(list, entries) {
 }
 
 function jobs() {
-  const listed = project.jobs.filter((job) => job.kind === "grow" || job.state === "failed" || job.state === "paused");
-  keptUp(element("jobs"), listed.reverse().map((job) => [`${job.id} ${job.state} ${job.file}`, () => jobNode(job)]));
+  const lasting = ["grow", "redo"];
+  const listed = project.jobs.filter((job) => lasting.includes(job.kind) || job.state === "failed" || job.state === "paused");
+  const keys = (job) => `${job.id} ${job.state} ${job.file} ${job.of} ${isCurrent(job)} ${nameOf(job)}`;
+  keptUp(element("jobs"), listed.reverse().map((job) => [keys(job), () => jobNode(job)]));
   for (const job of listed) {
     const node = document.getElementById(job.id);
     node.querySelector("small").textContent = stateOf(job);
@@ -258,10 +269,57 @@ function jobs() {
   }
 }
 
+const jobName = (job) => job.id.split("/")[1];
+const jobBy = (name) => project.jobs.find((job) => jobName(job) === name);
+const rootOf = (job) => (job.of && jobBy(job.of) ? rootOf(jobBy(job.of)) : jobName(job));
+const isCurrent = (job) => jobOf(currentOf(rootOf(job))?.key ?? "") === jobName(job);
+
+function nameOf(job) {
+  if (job.kind === "candidates") return "Candidates";
+  if (job.kind === "place") return "Place";
+  const grown = project.jobs.filter((one) => one.kind === "grow").map(jobName);
+  const picture = `Picture ${grown.indexOf(rootOf(job)) + 1}`;
+  if (job.kind === "grow") return picture;
+  const versions = project.jobs.filter((one) => one.kind === "redo" && one.file && rootOf(one) === rootOf(job)).map(jobName);
+  return job.file ? `${picture}, version ${versions.indexOf(jobName(job)) + 2}` : `${picture}, a place`;
+}
+
+// What can be done with a finished version of a picture.
+function versionRow(job) {
+  const row = made("div", { className: "row acts" });
+  const again = job.kind === "redo";
+  if (!isCurrent(job)) row.append(button("Use this one", () => useVersion(jobName(job))));
+  if (isCurrent(job)) row.append(button("Redo a place", () => redoPlace(job)));
+  if (again && isCurrent(job)) row.append(button("Undo", () => useVersion(job.of)));
+  if (again) row.append(button("Compare", () => compareWith(job.of, jobName(job))));
+  if (again && !isCurrent(job)) row.append(button("Remove", () => removeVersion(job)));
+  return row;
+}
+
+async function useVersion(name) {
+  const job = jobBy(name);
+  await ask("POST", jobPath(job, "/use"));
+  followed = rootOf(job);
+  compared = "";
+  await refresh();
+}
+
+async function removeVersion(job) {
+  if (!confirm(`Remove “${nameOf(job)}”?`)) return;
+  await ask("DELETE", jobPath(job));
+  await refresh();
+}
+
+async function compareWith(before, after) {
+  const last = (name) => looks.findLast((look) => jobOf(look.key) === name)?.key ?? "";
+  followed = "";
+  [chosen, compared] = [last(after), last(before)];
+  describe();
+  await showLooks();
+}
+
 function jobNode(job) {
-  const grown = project.jobs.filter((one) => one.kind === "grow");
-  const number = grown.findIndex((one) => one.id === job.id) + 1;
-  const name = { grow: `Picture ${number}`, candidates: "Candidates", place: "Place" }[job.kind];
+  const name = nameOf(job);
   const title = made("span", {}, `${name} `, made("small"));
   const row = made("div", { className: "row" }, title);
   if (UNFINISHED.includes(job.state)) row.append(button("Pause", () => ask("POST", jobPath(job, "/pause"))));
@@ -272,11 +330,12 @@ function jobNode(job) {
   if (UNFINISHED.includes(job.state) || job.state === "paused") {
     node.append(made("progress", { max: 1, data: { "aria-label": name } }));
   }
+  if (job.file && job.state === "done") node.append(versionRow(job));
   return node;
 }
 
 function resume(job) {
-  if (job.kind === "grow") followed = job.id.split("/")[1];
+  if (["grow", "redo"].includes(job.kind)) followed = rootOf(job);
   return ask("POST", jobPath(job, "/resume"));
 }
 
@@ -288,6 +347,7 @@ function stateOf(job) {
   if (job.state === "failed") return job.error;
   if (job.state === "paused") return `paused at ${Math.round(100 * job.share)} %`;
   if (job.state === "waiting") return "waits for its turn";
+  if (job.kind === "redo" && job.state === "done") return `seed ${job.form.seed}`;
   if (job.state === "done") return job.form.size.includes("@") ? job.form.size : job.form.size.replace("x", " × ");
   if (job.doing === "pausing") return "pausing";
   const left = job.seconds_left === null ? "" : `, ${duration(job.seconds_left)} left`;
@@ -421,14 +481,167 @@ function crop(job, slider, there, waits) {
 }
 
 function closePlace() {
+  if (element("place").contains(document.activeElement)) element("try").focus();
   place = null;
   element("place").hidden = true;
   looking.mark(null);
-  element("try").focus();
 }
 
 element("try").onclick = () => aim();
 element("close-place").onclick = closePlace;
+
+// --- drawing: a place that is made again, a region, a Slider map
+
+const RESULT = 0.5; // the Slider of places that are not painted, while the model chooses
+let tool = null; // {kind, done, corners}
+
+// Where the whole result lies in the picture that is shown.
+function frameOf(look, [width, height]) {
+  const inside = coverOf(look, { width, height });
+  return { x: -inside.x / inside.width, y: -inside.y / inside.width, width: 1 / inside.width, height: height / width / inside.width };
+}
+
+function openTool(kind, { says, word, shape, frame, done }) {
+  if (!lookOf(chosen)) throw new Error("Choose a picture first: draw in it where.");
+  closePlace();
+  aim(false);
+  tool = { kind, done, corners: null };
+  drawing.frame = frame;
+  element("tool").hidden = false;
+  element("tool-says").textContent = says;
+  element("tool-done").textContent = word;
+  element("tool-done").disabled = kind !== "map";
+  element("shapes").hidden = kind === "map";
+  element("brushes").hidden = kind !== "map";
+  element("tool-words").hidden = kind === "map";
+  element("tool-numbers").hidden = kind !== "redo";
+  see.classList.add("with-tool");
+  // On a telephone it is reached from below the picture.
+  see.scrollIntoView({ block: "nearest" });
+  useShape(shape);
+}
+
+function useShape(shape) {
+  drawing.use(shape);
+  for (const one of document.querySelectorAll("#tool [data-tool]")) one.setAttribute("aria-pressed", String(one.dataset.tool === shape));
+}
+
+function closeTool() {
+  tool = null;
+  element("tool").hidden = true;
+  see.classList.remove("with-tool");
+  drawing.clear();
+  drawing.outlines = [];
+}
+
+function drawn(corners) {
+  tool.corners = corners;
+  element("tool-done").disabled = false;
+}
+
+const percent = (corners) => corners.map((corner) => corner.map((share) => Number((100 * share).toFixed(3))));
+
+async function redoPlace(job) {
+  followed = rootOf(job);
+  compared = "";
+  describe();
+  await showLooks();
+  const look = lookOf(chosen);
+  let slider = null;
+  element("tool-prompt").value = form.values.prompt;
+  element("tool-seed").value = randomSeed();
+  element("tool-slider").value = RESULT;
+  element("tool-value").textContent = "as it was";
+  element("tool-slider").oninput = (event) => {
+    slider = Number(event.target.value);
+    element("tool-value").textContent = slider.toFixed(2);
+  };
+  openTool("redo", {
+    says: "Draw around the place that is to be another one.",
+    word: "Redo",
+    shape: "rectangle",
+    frame: { x: 0, y: 0, width: 1, height: look.height / look.width },
+    done: async (corners) => {
+      const own = { prompt: element("tool-prompt").value.trim(), seed: Number(element("tool-seed").value || 0) };
+      const asked = { ...job.form, ...own, slider: slider ?? job.form.slider };
+      await ask("POST", projectPath(project.name, "/jobs"), { kind: "redo", form: asked, of: jobName(job), polygon: percent(corners) });
+    },
+  });
+}
+
+function showRegions() {
+  const look = lookOf(chosen);
+  if (!look || !form.plan) return;
+  drawing.frame = frameOf(look, form.plan.size);
+  drawing.outlines = form.regions
+    .filter((region) => region.polygon?.length)
+    .map((region) => ({ corners: region.polygon.map((corner) => corner.map((part) => part / 100)), name: region.prompt }));
+  drawing.draw();
+}
+
+element("regions").addEventListener("focusin", showRegions);
+element("regions").addEventListener("focusout", () => {
+  if (tool) return;
+  drawing.outlines = [];
+  drawing.draw();
+});
+
+function frameOfResult() {
+  if (!form.plan) throw new Error("Fill in the form first.");
+  return frameOf(lookOf(chosen) ?? { width: 1, height: 1 }, form.plan.size);
+}
+
+element("add-region").onclick = safely(() => {
+  element("tool-prompt").value = "";
+  openTool("region", {
+    says: "Draw around a part of the picture, and say what is to be seen there.",
+    word: "Add",
+    shape: "rectangle",
+    frame: frameOfResult(),
+    done: (corners) => {
+      const prompt = element("tool-prompt").value.trim();
+      if (!prompt) throw new Error("Say what is to be seen in the region.");
+      form.chooseRegions([...form.regions, { prompt, polygon: percent(corners), unit: "percent" }]);
+    },
+  });
+  showRegions();
+});
+
+element("paint").onclick = safely(async () => {
+  openTool("map", {
+    says: "Paint where the picture keeps what is there, and where it invents.",
+    word: "Done",
+    shape: "hold",
+    frame: frameOfResult(),
+    done: async () => {
+      project = { ...project, ...(await ask("PUT", projectPath(project.name, "/map"), await drawing.painted())), form: project.form };
+      describe();
+      await form.think();
+    },
+  });
+  element("brush").value = drawing.size;
+  const before = project.map && address(projectPath(project.name, "/map"), { version: project.map });
+  await drawing.paint(form.slider ?? RESULT, before);
+});
+
+element("unpaint").onclick = safely(async () => {
+  await ask("DELETE", projectPath(project.name, "/map"));
+  await refresh();
+  await form.think();
+});
+
+element("tool").onsubmit = (event) => {
+  event.preventDefault();
+  if (element("tool-done").disabled) return;
+  safely(async () => {
+    await tool.done(tool.corners);
+    closeTool();
+  })();
+};
+element("tool-cancel").onclick = closeTool;
+element("brush").oninput = (event) => (drawing.size = Number(event.target.value));
+element("visible").onclick = () => drawing.visible();
+for (const one of document.querySelectorAll("#tool [data-tool]")) one.onclick = () => useShape(one.dataset.tool);
 
 // --- view
 
@@ -446,12 +659,12 @@ const actions = {
   "?": () => element("keys").showModal(),
   ArrowLeft: () => step(-1),
   ArrowRight: () => step(1),
-  Escape: () => (place ? closePlace() : aim(false)),
+  Escape: () => (tool ? closeTool() : place ? closePlace() : aim(false)),
 };
 
 function step(by) {
   const shown = thumbs().map((look) => look.key);
-  const at = shown.findIndex((key) => jobOf(key) === jobOf(chosen) && (key === chosen || grows(key)));
+  const at = shown.findIndex((key) => isShown(lookOf(key)));
   const next = shown[at + by];
   if (next) choose(next);
 }
