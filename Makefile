@@ -34,8 +34,9 @@ demo: setup
 	@echo "The picture is at $(abspath $(OUTPUT))"
 
 # A process for each core, each with one thread: many tests are short, and two pools of threads would fight.
+# Slow files come first, as tests/conftest.py sorts them.
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 lint: setup
 	$(BIN)/ruff check .

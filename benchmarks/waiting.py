@@ -33,7 +33,8 @@ from pixelsmith.canvas import DiskSpace
 from pixelsmith.config.model_facts import ModelFacts
 from pixelsmith.config.recommended import Perturbation
 from pixelsmith.engine import Executor, Serial, Threaded, Work
-from pixelsmith.engine.executor import Found, OnDone
+from pixelsmith.engine.executor import OnDone
+from pixelsmith.engine.host_threads import Found
 from pixelsmith.engine.stage import Cascade
 from pixelsmith.events import Event
 from pixelsmith.families import Prompt, PromptAt

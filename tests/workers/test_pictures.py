@@ -74,7 +74,7 @@ def told(model: LoadedModel, said: list[str]) -> None:
 
 
 def is_early(event: Event, phases: Sequence[str]) -> TypeGuard[Progress]:
-    """Whether something of the second stage is done, and more is to come."""
+    """Whether something of the second stage is done, and more is to come: rates are known by then, and leases short."""
     return isinstance(event, Progress) and event.stage == 2 and event.phase in phases and event.done <= event.total - 2
 
 
@@ -131,7 +131,7 @@ def test_workers_that_are_killed_and_one_that_sleeps_for_ever_change_nothing(
 ) -> None:
     """One ends while tiles are encoded, one stops while patches are denoised, one ends while tiles are decoded."""
     monkeypatch.setattr("pixelsmith.workers.fleet.LEASES", Leases(first=120, least=12, times=20))
-    request, said, hit = request_of(tiny_model, 640), list[str](), dict[str, int]()
+    request, said, hit = request_of(tiny_model, 560), list[str](), dict[str, int]()
     with load(str(tiny_model), compute=COMPUTE, workers=Workers(("cpu",) * 4)) as model:
         wait_for(model, 4)
 
@@ -193,9 +193,12 @@ def test_a_killed_run_takes_its_workers_with_it_and_goes_on_with_another_number(
 def test_ctrl_c_ends_all_of_them(tiny_model: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pixelsmith", "generate", "a map", "--model", str(tiny_model), "--size", "1800"]
     command += ["--devices", "cpu", "--output", str(tmp_path / "map.png"), "--json"]
+    # Under a shell's background job signals are ignored, and children inherit that.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
+        signal.signal(signal.SIGINT, before)
         assert process.stdout is not None
         assert process.stderr is not None
         next(line for line in process.stdout if '"phase": "denoise"' in line)

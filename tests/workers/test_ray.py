@@ -1,29 +1,53 @@
-"""Pictures made by a Ray cluster that the test starts: what the run does with workers is tested with processes."""
+"""Pictures made by a Ray cluster that the tests start once: what the run does with workers is tested with processes."""
 
 from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from pixelsmith import RequestError, Warned, Workers, generate, load
+from pixelsmith import Compute, Method, Request, RequestError, Size, Warned, Workers, generate, load
+from pixelsmith.config.request import EMBEDDED
 from pixelsmith.engine.crew import Leases
 from pixelsmith.events import Event
-from pixelsmith.workers.cluster import RayLinks
+from pixelsmith.workers.cluster import RayLinks, _signals_kept
 from tests.workers.test_pictures import COMPUTE, at_work, is_early, request_of, told, wait_for
+
+FLOAT32 = Compute(dtype="float32", batch_size=1)
 
 pytest.importorskip("ray", reason="needs the extra ray")
 
 
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """A cluster of one node; ``add_node`` lets another one join."""
+    from ray.cluster_utils import Cluster
+
+    with pytest.MonkeyPatch.context() as patch, _signals_kept():
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_worker_niceness", "0")
+        found = Cluster(initialize_head=True, head_node_args={"num_cpus": 3, "include_dashboard": False})
+        yield found
+        found.shutdown()
+
+
+@pytest.fixture(scope="module")
+def expected(tiny_model: Path) -> Any:
+    """The pixels of the picture that the tests have made, as one device makes them."""
+    return generate(request_of(tiny_model, 560)).pixels
+
+
 def test_three_actors_of_which_one_dies_and_one_sleeps_for_ever(
-    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: Any, tiny_model: Path, expected: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pixelsmith.workers.fleet.LEASES", Leases(first=120, least=12, times=20))
-    request, said, hit = request_of(tiny_model, 640), list[str](), dict[str, int]()
-    with load(str(tiny_model), compute=COMPUTE, workers=Workers(("cpu",) * 3, "local")) as model:
+    request, said, hit = request_of(tiny_model, 560), list[str](), dict[str, int]()
+    with load(str(tiny_model), compute=COMPUTE, workers=Workers(("cpu",) * 3, cluster.address)) as model:
         wait_for(model, 3)
 
         def strike(event: Event) -> None:
@@ -39,6 +63,14 @@ def test_three_actors_of_which_one_dies_and_one_sleeps_for_ever(
     assert len(said) == 2, said
     assert "its process ended" in said[0]
     assert "no answer for" in said[1]
+    assert np.array_equal(pixels, expected)
+
+
+def test_the_embedded_model_makes_the_same_by_two_of_them(cluster: Any) -> None:
+    request = Request("watercolor map of islands", Size(700, 200), method=Method(steps=2), compute=FLOAT32)
+    with load(EMBEDDED, compute=request.compute, workers=Workers(("cpu",) * 2, cluster.address)) as model:
+        wait_for(model, 2)
+        pixels = model.generate(request).pixels
     assert np.array_equal(pixels, generate(request).pixels)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
@@ -19,6 +19,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar, runtime_checkabl
 import torch
 from torch import Tensor
 
+from pixelsmith.engine.host_threads import Found, HostThreads
 from pixelsmith.system.device import is_out_of_memory, room_for
 
 READERS = max(1, min(4, (os.cpu_count() or 1) // 4))
@@ -26,7 +27,6 @@ READERS = max(1, min(4, (os.cpu_count() or 1) // 4))
 large GPU; a writer has less to do."""
 
 Inputs = TypeVar("Inputs")
-Found = TypeVar("Found")
 Outputs = TypeVar("Outputs", Tensor, tuple[Tensor, ...])
 """Values of some items (n, ...), or several of each."""
 OnDone = Callable[[Sequence[int]], None]
@@ -117,27 +117,24 @@ class Serial:
         return lambda: found
 
 
-class Threaded:
+class Threaded(HostThreads):
     """Reads ahead in ``readers`` threads and writes behind in another, while the one that asks keeps the device busy.
 
-    One group more than there are readers is read ahead and one is written at a time, so memory does not grow. Use it
-    in a ``with`` statement, which ends the threads.
+    One group more than there are readers is read ahead and one is written at a time, so memory does not grow.
     """
 
     elsewhere = False
 
     def __init__(self, on_split: OnSplit = unsaid, readers: int = READERS) -> None:
+        super().__init__(readers)
         self._parts, self._ahead = _Parts(on_split), readers + 1
-        self._reader = ThreadPoolExecutor(readers, "pixelsmith-read")
-        self._writer = ThreadPoolExecutor(1, "pixelsmith-write")
-        self._beside: list[Future[Any]] = []
 
     def run(self, work: Work[Any, Any], on_done: OnDone) -> None:
         groups, reading, writing = iter(work.groups), deque[_Pending](), deque[_Pending]()
 
         def read_ahead() -> None:
             for group in islice(groups, self._ahead - len(reading)):
-                reading.append(_Pending(group, self._reader.submit(as_here(self._parts.read), work, group)))
+                reading.append(_Pending(group, self.read(self._parts.read, work, group)))
 
         def finish() -> None:
             while writing:
@@ -153,33 +150,12 @@ class Threaded:
                 values = self._parts.compute(work, group, read)
                 # What is reported is written, and nothing beyond it: the next group waits for the report.
                 finish()
-                writing.append(_Pending(group, self._writer.submit(as_here(_write), work, group, values)))
+                writing.append(_Pending(group, self.write(_write, work, group, values)))
             finish()
         except BaseException:
             # Nothing goes on when this returns.
-            futures = [*self._beside, *(pending.future for pending in (*reading, *writing))]
-            for future in futures:
-                future.cancel()
-            wait(futures)
+            self.stop(pending.future for pending in (*reading, *writing))
             raise
-
-    def ahead(self, call: Callable[[], Found]) -> Callable[[], Found]:
-        return self._apart(self._reader, call)
-
-    def behind(self, call: Callable[[], Found]) -> Callable[[], Found]:
-        return self._apart(self._writer, call)
-
-    def _apart(self, thread: ThreadPoolExecutor, call: Callable[[], Found]) -> Callable[[], Found]:
-        future: Future[Found] = thread.submit(as_here(call))
-        self._beside = [other for other in self._beside if not other.done()] + [future]
-        return future.result
-
-    def __enter__(self) -> Threaded:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._reader.shutdown()
-        self._writer.shutdown()
 
 
 @contextmanager
@@ -283,17 +259,6 @@ def _write(work: Work[Any, Any], group: Sequence[int], values: _Values[Any]) -> 
 def filled(part: Sequence[int], count: int) -> list[int]:
     """The items of a part, and its last one as often as it takes."""
     return [*part, *[part[-1]] * (count - len(part))]
-
-
-def as_here(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function to be called in another thread, in which gradients are kept or not as in this one."""
-    inference = torch.is_inference_mode_enabled()
-
-    def called(*given: Any) -> Any:
-        with torch.inference_mode(inference):
-            return function(*given)
-
-    return called
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from functools import partial
 from itertools import count
 from typing import Any
@@ -17,7 +17,8 @@ from typing import Any
 import torch
 
 from pixelsmith.engine.crew import Crew, LostError, Member, Shared, raised
-from pixelsmith.engine.executor import Found, OnDone, OnSplit, Work, as_here, filled, placed, unsaid
+from pixelsmith.engine.executor import OnDone, OnSplit, Work, filled, placed, unsaid
+from pixelsmith.engine.host_threads import HostThreads
 from pixelsmith.engine.shipping import Sender, unpacked
 from pixelsmith.errors import DeviceError, PixelsmithError
 
@@ -34,8 +35,8 @@ _NUMBERS = count()
 """Of what is computed with, in the order of time."""
 
 
-class Many:
-    """Gives work to all workers of a crew; use it in a ``with`` statement, which ends its threads.
+class Many(HostThreads):
+    """Gives work to all workers of a crew.
 
     A worker that has no more to do when a step ends takes over what another one is late with: the first answer counts.
     """
@@ -43,10 +44,8 @@ class Many:
     elsewhere = True
 
     def __init__(self, crew: Crew, on_split: OnSplit = unsaid) -> None:
+        super().__init__(READERS)
         self.crew, self._on_split, self._told = crew, on_split, set[tuple[str, int]]()
-        self._readers = ThreadPoolExecutor(READERS, "pixelsmith-read")
-        self._writer = ThreadPoolExecutor(1, "pixelsmith-write")
-        self._beside: list[Future[Any]] = []
 
     def run(self, work: Work[Any, Any], on_done: OnDone) -> None:
         run = _Run(self, work, on_done)
@@ -55,43 +54,15 @@ class Many:
         except BaseException as error:
             run.leave(waiting=isinstance(error, Exception))
             # Nothing goes on when this returns.
-            for future in self._beside:
-                future.cancel()
-            wait(self._beside)
+            self.stop()
             raise
         run.leave(waiting=False)
-
-    def ahead(self, call: Callable[[], Found]) -> Callable[[], Found]:
-        return self._apart(self._readers, call)
-
-    def behind(self, call: Callable[[], Found]) -> Callable[[], Found]:
-        return self._apart(self._writer, call)
-
-    def _apart(self, thread: ThreadPoolExecutor, call: Callable[[], Found]) -> Callable[[], Found]:
-        future: Future[Found] = thread.submit(as_here(call))
-        self._beside = [other for other in self._beside if not other.done()] + [future]
-        return future.result
-
-    def read(self, call: Callable[[], None]) -> Future[None]:
-        """Have something done by a thread that reads."""
-        return self._readers.submit(call)
-
-    def write(self, call: Callable[[], None]) -> Future[None]:
-        """The same by the one that writes."""
-        return self._writer.submit(call)
 
     def split(self, kind: str, most: int) -> None:
         """Say that there is memory for fewer items from now on, once."""
         if (kind, most) not in self._told:
             self._told.add((kind, most))
             self._on_split(kind, most)
-
-    def __enter__(self) -> Many:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._readers.shutdown()
-        self._writer.shutdown()
 
 
 def ask(crew: Crew, compute: Callable[[], Any]) -> Any:
@@ -127,12 +98,11 @@ class _Run:
         self._reading: dict[Future[None], _Job] = {}
         self._writing: Future[None] | None = None
         self._over = False
-        self._inference = torch.is_inference_mode_enabled()
 
     def go(self) -> None:
         """Until all groups are written."""
         if self.groups:
-            self._program = Shared(self._sender.pack((self.work.compute, self._inference)))
+            self._program = Shared(self._sender.pack((self.work.compute, torch.is_inference_mode_enabled())))
         while self._written < len(self.groups):
             self._assign()
             self._write()
@@ -226,7 +196,7 @@ class _Run:
             member.programs.add(self._number)
             member.link.call("prepare", self._number, self._program)
         self._reading = {reading: known for reading, known in self._reading.items() if not reading.done()}
-        self._reading[self._many.read(partial(self._send, job))] = job
+        self._reading[self._many.read(self._send, job)] = job
 
     # What becomes of it.
 
@@ -235,7 +205,7 @@ class _Run:
         try:
             work, group = self.work, self.groups[job.index]
             parts = [group[i : i + job.most] for i in range(0, len(group), job.most)]
-            with placed(work, group, "read"), torch.inference_mode(self._inference):
+            with placed(work, group, "read"):
                 read = [work.read(filled(part, job.most if work.full else len(part))) for part in parts]
             packed = [self._sender.pack(inputs) for inputs in read]
             counts = [len(part) for part in parts]
@@ -315,11 +285,11 @@ class _Run:
             data = self._values.pop(self._written)
             if isinstance(data, Exception):
                 raise data
-            self._writing = self._many.write(partial(self._keep, self.groups[self._written], data))
+            self._writing = self._many.write(self._keep, self.groups[self._written], data)
             self._crew.answered(self._writing, self._wrote)
 
     def _keep(self, group: Sequence[int], data: bytes) -> None:
-        with placed(self.work, group, "write"), torch.inference_mode(self._inference):
+        with placed(self.work, group, "write"):
             self.work.write(group, unpacked(data))
 
     def _wrote(self, answer: Future[None]) -> None:

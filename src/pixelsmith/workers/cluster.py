@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import signal
@@ -147,6 +148,8 @@ def _begin(ray: Any, workers: Workers) -> None:
         # Its workers are what was asked for, not what may wait until all else is done.
         os.environ.setdefault("RAY_worker_niceness", "0")
         own = {"num_cpus": max(os.cpu_count() or 1, workers.kinds.count("cpu")), "include_dashboard": False}
+    # What goes wrong is raised; what Ray says of how it works is for those who run a cluster.
+    logging.getLogger("ray").setLevel(logging.ERROR)
     with _signals_kept(), warnings.catch_warnings(action="ignore"):
         try:
             ray.init(address, logging_level="ERROR", log_to_driver=False, configure_logging=False, **own)
