@@ -114,7 +114,7 @@ def test_a_rolled_picture_has_the_rolled_latents_and_back(embedded: Family) -> N
     assert embedded.texture is not None
     field = NoiseField(1, 1, embedded.texture.noise_channels, Purpose.TEXTURE)
     texture = Texture(embedded.texture, repeated(field, size, ALL), 1.0, scale)
-    moved = replace(texture, noise=repeated(Array(texture.noise.read(size.window).roll(in_pixels, (1, 2))), size, ALL))  # type: ignore[arg-type]
+    moved = replace(texture, noise=_Plane(texture.noise.read(size.window).roll(in_pixels, (1, 2))))
     for one, other in ((None, None), (texture, moved)):
         found = decoded(rolled, texture=other) - decoded(latents, texture=one).roll(in_pixels, (1, 2))
         assert found.abs().max() < 0.1, "of 255"
@@ -124,7 +124,7 @@ class _Plane:
     """A canvas that wraps on both axes, whose windows are written out as indices."""
 
     def __init__(self, values: Tensor) -> None:
-        self.values, self.size = values, Size(values.shape[2], values.shape[1])
+        self.values, self.size, self.channels = values, Size(values.shape[2], values.shape[1]), len(values)
 
     def read(self, window: Window) -> Tensor:
         rows = torch.arange(window.top, window.bottom) % self.size.height

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import sys
@@ -132,9 +133,8 @@ def test_a_larger_picture_is_made_in_patches_and_guided(nodes: ModuleType, given
 
 
 def test_a_method_offers_all_that_a_preset_chooses(nodes: ModuleType) -> None:
-    from pixelsmith_nodes.nodes import PixelsmithMethod
-
-    drawn = {one.id: one for one in PixelsmithMethod.define_schema().inputs}
+    method = importlib.import_module(f"{nodes.__name__}.nodes").PixelsmithMethod
+    drawn = {one.id: one for one in method.define_schema().inputs}
     for name, chosen in (("sampler", "dpmpp-2m"), ("merge", "hold"), ("coverage", "random")):
         assert drawn[name].options[0] == "as the preset"
         assert chosen in drawn[name].options

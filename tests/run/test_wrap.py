@@ -27,6 +27,7 @@ from pixelsmith import (
     resume,
 )
 from pixelsmith.cli.program import cli
+from pixelsmith.config.request import WrapName
 from pixelsmith.config.workers import Workers
 from pixelsmith.geometry import Window
 from pixelsmith.pixels.settings_inside import read_settings
@@ -36,7 +37,7 @@ from tests.stopping import stop_at
 Pixels = NDArray[np.uint8]
 
 
-def request_of(model: Path, size: Size = Size(160, 128), wrap: str | None = "xy", **changes: Any) -> Request:  # noqa: B008
+def request_of(model: Path, size: Size = Size(160, 128), wrap: WrapName | None = "xy", **changes: Any) -> Request:  # noqa: B008
     own = Method(steps=2, guidance_scale=3.0, stage_guidance_scale=3.0)
     request = Request("a map", size, model=str(model), method=own, compute=Compute("cpu", "float32"))
     return replace(request, wrap=wrap, **changes)
@@ -57,7 +58,7 @@ def test_across_the_joint_it_is_as_anywhere_else() -> None:
 
 
 @pytest.mark.parametrize("wrap", ["x", "y"])
-def test_on_the_axis_that_was_asked_for_and_no_other(wrap: str) -> None:
+def test_on_the_axis_that_was_asked_for_and_no_other(wrap: WrapName) -> None:
     request = Request("satellite photo of a desert", Size(288, 224), seed=3, method=PRESETS["fast"], wrap=wrap)
     pixels = generate(request).pixels
     axis = "yx".index(wrap)

@@ -15,7 +15,7 @@ from pixelsmith.pixels.slider_map import LocalDetail, flatness_map
 from pixelsmith.sampling.grid import Grid, ShiftedGrid, fixed_grid
 from pixelsmith.sampling.noise import NoiseField, repeated
 from pixelsmith.sampling.readable import read_wrapped
-from pixelsmith.sampling.regional import Layers, Painted, Polygon
+from pixelsmith.sampling.regional import Layers, Mask, Painted, Polygon
 
 wraps = st.sampled_from([Wrap(x=True), Wrap(y=True), Wrap(x=True, y=True)])
 sides = st.integers(4, 60)
@@ -165,7 +165,7 @@ def test_shares_of_regions_are_those_of_the_plane(wrap: Wrap, top: int, left: in
     corners = [(70, 10), (96, 10), (96, 40), (70, 40)]
     grey = torch.zeros(16, 24, dtype=torch.uint8)
     grey[:5, :9] = 255
-    masks = [Polygon(corners, feather, picture, wrap), Painted(grey, picture, wrap)]
+    masks: list[Mask] = [Polygon(corners, feather, picture, wrap), Painted(grey, picture, wrap)]
     layers = Layers(masks, [1, 0.5], picture, wrap=wrap)
     # As much as all of it, so that the same regions count.
     window = on_axes(Window(top, left, 64, 96), picture, wrap)

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pixelsmith import Compute, Method, Request, RequestError, Size, Warned, Workers, generate, load
+from pixelsmith import Compute, Method, Progress, Request, RequestError, Size, Warned, Workers, generate, load
 from pixelsmith.config.request import EMBEDDED
 from pixelsmith.engine.crew import Leases
 from pixelsmith.events import Event
 from pixelsmith.workers.cluster import RayLinks, _signals_kept
+from pixelsmith.workers.model_transfer import ModelFiles
 from tests.workers.test_pictures import COMPUTE, at_work, is_early, request_of, told, wait_for
 
 FLOAT32 = Compute(dtype="float32", batch_size=1)
@@ -72,6 +73,36 @@ def test_the_embedded_model_makes_the_same_by_two_of_them(cluster: Any) -> None:
         wait_for(model, 2)
         pixels = model.generate(request).pixels
     assert np.array_equal(pixels, generate(request).pixels)
+
+
+def test_a_node_that_joins_while_a_picture_is_made_gets_the_model_and_work(
+    cluster: Any, tiny_model: Path, expected: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither node can reach the model's folder: its files come through the object store, which has them once."""
+    monkeypatch.setattr(ModelFiles, "spelled", "/nowhere/a model")
+    monkeypatch.setattr("pixelsmith.engine.crew.JOIN_SECONDS", 0.2)
+    request, joined, used = request_of(tiny_model, 560), list[Any](), set[str]()
+    with load(str(tiny_model), compute=COMPUTE, workers=Workers(ray=cluster.address)) as model:
+        wait_for(model, 1)
+
+        def join(event: Event) -> None:
+            if is_early(event, ("denoise",)) and not joined:
+                joined.append(cluster.add_node(num_cpus=1))
+                wait_for(model, 2)
+            if isinstance(event, Progress):
+                used.update(event.workers)
+
+        try:
+            pixels = model.generate(request, observer=join).pixels
+            assert model._fleet is not None
+            links: Any = model._fleet.crew._links
+            large = [shared for shared in links._stored if isinstance(shared.value, bytes) and b"unet" in shared.value]
+        finally:
+            for node in joined:
+                cluster.remove_node(node)
+    assert len(used) == 2, used
+    assert len(large) == 1
+    assert np.array_equal(pixels, expected)
 
 
 def test_an_address_where_no_cluster_is_is_said() -> None:

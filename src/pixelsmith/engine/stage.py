@@ -264,7 +264,8 @@ class Cascade:
         return Rung(picture.picture, latents if keeps_latents else None)
 
     def _texture(self, stage: int, size: Size) -> Texture | None:
-        return Texture.of(self.family, self.request.seed, stage, self.methods[stage].texture, size, self.wrap)
+        texture = Texture.of(self.family, self.request.seed, stage, self.methods[stage].texture)
+        return texture and texture.on(size, self.wrap)
 
     def _denoising(
         self, stage: int, size: Size, coverage: Coverage, prompts_at: Sequence[PromptAt], guide: Guide | None

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pixelsmith.families.family import Family, TextureNetwork
-from pixelsmith.geometry import NO_WRAP, Size, Window, Wrap
+from pixelsmith.geometry import Size, Window, Wrap
 from pixelsmith.sampling.keyed import Purpose
 from pixelsmith.sampling.noise import Noise, NoiseField, repeated
 
@@ -26,21 +26,21 @@ class Texture:
     scale: int
 
     @classmethod
-    def of(
-        cls, family: Family, seed: int, stage: int, strength: float, size: Size, wrap: Wrap = NO_WRAP
-    ) -> Texture | None:
-        """That of a rung's picture of ``size`` pixels, which may ``wrap``; ``None`` where the model has no texture
-        network, or nothing of it is wanted.
-        """
+    def of(cls, family: Family, seed: int, stage: int, strength: float) -> Texture | None:
+        """That of a rung's picture; ``None`` where the model has no texture network, or nothing of it is wanted."""
         if family.texture is None or not strength:
             return None
         noise = NoiseField(seed, stage, family.texture.noise_channels, Purpose.TEXTURE)
-        return cls(family.texture, repeated(noise, size, wrap), strength, family.facts.latent_scale)
+        return cls(family.texture, noise, strength, family.facts.latent_scale)
 
     @property
     def context(self) -> int:
         """Latents around a window that decide what it becomes."""
         return -(-self.network.margin // self.scale)
+
+    def on(self, picture: Size, wrap: Wrap) -> Texture:
+        """The same on a picture of so many pixels that may wrap."""
+        return replace(self, noise=repeated(self.noise, picture, wrap))
 
     def within(self, part: Window) -> Texture:
         """The same where a window of the picture, in latents, is decoded as if it were all there is."""

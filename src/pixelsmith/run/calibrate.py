@@ -37,7 +37,7 @@ def measure_rates(family: Family, request: Request, known: Rates) -> Rates:
     megapixels = kept.width * kept.height * facts.latent_scale**2 / 1e6
     latents = torch.randn(1, facts.latent_channels, tile.height, tile.width)
 
-    texture = Texture.of(family, request.seed, 1, request.method.at(1, facts.recommended).texture, request.size)
+    texture = Texture.of(family, request.seed, 1, request.method.at(1, facts.recommended).texture)
 
     def decode() -> None:
         pixels = autoencoder.decode(latents, kept)
