@@ -53,7 +53,10 @@ class Compute:
     - ``memory``: what is on the device: ``all`` of the model; all, with the text encoders released once they have read
       the prompt; one part at a time (``offload``); one layer at a time (``sequential``, slow).
     - ``compile``: compile the network, and an autoencoder of residual blocks.
-    - ``channels_last``: another order of values in memory.
+    - ``channels_last``: keep the weights of convolutions with channels as the innermost dimension; ``None`` does so on
+      CUDA, whose Tensor Cores compute convolutions in that order.
+    - ``attention``: diffusers' name of the attention backend, such as ``flash``, ``sage`` or ``xformers``; ``None`` is
+      diffusers' default, PyTorch's own. Another backend changes the picture by rounding; ``sage`` quantises to int8.
     - ``tile``: pixels a side that the autoencoder computes at once, at most; ``None`` is as much as suits it. Fewer
       take less memory and more time (``pixelsmith.engine.pieces``).
     - ``deterministic``: use only algorithms of PyTorch that give the same bytes each time, of which some are slower
@@ -78,7 +81,15 @@ class Compute:
         common=True,
     )
     compile: bool = setting(False, "Compile the network, and an autoencoder of residual blocks.", Group.MACHINE)
-    channels_last: bool = setting(False, "Another order of values in memory.", Group.MACHINE)
+    channels_last: bool | None = setting(
+        None, "Keep the weights of convolutions in channels-last order.  [default: on CUDA]", Group.MACHINE
+    )
+    attention: str | None = setting(
+        None,
+        "Attention backend of diffusers, such as flash, sage or xformers.  [default: PyTorch's own]",
+        Group.MACHINE,
+        metavar="BACKEND",
+    )
     tile: int | None = setting(
         None, "Pixels a side that the autoencoder computes at once.  [default: by model]", Group.MACHINE, least=1
     )
