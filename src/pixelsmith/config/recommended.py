@@ -18,7 +18,7 @@ SLIDER_MAPS = ("auto", "even")
 
 @dataclass(frozen=True)
 class Perturbation:
-    """A worse network to be guided away from: the model's own, told the prompt, with some of its blocks perturbed.
+    """A worse network to be guided away from: the model's own, conditioned on the prompt, with some blocks perturbed.
 
     - ``name``: ``pag``: an image token there sees of the image only itself (perturbed attention guidance, arXiv
       2403.17377); ``slg``: the blocks are skipped (skip layer guidance, as in the pipeline of Stable Diffusion 3.5).

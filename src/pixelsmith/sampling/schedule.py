@@ -18,7 +18,7 @@ Latents = Float[Tensor, "*batch c h w"]
 class Level:
     """One noise level.
 
-    ``alpha`` and ``sigma`` scale the clean latents and the noise; ``timestep`` is what the network is told;
+    ``alpha`` and ``sigma`` scale the clean latents and the noise; ``timestep`` is the network's input for it;
     ``progress`` is the share of the denoising that is done, from 0 (all noise) to 1 (clean).
     """
 

@@ -48,7 +48,7 @@ MOST_TRAIN_STEPS = 1_000_000
 """A thousand times those of all models: a scheduler keeps several numbers for each."""
 
 _TOLD = {"guidance_embeds": ("guidance_in.", "guidance_embedder."), "time_cond_proj_dim": ("cond_proj.",)}
-"""Entries of networks that are told their guidance scale, and what their tensors for it are called."""
+"""Configuration entries of networks that take their guidance scale as an input, and the names of their tensors for it."""
 
 _FITTING = (
     "_class_name", "in_channels", "cross_attention_dim", "joint_attention_dim", "pooled_projection_dim",
@@ -165,7 +165,7 @@ def _check_fits(source: Path, config: Mapping[str, Any], own: Mapping[str, Any])
 
 
 def _check_told(file: Path, config: Mapping[str, Any]) -> None:
-    """Readers leave out tensors that a configuration does not know, so the network would not be told its guidance."""
+    """Readers skip tensors that a configuration does not mention, so the network would ignore its guidance scale."""
     tensors = shapes_in(file)
     for key, marks in _TOLD.items():
         found = any(mark in tensor for tensor in tensors for mark in marks)

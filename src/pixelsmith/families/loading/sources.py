@@ -61,7 +61,7 @@ def sources_of(place: Path, parts: Parts) -> PartSources:
             "has them with --model-config, or a whole model with --model (its configuration is that of "
             f"{config_name(place, parts)}) and this file with --network"
         )
-    # diffusers wants to be told of each part that it does without.
+    # diffusers expects an explicit None for each part that is left out.
     return own | dict.fromkeys(set(optional) - (set(own) - set(without))) | given
 
 

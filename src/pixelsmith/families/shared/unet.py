@@ -48,7 +48,7 @@ def recommended_for(configs: Configs, usual: Recommended) -> Recommended:
 
 
 def guidance_embedding(pipeline: Any, x: Tensor, scale: float) -> Tensor | None:
-    """For U-Nets that are told their guidance scale w, as w − 1 (arXiv 2310.04378, section 4.2)."""
+    """For U-Nets that take their guidance scale w as an input, as w − 1 (arXiv 2310.04378, section 4.2)."""
     size = pipeline.unet.config.time_cond_proj_dim
     if size is None:
         return None
