@@ -1,4 +1,4 @@
-"""SDXL and its few-step children: two text encoders, conditioned on the picture's size and the position of a patch in it."""
+"""SDXL and its few-step children: two text encoders, conditioned on the picture's size and a patch's position."""
 
 from __future__ import annotations
 

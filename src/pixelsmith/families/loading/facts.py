@@ -48,7 +48,7 @@ MOST_TRAIN_STEPS = 1_000_000
 """A thousand times those of all models: a scheduler keeps several numbers for each."""
 
 _TOLD = {"guidance_embeds": ("guidance_in.", "guidance_embedder."), "time_cond_proj_dim": ("cond_proj.",)}
-"""Configuration entries of networks that take their guidance scale as an input, and the names of their tensors for it."""
+"""Entries of networks that take their guidance scale as an input, and the names of their tensors for it."""
 
 _FITTING = (
     "_class_name", "in_channels", "cross_attention_dim", "joint_attention_dim", "pooled_projection_dim",
@@ -171,9 +171,9 @@ def _check_told(file: Path, config: Mapping[str, Any]) -> None:
         found = any(mark in tensor for tensor in tensors for mark in marks)
         if tensors and found != bool(config.get(key)):
             raise ModelError(
-                f"{file}: it is {'' if found else 'not '}told its guidance scale, unlike its configuration ({key}: "
-                f"{json.dumps(config.get(key))}); give a configuration of its own kind: a model of it with --model, or "
-                "with --model-config for a whole model in a file"
+                f"{file}: it has {'a' if found else 'no'} guidance scale as an input, unlike its configuration ({key}: "
+                f"{json.dumps(config.get(key))}); give a matching configuration: a model folder with --model, or "
+                "--model-config for a whole model in a file"
             )
 
 
