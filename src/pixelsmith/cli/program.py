@@ -56,7 +56,7 @@ from pixelsmith.system.interrupt import interruptible
 from pixelsmith.system.terminal import PLACE, say
 
 _TRACEBACK = "PIXELSMITH_TRACEBACK"
-"""The environment variable that shows where an error came from that nobody expected."""
+"""The environment variable that turns on tracebacks of unexpected errors."""
 
 
 def main() -> None:
@@ -89,26 +89,26 @@ def main() -> None:
 
 
 def _print_anything() -> None:
-    """What the terminal's encoding does not have is written out, instead of ending the command."""
+    """Escape characters that the terminal's encoding lacks, instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 def _said(error: Exception) -> str:
-    """What went wrong and how to go on; of an error that nobody expected also how to find out more."""
+    """The message of an error and how to continue; for unexpected errors also how to get a traceback."""
     if isinstance(error, PixelsmithError | MemoryError | OSError):
         return "; ".join([str(error) or type(error).__name__, *_notes(error)])
     return "; ".join([reason_of(error), *_notes(error), f"{_TRACEBACK}=1 shows where"])
 
 
 def _notes(error: BaseException) -> list[str]:
-    """What was added to an error on its way: how to go on."""
+    """The notes of an error, which say how to continue."""
     return getattr(error, "__notes__", [])
 
 
 def _with_advice(error: click.ClickException) -> str:
-    """What is wrong with the arguments; several words without quotes are more arguments than there are."""
+    """The message of a wrong argument, with advice if a prompt lacks quotes."""
     message, context = error.format_message(), getattr(error, "ctx", None)
     if context and any(parameter.name == "prompt" for parameter in context.command.params) and "extra arg" in message:
         return f"{message} A prompt of several words needs quotes around it."
@@ -152,7 +152,7 @@ def cli(context: click.Context) -> None:
 
 
 def _read_row(row: Row, defaults: Mapping[str, Any]) -> tuple[dict[str, Any], Request]:
-    """The options that a row stands for, each named as on the command line, and their request.
+    """The command-line options of a row, by name, and their request.
 
     Raises ``RequestError``.
     """
@@ -175,7 +175,7 @@ def _read_row(row: Row, defaults: Mapping[str, Any]) -> tuple[dict[str, Any], Re
 
 
 def _words_of(option: click.Option, word: str, value: Any) -> list[str]:
-    """What stands for a value of a row on a command line: nothing for an empty one."""
+    """The command-line words of a value of a row; none for an empty value."""
     if value in (None, ""):
         return []
     if option.is_flag:
@@ -187,7 +187,7 @@ def _words_of(option: click.Option, word: str, value: Any) -> list[str]:
 
 
 def run_options(command: Callable[..., None]) -> Callable[..., None]:
-    """How much a command that works for long says."""
+    """Options for the output of long-running commands."""
     as_json = "Print events as JSON, one a line; no progress bar."
     options = [
         listed(Group.SCREEN, "--json", "as_json", is_flag=True, help=as_json),
@@ -196,7 +196,7 @@ def run_options(command: Callable[..., None]) -> Callable[..., None]:
     return with_options(command, options)
 
 
-_overwrite = listed(Group.FILE, "--overwrite", common=True, is_flag=True, help="Replace a file that is there already.")
+_overwrite = listed(Group.FILE, "--overwrite", common=True, is_flag=True, help="Replace an existing file.")
 
 
 def _observed(run: Callable[[Observer], object], as_json: bool, quiet: bool) -> None:
@@ -238,15 +238,15 @@ def generate_command(
 @click.option("--output")
 @options_without_prompt
 def _picture(**options: Any) -> None:
-    """A row of a batch, which is read as a command line is."""
+    """A row of a batch, parsed like a command line."""
 
 
 @cli.command("batch")
 @click.argument("file", required=False, type=PLACE)
-@click.option("--prompt", help="Of rows that say none.")
+@click.option("--prompt", help="For rows without a prompt.")
 @options_without_prompt
-@click.option("--seeds", help="Each picture with several seeds, such as 0-9,20.")
-@click.option("--output", "-o", help="A name for each, such as out/{index}-{name}-{seed}.png; rows may say their own.")
+@click.option("--seeds", help="Make each picture with several seeds, such as 0-9,20.")
+@click.option("--output", "-o", help="A name template, such as out/{index}-{name}-{seed}.png; rows may have their own.")
 @click.option("--sheet", type=PLACE, help="Also a contact sheet: a .png or .jpg file.")
 @click.option("--dry-run", is_flag=True, help="Only list what would be made.")
 @partial(with_options, options=WORKER_OPTIONS)
@@ -267,8 +267,8 @@ def batch_command(
 ) -> None:
     """Make many pictures: a row of FILE each (CSV, JSON lines, TOML), for each seed, for each file of a folder.
 
-    Columns are named as the options of generate, with prompt and output; options given here are for rows that say
-    nothing else. --from-image may be a folder. The same command again goes on where it stopped.
+    Columns are named after the options of generate, with prompt and output; options given here are defaults for rows.
+    --from-image may be a folder. Running the same command again continues where it stopped.
     """
     workers, given = workers_of(options), {**options, "seeds": seeds}
     asked = {name: value for name, value in given.items() if _is_given(context, name)}
@@ -306,7 +306,7 @@ def batch_command(
 
 
 def _label(task: Task) -> str:
-    """What stands below a picture of a contact sheet: its seed is that of the file, where any would do."""
+    """The label of a picture in a contact sheet; with ``--seed random`` the seed is read from the file."""
     request = (settings_inside(task.output) or {}).get("request", {})
     return f"{task.number}  seed {request.get('seed')}  {task.request.prompt}"
 
@@ -343,20 +343,20 @@ def resume_command(
     quiet: bool,
     **placement: Any,
 ) -> None:
-    """Go on with the interrupted run in RUN_DIR."""
+    """Continue the interrupted run in RUN_DIR."""
     placed = Placement(workers=workers_of(placement), **placement)
     _observed(lambda observer: resume(run_dir, observer, output, allow_pickle, overwrite, placed), as_json, quiet)
 
 
 @cli.command("preview")
 @request_options
-@click.option("--at", default="0.5,0.5", show_default=True, help="The middle of the place: X,Y as shares of the size.")
-@click.option("--side", type=int, help="Of the place in pixels.  [default: of the model's own picture]")
-@click.option("--output", "-o", required=True, type=PLACE, help="A picture file of the place at all positions.")
+@click.option("--at", default="0.5,0.5", show_default=True, help="The centre of the window: X,Y as shares of the size.")
+@click.option("--side", type=int, help="The window's side in pixels.  [default: the model's native size]")
+@click.option("--output", "-o", required=True, type=PLACE, help="A picture file of the window at all positions.")
 @_overwrite
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing.")
 def preview_command(at: str, side: int | None, output: Path, overwrite: bool, quiet: bool, **options: Any) -> None:
-    """Make the final pixels of one place of the picture of PROMPT, without the rest of it.
+    """Make the final pixels of one window of the picture of PROMPT, without the rest of the picture.
 
     --slider 0.2,0.5,0.8 makes it at several positions, each for all stages, side by side. In place of PROMPT a run
     directory can be given: its finished stages are taken, and all options but --slider are its own.
@@ -398,7 +398,7 @@ def _warn(event: Event) -> None:
 @click.option("--calibrate", is_flag=True, help="Load the model and measure it for some seconds, to know the time.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def plan_command(calibrate: bool, as_json: bool, **options: Any) -> None:
-    """Tell what making PROMPT would take: stages, patches, model calls, memory, disk, time. Makes nothing.
+    """Estimate what PROMPT would take: stages, patches, model calls, memory, disk, time. Makes nothing.
 
     The time is known once the model has run on this machine.
     """
@@ -410,7 +410,7 @@ def plan_command(calibrate: bool, as_json: bool, **options: Any) -> None:
 @click.argument("picture", type=PLACE)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def info_command(picture: Path, as_json: bool) -> None:
-    """Read back what made PICTURE: prompt, seed, model, all settings."""
+    """Show the settings stored in PICTURE: prompt, seed, model and all others."""
     settings = read_settings(picture)
     click.echo(json.dumps(settings) if as_json else settings_table(settings))
 
@@ -432,7 +432,7 @@ def models_group(context: click.Context, as_json: bool) -> None:
 @partial(with_options, options=PART_OPTIONS)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def inspect_command(model: str, as_json: bool, **options: Any) -> None:
-    """Tell what MODEL is recognised as and what it is best run with. Loads nothing."""
+    """Show how MODEL is recognised and the settings it recommends. Loads nothing."""
     from pixelsmith.families.catalogue import inspect_model
 
     found = inspect_model(model, parts_of(options))
@@ -461,7 +461,7 @@ def doctor_command(self_test: bool, device: DeviceName, as_json: bool) -> None:
 @cli.command("completion")
 @click.argument("shell", type=click.Choice(SHELLS))
 def completion_command(shell: str) -> None:
-    """Print what makes SHELL complete commands and options with the Tab key.
+    """Print the script that completes commands and options in SHELL.
 
     For bash, add to ~/.bashrc the line: eval "$(pixelsmith completion bash)"
     """

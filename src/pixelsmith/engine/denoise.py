@@ -114,14 +114,14 @@ class Denoising:
                 work = joined._work(i, patches, canvas, target, batch_size, device, full, executor.elsewhere)
                 executor.run(work, partial(_report, on_batch, i, len(patches)))
             done()
-            # Neither that the disk has all of it nor that the canvas before it goes is waited for.
+            # Flushing to disk and dropping the previous canvas happen in the background.
             done = executor.behind(partial(_finish, steps, i, target))
             canvas = target
         done()
         return _Latents(canvas, self.noise.channels)
 
     def _ahead(self, executor: Executor, steps: Steps, i: int) -> Callable[[], tuple[Tiling, Patched]]:
-        """The patches of step i and the canvas that they become, prepared beside other work if there is such a step."""
+        """The patches of step i and the canvas that they become, prepared in the background if there is such a step."""
 
         def opened() -> tuple[Tiling, Patched]:
             patches = self.coverage.patches(i)
@@ -265,7 +265,7 @@ class _Patches:
 
 
 def _finish(steps: Steps, i: int, target: Patched) -> None:
-    """What step i made is kept, and what it was made of goes."""
+    """Flush the canvas of step i and drop the one before it."""
     target.sync()
     steps.drop(i)
 

@@ -155,11 +155,11 @@ def _network_configs(sources: PartSources, configs: Configs) -> Configs:
 
 
 def _check_fits(source: Path, config: Mapping[str, Any], own: Mapping[str, Any]) -> None:
-    """What cannot be put together fails only when the network is called, in its own words."""
+    """Check that a network fits; otherwise it would fail only when it is called, with an obscure message."""
     for key in _FITTING:
         if key in own and config.get(key, own[key]) != own[key]:
             raise ModelError(
-                f"{source}: it is no network of this model: expected {key} {json.dumps(own[key])}, "
+                f"{source}: it is not a network for this model: expected {key} {json.dumps(own[key])}, "
                 f"got {json.dumps(config[key])}"
             )
 
@@ -178,7 +178,7 @@ def _check_told(file: Path, config: Mapping[str, Any]) -> None:
 
 
 def _with_own(traits: Traits, scale: int, file: Path, few_steps: Mapping[str, Any]) -> Traits:
-    """With what the model's folder says of itself, or of its variant for few steps, in the place of its family's."""
+    """Override the family's traits by those in the model's folder or of its few-step variant."""
     if not file.exists():
         return traits
     own: dict[str, Any] = read_json(file)

@@ -1,4 +1,4 @@
-"""Load a model: weights, what is put beside them, and where they live."""
+"""Load a model: its weights, additions such as LoRAs, and their placement on devices."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def usual_source(name: str, place: Path, folder: Path) -> Path:
 
 
 def model_files(place: Path, parts: Parts) -> list[Path]:
-    """The files that decide what a model computes: its own and all that is put beside them. Raises ``ModelError``."""
+    """All files that determine what a model computes, also those of added parts. Raises ``ModelError``."""
     folder = config_folder(place, parts)
     parts = with_few_steps(folder, parts)
     found = sorted(folder.glob("*.json"))
