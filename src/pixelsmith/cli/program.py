@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from io import TextIOWrapper
@@ -13,12 +12,11 @@ from pathlib import Path
 from typing import Any, get_args
 
 import click
-from click.core import ParameterSource
 from click.shell_completion import get_completion_class
 
 from pixelsmith import LoadedModel, __version__, generate, plan, resume
-from pixelsmith.api.functions import settings_when_made
-from pixelsmith.cli.batch import RANDOM, Done, Known, Row, Task, rows_of, run_batch, tasks_of
+from pixelsmith.cli.batch import RANDOM
+from pixelsmith.cli.batch_command import batch_command
 from pixelsmith.cli.helps import Commands
 from pixelsmith.cli.options import (
     PART_OPTIONS,
@@ -27,28 +25,25 @@ from pixelsmith.cli.options import (
     make_request,
     numbers_in,
     options_of,
-    options_without_prompt,
     parts_of,
     request_options,
     with_options,
     workers_of,
 )
-from pixelsmith.cli.progress import ProgressBar, print_json
 from pixelsmith.cli.redo_command import redo_command
-from pixelsmith.cli.sheet import check_sheet, write_sheet
+from pixelsmith.cli.running import is_given, observed, overwrite_option, run_options
 from pixelsmith.cli.studio_command import studio_command
 from pixelsmith.cli.tables import examination_table, families_table, plan_table, settings_table, values_table
 from pixelsmith.config.request import DeviceName, Placement, Request
 from pixelsmith.config.settings import Group
-from pixelsmith.errors import InputError, PixelsmithError, RequestError, reason_of
+from pixelsmith.errors import InputError, PixelsmithError, reason_of
 from pixelsmith.evaluate.commands import evaluate_command, figures_command
-from pixelsmith.events import Event, Observer, Warned, silent
-from pixelsmith.families.loading.quiet import quiet_hub
+from pixelsmith.events import Event, Warned, silent
 from pixelsmith.geometry import Size
 from pixelsmith.pixels.files import check_output, write_into
 from pixelsmith.pixels.formats import FORMATS
 from pixelsmith.pixels.output import Output
-from pixelsmith.pixels.settings_inside import read_settings, settings_inside
+from pixelsmith.pixels.settings_inside import read_settings
 from pixelsmith.run.directory import RunDirectory
 from pixelsmith.run.resuming import located_request
 from pixelsmith.system.ending import Terminated, end_orderly
@@ -151,65 +146,6 @@ def cli(context: click.Context) -> None:
         click.echo(FIRST_STEPS)
 
 
-def _read_row(row: Row, defaults: Mapping[str, Any]) -> tuple[dict[str, Any], Request]:
-    """The command-line options of a row, by name, and their request.
-
-    Raises ``RequestError``.
-    """
-    words: list[str] = []
-    for name, value in row.items():
-        word = "--" + name.replace("_", "-")
-        option = next((one for one in _picture.params if word in one.opts), None)
-        if not isinstance(option, click.Option):
-            raise RequestError(f"there is no option {name!r}; columns are named as those of 'pixelsmith generate'")
-        words += _words_of(option, word, value)
-    try:
-        with _picture.make_context("picture", words, default_map=dict(defaults)) as context:
-            options = context.params
-        for name in ("prompt", "output"):
-            if options[name] is None:
-                raise RequestError(f"it has no {name}; give it one, or all of them with --{name}")
-        return options, make_request(options)
-    except click.ClickException as error:
-        raise RequestError(error.format_message()) from error
-
-
-def _words_of(option: click.Option, word: str, value: Any) -> list[str]:
-    """The command-line words of a value of a row; none for an empty value."""
-    if value in (None, ""):
-        return []
-    if option.is_flag:
-        on = click.BOOL.convert(value, option, None)
-        return [word] if on else option.secondary_opts[:1]
-    if isinstance(value, list | tuple):
-        return [f"{word}={one}" for one in value] if option.multiple else [f"{word}={','.join(map(str, value))}"]
-    return [f"{word}={value}"]
-
-
-def run_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Options for the output of long-running commands."""
-    as_json = "Print events as JSON, one a line; no progress bar."
-    options = [
-        listed(Group.SCREEN, "--json", "as_json", is_flag=True, help=as_json),
-        listed(Group.SCREEN, "--quiet", "-q", is_flag=True, help="Print nothing."),
-    ]
-    return with_options(command, options)
-
-
-_overwrite = listed(Group.FILE, "--overwrite", common=True, is_flag=True, help="Replace an existing file.")
-
-
-def _observed(run: Callable[[Observer], object], as_json: bool, quiet: bool) -> None:
-    """Run with the observer that was asked for."""
-    if quiet or as_json:
-        with quiet_hub():
-            run(silent if quiet else print_json)
-        return
-    with ProgressBar() as bar:
-        run(bar)
-    say(bar.summary)
-
-
 @cli.command(
     "generate",
     examples={
@@ -221,7 +157,7 @@ def _observed(run: Callable[[Observer], object], as_json: bool, quiet: bool) -> 
 @partial(with_options, options=WORKER_OPTIONS)
 @listed(Group.FILE, "--output", "-o", common=True, required=True, type=PLACE, help=f"A {', '.join(FORMATS)} file.")
 @listed(Group.FILE, "--run-dir", type=PLACE, help="Keep all work here.  [default: OUTPUT.run if large]")
-@_overwrite
+@overwrite_option
 @run_options
 def generate_command(
     output: Path, run_dir: Path | None, overwrite: bool, as_json: bool, quiet: bool, **options: Any
@@ -230,98 +166,10 @@ def generate_command(
     request, workers = make_request(options), workers_of(options)
     if options["seed"] == RANDOM and not quiet:
         say(f"seed {request.seed}", error=as_json)
-    _observed(lambda observer: generate(request, output, observer, run_dir, overwrite, workers=workers), as_json, quiet)
+    observed(lambda observer: generate(request, output, observer, run_dir, overwrite, workers=workers), as_json, quiet)
 
 
-@click.command("picture", add_help_option=False)
-@click.option("--prompt")
-@click.option("--output")
-@options_without_prompt
-def _picture(**options: Any) -> None:
-    """A row of a batch, parsed like a command line."""
-
-
-@cli.command("batch")
-@click.argument("file", required=False, type=PLACE)
-@click.option("--prompt", help="For rows without a prompt.")
-@options_without_prompt
-@click.option("--seeds", help="Make each picture with several seeds, such as 0-9,20.")
-@click.option("--output", "-o", help="A name template, such as out/{index}-{name}-{seed}.png; rows may have their own.")
-@click.option("--sheet", type=PLACE, help="Also a contact sheet: a .png or .jpg file.")
-@click.option("--dry-run", is_flag=True, help="Only list what would be made.")
-@partial(with_options, options=WORKER_OPTIONS)
-@_overwrite
-@run_options
-@click.pass_context
-def batch_command(
-    context: click.Context,
-    /,
-    file: Path | None,
-    seeds: str | None,
-    sheet: Path | None,
-    dry_run: bool,
-    overwrite: bool,
-    as_json: bool,
-    quiet: bool,
-    **options: Any,
-) -> None:
-    """Make many pictures: a row of FILE each (CSV, JSON lines, TOML), for each seed, for each file of a folder.
-
-    Columns are named after the options of generate, with prompt and output; options given here are defaults for rows.
-    --from-image may be a folder. Running the same command again continues where it stopped.
-    """
-    workers, given = workers_of(options), {**options, "seeds": seeds}
-    asked = {name: value for name, value in given.items() if _is_given(context, name)}
-    tasks = tasks_of([{}] if file is None else rows_of(file), asked, _read_row)
-    if sheet is not None:
-        check_sheet(sheet, len(tasks), overwrite)
-    if dry_run:
-        for task in tasks:
-            say(f"{task.number}  {task.output}  {task.request.size}  seed {task.request.seed}")
-        return
-
-    model = LoadedModel.of(tasks[0].request, workers=workers)
-
-    def make(task: Task, run_dir: Path | None) -> None:
-        nonlocal model
-        model = serving = model.serving(task.request)
-
-        def run(observer: Observer) -> object:
-            if run_dir is not None:
-                return serving.resume(run_dir, observer, task.output, overwrite)
-            return serving.generate(task.request, task.output, observer, overwrite=overwrite)
-
-        _observed(run, as_json, quiet)
-
-    tell = partial(_tell, count=len(tasks), as_json=as_json, quiet=quiet)
-    try:
-        finished = run_batch(tasks, Known(settings_when_made, settings_inside), make, tell)
-    finally:
-        model.close()
-    there = [done.task for done in finished if done.outcome != "failed"]
-    if sheet is not None and there:
-        write_sheet(sheet, [(task.output, _label(task)) for task in there], overwrite)
-    if failed := [str(done.task.number) for done in finished if done.outcome == "failed"]:
-        raise PixelsmithError(f"{len(failed)} of {len(tasks)} pictures were not made: {', '.join(failed)}")
-
-
-def _label(task: Task) -> str:
-    """The label of a picture in a contact sheet; with ``--seed random`` the seed is read from the file."""
-    request = (settings_inside(task.output) or {}).get("request", {})
-    return f"{task.number}  seed {request.get('seed')}  {task.request.prompt}"
-
-
-def _is_given(context: click.Context, name: str) -> bool:
-    return context.get_parameter_source(name) is ParameterSource.COMMANDLINE
-
-
-def _tell(done: Done, count: int, as_json: bool, quiet: bool) -> None:
-    """Say what became of a picture of a batch."""
-    if as_json:
-        click.echo(json.dumps({"event": "PictureFinished", **done.to_dict()}))
-    elif not quiet:
-        what = {"made": "made", "there": "is there already", "failed": f"failed: {done.reason}"}[done.outcome]
-        say(f"{done.task.number}/{count} {done.task.output} {what}", error=done.outcome == "failed")
+cli.add_command(batch_command)
 
 
 @cli.command("resume")
@@ -332,7 +180,7 @@ def _tell(done: Done, count: int, as_json: bool, quiet: bool) -> None:
 )
 @partial(with_options, options=options_of(Placement))
 @partial(with_options, options=WORKER_OPTIONS)
-@_overwrite
+@overwrite_option
 @run_options
 def resume_command(
     run_dir: Path,
@@ -345,7 +193,7 @@ def resume_command(
 ) -> None:
     """Continue the interrupted run in RUN_DIR."""
     placed = Placement(workers=workers_of(placement), **placement)
-    _observed(lambda observer: resume(run_dir, observer, output, allow_pickle, overwrite, placed), as_json, quiet)
+    observed(lambda observer: resume(run_dir, observer, output, allow_pickle, overwrite, placed), as_json, quiet)
 
 
 @cli.command("preview")
@@ -353,7 +201,7 @@ def resume_command(
 @click.option("--at", default="0.5,0.5", show_default=True, help="The centre of the window: X,Y as shares of the size.")
 @click.option("--side", type=int, help="The window's side in pixels.  [default: the model's native size]")
 @click.option("--output", "-o", required=True, type=PLACE, help="A picture file of the window at all positions.")
-@_overwrite
+@overwrite_option
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing.")
 def preview_command(at: str, side: int | None, output: Path, overwrite: bool, quiet: bool, **options: Any) -> None:
     """Make the final pixels of one window of the picture of PROMPT, without the rest of the picture.
@@ -378,7 +226,7 @@ def _previewed(options: dict[str, Any]) -> tuple[Request, Path | None]:
     if not RunDirectory(run_dir).begun:
         return make_request(options | {"slider": None}), None
     context = click.get_current_context()
-    given = [name for name in options if _is_given(context, name)]
+    given = [name for name in options if is_given(context, name)]
     if others := [name for name in given if name not in ("prompt", "slider", "allow_pickle")]:
         raise click.BadParameter(f"{others[0].replace('_', '-')}: it is that of the run in {run_dir}; leave it out")
     record = RunDirectory(run_dir).read()
