@@ -151,6 +151,24 @@ def test_a_new_one_is_found_by_its_file(
         vars(there).pop("of_a_newcomer", None)
 
 
+def test_every_executor_is_in_the_contract_suite() -> None:
+    """Executors are passed to a cascade, not chosen by name: a suite that lists them stands in for a registry."""
+    executors = set()
+    for file in FILES:
+        for node in ast.walk(ast.parse((SOURCE / file).read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef) and not any("Protocol" in ast.dump(base) for base in node.bases):
+                methods = {item.name for item in node.body if isinstance(item, ast.FunctionDef)}
+                executors |= {node.name} if {"run", "ahead", "behind"} <= methods else set()
+    assert len(executors) >= 3
+    suite = Path(__file__).parent / "contracts/test_executor.py"
+    (listed,) = (
+        node.value
+        for node in ast.parse(suite.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "EXECUTORS" and node.value
+    )
+    assert executors <= {node.id for node in ast.walk(listed) if isinstance(node, ast.Name)}
+
+
 def test_the_command_line_has_what_the_registries_have() -> None:
     options = {option.name: option.type for option in cli.commands["generate"].params}
     for name, registry in (("sampler", SAMPLERS), ("guidance", GUIDANCES), ("merge", MERGES)):

@@ -174,7 +174,7 @@ class _Guider:
         return clean
 
     def _placed(self, windows: Sequence[Window]) -> Mapping[str, Sequence[Mapping[str, Any]]]:
-        """The conditioning of patches; models that are told a crop's size and place get those of each patch."""
+        """The conditioning of patches; models that take a crop's size and position get those of each patch."""
         model, conds = self.family.guider.inner_model, self.family.conds
         if not isinstance(model, comfy.model_base.SDXL | comfy.model_base.SDXLRefiner):
             return conds

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 PASSING = ("uuid", "model_conds")
-"""Entries of conditioning that are made anew each time."""
+"""Entries of conditioning that differ in each process."""
 
 
 def digest_of(*values: object) -> str:

@@ -70,7 +70,7 @@ class Wanted:
         """The request that it is, with its pictures as files in a folder."""
         named: Mapping[str, Tensor | None] = {"from_image": self.image, "mask": self.mask, "map": self.slider_map}
         files = {name: _written(value, folder / f"{name}.png") for name, value in named.items() if value is not None}
-        # Guidance is told (``facts_of``), so that of stages has no number of its own.
+        # Guidance is an input of the network (``facts_of``), so stages have no separate scale.
         method = replace(
             self.method,
             steps=self.steps,

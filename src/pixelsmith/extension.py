@@ -1,4 +1,4 @@
-"""What a program needs that brings a model of its own: the parts of a ``Family``, and what it is made of.
+"""Names for programs that supply their own model: the protocols of a ``Family``, and building blocks for one.
 
 Such a family is handed to ``HeldModel``. The ComfyUI nodes (``integrations/comfyui``) are made so.
 """

@@ -108,7 +108,7 @@ def test_encoders_that_are_released_are_there_for_the_next_picture(
 
 def test_a_request_for_another_model_is_refused(tiny_model: Path) -> None:
     with load(str(tiny_model), compute=FLOAT) as model:
-        with pytest.raises(RequestError, match=r"model: loaded is .* the request is for 'embedded'"):
+        with pytest.raises(RequestError, match=r"model: the request is for 'embedded' and its parts, but .* is loaded"):
             model.generate(Request("a map", Size(64, 64), compute=FLOAT))
         with pytest.raises(RequestError, match=r"compute: the model was loaded with .*bfloat16"):
             model.plan(request_of(tiny_model, compute=replace(FLOAT, dtype="bfloat16")))

@@ -1,4 +1,4 @@
-"""What is put beside or in the place of a model's own files."""
+"""What is put beside or instead of a model's own files."""
 
 from __future__ import annotations
 
@@ -402,7 +402,7 @@ def test_what_libraries_say_of_a_wrong_file_is_cut_to_a_line(tiny_model: Path, t
 
 
 def test_parts_belong_to_a_run(tiny_model: Path, tmp_path: Path) -> None:
-    """Resumed with another file in the place of the LoRA that it was begun with, it is refused."""
+    """Resumed with another file instead of the LoRA that it was begun with, it is refused."""
     pipeline = build_stable_diffusion()
     file = save_lora(pipeline, tmp_path / "lora")
     request = Request(

@@ -1,4 +1,4 @@
-"""The example workflows in a ComfyUI that runs, with tiny models in the place of checkpoints."""
+"""The example workflows in a ComfyUI that runs, with tiny models instead of checkpoints."""
 
 from __future__ import annotations
 

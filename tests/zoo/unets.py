@@ -42,7 +42,7 @@ def build_xl(scheduler: Any, second: int = WIDTH) -> StableDiffusionXLPipeline:
 
 
 def build_lcm() -> LatentConsistencyModelPipeline:
-    """A U-Net that is told its guidance scale."""
+    """A U-Net that takes its guidance scale as an input."""
     unet = build_unet(time_cond_proj_dim=8)
     parts = {**build_stable_diffusion().components, "unet": unet, "scheduler": LCMScheduler(**BETAS)}
     return LatentConsistencyModelPipeline(**parts, requires_safety_checker=False)

@@ -1,4 +1,4 @@
-"""One picture at a time: the model is loaded for it and freed before it is written."""
+"""Functions for a single picture: they load the model and free it before the file is written."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _AS_IT_WAS = Placement()
 
 
 def plan(request: Request, calibrate: bool = False, workers: Workers | None = None) -> Plan:
-    """What the request would do and cost; nothing is run. Raises ``InputError`` as ``generate`` does.
+    """Estimate what a request would do and cost, without running it. Raises ``InputError`` as ``generate`` does.
 
-    The time is known from the last run of the model on this machine. ``calibrate`` loads the model and measures it for
-    some seconds. ``workers``: the devices that would share the work, by the rates of each.
+    The time is estimated from the last run of the model on this machine; ``calibrate`` loads the model and measures it
+    for some seconds. ``workers``: the devices that would share the work.
 
     Examples:
         >>> from pixelsmith import PRESETS, Request, Size, plan
@@ -47,19 +47,20 @@ def generate(
     cancel: CancelToken | None = None,
     workers: Workers | None = None,
 ) -> Result:
-    """Make the picture and, where ``output`` is given, write it with its settings inside (``FORMATS``).
+    """Make a picture and, if ``output`` is given, write it to a file that also contains its settings (``FORMATS``).
 
-    Where ``run_dir`` is given, or the canvases are too large for memory, all work is kept in a run directory (beside
-    the output: its name and ``.run``), from which ``resume`` goes on after any interruption. One that was not asked
-    for is removed at the end. A file that is there already is kept, and the request refused, unless ``overwrite`` is
-    set; a link is replaced then, not what it leads to.
+    If ``run_dir`` is given, or the canvases are too large for memory, the work is kept in a run directory (by default
+    next to the output: its name with ``.run``), from which ``resume`` continues after any interruption. A run
+    directory that was not asked for is removed at the end. An existing file raises an error unless ``overwrite`` is
+    set; then a link is replaced, not its target.
 
-    ``observer`` is called with each ``pixelsmith.events.Event``. Raises ``InputError`` before any long work where the
-    request, the model, the given picture, the output or the run directory cannot be used, and ``OutputError`` where
-    the disk is full, ``DeviceError`` where the device has no memory for one patch or a number leaves its range,
-    ``RefusedError`` where the model's safety checker refuses the base picture, and ``CancelledError`` where ``cancel``
-    ends it. ``workers``: the devices that share the work; the picture is the same. Several pictures of one model are
-    made faster with ``pixelsmith.load``.
+    ``observer`` is called with each ``pixelsmith.events.Event``. ``workers``: the devices that share the work; they do
+    not affect the picture. To make several pictures with one model, ``pixelsmith.load`` is faster.
+
+    Raises ``InputError`` before any long work if the request, the model, the given picture, the output or the run
+    directory cannot be used; ``OutputError`` if the disk is full; ``DeviceError`` if the device has too little memory
+    for one patch or a value overflows; ``RefusedError`` if the model's safety checker refuses the base picture; and
+    ``CancelledError`` once ``cancel`` is cancelled.
 
     Examples:
         >>> from pixelsmith import Method, Request, Size, generate
@@ -80,16 +81,16 @@ def resume(
     placement: Placement = _AS_IT_WAS,
     cancel: CancelToken | None = None,
 ) -> Result:
-    """Go on with a run that was interrupted, at any moment and in any way; the picture is the same byte for byte.
+    """Continue a run after any interruption; the picture is the same byte for byte.
 
-    A directory can come from somebody else, so what could do harm is asked for again: ``output`` where the picture
-    goes elsewhere than into the directory's folder (it may also be another place than before), and ``allow_pickle``.
-    A file that is there already is replaced if it is this very picture, another one only with ``overwrite``.
-    ``placement``: another device, way to use its memory, or batch size than before; the first and the last change the
-    picture by rounding. It also names the devices that share the work, where there are several.
+    A run directory may come from somebody else, so arguments that could do harm must be given again: ``output``, if the
+    picture is written outside the directory's parent folder (it may also change), and ``allow_pickle``. An existing
+    file is replaced if it is the same picture, otherwise only with ``overwrite``. ``placement`` changes the device,
+    memory mode, tile or batch size of the run, or the devices that share the work; another device or batch size changes
+    the picture by rounding.
 
-    Raises ``RunError`` where the directory is damaged, another process works in it, or the model, the picture to start
-    from, the libraries or this version differ from those that began it; ``OutputError``, ``DeviceError``,
+    Raises ``RunError`` if the directory is damaged, another process uses it, or the model, the given picture, the
+    libraries or the version of Pixelsmith differ from those of the run; ``OutputError``, ``DeviceError``,
     ``RefusedError`` and ``CancelledError`` as ``generate`` does.
     """
     place = None if output is None else Path(output)
@@ -101,12 +102,12 @@ def resume(
 
 
 def settings_of(request: Request) -> dict[str, Any]:
-    """What a picture file of this request carries."""
+    """The settings that are written into a file of this request."""
     return FoundModel.of(request.model, request.parts, request.compute).settings(request)
 
 
 def settings_when_made(request: Request) -> dict[str, Any]:
-    """What the file of this request carries once it is made: nothing is left to the model, hub ids have commits."""
+    """The settings in the finished file of this request: open settings are filled in, hub ids are pinned to commits."""
     model = FoundModel.of(request.model, request.parts, request.compute)
     name, parts = pin(request.model, request.parts)
     return model.settings(replace(request.settled(model.facts.recommended), model=name, parts=parts))

@@ -49,11 +49,11 @@ from pixelsmith.workers.model_transfer import ModelFiles
 def load(
     model: str = EMBEDDED, parts: Parts | None = None, compute: Compute | None = None, workers: Workers | None = None
 ) -> LoadedModel:
-    """Load a model onto its device, to make several pictures with; use it in a ``with`` statement, which frees it.
+    """Load a model onto its device to make several pictures; use it in a ``with`` statement, which frees it.
 
     ``model``, ``parts`` and ``compute`` are as in a ``Request``; ``workers``: the devices that share the work, each of
-    which loads it. Raises ``ModelError`` where the model cannot be found, read or used, and ``RequestError`` for a
-    device that is not there or has no room.
+    which loads the model. Raises ``ModelError`` if the model cannot be found, read or used, and ``RequestError`` if the
+    device is not available or has too little memory.
     """
     loaded = LoadedModel(model, parts or Parts(), compute or Compute(), workers=workers)
     loaded.load()
@@ -61,11 +61,11 @@ def load(
 
 
 class LoadedModel:
-    """A model that makes pictures: ``load`` returns one. One thread at a time may use it.
+    """A model that makes pictures, as returned by ``load``. It is not thread-safe.
 
-    It is loaded when it is first needed and then kept until ``close``; with ``once`` it is freed as soon as a picture
-    is decoded, before it is written. With ``memory="encoders-released"`` it is loaded anew for each picture, as its
-    text encoders are gone.
+    It is loaded on first use and kept until ``close``; with ``once`` it is freed as soon as a picture is decoded,
+    before the file is written. With ``memory="encoders-released"`` it is reloaded for each picture, because its text
+    encoders have been freed.
     """
 
     def __init__(
@@ -85,22 +85,22 @@ class LoadedModel:
 
     @classmethod
     def of(cls, request: Request, once: bool = False, workers: Workers | None = None) -> LoadedModel:
-        """The one that a request names."""
+        """The model that a request names."""
         return cls(request.model, request.parts, request.compute, once, workers)
 
     @property
     def facts(self) -> ModelFacts:
-        """What is known of the model: its own size, its channels, what it recommends."""
+        """Facts of the model: its native size, its channels, its recommended settings."""
         return self._found.facts
 
     def request(self, prompt: str, size: Size, **values: Any) -> Request:
-        """A request for this model; ``values`` are more of its fields. Raises ``RequestError``."""
+        """Create a request for this model; ``values`` are further fields of it. Raises ``RequestError``."""
         known = self._known
         own: dict[str, Any] = {"model": known.name, "parts": known.parts, "compute": known.compute}
         return Request(prompt, size, **own | values)
 
     def plan(self, request: Request, calibrate: bool = False) -> Plan:
-        """What the request would do and cost, as ``pixelsmith.plan`` does; ``calibrate`` measures for some seconds."""
+        """Plan a request, as ``pixelsmith.plan`` does; ``calibrate`` measures the model for some seconds."""
         self._check(request)
         the_plan = self._planned_by.plan(request)
         if not calibrate:
@@ -125,10 +125,10 @@ class LoadedModel:
     ) -> Result:
         """Make a picture, as ``pixelsmith.generate`` does, with the same arguments and errors.
 
-        Raises ``RequestError`` where the request names another model, other parts or another way to compute.
+        Raises ``RequestError`` if the request names another model, other parts or other ``compute`` settings.
         """
         self._check(request)
-        # What a model recommends is part of what was asked for: files and runs keep the numbers.
+        # Files and runs record the recommended settings, not that they were left open.
         request = request.settled(self.facts.recommended)
         # A mistake fails before gigabytes are fetched.
         self._found.plan(request)
@@ -154,9 +154,9 @@ class LoadedModel:
         overwrite: bool = False,
         cancel: CancelToken | None = None,
     ) -> Result:
-        """Go on with a run that was begun with this model, as ``pixelsmith.resume`` does, with the same errors.
+        """Continue a run of this model, as ``pixelsmith.resume`` does, with the same errors.
 
-        It goes on in the way that this model was loaded in: ``memory`` may be another one than the run was begun with.
+        It continues with the ``compute`` settings of this model: ``memory`` may differ from that of the run.
         """
         compute = self._known.compute
         placement = Placement(memory=compute.memory, tile=compute.tile, workers=self._workers)
@@ -174,16 +174,16 @@ class LoadedModel:
     def base(
         self, request: Request, observer: Observer = silent, cancel: CancelToken | None = None
     ) -> NDArray[np.uint8]:
-        """The picture (h, w, 3) uint8 sRGB that the cascade of a request starts from: the model's own, without stages.
+        """Make only the base picture of a request, (h, w, 3) uint8 sRGB, which its cascade starts from.
 
-        Bases of several seeds are sketches to choose from: ``generate`` makes the same one first. Raises as it does,
-        and ``RequestError`` where the request starts from a picture that is given.
+        Bases of several seeds are sketches to choose from: ``generate`` starts from the same one. Raises as
+        ``generate`` does, and ``RequestError`` if the request starts from a given picture.
         """
         self._check(request)
         request = request.settled(self.facts.recommended)
         the_plan = self._fetch().plan(request)
         if the_plan.base is None:
-            raise RequestError("base: the request starts from a picture that is given; it has no other one")
+            raise RequestError("base: the request starts from a given picture, so it has no base; leave out from_image")
         observe = _ended_by(cancel or CancelToken(), observer)
         with torch.inference_mode(), self._cascade(request, the_plan, observe, MemorySpace()) as cascade:
             picture = base_of(cascade, the_plan).picture
@@ -200,17 +200,18 @@ class LoadedModel:
         cancel: CancelToken | None = None,
         surroundings: float = SURROUNDINGS,
     ) -> Closeup:
-        """The final pixels of one place, at several positions of the Slider, without making the rest of the picture.
+        """Make the final pixels of one window, at several positions of the Slider, without the rest of the picture.
 
-        - ``at``: the middle of the place as shares of width and height, 0..1; ``side``: of the place in pixels, by
-          default of the model's own picture.
-        - ``sliders``: positions, each for all stages that are made; by default that of the request.
-        - ``run_dir``: a run of this request; the finished pictures in it are taken for the lower stages.
-        - ``surroundings``: at least 0: how many sides of a patch around the place are made with it at first; fewer are
-          faster and less exact.
+        - ``at``: the centre of the window as shares of width and height, 0..1; ``side``: its side in pixels, by default
+          the model's native size.
+        - ``sliders``: positions of the Slider, each for all stages; by default that of the request.
+        - ``run_dir``: a run of this request, whose finished pictures are used for the lower stages.
+        - ``surroundings``: at least 0: the margin around the window, in sides of a patch, that is computed with it;
+          less is faster and less exact.
 
-        They equal those of the whole picture but for what comes from far away (docs/decisions/0029-closeups.md). Raises
-        as ``generate`` does, and ``RequestError`` where the request has no stages or its strategy needs whole canvases.
+        The pixels equal those of the whole picture up to small differences at the margin
+        (docs/decisions/0029-closeups.md). Raises as ``generate`` does, and ``RequestError`` if the request has no
+        stages or its strategy needs whole canvases.
         """
         self._check(request)
         check_range("surroundings", surroundings, 0, MOST_SURROUNDINGS)
@@ -218,7 +219,7 @@ class LoadedModel:
         the_plan, facts = self._fetch().plan(request), self.facts
         window = place_at(at, side or max(facts.native_size.width, facts.native_size.height), request.size)
         if not the_plan.stages:
-            raise RequestError("preview: the picture has no stages, it is made at once; use generate")
+            raise RequestError("preview: the picture has no stages, so there is nothing to preview; use generate")
         last, given = len(the_plan.stages), given_of(request)
         done, start = (0, None) if run_dir is None else finished_below(Path(run_dir), last)
         observe = _ended_by(cancel or CancelToken(), observer)
@@ -246,13 +247,13 @@ class LoadedModel:
         observer: Observer = silent,
         cancel: CancelToken | None = None,
     ) -> Redone:
-        """Make one place of a finished picture again, with the prompt, seed and method of a request for its size.
+        """Make part of a finished picture again, with the prompt, seed and method of a request for its size.
 
-        - ``picture``: a file with 8 bits a channel and no transparency; its pixels outside of the place stay.
-        - ``region``: a rectangle in its pixels; or ``mask``: a grey picture of its shape, white where it is made again.
+        - ``picture``: a file with 8 bits per channel and no transparency; its pixels outside the part do not change.
+        - ``region``: a rectangle in its pixels; or ``mask``: a grey picture with its aspect ratio, white is made again.
 
-        The new place is mixed into the old picture over ``pixelsmith.run.redone.FEATHER`` pixels inside of its edges.
-        Raises as ``generate`` does, and ``RequestError`` for a place that is not in the picture.
+        The new part is blended into the old picture over ``pixelsmith.run.redone.FEATHER`` pixels inside its edges.
+        Raises as ``generate`` does, and ``RequestError`` if the part lies outside the picture.
         """
         self._check(request)
         path, request = Path(picture), replace(request, from_image=None, mask=None)
@@ -279,7 +280,7 @@ class LoadedModel:
         return Redone(made, place.window, {**before, "redone": history})
 
     def go_on(self, there: Resumed, observer: Observer, overwrite: bool, cancel: CancelToken | None = None) -> Result:
-        """Make what is missing in a run directory that is open."""
+        """Continue the run of an open run directory."""
         request, record, run_dir = there.request, there.record, there.run.path
         model = self._fetch()
         if difference := record.identity.difference_from(there.identity(model)):
@@ -297,7 +298,7 @@ class LoadedModel:
             return job.go_on(there.run, record.keep)
 
     def load(self) -> Family:
-        """Bring the model to its device, where it is not there yet. Raises as ``pixelsmith.load`` does."""
+        """Load the model onto its device, unless it is loaded. Raises as ``pixelsmith.load`` does."""
         if self._family is None:
             found = self._fetch()
             if self._fleet is None or found.team is None:
@@ -308,7 +309,7 @@ class LoadedModel:
         return self._family
 
     def close(self) -> None:
-        """Free what was loaded, and end the workers. It is loaded again when it is needed."""
+        """Free the model and end the workers. The model is reloaded on its next use."""
         if self._fleet is not None:
             self._fleet.close()
         if self._family is not None or self._captioner is not None:
@@ -327,8 +328,8 @@ class LoadedModel:
 
     @contextmanager
     def _cascade(self, request: Request, the_plan: Plan, observer: Observer, space: Space) -> Iterator[Cascade]:
-        """The cascade of a request with this model, and its captioner where places are captioned."""
-        # Nothing here holds what is yielded: where the model serves but once it is gone when this ends.
+        """The cascade of a request with this model, and its captioner if the plan has captions."""
+        # No local variable refers to the yielded cascade, so that with ``once`` the model is freed when this ends.
         try:
             captioner = self._load_captioner() if the_plan.captions else None
             on_split, found = partial(_warn_of_split, observer), self._fetch()
@@ -337,7 +338,7 @@ class LoadedModel:
                     with executor_for(found.device, on_split) as executor:
                         yield Cascade.of(request, self.load(), the_plan, observer, space, captioner, executor)
                     return
-                # Groups are made for the devices of the workers: the run itself computes on none.
+                # The batch size follows from the workers' devices: the run itself computes nothing.
                 request = request.with_batch_size(batch_size_of(request, found.device, found.facts.patch))
                 with self._fleet.executor(on_split, observer) as (executor, observed):
                     yield Cascade.of(request, self.load(), the_plan, observed, space, captioner, executor)
@@ -353,12 +354,12 @@ class LoadedModel:
 
     @property
     def _found(self) -> FoundModel:
-        """What is known without weights, or with them if they are there."""
+        """The model as found on disk, without weights if they are not fetched yet."""
         return self._fetched or self._known.found
 
     @property
     def _planned_by(self) -> FoundModel:
-        """What is known without weights, of the workers too. Those of this machine need not be started for it."""
+        """The same with its workers. Those of this machine need not be started for it."""
         if self._workers is None or self._fetched is not None:
             return self._found
         if self._workers.ray is not None:
@@ -369,14 +370,14 @@ class LoadedModel:
         return found if self._fleet is None else found.with_team(self._fleet.team(found.facts, self._known.compute))
 
     def _pin(self) -> _Known:
-        """The commits of hub ids, so that the same are found again whatever is published later."""
+        """The model with hub ids pinned to commits, so that later runs find the same files."""
         if self._pinned is None:
             name, parts = pin(self._known.name, self._known.parts)
             self._pinned = _Known(name, parts, self._known.compute)
         return self._pinned
 
     def _fetch(self) -> FoundModel:
-        """With its weights on this disk."""
+        """The model with its weights, which are fetched if needed."""
         if self._fetched is None:
             pinned = self._pin()
             found = FoundModel.of(pinned.name, pinned.parts, pinned.compute, fetched=True)
@@ -384,11 +385,11 @@ class LoadedModel:
         return self._fetched
 
     def makes(self, request: Request) -> bool:
-        """Whether the request names this model, its parts and how it is loaded."""
+        """Whether the request has this model, its parts and its ``compute`` settings."""
         return self._is_for(request) and self._computes(request)
 
     def serving(self, request: Request) -> LoadedModel:
-        """This model if it makes the request; otherwise the model that does, and this one is freed."""
+        """This model if it can make the request; otherwise another one that can, and this one is freed."""
         if self.makes(request):
             return self
         self.close()
@@ -407,8 +408,8 @@ class LoadedModel:
         own = self._known
         if not self._is_for(request):
             raise RequestError(
-                f"model: loaded is {own.name!r} with parts of its own, the request is for {request.model!r}; make "
-                "requests with the loaded model's request(), or load the other one"
+                f"model: the request is for {request.model!r} and its parts, but {own.name!r} is loaded; create "
+                "requests with the loaded model's request(), or load the other model"
             )
         if not self._computes(request):
             raise RequestError(f"compute: the model was loaded with {own.compute}, the request has {request.compute}")
@@ -416,7 +417,7 @@ class LoadedModel:
 
 @dataclass(frozen=True)
 class _Known:
-    """What a model is called, and how it is to be run."""
+    """The name, parts and ``compute`` settings of a model."""
 
     name: str
     parts: Parts
@@ -424,12 +425,12 @@ class _Known:
 
     @cached_property
     def found(self) -> FoundModel:
-        """It without its weights."""
+        """The model without its weights."""
         return FoundModel.of(self.name, self.parts, self.compute)
 
 
 def _ended_by(token: CancelToken, observer: Observer) -> Observer:
-    """The same observer, which ends the work where its token says so."""
+    """An observer that also raises ``CancelledError`` once its token is cancelled."""
 
     def observe(event: Event) -> None:
         token.check()
@@ -443,5 +444,5 @@ def _warn_of_split(observer: Observer, kind: str, most: int) -> None:
 
 
 def _held(path: Path | None, overwrite: bool) -> AbstractContextManager[Output | None]:
-    """The place of the picture, if it goes into a file: from before the work to its end no other process has it."""
+    """The output file, if there is one, locked against other processes for the whole run."""
     return nullcontext() if path is None else Output(path, overwrite)

@@ -1,4 +1,4 @@
-"""Pixelsmith as a pipeline of diffusers: called like one, and made of one."""
+"""Pixelsmith with the interface of a diffusers pipeline, built from one."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ from pixelsmith.families.loading.pipelines import (
 from pixelsmith.geometry import Size
 
 StepEnd = Callable[["PixelsmithPipeline", int, float, dict[str, Any]], object]
-"""Is called with the pipeline, the number of the step through all stages from 0, its timestep, and what is known."""
+"""Called with the pipeline, the index of the step across all stages, its timestep, and a dict of progress values."""
 _SHAPES: dict[str, Callable[[list[NDArray[np.uint8]]], Any]] = {
     "pil": lambda pictures: [_to_pil(pixels) for pixels in pictures],
     "np": lambda pictures: np.stack(pictures).astype(np.float32) / 255,
     "pt": lambda pictures: torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255,
 }
 _NAMES = {"num_inference_steps": "steps"}
-"""What diffusers calls options of a method."""
+"""Diffusers' names of fields of ``Method``."""
 _ELSEWHERE = {"prompt", "size", "model", "parts", "compute"}
-"""Fields of a request that are arguments of their own, or that the pipeline decides."""
+"""Fields of a request that are separate arguments, or that the pipeline decides."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,9 @@ class PipelineOutput:
 
 
 class PixelsmithPipeline:
-    """A pipeline of diffusers that makes pictures of any size. ``pipeline`` is the one that it is made of.
+    """A diffusers pipeline that makes pictures of any size. ``pipeline`` is the pipeline that it wraps.
 
-    Nothing of that is copied or changed: offloading, LoRAs, quantisation and schedulers are chosen there, as ever.
+    The wrapped pipeline is neither copied nor changed: offloading, LoRAs, quantisation and schedulers are set there.
 
     Examples:
         >>> from pixelsmith import PixelsmithPipeline
@@ -71,17 +71,17 @@ class PixelsmithPipeline:
     def from_pretrained(cls, pretrained_model_name_or_path: str, **options: Any) -> Self:
         """With the options of ``DiffusionPipeline.from_pretrained``; ``embedded`` is the model of this package.
 
-        Raises ``ModelError`` where it is of a class that is not supported, and what diffusers raises.
+        Raises ``ModelError`` for an unsupported pipeline class, and what diffusers raises.
         """
         return cls(read_pipeline(str(pretrained_model_name_or_path), **options))
 
     @classmethod
     def from_pipe(cls, pipeline: Any) -> Self:
-        """Of a pipeline that is loaded, whose weights both then use. Raises ``ModelError`` for an unsupported class."""
+        """Wrap a loaded pipeline, whose weights are shared. Raises ``ModelError`` for an unsupported class."""
         return cls(pipeline.pipeline if isinstance(pipeline, PixelsmithPipeline) else pipeline)
 
     def to(self, *args: Any, **options: Any) -> Self:
-        """Move the pipeline that this one is made of, with the arguments of its own ``to``."""
+        """Move the wrapped pipeline, with the arguments of its ``to``."""
         self.pipeline.to(*args, **options)
         return self
 
@@ -112,8 +112,8 @@ class PixelsmithPipeline:
         - ``image``: a picture to start from (PIL, or a path). ``options``: more fields of ``Method`` (such as
           ``slider``) and ``Request`` (such as ``negative_prompt``), over those of the ``preset``;
           ``num_inference_steps`` is ``steps``. ``slider_map`` and ``mask`` may be PIL images, too.
-        - ``generator``: one, or one for each prompt. A picture has the seed of a new one; one that was drawn from
-          gives another seed at each call.
+        - ``generator``: one, or one for each prompt. A generator that has not been used gives its seed; one that
+          was drawn from gives another seed at each call.
         - ``callback_on_step_end(pipe, step, timestep, known)``: after each denoising step of all stages; ``known`` has
           ``stage``, ``stages``, ``share`` (0..1, of the time) and ``seconds_left``. What it returns is not used; where
           it sets ``pipe._interrupt``, the call ends with ``CancelledError``.

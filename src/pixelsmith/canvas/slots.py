@@ -66,7 +66,7 @@ class MemorySlots:
 
 
 class DiskSlots:
-    """Slots in a file of equal blocks (``.data``) with a checksum each beside it (``.sums``).
+    """Slots in a file of equal blocks (``.data``) with a checksum for each in a second file (``.sums``).
 
     The checksum is written after its block; it is the journal. Opening verifies every block that has one: what was
     torn by a crash, cut off or damaged is simply not there. The two files may be sparse.

@@ -105,7 +105,7 @@ class DiskSpace:
         _description(self._folder / name).unlink(missing_ok=True)
 
     def texts(self, name: str, make: Callable[[], Iterable[str]]) -> list[str]:
-        """The texts of this name, with a checksum in a file; made anew where there is none, or a damaged one."""
+        """The texts of this name, kept in a file with a checksum; made again if the file is missing or damaged."""
         path = _description(self._folder / name)
         with suppress(FileNotFoundError, ValueError, KeyError, TypeError):
             kept = read_object(read_whole(path))

@@ -107,14 +107,14 @@ _PICTURE_OPTIONS = (
         "--region",
         multiple=True,
         metavar="X,Y,W,H:PROMPT",
-        help="A part with a prompt of its own, in pixels of the result or percent: '0,0,50%,100%: a forest'. Can be "
-        "given several times, a later one over those before it.",
+        help="A part with its own prompt, in pixels of the result or percent: '0,0,50%,100%: a forest'. Can be given "
+        "several times; later regions lie over earlier ones.",
     ),
     listed(
         Group.PICTURE,
         "--regions",
         metavar="FILE",
-        help="The same from a JSON file, also with polygons, masks and negative prompts.",
+        help="Regions from a JSON file, also with polygons, masks and negative prompts.",
     ),
 )
 """What is made, of what, and by which model."""
@@ -133,23 +133,27 @@ _METHOD_OPTIONS = (
     listed(
         Group.PICTURE,
         "--captions",
-        help="Condition each patch on what the picture below shows there: off, auto (by the model's own captioner), or "
+        help="Add a caption of the picture below to the prompt of each patch: off, auto (the model's captioner), or "
         "the folder or hub id of a captioner.  [default: off, or as the model recommends]",
     ),
     listed(
         Group.GUIDANCE,
         "--perturbation",
         type=click.Choice(list(PERTURBATIONS)),
-        help="Also guide away from a worse network.",
+        help="Also guide away from a perturbed network.",
     ),
-    listed(Group.GUIDANCE, "--perturbation-scale", type=float, help="How strongly away.  [default: pag 3, slg 2.8]"),
     listed(
-        Group.GUIDANCE, "--perturbation-interval", help="START,END in 0..1: where.  [default: pag 0,1, slg 0.01,0.2]"
+        Group.GUIDANCE, "--perturbation-scale", type=float, help="Scale of that guidance.  [default: pag 3, slg 2.8]"
+    ),
+    listed(
+        Group.GUIDANCE,
+        "--perturbation-interval",
+        help="START,END in 0..1: where it is on.  [default: pag 0,1, slg 0.01,0.2]",
     ),
     listed(
         Group.GUIDANCE,
         "--perturbed-layers",
-        help="Numbers of the blocks that are made worse, such as 7,8,9.  [default: in the middle]",
+        help="Numbers of the perturbed blocks, such as 7,8,9.  [default: in the middle]",
     ),
 )
 """How it is denoised."""
@@ -159,7 +163,7 @@ WORKER_OPTIONS = (
     listed(
         Group.MACHINE,
         "--devices",
-        help="Share the work among these of this machine, such as cuda:0,cuda:1,cpu; with --ray their kinds.",
+        help="Share the work among these devices, such as cuda:0,cuda:1,cpu; with --ray their kinds.",
     ),
     listed(
         Group.MACHINE,
@@ -167,7 +171,7 @@ WORKER_OPTIONS = (
         is_flag=False,
         flag_value=LOCAL,
         metavar="[ADDRESS]",
-        help="Share it among all GPUs of a Ray cluster (auto, HOST:PORT); without an address one is started here.",
+        help="Share the work among all GPUs of a Ray cluster (auto, HOST:PORT); without an address one is started.",
     ),
 )
 """Who computes it together; no part of what the picture is."""
@@ -238,7 +242,7 @@ def _shape(options: dict[str, Any], cascade: Sequence[Size]) -> Size:
 
 
 def parts_of(options: dict[str, Any]) -> Parts:
-    """What is loaded besides or instead of the model's own files. Raises ``click.BadParameter``."""
+    """The parts that options name. Raises ``click.BadParameter``."""
     few_steps = options["few_steps"]
     if few_steps is None and options.get("preset") != "fast":
         few_steps = False
@@ -257,7 +261,7 @@ def _captions(asked: str | None) -> tuple[Any, str | None]:
 
 
 def _perturbation(options: dict[str, Any]) -> Perturbation | None:
-    """The one that is named, with what is said of it."""
+    """The named perturbation, with the values of its options."""
     name = options["perturbation"]
     values = {
         "scale": options["perturbation_scale"],

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from io import TextIOWrapper
@@ -13,12 +12,11 @@ from pathlib import Path
 from typing import Any, get_args
 
 import click
-from click.core import ParameterSource
 from click.shell_completion import get_completion_class
 
 from pixelsmith import LoadedModel, __version__, generate, plan, resume
-from pixelsmith.api.functions import settings_when_made
-from pixelsmith.cli.batch import RANDOM, Done, Known, Row, Task, rows_of, run_batch, tasks_of
+from pixelsmith.cli.batch import RANDOM
+from pixelsmith.cli.batch_command import batch_command
 from pixelsmith.cli.helps import Commands
 from pixelsmith.cli.options import (
     PART_OPTIONS,
@@ -27,28 +25,25 @@ from pixelsmith.cli.options import (
     make_request,
     numbers_in,
     options_of,
-    options_without_prompt,
     parts_of,
     request_options,
     with_options,
     workers_of,
 )
-from pixelsmith.cli.progress import ProgressBar, print_json
 from pixelsmith.cli.redo_command import redo_command
-from pixelsmith.cli.sheet import check_sheet, write_sheet
+from pixelsmith.cli.running import is_given, observed, overwrite_option, run_options
 from pixelsmith.cli.studio_command import studio_command
 from pixelsmith.cli.tables import examination_table, families_table, plan_table, settings_table, values_table
 from pixelsmith.config.request import DeviceName, Placement, Request
 from pixelsmith.config.settings import Group
-from pixelsmith.errors import InputError, PixelsmithError, RequestError, reason_of
+from pixelsmith.errors import InputError, PixelsmithError, reason_of
 from pixelsmith.evaluate.commands import evaluate_command, figures_command
-from pixelsmith.events import Event, Observer, Warned, silent
-from pixelsmith.families.loading.quiet import quiet_hub
+from pixelsmith.events import Event, Warned, silent
 from pixelsmith.geometry import Size
 from pixelsmith.pixels.files import check_output, write_into
 from pixelsmith.pixels.formats import FORMATS
 from pixelsmith.pixels.output import Output
-from pixelsmith.pixels.settings_inside import read_settings, settings_inside
+from pixelsmith.pixels.settings_inside import read_settings
 from pixelsmith.run.directory import RunDirectory
 from pixelsmith.run.resuming import located_request
 from pixelsmith.system.ending import Terminated, end_orderly
@@ -56,7 +51,7 @@ from pixelsmith.system.interrupt import interruptible
 from pixelsmith.system.terminal import PLACE, say
 
 _TRACEBACK = "PIXELSMITH_TRACEBACK"
-"""The environment variable that shows where an error came from that nobody expected."""
+"""The environment variable that turns on tracebacks of unexpected errors."""
 
 
 def main() -> None:
@@ -89,26 +84,26 @@ def main() -> None:
 
 
 def _print_anything() -> None:
-    """What the terminal's encoding does not have is written out, instead of ending the command."""
+    """Escape characters that the terminal's encoding lacks, instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 def _said(error: Exception) -> str:
-    """What went wrong and how to go on; of an error that nobody expected also how to find out more."""
+    """The message of an error and how to continue; for unexpected errors also how to get a traceback."""
     if isinstance(error, PixelsmithError | MemoryError | OSError):
         return "; ".join([str(error) or type(error).__name__, *_notes(error)])
     return "; ".join([reason_of(error), *_notes(error), f"{_TRACEBACK}=1 shows where"])
 
 
 def _notes(error: BaseException) -> list[str]:
-    """What was added to an error on its way: how to go on."""
+    """The notes of an error, which say how to continue."""
     return getattr(error, "__notes__", [])
 
 
 def _with_advice(error: click.ClickException) -> str:
-    """What is wrong with the arguments; several words without quotes are more arguments than there are."""
+    """The message of a wrong argument, with advice if a prompt lacks quotes."""
     message, context = error.format_message(), getattr(error, "ctx", None)
     if context and any(parameter.name == "prompt" for parameter in context.command.params) and "extra arg" in message:
         return f"{message} A prompt of several words needs quotes around it."
@@ -151,65 +146,6 @@ def cli(context: click.Context) -> None:
         click.echo(FIRST_STEPS)
 
 
-def _read_row(row: Row, defaults: Mapping[str, Any]) -> tuple[dict[str, Any], Request]:
-    """The options that a row stands for, each named as on the command line, and their request.
-
-    Raises ``RequestError``.
-    """
-    words: list[str] = []
-    for name, value in row.items():
-        word = "--" + name.replace("_", "-")
-        option = next((one for one in _picture.params if word in one.opts), None)
-        if not isinstance(option, click.Option):
-            raise RequestError(f"there is no option {name!r}; columns are named as those of 'pixelsmith generate'")
-        words += _words_of(option, word, value)
-    try:
-        with _picture.make_context("picture", words, default_map=dict(defaults)) as context:
-            options = context.params
-        for name in ("prompt", "output"):
-            if options[name] is None:
-                raise RequestError(f"it has no {name}; give it one, or all of them with --{name}")
-        return options, make_request(options)
-    except click.ClickException as error:
-        raise RequestError(error.format_message()) from error
-
-
-def _words_of(option: click.Option, word: str, value: Any) -> list[str]:
-    """What stands for a value of a row on a command line: nothing for an empty one."""
-    if value in (None, ""):
-        return []
-    if option.is_flag:
-        on = click.BOOL.convert(value, option, None)
-        return [word] if on else option.secondary_opts[:1]
-    if isinstance(value, list | tuple):
-        return [f"{word}={one}" for one in value] if option.multiple else [f"{word}={','.join(map(str, value))}"]
-    return [f"{word}={value}"]
-
-
-def run_options(command: Callable[..., None]) -> Callable[..., None]:
-    """How much a command that works for long says."""
-    as_json = "Print events as JSON, one a line; no progress bar."
-    options = [
-        listed(Group.SCREEN, "--json", "as_json", is_flag=True, help=as_json),
-        listed(Group.SCREEN, "--quiet", "-q", is_flag=True, help="Print nothing."),
-    ]
-    return with_options(command, options)
-
-
-_overwrite = listed(Group.FILE, "--overwrite", common=True, is_flag=True, help="Replace a file that is there already.")
-
-
-def _observed(run: Callable[[Observer], object], as_json: bool, quiet: bool) -> None:
-    """Run with the observer that was asked for."""
-    if quiet or as_json:
-        with quiet_hub():
-            run(silent if quiet else print_json)
-        return
-    with ProgressBar() as bar:
-        run(bar)
-    say(bar.summary)
-
-
 @cli.command(
     "generate",
     examples={
@@ -221,7 +157,7 @@ def _observed(run: Callable[[Observer], object], as_json: bool, quiet: bool) -> 
 @partial(with_options, options=WORKER_OPTIONS)
 @listed(Group.FILE, "--output", "-o", common=True, required=True, type=PLACE, help=f"A {', '.join(FORMATS)} file.")
 @listed(Group.FILE, "--run-dir", type=PLACE, help="Keep all work here.  [default: OUTPUT.run if large]")
-@_overwrite
+@overwrite_option
 @run_options
 def generate_command(
     output: Path, run_dir: Path | None, overwrite: bool, as_json: bool, quiet: bool, **options: Any
@@ -230,98 +166,10 @@ def generate_command(
     request, workers = make_request(options), workers_of(options)
     if options["seed"] == RANDOM and not quiet:
         say(f"seed {request.seed}", error=as_json)
-    _observed(lambda observer: generate(request, output, observer, run_dir, overwrite, workers=workers), as_json, quiet)
+    observed(lambda observer: generate(request, output, observer, run_dir, overwrite, workers=workers), as_json, quiet)
 
 
-@click.command("picture", add_help_option=False)
-@click.option("--prompt")
-@click.option("--output")
-@options_without_prompt
-def _picture(**options: Any) -> None:
-    """A row of a batch, which is read as a command line is."""
-
-
-@cli.command("batch")
-@click.argument("file", required=False, type=PLACE)
-@click.option("--prompt", help="Of rows that say none.")
-@options_without_prompt
-@click.option("--seeds", help="Each picture with several seeds, such as 0-9,20.")
-@click.option("--output", "-o", help="A name for each, such as out/{index}-{name}-{seed}.png; rows may say their own.")
-@click.option("--sheet", type=PLACE, help="Also a contact sheet: a .png or .jpg file.")
-@click.option("--dry-run", is_flag=True, help="Only list what would be made.")
-@partial(with_options, options=WORKER_OPTIONS)
-@_overwrite
-@run_options
-@click.pass_context
-def batch_command(
-    context: click.Context,
-    /,
-    file: Path | None,
-    seeds: str | None,
-    sheet: Path | None,
-    dry_run: bool,
-    overwrite: bool,
-    as_json: bool,
-    quiet: bool,
-    **options: Any,
-) -> None:
-    """Make many pictures: a row of FILE each (CSV, JSON lines, TOML), for each seed, for each file of a folder.
-
-    Columns are named as the options of generate, with prompt and output; options given here are for rows that say
-    nothing else. --from-image may be a folder. The same command again goes on where it stopped.
-    """
-    workers, given = workers_of(options), {**options, "seeds": seeds}
-    asked = {name: value for name, value in given.items() if _is_given(context, name)}
-    tasks = tasks_of([{}] if file is None else rows_of(file), asked, _read_row)
-    if sheet is not None:
-        check_sheet(sheet, len(tasks), overwrite)
-    if dry_run:
-        for task in tasks:
-            say(f"{task.number}  {task.output}  {task.request.size}  seed {task.request.seed}")
-        return
-
-    model = LoadedModel.of(tasks[0].request, workers=workers)
-
-    def make(task: Task, run_dir: Path | None) -> None:
-        nonlocal model
-        model = serving = model.serving(task.request)
-
-        def run(observer: Observer) -> object:
-            if run_dir is not None:
-                return serving.resume(run_dir, observer, task.output, overwrite)
-            return serving.generate(task.request, task.output, observer, overwrite=overwrite)
-
-        _observed(run, as_json, quiet)
-
-    tell = partial(_tell, count=len(tasks), as_json=as_json, quiet=quiet)
-    try:
-        finished = run_batch(tasks, Known(settings_when_made, settings_inside), make, tell)
-    finally:
-        model.close()
-    there = [done.task for done in finished if done.outcome != "failed"]
-    if sheet is not None and there:
-        write_sheet(sheet, [(task.output, _label(task)) for task in there], overwrite)
-    if failed := [str(done.task.number) for done in finished if done.outcome == "failed"]:
-        raise PixelsmithError(f"{len(failed)} of {len(tasks)} pictures were not made: {', '.join(failed)}")
-
-
-def _label(task: Task) -> str:
-    """What stands below a picture of a contact sheet: its seed is that of the file, where any would do."""
-    request = (settings_inside(task.output) or {}).get("request", {})
-    return f"{task.number}  seed {request.get('seed')}  {task.request.prompt}"
-
-
-def _is_given(context: click.Context, name: str) -> bool:
-    return context.get_parameter_source(name) is ParameterSource.COMMANDLINE
-
-
-def _tell(done: Done, count: int, as_json: bool, quiet: bool) -> None:
-    """Say what became of a picture of a batch."""
-    if as_json:
-        click.echo(json.dumps({"event": "PictureFinished", **done.to_dict()}))
-    elif not quiet:
-        what = {"made": "made", "there": "is there already", "failed": f"failed: {done.reason}"}[done.outcome]
-        say(f"{done.task.number}/{count} {done.task.output} {what}", error=done.outcome == "failed")
+cli.add_command(batch_command)
 
 
 @cli.command("resume")
@@ -332,7 +180,7 @@ def _tell(done: Done, count: int, as_json: bool, quiet: bool) -> None:
 )
 @partial(with_options, options=options_of(Placement))
 @partial(with_options, options=WORKER_OPTIONS)
-@_overwrite
+@overwrite_option
 @run_options
 def resume_command(
     run_dir: Path,
@@ -343,20 +191,20 @@ def resume_command(
     quiet: bool,
     **placement: Any,
 ) -> None:
-    """Go on with the interrupted run in RUN_DIR."""
+    """Continue the interrupted run in RUN_DIR."""
     placed = Placement(workers=workers_of(placement), **placement)
-    _observed(lambda observer: resume(run_dir, observer, output, allow_pickle, overwrite, placed), as_json, quiet)
+    observed(lambda observer: resume(run_dir, observer, output, allow_pickle, overwrite, placed), as_json, quiet)
 
 
 @cli.command("preview")
 @request_options
-@click.option("--at", default="0.5,0.5", show_default=True, help="The middle of the place: X,Y as shares of the size.")
-@click.option("--side", type=int, help="Of the place in pixels.  [default: of the model's own picture]")
-@click.option("--output", "-o", required=True, type=PLACE, help="A picture file of the place at all positions.")
-@_overwrite
+@click.option("--at", default="0.5,0.5", show_default=True, help="The centre of the window: X,Y as shares of the size.")
+@click.option("--side", type=int, help="The window's side in pixels.  [default: the model's native size]")
+@click.option("--output", "-o", required=True, type=PLACE, help="A picture file of the window at all positions.")
+@overwrite_option
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing.")
 def preview_command(at: str, side: int | None, output: Path, overwrite: bool, quiet: bool, **options: Any) -> None:
-    """Make the final pixels of one place of the picture of PROMPT, without the rest of it.
+    """Make the final pixels of one window of the picture of PROMPT, without the rest of the picture.
 
     --slider 0.2,0.5,0.8 makes it at several positions, each for all stages, side by side. In place of PROMPT a run
     directory can be given: its finished stages are taken, and all options but --slider are its own.
@@ -378,7 +226,7 @@ def _previewed(options: dict[str, Any]) -> tuple[Request, Path | None]:
     if not RunDirectory(run_dir).begun:
         return make_request(options | {"slider": None}), None
     context = click.get_current_context()
-    given = [name for name in options if _is_given(context, name)]
+    given = [name for name in options if is_given(context, name)]
     if others := [name for name in given if name not in ("prompt", "slider", "allow_pickle")]:
         raise click.BadParameter(f"{others[0].replace('_', '-')}: it is that of the run in {run_dir}; leave it out")
     record = RunDirectory(run_dir).read()
@@ -398,7 +246,7 @@ def _warn(event: Event) -> None:
 @click.option("--calibrate", is_flag=True, help="Load the model and measure it for some seconds, to know the time.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def plan_command(calibrate: bool, as_json: bool, **options: Any) -> None:
-    """Tell what making PROMPT would take: stages, patches, model calls, memory, disk, time. Makes nothing.
+    """Estimate what PROMPT would take: stages, patches, model calls, memory, disk, time. Makes nothing.
 
     The time is known once the model has run on this machine.
     """
@@ -410,7 +258,7 @@ def plan_command(calibrate: bool, as_json: bool, **options: Any) -> None:
 @click.argument("picture", type=PLACE)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def info_command(picture: Path, as_json: bool) -> None:
-    """Read back what made PICTURE: prompt, seed, model, all settings."""
+    """Show the settings stored in PICTURE: prompt, seed, model and all others."""
     settings = read_settings(picture)
     click.echo(json.dumps(settings) if as_json else settings_table(settings))
 
@@ -432,7 +280,7 @@ def models_group(context: click.Context, as_json: bool) -> None:
 @partial(with_options, options=PART_OPTIONS)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def inspect_command(model: str, as_json: bool, **options: Any) -> None:
-    """Tell what MODEL is recognised as and what it is best run with. Loads nothing."""
+    """Show how MODEL is recognised and the settings it recommends. Loads nothing."""
     from pixelsmith.families.catalogue import inspect_model
 
     found = inspect_model(model, parts_of(options))
@@ -461,7 +309,7 @@ def doctor_command(self_test: bool, device: DeviceName, as_json: bool) -> None:
 @cli.command("completion")
 @click.argument("shell", type=click.Choice(SHELLS))
 def completion_command(shell: str) -> None:
-    """Print what makes SHELL complete commands and options with the Tab key.
+    """Print the script that completes commands and options in SHELL.
 
     For bash, add to ~/.bashrc the line: eval "$(pixelsmith completion bash)"
     """

@@ -22,16 +22,18 @@ from pixelsmith.system.terminal import PLACE, say
 
 @click.command("redo")
 @click.argument("picture", type=PLACE)
-@click.option("--region", metavar="X,Y,W,H", help="A rectangle in pixels of PICTURE that is made again.")
-@click.option("--mask", type=PLACE, help="Instead of it a grey picture of the same shape: white is made again.")
-@click.option("--prompt", help="Of the place.  [default: that of PICTURE]")
+@click.option("--region", metavar="X,Y,W,H", help="The rectangle to make again, in pixels of PICTURE.")
+@click.option(
+    "--mask", type=PLACE, help="Instead of a region, a grey picture with PICTURE's aspect ratio: white is made again."
+)
+@click.option("--prompt", help="Prompt of the part.  [default: that of PICTURE]")
 @click.option("--seed", type=Seed(), default=RANDOM, show_default=True, help="Another seed, another place.")
 @click.option("--slider", type=float, help="0..1: how much of PICTURE is kept there.  [default: as PICTURE was made]")
 @click.option("--output", "-o", type=PLACE, help="[default: PICTURE's name with -redone]")
 @click.option(
     "--allow-pickle", is_flag=True, help="Read weights from pickles, as PICTURE was made; they can run any code."
 )
-@click.option("--overwrite", is_flag=True, help="Replace a file that is there already.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing.")
 def redo_command(
     picture: Path,
@@ -45,9 +47,9 @@ def redo_command(
     overwrite: bool,
     quiet: bool,
 ) -> None:
-    """Make a place of PICTURE again; everything outside of it stays as it is.
+    """Make part of PICTURE again; everything outside it stays unchanged.
 
-    The model and the method are those that PICTURE says it was made with.
+    The model and the method are those stored in PICTURE.
     """
     numbers = numbers_in(region, int, "region: expected X,Y,W,H such as 100,200,512,512")
     if numbers is not None and len(numbers) != 4:
@@ -67,7 +69,7 @@ def redo_command(
 
 
 def _request_of(picture: Path, prompt: str | None, allow_pickle: bool) -> Request:
-    """What a picture was made of, with another prompt for it; of a picture of others a request for its size."""
+    """The request stored in a picture, with the given prompt; for other pictures a request of its size."""
     size, settings = picture_size(picture), settings_inside(picture)
     if settings is None:
         if prompt is None:

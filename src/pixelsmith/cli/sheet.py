@@ -25,7 +25,7 @@ _PAPER, _INK = (245, 245, 245), (40, 40, 40)
 
 
 def write_sheet(path: Path, pictures: Sequence[tuple[Path, str]], overwrite: bool = False) -> None:
-    """Write a sheet of picture files with a line of text below each, as PNG or JPEG, in place of an earlier sheet.
+    """Write a sheet of picture files with a line of text below each, as PNG or JPEG, replacing an earlier sheet.
 
     Raises ``PictureError`` as ``check_sheet`` does or where a picture cannot be read, and ``OutputError`` where it
     cannot be written.

@@ -1,4 +1,4 @@
-"""How a picture is denoised, and named ways to do so."""
+"""How a picture is denoised, and presets."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ CoverageName = Literal["grid", "random"]
 Upsampling = Literal["lanczos", "bicubic", "latent"]
 
 GIVEN_SLIDER = 1.0
-"""The Slider above a given picture, where structure is held: nothing that it shows is lost."""
+"""The default Slider above a given picture with ``merge="hold"``: nothing that it shows is lost."""
 
 
 @dataclass(frozen=True)
@@ -44,50 +44,52 @@ class Method:
 
     Where ``steps``, ``sampler``, ``guidance``, ``guidance_scale``, ``guidance_rescale``, ``epsilon_scaling``,
     ``stage_guidance_scale``, ``stage_epsilon_scaling``, ``texture``, ``captions`` and ``slider`` are ``None``,
-    they are as the model recommends (``Recommended``), and ``slider`` is 1 above a picture that is given; ``at`` gives
-    those of one rung.
+    the model's recommendation is used (``Recommended``), and ``slider`` is 1 above a given picture; ``at`` returns the
+    settings of one rung.
 
-    - ``steps``: denoising steps of the base and of every stage, at least 1; ``stage_steps``: other ones for the stages.
-    - ``start``: above 0, at most 1: the share of the noise schedule that a stage goes through. Below 1 it starts from a
-      guide that is less noisy than pure noise: the coarse part is trusted, and fewer steps do. ``None`` is as the
-      strategy has it: all of it, if nothing else.
+    - ``steps``: denoising steps of the base and of every stage, at least 1; ``stage_steps``: overrides it for the
+      stages.
+    - ``start``: above 0, at most 1: the share of the noise schedule that a stage goes through. Below 1 it starts from
+      the noised guide instead of pure noise, as image-to-image does, and needs fewer steps. ``None`` is the strategy's
+      default, which is 1 unless it says otherwise.
     - ``sampler``: ``ddim`` (for flow models the same rule is Euler), ``dpmpp-2m`` (second order, for few steps),
-      ``euler-a`` or ``lcm``, which add noise of their own at each step (``pixelsmith.sampling.samplers``).
-    - ``guidance``: how the estimates with and without the prompt are put together
+      ``euler-a`` or ``lcm``, which add fresh noise at each step (``pixelsmith.sampling.samplers``).
+    - ``guidance``: how the estimates with and without the prompt are combined
       (``pixelsmith.sampling.guidances``): ``cfg`` is classifier-free guidance; ``cfg-norm`` and
       ``cfg-norm-rows`` keep the norm of the prediction; ``cfg-zero`` is CFG-Zero*, for flow matching; ``apg`` adaptive
       projected guidance.
-    - ``guidance_scale``: classifier-free guidance; 1 and less is the prompt alone. Models that take their guidance
-      scale as an input (``Recommended.guidance_told``) are given this number. ``stage_guidance_scale``: another one for
-      the stages.
-    - ``guidance_rescale``: 0..1, how far the spread of the guided estimate is brought back to the unguided one's.
+    - ``guidance_scale``: classifier-free guidance; at 1 and below it is off. Models that take their guidance scale
+      as an input (``Recommended.guidance_told``) get this number. ``stage_guidance_scale``: overrides it for the
+      stages.
+    - ``guidance_rescale``: 0..1, how far the standard deviation of the guided estimate is rescaled to that of the
+      unguided one.
     - ``epsilon_scaling``: 0.5..2, what the estimated noise is divided by: a little above 1 for more detail, 1 is off
-      (``pixelsmith.sampling.guidance.EpsilonScaled``). ``stage_epsilon_scaling``: another one for the stages.
-    - ``texture``: 0..1, the share that is added of what a model's texture network draws at the scale of pixels
-      (``pixelsmith.families.textures``, docs/decisions/0027-drawn-texture.md); models without one have no use for it.
+      (``pixelsmith.sampling.guidance.EpsilonScaled``). ``stage_epsilon_scaling``: overrides it for the stages.
+    - ``texture``: 0..1, the strength of the texture that a model's texture network adds at the scale of pixels
+      (``pixelsmith.families.textures``, docs/decisions/0027-drawn-texture.md); ignored for models without one.
     - ``guidance_interval``: the part of the denoising, as two shares in 0..1, in which guidance is on.
-    - ``perturbation``: a perturbed network that is guided away from, in the base and in the stages, for a call more of
-      each patch; also the name of one of ``PERTURBATIONS`` (docs/decisions/0017-perturbations.md).
+    - ``perturbation``: a perturbed network to guide away from, in the base and in the stages, at the cost of one more
+      call per patch; also the name of one of ``PERTURBATIONS`` (docs/decisions/0017-perturbations.md).
     - ``slider``: 0..1, how faithful a stage is to the picture below: low invents detail, high keeps structure. One for
-      all stages, or one for each of the last ones, in order; the first number is that of all stages before them too.
-      What it means follows from ``merge``. ``hold``: held is what the picture below would still show at this share of
-      its size: 1 is all that it shows, 0.25 what it would at a quarter (docs/decisions/0023-held-structure.md). Else
-      (the paper): the share of guided steps.
-    - ``slider_map``: where structure is held: ``auto`` (everywhere, and new detail is moderated where the picture below
-      is flat), ``even`` (everywhere, nothing is moderated), or the path of a grey picture of any size, which gives
-      positions instead of ``slider``: white holds, black frees.
+      all stages, or one for each of the last stages, in order; earlier stages use the first. Its meaning depends on
+      ``merge``. With ``hold``, the structure that the picture below would still show at this share of its size is held:
+      1 is all of it, 0.25 what remains at a quarter of the size (docs/decisions/0023-held-structure.md). Otherwise (the
+      paper) it is the share of guided steps.
+    - ``slider_map``: where structure is held: ``auto`` (everywhere, with less new detail where the picture below is
+      flat), ``even`` (everywhere alike), or the path of a grey picture of any size that replaces ``slider``: white is
+      1, black is 0.
     - ``slider_steps``: 0..1, the share of steps in which structure is held.
-    - ``slider_fade``: 0..1, the share of steps over which the lead fades out; 0 is a hard cut.
+    - ``slider_fade``: 0..1, the share of steps over which the guide fades out; 0 is a hard cut.
     - ``merge``: how the picture below is merged into patches (``pixelsmith.sampling.merging``): ``hold`` the
       structure of the clean estimate, or ``phase`` fusion as in the paper, its ablations, DemoFusion's ``residual``.
     - ``chess_mask``: whether, in the paper's way, the guide replaces every other latent pixel after a guided step.
-    - ``border``: width in latents over which neighbouring patches are averaged; 0 is off, ``None`` is as wide
-      for the model's patch as the paper's 10 latents are for a patch of 128.
+    - ``border``: width in latents over which neighbouring patches are averaged; 0 is off, ``None`` scales
+      the paper's 10 latents for a patch of 128 to the model's patch.
     - ``coverage``: ``grid`` (shifted at every step) or ``random`` (as in the paper).
     - ``upsampling``: how the previous picture becomes the guide.
-    - ``captions``: ``auto``: the prompt of a patch begins with what the picture below shows there, as a captioner says
-      (``Parts.captioner``, docs/decisions/0026-captions.md); ``off``: all patches have the prompt alone.
-    - ``strategy``: the way to a larger picture; there are others, to compare (``pixelsmith.config.strategies``).
+    - ``captions``: ``auto``: a caption of the picture below is prepended to the prompt of each patch
+      (``Parts.captioner``, docs/decisions/0026-captions.md); ``off``: all patches have the same prompt.
+    - ``strategy``: the method for larger pictures; others are there for comparison (``pixelsmith.config.strategies``).
 
     Raises ``RequestError`` for a value out of range.
 
@@ -102,11 +104,13 @@ class Method:
 
     steps: int | None = setting(None, "Denoising steps of the base and of each stage.", Group.QUALITY, least=1)
     sampler: str | None = setting(None, "The rule of a step.", Group.QUALITY, choices=SAMPLERS)
-    guidance: str | None = setting(None, "How the prompt is put to effect.", Group.GUIDANCE, choices=GUIDANCES)
-    guidance_scale: float | None = setting(
-        None, "How strongly the prompt pulls; 1 is off.", Group.GUIDANCE, range=(0, 1000)
+    guidance: str | None = setting(
+        None, "How the estimates with and without the prompt are combined.", Group.GUIDANCE, choices=GUIDANCES
     )
-    guidance_rescale: float | None = setting(None, "0..1: against over-saturation.", Group.GUIDANCE, range=(0, 1))
+    guidance_scale: float | None = setting(
+        None, "Scale of classifier-free guidance; 1 is off.", Group.GUIDANCE, range=(0, 1000)
+    )
+    guidance_rescale: float | None = setting(None, "0..1: reduces over-saturation.", Group.GUIDANCE, range=(0, 1))
     epsilon_scaling: float | None = setting(
         None, "0.5..2: a little above 1 for more detail; 1 is off.", Group.DETAIL, range=EPSILON_SCALINGS
     )
@@ -116,13 +120,15 @@ class Method:
     perturbation: Perturbation | None = None
     slider: float | tuple[float, ...] | None = setting(
         None,
-        "0..1: at 0 all is invented, at 1 all that the smaller picture shows is kept. A,B: of the last stages.  "
+        "0..1: 0 keeps nothing of the smaller picture, 1 everything it shows. A,B: one for each of the last stages.  "
         "[default: 1 with --from-image, else as the model recommends]",
         Group.DETAIL,
         common=True,
     )
     slider_map: str = setting(
-        "auto", "Where the Slider holds: auto, even, or a grey picture (white holds).  [default: auto]", Group.DETAIL
+        "auto",
+        "Where structure is held: auto, even, or a grey picture (white is 1, black 0).  [default: auto]",
+        Group.DETAIL,
     )
     slider_steps: float = setting(
         1.0, "0..1: share of steps in which structure is held.  [default: 1]", Group.DETAIL, range=(0, 1)
@@ -134,17 +140,17 @@ class Method:
         None, "Denoising steps of each stage.  [default: --steps]", Group.QUALITY, least=1
     )
     stage_guidance_scale: float | None = setting(
-        None, "The same as --guidance-scale for the stages.  [default: as the base]", Group.GUIDANCE, range=(0, 1000)
+        None, "--guidance-scale of the stages.  [default: as the base]", Group.GUIDANCE, range=(0, 1000)
     )
     stage_epsilon_scaling: float | None = setting(
         None,
-        "The same as --epsilon-scaling for the stages.  [default: as the base]",
+        "--epsilon-scaling of the stages.  [default: as the base]",
         Group.DETAIL,
         range=EPSILON_SCALINGS,
     )
     texture: float | None = setting(
         None,
-        "0..1: share of what the model's texture network draws; 0 is off.  [default: 1, or as the model recommends]",
+        "0..1: strength of the model's texture network; 0 is off.  [default: 1, or as the model recommends]",
         Group.DETAIL,
         range=(0, 1),
     )
@@ -154,12 +160,14 @@ class Method:
     merge: str = setting(
         "hold", "How the picture below guides: hold, or phase (paper).  [default: hold]", Group.DETAIL, choices=MERGES
     )
-    chess_mask: bool = setting(True, "Whether --merge phase has the paper's chess mask.", Group.DETAIL)
+    chess_mask: bool = setting(True, "Apply the paper's chess mask with --merge phase.", Group.DETAIL)
     border: int | None = setting(None, "Latents over which patches are averaged; 0 is off.", Group.QUALITY, least=0)
     coverage: CoverageName = setting("grid", "Where patches lie.", Group.QUALITY)
     upsampling: Upsampling = setting("lanczos", "How the previous picture is enlarged.", Group.QUALITY)
     captions: CaptionsName | None = None
-    strategy: StrategyName = setting("pixelsmith", "Another method, to compare.", Group.QUALITY)
+    strategy: StrategyName = setting(
+        "pixelsmith", "The method; others than pixelsmith are for comparison.", Group.QUALITY
+    )
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "guidance_interval", tuple(self.guidance_interval))
@@ -203,12 +211,12 @@ class Method:
         return None if self.slider_map in SLIDER_MAPS else self.slider_map
 
     def settled(self, recommended: Recommended) -> Method:
-        """The same with the model's choices where it leaves them open."""
+        """The same method, with open settings filled in as the model recommends."""
         chosen = {name: value for name, value in asdict(self._over(recommended)).items() if name in _OPEN}
         return replace(self, **chosen, slider=self.sliders or self._slider_of(recommended))
 
     def at(self, stage: int, recommended: Recommended, stages: int = 1) -> StageMethod:
-        """What the base (stage 0) or one of ``stages`` is denoised with."""
+        """The settings of the base (stage 0) or of one of ``stages``."""
         own, start, slider = self._over(recommended), 1.0, 0.0
         if stage > 0:
             own = replace(own, steps=self.stage_steps or own.steps)
@@ -224,21 +232,21 @@ class Method:
         return StageMethod(**same | _of_stage(own) | {"start": start, "slider": slider})
 
     def above_given_picture(self) -> Method:
-        """The same, with the Slider at 1 where structure is held and nothing was said: no base is to be redrawn."""
+        """The same method, with the Slider at 1 if it is open and structure is held."""
         opened = self.slider is None and self._usual_slider is None
         return replace(self, slider=GIVEN_SLIDER) if opened else self
 
     def _slider_of(self, recommended: Recommended) -> float:
-        """The Slider of all stages, where nothing was said of it."""
+        """The Slider of all stages if it is open."""
         return recommended.slider if self._usual_slider is None else self._usual_slider
 
     @property
     def _usual_slider(self) -> float | None:
-        """That of the way to merge the guide, if it has one."""
+        """The default Slider of the guide merge, if it has one."""
         return MERGES[STRATEGIES[self.strategy].merge or self.merge].slider
 
     def _over(self, recommended: Recommended) -> Recommended:
-        """What is recommended, with what was asked for in its place."""
+        """The recommendation, overridden by what this method sets."""
         asked = {name: getattr(self, name) for name in _OPEN if getattr(self, name) is not None}
         return replace(recommended, **asked)
 
@@ -247,11 +255,11 @@ _OPEN = (
     "steps", "sampler", "guidance", "guidance_scale", "guidance_rescale", "epsilon_scaling", "stage_guidance_scale",
     "stage_epsilon_scaling", "texture", "captions",
 )  # fmt: skip
-"""What a method may leave to the model."""
+"""Settings that a method may leave to the model."""
 
 
 def _of_stage(recommended: Recommended) -> dict[str, Any]:
-    """What a stage takes of a recommendation."""
+    """The fields of a recommendation that a stage uses."""
     names = {item.name for item in fields(StageMethod)}
     return {name: value for name, value in asdict(recommended).items() if name in names}
 
@@ -279,9 +287,9 @@ PRESETS: dict[str, Method] = {
         stage_guidance_scale=1.0,
     ),
 }
-"""Named methods. ``paper`` is the paper's: 50 DDIM steps, guidance 7.5, random patches, 10 latents of averaging.
-``fast`` is for huge pictures: stages of few steps, from where the guide is nearly drowned in noise; the base is as the
-model recommends."""
+"""Methods by name. ``paper`` is the paper's: 50 DDIM steps, guidance 7.5, random patches, 10 latents of averaging.
+``fast`` is for huge pictures: stages of few steps that start from a strongly noised guide; the base is as the model
+recommends."""
 
 PRESET_NOTES = {
     "default": "As the model recommends.",

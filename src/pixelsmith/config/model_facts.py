@@ -15,20 +15,20 @@ class ModelFacts:
 
     - ``name``: folder, hub id or ``embedded``; ``pipeline``: the class named in its ``model_index.json``.
     - ``native_size``: the size it was trained at, in pixels; ``latent_scale``: pixels per latent on one axis.
-    - ``latent_channels``; ``latent_multiple``: what the network needs the sides of a patch to be a multiple of.
+    - ``latent_channels``; ``latent_multiple``: the sides of a patch must be multiples of this.
     - ``train_steps``: the number of timesteps it was trained with.
     - ``tiling``: how its autoencoder is run tile by tile.
     - ``parameters``: the numbers in its weight files on this disk; of a hub id that was never fetched unknown, and 0.
     - ``quantised_bytes``: of weights that stay in a format of their own, which ``parameters`` does not count.
-    - ``recommended``: what it is best run with.
-    - ``float16_safe``: whether its numbers stay in the range of float16.
+    - ``recommended``: the settings that it works best with.
+    - ``float16_safe``: whether activations stay in the range of float16.
     - ``perturbable``: whether a ``Perturbation`` of its network is known.
-    - ``patch_values``: numbers that its network holds at once for each latent of a patch, and ``tile_values``: its
-      autoencoder for each pixel of a tile; at most, in the dtype of the run (``pixelsmith.families.footprint``).
+    - ``patch_values``: the most values that its network holds at once per latent of a patch, and ``tile_values``: that
+      its autoencoder holds per pixel of a tile, in the dtype of the run (``pixelsmith.families.footprint``).
     - ``float32_autoencoder``: whether its autoencoder is float32 where the run is in float16.
     - ``captioner_parameters``: the numbers in the weight files of its captioner; ``None`` where there is none.
-    - ``stock_seeds``: whether a base picture begins with the noise that diffusers draws for its seed; else with noise
-      that is keyed as that of stages (docs/decisions/0002-keyed-randomness.md).
+    - ``stock_seeds``: whether a base picture starts from the noise that diffusers draws for its seed, or from keyed
+      noise as stages do (docs/decisions/0002-keyed-randomness.md).
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""What is loaded beside the model itself, as small frozen values."""
+"""Which parts of a model are loaded, and what is added to it, as small frozen values."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SchedulerName = Literal[
     "LCMScheduler",
     "UniPCMultistepScheduler",
 ]
-"""Of diffusers, those whose numbers are taken as they are."""
+"""Schedulers of diffusers that are supported as they are."""
 TimestepSpacing = Literal["leading", "linspace", "trailing"]
 Quantization = Literal["int8", "float8"]
 
@@ -60,7 +60,7 @@ class Lora:
 
 @dataclass(frozen=True)
 class ControlNet:
-    """A network that tells the model's own to follow a control picture (``Request.control_images``).
+    """A network that conditions the model on a control picture (``Request.control_images``).
 
     - ``path``: a folder in the diffusers format or a hub id.
     - ``conditioning_scale``: how strongly, 0..10.
@@ -112,7 +112,7 @@ class ControlNet:
 
 @dataclass(frozen=True)
 class Parts:
-    """Which of a model's files are taken, and what is put beside or in the place of its own.
+    """Which of a model's files are loaded, and what is added to the model or replaces a part of it.
 
     - ``variant``: of its weight files, such as ``fp16``.
     - ``config``: for a model in a single file, the folder or hub id with its configuration files; ``None`` looks in the
@@ -120,21 +120,21 @@ class Parts:
     - ``vae``: another autoencoder for the same latents, full or tiny; ``network``: another U-Net or transformer of the
       same family. Each a diffusers folder, a hub id, or a single ``.safetensors`` file, here or of a hub id
       (``owner/name/file.safetensors``); a network also a ``.gguf`` file.
-    - ``quantize``: the format that the network's linear layers are brought to when all is loaded.
+    - ``quantize``: the format that the network's linear layers are converted to after loading.
     - ``loras``, in the order in which they are added; ``textual_inversions``: files, whose names are their tokens.
-    - ``controlnets``: networks that tell the model's own to follow the request's control pictures, in their order.
-    - ``few_steps``: whether the model's own LoRA for few steps is added, of which its folder tells
-      (docs/decisions/0021-few-steps.md), with the scheduler and the steps that it is for; ``None``: if it has one.
-    - ``scheduler``, ``timestep_spacing``: in the place of its scheduler's class and of where its steps lie, as
-      LoRAs and checkpoints for few steps need them; not for flow matching.
-    - ``captioner``: what says what a place of a picture shows (``Method.captions``): the folder or hub id of an
-      image-to-text model or an image classifier of transformers; ``None`` is the model's own.
+    - ``controlnets``: ControlNets, in the order of the request's ``control_images``.
+    - ``few_steps``: whether to add the few-step LoRA that the model's folder names (docs/decisions/0021-few-steps.md),
+      with its scheduler and steps; ``None`` adds it if there is one.
+    - ``scheduler``, ``timestep_spacing``: replace the scheduler's class and its timestep spacing, as LoRAs and
+      checkpoints for few steps need; not for flow matching.
+    - ``captioner``: the folder or hub id of an image-to-text model or image classifier of transformers, which describes
+      parts of a picture (``Method.captions``); ``None`` is the model's own.
     - ``allow_pickle``: whether weights may be read from pickles, which can run any code.
 
-    Raises ``RequestError`` for values of another kind.
+    Raises ``RequestError`` for values of the wrong type.
     """
 
-    variant: str | None = setting(None, "Which of the model's weight files, such as fp16.", Group.MODEL)
+    variant: str | None = setting(None, "Variant of the model's weight files, such as fp16.", Group.MODEL)
     config: str | None = setting(
         None, "Folder or hub id with the configuration of a single file.", Group.MODEL, option="--model-config"
     )
@@ -142,10 +142,10 @@ class Parts:
         None, "Another autoencoder, full or tiny: a folder, a .safetensors file, or a hub id.", Group.MODEL
     )
     network: str | None = setting(None, "Another U-Net or transformer: the same, or a .gguf file.", Group.MODEL)
-    quantize: Quantization | None = setting(None, "Make the network smaller when loaded.", Group.MODEL)
+    quantize: Quantization | None = setting(None, "Quantise the network after loading.", Group.MODEL)
     loras: tuple[Lora, ...] = setting(
         (),
-        "A LoRA for a style or a subject, and how strongly. Can be given several times.",
+        "A LoRA and its weight. Can be given several times.",
         Group.MODEL,
         option="--lora",
         metavar="PATH[:WEIGHT]",
@@ -153,7 +153,7 @@ class Parts:
     )
     textual_inversions: tuple[str, ...] = setting(
         (),
-        "A textual inversion, whose name is its word in the prompt. Can be given several times.",
+        "A textual inversion; the file's name is its token in the prompt. Can be given several times.",
         Group.MODEL,
         option="--textual-inversion",
         metavar="PATH",
@@ -170,7 +170,7 @@ class Parts:
         False, "Add the model's own LoRA for few steps.  [default: with --preset fast, if it has one]", Group.QUALITY
     )
     scheduler: SchedulerName | None = setting(None, "Another scheduler than the model's own.", Group.MODEL)
-    timestep_spacing: TimestepSpacing | None = setting(None, "Where the scheduler's steps lie.", Group.MODEL)
+    timestep_spacing: TimestepSpacing | None = setting(None, "How the scheduler spaces its timesteps.", Group.MODEL)
     captioner: str | None = None
     allow_pickle: bool = setting(False, "Read weights from pickles; they can run any code.", Group.MODEL)
 
@@ -191,7 +191,7 @@ class Parts:
                 raise RequestError(f"{name.replace('_', ' ')}: expected one of {names}, got {value!r}")
 
     def located(self, folder: Path) -> Parts:
-        """The same with paths as they were meant in ``folder``."""
+        """The same parts with paths resolved against ``folder``."""
         return replace(
             self,
             config=None if self.config is None else located(self.config, folder),
@@ -212,6 +212,6 @@ class Parts:
 
 
 def located(name: str, folder: Path) -> str:
-    """A path as it was meant in ``folder``, or the hub id that it is where there is no such place."""
+    """A path resolved against ``folder`` if it exists there, otherwise the name itself, which is a hub id."""
     place = given_place(folder / at_home(name))
     return str(place) if place.exists() else name

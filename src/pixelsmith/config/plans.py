@@ -12,9 +12,9 @@ from pixelsmith.geometry import Size
 class StagePlan:
     """One rung: its picture (pixels), its canvas (latents) and how much there is to do.
 
-    ``patches_per_step``: evaluations of the network in units of the model's own size: a whole canvas that goes through
-    it at once counts by its area. That is the least it takes: attention grows faster than the area.
-    ``prompts``, ``negatives``: how many different ones a patch has in the mean, where there are regions.
+    ``patches_per_step``: evaluations of the network in units of the model's native size: a whole canvas in one call
+    counts by its area, which is a lower bound, because attention grows faster than the area.
+    ``prompts``, ``negatives``: how many different ones a patch has on average, if there are regions.
     """
 
     size: Size
@@ -33,13 +33,13 @@ class Plan:
 
     - ``base``: the picture made at the native size, ``None`` where the cascade starts from a given picture.
     - ``stages``: the cascade; empty where the base is large enough.
-    - ``model_calls``: patches that go through the network; with classifier-free guidance a patch goes through twice,
-      and with a perturbation once more, and with each prompt of a region in it. Where there
-      are regions it is counted on windows spread over the picture.
-    - ``captions``: places of the stages that are captioned.
-    - ``on_disk``: whether the canvases are kept in a run directory by default, because memory should not hold them.
+    - ``model_calls``: evaluations of the network for a patch: two per patch with classifier-free guidance, one more
+      with a perturbation, and one for each region's prompt in it. With regions it is estimated from windows spread
+      over the picture.
+    - ``captions``: how many windows of the stages are captioned.
+    - ``on_disk``: whether the canvases are kept in a run directory by default, because they are too large for memory.
     - ``canvas_bytes``: of all canvases and pictures, wherever they are kept; ``peak_memory_bytes``; ``file_bytes``: of
-      the output in the format that takes most. All are upper estimates. ``seconds``: ``None`` while unknown.
+      the output in the largest format. All are upper estimates. ``seconds``: ``None`` while unknown.
     """
 
     base: StagePlan | None

@@ -1,4 +1,4 @@
-"""What a model is best run with, and what a rung of the cascade is run with in the end."""
+"""The settings that a model recommends, and the final settings of one rung of the cascade."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from pixelsmith.sampling.samplers import SAMPLERS
 CaptionsName = Literal["auto", "off"]
 PerturbationName = Literal["pag", "slg"]
 SLIDER_MAPS = ("auto", "even")
-"""Slider maps that are no pictures: by the picture below, and the same everywhere."""
+"""Slider maps that are not pictures: computed from the picture below, and constant."""
 
 
 @dataclass(frozen=True)
 class Perturbation:
-    """A worse network to be guided away from: the model's own, told the prompt, with some of its blocks perturbed.
+    """A worse network to be guided away from: the model's own, conditioned on the prompt, with some blocks perturbed.
 
     - ``name``: ``pag``: an image token there sees of the image only itself (perturbed attention guidance, arXiv
       2403.17377); ``slg``: the blocks are skipped (skip layer guidance, as in the pipeline of Stable Diffusion 3.5).
@@ -56,11 +56,11 @@ PERTURBATIONS: dict[str, Perturbation] = {
     "pag": Perturbation("pag", scale=3.0, interval=(0.0, 1.0)),
     "slg": Perturbation("slg", scale=2.8, interval=(0.01, 0.2)),
 }
-"""As their pipelines have them by default."""
+"""With the defaults of their pipelines."""
 
 
 def perturbation_of(given: Any) -> Perturbation | None:
-    """What is meant: itself, or the one of that name. Raises ``RequestError`` for anything else."""
+    """The perturbation itself, or the one of that name. Raises ``RequestError`` for anything else."""
     found = PERTURBATIONS.get(given) if isinstance(given, str) else given
     if given is not None and not isinstance(found, Perturbation):
         raise RequestError(f"perturbation: expected a Perturbation or one of {', '.join(PERTURBATIONS)}, got {given!r}")
@@ -68,12 +68,12 @@ def perturbation_of(given: Any) -> Perturbation | None:
 
 
 EPSILON_SCALINGS = (0.5, 2.0)
-"""The least and the largest; beyond that there is nothing but blur or noise."""
+"""The smallest and the largest; beyond them pictures are only blur or noise."""
 
 
 @dataclass(frozen=True)
 class Recommended:
-    """What a model is best run with, for what a ``Method`` leaves open.
+    """The settings that a model recommends, used for what a ``Method`` leaves open.
 
     ``guidance_told``: whether the network takes its guidance scale as an input (distilled models), instead of
     classifier-free guidance. ``stage_guidance_scale``, ``stage_epsilon_scaling``: those of the stages, ``None`` for the
@@ -113,7 +113,7 @@ class Recommended:
 
 @dataclass(frozen=True)
 class StageMethod:
-    """What one rung is denoised with: nothing is left open (``Method.at``)."""
+    """The settings that one rung is denoised with, all of them decided (``Method.at``)."""
 
     steps: int
     sampler: str

@@ -1,4 +1,4 @@
-"""Regions of a picture with prompts of their own, as small frozen values."""
+"""Regions of a picture, each with its own prompt, as small frozen values."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ _SHAPES = ("box", "polygon", "mask")
 
 @dataclass(frozen=True)
 class Region:
-    """A part of the picture with a prompt of its own.
+    """A part of the picture with its own prompt.
 
-    - ``prompt``: what is to be seen there; it stands in the place of the picture's own prompt.
-    - Where it lies is said by one of ``box`` (left, top, width, height), ``polygon`` (three corners or more, each x, y)
-      and ``mask`` (the path of a grey picture that is laid over the whole result: white belongs to the region).
+    - ``prompt``: used in the region instead of the picture's prompt.
+    - Exactly one of ``box`` (left, top, width, height), ``polygon`` (three or more corners, each x, y) and ``mask``
+      (the path of a grey picture, scaled to the whole result: white is the region) gives its position.
       ``unit``: of box and polygon: ``pixels`` of the result, or ``percent`` of its width and height.
-    - ``negative_prompt``: ``None`` for that of the picture.
-    - ``strength``: 0..1, the share of its prompt; the rest is left to what lies below it.
-    - ``feather``: how wide its edges are, in percent of the result's shorter side, 0..100.
+    - ``negative_prompt``: ``None`` uses that of the picture.
+    - ``strength``: 0..1, the weight of its prompt; the layers below it get the rest.
+    - ``feather``: the width of its edges in percent of the result's shorter side, 0..100.
 
     Raises ``RequestError`` for values out of range.
     """
@@ -96,12 +96,12 @@ class Region:
             xs, ys = zip(*found, strict=True)
             if max(xs) <= 0 or min(xs) >= picture.width or max(ys) <= 0 or min(ys) >= picture.height:
                 raise RequestError(
-                    f"region {self.prompt!r}: it lies outside of the picture of {picture}; expected a part of it"
+                    f"region {self.prompt!r}: it lies outside the picture of {picture}; expected a part of it"
                 )
         return found
 
     def located(self, folder: Path) -> Region:
-        """The same with the path of its mask as it was meant in ``folder``."""
+        """The same region with the path of its mask resolved against ``folder``."""
         return self if self.mask is None else replace(self, mask=str(folder / self.mask))
 
     @classmethod
@@ -125,14 +125,14 @@ class Region:
 
 
 def regions_from(values: Iterable[Any]) -> tuple[Region, ...]:
-    """Regions of plain values. Raises ``TypeError`` for unknown names, ``RequestError`` for values."""
+    """Make regions from plain values. Raises ``TypeError`` for unknown names, ``RequestError`` for wrong values."""
     return tuple(value if isinstance(value, Region) else Region(**_object(value)) for value in values)
 
 
 def read_regions(path: str) -> tuple[Region, ...]:
     """The regions of a JSON file: a list of objects with the fields of ``Region``.
 
-    Paths of masks are those seen from the file's folder. Raises ``RequestError``.
+    Paths of masks are relative to the file's folder. Raises ``RequestError``.
     """
     try:
         place = given_place(path)

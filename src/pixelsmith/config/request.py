@@ -1,4 +1,4 @@
-"""What the user wants, as small frozen values that are checked when they are made and round-trip through JSON."""
+"""A user's request as small frozen values, which are validated when created and round-trip through JSON."""
 
 from __future__ import annotations
 
@@ -45,19 +45,22 @@ EMBEDDED = "embedded"
 
 @dataclass(frozen=True)
 class Compute:
-    """Where and how the work is done. Of it only ``dtype`` is meant to show in the picture: the rest
-    changes it by rounding (docs/decisions/0013-devices.md).
+    """Where and how the work is done. Only ``dtype`` is meant to change the picture; the other fields
+    change it by rounding (docs/decisions/0013-devices.md).
 
     - ``device``: where the model runs; ``auto`` takes a GPU if there is one. ``rocm`` and ``cuda`` are the same.
     - ``dtype``: of the network's numbers; ``auto`` is half precision where the device is fast in it.
     - ``batch_size``: patches in one call of the network, at least 1; ``None`` chooses by the device and their size.
-    - ``memory``: what is on the device: ``all`` of the model; all, with the text encoders released once they have read
-      the prompt; one part at a time (``offload``); one layer at a time (``sequential``, slow).
+    - ``memory``: what is on the device: the whole model (``all``); the whole model, with the text encoders freed once
+      the prompt is encoded; one part at a time (``offload``); one layer at a time (``sequential``, slow).
     - ``compile``: compile the network, and an autoencoder of residual blocks.
-    - ``channels_last``: another order of values in memory.
-    - ``tile``: pixels a side that the autoencoder computes at once, at most; ``None`` is as much as suits it. Fewer
-      take less memory and more time (``pixelsmith.engine.pieces``).
-    - ``deterministic``: use only algorithms of PyTorch that give the same bytes each time, of which some are slower
+    - ``channels_last``: keep the weights of convolutions with channels as the innermost dimension; ``None`` does so on
+      CUDA, whose Tensor Cores compute convolutions in that order.
+    - ``attention``: diffusers' name of the attention backend, such as ``flash``, ``sage`` or ``xformers``; ``None`` is
+      diffusers' default, PyTorch's own. Another backend changes the picture by rounding; ``sage`` quantises to int8.
+    - ``tile``: the largest side in pixels that the autoencoder computes at once; ``None`` chooses by the model. Smaller
+      tiles need less memory and more time (``pixelsmith.engine.pieces``).
+    - ``deterministic``: use only PyTorch's deterministic algorithms, some of which are slower
       (docs/decisions/0034-devices-as-they-are.md).
 
     Raises ``RequestError`` for an unknown device, dtype or memory mode, and for sizes below 1.
@@ -74,16 +77,27 @@ class Compute:
     )
     memory: MemoryMode = setting(
         "all",
-        "What of the model is on the GPU at a time. For little memory: offload, or sequential (least, slowest).",
+        "How much of the model is on the GPU at a time. With little memory: offload, or sequential (least, slowest).",
         Group.MACHINE,
         common=True,
     )
     compile: bool = setting(False, "Compile the network, and an autoencoder of residual blocks.", Group.MACHINE)
-    channels_last: bool = setting(False, "Another order of values in memory.", Group.MACHINE)
-    tile: int | None = setting(
-        None, "Pixels a side that the autoencoder computes at once.  [default: by model]", Group.MACHINE, least=1
+    channels_last: bool | None = setting(
+        None, "Keep the weights of convolutions in channels-last order.  [default: on CUDA]", Group.MACHINE
     )
-    deterministic: bool = setting(False, "Only algorithms that give the same bytes each time.", Group.MACHINE)
+    attention: str | None = setting(
+        None,
+        "Attention backend of diffusers, such as flash, sage or xformers.  [default: PyTorch's own]",
+        Group.MACHINE,
+        metavar="BACKEND",
+    )
+    tile: int | None = setting(
+        None,
+        "The largest side in pixels that the autoencoder computes at once.  [default: by model]",
+        Group.MACHINE,
+        least=1,
+    )
+    deterministic: bool = setting(False, "Use only PyTorch's deterministic algorithms.", Group.MACHINE)
 
     def __post_init__(self) -> None:
         check_choices(self, device=DeviceName, dtype=DtypeName, memory=MemoryMode)
@@ -93,24 +107,24 @@ class Compute:
 
 @dataclass(frozen=True)
 class Placement:
-    """What a run that goes on may change of its ``Compute``; ``None`` leaves it as it was.
+    """What ``resume`` may change of a run's ``Compute``; ``None`` keeps the value that the run began with.
 
-    ``memory`` never shows in the picture, and ``tile`` does not where the autoencoder is local; another ``device`` or
-    ``batch_size`` changes it by rounding. ``workers``: the devices that share the work from now on, of whatever kinds
-    and however many. Raises ``RequestError`` as ``Compute`` does.
+    ``memory`` never changes the picture, nor does ``tile`` if the autoencoder is local; another ``device`` or
+    ``batch_size`` changes it by rounding. ``workers``: the devices that share the work from now on, of any kind and
+    number. Raises ``RequestError`` as ``Compute`` does.
     """
 
-    device: DeviceName | None = setting(None, "The same of another device.", Group.MACHINE)
-    memory: MemoryMode | None = setting(None, "Another way than the run began with.", Group.MACHINE)
-    batch_size: int | None = setting(None, "Another one; it changes the picture by rounding.", Group.MACHINE)
-    tile: int | None = setting(None, "Pixels a side that the autoencoder computes at once.", Group.MACHINE)
+    device: DeviceName | None = setting(None, "Continue on another device.", Group.MACHINE)
+    memory: MemoryMode | None = setting(None, "Another memory mode than the run began with.", Group.MACHINE)
+    batch_size: int | None = setting(None, "Another batch size; it changes the picture by rounding.", Group.MACHINE)
+    tile: int | None = setting(None, "The largest side in pixels that the autoencoder computes at once.", Group.MACHINE)
     workers: Workers | None = None
 
     def __post_init__(self) -> None:
         self.of(Compute())
 
     def of(self, compute: Compute) -> Compute:
-        """The same with what was changed."""
+        """``compute`` with these changes."""
         compute = compute if self.workers is None else replace(compute, device="auto")
         given = {name: getattr(self, name) for name in ("device", "memory", "batch_size")}
         return replace(compute, **{name: value for name, value in given.items() if value is not None})
@@ -121,38 +135,36 @@ class Request:
     """One picture to make.
 
     - ``prompt``, ``negative_prompt``: text; the prompt must not be empty.
-    - ``prompt_weighting``: whether both are read as compel reads them: ``(word)1.3``, ``word++``, and to their end
-      however long they are. For Stable Diffusion 1.x and 2.x and SDXL.
+    - ``prompt_weighting``: whether both are read in compel's syntax (``(word)1.3``, ``word++``) and without a limit on
+      their length. For Stable Diffusion 1.x and 2.x and SDXL.
     - ``size``: the exact size of the result in pixels, at most ``MAX_SIDE`` on a side.
     - ``seed``: 0 to ``MAX_SEED``; the same request and seed give the same picture.
     - ``model``: a folder in the diffusers format, a single ``.safetensors`` file, a hub id, or ``embedded``.
-    - ``parts``: which of its files are taken, and what is put beside or in the place of its own.
+    - ``parts``: which of the model's files are loaded, and what is added to it or replaces a part of it.
     - ``method``: how the picture is denoised; ``compute``: where and how the work is done.
-    - ``from_image``: the path of a picture to start the cascade from, in place of a generated base.
-    - ``cascade``: sizes of the stages, each at least as large as the one before; a larger ``size`` follows as one more
-      stage, a smaller one is scaled down to from the last. Empty chooses the stages. Where shapes differ, the middle
-      of a picture is used.
-    - ``dpi``: dots per inch that the file says, 1 to 10,000; ``None`` for those of ``from_image``, or else
-      ``pixelsmith.config.sizes.PRINT_DPI``.
-    - ``strip``: whether what ``from_image`` says besides its pixels (EXIF, IPTC, XMP, its resolution, its place on
-      earth) is left out.
-    - ``mask``: the path of a grey picture, of the shape of ``from_image`` or of the result and of any size: white is
-      refined, black stays what the enlarged ``from_image`` is. ``mask_feather``: how many pixels of each stage wide its
-      edges are, 0 to 10,000.
-    - ``depth``: bits of a channel of the file, 8 or 16; ``dither``: whether 8 are dithered, so that smooth gradients
-      have no steps. With either the last picture is kept as it is decoded, in four times the room.
-    - ``regions``: parts of the picture with prompts of their own, a later one over those before it; ``prompt`` is that
-      of the rest. ``regions_in``: whether the base shows them too (``all``), or only the ``stages``
+    - ``from_image``: the path of a picture to start the cascade from, instead of a generated base.
+    - ``cascade``: sizes of the stages, each at least as large as the one before; a larger ``size`` adds a
+      stage, for a smaller one the last stage is scaled down. Empty chooses the stages. Where aspect ratios differ,
+      pictures are cropped to their middle.
+    - ``dpi``: the resolution in the file's metadata in dots per inch, 1 to 10,000; ``None`` takes that of
+      ``from_image``, or else ``pixelsmith.config.sizes.PRINT_DPI``.
+    - ``strip``: whether to drop the metadata of ``from_image`` (EXIF, IPTC, XMP, resolution, geotransform).
+    - ``mask``: the path of a grey picture of any size with the aspect ratio of ``from_image`` or of the result: white
+      is refined, black keeps the enlarged ``from_image``. ``mask_feather``: the width of its edges in pixels of each
+      stage, 0 to 10,000.
+    - ``depth``: bits per channel of the file, 8 or 16; ``dither``: whether 8 bits are dithered, which avoids banding in
+      smooth gradients. With 16 bits or dithering the last picture is kept in float32, which takes four times the space.
+    - ``regions``: parts of the picture with their own prompts, later ones over earlier ones; ``prompt`` is for the
+      rest. ``regions_in``: whether regions apply to the base too (``all``) or only to the ``stages``
       (docs/decisions/0040-regions.md).
     - ``wrap``: the axes on which the picture goes on at its other edge: ``xy`` for textures that tile, ``x`` for
       panoramas that close; ``None`` for none (docs/decisions/0041-wrap.md).
-    - ``control_images``: the paths of pictures that ``parts.controlnets`` follow, one for each in their order, of
-      what they were trained to see (edges, depth, the picture itself) and laid over the result
-      (docs/decisions/0043-control.md).
-    - ``background``: a colour as CSS writes it that the transparency of ``from_image`` is laid over; ``None`` keeps it.
+    - ``control_images``: the paths of the pictures that ``parts.controlnets`` follow, one for each, in their order,
+      scaled and cropped to cover the result (docs/decisions/0043-control.md).
+    - ``background``: a CSS colour to composite a transparent ``from_image`` over; ``None`` keeps the transparency.
 
-    Raises ``RequestError`` where a value is out of range, the cascade shrinks, there is a mask but no picture, a
-    region lies outside of the picture, or there are not as many control pictures as ControlNets.
+    Raises ``RequestError`` if a value is out of range, the cascade shrinks, there is a mask but no picture, a region
+    lies outside the picture, or the numbers of control pictures and ControlNets differ.
 
     Examples:
         >>> from pixelsmith import PRESETS
@@ -177,7 +189,7 @@ class Request:
     )
     parts: Parts = field(default_factory=Parts)
     from_image: str | None = setting(
-        None, "Enlarge this picture in place of a generated one; PROMPT says what it shows.", Group.SOURCE, common=True
+        None, "Enlarge this picture instead of a generated one; PROMPT says what it shows.", Group.SOURCE, common=True
     )
     cascade: tuple[Size, ...] = ()
     method: Method = field(default_factory=Method)
@@ -187,32 +199,34 @@ class Request:
     )
     dpi: float | None = setting(
         None,
-        "Dots per inch that the file says.  [default: those of --size, of the picture to start from, or 300]",
+        "Dots per inch in the file's metadata.  [default: those of --size, of --from-image, or 300]",
         Group.FILE,
     )
     strip: bool = setting(
-        False, "Leave out the EXIF, IPTC, XMP, resolution and place on earth of --from-image.", Group.SOURCE
+        False, "Drop the metadata of --from-image: EXIF, IPTC, XMP, resolution, geotransform.", Group.SOURCE
     )
     background: str | None = setting(
         None,
-        "Lay the transparency of --from-image over white, #fff8e0, ...  [default: it is kept]",
+        "Composite a transparent --from-image over white, #fff8e0, ...  [default: keep transparency]",
         Group.SOURCE,
         metavar="COLOUR",
     )
     mask: str | None = setting(
         None, "A grey picture over --from-image: white is refined, black is only enlarged.", Group.SOURCE
     )
-    mask_feather: int = setting(16, "How wide the edges of --mask are, in pixels.", Group.SOURCE)
-    depth: int = setting(8, "Bits a channel of the file.", Group.FILE, choices={str(bits): bits for bits in DEPTHS})
-    dither: bool = setting(False, "Dither 8 bits, so that smooth gradients have no steps.", Group.FILE)
+    mask_feather: int = setting(16, "Width of the edges of --mask in pixels.", Group.SOURCE)
+    depth: int = setting(8, "Bits per channel of the file.", Group.FILE, choices={str(bits): bits for bits in DEPTHS})
+    dither: bool = setting(False, "Dither 8 bits, to avoid banding in smooth gradients.", Group.FILE)
     regions: tuple[Region, ...] = ()
-    regions_in: RegionsIn = setting("all", "Whether the base shows regions too, or only the stages.", Group.PICTURE)
+    regions_in: RegionsIn = setting(
+        "all", "Whether regions apply to the base too, or only to the stages.", Group.PICTURE
+    )
     wrap: WrapName | None = setting(
-        None, "Go on at the other edge: xy for textures that tile, x for panoramas that close.", Group.PICTURE
+        None, "Continue at the opposite edge: xy for textures that tile, x for panoramas that close.", Group.PICTURE
     )
     control_images: tuple[str, ...] = setting(
         (),
-        "What --controlnet follows, laid over the result: as many as there are of these, in their order.",
+        "The picture that a --controlnet follows, over the whole result: one for each, in their order.",
         Group.PICTURE,
         option="--control-image",
         metavar="FILE",
@@ -305,7 +319,7 @@ class Request:
 
     @property
     def pictures(self) -> tuple[Path, ...]:
-        """The pictures that it is made with: the one to start from, the Slider map, the masks, those of control."""
+        """The paths of all pictures it reads: ``from_image``, the Slider map, the masks, the control pictures."""
         masks = (self.mask, *(region.mask for region in self.regions))
         named = (self.from_image, self.method.painted_map, *masks, *self.control_images)
         return tuple(Path(name) for name in named if name is not None)
@@ -319,11 +333,11 @@ class Request:
 
     @property
     def unrounded(self) -> bool:
-        """Whether the values of the last picture are kept as they are decoded."""
+        """Whether the last picture is kept in float32 instead of 8 bits."""
         return self.dither or self.depth > min(DEPTHS)
 
     def settled(self, recommended: Recommended) -> Request:
-        """The same request with what its method leaves open as the model recommends it."""
+        """The same request, with open settings of its method filled in as the model recommends."""
         return replace(self, method=self.method.settled(recommended))
 
     def with_batch_size(self, batch_size: int) -> Request:

@@ -1,4 +1,4 @@
-"""What a field of a request says of itself: its help on the command line, its name there, and what it may be."""
+"""Metadata of the fields of a request: the help, name and valid values of their command-line options."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 from pixelsmith.config.checks import check_range, check_whole
 
 _SETTING = "setting"
-"""What it is called in the metadata of a field."""
+"""Its key in the metadata of a field."""
 
 
 class Group(StrEnum):
@@ -33,10 +33,10 @@ class Setting:
     """One field that a user may set.
 
     - ``name``: of the field; ``kinds``: its types without ``None``; ``optional``: whether it may be that.
-    - ``default``: of the field; ``help``: what the command line says of it.
-    - ``option``: its name on the command line; ``metavar``: what stands for its value there.
-    - ``choices``: names that it may be; empty if it may be anything of its type.
-    - ``range``: the least and the largest number; ``least``: of a whole number that has no largest.
+    - ``default``: of the field; ``help``: of its option.
+    - ``option``: its name on the command line; ``metavar``: the placeholder for its value in help.
+    - ``choices``: its valid names; empty if any value of its type is valid.
+    - ``range``: the smallest and the largest number; ``least``: of a whole number without an upper bound.
     - ``group``: the heading under which help lists it; ``common``: whether ``--help`` shows it, not only
       ``--help-all``.
     """
@@ -56,12 +56,12 @@ class Setting:
 
     @property
     def parameter(self) -> str:
-        """What its value is called among those of a command."""
+        """The name of its parameter in a command."""
         return self.name if self.many else self.option.removeprefix("--").replace("-", "_")
 
     @property
     def many(self) -> bool:
-        """Whether it is any number of texts."""
+        """Whether its option can be given several times."""
         return any(get_origin(kind) is tuple and get_args(kind)[0] is not float for kind in self.kinds)
 
 
@@ -77,9 +77,9 @@ def setting(
     least: int | None = None,
     common: bool = False,
 ) -> Any:
-    """A field of a dataclass that the command line has an option for; the arguments are those of ``Setting``.
+    """A field of a dataclass that is also a command-line option; the arguments are those of ``Setting``.
 
-    ``choices``: a registry; of a ``Literal`` they are known.
+    ``choices``: a registry; those of a ``Literal`` follow from its type.
     """
     said = {"help": help, "group": group, "common": common}
     said |= {"option": option, "metavar": metavar, "range": range, "least": least}
@@ -87,7 +87,7 @@ def setting(
 
 
 def settings_of(owner: type) -> Iterator[Setting]:
-    """The fields of a dataclass that say of themselves what the command line says, in their order."""
+    """The settings among the fields of a dataclass, in their order."""
     hints = get_type_hints(owner)
     for item in fields(owner):
         if said := item.metadata.get(_SETTING):
@@ -101,7 +101,7 @@ def settings_of(owner: type) -> Iterator[Setting]:
 
 
 def check_numbers(owner: Any) -> None:
-    """Raise ``RequestError`` where a number is not in the range of its setting; ``None`` is left open."""
+    """Raise ``RequestError`` if a number is outside the range of its setting; ``None`` is valid."""
     for item in fields(owner):
         said, value = item.metadata.get(_SETTING, {}), getattr(owner, item.name)
         if said and value is not None:

@@ -33,7 +33,7 @@ class Strategy:
     - ``start``: the share of the noise schedule that a stage goes through where nothing is said of it.
     - ``merge``: how the guide is merged into patches, ``None`` for what the method says.
     - ``guided``: whether it is merged at all; if not, it gives the first canvas.
-    - ``half_overlap``: patches overlap by half and are averaged there, in place of the method's border and coverage.
+    - ``half_overlap``: patches overlap by half and are averaged there, instead of the method's border and coverage.
     - ``dilated``: dilated sampling joins the patches (``pixelsmith.engine.dilated``).
     - ``unused``: what of a ``Method`` it has no use for.
     """

@@ -21,8 +21,8 @@ class Workers:
     - ``ray``: the address of a Ray cluster (``auto``, ``host:port``, ``ray://host:port``), or ``local`` to start one
       here. Without ``devices`` all its GPUs work, or, where it has none, a worker on each of its nodes.
 
-    They are no part of what the picture is: the same request has the same pixels with any of them, on equal hardware
-    byte for byte in float32. Raises ``RequestError`` for a name that is no device's, or where neither is given.
+    Workers do not affect the picture: on equal hardware a request gives the same pixels with any of them, byte for byte
+    in float32. Raises ``RequestError`` for an unknown device name, or if neither field is given.
 
     Examples:
         >>> Workers.parse("cuda:0,cuda:1", None)

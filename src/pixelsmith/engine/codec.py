@@ -26,9 +26,9 @@ from pixelsmith.system.device import check_finite, finite, room_for, staged
 from pixelsmith.system.memory import large_blocks_apart
 
 OnTile = Callable[[int, int], None]
-"""Hears (tiles done, tiles in all)."""
+"""Called with (tiles done, tiles in all)."""
 Storing = Callable[[Tensor], tuple[Tensor, ...]]
-"""What makes of tiles what is kept of them; it holds nothing of the picture."""
+"""Converts tiles to the form in which they are kept; it holds no pixels itself."""
 TILE = "a tile of the autoencoder"
 
 
@@ -38,11 +38,11 @@ class Pixels(Patched, Protocol):
 
     @property
     def stored(self) -> Storing:
-        """What makes of tiles (b, 3, H, W) in 0..255 what is kept, computed where they are."""
+        """Converts tiles (b, 3, H, W) in 0..255 to what is kept, on their device."""
         ...
 
     def keep(self, index: int, stored: Sequence[Tensor]) -> None:
-        """Keep a tile (3, H, W) that is as ``stored`` makes it."""
+        """Keep a tile (3, H, W) that ``stored`` has converted."""
         ...
 
 

@@ -47,7 +47,7 @@ class Patched(Readable, Protocol):
 
 @runtime_checkable
 class Steps(Protocol):
-    """The canvases after each step, counted from 1; a step that another run has begun may be there."""
+    """The canvases after each step, counted from 1; some may exist from an interrupted run."""
 
     def open(self, step: int, tiling: Tiling) -> Patched: ...
 
@@ -66,12 +66,11 @@ class Guide:
 
 @dataclass(frozen=True)
 class Denoising:
-    """Everything that decides what a canvas becomes; ``run`` does it.
+    """Everything that determines the result of denoising a canvas; ``run`` computes it.
 
     ``rule`` is that of the sampler. ``guide`` is ``None`` for the base.
-    ``seed`` and ``stage`` key the chess mask's phases, as they key ``noise`` and ``coverage``. ``dilated`` joins an
-    estimate of the whole canvas to those of the patches. ``wrap``: the axes on which the canvas does, and all that is
-    read for it.
+    ``seed`` and ``stage`` key the chess mask's phases, as they key ``noise`` and ``coverage``. ``dilated`` combines an
+    estimate of the whole canvas with those of the patches. ``wrap``: the axes on which the canvas and all inputs wrap.
     """
 
     denoiser: Denoiser
@@ -99,11 +98,11 @@ class Denoising:
         executor: Executor | None = None,
         filled: bool = False,
     ) -> Readable:
-        """Denoise from the noisiest level to the clean one; what ``steps`` has already is not made again.
+        """Denoise from the noisiest level to the clean one; patches that ``steps`` has already are not computed again.
 
-        ``on_batch`` is called with (step, patches done, patches of the step) once a batch is kept. ``filled``: all
-        batches are filled up to ``batch_size``. None of these arguments is part of what the picture is. Raises
-        ``DeviceError`` where a patch is not finite, or the device has no memory for one.
+        ``on_batch`` is called with (step, patches done, patches of the step) once a batch is written. ``filled``: all
+        batches are padded to ``batch_size``. None of these arguments affects the picture beyond rounding. Raises
+        ``DeviceError`` if a patch is not finite, or the device has too little memory for one.
         """
         begin, canvas = self._furthest(steps)
         executor, full = executor or Serial(), batch_size if filled else None
@@ -116,14 +115,14 @@ class Denoising:
                 work = joined._work(i, patches, canvas, target, batch_size, device, full, executor.elsewhere)
                 executor.run(work, partial(_report, on_batch, i, len(patches)))
             done()
-            # Neither that the disk has all of it nor that the canvas before it goes is waited for.
+            # Flushing to disk and dropping the previous canvas happen in the background.
             done = executor.behind(partial(_finish, steps, i, target))
             canvas = target
         done()
         return _Latents(canvas, self.noise.channels)
 
     def _ahead(self, executor: Executor, steps: Steps, i: int) -> Callable[[], tuple[Tiling, Patched]]:
-        """The patches of step i and the canvas that they become, prepared beside other work if there is such a step."""
+        """The patches of step i and the canvas that they become, prepared in the background if there is such a step."""
 
         def opened() -> tuple[Tiling, Patched]:
             patches = self.coverage.patches(i)
@@ -269,7 +268,7 @@ class _Patches:
 
 
 def _finish(steps: Steps, i: int, target: Patched) -> None:
-    """What step i made is kept, and what it was made of goes."""
+    """Flush the canvas of step i and drop the one before it."""
     target.sync()
     steps.drop(i)
 

@@ -60,7 +60,7 @@ class Dilated:
         sides = [-side % (self.factor * self.multiple) for side in (width, height)]
         padded = F.pad(x[None], (0, sides[0], 0, sides[1]), mode="replicate")
         blurry = self._blurred(padded, level)
-        # Each sample shows the whole canvas, and that is what a network that asks for places is told.
+        # Each sample shows the whole canvas, so networks that are conditioned on positions get its window.
         clean = self._clean(blurry, level, Window(0, 0, height, width), batch_size, executor or Serial(), full)
         if level.alpha > 0:
             # x̂0 = (x − σ·ε̂) / α with the ε̂ of the blurred canvas: what the blur took from the canvas comes back.

@@ -51,7 +51,7 @@ class InPieces:
         return self.autoencoder.device
 
     def __getstate__(self) -> dict[str, Any]:
-        """In another process nobody is told that memory ended."""
+        """The callback stays in this process; copies in other processes report nothing."""
         return vars(self) | {"on_smaller": _untold}
 
     def encode(self, pixels: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b c h w"]:

@@ -1,4 +1,4 @@
-"""Values on their way between a run and its workers: what a worker has of its own is named, not sent.
+"""Serialisation of values between a run and its workers: what a worker has itself is sent as a name.
 
 A ``Sender`` packs what a job computes with. In it the parts of the model are names, and each worker puts its own in
 their place; the device is the worker's; canvases and pictures stay where they are, for a job carries what was read of
@@ -74,7 +74,7 @@ class Sender:
 
 
 class Receiver:
-    """Unpacks what one ``Sender`` packed, on the side of a worker that has a model and a device of its own."""
+    """Unpacks what one ``Sender`` packed, in a worker with its own model and device."""
 
     def __init__(self, part_at: PartAt, device: torch.device) -> None:
         self._part_at, self._device = part_at, device

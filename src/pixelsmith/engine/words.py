@@ -1,4 +1,4 @@
-"""Words for each place of a canvas: what the picture below shows there, beside the prompt of the whole picture.
+"""Captions for each window of a canvas: what the picture below shows there, added to the picture's prompt.
 
 A prompt is of a whole picture, and a patch of a large one shows a part of it. Words by place are those of a fixed grid
 of cells, wherever the patches of a step lie (arXiv 2602.03342 captions each tile).

@@ -20,7 +20,7 @@ _MEAN, _SPREAD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0
 class ClipScore:
     """100 times the cosine of a picture's and its prompt's embedding, 0 where it is negative: 0..100, higher is better.
 
-    The source has 2.5 in the place of 100; torchmetrics has 100. Scores of one CLIP model compare with each other only;
+    The source has 2.5 instead of 100; torchmetrics has 100. Scores of one CLIP model compare with each other only;
     published ones are often of ``openai/clip-vit-base-patch16``.
     ``source`` is a folder in the format of transformers, or a hub id. Raises ``ModelError`` where it cannot be loaded.
     """

@@ -39,7 +39,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Setting:
-    """What an experiment is run with, beside its protocol; ``tools`` of a factor: what is real depends on it."""
+    """The parameters of an experiment besides its protocol; ``tools`` by factor, on which real pictures depend."""
 
     model: str
     compute: Compute

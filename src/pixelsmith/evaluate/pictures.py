@@ -129,7 +129,7 @@ class Pictures:
         return self._timed(path, enlarge, request)
 
     def _loaded(self, request: Request) -> LoadedModel:
-        """The model of a request, in place of the one before."""
+        """Load the model of a request and free the previous one."""
         self._model = self._model.serving(request)
         return self._model
 
@@ -196,7 +196,7 @@ _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def _forget_peak() -> None:
-    """Begin to count anew, where the system can; else the peak is that of the process so far."""
+    """Reset the peak if the system supports it; otherwise the peak is that of the process so far."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     with suppress(OSError):

@@ -1,4 +1,4 @@
-"""Are there seams? The gradient where patches or tiles meet, against that beside it."""
+"""Seam metrics: the gradient where patches or tiles meet, compared with the gradient next to it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a family's file gives, and the one ``Family`` that is made of it and a diffusers pipeline."""
+"""The protocol of a model family, and ``DiffusersFamily``, which implements ``Family`` with it and a pipeline."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ Configs = Mapping[str, Mapping[str, Any]]
 class Traits:
     """What a family reads from the configurations.
 
-    - ``native``: the size it was trained at, in latents; ``multiple``: what the sides of a patch are a multiple of.
-    - ``recommended``: what it is best run with.
-    - ``float16_safe``: whether its numbers stay in the range of float16; else it is float32 where there is no bfloat16.
-    - ``controllable``: whether ControlNets tell its network what to follow (``pixelsmith.families.shared.unet``).
+    - ``native``: the size it was trained at, in latents; ``multiple``: the sides of a patch are multiples of this.
+    - ``recommended``: the settings that it works best with.
+    - ``float16_safe``: whether activations stay in the range of float16; if not, float32 is used without bfloat16.
+    - ``controllable``: whether the network takes ControlNets (``pixelsmith.families.shared.unet``).
     - ``perturbable``: whether its network can be perturbed (``pixelsmith.families.shared.perturbed``).
-    - ``stock_seeds``: whether diffusers' own pipeline makes pictures of it, which those of a seed here are to equal.
+    - ``stock_seeds``: whether a seed gives the picture that diffusers' own pipeline makes from it.
     """
 
     native: Size
@@ -72,10 +72,10 @@ class Control:
 
 @dataclass(frozen=True)
 class Scene:
-    """Where the patches of a call lie and what else the network may be told.
+    """The positions of the patches of a call, and other values that a network may be conditioned on.
 
-    - ``windows``: of each patch, in pixels; ``picture``: the size in pixels of what they are parts of.
-    - ``guidance_scale``: for networks that are told it. ``controls``: the ControlNets that are on.
+    - ``windows``: of each patch, in pixels; ``picture``: the size in pixels of the whole picture.
+    - ``guidance_scale``: for networks that take it as an input. ``controls``: the ControlNets that are on.
     """
 
     windows: Sequence[Window]
@@ -86,26 +86,26 @@ class Scene:
 
 @runtime_checkable
 class Architecture(Protocol):
-    """A model family as pure functions of a diffusers pipeline of its classes. ``models/`` has one in each file."""
+    """A model family as pure functions of a diffusers pipeline. ``architectures/`` has one in each file."""
 
     @property
     def name(self) -> str:
-        """What people call it."""
+        """The name shown to users."""
         ...
 
     @property
     def pipelines(self) -> tuple[str, ...]:
-        """The pipeline classes it takes, by the name in ``model_index.json``."""
+        """The pipeline classes it supports, as named in ``model_index.json``."""
         ...
 
     @property
     def native(self) -> str:
-        """The sizes that its models were trained at, in a few words for people."""
+        """The sizes that its models were trained at, as text for users."""
         ...
 
     @property
     def needs(self) -> str:
-        """What is loaded, with published numbers of parameters, in a few words for people."""
+        """What is loaded, with published parameter counts, as text for users."""
         ...
 
     @property
@@ -115,19 +115,19 @@ class Architecture(Protocol):
 
     @property
     def optional(self) -> tuple[str, ...]:
-        """Parts that the pipeline can do without and a folder may lack."""
+        """Optional parts of the pipeline, which a folder may lack."""
         ...
 
     def traits(self, configs: Configs) -> Traits:
-        """Read from JSON alone. A missing entry raises ``KeyError``."""
+        """Read from the JSON configurations alone. Raises ``KeyError`` for a missing entry."""
         ...
 
     def reader(self, pipeline: Any) -> tuple[Any, int]:
-        """The tokenizer that reads furthest, and how many tokens it has room for."""
+        """The tokenizer with the highest token limit, and that limit."""
         ...
 
     def encode(self, pipeline: Any, prompt: str, negative_prompt: str | None) -> tuple[Prompt, Prompt]:
-        """As the pipeline itself encodes the prompt and the negative one; ``None`` is its own default."""
+        """Encode the prompt and the negative prompt as the pipeline does; ``None`` is its default."""
         ...
 
     def schedule(self, scheduler: Any, steps: int, patch: Size) -> Schedule:
@@ -135,7 +135,7 @@ class Architecture(Protocol):
         ...
 
     def predict(self, pipeline: Any, x: Batch, level: Level, prompt: Prompt, scene: Scene) -> Batch:
-        """The network's output for patches at its dtype; ``prompt`` is as long as the batch."""
+        """The network's output for patches in its dtype; ``prompt`` has the batch size of ``x``."""
         ...
 
 
@@ -143,9 +143,9 @@ class Architecture(Protocol):
 class DiffusersFamily:
     """A loaded diffusers pipeline as a ``Family``.
 
-    ``device`` is where the network computes; ``releases_encoders``: the text encoders go once prompts are encoded, and
-    only then all else comes there. ``texture``: what draws texture into decoded pixels. ``controlnets``: those whose
-    control pictures come with prompts (``CONTROL``), in their order.
+    ``device`` is where the network computes; ``releases_encoders``: the text encoders are freed once prompts are
+    encoded, and only then the other parts are moved to the device. ``texture`` adds texture to decoded pixels.
+    ``controlnets``: those whose control pictures come with prompts (``CONTROL``), in their order.
     """
 
     architecture: Architecture
@@ -201,7 +201,7 @@ class DiffusersFamily:
 
 @dataclass(frozen=True)
 class _Network:
-    """The network told a prompt for each patch."""
+    """The network conditioned on a prompt for each patch."""
 
     family: DiffusersFamily
     prompt_at: PromptAt
@@ -243,7 +243,7 @@ class _Network:
 
 
 def alike(prompts: Sequence[Prompt]) -> list[list[int]]:
-    """Which of these prompts can be stacked: some encoders give as many rows as a text has tokens, without padding."""
+    """The indices of prompts that can be stacked: without padding, shapes depend on the number of tokens."""
     groups: dict[Any, list[int]] = {}
     for i, prompt in enumerate(prompts):
         groups.setdefault(tuple((name, value.shape) for name, value in prompt.items()), []).append(i)
@@ -264,7 +264,7 @@ def network_of(pipeline: Any) -> Any:
 
 
 def brought(values: Tensor, device: torch.device) -> Tensor:
-    """Values from the host on a device, for which this thread does not wait until the device has done all else."""
+    """Copy values to a device without making this thread wait for the device's queued work."""
     return staged(values, device).to(device, non_blocking=True)
 
 

@@ -1,4 +1,4 @@
-"""What a model family must offer to the method."""
+"""The protocols that a loaded model implements."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from pixelsmith.sampling.readable import Readable
 from pixelsmith.sampling.schedule import Schedule
 
 Prompt = Mapping[str, Tensor]
-"""A prompt as the network is told it: tensors by name, each for a batch of one."""
+"""An encoded prompt: the tensors that condition the network, by name, each for a batch of one."""
 CONTROL = "control"
-"""The tensor of a prompt that is what control pictures show at a patch: (1, n, 3, H, W) uint8, of n ControlNets."""
+"""The tensor of a prompt with what control pictures show at a patch: (1, n, 3, H, W) uint8, for n ControlNets."""
 PromptAt = Callable[[Window], Prompt]
-"""The prompt of a patch, by the window in which it lies on the canvas, in latents."""
+"""Maps the window of a patch (in latents of the canvas) to its prompt."""
 
 
 def everywhere(prompt: Prompt) -> PromptAt:
@@ -43,7 +43,7 @@ def named(names: Sequence[str], positive: Sequence[Tensor], negative: Sequence[T
 
 
 def base_noise(facts: ModelFacts, seed: int, canvas: Size) -> Noise:
-    """What the base canvas (in latents) of a seed is made of."""
+    """The noise that the base canvas (in latents) of a seed starts from."""
     channels = facts.latent_channels
     return DrawnNoise(seed, channels, canvas) if facts.stock_seeds else NoiseField(seed, 0, channels)
 
@@ -57,7 +57,7 @@ class Autoencoder(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where it computes; what it is given may be elsewhere."""
+        """Where it computes; inputs may be on another device."""
         ...
 
     def encode(self, pixels: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b c h w"]:
@@ -67,7 +67,8 @@ class Autoencoder(Protocol):
     def decode(self, latents: Float[Tensor, "b c h w"], kept: Window | None = None) -> Float[Tensor, "b 3 H W"]:
         """Latents at the denoiser's scale to pixels, about -1..1, float32, on its device.
 
-        Where only ``kept`` (in latents) is of use, the pixels of all else may be anything: some save work by that.
+        ``kept`` (in latents): the part that is needed. Pixels outside it may have any value, which lets some
+        autoencoders skip work.
         """
         ...
 
@@ -82,16 +83,16 @@ class Autoencoder(Protocol):
 
 @runtime_checkable
 class TextureNetwork(Protocol):
-    """Draws from noise what a decoder cannot know: texture at the scale of pixels."""
+    """Generates texture at the scale of pixels from noise: detail that a decoder cannot reconstruct."""
 
     @property
     def noise_channels(self) -> int:
-        """Values of noise for each pixel."""
+        """Noise values per pixel."""
         ...
 
     @property
     def margin(self) -> int:
-        """Pixels around a window that decide what it becomes."""
+        """The receptive field: how many pixels around a window affect it."""
         ...
 
     def __call__(self, pixels: Float[Tensor, "b 3 H W"], noise: Float[Tensor, "b k H W"]) -> Float[Tensor, "b 3 H W"]:
@@ -114,7 +115,7 @@ class Family(Protocol):
 
     @property
     def texture(self) -> TextureNetwork | None:
-        """What draws texture into decoded pixels, if the model has it."""
+        """The network that adds texture to decoded pixels, if the model has one."""
         ...
 
     def schedule(self, steps: int) -> Schedule:
@@ -122,15 +123,15 @@ class Family(Protocol):
         ...
 
     def unread(self, prompt: str) -> str:
-        """The end of a prompt that the model has no room for; empty where all of it is read."""
+        """The end of a prompt that exceeds the tokenizer's limit; empty if all of it is read."""
         ...
 
     def encode(self, prompt: str, negative_prompt: str, weighted: bool = False) -> tuple[Prompt, Prompt]:
-        """Both as the model's own pipeline encodes them; ``weighted``: as prompts whose words have weights."""
+        """Encode both prompts as the model's own pipeline does; ``weighted``: as prompts whose words have weights."""
         ...
 
     def base_noise(self, seed: int, canvas: Size) -> Noise:
-        """What the base canvas (in latents) of this seed is made of."""
+        """The noise that the base canvas (in latents) of this seed starts from."""
         ...
 
     def refuses(self, picture: Readable) -> bool:
@@ -140,9 +141,9 @@ class Family(Protocol):
     def denoiser(
         self, prompt_at: PromptAt, picture: Size, guidance_scale: float, perturbation: Perturbation | None = None
     ) -> Denoiser:
-        """The network told each patch's prompt, perturbed if asked for.
+        """The network conditioned on each patch's prompt, perturbed if asked for.
 
-        ``picture`` is the size in pixels that patches are part of; ``guidance_scale`` is for networks that are told it.
-        Raises ``RequestError`` where the network has none of the layers that are to be perturbed.
+        ``picture`` is the size in pixels of the whole picture; ``guidance_scale`` is for networks that take it as an
+        input. Raises ``RequestError`` if the network has none of the layers to perturb.
         """
         ...

@@ -117,7 +117,7 @@ def write_picture(
     about: Metadata = NO_METADATA,
     depth: Depth = EIGHT,
 ) -> None:
-    """Write pixels (3 or 4, H, W) to a file, in place of what is there, as ``write_into`` does."""
+    """Write pixels (3 or 4, H, W) to a file, replacing an existing one, as ``write_into`` does."""
     with Output(path, overwrite=True) as output:
         write_into(output, picture, settings, on_rows, about, depth)
 

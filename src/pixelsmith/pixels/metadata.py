@@ -1,4 +1,4 @@
-"""What a picture file says besides its pixels: EXIF, IPTC, XMP, its resolution and its place on earth."""
+"""The metadata of a picture file: EXIF, IPTC, XMP, resolution and geotransform."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _DAMAGE = (OSError, ValueError, LookupError, OverflowError, struct.error)
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a picture file says besides its pixels.
+    """The metadata of a picture file.
 
     - ``dpi``: dots per inch; ``None`` where nothing is said.
     - ``exif``: the tags of EXIF that are about what the picture shows (not how it is stored), with its directories.
@@ -101,7 +101,7 @@ NO_METADATA = Metadata()
 
 
 def read_metadata(path: Path) -> Metadata:
-    """What a picture file says besides its pixels; what is damaged of it is left out.
+    """Read the metadata of a picture file; damaged parts are skipped.
 
     Settings of Pixelsmith, which say how that picture was made, are left out too. Raises ``PictureError`` where it is
     no picture.

@@ -18,7 +18,7 @@ from pixelsmith.system.durable import flush, hold
 
 
 def tiles_of(path: Path) -> Path:
-    """The folder of tiles beside a ``.dzi``."""
+    """The folder of tiles next to a ``.dzi``."""
     return path.with_name(f"{path.stem}_files")
 
 

@@ -189,7 +189,7 @@ def exif_tags(content: bytes) -> dict[int, Value | Tags]:
 
 
 def add_tags(path: Path, tags: Tags) -> None:
-    """Add tags to the first directory of a TIFF, in place of those that are there by the same numbers.
+    """Add tags to the first directory of a TIFF, replacing those with the same numbers.
 
     A directory with them is appended, and takes the place of the first one: nothing else in the file moves. Raises
     ``OSError``, and ``ValueError`` where the file would become longer than its offsets reach.

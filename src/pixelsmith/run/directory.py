@@ -100,7 +100,7 @@ class Record:
 class RunDirectory:
     """A directory that one process at a time works in; use it in a ``with`` statement, which holds its lock.
 
-    An error that leaves the statement is told how to go on; one of the operating system (no space left, say) becomes an
+    An error that leaves the context gets a note on how to continue; an ``OSError`` (such as no space left) becomes an
     ``OutputError``.
     """
 

@@ -18,7 +18,7 @@ PREVIEW_COST = 50
 
 
 def with_preview(observer: Observer, run_dir: Path) -> Observer:
-    """Also keeps a small picture of the run in its directory, anew every minute while tiles are decoded."""
+    """Also keeps a small picture of the run in its directory, updated every minute while tiles are decoded."""
     due = time.monotonic() + PREVIEW_SECONDS
 
     def observe(event: Event) -> None:

@@ -1,4 +1,4 @@
-"""Whether a run has room on this machine: told before hours are spent on it."""
+"""Check memory and disk space before a run starts, not after hours of work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What denoises patches."""
+"""The protocol of denoisers."""
 
 from __future__ import annotations
 

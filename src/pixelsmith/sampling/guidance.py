@@ -16,9 +16,9 @@ from pixelsmith.sampling.schedule import Level
 
 @dataclass(frozen=True)
 class Away:
-    """A worse denoiser to be pushed away from by ``scale``, as ``combination`` does (``sampling.guidances``).
+    """A worse denoiser to guide away from with ``scale`` and ``combination`` (``sampling.guidances``).
 
-    ``is_on`` tells for the share of the denoising that is done whether to do so at all (arXiv 2404.07724).
+    ``is_on`` returns whether guidance is on at a share (0..1) of the denoising (arXiv 2404.07724).
     """
 
     denoiser: Denoiser
@@ -29,12 +29,12 @@ class Away:
 
 @dataclass(frozen=True)
 class Guided:
-    """Push the estimate with the prompt away from worse ones; where there are several, the pushes add up.
+    """Guide the estimate with the prompt away from worse ones; several guidances add up.
 
-    Worse are the network with the negative prompt (classifier-free guidance) and the network perturbed
-    (``pixelsmith.config.recommended.Perturbation``). ``rescale`` in 0..1 brings the spread of the result back to that
-    of the positive estimate (arXiv 2305.08891, section 3.4, here on x̂0, so that it means the same for every prediction
-    type).
+    The worse estimates are those of the network with the negative prompt (classifier-free guidance) and of the
+    perturbed network (``pixelsmith.config.recommended.Perturbation``). ``rescale`` in 0..1 rescales the standard
+    deviation of the result to that of the positive estimate (arXiv 2305.08891, section 3.4, here on x̂0, so that it
+    means the same for every prediction type).
     """
 
     positive: Denoiser
@@ -61,9 +61,9 @@ class Guided:
 class EpsilonScaled:
     """The denoiser with its estimate of the noise divided by ``scale`` (epsilon scaling, arXiv 2308.15321).
 
-    A network that was trained on noised pictures meets its own at sampling time, from which each step took a little
-    too much: what is missing of their fine parts it does not add, and the picture ends smooth. Above 1 each
-    step takes less.
+    A network is trained on noised pictures, but at sampling time its inputs are its own results, of which each step
+    removes slightly too much: their missing fine detail is not restored, and the picture ends up smooth. With a scale
+    above 1 each step removes less.
     """
 
     denoiser: Denoiser
@@ -71,7 +71,7 @@ class EpsilonScaled:
 
     def __call__(self, x: Batch, level: Level, windows: Sequence[Window]) -> Batch:
         clean = self.denoiser(x, level, windows)
-        # From pure noise there is no telling what of it is the picture.
+        # Pure noise holds nothing of the picture.
         if level.alpha == 0:
             return clean
         return clean + (1 - 1 / self.scale) * (x - level.alpha * clean) / level.alpha

@@ -1,6 +1,6 @@
 """The noise ε of a stage as a function of (seed, stage, position): any window can be asked for at any time.
 
-A base picture is one canvas of one patch: its noise can be drawn at once.
+The base picture is a canvas of one patch, so its noise can be drawn at once.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ class NoiseField:
     """Standard normal noise over an unbounded canvas, drawn once per stage (docs/decisions/0002-keyed-randomness.md).
 
     ``seed`` and ``stage`` are whole numbers of at least 0; ``channels`` is the number of latent channels. With ``step``
-    it is that of one step of the stage. ``rows``: the size of what is read row by row, windows as high as that on a
-    canvas as wide: so much is kept that none of it is made twice.
+    it is the noise of one step of the stage. ``rows``: the width of the canvas and the height of windows that are read
+    row by row: the cache is then large enough that no tile is made twice.
     """
 
     def __init__(

@@ -18,7 +18,7 @@ Latents = Float[Tensor, "*batch c h w"]
 class Level:
     """One noise level.
 
-    ``alpha`` and ``sigma`` scale the clean latents and the noise; ``timestep`` is what the network is told;
+    ``alpha`` and ``sigma`` scale the clean latents and the noise; ``timestep`` is the network's input for it;
     ``progress`` is the share of the denoising that is done, from 0 (all noise) to 1 (clean).
     """
 
@@ -77,7 +77,7 @@ def extrapolated(clean: Latents, previous: Latents, r: Level, t: Level, s: Level
     """The clean estimate of DPM-Solver++(2M), from those at t and at the level r before it.
 
     ``D = x̂0_t + (x̂0_t − x̂0_r) · h_s / (2·h_t)`` with h the steps in log-SNR (arXiv 2211.01095, algorithm 2).
-    ``step`` with D in the place of x̂0 is the solver's update. Where a step in log-SNR is infinite (from pure
+    ``step`` with D instead of x̂0 is the solver's update. Where a step in log-SNR is infinite (from pure
     noise, or to the clean end) the first order is exact or safer, and ``clean`` is returned.
     """
     h_t, h_s = t.log_snr - r.log_snr, s.log_snr - t.log_snr

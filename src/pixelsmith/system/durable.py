@@ -1,7 +1,7 @@
 """Opening files: nothing is written through a link or over what is there, and what was written survives a power loss.
 
 A run directory, or the folder of an output, may come from someone else. A link in it must not lead a write to another
-file, and a pipe or a device in place of a file must not hold a run up.
+file, and a pipe or a device instead of a file must not hold a run up.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a picture's bytes depend on beside the request: algorithms that differ each time, and software below PyTorch."""
+"""What bytes depend on besides the request: nondeterministic algorithms, and software below PyTorch."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ def test_a_network_in_a_file_is_told_its_guidance_as_its_configuration_says(tmp_
     save_file({name: torch.ones(1)}, file)
     same, other = (flux_model(tmp_path / str(told), told) for told in (name != "x", name == "x"))
     assert read_facts(same, "x", Parts(network=str(file)))
-    with pytest.raises(ModelError, match=r"network\.safetensors: .*told its guidance scale"):
+    with pytest.raises(ModelError, match=r"network\.safetensors: .*guidance scale as an input"):
         read_facts(other, "x", Parts(network=str(file)))
 
 

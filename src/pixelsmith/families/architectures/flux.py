@@ -1,4 +1,4 @@
-"""Flux.1: flow matching, 2x2 latents as one token, positions of tokens as ids, guidance told to the network (dev)."""
+"""Flux.1: flow matching, tokens of 2x2 latents, position ids, and a guidance scale as an input (dev)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pixelsmith.sampling.denoiser import Batch
 from pixelsmith.sampling.schedule import Level, Schedule
 
 NATIVE = Size(128, 128)
-"""Latents; the pipeline has it as a constant."""
+"""Native size in latents; a constant of the pipeline."""
 ROOM, SCHNELL_ROOM = 512, 256
 """Tokens that T5 reads, as the models were made."""
 
@@ -32,7 +32,7 @@ class Flux:
     optional = ()
 
     def traits(self, configs: Configs) -> Traits:
-        # dev is told its guidance scale; schnell is distilled to few steps and has none.
+        # dev takes its guidance scale as an input; schnell is distilled to few steps and has none.
         dev = configs["transformer"]["guidance_embeds"]
         best = Recommended(28, guidance_scale=3.5, guidance_told=True) if dev else Recommended(4, guidance_scale=1.0)
         return Traits(NATIVE, 2, best)

@@ -1,4 +1,4 @@
-"""SDXL and its few-step children: two text encoders, told the picture's size and where in it a patch lies."""
+"""SDXL and its few-step children: two text encoders, conditioned on the picture's size and a patch's position."""
 
 from __future__ import annotations
 

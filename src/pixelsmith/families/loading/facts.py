@@ -49,7 +49,7 @@ MOST_TRAIN_STEPS = 1_000_000
 """A thousand times those of all models: a scheduler keeps several numbers for each."""
 
 _TOLD = {"guidance_embeds": ("guidance_in.", "guidance_embedder."), "time_cond_proj_dim": ("cond_proj.",)}
-"""Entries of networks that are told their guidance scale, and what their tensors for it are called."""
+"""Entries of networks that take their guidance scale as an input, and the names of their tensors for it."""
 
 _FITTING = (
     "_class_name", "in_channels", "cross_attention_dim", "joint_attention_dim", "pooled_projection_dim",
@@ -157,30 +157,30 @@ def _network_configs(sources: PartSources, configs: Configs) -> Configs:
 
 
 def _check_fits(source: Path, config: Mapping[str, Any], own: Mapping[str, Any]) -> None:
-    """What cannot be put together fails only when the network is called, in its own words."""
+    """Check that a network fits; otherwise it would fail only when it is called, with an obscure message."""
     for key in _FITTING:
         if key in own and config.get(key, own[key]) != own[key]:
             raise ModelError(
-                f"{source}: it is no network of this model: expected {key} {json.dumps(own[key])}, "
+                f"{source}: it is not a network for this model: expected {key} {json.dumps(own[key])}, "
                 f"got {json.dumps(config[key])}"
             )
 
 
 def _check_told(file: Path, config: Mapping[str, Any]) -> None:
-    """Readers leave out tensors that a configuration does not know, so the network would not be told its guidance."""
+    """Readers skip tensors that a configuration does not mention, so the network would ignore its guidance scale."""
     tensors = shapes_in(file)
     for key, marks in _TOLD.items():
         found = any(mark in tensor for tensor in tensors for mark in marks)
         if tensors and found != bool(config.get(key)):
             raise ModelError(
-                f"{file}: it is {'' if found else 'not '}told its guidance scale, unlike its configuration ({key}: "
-                f"{json.dumps(config.get(key))}); give a configuration of its own kind: a model of it with --model, or "
-                "with --model-config for a whole model in a file"
+                f"{file}: it has {'a' if found else 'no'} guidance scale as an input, unlike its configuration ({key}: "
+                f"{json.dumps(config.get(key))}); give a matching configuration: a model folder with --model, or "
+                "--model-config for a whole model in a file"
             )
 
 
 def _with_own(traits: Traits, scale: int, file: Path, few_steps: Mapping[str, Any]) -> Traits:
-    """With what the model's folder says of itself, or of its variant for few steps, in the place of its family's."""
+    """Override the family's traits by those in the model's folder or of its few-step variant."""
     if not file.exists():
         return traits
     own: dict[str, Any] = read_json(file)

@@ -102,7 +102,7 @@ def captioner_of(folder: Path, parts: Parts) -> str | None:
 
 
 def fetch(model: str, parts: Parts) -> Path:
-    """``find_model``, with all that is put beside or in the place of its own files. Raises ``ModelError``."""
+    """``find_model``, also for the files that are added to the model or replace a part. Raises ``ModelError``."""
     if parts.captioner is not None:
         find_captioner(parts.captioner, parts.allow_pickle)
     for part in filter(None, (parts.vae, parts.network, *(net.path for net in parts.controlnets))):

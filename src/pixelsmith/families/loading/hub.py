@@ -1,4 +1,4 @@
-"""What is fetched from the hub into its cache, and what a person is told where that fails."""
+"""Fetch files from the hub into its cache, with readable errors when that fails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Load a model: weights, what is put beside them, and where they live."""
+"""Load a model: its weights, additions such as LoRAs, and their placement on devices."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from pixelsmith.families.architecture import Architecture, DiffusersFamily, netw
 from pixelsmith.families.autoencoders.autoencoder import compile_blocks
 from pixelsmith.families.family import Family
 from pixelsmith.families.loading.adapters import add_loras, add_textual_inversions
+from pixelsmith.families.loading.attention import set_attention
 from pixelsmith.families.loading.complete import check_complete, check_tokenizers
 from pixelsmith.families.loading.controlnets import load_controlnets
 from pixelsmith.families.loading.find import NO_PARTS, config_folder, with_few_steps
@@ -58,7 +59,7 @@ def load_family(place: Path, facts: ModelFacts, compute: Compute, parts: Parts =
         raise ModelError(f"{facts.name}: it cannot be loaded: {reason_of(error)}") from error
     if overflows(architecture, pipeline.vae):
         pipeline.vae.to(torch.float32)
-    _prepare(pipeline, compute)
+    _prepare(pipeline, compute, device)
     bring(pipeline, device, compute.memory)
     for net in controlnets:
         net.network.to(device)
@@ -103,9 +104,11 @@ def _check_whole(pipeline: Any, model: str) -> None:
             )
 
 
-def _prepare(pipeline: Any, compute: Compute) -> None:
+def _prepare(pipeline: Any, compute: Compute, device: torch.device) -> None:
     network = network_of(pipeline)
-    if compute.channels_last:
+    if compute.attention is not None:
+        set_attention(network, compute.attention, device)
+    if device.type == "cuda" if compute.channels_last is None else compute.channels_last:
         to_channels_last(network)
         to_channels_last(pipeline.vae)
     if compute.compile:

@@ -1,4 +1,4 @@
-"""What parts need that is not in every install, and what cannot be together: told before anything is fetched."""
+"""Optional dependencies of parts, and parts that exclude each other: both are checked before anything is fetched."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def sources_of(place: Path, parts: Parts) -> PartSources:
             "has them with --model-config, or a whole model with --model (its configuration is that of "
             f"{config_name(place, parts)}) and this file with --network"
         )
-    # diffusers wants to be told of each part that it does without.
+    # diffusers expects an explicit None for each part that is left out.
     return own | dict.fromkeys(set(optional) - (set(own) - set(without))) | given
 
 
@@ -71,7 +71,7 @@ def usual_source(name: str, place: Path, folder: Path) -> Path:
 
 
 def model_files(place: Path, parts: Parts) -> list[Path]:
-    """The files that decide what a model computes: its own and all that is put beside them. Raises ``ModelError``."""
+    """All files that determine what a model computes, also those of added parts. Raises ``ModelError``."""
     folder = config_folder(place, parts)
     parts = with_few_steps(folder, parts)
     found = sorted(folder.glob("*.json"))

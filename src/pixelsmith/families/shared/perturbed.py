@@ -1,4 +1,4 @@
-"""The network with some of its blocks made worse on purpose, for guidance away from it.
+"""The network with some blocks degraded on purpose, to guide away from it.
 
 A block skipped or an attention replaced is another ``forward`` of that module for the time of one call. It is known of
 blocks that are called and answer as those of ``Traits.perturbable`` families do.
@@ -25,7 +25,7 @@ from pixelsmith.sampling.denoiser import Batch, Denoiser
 from pixelsmith.sampling.schedule import Level
 
 Forwards = Mapping[nn.Module, Callable[..., Any]]
-"""Modules and what they compute in place of their own."""
+"""Modules and the functions that replace their ``forward``."""
 
 
 @dataclass(frozen=True)

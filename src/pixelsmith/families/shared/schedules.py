@@ -68,7 +68,7 @@ def config_of(scheduler: Any) -> dict[str, Any]:
 
 
 def put_scheduler(pipeline: Any, parts: Parts) -> None:
-    """Put the scheduler that was asked for in the place of a pipeline's own."""
+    """Replace a pipeline's scheduler by the requested one."""
     import diffusers
 
     config = with_choice(config_of(pipeline.scheduler), parts)

@@ -30,12 +30,12 @@ def attends_in_the_middle(configs: Configs) -> bool:
 
 
 def recommended_for(configs: Configs, usual: Recommended) -> Recommended:
-    """The family's usual choice, or that of its few-step models, which know their guidance already.
+    """The family's defaults, or those of its few-step models, which are distilled with guidance.
 
-    - Latent consistency models have ``LCMScheduler`` (arXiv 2310.04378); those distilled for all guidance scales are
-      told it.
-    - Turbo and Lightning models predict ε and have Euler schedulers that trail: they start from the last timestep,
-      where the plain models' lead (arXiv 2311.17042, 2402.13929).
+    - Latent consistency models have ``LCMScheduler`` (arXiv 2310.04378); those distilled for a range of guidance scales
+      take the scale as an input.
+    - Turbo and Lightning models predict ε and have Euler schedulers with trailing timesteps: they start from the last
+      timestep, those of plain models are leading (arXiv 2311.17042, 2402.13929).
     """
     scheduler = configs["scheduler"]
     if configs["unet"].get("time_cond_proj_dim") is not None:
@@ -48,7 +48,7 @@ def recommended_for(configs: Configs, usual: Recommended) -> Recommended:
 
 
 def guidance_embedding(pipeline: Any, x: Tensor, scale: float) -> Tensor | None:
-    """For U-Nets that are told their guidance scale w, as w − 1 (arXiv 2310.04378, section 4.2)."""
+    """For U-Nets that take their guidance scale w as an input, as w − 1 (arXiv 2310.04378, section 4.2)."""
     size = pipeline.unet.config.time_cond_proj_dim
     if size is None:
         return None

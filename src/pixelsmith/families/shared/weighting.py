@@ -60,6 +60,6 @@ def encode_weighted(
 
 
 def _told(words: Tensor, whole: Tensor | None, dtype: torch.dtype) -> Prompt:
-    """The vectors of the words, and that of the whole text, which only SDXL is told."""
+    """The vectors of the words, and that of the whole text, which only SDXL is conditioned on."""
     prompt = {"encoder_hidden_states": words, "text_embeds": whole}
     return {name: value.to(dtype) for name, value in prompt.items() if value is not None}

@@ -1,4 +1,4 @@
-"""What a guidance is: how the estimates with the prompt and with the negative prompt are combined."""
+"""The interface of guidances: how the estimates with the prompt and with the negative prompt are combined."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pixelsmith.sampling.schedule import Level
 
 @runtime_checkable
 class Combination(Protocol):
-    """Combines the estimates with the prompt and with the negative prompt. Each patch for itself."""
+    """Combines the estimates with the prompt and with the negative prompt, each patch independently."""
 
     def __call__(self, positive: Batch, negative: Batch, scale: float, x: Batch, level: Level) -> Batch:
         """All (b, c, h, w): estimates of the clean latents, and the patches ``x`` that they are of. Returns x̂0."""
@@ -22,7 +22,7 @@ class Combination(Protocol):
 
 @dataclass(frozen=True)
 class Guidance:
-    """A combination by name; ``of_velocities``: it means something for flow matching only."""
+    """A combination by name; ``of_velocities``: whether it is for flow matching only."""
 
     name: str
     combine: Combination

@@ -1,4 +1,4 @@
-"""What a way to merge the guide is: what it may do to the patches of a step, and what a stage makes it of."""
+"""The interface of guide merges: what they may do to the patches of a step, and how a stage creates them."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from pixelsmith.sampling.slider import Leading, guided_share
 
 @dataclass(frozen=True)
 class GuideAt:
-    """The guide where some patches lie, at one step; read when something asks for it.
+    """The guide in the windows of some patches at one step; it is read on first use.
 
-    - ``seed``, ``stage``: what randomness is keyed by.
+    - ``seed``, ``stage``: the key of randomness.
     - ``step``: counted from 0; it goes from level ``t`` to level ``s``.
     - ``windows``: where the patches lie, in latents.
     - ``read_clean``, ``read_noise``: read z_g and ε there, (b, c, h, w).
@@ -52,7 +52,7 @@ class GuideAt:
 
 @dataclass(frozen=True)
 class Needs:
-    """What patches need of the guide: its latents z_g, its noise ε, some maps (1, h, w)."""
+    """Which parts of the guide patches need: its latents z_g, its noise ε, some maps (1, h, w)."""
 
     clean: bool = False
     noise: bool = False
@@ -61,40 +61,40 @@ class Needs:
 
 @runtime_checkable
 class Merge(Protocol):
-    """A way to merge the guide into patches. Each patch for itself: neither batch nor order may show.
+    """Merges the guide into patches, each independently of the others in its batch.
 
-    What it does not define leaves the patches as they are.
+    The methods that a subclass does not override leave the patches unchanged.
     """
 
     def needs(self, step: int) -> Needs:
-        """What is read for the patches of a step before their turn comes; all else when it is asked for."""
+        """What to read ahead for the patches of a step; everything else is read on first use."""
         return Needs()
 
     def before(self, x_t: Batch, guide: GuideAt) -> Batch:
-        """The patches (b, c, h, w) at level t that the network gets."""
+        """The patches (b, c, h, w) at level t that are passed to the network."""
         return x_t
 
     def estimate(self, clean: Batch, guide: GuideAt) -> Batch:
-        """The estimate x̂0 (b, c, h, w) that the step is taken with."""
+        """The estimate x̂0 (b, c, h, w) that the sampler uses."""
         return clean
 
     def after(self, x_s: Batch, guide: GuideAt) -> Batch:
-        """The patches (b, c, h, w) at level s that are kept."""
+        """The patches (b, c, h, w) at level s that are written to the canvas."""
         return x_s
 
 
 class Unmerged(Merge):
-    """No guide, or one that gives the first canvas and nothing more."""
+    """No guide, or one that is used only for the first canvas."""
 
 
 @dataclass(frozen=True)
 class Lead:
-    """What a stage merges its guide by: of it each way takes what it needs.
+    """The parameters of a stage from which a merge is created.
 
-    - ``weights``: how strongly the guide leads each step, 1 to 0.
+    - ``weights``: the guide's weight at each step, 1 to 0.
     - ``positions``: the Slider map (1, h, w) of the canvas.
-    - ``bands``: what is held at a position of the Slider.
-    - ``factor``: how many times as large as the picture below the stage's is.
+    - ``bands``: the frequency band that is held at a position of the Slider.
+    - ``factor``: the scale factor of the stage.
     - ``flatness``: where new detail is moderated, if structure is held, a map (1, h, w) from 0 to 1.
     - ``chess_mask``: whether the paper's way has its mask.
     """
@@ -109,12 +109,12 @@ class Lead:
 
 @dataclass(frozen=True)
 class Merging:
-    """A way to merge the guide, by name.
+    """A guide merge by name.
 
-    - ``made_of``: the way as a stage uses it.
-    - ``weights``: the guide's weight at each of the steps, 1 to 0.
-    - ``most``: the largest growth of a side in one stage, where the user leaves the cascade open.
-    - ``slider``: the Slider where nothing is said of it; ``None`` is as the model recommends.
+    - ``made_of``: creates the merge of a stage.
+    - ``weights``: the guide's weight at each step, 1 to 0.
+    - ``most``: the largest scale factor of one stage, if the user does not give a cascade.
+    - ``slider``: the default Slider; ``None`` is the model's recommendation.
     - ``unused``: what of a method it has no use for.
     """
 

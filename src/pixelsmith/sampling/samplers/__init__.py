@@ -1,9 +1,9 @@
-"""Samplers: a file each, which defines a ``RULE``."""
+"""Samplers: one file each, which defines a ``RULE``."""
 
 from pixelsmith.discovery import defined_in
 from pixelsmith.sampling.samplers.rule import Move, Rule
 
 SAMPLERS: dict[str, Rule] = {rule.name: rule for rule in defined_in(__name__, "RULE")}
-"""By the name that they are asked for by."""
+"""Samplers by name."""
 
 __all__ = ["SAMPLERS", "Move", "Rule"]

@@ -11,9 +11,9 @@ from pixelsmith.sampling.schedule import step
 
 
 def ancestral(move: Move) -> Batch:
-    """Euler ancestral: of the noise at s as much is new as DDPM has it, ``τ² = σ_s²·(1 − (α_t·σ_s / (α_s·σ_t))²)``.
+    """Euler ancestral: the fresh part of the noise at s is that of DDPM, ``τ² = σ_s²·(1 − (α_t·σ_s / (α_s·σ_t))²)``.
 
-    The rest points to where the estimate says (arXiv 2010.02502, equation 16 with η = 1; as in k-diffusion).
+    The rest of the noise follows the estimate (arXiv 2010.02502, equation 16 with η = 1; as in k-diffusion).
     """
     t, s = move.t, move.s
     kept = s.sigma * min(1.0, t.alpha * s.sigma / (s.alpha * t.sigma))

@@ -1,4 +1,4 @@
-"""What a sampler is: the rule by which patches get from one noise level to the next, given the clean estimate."""
+"""The interface of samplers: a rule that moves patches from one noise level to the next, given a clean estimate."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class Move:
     """One step of some patches, from level ``t`` to level ``s``.
 
     - ``x``: the patches (b, c, h, w) at ``t``; ``clean``: the estimate x̂0 for them.
-    - ``previous``: x̂0 of the step before, which began at level ``before``; both are ``None`` at the first step, and
-      the former where the rule does not remember it.
-    - ``fresh``: reads standard normal noise of this step and place, (b, c, h, w).
+    - ``previous``: x̂0 of the previous step, which started at level ``before``; both are ``None`` at the first step, and
+      ``previous`` is if the rule does not remember it.
+    - ``fresh``: reads standard normal noise for this step and these windows, (b, c, h, w).
     """
 
     x: Batch
@@ -30,12 +30,12 @@ class Move:
 
 @dataclass(frozen=True)
 class Rule:
-    """How patches move.
+    """A sampler.
 
-    - ``name``: what it is asked for by.
+    - ``name``: its name in requests and on the command line.
     - ``move``: a pure function of one step.
-    - ``remembers``: whether patches carry their last clean estimate, as many channels again.
-    - ``draws``: whether it adds noise of its own at each step.
+    - ``remembers``: whether patches carry their last clean estimate, which doubles their channels.
+    - ``draws``: whether it adds fresh noise at each step.
     """
 
     name: str

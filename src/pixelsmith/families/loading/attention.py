@@ -1,0 +1,53 @@
+"""Which implementation computes a network's attention."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from pixelsmith.errors import RequestError, reason_of
+from pixelsmith.families.loading.quiet import quiet
+
+_ON_CPU = ("native", "_native_math")
+_WITHOUT_DISPATCH = ("native", "xformers")
+"""What networks can use whose attention does not go through diffusers' dispatcher, such as its U-Nets."""
+
+
+def backends() -> list[str]:
+    """The names that diffusers has for attention backends, without those (``_hub``) that download code and run it."""
+    from diffusers.models.attention_dispatch import AttentionBackendName
+
+    return sorted(backend.value for backend in AttentionBackendName if not backend.value.endswith("_hub"))
+
+
+def set_attention(network: Any, backend: str, device: torch.device) -> None:
+    """Let a U-Net or transformer compute its attention with a backend of diffusers.
+
+    Raises ``RequestError`` where the backend is unknown, not installed, or cannot be used by this network or device.
+    """
+    if backend not in backends():
+        raise RequestError(f"attention: expected one of {', '.join(backends())}, got {backend!r}")
+    if device.type == "cpu" and backend not in _ON_CPU:
+        raise RequestError(f"attention: {backend} needs a GPU; on the CPU expected one of {', '.join(_ON_CPU)}")
+    processors = (getattr(module, "processor", None) for module in network.modules())
+    dispatches = any(hasattr(processor, "_attention_backend") for processor in processors)
+    if not dispatches and backend not in _WITHOUT_DISPATCH:
+        name, known = type(network).__name__, ", ".join(_WITHOUT_DISPATCH)
+        raise RequestError(f"attention: {name} does not support {backend}; expected one of {known}")
+    try:
+        with quiet():
+            _set(network, backend, dispatches)
+    except (ImportError, RuntimeError, ValueError) as error:
+        raise RequestError(f"attention: {backend} cannot be used here: {reason_of(error)}") from error
+
+
+def _set(network: Any, backend: str, dispatches: bool) -> None:
+    from diffusers.models.attention_dispatch import attention_backend
+
+    if dispatches:
+        # Setting it also makes it the default of the process, which the context restores for other models.
+        with attention_backend(backend):
+            network.set_attention_backend(backend)
+    elif backend == "xformers":
+        network.enable_xformers_memory_efficient_attention()
