@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import inspect
 import pkgutil
 import sys
 from collections import Counter
@@ -16,8 +17,10 @@ import click
 import pytest
 
 import pixelsmith
+from pixelsmith import engine
 from pixelsmith.cli.program import cli
 from pixelsmith.discovery import defined_in
+from pixelsmith.engine.executor import Executor
 from pixelsmith.families.registry import architectures
 from pixelsmith.sampling.guidances import GUIDANCES
 from pixelsmith.sampling.merging import MERGES
@@ -153,12 +156,12 @@ def test_a_new_one_is_found_by_its_file(
 
 def test_every_executor_is_in_the_contract_suite() -> None:
     """Executors are passed to a cascade, not chosen by name: a suite that lists them stands in for a registry."""
-    executors = set()
-    for file in FILES:
-        for node in ast.walk(ast.parse((SOURCE / file).read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ClassDef) and not any("Protocol" in ast.dump(base) for base in node.bases):
-                methods = {item.name for item in node.body if isinstance(item, ast.FunctionDef)}
-                executors |= {node.name} if {"run", "ahead", "behind"} <= methods else set()
+    executors = {
+        name
+        for found in pkgutil.iter_modules(engine.__path__, "pixelsmith.engine.")
+        for name, one in vars(importlib.import_module(found.name)).items()
+        if inspect.isclass(one) and one is not Executor and all(hasattr(one, way) for way in ("run", "ahead", "behind"))
+    }
     assert len(executors) >= 3
     suite = Path(__file__).parent / "contracts/test_executor.py"
     (listed,) = (
