@@ -250,7 +250,7 @@ def test_a_painted_map_and_regions_are_part_of_what_grows(
         (["x"], "regions: expected"),
         (3, "regions: expected"),
         ([{"prompt": "x", "box": [0, 0, 1, 1]}] * 33, "at most 32"),
-        ([{"prompt": "x", "box": [500, 0, 9, 9]}], "outside of the picture"),
+        ([{"prompt": "x", "box": [500, 0, 9, 9]}], "outside the picture"),
     ):
         with pytest.raises(RequestError, match=message):
             client.start(name, "grow", form | {"regions": wrong})
