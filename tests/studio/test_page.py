@@ -42,6 +42,8 @@ class Page:
     def __init__(self, driver: webdriver.Chrome, url: str) -> None:
         self.driver, self.url = driver, url
         driver.get("about:blank")
+        # What a page before said, whose server has ended, is not of this one.
+        driver.get_log("browser")  # type: ignore[no-untyped-call]
         driver.get(url)
 
     def __getitem__(self, name: str) -> webdriver.remote.webelement.WebElement:

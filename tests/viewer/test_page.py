@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -187,7 +188,7 @@ def test_a_telephone_has_all_of_it(browser: webdriver.Chrome, url: str) -> None:
         opened(browser, url)
         width = browser.execute_script("return window.innerWidth")
         assert width == 375
-        for button in browser.find_elements(By.TAG_NAME, "button"):
+        for button in browser.find_elements(By.CSS_SELECTOR, "button:not([hidden])"):
             assert button.is_displayed()
             assert button.rect["x"] >= 0
             assert button.rect["x"] + button.rect["width"] <= width
@@ -214,3 +215,25 @@ def test_a_run_fills_in_while_the_page_is_open(browser: webdriver.Chrome, tiny_m
         eventually(lambda: status_of(browser) == "")
         eventually(lambda: browser.execute_script("return viewer.world.getItemCount()") == 1)
         eventually(lambda: browser.execute_script("return layers[0].item.getFullyLoaded()"))
+
+
+def test_a_picture_that_wraps_is_shown_repeated(browser: webdriver.Chrome, tiny_model: Path, tmp_path: Path) -> None:
+    request = replace(request_for(tiny_model), size=Size(320, 160), wrap="x")
+    generate(request, tmp_path / "ring.png", run_dir=tmp_path / "run")
+    with serving(tmp_path / "run") as url:
+        opened(browser, url)
+        toggle = browser.find_element(By.ID, "tiled")
+        home = zoom(browser)
+        toggle.click()
+        eventually(lambda: browser.execute_script("return viewer.world.getItemCount()") == 2)
+        bounds = "const at = viewer.world.getItemAt(arguments[0]).getBounds(); return [at.x, at.y, at.width]"
+        (left, top, width), (right, level, _) = (browser.execute_script(bounds, i) for i in (0, 1))
+        assert (right, level) == (pytest.approx(left + width), pytest.approx(top))
+        zoomed_to(browser, home / 2)
+        toggle.click()
+        eventually(lambda: browser.execute_script("return viewer.world.getItemCount()") == 1)
+
+
+def test_other_pictures_are_not(browser: webdriver.Chrome, url: str) -> None:
+    opened(browser, url)
+    assert not browser.find_element(By.ID, "tiled").is_displayed()
