@@ -31,6 +31,7 @@ from training.autoencoder import as_input, load_autoencoder
 from training.data import load_pixels, load_records
 from training.figures import Figure, table
 from training.loop import flush_denormals
+from training.measures.peaks import peaks
 from training.measures.realism import OCTAVES, octaves
 from training.measures.reconstruction import psnr
 from training.sampling import decoded
@@ -125,6 +126,8 @@ def figures(held_out: HeldOut, ours: Pixels, networks: Sequence[Features]) -> li
     found += [Figure(f"PSNR in dB, {style}", decibel), Figure(f"SSIM, {style}", similar)]
     drift = np.abs((ours.astype(np.float64) - real).mean((0, 1, 2))).max()
     found.append(Figure(f"mean colour off, of 255, {style}", float(drift), most=0.5))
+    regular = float(peaks(as_input(ours)) / peaks(as_input(real)))
+    found.append(Figure(f"frequencies that stand out of the finest octave, to the real, {style}", regular, 0.9, 1.1))
     flat = held_out.flat
     theirs, again = windows(real)[flat], windows(ours)[flat]
     for lag, drawn_again, really in zip(LAGS, periods(again), periods(theirs), strict=True):

@@ -30,14 +30,13 @@ from pixelsmith.families.texture_network import TextureModel, blurred
 from training.autoencoder import as_input, load_autoencoder
 from training.data import load_pixels, load_records
 from training.loop import Losses, balanced_weights, flush_denormals, for_minutes, half_precision, held, train
+from training.measures.peaks import FAINT, peaks
 
 SCALE = 8
 """Pixels per latent."""
 JUDGED, CONTEXT = 12, 1
 """Latents a side that losses are taken of, and those around them that are decoded as well."""
 OCTAVES = 3
-FAINT = (0.5 / 127.5) ** 2
-"""Power that is nothing: of half a grey value."""
 EMA = 0.995
 STEEP, STEEP_EVERY = 1e-4, 4
 """What the steepness of the discriminator weighs, and every how many steps it is taken, for so many."""
@@ -108,7 +107,7 @@ def feature_loss(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> Tensor:
     return torch.stack(off).mean()
 
 
-DIRECT = ("pixels", "colours", "blurred", "power")
+DIRECT = ("pixels", "colours", "blurred", "power", "peaks")
 """Losses that need no other network."""
 
 
@@ -120,6 +119,7 @@ class Weights:
     colours: float = 2.0
     blurred: float = 0.3
     power: float = 0.3
+    peaks: float = 0.08
     adversarial: float = 1.0
     features: float = 0.1
 
@@ -257,6 +257,8 @@ class Adversaries:
             # Texture is in brightness: colours are smooth, and known.
             "colours": F.l1_loss(opponent(ours)[:, 1:], opponent(real)[:, 1:]),
             "power": power_loss(opponent(ours), opponent(real)),
+            # Of what the model made as well: no real picture of the same place is needed.
+            "peaks": (peaks(output) - peaks(dithered)).square(),
         }
         with half_precision(output.device):
             verdicts, features = self.discriminator(output, smooth)

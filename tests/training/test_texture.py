@@ -15,6 +15,7 @@ from torch import Tensor
 from pixelsmith.families.texture_network import TextureModel, blurred
 from training.autoencoder import as_input
 from training.data import load_pixels
+from training.measures.peaks import peaks
 from training.texture import (
     JUDGED,
     SCALE,
@@ -141,6 +142,21 @@ def test_power_is_compared_by_place_not_by_pixel() -> None:
     # Two halves, one flat and one rough, have the power of their mean nowhere.
     halves = torch.cat([one[..., :48], torch.zeros(2, 3, 96, 48)], dim=-1)
     assert power_loss(halves, one / math.sqrt(2)) > 0.6
+
+
+def test_a_hatching_stands_out_and_grain_does_not() -> None:
+    rng = torch.Generator().manual_seed(0)
+    grain = torch.randn(2, 3, 96, 96, generator=rng) / 10
+    rows, columns = torch.meshgrid(torch.arange(96), torch.arange(96), indexing="ij")
+    hatched = grain + 0.1 * torch.sin(2 * math.pi * (rows + columns) / 4)
+    assert 1.5 < float(peaks(grain)) < 2.2
+    assert float(peaks(blurred(grain, 1))) == pytest.approx(float(peaks(grain)), rel=0.15)
+    assert float(peaks(hatched)) > 1.5 * float(peaks(grain))
+    assert float(peaks(torch.zeros(1, 3, 32, 32))) == 0
+    weak = (grain / 10).requires_grad_()
+    peaks(weak).backward()  # type: ignore[no-untyped-call]
+    assert weak.grad is not None
+    assert weak.grad.isfinite().all()
 
 
 def test_grey_has_no_colour() -> None:
