@@ -201,5 +201,5 @@ def test_a_base_is_the_picture_that_the_run_starts_from(tiny_model: Path, tmp_pa
         token.cancel()
         with pytest.raises(CancelledError):
             model.base(request, cancel=token)
-        with pytest.raises(RequestError, match="starts from a picture that is given"):
+        with pytest.raises(RequestError, match="starts from a given picture"):
             model.base(replace(request, from_image=str(tmp_path / "map.png"), size=Size(300, 260)))

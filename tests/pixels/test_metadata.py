@@ -17,7 +17,7 @@ from PIL import ExifTags, Image, IptcImagePlugin
 
 from pixelsmith.canvas import Array
 from pixelsmith.errors import PictureError
-from pixelsmith.geometry import Size, Window
+from pixelsmith.geometry import Size, Window, Wrap
 from pixelsmith.pixels.files import check_output, write_picture
 from pixelsmith.pixels.geotiff import enlarged_geo
 from pixelsmith.pixels.metadata import Metadata, iptc_in, read_metadata
@@ -277,3 +277,15 @@ def test_a_turned_map_loses_its_place_and_says_so(tmp_path: Path) -> None:
     about = read_metadata(write_map(tmp_path / "map.tif", orientation=6)).of([Size(96, 128), Size(192, 256)])
     assert about.unplaced
     assert not about.has_place
+
+
+def test_what_wraps_is_stretched_and_keeps_its_place_on_earth() -> None:
+    tags: Tags = {33550: Value.double(1.0, 1.0, 0.0), 33922: Value.double(0, 0, 0, 10, 50, 0)}
+    now = enlarged_geo(tags, [Size(100, 50), Size(252, 128)], Wrap(x=True))
+    scale, tiepoint = now[33550], now[33922]
+    assert isinstance(scale, Value)
+    assert isinstance(tiepoint, Value)
+    across, down, _ = scale.numbers
+    assert across == pytest.approx(100 / 252)
+    assert down == pytest.approx(50 / 128)
+    assert tiepoint.numbers[0] == 0

@@ -229,7 +229,7 @@ def test_an_option_is_read(text: str, expected: ControlNet) -> None:
     assert ControlNet.parse(text) == expected
 
 
-@pytest.mark.parametrize("text", ["tile:11", "tile:-1", "tile:1:0.5:0.5", "tile:1:0:2", "tile:nan", ""])
+@pytest.mark.parametrize("text", ["tile:11", "tile:-1", "tile:1:0.5:0.5", "tile:1:0:2", "tile:nan", "tile:0.6:0.2", ""])
 def test_numbers_out_of_range_are_refused(text: str) -> None:
     with pytest.raises(RequestError, match="controlnet"):
         ControlNet.parse(text)

@@ -174,6 +174,13 @@ def test_shares_of_regions_are_those_of_the_plane(wrap: Wrap, top: int, left: in
     assert torch.allclose(found, on_plane(layers.shares(picture.window), window), atol=1e-5)
 
 
+def test_a_region_over_the_edge_is_in_the_patches_of_both_edges() -> None:
+    picture, wrap = Size(96, 64), Wrap(x=True)
+    layers = Layers([Polygon([(86, 0), (106, 0), (106, 64), (86, 64)], 0, picture, wrap)], [1], picture, wrap=wrap)
+    for window in (Window(0, 0, 32, 32), Window(0, 64, 32, 32), Window(0, -16, 32, 32)):
+        assert torch.allclose(layers.shares(window), on_plane(layers.shares(picture.window), window), atol=1e-5)
+
+
 def test_the_ramp_of_a_region_at_the_edge_goes_on_at_the_other_one() -> None:
     picture = Size(96, 64)
     corners = [(70, 0), (96, 0), (96, 64), (70, 64)]

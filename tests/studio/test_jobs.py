@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -216,6 +217,13 @@ def test_a_place_is_made_again_and_undone(client: StudioClient, form: dict[str, 
             client.start(name, "redo", form, **({"polygon": lasso} | wrong))
     with pytest.raises(RequestError, match="prompt"):
         client.start(name, "redo", form | {"prompt": " "}, of=root, polygon=lasso)
+    for kind, values in (("grow", {"of": root}), ("redo", {"of": root, "polygon": lasso, "seeds": [1]})):
+        with pytest.raises(RequestError, match="has no such value"):
+            client.start(name, kind, form, **values)
+    shutil.rmtree(tmp_path / "library" / name / root)
+    assert name in {project["name"] for project in client.projects()}, (
+        "a version without what it is made of is left out"
+    )
 
 
 def test_a_painted_map_and_regions_are_part_of_what_grows(

@@ -92,13 +92,13 @@ class ControlNet:
 
     @classmethod
     def parse(cls, text: str) -> ControlNet:
-        """Read ``PATH``, ``PATH:SCALE`` or ``PATH:SCALE:START:END``. Raises ``RequestError``.
+        """Read ``PATH``, ``PATH:SCALE`` or ``PATH:SCALE:START:END``. Raises ``RequestError``, also for two numbers.
 
         Examples:
             >>> ControlNet.parse("tile:0.6:0:0.8").guidance_end
             0.8
         """
-        for count in (3, 1):
+        for count in (3, 2, 1):
             path, *said = text.rsplit(":", count)
             try:
                 numbers = [float(part) for part in said]
@@ -106,6 +106,8 @@ class ControlNet:
                 # A colon can belong to the path.
                 continue
             if path and len(numbers) == count:
+                if count == 2:
+                    raise RequestError(f"controlnet: expected PATH, PATH:SCALE or PATH:SCALE:START:END, got {text!r}")
                 return cls(path, *numbers)
         return cls(text)
 

@@ -24,6 +24,7 @@ from pixelsmith.engine.denoise import Denoising, Guide, Patched
 from pixelsmith.engine.dilated import Dilated
 from pixelsmith.engine.pieces import InPieces
 from pixelsmith.engine.remarks import remarks_on
+from pixelsmith.engine.seldom import Seldom
 from pixelsmith.engine.texture import Texture
 from pixelsmith.engine.words import Cells, Words, joined
 from pixelsmith.errors import RefusedError, RequestError
@@ -204,11 +205,7 @@ class Cascade:
     def _map(self, stage: int, name: str, source: Readable) -> Readable:
         """A map (1, h, w) of the canvas, kept: every step reads it."""
         tiles = self._tiles(source.size)
-        kept = self.space.open(f"stage-{stage}/{name}", tiles, 1)
-        for (index,) in kept.missing():
-            kept.put(index, source.read(tiles[index].window))
-            kept.sync()
-        return kept
+        return _filled(self.space.open(f"stage-{stage}/{name}", tiles, 1), tiles, source)
 
     def _bands(self, factor: float) -> Bands:
         """What is known of a picture by one that is so many times smaller."""
@@ -303,10 +300,7 @@ class Cascade:
         tiles = self._tiles(facts.latent_size(size)).scaled(facts.latent_scale)
         for number, source in enumerate(self.controls.get(stage, ())):
             kept = self.space.open(f"stage-{stage}/control-{number}", tiles, 3, torch.uint8)
-            for (index,) in kept.missing():
-                kept.put(index, source.read(tiles[index].window))
-                kept.sync()
-            found.append(kept)
+            found.append(_filled(kept, tiles, source))
         return found
 
     def _dilated(self, stage: int, size: Size) -> Dilated | None:
@@ -391,6 +385,16 @@ def guided_denoiser(family: Family, conditions: Conditions, method: StageMethod,
         aways.append(Away(worse, 1 + method.perturbation.scale, method.perturbs_at))
     guided = Guided(positive, aways, method.guidance_rescale) if aways else positive
     return guided if method.epsilon_scaling == 1 else EpsilonScaled(guided, method.epsilon_scaling)
+
+
+def _filled(kept: Patched, tiles: Grid, source: Readable) -> Readable:
+    """A canvas with all of a source, tile by tile."""
+    sync = Seldom(kept.sync)
+    for (index,) in kept.missing():
+        kept.put(index, source.read(tiles[index].window))
+        sync()
+    kept.sync()
+    return kept
 
 
 def _worded(words: Words, encoded: Mapping[str, Prompt], window: Window) -> Prompt:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pixelsmith.geometry import Size
+from pixelsmith.geometry import NO_WRAP, Size, Wrap
 from pixelsmith.pixels.resample import Scaling
 from pixelsmith.pixels.tags import Tags, Value
 
@@ -17,13 +17,14 @@ _RASTER_TYPE, _IS_POINT = 1025, 2
 """The key that says whether whole coordinates are corners of pixels or their centres, and its value for centres."""
 
 
-def enlarged_geo(tags: Tags, sizes: Sequence[Size]) -> dict[int, Value | Tags]:
+def enlarged_geo(tags: Tags, sizes: Sequence[Size], wrap: Wrap = NO_WRAP) -> dict[int, Value | Tags]:
     """GeoTIFF's tags of a picture, for what became of it: every place has the coordinates on earth that it had.
 
-    ``sizes``: of the picture and of all that it was enlarged to, in order. Raises ``ValueError`` for damaged tags.
+    ``sizes``: of the picture and of all that it was enlarged to, in order; on which axes they ``wrap``. Raises
+    ``ValueError`` for damaged tags.
     """
     found = {tag: value for tag, value in tags.items() if tag in GEO_TAGS and isinstance(value, Value)}
-    seen, half = Scaling.through(sizes), 0.5 if _is_point(found.get(_KEYS)) else 0.0
+    seen, half = Scaling.through(sizes, wrap), 0.5 if _is_point(found.get(_KEYS)) else 0.0
     # A raster coordinate of the new picture in the old one's: both count from corners, or both from centres.
     left, top = seen.left + (seen.across - 1) * half, seen.top + (seen.down - 1) * half
     changed: dict[int, Value | Tags] = dict(found)

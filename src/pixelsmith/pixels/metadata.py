@@ -12,7 +12,7 @@ from pathlib import Path
 import pyvips
 
 from pixelsmith.config.sizes import DPI_RANGE
-from pixelsmith.geometry import Size
+from pixelsmith.geometry import NO_WRAP, Size, Wrap
 from pixelsmith.pixels.geotiff import GEO_TAGS, enlarged_geo, has_place
 from pixelsmith.pixels.reading import header
 from pixelsmith.pixels.tags import EXIF, GPS, Tags, Value, exif_tags, read_tags
@@ -60,8 +60,8 @@ class Metadata:
         """Whether it says where on earth the picture is, as a map does."""
         return has_place(self.geo)
 
-    def of(self, sizes: Sequence[Size]) -> Metadata:
-        """The same for what became of the picture: upright, sRGB, ``sizes`` in turn, its own first.
+    def of(self, sizes: Sequence[Size], wrap: Wrap = NO_WRAP) -> Metadata:
+        """The same for what became of the picture: upright, sRGB, ``sizes`` in turn, its own first, which ``wrap``.
 
         A place on earth is left out where the picture was turned, or its tags are damaged.
         """
@@ -76,7 +76,7 @@ class Metadata:
             }
             exif[EXIF] = {**(inner if isinstance(inner, Mapping) else {}), **now}
         try:
-            geo = {} if self.turned else enlarged_geo(self.geo, sizes)
+            geo = {} if self.turned else enlarged_geo(self.geo, sizes, wrap)
         except ValueError:
             geo = {}
         lost = self.has_place and not has_place(geo)

@@ -56,15 +56,19 @@ class Zoomable(Protocol):
         ...
 
 
+def changed(path: Path) -> int:
+    """When a file last changed, in milliseconds: the version of what it shows, as another may take its name."""
+    return path.stat().st_mtime_ns // 1_000_000
+
+
 class PyramidFile:
     """Levels of a picture that libvips opens, the full one first, each smaller than the one before.
 
     ``folder`` is removed with this object: it holds a file that was made for looking at only.
     """
 
-    version = 0
-
-    def __init__(self, levels: list[pyvips.Image], folder: Path | None = None) -> None:
+    def __init__(self, levels: list[pyvips.Image], version: int = 0, folder: Path | None = None) -> None:
+        self.version = version
         if folder is not None:
             weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         self.levels = levels
@@ -76,16 +80,16 @@ class PyramidFile:
 
         Raises ``PictureError`` where it is no picture.
         """
-        found = levels(path)
+        found, version = levels(path), changed(path)
         steps = [above.width / below.width for above, below in pairwise(found)]
         steps.append(max(found[-1].width, found[-1].height) / SMALL)
         try:
-            return cls(found) if max(steps) <= STEP else cls._made(found[0])
+            return cls(found, version) if max(steps) <= STEP else cls._made(found[0], version)
         except pyvips.Error as error:
             raise PictureError(f"{path}: the picture cannot be read{reason(error)}") from error
 
     @classmethod
-    def _made(cls, image: pyvips.Image) -> PyramidFile:
+    def _made(cls, image: pyvips.Image, version: int) -> PyramidFile:
         folder = Path(tempfile.mkdtemp(prefix="pixelsmith-"))
         try:
             path = folder / "pyramid.tif"
@@ -96,7 +100,7 @@ class PyramidFile:
             raise
         # Where open files can be removed it is gone at once, however this process ends.
         shutil.rmtree(folder, ignore_errors=True)
-        return cls(made, folder)
+        return cls(made, version, folder)
 
     def look(self, box: Box, size: Size) -> Image.Image:
         """The box, from the smallest level that has all the detail of ``size``."""
@@ -108,11 +112,10 @@ class PyramidFile:
 class DeepZoomFile:
     """A ``.dzi`` with its folder of tiles, or both in a ``.zip``."""
 
-    version = 0
-
     def __init__(self, path: Path) -> None:
         self._path = path
         try:
+            self.version = changed(path)
             self._archive = self._opened(path) if path.suffix.lower() == ".zip" else None
             names = [] if self._archive is None else self._archive.namelist()
             found = next((name for name in names if name.endswith(".dzi")), path.name)

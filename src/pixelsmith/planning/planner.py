@@ -216,7 +216,9 @@ def _check_wrap(request: Request, facts: ModelFacts, start: Size | None, sizes: 
         )
     if request.method.coverage == "random" and sizes:
         raise RequestError("wrap: random coverage ends at the edges; leave it out, or give --coverage grid")
-    for size in sizes:
+    # In latents a given picture is enlarged as it is.
+    in_latents = request.method.upsampling == "latent" and start is not None
+    for size in [*([start] if in_latents and start else []), *sizes]:
         if wrap.rounded(size, unit) != size:
             raise RequestError(
                 f"wrap: {facts.name} needs sides that are multiples of {unit} pixels where a picture wraps, got "

@@ -65,7 +65,7 @@ def about(request: Request, stages: Sequence[Size] = ()) -> Metadata:
     if request.from_image is None or request.strip:
         return Metadata(dpi=request.dpi)
     path = Path(request.from_image)
-    found = read_metadata(path).of((picture_size(path), *stages, request.size))
+    found = read_metadata(path).of((picture_size(path), *stages, request.size), Wrap.named(request.wrap))
     return replace(found, dpi=request.dpi or found.dpi)
 
 

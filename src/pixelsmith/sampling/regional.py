@@ -176,15 +176,18 @@ class Layers:
 
     def _counts(self, mask: Mask, window: Window) -> bool:
         left, top, right, bottom = mask.bounds
-        box = (max(left, 0), max(top, 0), min(right, self.picture.width), min(bottom, self.picture.height))
+        # On axes that wrap, what lies over an edge is not cut: a window at the other edge shows it.
+        left, right = (left, right) if self.wrap.x else (max(left, 0), min(right, self.picture.width))
+        top, bottom = (top, bottom) if self.wrap.y else (max(top, 0), min(bottom, self.picture.height))
+        box = (left, top, right, bottom)
         seen = (
             self.left + self.across * window.left,
             self.top + self.down * window.top,
             self.left + self.across * window.right,
             self.top + self.down * window.bottom,
         )
-        acrosses = _repeats(seen[0], seen[2], self.picture.width) if self.wrap.x else (0,)
-        downs = _repeats(seen[1], seen[3], self.picture.height) if self.wrap.y else (0,)
+        acrosses = _repeats(seen[::2], box[::2], self.picture.width) if self.wrap.x else (0,)
+        downs = _repeats(seen[1::2], box[1::2], self.picture.height) if self.wrap.y else (0,)
         common = sum(_area(_common(box, _moved(seen, x, y))) for x in acrosses for y in downs)
         return common > COUNTS * min(_area(box), _area(seen))
 
@@ -196,9 +199,10 @@ def _places(start: float, step: float, first: int, count: int, side: int, wraps:
     return places % side if wraps else places.clamp(_INSIDE, side - _INSIDE)
 
 
-def _repeats(start: float, end: float, period: int) -> range:
-    """By how much an interval can be moved so that it reaches into 0..``period``, in whole periods."""
-    return range(-math.floor(end / period) * period, -math.floor(start / period) * period + 1, period)
+def _repeats(interval: Sequence[float], other: Sequence[float], period: int) -> range:
+    """By how much an interval can be moved so that it reaches into another one, in whole periods."""
+    first, last = math.floor((other[0] - interval[1]) / period), math.ceil((other[1] - interval[0]) / period)
+    return range(first * period, last * period + 1, period)
 
 
 def _moved(box: Box, x: float, y: float) -> Box:

@@ -36,6 +36,10 @@ from pixelsmith.studio.form import Form
 from pixelsmith.system.durable import PARTIAL, read_object, read_whole, write_whole
 
 Kind = Literal["candidates", "place", "grow", "redo"]
+VALUES: Mapping[str, tuple[str, ...]] = {
+    "candidates": ("seeds",), "place": ("at", "sliders"), "grow": (), "redo": ("of", "polygon"),
+}  # fmt: skip
+"""What a job of each kind is given besides its form."""
 State = Literal["waiting", "running", "paused", "done", "failed"]
 FORMAT = 1
 """Of the files of a library."""
@@ -238,16 +242,15 @@ class Project:
 
     def versions(self, job: Job) -> list[Job]:
         """The finished versions of a picture, the first one first: what has grown, and what was made of it again."""
-        jobs = {one.folder.name: one for one in self.jobs()}
-
-        def grown(one: Job) -> str:
-            return one.folder.name if one.of is None else grown(jobs[one.of])
-
-        return [
-            one
-            for one in jobs.values()
-            if one.kind in ("grow", "redo") and one.output.is_file() and grown(one) == grown(job)
-        ]
+        grown: dict[str, str] = {}
+        for one in (jobs := self.jobs()):
+            # Versions come after what they are made from; one whose origin was removed by hand belongs to no picture.
+            if one.kind == "grow":
+                grown[one.folder.name] = one.folder.name
+            elif one.kind == "redo" and one.of in grown:
+                grown[one.folder.name] = grown[one.of]
+        picture = grown.get(job.folder.name)
+        return [one for one in jobs if picture and grown.get(one.folder.name) == picture and one.output.is_file()]
 
     def use(self, version: Job) -> list[Job]:
         """Let a version stand for its picture: later ones are undone, and stay. Returns those that changed."""
@@ -261,6 +264,17 @@ class Project:
     def forget(self, version: Job) -> list[Job]:
         """Remove a version that was made again; those made from it follow the one before. Returns these.
 
+        Raises as ``check_version``.
+        """
+        changed = [replace(job, of=version.of) for job in self.check_version(version)]
+        for job in changed:
+            job.save()
+        shutil.rmtree(version.folder)
+        return changed
+
+    def check_version(self, version: Job) -> list[Job]:
+        """What was made from a version that is to be removed.
+
         Raises ``RequestError`` for any other job, and while another one is made from it.
         """
         if version.kind != "redo":
@@ -268,11 +282,7 @@ class Project:
         after = [job for job in self.jobs() if job.of == version.folder.name]
         if any(job.state in ("waiting", "running") for job in after):
             raise RequestError(f"{version.id}: another version is made from it; wait, or pause that")
-        changed = [replace(job, of=version.of) for job in after]
-        for job in changed:
-            job.save()
-        shutil.rmtree(version.folder)
-        return changed
+        return after
 
     def save(self) -> None:
         """Keep its form, and its regions for the command line."""
@@ -361,6 +371,10 @@ def check_job(kind: str, values: Mapping[str, Any]) -> None:
     """What a job is asked to do. Raises ``RequestError``."""
     if kind not in get_args(Kind):
         raise RequestError(f"kind: expected one of {', '.join(get_args(Kind))}, got {kind!r}")
+    if unknown := set(values) - set(VALUES[kind]):
+        raise RequestError(
+            f"{min(unknown)}: a job {kind!r} has no such value, only {', '.join(VALUES[kind]) or 'none'}"
+        )
     seeds, at, sliders = (values.get(name, ()) for name in ("seeds", "at", "sliders"))
     if kind == "candidates" and not (0 < len(seeds) <= MOST_CANDIDATES and all(map(_is_seed, seeds))):
         raise RequestError(f"seeds: expected 1 to {MOST_CANDIDATES} whole numbers from 0, got {list(seeds)}")
@@ -369,7 +383,6 @@ def check_job(kind: str, values: Mapping[str, Any]) -> None:
             raise RequestError(f"at: expected two shares in 0..1 such as [0.3, 0.6], got {list(at)}")
         if not 0 < len(sliders) <= MOST_POSITIONS or not all(map(_is_share, sliders)):
             raise RequestError(f"sliders: expected 1 to {MOST_POSITIONS} shares in 0..1, got {list(sliders)}")
-
     if kind == "redo":
         _check_outline(values.get("of"), values.get("polygon", ()))
 

@@ -171,6 +171,7 @@ def _use(studio: Studio, asked: Asked) -> dict[str, Any]:
 
 def _forget(studio: Studio, asked: Asked) -> dict[str, Any]:
     project, job = _project(studio, asked), _job(studio, asked)
+    project.check_version(job)
     studio.queue.stop(job)
     for changed in project.forget(job):
         studio.queue.tell(changed)

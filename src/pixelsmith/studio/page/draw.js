@@ -101,6 +101,7 @@ export class Drawing {
   }
 
   dab([x, y], [fromX, fromY] = [x, y]) {
+    if (!this.map) return; // it is still being fetched
     const context = this.map.getContext("2d");
     const { width, height } = this.map;
     context.strokeStyle = grey(BRUSHES[this.tool]);

@@ -183,6 +183,7 @@ function awaited(seed) {
 }
 
 async function choose(key) {
+  if (tool) closeTool(); // it draws over the picture that was chosen before
   chosen = key;
   followed = lookOf(key)?.picture ?? "";
   if (compared === key) compared = "";
@@ -510,7 +511,7 @@ function openTool(kind, { says, word, shape, frame, done }) {
   element("tool").hidden = false;
   element("tool-says").textContent = says;
   element("tool-done").textContent = word;
-  element("tool-done").disabled = kind !== "map";
+  element("tool-done").disabled = true;
   element("shapes").hidden = kind === "map";
   element("brushes").hidden = kind !== "map";
   element("tool-words").hidden = kind === "map";
@@ -622,6 +623,7 @@ element("paint").onclick = safely(async () => {
   element("brush").value = drawing.size;
   const before = project.map && address(projectPath(project.name, "/map"), { version: project.map });
   await drawing.paint(form.slider ?? RESULT, before);
+  element("tool-done").disabled = false;
 });
 
 element("unpaint").onclick = safely(async () => {
