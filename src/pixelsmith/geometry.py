@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -168,8 +169,8 @@ class Wrap:
 
         At each place the order is the same, whichever window asks.
         """
-        downs = _moves(window.top, window.bottom, size.height, extent.top, extent.bottom) if self.y else (0,)
-        acrosses = _moves(window.left, window.right, size.width, extent.left, extent.right) if self.x else (0,)
+        downs = moves(window.top, window.bottom, size.height, extent.top, extent.bottom) if self.y else (0,)
+        acrosses = moves(window.left, window.right, size.width, extent.left, extent.right) if self.x else (0,)
         for down in downs:
             for across in acrosses:
                 yield Window(window.top + down, window.left + across, window.height, window.width)
@@ -202,9 +203,9 @@ def _cut_at_edges(start: int, end: int, period: int | None) -> list[tuple[int, i
     return [(before % period, after - before) for before, after in pairwise(cuts)]
 
 
-def _moves(start: int, end: int, period: int, low: int, high: int) -> range:
+def moves(start: float, end: float, period: int, low: float, high: float) -> range:
     """By how much an interval can be moved so that it reaches into another one, in whole periods, rising."""
-    first, last = (low - end) // period + 1, -((start - high) // period) - 1
+    first, last = math.floor((low - end) / period) + 1, math.ceil((high - start) / period) - 1
     return range(first * period, last * period + 1, period)
 
 

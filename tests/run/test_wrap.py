@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from numpy.typing import NDArray
 from PIL import Image
 
+from benchmarks.joint import joint
 from pixelsmith import (
     PRESETS,
     Compute,
@@ -41,13 +42,6 @@ def request_of(model: Path, size: Size = Size(160, 128), wrap: WrapName | None =
     own = Method(steps=2, guidance_scale=3.0, stage_guidance_scale=3.0)
     request = Request("a map", size, model=str(model), method=own, compute=Compute("cpu", "float32"))
     return replace(request, wrap=wrap, **changes)
-
-
-def joint(pixels: Pixels, axis: int) -> float:
-    """The mean step of neighbours across the joint, against that between all others of the axis."""
-    steps = np.abs(np.diff(pixels.astype(int), axis=axis, append=pixels.take([0], axis).astype(int)))
-    means = steps.mean(axis=(1 - axis, 2))
-    return float(means[-1] / means[:-1].mean())
 
 
 def test_across_the_joint_it_is_as_anywhere_else() -> None:

@@ -23,9 +23,9 @@ class Conditions:
     negatives: Sequence[PromptAt]
     layers: Layers | None = None
 
-    def told(self, also: Callable[[PromptAt], PromptAt]) -> Conditions:
-        """The same with something told beside each prompt, the negative ones too."""
-        return replace(self, prompts=[*map(also, self.prompts)], negatives=[*map(also, self.negatives)])
+    def extended(self, extend: Callable[[PromptAt], PromptAt]) -> Conditions:
+        """The same with tensors added to each prompt and each negative prompt."""
+        return replace(self, prompts=[*map(extend, self.prompts)], negatives=[*map(extend, self.negatives)])
 
     def positive(self, made: Callable[[PromptAt], Denoiser]) -> Denoiser:
         """The denoisers that ``made`` makes of the prompts, blended."""

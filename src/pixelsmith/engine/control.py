@@ -1,4 +1,4 @@
-"""What control pictures show at each place of a canvas, told to the network beside its prompt."""
+"""The windows of control pictures at each patch, which condition the network in addition to its prompt."""
 
 from __future__ import annotations
 

@@ -291,7 +291,7 @@ class Cascade:
         conditions = Conditions(texts, prompts_at, negatives, layers if len(texts) > 1 else None)
         if shown := self._control(stage, size):
             scale = self.family.facts.latent_scale
-            conditions = conditions.told(partial(Controlled, pictures=shown, scale=scale, wrap=self.wrap))
+            conditions = conditions.extended(partial(Controlled, pictures=shown, scale=scale, wrap=self.wrap))
         return guided_denoiser(self.family, conditions, self.methods[stage], size)
 
     def _control(self, stage: int, size: Size) -> Sequence[Readable]:

@@ -29,7 +29,7 @@ class Feathered:
 
     def read(self, window: Window) -> Tensor:
         reach = self.width // 2
-        around = Window(window.top - reach, window.left - reach, window.height + 2 * reach, window.width + 2 * reach)
+        around = window.around(reach)
         shares = read_continued(self.grey, around, self.wrap).float().mean(0, keepdim=True) / 255
         side = 2 * reach + 1
         return F.avg_pool2d(F.avg_pool2d(shares, (side, 1), stride=1), (1, side), stride=1).clamp(0, 1)

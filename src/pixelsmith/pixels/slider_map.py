@@ -43,7 +43,7 @@ class LocalDetail:
     def read(self, window: Window) -> Tensor:
         # Blocks on each side that a value depends on.
         reach = math.ceil(_RADIUS / self.block) + 1
-        around = Window(window.top - reach, window.left - reach, window.height + 2 * reach, window.width + 2 * reach)
+        around = window.around(reach)
         pixels = read_continued(self.picture, around.scaled(self.block), self.wrap).float()
         energy = F.avg_pool2d((pixels - _blurred(pixels)).square().mean(0, keepdim=True), self.block)
         smooth = F.conv2d(energy[:, None], (_SMOOTHING[:, None] * _SMOOTHING)[None, None])[:, 0]

@@ -216,15 +216,15 @@ def _check_wrap(request: Request, facts: ModelFacts, start: Size | None, sizes: 
         )
     if request.method.coverage == "random" and sizes:
         raise RequestError("wrap: random coverage ends at the edges; leave it out, or give --coverage grid")
+    given = [start] if start else []
     # In latents a given picture is enlarged as it is.
-    in_latents = request.method.upsampling == "latent" and start is not None
-    for size in [*([start] if in_latents and start else []), *sizes]:
+    for size in [*(given if request.method.upsampling == "latent" else []), *sizes]:
         if wrap.rounded(size, unit) != size:
             raise RequestError(
                 f"wrap: {facts.name} needs sides that are multiples of {unit} pixels where a picture wraps, got "
                 f"{size}; the nearest is {wrap.rounded(size, unit)}"
             )
-    for before, after in pairwise([*([start] if start else []), *sizes, request.size]):
+    for before, after in pairwise([*given, *sizes, request.size]):
         if abs(before.width * after.height / (before.height * after.width) - 1) > WRAPPED_SHAPES:
             raise RequestError(
                 f"wrap: a picture that wraps cannot be cut to another shape, from {before} to {after}; give sizes of "

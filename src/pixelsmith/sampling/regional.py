@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from pixelsmith.geometry import NO_WRAP, Size, Window, Wrap
+from pixelsmith.geometry import NO_WRAP, Size, Window, Wrap, moves
 from pixelsmith.sampling.denoiser import Batch, Denoiser
 from pixelsmith.sampling.schedule import Level
 
@@ -186,8 +186,8 @@ class Layers:
             self.left + self.across * window.right,
             self.top + self.down * window.bottom,
         )
-        acrosses = _repeats(seen[::2], box[::2], self.picture.width) if self.wrap.x else (0,)
-        downs = _repeats(seen[1::2], box[1::2], self.picture.height) if self.wrap.y else (0,)
+        acrosses = moves(*seen[::2], self.picture.width, left, right) if self.wrap.x else (0,)
+        downs = moves(*seen[1::2], self.picture.height, top, bottom) if self.wrap.y else (0,)
         common = sum(_area(_common(box, _moved(seen, x, y))) for x in acrosses for y in downs)
         return common > COUNTS * min(_area(box), _area(seen))
 
@@ -197,12 +197,6 @@ def _places(start: float, step: float, first: int, count: int, side: int, wraps:
     middles = torch.arange(first, first + count, dtype=torch.float64) + 0.5
     places = start + step * middles
     return places % side if wraps else places.clamp(_INSIDE, side - _INSIDE)
-
-
-def _repeats(interval: Sequence[float], other: Sequence[float], period: int) -> range:
-    """By how much an interval can be moved so that it reaches into another one, in whole periods."""
-    first, last = math.floor((other[0] - interval[1]) / period), math.ceil((other[1] - interval[0]) / period)
-    return range(first * period, last * period + 1, period)
 
 
 def _moved(box: Box, x: float, y: float) -> Box:

@@ -95,6 +95,12 @@ class Looks:
             raise LookupError(key)
         return self._candidate(job, _whole(number)).source
 
+    def painted(self, project: Project) -> Zoomable:
+        """The Slider map. Raises as ``source`` does."""
+        if project.map_path is None:
+            raise LookupError("map")
+        return self._source_of_file(project.map_path)
+
     def region(self, project: Project, key: str, box: tuple[float, float, float, float]) -> bytes:
         """A PNG of a part of a picture. Raises as ``source`` does."""
         return region_of(self.source(project, key), box)

@@ -13,7 +13,6 @@ from starlette.responses import FileResponse, Response
 
 from pixelsmith import plan
 from pixelsmith.errors import RequestError
-from pixelsmith.pixels.zoomable import open_file
 from pixelsmith.studio.form import MOST_REGIONS, Form
 from pixelsmith.studio.library import Job, Kind, Library, Picture, Project
 from pixelsmith.studio.looks import Looks
@@ -126,10 +125,8 @@ def _take_back(studio: Studio, asked: Asked, kind: Picture) -> dict[str, Any]:
 
 
 def _map(studio: Studio, asked: Asked) -> Response:
-    path = _project(studio, asked).map_path
-    if path is None:
-        raise LookupError("map")
-    return Response(small_of(open_file(path), SMALL_SIDE), media_type="image/jpeg")
+    painted = studio.looks.painted(_project(studio, asked))
+    return Response(small_of(painted, SMALL_SIDE), media_type="image/jpeg")
 
 
 def _plan(studio: Studio, asked: Asked) -> dict[str, Any]:

@@ -49,7 +49,7 @@ class StableDiffusionXL:
 
     def predict(self, pipeline: Any, x: Batch, level: Level, prompt: Prompt, scene: Scene) -> Batch:
         timestep = repeated(level.timestep, x)
-        told = {
+        conditions = {
             "encoder_hidden_states": prompt["encoder_hidden_states"],
             "added_cond_kwargs": {
                 "text_embeds": prompt["text_embeds"],
@@ -59,9 +59,9 @@ class StableDiffusionXL:
         output: Tensor = pipeline.unet(
             x,
             timestep,
-            **told,
+            **conditions,
             timestep_cond=guidance_embedding(pipeline, x, scene.guidance_scale),
-            **controlled(scene, x, timestep, **told),
+            **controlled(scene, x, timestep, **conditions),
             return_dict=False,
         )[0]
         return output

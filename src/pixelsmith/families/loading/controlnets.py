@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from pixelsmith.errors import ModelError, reason_of
 from pixelsmith.families.architecture import Configs, LoadedControlNet
 from pixelsmith.families.autoencoders.autoencoder import latent_space
 from pixelsmith.families.loading.find import find_part
+from pixelsmith.families.loading.fitting import check_same
 from pixelsmith.families.loading.model_files import read_json
 from pixelsmith.families.loading.single import read_part
 from pixelsmith.families.registry import architecture_of
@@ -22,7 +22,7 @@ _FITTING = (
     "in_channels", "cross_attention_dim", "block_out_channels", "layers_per_block", "addition_embed_type",
     "projection_class_embeddings_input_dim",
 )  # fmt: skip
-"""Entries that a ControlNet has as the U-Net that it tells what to follow, for it was begun as a copy of it."""
+"""Entries that a ControlNet shares with its U-Net, as its training starts from a copy of that."""
 
 
 def check_controlnets(parts: Parts, configs: Configs, model: str) -> None:
@@ -54,17 +54,11 @@ def load_controlnets(parts: Parts, dtype: torch.dtype) -> Sequence[LoadedControl
 
 
 def _check_fits(name: str, config: Mapping[str, Any], configs: Configs) -> None:
-    """What cannot be put together fails only when the network is called, in its own words."""
+    """Check class, entries and the reduction of the control picture. Raises ``ModelError``."""
     kind = config.get("_class_name")
     if kind != _CLASS:
         raise ModelError(f"{name}: expected a {_CLASS} for this model, got a {kind}")
-    network = configs["unet"]
-    for key in _FITTING:
-        if key in network and config.get(key, network[key]) != network[key]:
-            raise ModelError(
-                f"{name}: it is a ControlNet of another family: expected {key} {json.dumps(network[key])} as this "
-                f"model has, got {json.dumps(config[key])}"
-            )
+    check_same(name, "it is a ControlNet of another family", _FITTING, config, configs["unet"])
     scale, _ = latent_space(configs["vae"])
     reduced = 2 ** (len(config.get("conditioning_embedding_out_channels", (16, 32, 96, 256))) - 1)
     if reduced != scale or config.get("conditioning_channels", 3) != 3:

@@ -26,6 +26,7 @@ from pixelsmith.families.loading.find import (
     find_part,
     with_few_steps,
 )
+from pixelsmith.families.loading.fitting import check_same
 from pixelsmith.families.loading.hub import HUB_ID
 from pixelsmith.families.loading.model_files import read_json, shapes_in
 from pixelsmith.families.loading.sources import NETWORKS, PartSources, sources_of
@@ -152,18 +153,9 @@ def _network_configs(sources: PartSources, configs: Configs) -> Configs:
         _check_told(file, configs.get(name, {}))
     found = {name: read_json(source / "config.json") for name, source in networks.items() if source.is_dir()}
     for name, config in found.items():
-        _check_fits(networks[name], config, configs.get(name, {}))
+        problem = "it is not a network for this model"
+        check_same(str(networks[name]), problem, _FITTING, config, configs.get(name, {}))
     return found
-
-
-def _check_fits(source: Path, config: Mapping[str, Any], own: Mapping[str, Any]) -> None:
-    """Check that a network fits; otherwise it would fail only when it is called, with an obscure message."""
-    for key in _FITTING:
-        if key in own and config.get(key, own[key]) != own[key]:
-            raise ModelError(
-                f"{source}: it is not a network for this model: expected {key} {json.dumps(own[key])}, "
-                f"got {json.dumps(config[key])}"
-            )
 
 
 def _check_told(file: Path, config: Mapping[str, Any]) -> None:

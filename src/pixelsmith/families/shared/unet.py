@@ -56,14 +56,19 @@ def guidance_embedding(pipeline: Any, x: Tensor, scale: float) -> Tensor | None:
     return brought(embedding.to(x.dtype), x.device)
 
 
-def controlled(scene: Scene, x: Tensor, timestep: Tensor, **told: Any) -> dict[str, Any]:
-    """What a U-Net is told by its ControlNets (arXiv 2302.05543, section 3.2): the sum of what each adds to its blocks.
+def controlled(scene: Scene, x: Tensor, timestep: Tensor, **conditions: Any) -> dict[str, Any]:
+    """The residuals that ControlNets add to the blocks of a U-Net, summed (arXiv 2302.05543, section 3.2).
 
-    ``told``: what they are told as the U-Net is. Empty where none is on.
+    ``conditions``: the other inputs of the U-Net, which ControlNets share. Empty if none is on.
     """
     added = [
         control.network(
-            x, timestep, **told, controlnet_cond=control.pixels, conditioning_scale=control.scale, return_dict=False
+            x,
+            timestep,
+            **conditions,
+            controlnet_cond=control.pixels,
+            conditioning_scale=control.scale,
+            return_dict=False,
         )
         for control in scene.controls
     ]
