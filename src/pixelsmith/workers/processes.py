@@ -181,9 +181,12 @@ def _put(stream: BinaryIO, value: Any) -> None:
 
 
 def _get(stream: BinaryIO) -> Any:
-    """What comes next; ``None`` at the end."""
-    length = stream.read(_LENGTH.size)
-    if len(length) < _LENGTH.size:
+    """What comes next; ``None`` at the end, which is in the middle of a value if its process was killed there."""
+    header = stream.read(_LENGTH.size)
+    if len(header) < _LENGTH.size:
         return None
-    data = stream.read(_LENGTH.unpack(length)[0])
+    (length,) = _LENGTH.unpack(header)
+    data = stream.read(length)
+    if len(data) < length:
+        return None
     return pickle.loads(data)  # noqa: S301 (of a process that this one started, or that started this one)
