@@ -34,7 +34,8 @@ from pixelsmith.canvas import Array, MemorySpace
 from pixelsmith.cli.options import make_request
 from pixelsmith.cli.program import generate_command
 from pixelsmith.config.parts import Parts
-from pixelsmith.engine.stage import Cascade, Rung
+from pixelsmith.engine.inputs import Rung
+from pixelsmith.engine.stage import Cascade
 from pixelsmith.engine.words import Cells
 from pixelsmith.events import Event, silent
 from pixelsmith.families import PromptAt, load_family, read_facts

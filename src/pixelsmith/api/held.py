@@ -11,8 +11,8 @@ from typing import Any, get_args
 import torch
 
 from pixelsmith.api.loaded import LoadedModel
+from pixelsmith.config.compute import Compute, DtypeName
 from pixelsmith.config.parts import Parts
-from pixelsmith.config.request import Compute, DtypeName
 from pixelsmith.families import Family
 from pixelsmith.run.found import FoundModel
 

@@ -16,18 +16,20 @@ from numpy.typing import NDArray
 
 from pixelsmith.canvas import MemorySpace, Space
 from pixelsmith.config.checks import check_range
+from pixelsmith.config.compute import Compute, Placement
 from pixelsmith.config.model_facts import ModelFacts
 from pixelsmith.config.parts import Parts
 from pixelsmith.config.plans import Plan
-from pixelsmith.config.request import EMBEDDED, Compute, Placement, Request
+from pixelsmith.config.request import EMBEDDED, Request
 from pixelsmith.config.workers import Workers
 from pixelsmith.engine import executor_for
 from pixelsmith.engine.cancel import CancelToken
-from pixelsmith.engine.stage import Cascade, Rung, batch_size_of
+from pixelsmith.engine.inputs import Rung
+from pixelsmith.engine.stage import Cascade, batch_size_of
 from pixelsmith.errors import RequestError, RunError
 from pixelsmith.events import Event, Observer, Warned, silent
 from pixelsmith.families import Captioner, Family, load_captioner, load_family, pin
-from pixelsmith.geometry import Size, Window, Wrap
+from pixelsmith.geometry import Size, Window
 from pixelsmith.pixels.depth import as_bytes
 from pixelsmith.pixels.output import Output
 from pixelsmith.pixels.reading import is_transparent, read_picture
@@ -260,7 +262,7 @@ class LoadedModel:
         old = read_picture(path)
         if is_transparent(path) or old.size != request.size:
             raise RequestError(f"{path}: expected a picture of {request.size} without transparency, got {old.size}")
-        wrap = Wrap.named(request.wrap)
+        wrap = request.wrapped_axes
         if region is not None and mask is None:
             place = Place.of_region(region, old.size, wrap)
         elif mask is not None and region is None:

@@ -26,7 +26,8 @@ from pixelsmith.config.model_facts import ModelFacts
 from pixelsmith.config.plans import Plan
 from pixelsmith.engine.codec import decode, encode
 from pixelsmith.engine.denoise import Denoising, Guide, Patched
-from pixelsmith.engine.stage import Cascade, Rung, StageSteps
+from pixelsmith.engine.inputs import Rung
+from pixelsmith.engine.stage import Cascade, StageSteps
 from pixelsmith.engine.words import Cells, joined
 from pixelsmith.errors import RequestError
 from pixelsmith.families import Prompt, PromptAt

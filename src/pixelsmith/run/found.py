@@ -10,10 +10,11 @@ from typing import Any
 
 import torch
 
+from pixelsmith.config.compute import Compute
 from pixelsmith.config.model_facts import ModelFacts
 from pixelsmith.config.parts import Parts
 from pixelsmith.config.plans import Plan
-from pixelsmith.config.request import Compute, Request
+from pixelsmith.config.request import Request
 from pixelsmith.engine.stage import batch_size_of
 from pixelsmith.errors import RunError
 from pixelsmith.families import (

@@ -38,7 +38,7 @@ class Given:
         mask = None if request.mask is None else read_picture(Path(request.mask))
         upsampling = request.method.upsampling
         kernel = "bicubic" if upsampling == "latent" else upsampling
-        return cls(picture, alpha, mask, kernel, request.mask_feather, Wrap.named(request.wrap))
+        return cls(picture, alpha, mask, kernel, request.mask_feather, request.wrapped_axes)
 
     def kept(self, refined: Readable, sizes: Sequence[Size]) -> Readable:
         """A refined picture with what the mask keeps of this one; ``sizes``: of the stages up to it."""
@@ -65,7 +65,7 @@ def about(request: Request, stages: Sequence[Size] = ()) -> Metadata:
     if request.from_image is None or request.strip:
         return Metadata(dpi=request.dpi)
     path = Path(request.from_image)
-    found = read_metadata(path).of((picture_size(path), *stages, request.size), Wrap.named(request.wrap))
+    found = read_metadata(path).of((picture_size(path), *stages, request.size), request.wrapped_axes)
     return replace(found, dpi=request.dpi or found.dpi)
 
 

@@ -22,10 +22,10 @@ from pixelsmith.canvas import Array, MemorySpace, Space
 from pixelsmith.config.plans import Plan
 from pixelsmith.config.request import Request
 from pixelsmith.engine.cancel import CancelToken
-from pixelsmith.engine.stage import Cascade, Rung
+from pixelsmith.engine.inputs import Rung
+from pixelsmith.engine.stage import Cascade
 from pixelsmith.errors import InputError, RefusedError, RequestError, RunError
 from pixelsmith.events import Event, Observer, PhaseFinished, Progress, RunFinished, RunStarted, StageStarted, Warned
-from pixelsmith.geometry import Wrap
 from pixelsmith.pixels.depth import Depth, as_bytes
 from pixelsmith.pixels.files import check_output, lost_place, write_into
 from pixelsmith.pixels.formats import FORMATS
@@ -265,7 +265,7 @@ def climb(cascade: Cascade, the_plan: Plan, given: Given | None) -> Readable:
             rung = replace(rung, picture=given.kept(rung.picture, sizes[:number]))
     picture = rung.picture
     if picture.size != target:
-        picture = Resized(picture, picture.size, target, "lanczos", wrap=Wrap.named(cascade.request.wrap))
+        picture = Resized(picture, picture.size, target, "lanczos", wrap=cascade.request.wrapped_axes)
     return given.transparent(picture, [*sizes, target]) if given else picture
 
 

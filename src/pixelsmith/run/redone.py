@@ -16,7 +16,8 @@ from torch import Tensor
 
 from pixelsmith.canvas import Array, Part, Placed
 from pixelsmith.config.plans import Plan
-from pixelsmith.engine.stage import Cascade, Rung
+from pixelsmith.engine.inputs import Rung
+from pixelsmith.engine.stage import Cascade
 from pixelsmith.errors import RequestError
 from pixelsmith.geometry import NO_WRAP, Size, Window, Wrap
 from pixelsmith.pixels.mask import Kept

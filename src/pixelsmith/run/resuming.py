@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pixelsmith.config.compute import Placement
 from pixelsmith.config.parts import located
-from pixelsmith.config.request import EMBEDDED, Placement, Request
+from pixelsmith.config.request import EMBEDDED, Request
 from pixelsmith.errors import RunError
 from pixelsmith.run.directory import Identity, Record, RunDirectory
 from pixelsmith.run.found import FoundModel

@@ -10,7 +10,7 @@ from typing import cast
 
 import torch
 
-from pixelsmith.config.request import DtypeName
+from pixelsmith.config.compute import DtypeName
 from pixelsmith.planning.forecast import Rates
 
 SPREAD = ("encode", "denoise", "decode")

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
+from pixelsmith.config.compute import Compute
 from pixelsmith.config.model_facts import ModelFacts
-from pixelsmith.config.request import Compute, Request
+from pixelsmith.config.request import Request
 from pixelsmith.config.workers import Workers
 from pixelsmith.engine.codec import TILE
 from pixelsmith.engine.crew import Crew, Leases, LostError, Member, Shared, raised

@@ -17,8 +17,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from pixelsmith.config.compute import Compute, DeviceName, DtypeName
 from pixelsmith.config.parts import Parts
-from pixelsmith.config.request import Compute, DeviceName, DtypeName, Request
+from pixelsmith.config.request import Request
 from pixelsmith.engine.shipping import Receiver, Sender
 from pixelsmith.errors import ModelError, PixelsmithError, reason_of
 from pixelsmith.families import (
