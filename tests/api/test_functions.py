@@ -94,7 +94,7 @@ def test_a_mistake_is_told_before_anything_is_fetched_or_loaded(
             SPECIMENS["flux-dev"].save(tmp_path / "flux")
         wrong = wrong | {"model": str(tmp_path / "flux")}
     touched: list[object] = []
-    for name in ("run.found.fetch", "api.loaded.pin", "api.loaded.load_family"):
+    for name in ("run.found.fetch", "api.lifecycle.pin", "api.lifecycle.load_family"):
         monkeypatch.setattr(f"pixelsmith.{name}", lambda *given: touched.append(given))
     request = replace(request_of(tiny_model), **wrong)
     with pytest.raises(RequestError, match=message):

@@ -105,14 +105,15 @@ class Denoising:
         ``DeviceError`` if a patch is not finite, or the device has too little memory for one.
         """
         begin, canvas = self._furthest(steps)
-        executor, full = executor or Serial(), batch_size if filled else None
+        executor = executor or Serial()
+        batches = _Batches(batch_size, device, executor, batch_size if filled else None)
         opened, done = self._ahead(executor, steps, begin), executor.behind(lambda: None)
         for i in range(begin, self.schedule.steps):
             patches, target = opened()
             opened = self._ahead(executor, steps, i + 1)
             if not target.complete:
-                joined = self._joined(i, canvas, batch_size, device, executor, full)
-                work = joined._work(i, patches, canvas, target, batch_size, device, full, executor.elsewhere)
+                joined = self._joined(i, canvas, batches)
+                work = joined._work(i, patches, canvas, target, batches)
                 executor.run(work, partial(_report, on_batch, i, len(patches)))
             done()
             # Flushing to disk and dropping the previous canvas happen in the background.
@@ -131,25 +132,19 @@ class Denoising:
         return executor.ahead(opened) if i < self.schedule.steps else opened
 
     def _work(
-        self,
-        i: int,
-        patches: Tiling,
-        canvas: Readable,
-        target: Patched,
-        batch_size: int,
-        device: torch.device,
-        full: int | None,
-        elsewhere: bool,
+        self, i: int, patches: Tiling, canvas: Readable, target: Patched, batches: _Batches
     ) -> Work[_Patches, Batch]:
-        """The patches of step i that are missing in ``target``: they all read ``canvas``, and none what another one
-        writes. ``elsewhere``: noise is made where they are computed.
+        """The patches of step i that are missing in ``target``. All of them read ``canvas``, and none reads what
+        another one writes.
         """
+        # Other devices make the noise of their patches themselves.
+        noise = not batches.executor.elsewhere
         fresh = self._fresh(i, patches.canvas, patches.largest.height)
         sync = Seldom(target.sync)
 
         def read(indices: Sequence[int]) -> _Patches:
             windows = [patches[index].window for index in indices]
-            return self._read(i, canvas, windows, device, fresh, noise=not elsewhere)
+            return self._read(i, canvas, windows, batches.device, fresh, noise)
 
         def write(indices: Sequence[int], moved: Tensor) -> None:
             for index, values in zip(indices, finite(moved, "a batch of patches"), strict=True):
@@ -160,8 +155,8 @@ class Denoising:
             return f"patches {indices[0] + 1} to {indices[-1] + 1} of {len(patches)}, step {i + 1}, stage {self.stage}"
 
         # A CPU takes as long for a patch in any batch, and how it rounds may depend on that: there batches stay full.
-        groups = target.missing(batch_size, even=device.type != "cpu")
-        return Work(PATCH, groups, read, partial(self._move, i), write, place, full)
+        groups = target.missing(batches.size, even=batches.device.type != "cpu")
+        return Work(PATCH, groups, read, partial(self._move, i), write, place, batches.full)
 
     def _furthest(self, steps: Steps) -> tuple[int, Readable]:
         """The last step that is done, and the canvas after it."""
@@ -208,16 +203,15 @@ class Denoising:
         x_s = merge.after(self.rule.move(Move(x_t, estimate, t, s, previous, before, fresh)), guide)
         return torch.cat([x_s, estimate], dim=1) if self.rule.remembers else x_s
 
-    def _joined(
-        self, i: int, canvas: Readable, batch_size: int, device: torch.device, executor: Executor, full: int | None
-    ) -> Denoising:
+    def _joined(self, i: int, canvas: Readable, batches: _Batches) -> Denoising:
         """With the estimate of the whole canvas at step i, where there is dilated sampling."""
         if self.dilated is None:
             return self
-        whole = self._read(i, canvas, [canvas.size.window], device, self._fresh(i, canvas.size, canvas.size.height))
+        fresh = self._fresh(i, canvas.size, canvas.size.height)
+        whole = self._read(i, canvas, [canvas.size.window], batches.device, fresh)
         x_t = whole.on_device(canvas)[:, : self.noise.channels]
         x_t = self._merge.before(x_t, self._guide_at(i, whole))
-        estimate = self.dilated.estimate(x_t[0], self.schedule.levels[i], batch_size, executor, full)
+        estimate = self.dilated.estimate(x_t[0], self.schedule.levels[i], batches.size, batches.executor, batches.full)
         return replace(self, denoiser=Joined(self.denoiser, estimate))
 
     @property
@@ -235,6 +229,16 @@ class Denoising:
         t, s = self.schedule.levels[i : i + 2]
         noise = partial(patches.on_device, self.noise)
         return GuideAt(self.seed, self.stage, i, t, s, patches.windows, clean, noise, patches.on_host)
+
+
+@dataclass(frozen=True)
+class _Batches:
+    """How the patches of a step are computed: in batches of ``size``, padded to ``full`` if that is given."""
+
+    size: int
+    device: torch.device
+    executor: Executor
+    full: int | None
 
 
 class _Patches:
