@@ -113,7 +113,7 @@ def with_threads(device: object, on_split: OnSplit) -> Threaded:
 def reporting(run_dir: Path, model: Path, output: Path, channel: Connection, threads: bool = False) -> None:
     """The work, with a word for each event."""
     if threads:
-        vars(loaded)["executor_for"] = with_threads
+        vars(lifecycle)["executor_for"] = with_threads
     if (run_dir / "run.json").exists():
         resume(run_dir, lambda event: channel.send(type(event).__name__))
     else:
