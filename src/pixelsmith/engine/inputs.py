@@ -1,4 +1,4 @@
-"""What a stage is made from: prompts and captions, guide, maps, control pictures, texture."""
+"""The inputs of a stage: prompts and captions, the guide, maps, control pictures, texture noise."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class StageInputs:
 
     @property
     def wrap(self) -> Wrap:
-        """On which axes all its pictures and canvases wrap."""
+        """The axes on which all pictures and canvases wrap."""
         return self.request.wrapped_axes
 
     def _tiles(self, canvas: Size) -> Grid:
@@ -82,7 +82,7 @@ class StageInputs:
 
     @property
     def autoencoder(self) -> InPieces:
-        """The family's, on no more of a tile at once than was asked for and there is memory for."""
+        """The family's autoencoder, which divides tiles further if requested or if the memory is too small."""
         scale, asked = self.family.facts.latent_scale, self.request.compute.tile
         return InPieces(self.family.autoencoder, scale, self._warn_of_pieces, asked and asked // scale)
 
@@ -92,7 +92,7 @@ class StageInputs:
 
     @contextmanager
     def _phase(self, stage: int, phase: str) -> Iterator[Callable[[int, int, int], None]]:
-        """Report a phase: what is yielded hears (step from 0, done, total); the end is timed."""
+        """Report the progress and the duration of a phase; yields a callback (step from 0, done, total)."""
         steps = self.methods[stage].steps if phase == "denoise" else 1
         began = time.monotonic()
         give_back_memory()
@@ -100,15 +100,15 @@ class StageInputs:
         self.observer(PhaseFinished(stage, phase, time.monotonic() - began))
 
     def _encoded_texts(self, stage: int) -> Sequence[tuple[Prompt, Prompt]]:
-        """Both prompts of the picture, and of each region that the stage shows."""
+        """The encoded prompt and negative prompt of the picture, and those of each region that the stage shows."""
         return [self.prompts, *self.regions][: len(self.request.texts(stage))]
 
     def _uncaptioned(self, stage: int) -> list[PromptAt]:
-        """The prompt of the picture, and that of each region that the stage shows, as they were asked for."""
+        """The prompts of the picture and of each region that the stage shows, as given in the request."""
         return [everywhere(prompt) for prompt, _ in self._encoded_texts(stage)]
 
     def _prompts_at(self, stage: int, below: Rung, size: Size) -> list[PromptAt]:
-        """The same for each patch: with what the picture below shows there, where there is a captioner."""
+        """The same prompts for each patch, with a caption of what the previous stage shows there, if there are any."""
         request, captioner = self.request, self.captioner
         if captioner is None:
             return self._uncaptioned(stage)
@@ -128,29 +128,29 @@ class StageInputs:
         return [partial(_worded, words, encoded) for words in layers]
 
     def _captions(self, stage: int, enlarged: Resized, cells: Cells, captioner: Captioner) -> Iterator[str]:
-        """What the enlarged picture shows at each cell: one by one, so that no text depends on its neighbours."""
+        """A caption for each cell of the upsampled picture; one by one, so that none depends on its batch."""
         with self._phase(stage, "caption") as on_place:
             for done, cell in enumerate(cells, start=1):
                 yield from captioner(enlarged.read(cell.scaled(self.family.facts.latent_scale))[None])
                 on_place(0, done, len(cells))
 
     def _map(self, stage: int, name: str, source: Readable) -> Readable:
-        """A map (1, h, w) of the canvas, kept: every step reads it."""
+        """A map (1, h, w) of the canvas, stored because every step reads it."""
         tiles = self._tiles(source.size)
         return _filled(self.space.open(f"stage-{stage}/{name}", tiles, 1), tiles, source)
 
     def _bands(self, factor: float) -> Bands:
-        """What is known of a picture by one that is so many times smaller."""
+        """The frequency bands in which a picture is known from one that is ``factor`` times smaller."""
         upsampling = self.request.method.upsampling
         if upsampling == "latent":
             return low_pass_bands(factor)
         return FittedBands(self.family.autoencoder, self.family.facts.latent_scale, factor, upsampling)
 
     def _guide_latents(self, stage: int, below: Rung, size: Size) -> Readable:
-        """The clean guide z_g: the enlarged picture encoded, or the enlarged latents."""
+        """The clean guide z_g: the encoded upsampled picture, or the upsampled latents."""
         upsampling, scale = self.request.method.upsampling, self.family.facts.latent_scale
         if upsampling == "latent":
-            # A padded canvas reaches past the picture: it goes on there as the picture's edge.
+            # The canvas is padded beyond the picture; there the picture's edge is repeated.
             endless = Resized(below.picture, below.picture.size, below.picture.size, "bicubic", wrap=self.wrap)
             latents = below.latents or self._encoded(stage, endless, below.picture.size)
             return Resized(latents, below.picture.size, size, "bicubic", unit=scale, wrap=self.wrap)
@@ -167,7 +167,7 @@ class StageInputs:
         return latents
 
     def _guide(self, stage: int, below: Rung, size: Size) -> Guide:
-        """The guide of a stage: the picture below, and how it is merged into the patches."""
+        """The guide of a stage, and how it is merged into the patches."""
         facts, method = self.family.facts, self.request.method
         strategy, own = STRATEGIES[method.strategy], self.methods[stage]
         factor = size.factor_over(below.picture.size)
@@ -194,7 +194,7 @@ class StageInputs:
         return guided_denoiser(self.family, conditions, self.methods[stage], size)
 
     def _control(self, stage: int, size: Size) -> Sequence[Readable]:
-        """The control pictures of a stage, kept: every step reads them."""
+        """The control pictures of a stage, stored because every step reads them."""
         facts, found = self.family.facts, []
         tiles = self._tiles(facts.latent_size(size)).scaled(facts.latent_scale)
         for number, source in enumerate(self.controls.get(stage, ())):
@@ -206,7 +206,7 @@ class StageInputs:
         facts = self.family.facts
         if stage == 0 or not STRATEGIES[self.request.method.strategy].dilated:
             return None
-        # Its samples show the whole canvas, and so does the prompt.
+        # Dilated samples show the whole canvas, so they are conditioned on the picture's own prompt.
         denoiser = self._denoiser(stage, size, self._uncaptioned(stage))
         return Dilated(denoiser, dilation(facts.latent_size(size), facts.patch), facts.latent_multiple)
 
@@ -216,7 +216,7 @@ class StageInputs:
 
 
 def _filled(kept: Patched, tiles: Grid, source: Readable) -> Readable:
-    """A canvas with all of a source, tile by tile."""
+    """Copy a source into a canvas, tile by tile."""
     sync = Seldom(kept.sync)
     for (index,) in kept.missing():
         kept.put(index, source.read(tiles[index].window))

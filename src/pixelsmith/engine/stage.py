@@ -1,4 +1,4 @@
-"""One rung of the cascade: upsample, encode, denoise, decode. The base picture is a rung without a guide."""
+"""The cascade: each stage upsamples, encodes, denoises and decodes. The base picture is a stage without a guide."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ from pixelsmith.sampling.samplers import SAMPLERS
 from pixelsmith.sampling.schedule import Schedule
 
 MOST_PATCHES, CPU_LATENTS = 8, 8192
-"""Of a call where no number is asked for. More latents at once gain nothing on a CPU, but take memory."""
+"""Default batch size, and latents per batch on a CPU, where larger batches take memory and save no time."""
 
 
 def batch_size_of(request: Request, device: torch.device, patch: Size) -> int:
-    """Patches of this size per call: as asked, or what suits the device."""
+    """The number of patches in a batch: as requested, or by the device and the patch size."""
     return request.compute.batch_size or batch_size_on(device.type, patch)
 
 
 def batch_size_on(device: str, patch: Size) -> int:
-    """Patches of this size per call that suit a kind of device."""
+    """The default batch size for a kind of device and a patch size."""
     suits = max(1, CPU_LATENTS // patch.area) if device == "cpu" else MOST_PATCHES
     return min(MOST_PATCHES, suits)
 
@@ -61,10 +61,9 @@ class Cascade(StageInputs):
         captioner: Captioner | None = None,
         executor: Executor | None = None,
     ) -> Cascade:
-        """Encode the prompts and the negative prompts, and say what of the request will not show.
+        """Encode the prompts and warn about settings that have no effect.
 
-        Raises ``RequestError`` where the model has no schedule for a rung, or cannot be guided so, before anything is
-        made.
+        Raises ``RequestError`` if the model has no schedule for the steps, or cannot use the kind of guidance.
         """
         stages = len(the_plan.stages)
         rungs = range(0 if the_plan.base else 1, stages + 1)
@@ -72,7 +71,7 @@ class Cascade(StageInputs):
         for own in methods.values():
             schedule = _schedule(family, own)
             if own.guides and GUIDANCES[own.guidance].of_velocities and not schedule.is_flow:
-                raise RequestError(f"guidance: {own.guidance} is for flow matching, which this model is not made by")
+                raise RequestError(f"guidance: {own.guidance} is for flow-matching models, which this model is not")
         for remark in remarks_on(request, family, methods.values()):
             observer(Warned(remark))
         texts = request.texts(stages)
@@ -88,9 +87,9 @@ class Cascade(StageInputs):
         return cls(request, family, methods, prompts, observer, space, captioner, executor, regions, layers, controls)
 
     def base(self, size: Size) -> Rung:
-        """The model's own picture: one patch as large as the canvas, or larger where it wraps, no guide (stage 0).
+        """Generate the base picture (stage 0): without a guide, in one patch that covers the canvas.
 
-        Raises ``RefusedError`` where the model has a safety checker that refuses it.
+        Raises ``RefusedError`` if the model's safety checker refuses the picture.
         """
         coverage = base_coverage(self.family.facts.latent_size(size), self.request, self.family.facts)
         rung = self._denoised(0, size, coverage, lambda: None, lambda: self._uncaptioned(0))
@@ -102,7 +101,7 @@ class Cascade(StageInputs):
         return rung
 
     def stage(self, stage: int, below: Rung, size: Size) -> Rung:
-        """A larger picture guided by the one below; ``stage`` counts from 1."""
+        """Generate a larger picture, guided by the previous stage; ``stage`` counts from 1."""
         facts = self.family.facts
         coverage = coverage_of(stage, facts.latent_size(size), self.request, facts)
         guide = partial(self._guide, stage, below, size)
@@ -116,7 +115,7 @@ class Cascade(StageInputs):
         guide: Callable[[], Guide | None],
         prompts_at: Callable[[], Sequence[PromptAt]],
     ) -> Rung:
-        """Denoise and decode what is not there yet, then forget all that nothing above needs."""
+        """Denoise and decode what is missing, then delete what later stages do not need."""
         picture, device = self._new_picture(stage, size), self.family.device
         keeps_latents = self.request.method.upsampling == "latent"
         latents: Readable | None = None
@@ -125,7 +124,7 @@ class Cascade(StageInputs):
             steps = StageSteps(self.space, stage, denoising.channels)
             with self._phase(stage, "denoise") as on_batch:
                 latents = denoising.run(steps, self._batch_size, device, on_batch, self.executor, self._fills(stage))
-            # Its noise takes memory that the decoder has use for.
+            # Its cached noise takes memory that the decoder needs.
             del denoising
             with self._phase(stage, "decode") as on_tile:
                 texture = self._texture(stage, size)
@@ -156,7 +155,7 @@ class Cascade(StageInputs):
         )
 
     def _forget(self, stage: int) -> None:
-        """Drop what led to a finished picture."""
+        """Delete the intermediate canvases of a finished picture."""
         for name in ("guide", "flatness", *(f"control-{i}" for i in range(len(self.controls.get(stage, ()))))):
             self.space.drop(f"stage-{stage}/{name}")
         steps = StageSteps(self.space, stage, 0)
@@ -164,7 +163,7 @@ class Cascade(StageInputs):
             steps.drop(step)
 
     def _new_picture(self, stage: int, size: Size) -> WithOverview:
-        """The picture of a stage and its overview, a pixel for each latent."""
+        """The canvas for the picture of a stage and its overview, which has one pixel per latent."""
         facts = self.family.facts
         tiles = self._tiles(facts.latent_size(size))
         small = size.padded(facts.latent_scale).divided(facts.latent_scale)
@@ -177,7 +176,7 @@ class Cascade(StageInputs):
         )
 
     def _fills(self, stage: int) -> bool:
-        """Whether batches are filled up: each size is a graph of a compiled network. The base is one patch."""
+        """Whether batches are padded: a compiled network is compiled again for each size. The base is one patch."""
         return stage > 0 and self.request.compute.compile
 
     @property
@@ -186,13 +185,13 @@ class Cascade(StageInputs):
 
 
 def _schedule(family: Family, own: StageMethod) -> Schedule:
-    """The levels that a rung goes through. Raises ``RequestError`` where the model has none of so many steps."""
+    """The noise levels of a stage. Raises ``RequestError`` if the model has no schedule of so many steps."""
     return family.schedule(own.schedule_steps).last(own.steps)
 
 
 @dataclass(frozen=True)
 class StageSteps:
-    """The canvases of a stage's steps in the space."""
+    """The canvases of a stage's steps, stored in a space."""
 
     space: Space
     stage: int

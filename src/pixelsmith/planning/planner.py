@@ -1,4 +1,4 @@
-"""Request + model facts -> the stages and what they cost: plain arithmetic, nothing is loaded or run."""
+"""The plan of a request: its stages, patches and memory, from the request and facts of the model by arithmetic."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from pixelsmith.sampling.regional import estimates_per_patch, owners_of
 from pixelsmith.sampling.samplers import SAMPLERS
 
 FILE_BYTES = 4.2
-"""A pixel of a picture file, at most: three bytes that do not compress, and a third more for the pyramid."""
+"""Bytes per pixel of a picture file, at most: three incompressible bytes, and a third more for the pyramid."""
 MEMORY_LIMIT = 256 << 20
-"""Bytes of canvases and pictures up to which they are kept in memory."""
+"""The total size of canvases and pictures, in bytes, up to which they are kept in memory instead of on disk."""
 NETWORK_BYTES = 16 << 10
-"""What a network takes at least for each latent of a canvas that goes through it at once."""
+"""The least memory of a network per latent, in bytes, if a whole canvas is computed at once."""
 LIBRARIES = 700_000_000
-"""Bytes of a process that has loaded all libraries, and of what it holds of one batch or tile on the host."""
+"""Memory of a process after it has loaded all libraries, and of one batch or tile on the host, in bytes."""
 DILATED_COPIES = 12
-"""Whole canvases (float32) that dilated sampling holds: state, guide, noise, their fusion, blurred, sampled."""
+"""Whole float32 canvases in memory during dilated sampling: state, guide, noise, fused, blurred, sampled."""
 SAMPLE_SIDE = 1024
 LARGE_CANVAS = SAMPLE_SIDE**2
-"""Latents above which random coverage is counted on one step of a canvas of this size and scaled up by the area: its
-count a patch varies by about 1 % there."""
+"""For larger canvases the patches of random coverage are counted in one step of a canvas of this area, and scaled by
+the area; the count varies by about 1 %."""
 
 
 @dataclass(frozen=True)
 class Numbers:
-    """How a model computes: bytes of a number of its network and of its autoencoder, and patches in a call."""
+    """Bytes per number in the network and in the autoencoder, and patches per batch."""
 
     network: int = 4
     autoencoder: int = 4
@@ -51,9 +51,9 @@ _FLOAT32 = Numbers()
 def make_plan(request: Request, facts: ModelFacts, start: Size | None = None, numbers: Numbers = _FLOAT32) -> Plan:
     """Plan a request for a model; ``start`` is the size in pixels of the picture to start from, if one is given.
 
-    Raises ``RequestError`` where the cascade would shrink, a border does not fit into the model's patch, a tile is too
-    small for the autoencoder's context, the network cannot be perturbed, or there is no captioner or no text encoder
-    for captions or regions, or the strategy has one prompt for all.
+    Raises ``RequestError`` if the cascade would shrink, the border does not fit into the model's patch, the tile is too
+    small for the autoencoder's context, the network cannot be perturbed, captions or regions lack a captioner or text
+    encoders, or the strategy supports only one prompt.
     """
     tile = _tile_side(request, facts)
     if request.method.perturbation and not facts.perturbable:
@@ -103,18 +103,18 @@ def make_plan(request: Request, facts: ModelFacts, start: Size | None = None, nu
 def _with_regions(
     base: StagePlan | None, stages: tuple[StagePlan, ...], request: Request, facts: ModelFacts
 ) -> tuple[StagePlan | None, tuple[StagePlan, ...]]:
-    """The rungs with the prompts that patches of theirs have. Raises ``RequestError`` where regions cannot be shown."""
+    """The stages with their mean number of prompts per patch. Raises ``RequestError`` if regions cannot be used."""
     if not request.regions:
         return base, stages
     if STRATEGIES[request.method.strategy].dilated:
         raise RequestError(
-            f"regions: {request.method.strategy} samples all of the canvas at once, with one prompt; choose another "
+            f"regions: {request.method.strategy} samples the whole canvas at once, with one prompt; choose another "
             "strategy"
         )
     if request.compute.memory == "encoders-released":
         raise RequestError(
-            "memory: encoders-released forgets the text encoders after one prompt, regions have their own; choose "
-            "another way"
+            "memory: encoders-released frees the text encoders after one prompt, but regions have prompts of their "
+            "own; choose another memory mode"
         )
     rungs = ({} if base is None else {0: base}) | dict(enumerate(stages, start=1))
     shown = {number: rung for number, rung in rungs.items() if len(request.texts(number)) > 1}
@@ -135,24 +135,24 @@ def _with_regions(
 def _check_control(request: Request) -> None:
     if request.control_images and STRATEGIES[request.method.strategy].dilated:
         raise RequestError(
-            f"control: {request.method.strategy} samples all of the canvas at once, of which a control picture shows "
-            "no part; choose another strategy"
+            f"control: {request.method.strategy} samples the whole canvas at once, which control pictures do not "
+            "support; choose another strategy"
         )
 
 
 def _calls(rung: StagePlan, method: StageMethod) -> float:
-    """Evaluations of the network in a rung."""
+    """Evaluations of the network in a stage."""
     return rung.patches_per_step * method.calls(prompts=rung.prompts, negatives=rung.negatives)
 
 
 def _captions(stages: tuple[StagePlan, ...], request: Request, facts: ModelFacts) -> int:
-    """Places that are captioned: as many as patches tile the canvases of the stages (``engine.words.Cells``)."""
+    """The number of captions: as many as patches that tile the canvases of the stages (``engine.words.Cells``)."""
     if request.method.at(1, facts.recommended).captions == "off":
         return 0
     if stages and request.compute.memory == "encoders-released":
         raise RequestError(
-            "memory: encoders-released forgets the text encoders, which captions need in every stage; choose another "
-            "way, or --captions off"
+            "memory: encoders-released frees the text encoders, which captions need in every stage; choose another "
+            "memory mode, or --captions off"
         )
     if stages and facts.captioner_parameters is None:
         raise RequestError(
@@ -184,9 +184,9 @@ def _stage_plan(stage: int, stages: int, size: Size, request: Request, facts: Mo
 
 
 def _canvas_bytes(rungs: list[StagePlan], request: Request, facts: ModelFacts) -> int:
-    """All pictures with their overviews; of the largest rung also the guide, a map and the canvases of two steps.
+    """The size of all pictures and overviews, and of the guide, a map and two steps' canvases of the largest stage.
 
-    Patches and tiles are kept one by one, each with room for the largest of them.
+    Patches and tiles are stored one by one, each in a slot as large as the largest of them.
     """
     remembers = SAMPLERS[request.method.at(0, facts.recommended).sampler].remembers
     wrap = request.wrapped_axes
@@ -197,25 +197,25 @@ def _canvas_bytes(rungs: list[StagePlan], request: Request, facts: ModelFacts) -
     pictures = 3 * (facts.latent_scale**2 + 1) * sum(tiled)
     pictures += 3 * facts.latent_scale**2 * max(tiled) * len(request.control_images)
     if request.unrounded:
-        # Four bytes for one of each value of the last one.
+        # The last picture has four bytes per value instead of one.
         pictures += 9 * facts.latent_scale**2 * tiled[-1]
     return round(latents * facts.latent_channels * 4) + pictures
 
 
 def _tiles_area(canvas: Size, tiling: TileLayout, wrap: Wrap) -> int:
-    """Latents that the tiles of a canvas have room for."""
+    """The latents in the slots of a canvas's tiles."""
     tiles = tiling.tiles(canvas, wrap)
     return len(tiles) * tiles.largest.area
 
 
 def _working_set(rungs: list[StagePlan], request: Request, facts: ModelFacts, numbers: Numbers, tile: int) -> int:
-    """The libraries, the larger of one batch and one tile, and what is held of a whole canvas.
+    """The memory of the libraries, of one batch or one tile, whichever is larger, and of whole canvases.
 
     Measured: docs/decisions/0006-memory.md, 0034-devices-as-they-are.md.
     """
     strategy, a_latent = STRATEGIES[request.method.strategy], 0
     if request.method.coverage == "random":
-        # A step's pixels in random order, and each patch's weights.
+        # The shuffled pixels of a step, and the weights of each patch.
         a_latent += 28
     if strategy.dilated:
         a_latent += DILATED_COPIES * 4 * facts.latent_channels
@@ -229,7 +229,7 @@ def _working_set(rungs: list[StagePlan], request: Request, facts: ModelFacts, nu
 
 
 def _tile_side(request: Request, facts: ModelFacts) -> int:
-    """Latents a side that the autoencoder computes at once, at most."""
+    """The largest side in latents that the autoencoder computes at once."""
     asked, scale, least = request.compute.tile, facts.latent_scale, facts.tiling.least
     if asked is None:
         return facts.tiling.side

@@ -14,18 +14,18 @@ from pixelsmith.geometry import NO_WRAP, Size, Wrap
 from pixelsmith.sampling.merging import MERGES
 
 MAX_SHAPE = 4.0
-"""The longest base picture, long side to short one; longer pictures use the middle of it."""
+"""The largest aspect ratio of a base picture; for a larger one, the middle of the base is used."""
 WRAPPED_SHAPES = 0.1
-"""By what share the shapes of pictures that wrap may differ: they are rounded, and stretched in place of cut."""
+"""The largest relative difference of aspect ratios if the picture wraps, in which case it is stretched, not cropped."""
 MAX_STAGES = 400
-"""Of a strategy that takes every multiple of the base."""
+"""The largest number of stages of a strategy that has one for every multiple of the base."""
 
 
 def cascade_of(request: Request, origin: Size, start: Size | None, facts: ModelFacts) -> tuple[Size, ...]:
-    """The sizes of the stages: those asked for, or equal factors from the origin to the size, as large as suits.
+    """The sizes of the stages: those of the request, or as few equal factors as the merge allows.
 
-    Where shapes differ the middle of a picture covers the next one, so a stage grows if one of its sides does. Raises
-    ``RequestError`` where the first stage is smaller than what it starts from.
+    Pictures of another aspect ratio are cropped to their middle, so a stage grows if one of its sides does. Raises
+    ``RequestError`` if the first stage is smaller than the picture that it starts from.
     """
     asked = request.cascade
     if asked and asked[-1] != request.size and asked[-1].fits_in(request.size):
@@ -49,23 +49,21 @@ def cascade_of(request: Request, origin: Size, start: Size | None, facts: ModelF
 
 
 def wrapped_unit(facts: ModelFacts) -> int:
-    """Pixels that sides of a picture are multiples of where it wraps: a canvas must end where its picture does."""
+    """The multiple of pixels that sides must have if the picture wraps, so that the canvas needs no padding."""
     return facts.latent_scale * facts.latent_multiple
 
 
 def check_wrap(request: Request, facts: ModelFacts, start: Size | None, sizes: Sequence[Size]) -> None:
-    """Raise ``RequestError`` where a picture cannot wrap, or would not after it was cut."""
+    """Raise ``RequestError`` if the picture cannot wrap, or would no longer wrap because it must be cropped."""
     wrap, unit = request.wrapped_axes, wrapped_unit(facts)
     if not wrap:
         return
     if STRATEGIES[request.method.strategy].dilated:
-        raise RequestError(
-            f"wrap: {request.method.strategy} samples all of the canvas at once; choose another strategy"
-        )
+        raise RequestError(f"wrap: {request.method.strategy} samples the whole canvas at once; choose another strategy")
     if request.method.coverage == "random" and sizes:
         raise RequestError("wrap: random coverage ends at the edges; leave it out, or give --coverage grid")
     given = [start] if start else []
-    # In latents a given picture is enlarged as it is.
+    # With latent upsampling the given picture is encoded at its own size.
     for size in [*(given if request.method.upsampling == "latent" else []), *sizes]:
         if wrap.rounded(size, unit) != size:
             raise RequestError(
@@ -75,8 +73,8 @@ def check_wrap(request: Request, facts: ModelFacts, start: Size | None, sizes: S
     for before, after in pairwise([*given, *sizes, request.size]):
         if abs(before.width * after.height / (before.height * after.width) - 1) > WRAPPED_SHAPES:
             raise RequestError(
-                f"wrap: a picture that wraps cannot be cut to another shape, from {before} to {after}; give sizes of "
-                "one shape"
+                f"wrap: a picture that wraps cannot be cropped to another aspect ratio, from {before} to {after}; "
+                "give sizes of one aspect ratio"
             )
 
 
@@ -95,7 +93,7 @@ def _equal_factors(origin: Size, target: Size, most: float) -> tuple[Size, ...]:
 
 
 def _multiples(origin: Size, target: Size) -> tuple[Size, ...]:
-    """Twice, three times, ... the origin's sides, and the target."""
+    """Two, three, ... times the origin's sides, and the target."""
     factor = target.factor_over(origin)
     if factor > MAX_STAGES:
         raise RequestError(
@@ -106,10 +104,10 @@ def _multiples(origin: Size, target: Size) -> tuple[Size, ...]:
 
 
 def base_size(target: Size, native: Size, wrap: Wrap = NO_WRAP, unit: int = 1) -> Size:
-    """The native area in the target's shape, or as near to it as 4:1: what the model can draw in one call.
+    """The model's native area in the target's aspect ratio, which is limited to 4:1.
 
-    Where the picture wraps nothing can be cut from it: it has the target's shape, but for sides that are multiples of
-    ``unit`` there.
+    A base that wraps cannot be cropped, so it has the target's aspect ratio without a limit, and sides that are
+    multiples of ``unit`` on the axes that wrap.
     """
     most = math.inf if wrap else MAX_SHAPE
     shape = min(max(target.width / target.height, 1 / most), most)
