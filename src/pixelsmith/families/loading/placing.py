@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from pixelsmith.config.request import MemoryMode
+from pixelsmith.config.compute import MemoryMode
 from pixelsmith.errors import RequestError
 from pixelsmith.families.loading.quiet import quiet
 from pixelsmith.system.device import is_out_of_memory
