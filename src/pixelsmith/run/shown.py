@@ -28,7 +28,8 @@ PREVIEW = 1024
 class Shown:
     """Pictures of the same thing by name, the finest last, with the settings that made them.
 
-    ``growing``: whether there may be more to see later; ``output`` is the file that then is there.
+    ``growing``: whether there may be more to see later, of which nothing need be there yet; ``output`` is the file that
+    then is there.
     """
 
     title: str
@@ -70,7 +71,10 @@ def show(path: Path, before: Path | None = None) -> Shown:
 
 
 def write_preview(run_dir: Path) -> Path:
-    """Write what a run has made so far as a small picture into its directory: ``preview.jpg``, whole or not at all."""
+    """Write what a run has made so far as a small picture into its directory: ``preview.jpg``, whole or not at all.
+
+    Raises ``LookupError`` where it has made nothing yet.
+    """
     source = list(show(run_dir).pictures.values())[-1]
     size = source.size.scaled(min(1.0, PREVIEW / max(source.size.width, source.size.height)))
     target, content = run_dir / "preview.jpg", BytesIO()
@@ -91,8 +95,8 @@ def _run(path: Path) -> Shown:
         except LookupError:
             continue
         pictures[f"{f'stage {stage}' if stage else 'base'}, {picture.size}"] = picture
-    if not pictures:
-        raise PictureError(f"{path}: the run has made nothing to see yet; try again when its base picture is there")
+    if not pictures and run.finished:
+        raise PictureError(f"{path}: its pictures were removed; look at {record.output}")
     return Shown(path.name, record.identity.settings, pictures, not run.finished, record.output)
 
 
