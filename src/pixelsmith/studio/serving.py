@@ -13,7 +13,7 @@ from pixelsmith.errors import RequestError
 from pixelsmith.studio.application import application
 from pixelsmith.studio.library import Library
 from pixelsmith.system.durable import read_whole, write_new
-from pixelsmith.web.server import WebServer
+from pixelsmith.web.listening import WebServer
 
 _TOKEN = ".token"  # noqa: S105 (the name of a file)
 

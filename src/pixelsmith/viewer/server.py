@@ -18,8 +18,8 @@ from starlette.types import ASGIApp
 from pixelsmith.pixels.zoomable import Zoomable
 from pixelsmith.run.shown import Shown, show
 from pixelsmith.web.guard import Guard
+from pixelsmith.web.listening import WebServer
 from pixelsmith.web.responses import CACHED_FOR_AN_HOUR, attachment, http_error, page_files, page_routes, respond
-from pixelsmith.web.server import WebServer
 from pixelsmith.web.tiles import box_of, number_of, region_of, tile_of
 
 _CACHED_TILES = 2000
