@@ -28,7 +28,8 @@ PREVIEW = 1024
 class Shown:
     """Pictures of the same subject by name, the most detailed one last, and their settings.
 
-    ``growing``: whether more of the run will follow; ``output``: the file that the run will write.
+    ``growing``: whether more of the run may follow, of which nothing need exist yet; ``output``: the file that the run
+    will write.
     """
 
     title: str
@@ -70,7 +71,10 @@ def show(path: Path, before: Path | None = None) -> Shown:
 
 
 def write_preview(run_dir: Path) -> Path:
-    """Write a small picture of what a run has made so far into its directory as ``preview.jpg``, atomically."""
+    """Write a small picture of what a run has made so far into its directory as ``preview.jpg``, atomically.
+
+    Raises ``LookupError`` if it has made nothing yet.
+    """
     source = list(show(run_dir).pictures.values())[-1]
     size = source.size.scaled(min(1.0, PREVIEW / max(source.size.width, source.size.height)))
     target, content = run_dir / "preview.jpg", BytesIO()
@@ -91,8 +95,8 @@ def _run(path: Path) -> Shown:
         except LookupError:
             continue
         pictures[f"{f'stage {stage}' if stage else 'base'}, {picture.size}"] = picture
-    if not pictures:
-        raise PictureError(f"{path}: the run has made nothing to see yet; try again when its base picture is there")
+    if not pictures and run.finished:
+        raise PictureError(f"{path}: its pictures were removed; look at {record.output}")
     return Shown(path.name, record.identity.settings, pictures, not run.finished, record.output)
 
 
