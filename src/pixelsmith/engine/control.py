@@ -18,7 +18,7 @@ from pixelsmith.sampling.readable import Readable, read_wrapped
 
 @dataclass(frozen=True)
 class Controlled:
-    """The prompts of patches, with what ``pictures`` (3, H, W) uint8 show there; ``scale``: pixels of a latent."""
+    """The prompts of patches with the windows of ``pictures`` (3, H, W) uint8; ``scale``: pixels per latent."""
 
     prompt_at: PromptAt
     pictures: Sequence[Readable]
