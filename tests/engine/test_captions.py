@@ -288,5 +288,5 @@ def test_a_captioner_that_is_none_is_refused_by_name(tiny_model: Path, captioner
         generate(request_of(tiny_model, bad))
     (bad / "config.json").write_text(json.dumps(config))
     (bad / "model.safetensors").write_bytes(b"\0" * 100)
-    with pytest.raises(ModelError, match="not a whole"):
+    with pytest.raises(ModelError, match="no complete"):
         generate(request_of(tiny_model, bad))

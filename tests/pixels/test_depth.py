@@ -88,7 +88,7 @@ def test_whole_numbers_are_not_dithered() -> None:
 
 @pytest.mark.parametrize("suffix", ["jpg", "webp", "dzi", "zip"])
 def test_formats_of_eight_bits_say_so_before_the_work(tmp_path: Path, suffix: str) -> None:
-    with pytest.raises(PictureError, match=r"has 8 bits a channel here; for 16 write \.png, \.tif, \.tiff"):
+    with pytest.raises(PictureError, match=r"files have 8 bits per channel; for 16 write \.png, \.tif, \.tiff"):
         check_output(tmp_path / f"a.{suffix}", Size(9, 9), SETTINGS, bits=16)
 
 

@@ -145,7 +145,7 @@ def test_formats_with_alpha_keep_it(tmp_path: Path, suffix: str) -> None:
 
 @pytest.mark.parametrize("suffix", ["jpg", "dzi", "zip"])
 def test_formats_without_alpha_say_so_before_the_work(tmp_path: Path, suffix: str) -> None:
-    with pytest.raises(PictureError, match=rf"\.{suffix} has no room; write \.png, .*--background white"):
+    with pytest.raises(PictureError, match=rf"\.{suffix} files cannot be; write \.png, .*--background white"):
         check_output(tmp_path / f"a.{suffix}", Size(9, 9), SETTINGS, alpha=True)
 
 

@@ -33,7 +33,7 @@ def test_pickles_are_asked_about_again(call: Call, tmp_path: Path) -> None:  # n
     directory = begun(tmp_path / "run", tmp_path / "map.png", allow_pickle=True)
     code, out, err = call("resume", directory.path)
     assert (code, out, err.count("\n")) == (2, "", 1)
-    assert "its model is read from pickles, which can run any code; --allow-pickle takes them" in err
+    assert "its model is read from pickles, which can run any code; --allow-pickle loads them" in err
     assert directory.advice == f"go on with 'pixelsmith resume {directory.path} --allow-pickle'"
     code, _, err = call("resume", directory.path, "--allow-pickle")
     assert "pickles" not in err

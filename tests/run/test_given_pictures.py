@@ -63,7 +63,7 @@ def test_where_a_format_has_no_room_for_a_place_on_earth_it_is_said(
     request, heard = request_of(tiny_model, write_map(tmp_path / "map.tif")), list[Event]()
     generate(request, tmp_path / f"big.{suffix}", heard.append)
     (remark,) = (event.message for event in heard if isinstance(event, Warned))
-    assert remark == f"the place on earth is left out: .{suffix} has no room for it; .tif and .tiff do"
+    assert remark == f"the geotransform is left out: .{suffix} files cannot hold it; .tif and .tiff files can"
     heard.clear()
     generate(replace(request, strip=True), tmp_path / f"bare.{suffix}", heard.append)
     assert not [event for event in heard if isinstance(event, Warned)]
@@ -88,7 +88,7 @@ def test_a_photo_with_more_exif_than_a_jpeg_has_room_for_is_refused_before_the_w
     exif = Image.Exif()
     exif[315] = "x" * 62_000
     Image.new("RGB", (64, 64), "teal").save(tmp_path / "photo.png", exif=exif)
-    with pytest.raises(PictureError, match=r"big.jpg: it has no room for all of the picture's EXIF; .*--strip"):
+    with pytest.raises(PictureError, match=r"big.jpg: the picture's EXIF is too long for it; .*--strip"):
         generate(request_of(tiny_model, tmp_path / "photo.png", "128"), tmp_path / "big.jpg")
 
 
@@ -128,7 +128,7 @@ def test_transparency_and_a_format_without_it_are_told_before_the_model_is_looke
     tiny_model: Path, tmp_path: Path
 ) -> None:
     request = request_of(tiny_model, clear_start(tmp_path / "start.png"))
-    with pytest.raises(PictureError, match=r"transparent in places, for which a \.jpg has no room"):
+    with pytest.raises(PictureError, match=r"is transparent, which \.jpg files cannot be"):
         generate(request, tmp_path / "big.jpg")
     generate(replace(request, background="white"), tmp_path / "big.jpg")
     with pytest.raises(

@@ -126,7 +126,7 @@ Make a first picture, with the small model that is here already:
 Zoom into it:
   pixelsmith view islands.png
 
-Enlarge a picture of yours; first see what that takes:
+Enlarge your own picture; estimate the time first:
   pixelsmith plan "what it shows" --from-image photo.jpg --size 8192
   pixelsmith generate "what it shows" --from-image photo.jpg --size 8192 --output big.tif
 

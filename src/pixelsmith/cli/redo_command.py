@@ -78,7 +78,7 @@ def _request_of(picture: Path, prompt: str | None, allow_pickle: bool) -> Reques
     request = replace(Request.from_dict(settings["request"]), size=size, from_image=None, mask=None)
     if request.parts.allow_pickle and not allow_pickle:
         raise RequestError(
-            f"{picture}: its model is read from pickles, which can run any code; --allow-pickle takes them from a "
+            f"{picture}: its model is read from pickles, which can run any code; --allow-pickle loads them from a "
             "source that you trust"
         )
     return request if prompt is None else replace(request, prompt=prompt)

@@ -1,4 +1,4 @@
-"""What the Slider trades: structure against detail, a line for each series of positions."""
+"""The trade-off of the Slider between structure and detail, with a line for each series of positions."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ DETAIL = {
     "patch_frechet": "lower is more real",
     "spectrum": "lower is more real",
 }
-"""How much detail there is, and how far it is from real detail: a panel each."""
+"""Measures of the amount of detail and of its distance from real detail, with a panel for each."""
 
 
 def series_of(outcome: Outcome) -> dict[tuple[str, str], list[Row]]:
-    """The rows of each series and size, in the order of their positions."""
+    """The rows of each series and size, ordered by their position of the Slider."""
     series = {variant.name: variant.series for variant in outcome.protocol.variants}
     found: dict[tuple[str, str], list[Row]] = {}
     for row in outcome.rows:
@@ -28,7 +28,7 @@ def series_of(outcome: Outcome) -> dict[tuple[str, str], list[Row]]:
 
 
 def draw_advice(outcome: Outcome, path: Path) -> None:
-    """Draw what was found of each series, with 95 % intervals, if there is some, and Matplotlib."""
+    """Draw the results of each series with 95 % intervals, if there are any and Matplotlib is installed."""
     found = series_of(outcome)
     details = [name for name in DETAIL if {name, STRUCTURE} <= outcome.better.keys()]
     if not found or not details:

@@ -1,4 +1,4 @@
-"""CLIP score: how well pictures fit their prompts (arXiv 2104.08718)."""
+"""CLIP score: how well pictures match their prompts (arXiv 2104.08718)."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _MEAN, _SPREAD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0
 
 
 class ClipScore:
-    """100 times the cosine of a picture's and its prompt's embedding, 0 where it is negative: 0..100, higher is better.
+    """100 times the cosine similarity of a picture's and its prompt's embedding, at least 0; higher is better.
 
-    The source has 2.5 instead of 100; torchmetrics has 100. Scores of one CLIP model compare with each other only;
+    The factor is 2.5 in the source and 100 in torchmetrics. Scores of different CLIP models are not comparable;
     published ones are often of ``openai/clip-vit-base-patch16``.
-    ``source`` is a folder in the format of transformers, or a hub id. Raises ``ModelError`` where it cannot be loaded.
+    ``source`` is a folder in the format of transformers, or a hub id. Raises ``ModelError`` if it cannot be loaded.
     """
 
     def __init__(self, source: str) -> None:
@@ -41,15 +41,15 @@ class ClipScore:
 
     @torch.inference_mode()
     def __call__(self, pixels: NDArray[np.uint8], prompt: str) -> float:
-        """The score of a picture (h, w, 3) and the prompt, cut off where the model has no room for more of it."""
+        """The score of a picture (h, w, 3) and the prompt, which is truncated to the model's token limit."""
         room = self._model.config.text_config.max_position_embeddings
         tokens = self._tokenizer([prompt], return_tensors="pt", truncation=True, max_length=room)
         found = self._model(**tokens, pixel_values=self._prepared(pixels))
-        # The model has brought both embeddings to length 1.
+        # The model returns normalised embeddings.
         return 100 * max(0.0, float((found.image_embeds * found.text_embeds).sum()))
 
     def _prepared(self, pixels: NDArray[np.uint8]) -> torch.Tensor:
-        """As CLIP was trained: the shorter side at the model's size, the middle of it, the channels normalised."""
+        """Preprocessing as in CLIP's training: scale the shorter side, crop to the middle, normalise the channels."""
         x = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None].float() / 255
         height, width = x.shape[-2:]
         factor = self._side / min(height, width)

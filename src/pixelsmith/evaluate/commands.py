@@ -18,9 +18,9 @@ PROMPT = "watercolor map of islands in a turquoise sea"
 
 
 def model_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Which model makes the pictures, and where; and where to put what comes out."""
+    """Options for the model, its device and the output folder."""
     options = [
-        click.option("--output", "-o", required=True, type=PLACE, help="A folder for all that comes out."),
+        click.option("--output", "-o", required=True, type=PLACE, help="A folder for all results."),
         click.option("--model", default=EMBEDDED, show_default=True, help="A diffusers folder or a hub id."),
         click.option("--device", type=click.Choice(get_args(DeviceName)), default="auto", show_default=True),
         click.option("--dtype", type=click.Choice(get_args(DtypeName)), default="auto", show_default=True),
@@ -43,24 +43,24 @@ def folder_at(path: Path) -> Path:
 @click.command("evaluate")
 @click.argument("protocol")
 @model_options
-@click.option("--tiny", is_flag=True, help="Two small pictures a variant, in few steps: does all of it work?")
-@click.option("--prompts", type=int, help="Only so many of the prompts, the first ones.  [default: all]")
-@click.option("--factor", "factors", type=float, multiple=True, help="These sizes: times the sides of the model's own.")
-@click.option("--only", multiple=True, help="Only this variant or series, beside the reference; may be repeated.")
+@click.option("--tiny", is_flag=True, help="Two small pictures per variant, in few steps, to test a protocol.")
+@click.option("--prompts", type=int, help="Only the first N of the prompts.  [default: all]", metavar="N")
+@click.option("--factor", "factors", type=float, multiple=True, help="Sizes, as multiples of the model's native sides.")
+@click.option("--only", multiple=True, help="Only this variant or series, and the reference; may be repeated.")
 @click.option("--truth", type=PLACE, help="Real pictures: a folder or a .npy file.")
 @click.option(
     "--features", help="judge, a folder, inception:FILE, or a .pt2 file.  [default: judge, for the embedded model]"
 )
 @click.option("--clip", help="A CLIP model: a folder in the format of transformers, or a hub id.")
 @click.option("--latent-upscaler", help="For table3: its folder in the diffusers format, or a hub id.")
-@click.option("--super-resolution", help="For table3: a .pt2 file that enlarges pictures (1, 3, s, s).")
+@click.option("--super-resolution", help="For table3: a .pt2 file that upscales pictures (1, 3, s, s).")
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing.")
 def evaluate_command(
     protocol: str, output: Path, tiny: bool, truth: Path | None, features: str | None, quiet: bool, **options: Any
 ) -> None:
     """Run PROTOCOL (table1, table2, table3, sweep, held or a TOML file): pictures, metrics, tables.
 
-    What is in OUTPUT is not made again: the same command goes on after an interruption.
+    Pictures that are in OUTPUT already are kept, so the same command continues after an interruption.
     """
     from pixelsmith.evaluate.clip import ClipScore
     from pixelsmith.evaluate.experiment import Setting, run
@@ -75,7 +75,7 @@ def evaluate_command(
     loaded = load_protocol(protocol).part(options["prompts"], options["factors"], options["only"])
     loaded = loaded.tiny() if tiny else loaded
     native = read_facts(find_model(options["model"], weights=False), options["model"]).native_size
-    # The judge knows no other model's world.
+    # The judge was trained for the embedded model's subjects only.
     features = features or (JUDGE if options["model"] == EMBEDDED else None)
     network = None if features is None else load_features(features)
     clip = None if options["clip"] is None else ClipScore(options["clip"])
@@ -102,16 +102,16 @@ FIGURE_NAMES = ("sweep", "order", "chess", "steps", "ladder", "compare")
 @model_options
 @click.option("--prompt", default=PROMPT, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--factor", type=float, default=4.0, show_default=True, help="Times the sides of the model's own size.")
+@click.option("--factor", type=float, default=4.0, show_default=True, help="The size, as a multiple of native sides.")
 @click.option("--preset", type=click.Choice(list(PRESETS)), default="default", show_default=True)
 @click.option("--steps", type=int, help="Denoising steps of the base and of each stage.")
 def figures_command(
     figure: str, output: Path, prompt: str, seed: int, factor: float, preset: str, steps: int | None, **options: str
 ) -> None:
-    """Draw FIGURE into OUTPUT; the pictures that it needs are made, and kept there.
+    """Draw FIGURE into OUTPUT. The pictures that it needs are generated and kept there.
 
-    sweep: the Slider; order: the patches of a step, with an animation; chess: the mask; steps: one stage against two;
-    ladder: from the whole to one patch; compare: the base against the result.
+    sweep: positions of the Slider; order: the patches of a step, with an animation; chess: the mask; steps: one stage
+    and two stages; ladder: from the whole picture to one patch; compare: the base and the result.
     """
     from pixelsmith.evaluate.figures import FIGURES, Scene
     from pixelsmith.evaluate.protocol import MOST_FACTOR
@@ -135,5 +135,5 @@ def figures_command(
 
 
 def compute_of(options: dict) -> Compute:
-    """Where the work is done, from the options of the command line."""
+    """The ``Compute`` settings from the options of the command line."""
     return Compute(options["device"], options["dtype"], options["batch_size"])

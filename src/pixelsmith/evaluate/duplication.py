@@ -1,4 +1,4 @@
-"""Does the picture repeat itself at the distance of its patches, as when every patch draws the same subject?"""
+"""Whether a picture repeats itself at the distance of its patches, as if each patch drew the same subject."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from pixelsmith.geometry import Size, Window
 from pixelsmith.sampling.readable import Readable
 
 CELLS = 32
-"""Cells of descriptors on the side of a patch."""
+"""The number of cells of descriptors along the side of a patch."""
 _TOLERANCE = 2
-"""Cells by which a repetition may miss the distance of the patches."""
+"""The tolerance, in cells, of the distance of a repetition."""
 _CHANCE = 0.01
-"""Self-similarity below which there is none."""
+"""Self-similarity below this counts as none."""
 _LEAST_OVERLAP = 0.25
-"""The share of the picture that must overlap its shifted self for a lag to say something."""
+"""The least share of the picture that overlaps its shifted copy at a lag that is used."""
 _LEAST_SPREAD = 1.0
-"""Of the parts of a base, in grey values: below it there is nothing that sets them apart."""
+"""The spread of a base's parts, in grey values, below which they do not differ."""
 
 
 def duplication_index(picture: Readable, base: Readable, spacing: int, stride: Size) -> float:
-    """Self-similarity at the distances of the patches, divided by that of the base picture there.
+    """Self-similarity at the distances of the patches, divided by that of the base picture.
 
-    1 for a picture that is as like itself as its base is, which no patches made; above 1 for one that repeats itself
-    from patch to patch; lower is better, from 0. Not a number where no two patches fit beside each other.
+    1 for a picture with the self-similarity of its base, which was made in one patch; above 1 for one that repeats
+    itself from patch to patch; lower is better, at least 0. Not a number if no two patches fit beside each other.
 
-    ``picture`` and ``base``, enlarged to the same size, are (3, H, W); ``spacing``: pixels on the side of a patch;
-    ``stride``: pixels from one patch to the next. Each becomes local descriptors, CELLS for each side of a patch: the
-    mean colour and the mean gradient of a cell, freed of all that is coarser than a patch. Self-similarity at a lag is
-    their normalised autocorrelation, its largest value within two cells, so that copies need not lie exactly.
+    ``picture`` and ``base``, enlarged to the same size, are (3, H, W); ``spacing``: the side of a patch in pixels;
+    ``stride``: the pixels from one patch to the next. The descriptors are the mean colour and the mean gradient of each
+    cell, CELLS along the side of a patch, without variation coarser than a patch. The self-similarity at a lag is their
+    normalised autocorrelation, the largest value within two cells, so that copies may be slightly displaced.
     """
     cell = max(1, spacing // CELLS)
     own, alone = (_near(autocorrelation(descriptors(pixels, cell))) for pixels in (picture, base))
@@ -40,15 +40,15 @@ def duplication_index(picture: Readable, base: Readable, spacing: int, stride: S
 
 
 def patch_likeness(small: NDArray[np.uint8], base: NDArray[np.uint8], rows: int, columns: int) -> float:
-    """How much of what sets the parts of the base apart, each as large as a patch, is gone in the picture: 0..1.
+    """How much the differences between parts of the size of a patch have decreased from the base to the picture, 0..1.
 
-    0 where the parts differ as much as the base's, or more; 1 where all are the same, as when each patch shows what the
-    prompt says for itself, wherever in it the subjects lie: those ``duplication_index`` does not see unless they lie a
-    stride apart. Lower is better. It also rises where what was in some parts only is lost, and nothing repeated.
+    0 if the parts differ at least as much as the base's; 1 if all are the same, as if each patch showed the whole
+    prompt, with the subjects at any position in it; ``duplication_index`` detects these only at a distance of a stride.
+    Lower is better. It also rises if the content of some parts is lost without a repetition.
 
-    ``small``: the picture at the size of its ``base`` (h, w, 3); both are cut into ``rows`` and ``columns`` of equal
-    parts, and each part is described by the mean and the spread of its colours. The spread of these over the parts, σ
-    for the picture and σ_b for the base, gives 1 - σ/σ_b. Not a number for one part.
+    ``small``: the picture at the size of its ``base`` (h, w, 3). Both are divided into ``rows`` by ``columns`` equal
+    parts, each described by the mean and the standard deviation of its colours. With σ the spread of these descriptors
+    over the picture's parts, and σ_b that over the base's, the result is 1 - σ/σ_b. Not a number for one part.
     """
     if rows * columns < 2:
         return float("nan")
@@ -64,7 +64,7 @@ def _spread_of_parts(pixels: NDArray[np.uint8], rows: int, columns: int) -> floa
 
 
 def descriptors(picture: Readable, cell: int) -> NDArray[np.float32]:
-    """Mean colour and mean gradient of each cell (4, h, w), without what is coarser than CELLS cells; read in bands."""
+    """Mean colour and mean gradient of each cell (4, h, w), without variation coarser than CELLS cells."""
     rows, columns = picture.size.height // cell, picture.size.width // cell
     found = np.empty((4, rows, columns), np.float32)
     for row in range(rows):
@@ -75,7 +75,7 @@ def descriptors(picture: Readable, cell: int) -> NDArray[np.float32]:
 
 
 def _coarse(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Means of CELLS x CELLS neighbourhoods: of a pattern with the period of the patches they are constant."""
+    """Means over CELLS x CELLS neighbourhoods, which are constant for a pattern with the period of the patches."""
     x = torch.from_numpy(values)[None]
     ones = torch.ones_like(x[:, :1])
     before, after = CELLS // 2, CELLS - 1 - CELLS // 2
@@ -86,7 +86,7 @@ def _coarse(values: NDArray[np.float32]) -> NDArray[np.float32]:
 def autocorrelation(values: NDArray[np.float32]) -> NDArray[np.float64]:
     """The mean correlation (h, 2·w - 1) of channels (c, h, w) with themselves, shifted by 0..h-1 rows, ±(w-1) columns.
 
-    1 at no shift, which is at column w - 1; a shift at which little of the picture overlaps is 0.
+    It is 1 for no shift, at column w - 1, and 0 for shifts with little overlap.
     """
     channels, height, width = values.shape
     scaled = values - values.mean((1, 2), keepdims=True)
@@ -100,13 +100,13 @@ def autocorrelation(values: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def _near(similar: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The largest value within the tolerance, 0 at least."""
+    """The largest value within the tolerance, at least 0."""
     x = torch.from_numpy(similar).clamp_min(0)[None, None]
     return np.asarray(F.max_pool2d(x, 2 * _TOLERANCE + 1, 1, _TOLERANCE)[0, 0].numpy())
 
 
 def _lags(shape: tuple[int, ...], strides: tuple[float, float]) -> NDArray[np.bool_]:
-    """The lags that are whole strides (cells, down and across) and leave enough of the picture to compare."""
+    """The lags that are multiples of the strides (in cells, down and across) with enough overlap."""
     height, width = shape[0], (shape[1] + 1) // 2
     row, column = np.ogrid[:height, -(width - 1) : width]
     down, across = (

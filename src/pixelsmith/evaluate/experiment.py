@@ -1,4 +1,4 @@
-"""Run a protocol: check all of it, make the pictures, take the metrics, say what differs from the reference."""
+"""Running a protocol: checks, pictures, metrics, and differences from the reference."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Row:
-    """A variant at a size: its pictures, its numbers, and how much those differ from the reference's (paired)."""
+    """A variant at a size: its pictures, its metrics, and their paired differences from the reference."""
 
     variant: str
     size: Size
@@ -62,7 +62,7 @@ class Row:
 
     @property
     def seconds(self) -> float:
-        """For a picture, in the middle of all that were made without an interruption."""
+        """The median time per picture, over those made without an interruption."""
         known = [made.seconds for made in self.made if math.isfinite(made.seconds)]
         return float(np.median(known)) if known else math.nan
 
@@ -73,10 +73,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Outcome:
-    """All that an experiment found.
+    """The results of an experiment.
 
-    ``better``: for each metric, which way is good; ``left_out``: what, and why; ``provenance``: what pictures were made
-    with.
+    ``better``: the better direction of each metric; ``left_out``: the reasons for missing rows and metrics, by name;
+    ``provenance``: the model, machine and versions of the pictures.
     """
 
     protocol: EvaluationProtocol
@@ -93,11 +93,11 @@ def run(
     say: Say = print,
     on_row: Callable[[Outcome], None] = lambda outcome: None,
 ) -> Outcome:
-    """Make what is missing of the pictures (``output/pictures``) and take the metrics of all.
+    """Generate the missing pictures (``output/pictures``) and compute the metrics of all.
 
-    ``on_row`` hears what was found so far after each row. A row that cannot be made (no memory, a refused prompt) is
-    left out, with the reason. Raises ``InputError`` before any long work where a variant, the model, or what metrics
-    need cannot be used.
+    ``on_row`` is called with the results so far after each row. A row that cannot be made (too little memory, a refused
+    prompt) is left out with the reason. Raises ``InputError`` before any long work if a variant, the model, or an input
+    of a metric cannot be used.
     """
     facts = read_facts(find_model(setting.model, weights=False), setting.model)
     cases = list(protocol.cases(setting.model, facts.native_size))
@@ -106,7 +106,7 @@ def run(
     metrics, left_out = {factor: taken for factor, (taken, _) in found.items()}, found[protocol.factors[0]][1]
     upscalers, without = _upscalers(protocol, setting.weights)
     variants = [variant for variant in protocol.variants if variant.name not in without]
-    # Prompts and seeds can all be planned where one can. The largest size has the most stages.
+    # A plan does not depend on prompt and seed, so one case of each size is planned.
     sizes = {case.size: case for case in cases}.values()
     plans = {
         variant.name: [plan(request_of(variant, case, setting.model, setting.compute)) for case in sizes][-1]
@@ -131,7 +131,7 @@ def run(
 
 
 def _check_different(variants: Sequence[Variant], plans: Mapping[str, Plan], facts: ModelFacts) -> None:
-    """Refuse two rows of the same pictures, such as of two sliders that lead as many of the steps."""
+    """Raise ``RequestError`` for variants with the same pictures, such as two Sliders with the same guided steps."""
     seen: dict[object, str] = {}
     for variant in variants:
         method, strategy = variant.chosen.settled(facts.recommended), STRATEGIES[variant.chosen.strategy]
@@ -152,7 +152,7 @@ def _check_different(variants: Sequence[Variant], plans: Mapping[str, Plan], fac
 
 
 def _metrics(protocol: EvaluationProtocol, tools: Tools, pictures: int) -> tuple[dict[str, Metric], dict[str, str]]:
-    """Those that can be taken of so many pictures, and why the others cannot."""
+    """The metrics that can be computed from so many pictures, and the reasons why others cannot."""
     found, missing = {}, {}
     for name in protocol.metrics:
         try:
@@ -163,12 +163,12 @@ def _metrics(protocol: EvaluationProtocol, tools: Tools, pictures: int) -> tuple
         if metric.least <= pictures:
             found[name] = metric
         else:
-            missing[name] = f"it needs {metric.least} pictures of a size at least; here are {pictures}"
+            missing[name] = f"it needs at least {metric.least} pictures of a size, there are {pictures}"
     return found, missing
 
 
 def _upscalers(protocol: EvaluationProtocol, weights: UpscalerWeights) -> tuple[dict[str, Upscaler], dict[str, str]]:
-    """Those of the variants, by the variant's name, and why others cannot be had."""
+    """The upscalers by their variant's name, and the reasons why others are not available."""
     found, missing = {}, {}
     for variant in protocol.variants:
         try:
@@ -183,7 +183,7 @@ def _upscalers(protocol: EvaluationProtocol, weights: UpscalerWeights) -> tuple[
 
 @dataclass(frozen=True)
 class _Lab:
-    """What makes pictures and looks at them."""
+    """Generates pictures and computes metrics of them."""
 
     facts: ModelFacts
     setting: Setting
@@ -200,7 +200,7 @@ class _Lab:
         return self.pictures.made(request)
 
     def kept(self, variant: Variant, case: Case, made: Made, reference: Made | None) -> dict[str, Kept]:
-        """What each metric keeps of a picture; ``reference``: that of the same case which it is compared with."""
+        """The values that each metric needs of a picture; ``reference``: the reference's picture of the same case."""
         request = self._request(variant, case)
         shot = Shot(
             prompt=case.prompt,
@@ -219,7 +219,7 @@ class _Lab:
 
 
 def borders_of(request: Request, facts: ModelFacts) -> Borders:
-    """Where the patches of the last step and the decoder's tiles meet in the picture of a request."""
+    """The borders of the last step's patches and of the decoder's tiles in the picture of a request."""
     coverage, last = _last(request, facts)
     canvas, scale = facts.latent_size(request.size), facts.latent_scale
     tilings = [coverage.patches(last), facts.tiling.tiles(canvas)]
@@ -227,7 +227,7 @@ def borders_of(request: Request, facts: ModelFacts) -> Borders:
 
 
 def stride_of(request: Request, facts: ModelFacts) -> Size:
-    """From one patch of the last stage to the next, in pixels."""
+    """The distance from one patch of the last stage to the next, in pixels."""
     stride = _last(request, facts)[0].stride
     return Size(stride.width * facts.latent_scale, stride.height * facts.latent_scale)
 
@@ -235,8 +235,7 @@ def stride_of(request: Request, facts: ModelFacts) -> Size:
 def _last(request: Request, facts: ModelFacts) -> tuple[ShiftedGrid | RandomCoverage, int]:
     """The coverage of the last stage, and its last step.
 
-    A picture that has no patches is looked at where those of the default method would be: what it shows there is what a
-    picture without patches has.
+    For a picture without patches, those of the default method are used, so that it serves as a control.
     """
     base = base_size(request.size, facts.native_size)
     if not cascade_of(request, base, None, facts):
@@ -249,7 +248,7 @@ def _last(request: Request, facts: ModelFacts) -> tuple[ShiftedGrid | RandomCove
 def _outcomes(
     outcome: Outcome, variants: Sequence[Variant], cases: Sequence[Case], lab: _Lab, say: Say
 ) -> Iterator[Outcome]:
-    """What is found after each row: size by size, the reference first, then there is something to compare with."""
+    """The results after each row, size by size, with the reference first, because others are compared with it."""
     order = [variant.name for variant in variants]
     for size, group in groupby(cases, key=lambda case: case.size):
         of_size, reference, done = list(group), _Numbers(), list(outcome.rows)
@@ -284,7 +283,7 @@ def _made(variant: Variant, cases: Sequence[Case], lab: _Lab, say: Say) -> list[
 
 @dataclass(frozen=True)
 class _Numbers:
-    """Each metric's number of a variant, and what it is without each prompt."""
+    """The value of each metric for a variant, and its values without each prompt."""
 
     values: Mapping[str, float] = field(default_factory=dict)
     without: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
@@ -303,7 +302,7 @@ class _Numbers:
         return {name: estimate(value, self.without[name]) for name, value in self.values.items()}
 
     def differences_from(self, other: _Numbers) -> dict[str, Estimate]:
-        """Not numbers where there is no other."""
+        """The differences; not numbers if there is no other."""
         return {
             name: difference(
                 value, other.values.get(name, math.nan), self.without[name], other.without.get(name, self.without[name])

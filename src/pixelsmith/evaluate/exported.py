@@ -1,4 +1,4 @@
-"""Networks from a ``.pt2`` file, which ``torch.export.save`` wrote: they carry their own code, so any will do."""
+"""Networks from ``.pt2`` files of ``torch.export.save``, which contain their own computation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pixelsmith.errors import ModelError
 
 
 class Exported:
-    """A program that takes pictures (1, 3, ``side``, ``side``) in 0..1. Raises ``ModelError`` for what is none."""
+    """An exported program for pictures (1, 3, ``side``, ``side``) in 0..1. Raises ``ModelError`` for other files."""
 
     def __init__(self, path: Path) -> None:
         try:
@@ -22,13 +22,13 @@ class Exported:
             self.side = int(shape[-1])
             self._run = program.module()
         except Exception as error:
-            # Whatever the archive is not, the library that reads it says in its own way.
+            # PyTorch raises various errors for invalid archives.
             raise ModelError(
                 f"{path}: expected a program of torch.export for pictures (1, 3, s, s) ({error})"
             ) from error
 
     @torch.inference_mode()
     def __call__(self, x: Tensor) -> Tensor:
-        """What the program returns."""
+        """The output of the program."""
         found: Tensor = self._run(x)
         return found

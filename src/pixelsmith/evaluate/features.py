@@ -1,4 +1,4 @@
-"""Feature networks: what distances between sets of pictures are measured in."""
+"""Feature networks, for distances between sets of pictures."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _BATCH = 32
 
 @dataclass(frozen=True, eq=False)
 class Described:
-    """What a network says of pictures: ``features`` (n, d); ``probabilities`` (n, classes), where it has classes."""
+    """The output of a network for n pictures: ``features`` (n, d), and ``probabilities`` (n, classes) if any."""
 
     features: NDArray[np.float64]
     probabilities: NDArray[np.float64] | None = None
@@ -40,28 +40,28 @@ class Described:
 
 @runtime_checkable
 class Features(Protocol):
-    """A network that describes pictures."""
+    """A network that computes features of pictures."""
 
     @property
     def name(self) -> str:
-        """As a table shows it."""
+        """The name in tables."""
         ...
 
     @property
     def side(self) -> int:
-        """Pixels a side of what it looks at: larger pictures are shrunk to it, and lose their detail."""
+        """The side of its input in pixels; larger pictures are scaled down and lose their detail."""
         ...
 
     def __call__(self, pixels: NDArray[np.uint8]) -> Described:
-        """Describe pictures (n, h, w, 3) of any size."""
+        """Compute features of pictures (n, h, w, 3) of any size."""
         ...
 
 
 def load_features(source: str) -> Features:
     """The network of this name: ``judge``, a folder in the judge's format, ``inception:FILE`` or a ``.pt2`` file.
 
-    ``inception:FILE``: the weights of torch-fidelity, for the FID as published. A ``.pt2`` file is a program that
-    ``torch.export`` wrote: it takes a picture (1, 3, s, s) in 0..1 and returns features (1, d).
+    ``inception:FILE``: the weights of torch-fidelity, for the FID as published. A ``.pt2`` file is a program of
+    ``torch.export`` that takes a picture (1, 3, s, s) in 0..1 and returns features (1, d).
     Raises ``ModelError``, or ``MissingPartError`` where a library is not there.
     """
     if source.startswith(INCEPTION):
@@ -75,7 +75,7 @@ def load_features(source: str) -> Features:
 
 
 def save_judge(judge: Judge, folder: Path, **facts: Any) -> None:
-    """Write a judge as a folder, fp16, with what it was trained for and ``facts`` about it."""
+    """Save a judge as a folder, in float16, with its styles, its subjects and ``facts`` about it."""
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -86,12 +86,12 @@ def save_judge(judge: Judge, folder: Path, **facts: Any) -> None:
 
 
 def load_judge(folder: Path) -> Judge:
-    """What ``save_judge`` wrote, for judging. Raises ``ModelError``."""
+    """Load a folder of ``save_judge``, for inference. Raises ``ModelError``."""
     judge = Judge()
     try:
         config = read_object(read_whole(folder / "config.json"))
         if [config["styles"], config["subjects"]] != [list(STYLES), SUBJECTS]:
-            raise ValueError("its styles or subjects are others")
+            raise ValueError("its styles or subjects differ")
         weights = load_file(folder / "model.safetensors")
         judge.load_state_dict({name: value.float() for name, value in weights.items()})
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
@@ -130,7 +130,7 @@ class _Exported:
 
 
 class _Inception:
-    """Inception-v3 as the FID has it (the features of 2048 and the unbiased logits of torch-fidelity)."""
+    """Inception-v3 as used for the FID (torch-fidelity's 2048 features and unbiased logits)."""
 
     side = 299
 
@@ -144,7 +144,7 @@ class _Inception:
         try:
             from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
         except (ImportError, RuntimeError) as error:
-            # A torchvision that was built for another torch fails with a RuntimeError.
+            # A torchvision built for another version of PyTorch raises RuntimeError.
             raise MissingPartError(
                 "features: Inception needs torch-fidelity and a torchvision that fits torch; "
                 f"run: pip install 'pixelsmith[inception]'; {OFFLINE}"
@@ -161,12 +161,12 @@ class _Inception:
 
 
 def batches(pixels: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
-    """Pictures (n, h, w, 3) in groups that fit into memory."""
+    """Pictures (n, h, w, 3) in batches that fit into memory."""
     return [np.ascontiguousarray(pixels[i : i + _BATCH]) for i in range(0, len(pixels), _BATCH)]
 
 
 def scaled(pixels: NDArray[np.uint8], side: int) -> Tensor:
-    """Pictures (n, h, w, 3) as (n, 3, side, side) in 0..1; a whole factor is a plain mean."""
+    """Pictures (n, h, w, 3) as (n, 3, side, side) in 0..1; for integer factors, block means."""
     x = torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).float() / 255
     height, width = x.shape[-2:]
     if height == width and height % side == 0:

@@ -1,4 +1,4 @@
-"""The paper's figures, drawn from pictures and plans of this package."""
+"""The paper's figures, drawn from this package's pictures and plans."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ from pixelsmith.sampling.scattered import RandomCoverage
 Pixels = NDArray[np.uint8]
 SLIDERS = (0.0, 0.25, 0.4, 0.55, 0.7, 0.85)
 SHOWN = 512
-"""Pixels a side of a panel at most."""
+"""The largest side of a panel in pixels."""
 _FRAMES_A_STEP, _FRAME_MS, _STEPS_SHOWN = 12, 80, 3
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What figures are drawn of: a request for the picture, and the folder for pictures and figures.
+    """The request for a figure's picture, and the folder for pictures and figures.
 
-    Raises ``MissingPartError`` where matplotlib is not there: before a picture is made.
+    Raises ``MissingPartError`` if Matplotlib is not installed, before a picture is made.
     """
 
     request: Request
@@ -58,19 +58,19 @@ class Scene:
         return Pictures(self.output / "pictures", self.request)
 
     def picture(self, request: Request) -> FilePicture:
-        """A picture of this request, made once."""
+        """The picture of a request, generated once."""
         return self.pictures.made(request).read()
 
 
 def sweep(scene: Scene) -> list[Path]:
-    """The Slider's positions in a row, one seed, and a crop of each at full size below."""
+    """Pictures of one seed at several positions of the Slider, with a full-size crop of each below."""
     pictures = [scene.picture(scene.request.with_method(slider=slider)) for slider in SLIDERS]
     titles = [f"Slider {slider:g}" for slider in SLIDERS]
     return [_panels(scene.output / "sweep.png", _wholes_and_crops(pictures, scene), titles)]
 
 
 def steps(scene: Scene) -> list[Path]:
-    """The picture made in one stage, and in two, and a crop of each."""
+    """The picture made in one stage and in two, with a crop of each."""
     size = scene.request.size
     half = size.scaled((scene.native.width / size.width) ** 0.5)
     cascades = {"one stage": (size,), "two stages": (half, size)}
@@ -79,7 +79,7 @@ def steps(scene: Scene) -> list[Path]:
 
 
 def ladder(scene: Scene) -> list[Path]:
-    """From the whole picture down to one patch, twice as near in each panel."""
+    """From the whole picture to one patch, magnified by 2 from panel to panel."""
     picture = scene.picture(scene.request)
     shares, share = [], 1.0
     while share > min(1.0, scene.native.width / picture.size.width) * 1.01:
@@ -91,14 +91,14 @@ def ladder(scene: Scene) -> list[Path]:
 
 
 def compare(scene: Scene) -> list[Path]:
-    """The base picture, enlarged, against the result: wholes, and crops of them at full size."""
+    """The enlarged base picture and the result, whole and as full-size crops."""
     pictures = [scene.picture(scene.request.with_method(strategy="lanczos")), scene.picture(scene.request)]
     rows = _wholes_and_crops(pictures, scene)
     return [_panels(scene.output / "compare.png", rows, ["base, enlarged", "result"])]
 
 
 def chess(scene: Scene) -> list[Path]:
-    """The two phases of the mask on a patch's corner, and the phases of the patches of one step."""
+    """The two phases of the mask at a patch's corner, and the phases of one step's patches."""
     facts = read_facts(find_model(scene.request.model), scene.request.model)
     corners = [_grey(chess_mask(16, 16, phase).numpy()) for phase in (0, 1)]
     canvas = facts.latent_size(scene.request.size)
@@ -111,7 +111,7 @@ def chess(scene: Scene) -> list[Path]:
 
 
 def order(scene: Scene) -> list[Path]:
-    """The order of a step's patches, how many steps each latent has moved at moments of it, and an animation."""
+    """The order of a step's patches: how many steps each latent has moved at some moments, and an animation."""
     names: tuple[CoverageName, ...] = ("grid", "random")
     frames = {name: list(moved(scene.request.with_method(coverage=name))) for name in names}
     most = max(int(frame.max()) for frame in frames[names[0]])
@@ -128,10 +128,10 @@ def order(scene: Scene) -> list[Path]:
 
 
 def moved(request: Request) -> Iterator[NDArray[np.int64]]:
-    """How many steps each latent (h, w) has moved, at moments evenly spread over the first steps of a stage.
+    """How many steps each latent (h, w) has moved, at evenly spaced moments of the first steps of a stage.
 
-    Random patches come in the order in which they are drawn, as in the paper; those of a grid in that of their numbers.
-    Patches of a step do not depend on each other, so any other order would do.
+    Random patches are in the order in which they are drawn, as in the paper, those of a grid in the order of their
+    indices. The patches of a step do not depend on each other, so this order is for illustration only.
     """
     facts = read_facts(find_model(request.model), request.model)
     canvas = facts.latent_size(request.size)
@@ -148,7 +148,7 @@ def moved(request: Request) -> Iterator[NDArray[np.int64]]:
 
 
 def _in_order(coverage: ShiftedGrid | RandomCoverage, step: int) -> list[Window]:
-    """Where the patches of a step move latents, one after another."""
+    """The windows in which the patches of a step move latents, one after another."""
     if isinstance(coverage, RandomCoverage):
         return [window for window, _ in coverage.windows(step)]
     grid = coverage.patches(step)
@@ -162,7 +162,7 @@ FIGURES: dict[str, Callable[[Scene], list[Path]]] = {
 
 
 def seen(picture: Readable, window: Window) -> Pixels:
-    """A window of a picture as a panel shows it: (h, w, 3), scaled down where it is larger than SHOWN."""
+    """A window of a picture for a panel: (h, w, 3), scaled down if it is larger than SHOWN."""
     part = Part(picture, window)
     factor = min(1.0, SHOWN / max(window.width, window.height))
     size = part.size.scaled(factor)
@@ -170,7 +170,7 @@ def seen(picture: Readable, window: Window) -> Pixels:
 
 
 def _wholes_and_crops(pictures: Sequence[Readable], scene: Scene) -> list[list[Pixels]]:
-    """A row of whole pictures, and one of what is in their middle at full size."""
+    """A row of whole pictures, and a row of full-size crops of their centres."""
     wholes = [seen(picture, picture.size.window) for picture in pictures]
     return [wholes, [seen(picture, _middle(picture.size, scene.native)) for picture in pictures]]
 
@@ -193,7 +193,7 @@ def _grey(values: NDArray[Any]) -> Pixels:
 
 
 def _coloured(values: NDArray[np.int64], most: int) -> Pixels:
-    """Steps as colours from dark blue to yellow."""
+    """Numbers of steps as colours from dark blue to yellow."""
     share = (values / max(1, most))[..., None]
     return (np.array([40, 30, 90]) * (1 - share) + np.array([250, 220, 60]) * share).astype(np.uint8)
 
@@ -204,7 +204,7 @@ def _enlarged(frame: Pixels) -> Pixels:
 
 
 def _panels(path: Path, rows: Sequence[Sequence[Pixels]], titles: Sequence[str], sides: Sequence[str] = ()) -> Path:
-    """Pictures in rows with titles above, and names of the rows beside."""
+    """Draw rows of pictures with titles above the columns and names beside the rows."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(2.4 * len(titles), 2.5 * len(rows)), dpi=200, layout="constrained")

@@ -1,4 +1,4 @@
-"""How sure a number is: it is taken again without each prompt in turn (the jackknife; Tukey, 1958)."""
+"""Standard errors by the jackknife (Tukey, 1958): a number is computed again without each prompt in turn."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 FEW = 10
-"""Prompts below which nothing is called significant."""
+"""The number of prompts below which nothing is called significant."""
 _FEWEST = 3
-"""Prompts below which not even an interval is given."""
+"""The number of prompts below which no interval is given."""
 NORMAL_95 = 1.959964
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number, its standard error, and the number of prompts behind both; not numbers where they are not defined."""
+    """A number, its standard error (not a number if undefined), and the number of prompts."""
 
     value: float
     error: float
@@ -32,12 +32,12 @@ class Estimate:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The 95 % confidence interval, by Student's distribution of n - 1 degrees of freedom."""
+        """The 95 % confidence interval, by Student's distribution with n - 1 degrees of freedom."""
         return self.value - self.half_width, self.value + self.half_width
 
     @property
     def is_zero(self) -> bool:
-        """Whether 0 is in the interval, or too little is known."""
+        """Whether 0 is in the interval, or there are too few prompts."""
         low, high = self.interval
         return self.prompts < FEW or not (low > 0 or high < 0)
 
@@ -60,7 +60,7 @@ def t_95(freedom: int) -> float:
 def without_each(
     value: Callable[[Sequence[Any]], float], kept: Sequence[Any], prompts: Sequence[Hashable]
 ) -> NDArray[np.float64]:
-    """The number without the pictures of each prompt in turn; not numbers where there are too few prompts.
+    """The number without the pictures of each prompt in turn; not numbers if there are too few prompts.
 
     Pictures of one prompt are not independent, so they are left out together.
     """
@@ -72,12 +72,12 @@ def without_each(
 
 
 def estimate(value: float, replicated: NDArray[np.float64]) -> Estimate:
-    """A number with what it is without each prompt. Of a mean over equal groups the error is the usual one."""
+    """The estimate from a number and its jackknife values. For a mean over equal groups it is the usual error."""
     count = len(replicated)
     spread = np.square(replicated - replicated.mean()).sum()
     return Estimate(value, float(np.sqrt((count - 1) / count * spread)), count)
 
 
 def difference(a: float, b: float, replicated_a: NDArray[np.float64], replicated_b: NDArray[np.float64]) -> Estimate:
-    """How much a differs from b, where both were made of the same prompts and seeds, left out together (paired)."""
+    """The paired difference of a and b, which have the same prompts and seeds."""
     return estimate(a - b, replicated_a - replicated_b)

@@ -1,7 +1,7 @@
 """The judge: a small classifier of styles and subjects, trained on real pictures of the Earth (``training/judge.py``).
 
-Its features are a feature network that comes with the package, so that distances between sets of pictures can be
-measured without a download. It knows the embedded model's world and nothing else.
+It is a feature network that comes with the package, for distances between sets of pictures without a download. It is
+for the subjects and styles of the embedded model only.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 SIDE = 128
-"""Pixels a side of what it sees."""
+"""The side of its input in pixels."""
 FEATURES = 128
 STYLES = ("satellite", "watercolor", "night", "landscape")
 SUBJECTS = {
@@ -19,7 +19,7 @@ SUBJECTS = {
     "ocean": "ocean", "snow": "snow", "ice": "ice sheet", "desert": "desert", "mountains": "mountains",
     "forest": "forest", "steppe": "steppe", "tundra": "tundra", "photo": "landscape photo",
 }  # fmt: skip
-"""The subject of a caption is the first of these whose word is in it."""
+"""The subject of a caption is the first of these words that it contains."""
 
 
 class Judge(nn.Module):

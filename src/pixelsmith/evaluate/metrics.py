@@ -1,4 +1,4 @@
-"""All metrics by name: what each keeps of a picture, and what a set of pictures comes to."""
+"""All metrics by name: the values that each needs of a picture, and the number for a set of pictures."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ Kept = NDArray[Any]
 _T = TypeVar("_T")
 Better = Literal["lower", "higher", "neither"]
 LEVELS = 4
-"""Levels of the pyramid of the sliced Wasserstein distance; 0 is the finest."""
+"""The number of pyramid levels of the sliced Wasserstein distance; level 0 is the finest."""
 LAYOUT_SIDES = (16, 64, 256)
-"""Pixels on the shorter side to which pictures are shrunk to see whether they agree with their bases."""
+"""The shorter sides in pixels to which pictures are scaled down to compare them with their bases."""
 _ROWS_A_FEATURE = 10
-"""Pictures for each feature, below which a Fréchet distance of whole pictures is not taken."""
+"""The least number of pictures per feature for a Fréchet distance of whole pictures."""
 _NEIGHBOURHOODS = 8
-"""For each crop: 128 for a picture of 16 crops, as in the source."""
+"""Neighbourhoods per crop: 128 for a picture of 16 crops, as in the source."""
 
 
 @dataclass(frozen=True)
 class Metric:
     """A number for a set of pictures.
 
-    ``describe`` keeps of a picture what the number needs, in rows; ``value`` makes the number of what was kept of each
-    picture of a set: so a set can be taken again without some of it (jackknife) and no picture is looked at twice.
-    ``better``: which way is good; an amount, of which there can be too much, has none.
-    ``least``: the pictures that it needs to mean something.
+    ``describe`` extracts the values of a picture that the number needs, in rows; ``value`` computes the number from
+    those of a set, so that it can be computed without some pictures (jackknife) and each picture is read once.
+    ``better``: the better direction, which an amount of something does not have. ``least``: the least number of
+    pictures for a meaningful value.
     """
 
     better: Better
@@ -54,13 +54,13 @@ class Metric:
 
 
 def _once(describe: Callable[[Shot], _T]) -> Callable[[Shot], _T]:
-    """What several metrics keep of a picture, made once: they look at one picture after another."""
+    """Cache the values of the last picture, which several metrics use one after another."""
     return lru_cache(maxsize=1)(describe)
 
 
 @dataclass(frozen=True, eq=False)
 class Tools:
-    """What metrics are computed with, of what was given: a feature network, real pictures, a CLIP model."""
+    """The tools of metrics, as far as they were given: a feature network, real pictures, a CLIP model."""
 
     features: Features | None = None
     truth: Truth | None = None
@@ -80,30 +80,30 @@ class Tools:
 
     @cached_property
     def side(self) -> int:
-        """Pixels a side of the crops that the network sees: as many as it looks at, so that it does not shrink them."""
+        """The side of crops in pixels, which is that of the network's input, so that they are not scaled."""
         return min(self.network.side, self.real.side)
 
     @cached_property
     def real_features(self) -> Kept:
-        """Features (n, d) of the real pictures as wholes."""
+        """Features (n, d) of whole real pictures."""
         return np.concatenate([self.network(some).features for some in batches(self.real.whole)])
 
     @cached_property
     def real_details(self) -> Kept:
-        """Features (n, d) of the real pictures at full size."""
+        """Features (n, d) of full-size crops of the real pictures."""
         return np.concatenate([self.network(some).features for some in batches(self.real.patches, self.side)])
 
     @cached_property
     def real_slices(self) -> list[Kept]:
-        """Of the neighbourhoods of the real pictures at full size, level by level."""
+        """The neighbourhoods of the real pictures at full size, level by level."""
         photos = self.real.patches
-        # The pyramids of all at once would be large.
+        # One by one, because the pyramids of all pictures would need too much memory.
         found = [_neighbourhoods(photos[i][None], i) for i in range(len(photos))]
         return [slices(np.concatenate(level)) for level in zip(*found, strict=True)]
 
     @cached_property
     def whole(self) -> Callable[[Shot], Described]:
-        """What the network says of a whole picture."""
+        """The network's output for a whole picture."""
         return _once(lambda shot: self.network(shot.small[None]))
 
     @cached_property
@@ -113,14 +113,14 @@ class Tools:
 
 
 def load_metric(name: str, tools: Tools) -> Metric:
-    """The metric of this name. Raises ``UnavailableError`` where something it needs was not given, ``RequestError``."""
+    """The metric of a name. Raises ``UnavailableError`` if a tool is missing, ``RequestError`` for unknown names."""
     if name not in METRICS:
-        raise RequestError(f"metrics: there is no {name!r}; expected one of {', '.join(METRICS)}")
+        raise RequestError(f"metrics: expected one of {', '.join(METRICS)}, got {name!r}")
     return METRICS[name](tools)
 
 
 def _mean_of(measure: Callable[[Shot], float], better: Better) -> Metric:
-    """A number for each picture, and their mean."""
+    """The metric that is the mean of a number for each picture."""
     return Metric(better, lambda shot: np.array([measure(shot)]), lambda kept: float(np.mean(np.concatenate(kept))))
 
 
@@ -139,7 +139,7 @@ def _clip(tools: Tools) -> Metric:
 
 def _frechet(tools: Tools) -> Metric:
     real = tools.real_features
-    # With fewer the covariance of so many features is mostly noise.
+    # With fewer pictures the covariance is mostly noise.
     least = _ROWS_A_FEATURE * real.shape[1]
     return Metric(
         "lower",
@@ -191,7 +191,7 @@ def _wasserstein(level: int, tools: Tools) -> Metric:
 
 
 def _neighbourhoods(pixels: NDArray[np.uint8], seed: int) -> list[Kept]:
-    """Of pictures (n, h, w, 3), level by level of their pyramid."""
+    """The neighbourhoods of pictures (n, h, w, 3), for each level of their pyramid."""
     bands = laplacian_pyramid(torch.from_numpy(pixels).permute(0, 3, 1, 2).float(), LEVELS + 1)
     return [neighbourhoods(band, _NEIGHBOURHOODS, seed) for band in bands[:LEVELS]]
 
@@ -215,7 +215,7 @@ def _layout(side: int, shot: Shot) -> float:
 
 
 def _mean_of_known(kept: Sequence[Kept]) -> float:
-    """Of the pictures that have a number."""
+    """The mean over the pictures for which the number is defined."""
     values = np.concatenate(kept)
     return float(np.mean(values[np.isfinite(values)])) if np.isfinite(values).any() else float("nan")
 

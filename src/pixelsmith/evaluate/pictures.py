@@ -1,4 +1,4 @@
-"""The pictures of an experiment, each made once: a file's name is the content key of its request."""
+"""The pictures of an experiment, each generated once, in files named by a hash of their request."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ from pixelsmith.system.durable import read_object, read_whole, write_whole
 
 PACKAGE = Path(str(files("pixelsmith")))
 _LOOKING = ("evaluate", "viewer")
-"""Folders of the package that no picture depends on, but for two files of one of them."""
+"""Folders of the package that do not affect pictures, except for two files of one of them."""
 _ENLARGING = ("evaluate/upscalers.py", "evaluate/exported.py")
 
 
 @dataclass(frozen=True)
 class Made:
-    """A picture's file, and what making it took.
+    """A picture's file, and the time and memory that it took.
 
-    ``seconds``: without loading the model, and from the kept base on where it has stages; not a number where the
-    making was interrupted. ``peak_bytes``: the most memory of the process, or of CUDA.
+    ``seconds``: without loading the model, and without the base if it has stages; not a number if it was interrupted.
+    ``peak_bytes``: the peak memory of the process, or of CUDA.
     """
 
     path: Path
@@ -62,7 +62,7 @@ class Made:
 
 @cache
 def code_digest(root: Path = PACKAGE) -> str:
-    """SHA-256 of the source that makes pictures: all of the package but what looks at finished ones."""
+    """SHA-256 of the source code that affects pictures: the package without the code that only reads them."""
     total = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):
         name = path.relative_to(root)
@@ -72,16 +72,16 @@ def code_digest(root: Path = PACKAGE) -> str:
 
 
 class Pictures:
-    """A folder of pictures. What is there is not made again; another model, version or code has other keys.
+    """A folder of pictures. Existing pictures are not made again; another model, version or code changes the keys.
 
-    The model of the picture that was made last stays loaded: the next one is most often made by the same.
+    The model of the last picture stays loaded, because the next one is most often made by the same model.
     """
 
     def __init__(self, folder: Path, request: Request) -> None:
-        """``request``: any of those whose pictures belong here; its model is looked at once."""
+        """``request``: any request of the experiment, whose model is read once."""
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
-        # Of this folder alone: another time the model may have other files.
+        # Cached per object, because the files of a model may change between experiments.
         self._found, self._hashed = cache(_found), cache(_hashed)
         self._native = self._found(request.model, request.parts)[1].native_size
         self._identity = self._identity_of(request)
@@ -89,7 +89,7 @@ class Pictures:
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """What all pictures here have in common: versions, code, model, device, dtype, batch size."""
+        """The values that all pictures have in common: versions, code, model, device, dtype, batch size."""
         own = self._identity
         return {
             "versions": dict(own.versions), "code_sha256": code_digest(), "model_sha256": own.model,
@@ -97,9 +97,9 @@ class Pictures:
         }  # fmt: skip
 
     def made(self, request: Request) -> Made:
-        """The picture of a request. One whose making was interrupted goes on.
+        """The picture of a request. An interrupted run is resumed.
 
-        Variants of one base start from the picture of it that is there, which changes nothing but the time.
+        Variants with the same base start from its stored picture, which only saves time.
         """
         path = self._folder / f"{self._key(request)}.png"
         run_dir = Path(f"{path}.run")
@@ -134,18 +134,18 @@ class Pictures:
         return self._model
 
     def _from_base(self, request: Request) -> Request:
-        """With the picture of its base to start from, where it has stages and they need no more of the base."""
+        """The request starting from the stored base, if it has stages that need only the base's picture."""
         method, native = request.method, base_size(request.size, self._native) == self._native
         climbs = request.size != self._native and STRATEGIES[method.strategy].growth != "none"
         if not (climbs and native) or method.upsampling == "latent":
             return request
         base = self.made(base_request(request, self._native))
-        # The Slider that is left open is another one above pictures that are given.
+        # The default Slider is another one for given pictures, so it is set first.
         _, facts = self._found(request.model, request.parts)
         return replace(request.settled(facts.recommended), from_image=str(base.path.absolute()))
 
     def _identity_of(self, request: Request) -> Identity:
-        """What decides the picture of a request, with nothing left open in its method."""
+        """The identity of a request's picture, with all open settings of its method filled in."""
         place, facts = self._found(request.model, request.parts)
         batch_size = batch_size_of(request, choose_device(request.compute.device), facts.patch)
         hashed = self._hashed(place, request.parts, batch_size, request.pictures)
@@ -163,7 +163,7 @@ class Pictures:
         whole: bool = True,
         prepare: Callable[[], object] = lambda: None,
     ) -> Made:
-        """``whole``: whether all of it is made now; ``prepare``: what comes before it and takes time of its own."""
+        """``whole``: whether the whole picture is made now; ``prepare``: a call before it that is not timed."""
         record = path.with_suffix(".json")
         with suppress(OSError, ValueError, KeyError):
             values = read_object(read_whole(record))
@@ -182,13 +182,13 @@ class Pictures:
 
 
 def _found(model: str, parts: Parts) -> tuple[Path, ModelFacts]:
-    """Where a model is on this disk, and what it is."""
+    """The folders and files of a model, and its facts."""
     place = fetch(model, parts)
     return place, read_facts(place, model, parts)
 
 
 def _hashed(place: Path, parts: Parts, batch_size: int, pictures: tuple[Path, ...]) -> Identity:
-    """What decides a picture but its settings."""
+    """The identity of a picture without its settings."""
     return Identity.of({}, batch_size, model_files(place, parts), pictures)
 
 

@@ -1,4 +1,4 @@
-"""Protocols: which pictures are made, of which variants of the method, and which metrics are taken of them."""
+"""Protocols: the variants of the method, the pictures to make with each, and the metrics to compute."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from pixelsmith.system.places import given_place
 NAMES = ("table1", "table2", "table3", "sweep", "held")
 """The protocols that come with the package."""
 MOST_FACTOR = 1000
-"""Times the sides of the model's own size, of a picture that is compared."""
+"""The largest size of a compared picture, as a multiple of the model's native sides."""
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A row of a table: a preset with changes to its method; or the base picture and an upscaler that is no diffusion
-    of ours (``pixelsmith.evaluate.upscalers``).
+    """A row of a table: a preset with changes to its method, or the base picture enlarged by another upscaler
+    (``pixelsmith.evaluate.upscalers``).
 
-    - ``few_steps``: whether stages run with the model's own LoRA for few steps, if it has one; the base is without it.
-    - ``stages``: the number of stages, in equal factors; ``None`` leaves the cascade open.
-    - ``series``: the name of those that differ from each other by the Slider only, if it is one of such.
-    - ``expected``: for some metrics whether they should be ``higher`` or ``lower`` than the reference's, as of a claim
-      that the table is to judge.
+    - ``few_steps``: whether stages use the model's few-step LoRA, if it has one; the base does not.
+    - ``stages``: the number of stages, with equal factors; ``None`` chooses the cascade.
+    - ``series``: the name of a group of variants that differ by the Slider only, if it belongs to one.
+    - ``expected``: whether some metrics should be ``higher`` or ``lower`` than the reference's, for claims that the
+      table tests.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Variant:
     expected: Mapping[str, str] = field(default_factory=dict)
 
     def at_sliders(self, sliders: Sequence[Any]) -> Iterator[Variant]:
-        """The same at each of these positions; a position is one number, or a list of one for each stage."""
+        """The variant at each of these positions of the Slider: a number, or a list with one per stage."""
         for slider in sliders:
             label = ", ".join(f"{share:g}" for share in (slider if isinstance(slider, list) else [slider]))
             method = {**self.method, "slider": slider}
@@ -57,7 +57,7 @@ class Variant:
 
     @property
     def chosen(self) -> Method:
-        """Its method. Raises ``RequestError`` where a value is wrong."""
+        """The method. Raises ``RequestError`` for invalid values."""
         if self.preset not in PRESETS:
             raise RequestError(f"variant {self.name}: there is no preset {self.preset!r}")
         if self.upscaler is not None and self.upscaler not in UPSCALERS:
@@ -73,7 +73,10 @@ class Variant:
 
 @dataclass(frozen=True)
 class Case:
-    """A column of the experiment: what all variants make a picture of, ``factor`` times as large as the model's own."""
+    """A column of the experiment: prompt, seed and size of a picture of each variant.
+
+    ``factor``: the size as a multiple of the model's native sides.
+    """
 
     prompt: str
     seed: int
@@ -85,12 +88,12 @@ class Case:
 class EvaluationProtocol:
     """An experiment.
 
-    - ``prompts``: for the embedded model and for others; every one is combined with every seed.
-    - ``factors``: sizes of the pictures, as multiples of the sides of the model's own, 1 to ``MOST_FACTOR``.
+    - ``prompts``: for the embedded model and for others; each is combined with every seed.
+    - ``factors``: sizes of the pictures, as multiples of the model's native sides, 1 to ``MOST_FACTOR``.
     - ``reference``: the variant that the others are compared with.
-    - ``left_out``: what is not compared, and why.
+    - ``left_out``: the reasons for rows of the paper's table that are missing, by name.
 
-    Raises ``RequestError`` for what does not fit together.
+    Raises ``RequestError`` for inconsistent values.
     """
 
     name: str
@@ -106,7 +109,7 @@ class EvaluationProtocol:
     def __post_init__(self) -> None:
         names = [variant.name for variant in self.variants]
         if len(set(names)) != len(names) or self.reference not in names:
-            raise RequestError(f"{self.name}: variants need names of their own, and {self.reference!r} among them")
+            raise RequestError(f"{self.name}: variants need different names, with {self.reference!r} among them")
         if unknown := set(self.metrics) - set(METRICS):
             raise RequestError(
                 f"{self.name}: there is no metric {min(unknown)!r}; expected some of {', '.join(METRICS)}"
@@ -118,9 +121,9 @@ class EvaluationProtocol:
         if any(type(factor) not in (int, float) or not 1 <= factor <= MOST_FACTOR for factor in self.factors):
             raise RequestError(f"{self.name}: factors: expected numbers in 1..{MOST_FACTOR}, got {list(self.factors)}")
         for what, items in {"seeds": self.seeds, "factors": self.factors, **self.prompts}.items():
-            # What is counted twice looks surer than it is.
+            # Duplicates would make the intervals too small.
             if len(set(items)) != len(items):
-                raise RequestError(f"{self.name}: {what}: each may be there once, got {list(items)}")
+                raise RequestError(f"{self.name}: {what}: expected no duplicates, got {list(items)}")
         if not isinstance(self.left_out, Mapping):
             raise RequestError(f"{self.name}: left_out: expected a table of reasons, got {self.left_out!r}")
         for variant in self.variants:
@@ -130,12 +133,12 @@ class EvaluationProtocol:
     def _check_expected(self, variant: Variant) -> None:
         said = variant.expected
         if not isinstance(said, Mapping) or not set(said.values()) <= {"higher", "lower"}:
-            raise RequestError(f"variant {variant.name}: expected: it is higher or lower, for each metric; got {said}")
+            raise RequestError(f"variant {variant.name}: expected: give higher or lower for each metric, got {said}")
         if unknown := said.keys() - set(self.metrics):
             raise RequestError(f"variant {variant.name}: expected: {min(unknown)!r} is not among the metrics")
 
     def cases(self, model: str, native: Size) -> Iterator[Case]:
-        """What pictures are made of, the smallest first. Raises ``RequestError`` without prompts for the model."""
+        """The cases, the smallest size first. Raises ``RequestError`` without prompts for the model."""
         kind = "embedded" if model == EMBEDDED else "other"
         if kind not in self.prompts:
             raise RequestError(f"{self.name}: there are no prompts for {model!r}; give some named {kind!r}")
@@ -146,10 +149,9 @@ class EvaluationProtocol:
     def part(
         self, prompts: int | None = None, factors: Sequence[float] = (), only: Sequence[str] = ()
     ) -> EvaluationProtocol:
-        """Less of it, for less time: the first ``prompts``, other ``factors``, the variants or series ``only``.
+        """A part of the protocol: the first ``prompts``, other ``factors``, only the variants or series ``only``.
 
-        The reference stays. What is not given is as it was. Raises ``RequestError`` for a name that is not there, or
-        more prompts than there are.
+        The reference is always included. Raises ``RequestError`` for an unknown name, or more prompts than there are.
         """
         if prompts is not None:
             check_whole("prompts", prompts, least=1)
@@ -167,7 +169,7 @@ class EvaluationProtocol:
         )
 
     def tiny(self) -> EvaluationProtocol:
-        """The same variants on two small pictures each, in as few steps as tell them apart: does all of it work?"""
+        """A test of the protocol: two small pictures per variant, in as few steps as distinguish the variants."""
         quick = {"steps": 6, "stage_steps": None}
         return replace(
             self,
@@ -180,7 +182,7 @@ class EvaluationProtocol:
 
 
 def request_of(variant: Variant, case: Case, model: str, compute: Compute) -> Request:
-    """The picture of a variant."""
+    """The request for a variant's picture."""
     stages = variant.stages or 0
     cascade = tuple(case.size.scaled(case.factor ** (stage / stages - 1)) for stage in range(1, stages + 1))
     return Request(
@@ -196,7 +198,7 @@ def request_of(variant: Variant, case: Case, model: str, compute: Compute) -> Re
 
 
 def base_request(request: Request, native: Size) -> Request:
-    """The base picture of a request, as a request that says no more than the base depends on."""
+    """A request for the base picture of a request, with only the settings that affect the base."""
     own = request.method
     method = Method(
         steps=own.steps,
@@ -214,11 +216,11 @@ def base_request(request: Request, native: Size) -> Request:
 
 
 def load_protocol(source: str) -> EvaluationProtocol:
-    """A protocol that comes with the package, by name, or one of a TOML file. Raises ``RequestError``.
+    """Load a protocol of the package, by name, or from a TOML file. Raises ``RequestError``.
 
-    The file has the fields of ``EvaluationProtocol`` and a ``[[variants]]`` for each row, or for each series of rows
-    where it has ``sliders``, a list of positions; ``[method]`` is what all of them have in common. Prompts that it
-    leaves out are those of the package's protocols.
+    The file has the fields of ``EvaluationProtocol`` and a ``[[variants]]`` for each row, or for a series of rows if it
+    has ``sliders``, a list of positions; ``[method]`` is common to all. Without prompts, those of the package's
+    protocols are used.
     """
     folder = Path(str(files("pixelsmith.evaluate"))) / "protocols"
     path = folder / f"{source}.toml" if source in NAMES else given_place(source)
@@ -239,7 +241,7 @@ def load_protocol(source: str) -> EvaluationProtocol:
 
 
 def _rows(common: Mapping[str, Any], sliders: Sequence[Any] | None = None, **values: Any) -> Iterable[Variant]:
-    """What a ``[[variants]]`` of a file stands for; ``common``: the method that all of them have in common."""
+    """The variants of a ``[[variants]]``; ``common``: the method that all of them have in common."""
     variant = Variant(**{**values, "method": {**common, **values.get("method", {})}})
     return [variant] if sliders is None else variant.at_sliders(sliders)
 

@@ -1,4 +1,4 @@
-"""An experiment's outcome as files: a table for people, one for programs, a contact sheet, the environment."""
+"""The results of an experiment as files: tables in Markdown and CSV, a contact sheet, the environment."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ _CPUINFO = Path("/proc/cpuinfo")
 
 
 def write_report(outcome: Outcome, output: Path, context: Mapping[str, str]) -> None:
-    """Write ``table.md``, ``table.csv``, ``sheet.jpg`` and ``environment.json``; ``context`` is said in all of them.
+    """Write ``table.md``, ``table.csv``, ``sheet.jpg`` and ``environment.json``, each with ``context``.
 
-    With positions of the Slider also ``advice.png``, if there is Matplotlib. Without rows what is there stays.
+    For positions of the Slider, ``advice.png`` is written too if Matplotlib is installed. Without rows, existing files
+    are kept.
     """
     if not outcome.rows:
         return
@@ -45,7 +46,7 @@ def write_report(outcome: Outcome, output: Path, context: Mapping[str, str]) -> 
 
 
 def values_of(row: Row) -> dict[str, Any]:
-    """A row of ``table.csv``: each metric, the ends of its 95 % interval, and the same of the difference."""
+    """A row of ``table.csv``: each metric with its 95 % interval, and the same for its difference."""
     values: dict[str, Any] = {"variant": row.variant, "size": str(row.size), "pictures": len(row.made)}
     for name, found in row.values.items():
         values |= {name: found.value, f"{name}_low": found.interval[0], f"{name}_high": found.interval[1]}
@@ -64,9 +65,9 @@ def table(outcome: Outcome, context: Mapping[str, str]) -> str:
     lines += [", ".join(f"{name}: {value}" for name, value in context.items()) + ".", ""]
     lines += [
         "± is half of the 95 % confidence interval (jackknife over the prompts). **Bold** differs significantly from "
-        f"`{protocol.reference}` (paired, 95 %, each number for itself): + is better, − worse; "
-        "↑ and ↓ are more and less of what has no better. "
-        "Seconds are those of a picture; one that is made in stages starts from a kept base.",
+        f"`{protocol.reference}` (paired, 95 %, without correction for multiple comparisons): + is better, − worse; "
+        "↑ and ↓ are higher and lower for metrics without a better direction. "
+        "Seconds are per picture; pictures made in stages start from a stored base.",
         "",
     ]
     if any(len({case.prompt for case in row.cases}) < FEW for row in outcome.rows):
@@ -75,14 +76,14 @@ def table(outcome: Outcome, context: Mapping[str, str]) -> str:
     lines += [_line(_cells(row, outcome)) for row in outcome.rows]
     if outcome.left_out:
         lines += ["", "Left out:", *(f"- {name}: {reason}" for name, reason in outcome.left_out.items())]
-    lines += ["", f"What differs from `{protocol.reference}`:", *_differences(outcome)]
+    lines += ["", f"Differences from `{protocol.reference}`:", *_differences(outcome)]
     if expected := list(_expected(outcome)):
-        lines += ["", f"What is expected against `{protocol.reference}`:", *expected]
+        lines += ["", f"Expected differences from `{protocol.reference}`:", *expected]
     return "\n".join(lines) + "\n"
 
 
 def _line(cells: list[str]) -> str:
-    """Of a table; a bar inside a cell would end it."""
+    """A line of a table, with bars inside cells escaped."""
     return f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |"
 
 
@@ -114,11 +115,11 @@ def _differences(outcome: Outcome) -> Iterator[str]:
         words = {"better": "+", "worse": "−", "higher": "↑", "lower": "↓"}
         said = [f"{word} {', '.join(n for n in signs if signs[n] == sign)}" for word, sign in words.items()
                 if sign in signs.values()]  # fmt: skip
-        yield f"- {row.variant}, {row.size}: {'; '.join(said) or 'nothing that is significant'}"
+        yield f"- {row.variant}, {row.size}: {'; '.join(said) or 'nothing significant'}"
 
 
 def _expected(outcome: Outcome) -> Iterator[str]:
-    """Whether each variant is as its protocol says."""
+    """Whether each variant differs as its protocol expects."""
     said = {variant.name: variant.expected for variant in outcome.protocol.variants}
     for row in outcome.rows:
         for name, direction in said[row.variant].items():
@@ -136,7 +137,7 @@ def _verdict(apart: Estimate, direction: str) -> str:
 
 
 def contact_sheet(outcome: Outcome) -> Image.Image:
-    """A row a variant and size, a column a case, at most MOST_COLUMNS of them."""
+    """A row for each variant and size, a column for each of at most MOST_COLUMNS cases."""
     columns = min(MOST_COLUMNS, max(len(row.made) for row in outcome.rows))
     sheet = Image.new("RGB", (LABEL + columns * THUMBNAIL, THUMBNAIL * len(outcome.rows)), "white")
     draw = ImageDraw.Draw(sheet)
@@ -150,7 +151,7 @@ def contact_sheet(outcome: Outcome) -> Image.Image:
 
 
 def processor() -> str:
-    """As its maker calls it, or the architecture at least: on Linux ``platform`` says no more than that."""
+    """The CPU's model name, or its architecture, which is all that ``platform`` reports on Linux."""
     with suppress(OSError):
         if found := re.search(r"^model name\s*:\s*(.+)$", _CPUINFO.read_text(), re.MULTILINE):
             return found.group(1).strip()
@@ -158,7 +159,7 @@ def processor() -> str:
 
 
 def environment(outcome: Outcome, context: Mapping[str, str]) -> dict[str, Any]:
-    """What the pictures were made with, and what each of them took."""
+    """The environment of the pictures, and the time and memory of each."""
     cuda = torch.cuda.is_available()
     return {
         **context,

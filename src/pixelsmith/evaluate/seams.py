@@ -1,4 +1,4 @@
-"""Seam metrics: the gradient where patches or tiles meet, compared with the gradient next to it."""
+"""Seam metrics: the gradient at borders of patches or tiles, compared with the gradient next to it."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from pixelsmith.sampling.readable import Readable
 
 Mask = NDArray[np.bool_]
 _BESIDE = (-3, -2, 2, 3)
-"""Where the gradient is looked at for comparison, in latents from the border: near, but clear of what it smears."""
+"""The distances from a border, in latents, of the gradients for comparison: near, but not blurred by it."""
 JUMP = 0.5
-"""The share of the weights that changes hands at a jump, at least: more than a ramp of two latents moves at a time."""
+"""The least share of the weights that changes at a jump, more than in a ramp of two latents."""
 _PLAIN = 1e-9
-"""Grey values: where nothing differs, in neither picture."""
+"""Differences in grey values below which neither picture has any."""
 _BAND = 16
-"""Latent rows of the picture in work at a time."""
+"""Latent rows of the picture that are processed at a time."""
 
 
 @dataclass(frozen=True, eq=False)
 class Borders:
-    """Where patches meet on a canvas of (h, w) latents, of ``scale`` pixels each.
+    """The borders of patches on a canvas of (h, w) latents, of ``scale`` pixels each.
 
     ``across`` (h, w - 1): whether there is a border between a latent and its right neighbour; ``down`` (h - 1, w): the
     same for the neighbour below.
@@ -39,8 +39,8 @@ class Borders:
     def of(cls, tilings: Iterable[Tiling], size: Size, scale: int) -> Borders:
         """The borders of patches and tiles in the part ``size`` (latents) of their canvas.
 
-        A border is where another patch begins to count most, in the middle of a band of averaging; or where the shares
-        of patches jump, as where the window of a random patch ends inside its band.
+        A border lies where another patch has the largest weight, in the middle of an averaged band, or where weights
+        jump, such as where the window of a random patch ends inside its band.
         """
         across = np.zeros((size.height, size.width - 1), bool)
         down = np.zeros((size.height - 1, size.width), bool)
@@ -53,7 +53,7 @@ class Borders:
 
 
 def _owners(tiling: Tiling) -> NDArray[np.int32]:
-    """The patch that counts most at each latent (h, w)."""
+    """The patch with the largest weight at each latent (h, w)."""
     shape = (tiling.canvas.height, tiling.canvas.width)
     owner, most = np.full(shape, -1, np.int32), np.zeros(shape, np.float32)
     for index, patch in enumerate(tiling):
@@ -65,12 +65,12 @@ def _owners(tiling: Tiling) -> NDArray[np.int32]:
 
 
 def _shares_moved(tiling: Tiling, axis: int) -> NDArray[np.float32]:
-    """The part of the shares, 0..1, that other patches have in the next latent on an axis than in each (h, w)."""
+    """The share of the weights, 0..1, that changes between each latent (h, w) and the next one on an axis."""
     height, width = tiling.canvas.height, tiling.canvas.width
     moved = np.zeros((height, width), np.float32)
     for patch in tiling:
         window = patch.window
-        # Outside of its window a patch counts nothing; past the canvas there is no edge.
+        # Weights are 0 outside of a patch's window; the end of the canvas is no edge.
         padded = np.pad(patch.weights, [(1, 1) if i == axis else (0, 0) for i in (0, 1)])
         changes = np.abs(np.diff(padded, axis=axis)) / 2
         top, left = (window.top - (axis == 0), window.left - (axis == 1))
@@ -83,9 +83,9 @@ def _shares_moved(tiling: Tiling, axis: int) -> NDArray[np.float32]:
 def seam_index(picture: Readable, borders: Borders) -> float:
     """Mean absolute difference of neighbouring pixels across borders, divided by that across edges of latents beside.
 
-    1 where a border is as any other place, above 1 where it shows; lower is better, from 0, no upper end. Differences
-    vary from place to place by what a picture shows, so each border is compared with the edges two and three latents
-    away. ``picture`` (3, H, W) in 0..255 is read in bands. Without a border or a neighbour, not a number.
+    1 if borders are like other edges, above 1 if they are visible; lower is better, at least 0, without an upper bound.
+    Differences depend on the local content of the picture, so each border is compared with the edges two and three
+    latents away. ``picture`` (3, H, W) in 0..255 is read in bands. Without a border or a neighbour, not a number.
     """
     on, beside = 0.0, 0.0
     for axis, mask in ((1, borders.across), (0, borders.down)):
@@ -97,13 +97,13 @@ def seam_index(picture: Readable, borders: Borders) -> float:
 
 
 def seam_excess(picture: Readable, reference: Readable, borders: Borders) -> float:
-    """Differences across borders against those of another picture at the same places: one of the same scene.
+    """Differences across borders relative to those at the same edges of another picture of the same scene.
 
-    What the pictures show there, and the noise that both were made from, is in either: so far smaller seams can be seen
-    than by ``seam_index``, but none that both have. With a and b the mean absolute differences across an edge of
-    latents in the picture and in ``reference``, c is the mean of (a - b) / (a + b) on the borders, less that of the
-    edges two and three latents away; the number is (1 + c) / (1 - c). 1 where a border is as any other place, 5 where
-    differences are five times as large on borders alone; lower is better, from 0. Without a border, not a number.
+    Both pictures share their content and the noise that they were made from, so this detects far smaller seams than
+    ``seam_index``, except those that both have. With a and b the mean absolute differences across an edge of latents
+    in the picture and in ``reference``, c is the mean of (a - b) / (a + b) at the borders, minus that of the edges two
+    and three latents away; the result is (1 + c) / (1 - c). 1 if borders are like other edges, 5 if differences are
+    five times as large at borders alone; lower is better, at least 0. Without a border, not a number.
     """
     total, count = 0.0, 0
     for axis, mask in ((1, borders.across), (0, borders.down)):
@@ -119,8 +119,8 @@ def seam_excess(picture: Readable, reference: Readable, borders: Borders) -> flo
 def gradients(picture: Readable, scale: int, axis: int, shape: tuple[int, ...]) -> NDArray[np.float64]:
     """Mean absolute difference across each edge of latents (``scale`` pixels each) on an axis.
 
-    ``axis`` and ``shape`` are 1 and (h, w - 1) for edges to the right, 0 and (h - 1, w) for those below, as ``Borders``
-    has them.
+    ``axis`` and ``shape`` are 1 and (h, w - 1) for edges to the right, 0 and (h - 1, w) for those below, as in
+    ``Borders``.
     """
     height, width = shape
     found = np.zeros(shape)
@@ -128,7 +128,7 @@ def gradients(picture: Readable, scale: int, axis: int, shape: tuple[int, ...]) 
         rows = min(_BAND, height - top)
         window = Window(top * scale, 0, (rows + (axis == 0)) * scale, (width + (axis == 1)) * scale)
         pixels = picture.read(window.cut(picture.size)).numpy().astype(np.float32)
-        # A canvas may be padded past its picture: there the last row and column go on.
+        # A canvas may be padded beyond its picture, where the last row and column are repeated.
         pixels = np.pad(
             pixels, ((0, 0), (0, window.height - pixels.shape[1]), (0, window.width - pixels.shape[2])), mode="edge"
         )
@@ -140,7 +140,7 @@ def gradients(picture: Readable, scale: int, axis: int, shape: tuple[int, ...]) 
 
 
 def _beside(gradient: NDArray[np.float64], mask: Mask, axis: int) -> tuple[NDArray[np.float64], Mask]:
-    """The mean gradient of the edges beside each one that are no borders, and where there are such."""
+    """The mean gradient of nearby edges that are no borders, and the mask of edges that have any."""
     total, count = np.zeros_like(gradient), np.zeros(gradient.shape)
     for offset in _BESIDE:
         here, there = slice(max(0, -offset), min(0, -offset) or None), slice(max(0, offset), min(0, offset) or None)

@@ -1,4 +1,4 @@
-"""A finished picture as the metrics see it: with its base, its borders, and crops of it."""
+"""A finished picture for the metrics, with its base, its borders, and crops."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from pixelsmith.pixels.resample import Resized
 from pixelsmith.sampling.readable import Readable
 
 CROPS = 16
-"""Crops of a picture that stand for its details."""
+"""The number of crops of a picture for metrics of detail."""
 
 
 @dataclass(frozen=True, eq=False)
 class Shot:
     """One picture of a variant.
 
-    - ``picture``: (3, H, W) uint8; ``base``: (h, w, 3), what the model makes of prompt and seed at its own size.
-    - ``borders``: where patches and tiles meet; ``spacing``: the side of a patch in pixels; ``stride``: from one patch
-      to the next.
-    - ``prompt``, ``seed``: what it was made of, and what the places of crops are drawn by.
-    - ``reference``: the same picture of the variant that the others are compared with, if it could be made.
+    - ``picture``: (3, H, W) uint8; ``base``: (h, w, 3), the model's picture of prompt and seed at its native size.
+    - ``borders``: of patches and tiles; ``spacing``: the side of a patch in pixels; ``stride``: the distance from one
+      patch to the next.
+    - ``prompt``, ``seed``: of the picture; they also key the random positions of crops.
+    - ``reference``: the reference's picture of the same case, if it could be made.
     """
 
     prompt: str
@@ -48,24 +48,24 @@ class Shot:
 
     @property
     def factor(self) -> float:
-        """How many pixels of the picture lie on one of its base's, on the axis that has more."""
+        """The larger of both axes' scale factors from the base to the picture."""
         height, width = self.base.shape[:2]
         return float(max(self.picture.size.width / width, self.picture.size.height / height))
 
     @property
     def parts(self) -> tuple[int, int]:
-        """Rows and columns of parts of the picture that are about as large as a patch."""
+        """The numbers of rows and columns of parts of about the size of a patch."""
         size = self.picture.size
         return max(1, round(size.height / self.spacing)), max(1, round(size.width / self.spacing))
 
     @property
     def enlarged(self) -> Readable:
-        """The base at the size of the picture (Lanczos): what it shows, without what was added."""
+        """The base at the size of the picture (Lanczos), without added detail."""
         pixels = Array(torch.from_numpy(self.base.copy()).permute(2, 0, 1))
         return Resized(pixels, pixels.size, self.picture.size, "lanczos")
 
     def crops(self, side: int) -> NDArray[np.uint8]:
-        """Windows (CROPS, side, side, 3) at full size, at places that are random but the same for all variants."""
+        """Full-size crops (CROPS, side, side, 3) at random positions, which are the same for all variants."""
         size = self.picture.size
         rng = np.random.default_rng((zlib.crc32(self.prompt.encode()), self.seed, size.width, size.height))
         tops, lefts = (rng.integers(0, length - side + 1, CROPS) for length in (size.height, size.width))

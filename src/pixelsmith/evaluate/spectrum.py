@@ -1,4 +1,4 @@
-"""How much of each fineness a picture has: its power by spatial frequency, alone and against that of real pictures."""
+"""The power of a picture by spatial frequency, alone and compared with that of real pictures."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 BANDS = 12
-"""Bands of equal width on a logarithmic scale, from the window's third wave to half a wave a pixel."""
+"""Bands of equal width on a logarithmic scale, from 3 cycles per window to half a cycle per pixel."""
 LUMA = (0.299, 0.587, 0.114)
 
 
 def radial_spectrum(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Mean power of grey values in each band of frequency (BANDS,), coarsest first.
 
-    ``pixels``: square windows (n, s, s, 3) of one or more pictures. Each is freed of its mean and faded to its edges
-    (Hann), so that edges do not count as detail (Welch's method, 1967). In squares of grey values, 0 at least.
+    ``pixels``: square windows (n, s, s, 3) of one or more pictures. The mean of each is subtracted and a Hann window
+    applied, so that edges do not count as detail (Welch's method, 1967). In squared grey values, at least 0.
     """
     power, frequency = _power(pixels)
     edges = np.geomspace(3 / pixels.shape[1], 0.5, BANDS + 1)
@@ -24,12 +24,12 @@ def radial_spectrum(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
 
 
 def detail(pixels: NDArray[np.uint8], factor: float) -> float:
-    """Mean power of the frequencies that a picture enlarged by ``factor`` cannot have, in decibels.
+    """Mean power of the frequencies that a picture enlarged by ``factor`` cannot contain, in decibels.
 
-    Those are finer than two pixels of its base: from 0.5/``factor`` to 0.5 waves a pixel. ``pixels`` as for
-    ``radial_spectrum``; 0 dB is the power of white noise of one grey value, 3 dB more is twice as much. An amount:
-    neither way is better, and noise and seams count as well; how far it is from that of real pictures says
-    ``spectrum_distance``. Not a number where nothing was enlarged.
+    These are above the base's Nyquist frequency: 0.5/``factor`` to 0.5 cycles per pixel. ``pixels`` as for
+    ``radial_spectrum``; 0 dB is the power of white noise of one grey value, and 3 dB more is twice as much. It is an
+    amount without a better direction, to which noise and seams contribute too; ``spectrum_distance`` compares with real
+    pictures. Not a number if nothing was enlarged.
     """
     power, frequency = _power(pixels)
     fine = (frequency > 0.5 / factor) & (frequency <= 0.5)
@@ -39,7 +39,7 @@ def detail(pixels: NDArray[np.uint8], factor: float) -> float:
 def octave_powers(pixels: NDArray[np.uint8], octaves: int) -> NDArray[np.float64]:
     """Mean power of a square picture (h, w, 3) in its ``octaves`` finest octaves, coarsest first.
 
-    The last one is from a quarter of a wave a pixel to half a wave. In squares of grey values.
+    The last one is from 0.25 to 0.5 cycles per pixel. In squared grey values.
     """
     power, frequency = _power(pixels[None])
     edges = 0.5 ** np.arange(octaves + 1, 0, -1)
@@ -47,7 +47,7 @@ def octave_powers(pixels: NDArray[np.uint8], octaves: int) -> NDArray[np.float64
 
 
 def _power(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean power (s, s) of windows, and the frequency, in waves a pixel, of each of its places."""
+    """Mean power (s, s) of windows, and the frequency of each element in cycles per pixel."""
     side = pixels.shape[1]
     fade = np.hanning(side + 2)[1:-1]
     fade_2d = fade[:, None] * fade
@@ -58,8 +58,8 @@ def _power(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.f
 
 
 def spectrum_distance(spectrum: NDArray[np.float64], truth: NDArray[np.float64]) -> float:
-    """Mean ``|ln(S / S_truth)|`` over the bands: 0 for the same spectrum, 0.1 for power that is off by a tenth.
+    """Mean ``|ln(S / S_truth)|`` over the bands: 0 for the same spectrum, 0.1 for power that differs by a tenth.
 
-    Lower is better, no upper end; too little detail and too much (noise) both count.
+    Lower is better, without an upper bound; too little detail and too much (noise) both increase it.
     """
     return float(np.abs(np.log((spectrum + 1e-12) / (truth + 1e-12))).mean())

@@ -1,4 +1,4 @@
-"""What the result keeps of the picture it grew from: its structure and its colours."""
+"""How well a picture preserves the structure and the colours of its base."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _WHITE = np.array(_TO_XYZ).sum(1)
 
 
 def shrunk(picture: Readable, size: Size) -> NDArray[np.uint8]:
-    """A picture (3, H, W) at a smaller size as (h, w, 3), by Lanczos; a large one is read window by window."""
+    """A picture (3, H, W) scaled down to (h, w, 3) with Lanczos; a large one is read window by window."""
     small = Resized(picture, picture.size, size, "lanczos")
     pixels = np.empty((size.height, size.width, 3), np.uint8)
     for window in tiles(size, 64):
@@ -42,10 +42,10 @@ def ssim(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
 
 
 def layout_psnr(a: NDArray[np.uint8], b: NDArray[np.uint8], side: int) -> float:
-    """How well two pictures (h, w, 3) agree once they are shrunk to ``side`` pixels (the shorter side), in decibels.
+    """The PSNR of two pictures (h, w, 3) after scaling their shorter sides down to ``side`` pixels, in decibels.
 
-    The peak signal-to-noise ratio: 10 dB more is a third of the difference; higher is better, infinite for equal ones.
-    At 16 pixels it is layout and tones, at 64 objects as well, at the base's own size every pixel that it has.
+    10 dB more is a third of the difference; higher is better, infinite for equal pictures. At 16 pixels it compares
+    layout and tones, at 64 objects as well, and at the base's size each of its pixels.
     """
     height, width = a.shape[:2]
     size = Size(width, height).scaled(side / min(width, height))
@@ -54,20 +54,20 @@ def layout_psnr(a: NDArray[np.uint8], b: NDArray[np.uint8], side: int) -> float:
 
 
 def _shrunk_pixels(pixels: NDArray[np.uint8], size: Size) -> NDArray[np.float64]:
-    """Float (h, w, 3): rounded to whole grey values small differences would be lost."""
+    """Scaled-down pixels (h, w, 3) as floats, because rounding would lose small differences."""
     picture = Array(torch.from_numpy(pixels.copy()).permute(2, 0, 1).float())
     return np.asarray(Resized(picture, picture.size, size, "lanczos").read(size.window).permute(1, 2, 0), np.float64)
 
 
 FLAT_BLOCK, FLAT_SPREAD = 16, 3.0
-"""A block of so many pixels a side is flat where its grey values spread by less than this (standard deviation)."""
+"""A block of this side in pixels is flat if the standard deviation of its grey values is below the second value."""
 
 
 def invented(picture: NDArray[np.uint8], base: NDArray[np.uint8]) -> float:
-    """What a picture (h, w, 3), at its base's size, shows where the base is flat: things nobody asked for.
+    """Invented content of a picture (h, w, 3), at its base's size, where the base is flat.
 
-    The root mean square, in grey values, of its difference from the base in the base's flat blocks, freed of each
-    block's mean. 0 where nothing grew; lower is better; from about 2 it can be seen. Not a number without such blocks.
+    The root mean square, in grey values, of its difference from the base in the base's flat blocks, without the mean of
+    each block. 0 if nothing was invented; lower is better; visible from about 2. Not a number without flat blocks.
     """
     ours, theirs = (_blocks(pixels @ np.array(LUMA)) for pixels in (picture, base))
     flat = theirs.std((1, 2)) < FLAT_SPREAD
@@ -77,7 +77,7 @@ def invented(picture: NDArray[np.uint8], base: NDArray[np.uint8]) -> float:
 
 
 def _blocks(grey: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The whole blocks (n, side, side) of a picture (h, w)."""
+    """The complete blocks (n, side, side) of a picture (h, w)."""
     rows, columns = (length // FLAT_BLOCK for length in grey.shape)
     cut = grey[: rows * FLAT_BLOCK, : columns * FLAT_BLOCK].reshape(rows, FLAT_BLOCK, columns, FLAT_BLOCK)
     return cut.swapaxes(1, 2).reshape(-1, FLAT_BLOCK, FLAT_BLOCK)
@@ -90,7 +90,7 @@ def _mean(x: Tensor) -> Tensor:
 
 
 def lab(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Pixels of sRGB (..., 3) in CIELAB, white point D65: L in 0..100, a and b about -128..128 (ISO 11664-4)."""
+    """CIELAB values of sRGB pixels (..., 3), white point D65: L in 0..100, a and b about -128..128 (ISO 11664-4)."""
     v = pixels / 255.0
     linear = np.where(v <= 0.04045, v / 12.92, ((v + 0.055) / 1.055) ** 2.4)
     t = linear @ np.array(_TO_XYZ).T / _WHITE
@@ -100,9 +100,9 @@ def lab(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
 
 
 def colour_drift(picture: NDArray[np.uint8], base: NDArray[np.uint8]) -> tuple[float, float]:
-    """How far the mean colour of a picture (h, w, 3) is from its base's, and how far its spread is, in CIELAB.
+    """The differences of a picture's (h, w, 3) mean and standard deviation in CIELAB from those of its base.
 
-    Both are lengths of differences (ΔE of 1976): 0 is no drift, about 2 can be seen, lower is better.
+    Both are ΔE of 1976: 0 is no drift, about 2 is visible, lower is better.
     """
     ours, theirs = (lab(pixels).reshape(-1, 3) for pixels in (picture, base))
     mean = np.linalg.norm(ours.mean(0) - theirs.mean(0))

@@ -1,4 +1,4 @@
-"""Real pictures to compare with: as wholes, and as details."""
+"""Real pictures for comparison, whole and as full-size crops."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from pixelsmith.system.places import given_place
 Pixels = NDArray[np.uint8]
 _T = TypeVar("_T")
 MOST = 1000
-"""Pictures of a set that are used, evenly taken from it."""
+"""The largest number of pictures of a set that are used, evenly spaced."""
 _BATCH = 32
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff"}
 
 
 class Photos(Protocol):
-    """Pictures (s, s, 3) of one size by number; an array (n, s, s, 3) is such."""
+    """A sequence of pictures (s, s, 3) of one size, such as an array (n, s, s, 3)."""
 
     def __len__(self) -> int: ...
 
@@ -34,19 +34,19 @@ class Photos(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """Real pictures: what a whole picture should look like from afar, and what a crop at full size."""
+    """Real pictures to compare whole pictures and full-size crops with."""
 
     whole: Photos
     patches: Photos
 
     @property
     def side(self) -> int:
-        """Pixels a side of the patches."""
+        """The side of the patches in pixels."""
         return int(self.patches[0].shape[0])
 
 
 def batches(photos: Photos, side: int | None = None) -> Iterator[Pixels]:
-    """A few at a time (b, s, s, 3), so that memory does not grow with the set; ``side``: of each the middle."""
+    """Batches (b, s, s, 3), so that memory does not grow with the set; ``side``: crop each picture to its middle."""
     for first in range(0, len(photos), _BATCH):
         some = np.stack([photos[i] for i in range(first, min(first + _BATCH, len(photos)))])
         cut = 0 if side is None else (some.shape[1] - side) // 2
@@ -54,12 +54,13 @@ def batches(photos: Photos, side: int | None = None) -> Iterator[Pixels]:
 
 
 def load_truth(path: Path, side: int, factor: float) -> Truth:
-    """Open a truth set for pictures of ``factor`` times the sides of the model's own, ``side`` pixels, as are patches.
+    """Open a truth set for pictures of ``factor`` times the model's native sides; ``side``: that of a patch in pixels.
 
-    ``path`` is a folder of pictures or a ``.npy`` file (n, side, side, 3) of bytes, or a folder with some of them:
-    ``whole``, and ``patches``, or ``patches-2x``, ``patches-4x`` and so on for one factor each: what is twice as large
-    should be twice as fine. At a factor of 1 the wholes are the patches. Pictures of a folder are scaled to the side
-    as wholes, and cut out of their middle as patches, each when it is needed. Raises ``PictureError``.
+    ``path`` is a folder of pictures or a ``.npy`` file (n, side, side, 3) of bytes, or a folder with several of these:
+    ``whole``, and ``patches``, or ``patches-2x``, ``patches-4x`` and so on for one factor each, because a picture of
+    twice the size should have twice the resolution. At a factor of 1 the whole pictures are the patches. Pictures of a
+    folder are loaded on access, and scaled to the side as wholes or cropped to their middle as patches. Raises
+    ``PictureError``.
     """
     path = given_place(path)
     if not path.exists():
@@ -67,7 +68,7 @@ def load_truth(path: Path, side: int, factor: float) -> Truth:
     whole = _opened(_part(path, "whole"), side, _covering)
     patches = whole if factor == 1 else _opened(_part(path, f"patches-{factor:g}x", "patches"), side, _middle)
     truth = Truth(whole, patches)
-    # One of each is looked at now; the others are when a metric begins.
+    # One picture of each is read now to find errors early; the others are read by the metrics.
     _ = truth.whole[0], truth.side
     return truth
 
@@ -76,9 +77,9 @@ _PART = re.compile(r"(whole|patches(-[\d.]+x)?)(\.npy)?")
 
 
 def _part(path: Path, *names: str) -> Path:
-    """Where wholes or patches are: in the first of these parts of the folder that is there, or all of it.
+    """The first existing one of these parts of a folder, or the folder itself if it has no named parts.
 
-    A folder that has named parts, but none of these, is not a folder of pictures. Raises ``PictureError``.
+    Raises ``PictureError`` if it has named parts but none of these.
     """
     parts = [part for name in names for part in (path / name, path / f"{name}.npy") if part.exists()]
     others = sorted(part.name for part in path.iterdir() if _PART.fullmatch(part.name)) if path.is_dir() else []
@@ -89,7 +90,7 @@ def _part(path: Path, *names: str) -> Path:
 
 @dataclass(frozen=True)
 class _Files:
-    """Pictures of a folder, read when they are asked for."""
+    """Pictures of a folder, read on access."""
 
     files: Sequence[Path]
     side: int
@@ -118,7 +119,7 @@ class _Rows:
         return len(self.rows)
 
     def __getitem__(self, index: int) -> Pixels:
-        # A copy: what is mapped cannot be written to, which torch warns of.
+        # A copy, because PyTorch warns about arrays that are not writable.
         return np.array(self.pixels[self.rows[index]])
 
 

@@ -1,7 +1,7 @@
-"""What is left out of a table, and why."""
+"""The error for rows and metrics that are left out of a table."""
 
 from __future__ import annotations
 
 
 class UnavailableError(Exception):
-    """A metric or an upscaler cannot be had with what was given; the message says what is missing."""
+    """Raised if a metric or an upscaler is not available; the message names the missing input."""

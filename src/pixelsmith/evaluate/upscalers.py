@@ -1,4 +1,4 @@
-"""Ways to enlarge the base picture that are not ours, for comparison."""
+"""Other upscalers of the base picture, for comparison."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ Pixels = NDArray[np.uint8]
 
 @runtime_checkable
 class Upscaler(Protocol):
-    """Enlarges a base picture (h, w, 3) to a size, knowing its prompt and seed."""
+    """Enlarges a base picture (h, w, 3) to a size, given its prompt and seed."""
 
     def __call__(self, base: Pixels, prompt: str, seed: int, size: Size) -> Readable: ...
 
 
 @dataclass(frozen=True)
 class UpscalerWeights:
-    """Where the weights of upscalers are: ``latent``, a folder in the diffusers format; ``super_resolution``, a file.
+    """The paths of upscalers' weights: ``latent``, a folder in the diffusers format; ``super_resolution``, a file.
 
-    The file is a ``.pt2`` program that takes pictures (1, 3, s, s) in 0..1 and returns them larger.
+    The file is a ``.pt2`` program that takes pictures (1, 3, s, s) in 0..1 and returns upscaled ones.
     """
 
     latent: str | None = None
     super_resolution: str | None = None
 
     def digest(self, name: str) -> str:
-        """SHA-256 of what the upscaler of this name computes with; empty for one that has no weights."""
+        """SHA-256 of the weights of the upscaler of this name; empty if it has none."""
         if name == "latent" and self.latent is not None:
             return sha256_of(find_model(self.latent))
         if name == "super-resolution" and self.super_resolution is not None:
@@ -68,7 +68,7 @@ class _Kernel:
 
 @dataclass(frozen=True)
 class _Repeated:
-    """As often as it takes to reach the size; what is too much is scaled down."""
+    """Apply a network repeatedly until the size is reached, then scale down to it."""
 
     once: Callable[[Pixels, str, int], Pixels]
 
@@ -87,7 +87,7 @@ def _resized(pixels: Pixels, size: Size, kernel: Kernel) -> Resized:
 
 
 def _super_resolved(program: Exported, base: Pixels) -> Pixels:
-    """One pass over a picture, tile by tile, with averaged borders."""
+    """Apply a network to a picture once, tile by tile, with averaged borders."""
     picture = Array(torch.from_numpy(base.copy()).permute(2, 0, 1))
     tiles = fixed_grid(picture.size, program.side, program.side // 4, program.side // 8)
     mosaic, factor = None, 1

@@ -9,16 +9,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 NEIGHBOURHOOD = 7
-"""Pixels a side of a neighbourhood."""
+"""The side of a neighbourhood in pixels."""
 DIRECTIONS = 128
 QUANTILES = (np.arange(256) + 0.5) / 256
 _BINOMIAL = (1.0, 4.0, 6.0, 4.0, 1.0)
 
 
 def laplacian_pyramid(pixels: Tensor, levels: int) -> list[Tensor]:
-    """Pictures (n, 3, H, W) as bands of one octave each, finest first; the last one is what is left.
+    """Pictures (n, 3, H, W) as bands of one octave each, finest first; the last one is the low-pass residual.
 
-    Each level is half of the one before, and they add up to the picture again (Burt and Adelson, 1983).
+    Each level has half the size of the one before; their sum is the picture (Burt and Adelson, 1983).
     """
     bands = []
     for _ in range(levels - 1):
@@ -42,7 +42,7 @@ def _enlarged(x: Tensor, size: torch.Size) -> Tensor:
 
 
 def neighbourhoods(band: Tensor, count: int, seed: int) -> NDArray[np.float32]:
-    """Neighbourhoods (n·count, 3, 7, 7) at random places of the pictures (n, 3, h, w) of one level."""
+    """Neighbourhoods (n·count, 3, 7, 7) at random positions in the pictures (n, 3, h, w) of one level."""
     rng = np.random.default_rng(seed)
     windows = band.unfold(2, NEIGHBOURHOOD, 1).unfold(3, NEIGHBOURHOOD, 1)
     picture = np.repeat(np.arange(len(band)), count)
@@ -51,9 +51,9 @@ def neighbourhoods(band: Tensor, count: int, seed: int) -> NDArray[np.float32]:
 
 
 def slices(x: NDArray[np.float32]) -> NDArray[np.float32]:
-    """A set of neighbourhoods (n, 3, 7, 7) as its quantiles (256, 128) along random directions, the same for all sets.
+    """The quantiles (256, 128) of a set of neighbourhoods (n, 3, 7, 7) along random directions, the same for all sets.
 
-    The set is normalised by its own mean and spread in each colour channel, as in the source: shapes are compared.
+    The set is normalised by its own mean and standard deviation in each colour channel, as in the source.
     """
     directions = np.random.default_rng(0).standard_normal((3 * NEIGHBOURHOOD**2, DIRECTIONS)).astype(np.float32)
     directions /= np.linalg.norm(directions, axis=0)
@@ -65,13 +65,13 @@ def slices(x: NDArray[np.float32]) -> NDArray[np.float32]:
 def sliced_wasserstein(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
     """Mean 1-D Wasserstein distance of two sets of neighbourhoods, given as their ``slices``.
 
-    In units of the sets' own spread: 0 for equal sets, lower is better, no upper end.
+    In units of the sets' standard deviations: 0 for equal sets; lower is better, without an upper bound.
     """
     return float(np.abs(a - b).mean())
 
 
 def _at_quantiles(ordered: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The same quantiles of each column, so that sets of different sizes compare."""
+    """The same quantiles of each column, so that sets of different sizes are comparable."""
     places = QUANTILES * len(ordered) - 0.5
     low = np.clip(np.floor(places).astype(int), 0, len(ordered) - 1)
     high = np.minimum(low + 1, len(ordered) - 1)

@@ -1,4 +1,4 @@
-"""Model families: the only place that knows diffusers. A new model touches nothing else."""
+"""Model families: the only package that imports diffusers. Support for a new model is added here alone."""
 
 from pixelsmith.families.captioners import Captioner, load_captioner
 from pixelsmith.families.family import Family, Prompt, PromptAt, everywhere

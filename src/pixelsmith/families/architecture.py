@@ -55,7 +55,7 @@ class Traits:
 
 @dataclass(frozen=True)
 class LoadedControlNet:
-    """``network``: of diffusers; ``said``: how strongly and when it is followed."""
+    """``network``: a ControlNet of diffusers; ``said``: its scale and its interval."""
 
     network: Any
     said: ControlNet
@@ -63,7 +63,7 @@ class LoadedControlNet:
 
 @dataclass(frozen=True)
 class Control:
-    """A ControlNet that is on, and what it sees of its picture at each patch: ``pixels`` (b, 3, H, W) in 0..1."""
+    """A ControlNet that is on, and its control picture at each patch: ``pixels`` (b, 3, H, W) in 0..1."""
 
     network: Any
     pixels: Tensor
@@ -231,7 +231,7 @@ class _Network:
         return clean_estimate(output.float(), x, level, self.prediction)
 
     def _controls(self, shown: Tensor | None, like: Tensor, level: Level) -> list[Control]:
-        """The ControlNets that are on at this level, of what is shown to all."""
+        """The ControlNets that are on at this level, with their control pictures."""
         if shown is None:
             return []
         pixels = (brought(shown, like.device).float() / 255).to(like.dtype)

@@ -1,4 +1,4 @@
-"""Captioners: what a place of a picture shows, in words. Classes of transformers, read from folders in its format."""
+"""Captioners, which describe parts of a picture: models of transformers, loaded from folders in its format."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ from pixelsmith.families.loading.model_files import read_json
 from pixelsmith.families.loading.quiet import quiet
 
 CERTAIN = 0.5
-"""How likely a classifier's class must be to be said."""
+"""The least probability of a class that is used as a caption."""
 MOST_TOKENS = 30
-"""Of a caption: text encoders read 77, and the prompt comes first."""
+"""The largest number of tokens of a caption; many text encoders read 77, which the prompt needs too."""
 _SIDE = 64
-"""Pixels of the picture that a captioner is tried on."""
+"""The side in pixels of the picture with which a captioner is tested."""
 _CLASSIFIER, _WEIGHTS = "ForImageClassification", re.compile(r"[()+]|-(?!\w)")
-"""How classifiers are called; what prompts with weights are marked with."""
+"""The suffix of classifiers' class names, and the marks of weights in prompts."""
 
 Pictures = UInt8[Tensor, "b 3 H W"]
 
 
 @runtime_checkable
 class Captioner(Protocol):
-    """Says what pictures show."""
+    """Describes pictures."""
 
     def __call__(self, pictures: Pictures) -> list[str]:
-        """The words for each of these pictures of one size; empty where there is nothing to say."""
+        """A caption for each picture (b, 3, H, W); an empty text if there is none."""
         ...
 
 
 class ClassCaptioner:
-    """A classifier whose classes are named in words: the likeliest one, where it is likely enough."""
+    """A classifier whose most probable class is the caption, if its probability is at least ``CERTAIN``."""
 
     def __init__(self, model: Any, processor: Any) -> None:
         self._model, self._processor = model, processor
@@ -58,7 +58,7 @@ class ClassCaptioner:
 
 
 class TextCaptioner:
-    """A model that writes a text from a picture alone: BLIP, GIT, ViT with GPT-2. Its likeliest words, never drawn."""
+    """An image-to-text model without a prompt, such as BLIP, GIT or ViT with GPT-2, decoded greedily."""
 
     def __init__(self, model: Any, processor: Any, tokenizer: Any) -> None:
         self._model, self._processor, self._tokenizer = model, processor, tokenizer
@@ -77,9 +77,9 @@ class TextCaptioner:
 
 
 def load_captioner(model: Path, compute: Compute, dtype: torch.dtype, parts: Parts) -> Captioner:
-    """The captioner for a model that was found, after it has said something of a grey picture.
+    """Load the captioner of a model, and test it with a grey picture.
 
-    Where the model is not on its device as a whole, it computes on the CPU. Raises ``ModelError``.
+    If parts of the model are offloaded, the captioner runs on the CPU. Raises ``ModelError``.
     """
     name = captioner_of(config_folder(model, parts), parts)
     if name is None:
@@ -94,7 +94,7 @@ def load_captioner(model: Path, compute: Compute, dtype: torch.dtype, parts: Par
     except InputError:
         raise
     except Exception as error:
-        # Models that need more than a picture fail in their own ways, and so do damaged ones.
+        # Models that need more than a picture, and damaged ones, raise various errors.
         raise ModelError(f"captions: {place} cannot caption a picture: {reason_of(error)}") from error
 
 
@@ -112,7 +112,7 @@ def _read(place: Path, device: torch.device, dtype: torch.dtype, safe: bool | No
         place, dtype=dtype, use_safetensors=safe, local_files_only=True, output_loading_info=True
     )
     if missing := sorted(report["missing_keys"]):
-        # They would be random numbers.
+        # Missing weights would be initialised randomly.
         raise ModelError(f"captions: {place} lacks {len(missing)} weights, such as {missing[0]}")
     processor = transformers.AutoImageProcessor.from_pretrained(place, local_files_only=True)
     model = model.to(device).eval()
@@ -122,11 +122,11 @@ def _read(place: Path, device: torch.device, dtype: torch.dtype, safe: bool | No
 
 
 def _seen(processor: Any, pictures: Pictures, model: Any) -> Tensor:
-    """Pictures as a model sees them."""
+    """Pictures, preprocessed for a model."""
     pixels: Tensor = processor(images=list(pictures.permute(0, 2, 3, 1).numpy()), return_tensors="pt").pixel_values
     return pixels.to(model.device, model.dtype)
 
 
 def _plain(text: str) -> str:
-    """One line, without what prompts with weights are marked with."""
+    """The text in one line, without characters that mark weights in prompts."""
     return " ".join("".join(c for c in _WEIGHTS.sub(" ", text) if c.isprintable() or c.isspace()).split())

@@ -1,4 +1,4 @@
-"""Which models can be used, and what one of them is. Nothing is loaded."""
+"""The list of supported families, and facts of a model, without loading weights."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def list_families() -> list[dict[str, Any]]:
 
 
 def inspect_model(model: str, parts: Parts) -> dict[str, Any]:
-    """What a model is recognised as and best run with, and where its parts are read from, as plain values.
+    """The family of a model, its recommended settings, and the sources of its parts, as plain values.
 
     Raises ``ModelError``.
     """

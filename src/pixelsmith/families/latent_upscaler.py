@@ -1,4 +1,4 @@
-"""The 2x latent upscaler of diffusers: not a model of ours, but what table 3 of the paper compares with."""
+"""The 2x latent upscaler of diffusers, with which table 3 of the paper compares."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class LatentUpscaler:
             with quiet():
                 self._pipeline: Any = StableDiffusionLatentUpscalePipeline.from_pretrained(place)
         except Exception as error:
-            # A damaged part fails in the library that reads it, each with errors of its own.
-            raise ModelError(f"{source}: it is no latent upscaler that can be loaded: {reason_of(error)}") from error
+            # Each library raises its own errors for damaged files.
+            raise ModelError(f"{source}: it cannot be loaded as a latent upscaler: {reason_of(error)}") from error
         self._pipeline.to("cuda" if torch.cuda.is_available() else "cpu").set_progress_bar_config(disable=True)
 
     def __call__(self, pixels: NDArray[np.uint8], prompt: str, seed: int) -> NDArray[np.uint8]:
-        """A picture (h, w, 3), both sides a multiple of 64, at twice its size."""
+        """Upscale a picture (h, w, 3), whose sides are multiples of 64, by 2."""
         generator = torch.Generator().manual_seed(seed)
         with quiet():
             found = self._pipeline(

@@ -18,7 +18,7 @@ def architectures() -> tuple[Architecture, ...]:
 
 
 def architecture_of(pipeline: str, model: str) -> Architecture:
-    """The family that takes a pipeline class. Raises ``ModelError`` with those that are supported."""
+    """The family of a pipeline class. Raises ``ModelError``, which lists the supported ones."""
     known = {name: architecture for architecture in architectures() for name in architecture.pipelines}
     if pipeline not in known:
         raise ModelError(f"{model}: its pipeline is {pipeline}; supported are {', '.join(sorted(known))}")

@@ -1,4 +1,4 @@
-"""Texture at the scale of pixels, which no latent knows: drawn from noise, after the decoder."""
+"""Texture at the scale of pixels, which latents do not contain: generated from noise after the decoder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pixelsmith.families.texture_layers import BLURS, COARSE, FINE, RESIDUAL
 
 
 def blurred(pixels: Tensor, distance: int) -> Tensor:
-    """The binomial mean of each pixel and its neighbours at a distance, edges repeated."""
+    """The binomial mean of each pixel and its neighbours at a distance, with edges repeated."""
     for dim in (-2, -1):
         padding = (0, 0, distance, distance) if dim == -2 else (distance, distance, 0, 0)
         padded, side = F.pad(pixels, padding, mode="replicate"), pixels.shape[dim]
@@ -25,13 +25,13 @@ def blurred(pixels: Tensor, distance: int) -> Tensor:
 class TextureModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
     """A network that adds texture to decoded pixels, from noise with values for each of them.
 
-    A decoder is a function of its latents alone: where they are smooth it draws the same at each latent. Here the
-    surroundings of a pixel, seen at a quarter of the resolution, decide how noise and picture are mixed into texture,
-    at half of the resolution with as many more channels. The mean that each of these has around a place is taken out
-    (``BLURS``), so that colours stay as they were decoded and nothing comes again every second pixel. All layers are
-    local: the pixels of a latent do not depend on those farther away than ``texture_layers.MARGIN``.
+    A decoder is a function of its latents alone, so it repeats the same pattern where they are smooth. Here the
+    surroundings of a pixel, encoded at a quarter of the resolution, determine how noise and picture are mixed into
+    texture, at half of the resolution with four times the channels. The local mean of each of these channels is
+    subtracted (``BLURS``), so that colours do not change and no pattern repeats every second pixel. All layers are
+    local: pixels do not depend on others farther away than ``texture_layers.MARGIN``.
 
-    ``noise_channels``: values of noise for each pixel; ``channels``, ``coarse_channels``: the widths of the network.
+    ``noise_channels``: noise values per pixel; ``channels``, ``coarse_channels``: the widths of the network.
     """
 
     @register_to_config  # type: ignore[untyped-decorator]
@@ -54,7 +54,7 @@ class TextureModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
             nn.init.zeros_(values)
 
     def forward(self, pixels: Float[Tensor, "b 3 H W"], noise: Float[Tensor, "b k H W"]) -> Float[Tensor, "b 3 H W"]:
-        """What is added to pixels in -1..1, of sides that are multiples of ``COARSE``; ``noise`` is standard normal."""
+        """The texture to add to pixels in -1..1; sides are multiples of ``COARSE``, ``noise`` is standard normal."""
         x = F.pixel_unshuffle(torch.cat([pixels, noise], dim=1), FINE)
         scale, shift = F.interpolate(self.surroundings(pixels), x.shape[-2:], mode="bilinear").chunk(2, dim=1)
         x = F.silu(self.first(x) * (1 + scale) + shift)

@@ -1,4 +1,4 @@
-"""Texture networks: where a model's lies, and how it is run. The network itself is in ``texture_network``."""
+"""Finding, loading and running a model's texture network, which ``texture_network`` defines."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pixelsmith.families.texture_layers import MARGIN
 
 
 class NetworkTexture:
-    """A texture network that was read, on its device."""
+    """A loaded texture network on its device."""
 
     margin = MARGIN
 
@@ -29,20 +29,20 @@ class NetworkTexture:
 
     @property
     def noise_channels(self) -> int:
-        """Values of noise for each pixel."""
+        """Noise values per pixel."""
         return int(self._model.config.noise_channels)
 
     def __call__(self, pixels: Float[Tensor, "b 3 H W"], noise: Float[Tensor, "b k H W"]) -> Float[Tensor, "b 3 H W"]:
-        """What is added to pixels in -1..1, float32, on its device."""
+        """The texture to add to pixels in -1..1, float32, on its device."""
         placed = (values.to(self._device, self._model.dtype, non_blocking=True) for values in (pixels, noise))
         added: Tensor = self._model(*(values.contiguous(memory_format=torch.channels_last) for values in placed))
         return added.float()
 
 
 def texture_of(folder: Path, parts: Parts) -> Path | None:
-    """The folder of a model's texture network, if it has one. It is for what the model's own autoencoder decodes.
+    """The folder of a model's texture network, if it has one and its own autoencoder is used.
 
-    Raises ``ModelError`` where it is said to be and is not.
+    Raises ``ModelError`` if the folder named by the model does not exist.
     """
     own = (read_json(folder / OWN) if (folder / OWN).exists() else {}).get("texture")
     if own is None or parts.vae is not None:
@@ -54,7 +54,7 @@ def texture_of(folder: Path, parts: Parts) -> Path | None:
 
 
 def load_texture(place: Path, device: torch.device, dtype: torch.dtype) -> NetworkTexture:
-    """Read a texture network onto its device. Raises ``ModelError``."""
+    """Load a texture network onto its device. Raises ``ModelError``."""
     from pixelsmith.families.texture_network import TextureModel
 
     try:
@@ -63,7 +63,7 @@ def load_texture(place: Path, device: torch.device, dtype: torch.dtype) -> Netwo
                 place, torch_dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
             )
     except Exception as error:
-        # Damaged files fail in the library that reads them, each with errors of its own.
+        # Each library raises its own errors for damaged files.
         raise ModelError(f"{place}: the texture network cannot be loaded: {reason_of(error)}") from error
     if missing := sorted(report["missing_keys"]):
         raise ModelError(f"{place}: the texture network lacks {len(missing)} weights, such as {missing[0]}")

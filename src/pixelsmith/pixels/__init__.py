@@ -1,1 +1,1 @@
-"""Pictures: resampling, the tiled codec between pixels and latents, files."""
+"""Pictures: reading and writing files, metadata, resampling, masks."""

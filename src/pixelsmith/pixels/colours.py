@@ -1,4 +1,4 @@
-"""From the colours of a picture file to sRGB: profiles, bit depths, channels that are no colours, transparency."""
+"""Conversion of a picture file's colours to sRGB: profiles, bit depths, extra channels, transparency."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ import pyvips
 from pixelsmith.pixels.tiff import TiffPage, YCbCr
 
 _COLOURS = {"b-w": 1, "grey16": 1, "srgb": 3, "rgb": 3, "rgb16": 3, "labs": 3, "cmyk": 4}
-"""How many channels are colours, by libvips's interpretation of them."""
+"""The number of colour channels for each interpretation of libvips."""
 _PROFILE = "icc-profile-data"
 WHITE = (255, 255, 255)
 
 
 def srgb(image: pyvips.Image, page: TiffPage | None = None, background: Sequence[float] = WHITE) -> pyvips.Image:
-    """An image as libvips loads it in 8 bits a channel of sRGB, transparency over a colour; ``page`` if of a TIFF.
+    """An image as loaded by libvips, converted to 8-bit sRGB and composited over a background colour.
 
-    An embedded profile counts; without one colours are those of sRGB, and CMYK is that of common offset print. Raises
-    ``ValueError`` where values have no range or channels no colours, ``pyvips.Error`` where they cannot be converted.
+    ``page``: its page of a TIFF. Without an embedded profile, colours are taken as sRGB, and CMYK as that of common
+    offset printing. Raises ``ValueError`` for unsupported types of pixels and channels, and ``pyvips.Error`` if the
+    conversion fails.
     """
     colours, alpha = srgb_and_alpha(image, page)
     if alpha is None:
@@ -43,7 +44,7 @@ def srgb_and_alpha(image: pyvips.Image, page: TiffPage | None = None) -> tuple[p
 def _converted(colours: pyvips.Image) -> pyvips.Image:
     embedded = bool(colours.get_typeof(_PROFILE))
     if embedded or colours.interpretation == "cmyk":
-        # Relative colorimetric with black point compensation: what viewers do by default.
+        # Relative colorimetric with black point compensation, the default of most viewers.
         return colours.icc_transform(
             "srgb",
             embedded=embedded,
@@ -58,7 +59,7 @@ def _converted(colours: pyvips.Image) -> pyvips.Image:
 
 
 def _alpha_band(image: pyvips.Image, colours: int, page: TiffPage | None) -> int | None:
-    """Which channel is transparency: what libvips takes for it may be infrared, or an ink."""
+    """The index of the alpha channel, if there is one; an extra channel may also be infrared or an ink."""
     if image.bands <= colours:
         return None
     if page is None:

@@ -1,4 +1,4 @@
-"""From values as they are decoded to the whole numbers of a file."""
+"""Conversion of decoded values to the integers of a file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pixelsmith.geometry import Window
 
 @dataclass(frozen=True)
 class Depth:
-    """How a file stores a channel: in ``bits`` (8 or 16), and whether what lies between two of 8 is dithered."""
+    """How a file stores a channel: in ``bits`` (8 or 16), and whether 8 bits are dithered."""
 
     bits: int = 8
     dither: bool = False
@@ -24,7 +24,7 @@ class Depth:
         return self.bits // 8
 
     def stored(self, values: Tensor, window: Window) -> NDArray[np.uint8]:
-        """Values (c, h, w) in 0..255 of a window as bytes (h, w, c times ``bytes``), the larger one of two first."""
+        """The values (c, h, w) in 0..255 of a window as bytes (h, w, c times ``bytes``), in big-endian order."""
         if self.bits == 16:
             whole = (values.float() * 257).round().clamp(0, 65535).permute(1, 2, 0).numpy().astype(">u2")
         elif self.dither and values.is_floating_point():
@@ -40,10 +40,10 @@ def as_bytes(values: Tensor) -> Tensor:
 
 
 def thresholds(window: Window) -> Tensor:
-    """What is added to values (1, h, w) of a window before they are cut to whole numbers: 0 to 1, even around 1/2.
+    """The dither (1, h, w) of a window, added before values are truncated: 0 to 1, evenly distributed around 1/2.
 
-    Interleaved gradient noise (Jimenez, "Next Generation Post Processing in Call of Duty", SIGGRAPH 2014): it follows
-    from the place alone, and its sums over 3 by 3 pixels are nearly the same everywhere.
+    Interleaved gradient noise (Jimenez, "Next Generation Post Processing in Call of Duty", SIGGRAPH 2014): it depends
+    on the position alone, and its sums over 3 by 3 pixels are nearly the same everywhere.
     """
     y = torch.arange(window.top, window.bottom, dtype=torch.float64)[:, None]
     x = torch.arange(window.left, window.right, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""Picture files are written by libvips, band by band, with what made them inside."""
+"""Writing picture files with libvips, band by band, with their settings inside."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ from pixelsmith.system.durable import write_new
 
 _MM_PER_INCH = 25.4
 _EXIF_LIMIT = 60_000
-"""Characters that EXIF takes: one segment of 64 KiB with the other fields in it."""
+"""The most characters of a text in EXIF, which is one segment of 64 KiB together with other fields."""
 _DATED = "vips-properties.xml"
-"""What libvips adds to a DeepZoom folder: the date, and nothing that is not known."""
+"""A file that libvips adds to a DeepZoom folder, with the date and otherwise known values; it is removed."""
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
-"""Of all in an archive: the same picture is the same bytes."""
+"""The time of all files in an archive, so that the same picture has the same bytes."""
 
 
 def check_output(
@@ -49,24 +49,24 @@ def check_output(
     alpha: bool = False,
     bits: int = 8,
 ) -> None:
-    """Raise ``PictureError`` unless a file of this name can hold a picture of this size with all of this inside.
+    """Raise ``PictureError`` unless a file with this suffix can hold a picture of this size with these contents.
 
-    Whether one can be written there ``Output`` finds out.
+    ``Output`` checks whether the file can be written.
     """
     kind = FORMATS.get(path.suffix.lower())
     if kind is None:
         if path.suffix.lower() in ALL_FORMATS:
-            raise PictureError(f"{path}: this build of libvips writes no {path.suffix}; choose {', '.join(FORMATS)}")
+            raise PictureError(f"{path}: this libvips cannot write {path.suffix}; choose {', '.join(FORMATS)}")
         raise PictureError(f"{path}: expected a name that ends in {', '.join(FORMATS)}")
     if alpha and not kind.alpha:
         with_alpha = ", ".join(suffix for suffix, one in FORMATS.items() if one.alpha)
         raise PictureError(
-            f"{path}: the picture to start from is transparent in places, for which a {path.suffix} has no room; write "
-            f"{with_alpha}, or lay it over a colour (--background white)"
+            f"{path}: the picture to start from is transparent, which {path.suffix} files cannot be; write "
+            f"{with_alpha}, or composite it over a colour (--background white)"
         )
     if bits > 8 and not kind.deep:
         deep = ", ".join(suffix for suffix, one in FORMATS.items() if one.deep)
-        raise PictureError(f"{path}: a {path.suffix} has 8 bits a channel here; for {bits} write {deep}")
+        raise PictureError(f"{path}: {path.suffix} files have 8 bits per channel; for {bits} write {deep}")
     if limit := _limit_passed(format_of(path, size, alpha, bits), size):
         raise PictureError(f"{path}: a {path.suffix} has at most {limit}, not {size}; write a .tif, .dzi, .zip or .png")
     try:
@@ -74,21 +74,21 @@ def check_output(
     except OSError as error:
         raise PictureError(f"{path}: it cannot be written ({error.strerror}); choose another name or place") from error
     if kind.in_exif and len(settings_text(settings)) > _EXIF_LIMIT:
-        raise PictureError(f"{path}: it has no room for a prompt as long as this; write a .png or a .tif")
+        raise PictureError(f"{path}: the prompt is too long for this format; write a .png or a .tif")
     if kind.in_exif and len(settings_text(settings)) + len(exif_of(about.exif)) > _EXIF_LIMIT:
-        raise PictureError(f"{path}: it has no room for all of the picture's EXIF; write a .png or a .tif, or --strip")
+        raise PictureError(f"{path}: the picture's EXIF is too long for it; write a .png or a .tif, or --strip")
     if kind is JPEG and max(len(about.xmp), len(about.iptc)) > _EXIF_LIMIT:
-        raise PictureError(f"{path}: it has no room for all of the picture's XMP; write a .png or a .tif, or --strip")
+        raise PictureError(f"{path}: the picture's XMP is too long for it; write a .png or a .tif, or --strip")
 
 
 def lost_place(about: Metadata, path: Path) -> str | None:
-    """What to say where the place of a map on earth will not be in the file; ``None`` where there is nothing to say."""
+    """A warning if the file will lack the geotransform of the given picture, or ``None``."""
     if not about.has_place and not about.unplaced:
         return None
     if about.unplaced:
-        return "the place on earth is left out: the picture to start from is turned, or its GeoTIFF tags are damaged"
+        return "the geotransform is left out: the picture to start from is rotated, or its GeoTIFF tags are damaged"
     if FORMATS[path.suffix.lower()].metadata != "tags":
-        return f"the place on earth is left out: {path.suffix} has no room for it; .tif and .tiff do"
+        return f"the geotransform is left out: {path.suffix} files cannot hold it; .tif and .tiff files can"
     return None
 
 
@@ -97,11 +97,11 @@ def _check_place(path: Path) -> None:
         raise PictureError(f"{path}: expected a file in a folder that exists")
     tiles = tiles_of(path)
     if path.suffix.lower() == ".dzi" and tiles.exists() and not (tiles / SETTINGS_FILE).exists():
-        raise PictureError(f"{path}: its tiles belong into {tiles}, and there is something else")
+        raise PictureError(f"{path}: its tiles must be written to {tiles}, where there is something else already")
 
 
 def _limit_passed(kind: Format, size: Size) -> str | None:
-    """What of a format a picture of this size has too much of, in words."""
+    """The limit of a format that a picture of this size exceeds, for messages."""
     if kind.side_limit and max(size.width, size.height) > kind.side_limit:
         return f"{kind.side_limit:,} pixels a side"
     if kind.byte_limit and size.area * kind.pixel_bytes > kind.byte_limit:
@@ -130,13 +130,14 @@ def write_into(
     about: Metadata = NO_METADATA,
     depth: Depth = EIGHT,
 ) -> None:
-    """Write pixels (3 or 4, H, W) of sRGB in 0..255 with their settings inside; the file appears whole or not at all.
+    """Write pixels (3 or 4, H, W) of sRGB in 0..255 with their settings, atomically.
 
-    ``about``: what else the file says, as far as its format can; ``PRINT_DPI`` where it has no resolution.
+    ``about``: other metadata, of which the format may support only a part; without a resolution ``PRINT_DPI`` is
+    written.
 
-    The picture is read in bands from top to bottom, so memory does not grow with its height, but for WebP and AVIF,
-    which are compressed as a whole. ``on_rows`` is called after each band, by a thread of libvips; Ctrl-C ends it
-    there. Raises ``OutputError`` where it cannot be written.
+    The picture is read in bands from top to bottom, so memory does not grow with its height, except for WebP and AVIF,
+    which are compressed as a whole. ``on_rows`` is called after each band, from a thread of libvips, and so is the end
+    by Ctrl-C. Raises ``OutputError`` if the file cannot be written.
     """
     text, stop = settings_text(settings), Event()
 
@@ -147,12 +148,12 @@ def write_into(
 
     try:
         kind = format_of(output.path, picture.size, channels_of(picture) == 4, depth.bits)
-        # libvips takes EXIF apart when it reads it: so the picture comes with it.
+        # libvips parses EXIF only when it loads an image, so the picture is loaded together with it.
         exif = exif_of(about.exif) if about.exif and kind.metadata == "fields" else b""
         with streamed(picture, observe, exif, depth) as pixels:
             dots = (about.dpi or PRINT_DPI) / _MM_PER_INCH
             image = pixels.copy(xres=dots, yres=dots)
-            # JPEG has whole numbers only: of inches they are those that were asked for.
+            # JPEG stores integers only; per inch they equal the requested resolution.
             image.set_type(pyvips.GValue.gstr_type, "resolution-unit", "in")
             _apart(lambda: _write(image, output.partial, kind, text, about), stop)
         if output.partial.suffix == ".zip":
@@ -163,7 +164,7 @@ def write_into(
 
 
 def _apart(work: Callable[[], None], stop: Event) -> None:
-    """Work of libvips, in a thread of its own: what Ctrl-C raises in a thread that C has is lost there."""
+    """Run libvips in another thread, because the exception of Ctrl-C is lost in a thread that is executing C code."""
     with ThreadPoolExecutor(1) as thread:
         try:
             thread.submit(work).result()
@@ -173,7 +174,7 @@ def _apart(work: Callable[[], None], stop: Event) -> None:
 
 
 def _write(image: pyvips.Image, path: Path, kind: Format, text: str, about: Metadata) -> None:
-    # libvips takes UTF-8, whatever the encoding of names is here.
+    # libvips expects UTF-8, whatever the encoding of file names.
     name = os.fsencode(path).decode()
     if kind.tiled_folder:
         image.dzsave(name.removesuffix(path.suffix), **kind.options)
@@ -195,7 +196,7 @@ def _write(image: pyvips.Image, path: Path, kind: Format, text: str, about: Meta
 
 
 def _tags(about: Metadata, text: str) -> dict[int, Value | Tags]:
-    """What a TIFF says of a picture: libvips writes none of it."""
+    """The tags that are added to a TIFF, because libvips does not write them."""
     tags = {**about.exif, **about.geo}
     if about.description:
         inner = tags.get(EXIF)
@@ -208,7 +209,7 @@ def _tags(about: Metadata, text: str) -> dict[int, Value | Tags]:
 
 
 def _pack(path: Path, name: str, text: str) -> None:
-    """Move a DeepZoom folder into an archive, where its picture has this name; what is packed is gone at once."""
+    """Move a DeepZoom folder into an archive under this name; each file is deleted as soon as it is packed."""
     folder = path.parent
     with zipfile.ZipFile(path, "x") as archive:
 

@@ -1,4 +1,4 @@
-"""The kinds of file that pictures are written to, and what each has room for."""
+"""The file formats that pictures are written in, and their limits."""
 
 from __future__ import annotations
 
@@ -13,20 +13,19 @@ from pixelsmith.geometry import Size
 from pixelsmith.pixels.settings_inside import KEY
 
 PROFILE = "srgb"
-"""The colour profile inside every file, by its name in libvips."""
+"""The colour profile of every file, by its name in libvips."""
 
 
 @dataclass(frozen=True)
 class Format:
-    """How libvips writes a kind of file.
+    """How libvips writes a file format.
 
-    - ``pixel_bytes``: what a pixel takes at most, with the smaller levels of a pyramid.
-    - ``settings``: the metadata field that carries them; none in a folder of tiles, which has a file of them.
-    - ``side_limit``: the most pixels on a side that the format has, 0 for more than any picture here.
-    - ``byte_limit``: how long a file of it can be, 0 for longer than any here.
-    - ``alpha``: whether it has transparency.
-    - ``deep``: whether it has 16 bits a channel.
-    - ``saver``: what of libvips writes it, where not every build has that.
+    - ``pixel_bytes``: the most bytes per pixel, including the smaller levels of a pyramid.
+    - ``settings``: the metadata field of the settings; a folder of tiles has a file of them instead.
+    - ``side_limit``: the largest side in pixels, 0 if there is no relevant limit.
+    - ``byte_limit``: the largest size of a file in bytes, 0 if there is no relevant limit.
+    - ``alpha``: whether it supports transparency; ``deep``: whether it supports 16 bits per channel.
+    - ``saver``: the saver of libvips, if not every build has it.
     """
 
     options: Mapping[str, Any]
@@ -40,12 +39,12 @@ class Format:
 
     @property
     def known(self) -> bool:
-        """Whether this build of libvips writes it."""
+        """Whether this build of libvips can write it."""
         return self.saver is None or bool(pyvips.type_find("VipsOperation", self.saver))
 
     @property
     def metadata(self) -> Literal["fields", "tags", None]:
-        """How what else is known of a picture gets into the file: by libvips's fields, by tags added to it."""
+        """How other metadata are written: as libvips's fields, or as tags that are added to the file."""
         return None if self.tiled_folder else "tags" if self.settings == "image-description" else "fields"
 
     @property
@@ -58,17 +57,17 @@ class Format:
 
 
 _EXIF, EXIF_COMMENT = "exif-ifd0-ImageDescription", "exif-ifd2-UserComment"
-"""Where EXIF has the settings: in the second where a photo has a description of its own."""
+"""The EXIF fields for the settings; the second one is used if a photo has a description of its own."""
 _PYRAMID = {"tile": True, "tile_width": 256, "tile_height": 256, "pyramid": True, "bigtiff": True}
 _DEEP_ZOOM = {"tile_size": 254, "overlap": 1, "suffix": f".jpg[Q=90,profile={PROFILE}]"}
-# The format has room for 65,535, the libraries that write and read it stop at this.
+# The format allows 65,535, but libraries stop at this.
 JPEG = Format({"Q": 95}, 2, _EXIF, 65_500)
 _LOSSLESS = {"compression": "deflate", "predictor": "horizontal"}
 _TIFF = Format({**_PYRAMID, **_LOSSLESS}, 4.2, alpha=True, deep=True)
 _LARGE_TIFF = Format({**_PYRAMID, "compression": "jpeg", "Q": 92}, 2)
 _PLAIN_TIFF = Format(_LOSSLESS, 3.1, byte_limit=2**32, alpha=True, deep=True)
 LARGE = 100_000_000
-"""Pixels from which a TIFF is compressed as JPEG: lossless, a gigapixel takes gigabytes and many minutes."""
+"""Pixels from which a TIFF is compressed with JPEG; a lossless gigapixel takes gigabytes and many minutes."""
 ALL_FORMATS: dict[str, Format] = {
     ".png": Format({"compression": 6}, 3.1, f"png-comment-0-{KEY}", alpha=True, deep=True),
     ".jpg": JPEG,
@@ -83,16 +82,16 @@ ALL_FORMATS: dict[str, Format] = {
 }
 FORMATS = {suffix: kind for suffix, kind in ALL_FORMATS.items() if kind.known}
 """The kinds of file that this build of libvips writes, by suffix; ``.tif`` is a pyramid, ``.tiff`` a plain picture for
-programs that know no BigTIFF; ``.zip`` is a DeepZoom folder in one file."""
+programs without BigTIFF; ``.zip`` is a DeepZoom folder in one file."""
 
 
 def format_of(path: Path, size: Size, alpha: bool = False, bits: int = 8) -> Format:
-    """How a picture of this size is written there, with or without alpha, in so many bits a channel.
+    """The format of a path for a picture of this size, with or without alpha, with ``bits`` per channel.
 
-    Raises ``KeyError`` for a suffix that is none of ``FORMATS``.
+    Raises ``KeyError`` for a suffix that is not in ``FORMATS``.
     """
     found = FORMATS[path.suffix.lower()]
     if alpha or bits > 8:
-        # JPEG has neither, within a TIFF too. A fourth channel takes as much as each of three.
+        # JPEG supports neither, not even in a TIFF. A fourth channel takes as much space as the others.
         return replace(found, pixel_bytes=found.pixel_bytes * (4 if alpha else 3) / 3 * bits / 8)
     return _LARGE_TIFF if found is _TIFF and size.area >= LARGE else found

@@ -1,4 +1,4 @@
-"""The place of a picture on earth (OGC GeoTIFF 1.1), which stays where it is when the picture is made larger."""
+"""The geotransform of a picture (OGC GeoTIFF 1.1), adapted to its enlargement."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ _SCALE, _TIEPOINTS, _TRANSFORMATION = 33550, 33922, 34264
 _KEYS, _DOUBLES, _TEXTS = 34735, 34736, 34737
 GEO_TAGS = (_SCALE, _TIEPOINTS, _TRANSFORMATION, _KEYS, _DOUBLES, _TEXTS)
 _RASTER_TYPE, _IS_POINT = 1025, 2
-"""The key that says whether whole coordinates are corners of pixels or their centres, and its value for centres."""
+"""The key for whether integer coordinates are corners or centres of pixels, and its value for centres."""
 
 
 def enlarged_geo(tags: Tags, sizes: Sequence[Size], wrap: Wrap = NO_WRAP) -> dict[int, Value | Tags]:
-    """GeoTIFF's tags of a picture, for what became of it: every place has the coordinates on earth that it had.
+    """The GeoTIFF tags of an enlarged picture, such that every point keeps its coordinates on earth.
 
-    ``sizes``: of the picture and of all that it was enlarged to, in order; on which axes they ``wrap``. Raises
+    ``sizes``: of the original picture and of its enlargements, in order; ``wrap``: the axes on which they wrap. Raises
     ``ValueError`` for damaged tags.
     """
     found = {tag: value for tag, value in tags.items() if tag in GEO_TAGS and isinstance(value, Value)}
     seen, half = Scaling.through(sizes, wrap), 0.5 if _is_point(found.get(_KEYS)) else 0.0
-    # A raster coordinate of the new picture in the old one's: both count from corners, or both from centres.
+    # A raster coordinate of the new picture in that of the old one; both refer to corners, or both to centres.
     left, top = seen.left + (seen.across - 1) * half, seen.top + (seen.down - 1) * half
     changed: dict[int, Value | Tags] = dict(found)
     if _SCALE in found:
@@ -45,12 +45,12 @@ def enlarged_geo(tags: Tags, sizes: Sequence[Size], wrap: Wrap = NO_WRAP) -> dic
 
 
 def has_place(tags: Tags) -> bool:
-    """Whether tags say where on earth a picture is."""
+    """Whether tags contain a geotransform."""
     return any(tag in tags for tag in (_SCALE, _TIEPOINTS, _TRANSFORMATION))
 
 
 def _is_point(keys: object) -> bool:
-    """Whether the keys (four numbers each, after a head of four) say that whole coordinates are centres of pixels."""
+    """Whether the keys (four numbers each, after a header of four) define integer coordinates as pixel centres."""
     if not isinstance(keys, Value):
         return False
     numbers = keys.numbers

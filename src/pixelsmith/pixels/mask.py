@@ -1,4 +1,4 @@
-"""Parts of a given picture that stay what they are, seen window by window."""
+"""Masks of a given picture, and the picture that keeps its masked parts, read window by window."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from pixelsmith.sampling.readable import Readable
 
 @dataclass(frozen=True)
 class Feathered:
-    """A grey picture (3, H, W) in 0..255 as shares (1, H, W) in 0..1, whose edges are ramps ``width`` pixels wide.
+    """A grey picture (3, H, W) in 0..255 as shares (1, H, W) in 0..1, with edges softened over ``width`` pixels.
 
-    Farther than half of that from an edge the shares are what they were. Width 0 leaves them as they are.
+    Farther than half the width from an edge, and everywhere for width 0, the shares are unchanged.
     """
 
     grey: Readable
@@ -37,9 +37,9 @@ class Feathered:
 
 @dataclass(frozen=True)
 class Kept:
-    """A refined picture where ``shares`` is 1, the original where it is 0, and the two mixed between: (3, H, W).
+    """A blend (3, H, W): the refined picture where ``shares`` is 1, the original where it is 0.
 
-    All have the same size. Only what counts in a window is read for it.
+    All have the same size. A window reads only those of the two pictures that it needs.
     """
 
     refined: Readable

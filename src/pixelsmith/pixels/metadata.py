@@ -23,16 +23,16 @@ _ORIENTATION, _PHOTOSHOP = 274, 34377
 _KEPT = (
     269, DESCRIPTION, 271, 272, 305, 306, 315, 316, 18246, 18249, 33432, 40091, 40092, 40093, 40094, 40095, EXIF, GPS,
 )  # fmt: skip
-"""Tags of a picture's first directory that are about what it shows: title, maker, dates, author, rating, rights."""
+"""Tags of the first directory that describe the subject: title, camera, dates, author, rating, copyright."""
 _COLOUR_SPACE, _WIDTH, _HEIGHT = 40961, 40962, 40963
 _SRGB = 1
 _COMMENT_IS_ASCII = b"ASCII\0\0\0"
 _PHOTOSHOP_NAME, _RESOURCE, _RESOURCE_IPTC = b"Photoshop 3.0\0", b"8BIM", 0x0404
 _MM_PER_INCH = 25.4
 _UNSAID = 72
-"""Dots per inch that libvips, and many a camera, says where nothing is known of them."""
+"""The dots per inch that libvips and many cameras write if the resolution is unknown."""
 _NO_UNIT = 1.0
-"""Pixels a millimetre that libvips says where a format has none."""
+"""The pixels per millimetre that libvips reports if the file has no resolution."""
 _DAMAGE = (OSError, ValueError, LookupError, OverflowError, struct.error)
 
 
@@ -40,10 +40,10 @@ _DAMAGE = (OSError, ValueError, LookupError, OverflowError, struct.error)
 class Metadata:
     """The metadata of a picture file.
 
-    - ``dpi``: dots per inch; ``None`` where nothing is said.
-    - ``exif``: the tags of EXIF that are about what the picture shows (not how it is stored), with its directories.
-    - ``iptc``: records of IPTC-IIM; ``xmp``: a packet of XMP.
-    - ``geo``: GeoTIFF's tags; ``turned``: whether the picture lies another way than its pixels, which they are of;
+    - ``dpi``: dots per inch; ``None`` if unknown.
+    - ``exif``: the EXIF tags that describe the subject (not how the picture is stored), with their directories.
+    - ``iptc``: records of IPTC-IIM; ``xmp``: an XMP packet.
+    - ``geo``: GeoTIFF tags; ``turned``: whether an orientation tag rotates the picture, to which they do not apply;
       ``unplaced``: whether they were left out.
     """
 
@@ -57,13 +57,14 @@ class Metadata:
 
     @property
     def has_place(self) -> bool:
-        """Whether it says where on earth the picture is, as a map does."""
+        """Whether the metadata contain a geotransform."""
         return has_place(self.geo)
 
     def of(self, sizes: Sequence[Size], wrap: Wrap = NO_WRAP) -> Metadata:
-        """The same for what became of the picture: upright, sRGB, ``sizes`` in turn, its own first, which ``wrap``.
+        """The metadata of the picture after it was made upright, converted to sRGB and enlarged.
 
-        A place on earth is left out where the picture was turned, or its tags are damaged.
+        ``sizes``: its own size and those of the enlargements; ``wrap``: the axes on which they wrap. The geotransform
+        is left out if the picture was rotated or its tags are damaged.
         """
         size = sizes[-1]
         exif = {tag: value for tag, value in self.exif.items() if tag in _KEPT}
@@ -84,13 +85,13 @@ class Metadata:
 
     @property
     def description(self) -> Value | None:
-        """What the picture itself is described with in EXIF."""
+        """The picture's own description in EXIF."""
         found = self.exif.get(DESCRIPTION)
         return found if isinstance(found, Value) else None
 
     @property
     def photoshop(self) -> bytes:
-        """IPTC as JPEG has it: a resource of Photoshop."""
+        """IPTC as a JPEG stores it: in a Photoshop resource."""
         if not self.iptc:
             return b""
         head = _RESOURCE + struct.pack(">HHI", _RESOURCE_IPTC, 0, len(self.iptc))
@@ -103,8 +104,8 @@ NO_METADATA = Metadata()
 def read_metadata(path: Path) -> Metadata:
     """Read the metadata of a picture file; damaged parts are skipped.
 
-    Settings of Pixelsmith, which say how that picture was made, are left out too. Raises ``PictureError`` where it is
-    no picture.
+    Settings of Pixelsmith are left out, because they describe how that picture was made. Raises ``PictureError`` if the
+    file is no picture.
     """
     image, tags = header(path), _tiff_tags(path)
     exif = tags or exif_tags(_blob(image, "exif-data"))
@@ -120,26 +121,26 @@ def read_metadata(path: Path) -> Metadata:
 
 
 def texts_of(path: Path) -> list[str]:
-    """What EXIF, or the tags of a TIFF, describe a picture with: its description and its comment."""
+    """The description and the comment of a picture in EXIF or TIFF tags."""
     tags = _tiff_tags(path) or exif_tags(_blob(header(path), "exif-data"))
     described = tags.get(DESCRIPTION)
     return [described.text if isinstance(described, Value) else "", comment_in(tags)]
 
 
 def comment_of(text: str) -> Value:
-    """A text of ASCII as EXIF's ``UserComment``."""
+    """An ASCII text as EXIF's ``UserComment``."""
     return Value.blob(_COMMENT_IS_ASCII + text.encode())
 
 
 def comment_in(tags: Tags) -> str:
-    """The text of EXIF's ``UserComment``, where there is one."""
+    """The text of EXIF's ``UserComment``, or an empty one."""
     inner = tags.get(EXIF)
     value = inner.get(USER_COMMENT) if isinstance(inner, Mapping) else None
     return value.content[len(_COMMENT_IS_ASCII) :].decode(errors="replace") if isinstance(value, Value) else ""
 
 
 def is_settings(text: str) -> bool:
-    """Whether a text is what Pixelsmith says of a picture that it made."""
+    """Whether a text contains the settings of a picture made by Pixelsmith."""
     try:
         return isinstance(read_object(text).get("request"), dict)
     except ValueError:
@@ -160,7 +161,7 @@ def _tiff_tags(path: Path) -> Mapping[int, Value | Tags]:
         with os.fdopen(open_to_read(path), "rb") as file:
             return read_tags(file)
     except _DAMAGE:
-        # Not a TIFF; or libvips complains of it.
+        # It is not a TIFF, or damaged, which libvips reports.
         return {}
 
 
@@ -172,12 +173,12 @@ def _tiff_iptc(tags: Tags) -> bytes:
 
 
 def iptc_in(resources: bytes) -> bytes:
-    """The records of IPTC among Photoshop's image resources; nothing where they are damaged, or there are none."""
+    """The IPTC records among Photoshop's image resources; empty if there are none or they are damaged."""
     at = len(_PHOTOSHOP_NAME) if resources.startswith(_PHOTOSHOP_NAME) else 0
     try:
         while resources[at : at + 4] == _RESOURCE:
             (kind, name) = struct.unpack_from(">HB", resources, at + 4)
-            # The name with its length, and what follows, are padded to even.
+            # The name with its length, and the data, are padded to even lengths.
             at += 6 + (name + 2) // 2 * 2
             (length,) = struct.unpack_from(">I", resources, at)
             at += 4
@@ -200,9 +201,9 @@ def _blob(image: pyvips.Image, name: str) -> bytes:
 
 
 def _xmp_of(xmp: bytes, size: Size) -> bytes:
-    """A packet of XMP whose tags of TIFF and EXIF are those of an upright sRGB picture of this size.
+    """An XMP packet with the TIFF and EXIF properties of an upright sRGB picture of this size.
 
-    Values stand in attributes or in elements (XMP specification, part 1); nothing else is touched.
+    Values are in attributes or elements (XMP specification, part 1); everything else is unchanged.
     """
     now = {
         "tiff:Orientation": 1, "tiff:ImageWidth": size.width, "tiff:ImageLength": size.height,

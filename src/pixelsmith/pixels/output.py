@@ -1,4 +1,4 @@
-"""The place of a picture file: one process at a time holds it, and a file appears in it whole or not at all."""
+"""The path of a picture file, which one process at a time locks and to which the file is moved atomically."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ def tiles_of(path: Path) -> Path:
 
 
 class Output:
-    """Where a picture file goes; use it in a ``with`` statement, which holds the place for this process.
+    """The path of a picture file; use it in a ``with`` statement, which locks the path for this process.
 
-    The file is made in ``folder``, which nobody else can have prepared, and ``put_in_place`` moves it to ``path``. What
-    a process that was killed left is removed by the next one for the same file.
+    The file is created in ``folder``, a new temporary folder, and ``put_in_place`` moves it to ``path``. Files left by
+    a process that was killed are removed by the next one for the same path.
 
-    Raises ``PictureError``, before any work, where another process holds the place, a file by this name cannot be made
-    there, or there is something already and ``overwrite`` is not set. A link is replaced, not followed.
+    Raises ``PictureError``, before any work, if another process has the lock, the file cannot be created, or it exists
+    and ``overwrite`` is not set. A link is replaced, not followed.
     """
 
     def __init__(self, path: Path, overwrite: bool = False) -> None:
         self.path, self._overwrite = path, overwrite
         digest = hashlib.sha256(os.fsencode(os.path.normcase(path.name))).hexdigest()[:16]
-        # The name of the output may be as long as names can be.
+        # A digest, because the name of the output may already have the largest length.
         self._prefix = f".pixelsmith-{digest}"
         self._lock = FileLock(path.parent / f"{self._prefix}.lock", timeout=0)
 
@@ -66,11 +66,11 @@ class Output:
 
     @property
     def partial(self) -> Path:
-        """The file in ``folder``: a name that every library can write, with the suffix of the output."""
+        """The file in ``folder``, with a plain name and the suffix of the output."""
         return self.folder / f"picture{self.path.suffix.lower()}"
 
     def put_in_place(self) -> None:
-        """Rename the finished file, and a folder of tiles beside it, once a power loss could not take them back."""
+        """Flush the finished file, and a folder of tiles, to disk and rename them to the path."""
         if self.path.suffix.lower() == ".dzi":
             tiles, target = tiles_of(self.partial), tiles_of(self.path)
             flush(*tiles.rglob("*"), self.partial)
@@ -92,14 +92,14 @@ class Output:
             if is_file and not os.access(path, os.W_OK):
                 raise PictureError(f"{path}: it cannot be written; check its permissions or choose another place")
             if is_file and there.st_size == 0:
-                # Nothing to lose: some programs make an empty file to have its name.
+                # An empty file has no content to lose; some programs create one to reserve its name.
                 return
         tiles = path.suffix.lower() == ".dzi" and os.path.lexists(tiles_of(path))
         if (there is not None or tiles) and not self._overwrite:
             raise PictureError(f"{path}: there is a file already; choose another name, or overwrite it (--overwrite)")
 
     def _try_names(self) -> None:
-        """Make files by the names that will be needed, and remove them again: only the file system knows its rules."""
+        """Create and remove files with the names that will be needed; the rules for names depend on the file system."""
         (self.folder / self.path.name).touch(exist_ok=False)
         (self.folder / self.path.name).unlink()
         if self.path.suffix.lower() == ".dzi":
@@ -114,7 +114,7 @@ class Output:
         return PictureError(f"{self.path}: it cannot be written ({error.strerror}); choose another name or place")
 
     def _remove_temporary(self) -> None:
-        """What this process made, or an earlier one that was killed; nobody else works on it while the lock is held."""
+        """Remove the temporary files of this process and of earlier ones that were killed; the lock must be held."""
         for folder in self.path.parent.glob(f"{self._prefix}-*"):
             if folder.is_symlink():
                 folder.unlink(missing_ok=True)
@@ -122,7 +122,7 @@ class Output:
 
     def _release(self) -> None:
         self._remove_temporary()
-        # While it is held, so that nobody holds another file of this name.
+        # The lock file is removed before the lock is released, so that no other process locks a removed file.
         with suppress(OSError):
             Path(self._lock.lock_file).unlink()
         self._lock.release()

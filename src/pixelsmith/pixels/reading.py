@@ -1,7 +1,7 @@
-"""The one reader of picture files: it decides size, orientation, colours and pixels for all that look at pictures.
+"""Reading picture files: the size, orientation, colours and pixels of a picture in one place.
 
-libvips decodes. A file is upright, 8 bits a channel of sRGB and, but for a picture to start from, over white
-whatever it was; only its header is read until pixels are asked for.
+libvips decodes them. A picture is read upright, as 8-bit sRGB and, except for a picture to start from, composited over
+white. Only the header is read until pixels are needed.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ Colour = tuple[int, int, int]
 _EXPECTED = "expected PNG, JPEG, TIFF, WebP, GIF or AVIF"
 _ORIENTATIONS = range(1, 9)
 _HEAD = 32
-"""Bytes that tell what a file is."""
+"""The first bytes of a file, which identify its format."""
 
 
 @dataclass(frozen=True)
 class _Kind:
-    """A kind of file: how it begins, and what of libvips reads it, if this build of it does."""
+    """A file format: its first bytes, and the loader of libvips, which not every build has."""
 
     name: str
     begins: re.Pattern[bytes]
@@ -53,11 +53,11 @@ class _Kind:
 
     @property
     def known(self) -> bool:
-        """Whether this build of libvips reads it."""
+        """Whether this build of libvips can read it."""
         return self.loader is not None and bool(pyvips.type_find("VipsOperation", self.loader))
 
 
-# By what a file holds, never by its name: and so that nothing but pictures is read, of what else libvips can read.
+# Formats are identified by a file's content, not by its name, and only pictures of the many formats that libvips reads.
 _KINDS = tuple(
     _Kind(name, re.compile(begins, re.DOTALL), loader)
     for name, begins, loader in (
@@ -78,16 +78,16 @@ _KINDS = tuple(
 
 
 def picture_size(path: Path) -> Size:
-    """The size of a picture file as it is meant to be seen. Raises ``PictureError`` as ``read_picture`` does."""
+    """The size of an upright picture file. Raises ``PictureError`` as ``read_picture`` does."""
     image = upright(path)
     return Size(image.width, image.height)
 
 
 def read_picture(path: Path) -> FilePicture:
-    """A picture to start from, upright, 8 bits a channel of sRGB, transparency over white.
+    """A picture, upright, as 8-bit sRGB, composited over white.
 
-    It is read once from end to end to see that it is whole; a large one that cannot be read window by window is kept
-    uncompressed in a temporary file by libvips. Raises ``PictureError``.
+    It is read completely once to find damage. A large picture in a format without random access is kept uncompressed in
+    a temporary file by libvips. Raises ``PictureError``.
     """
     image = upright(path)
     try:
@@ -98,10 +98,10 @@ def read_picture(path: Path) -> FilePicture:
 
 
 def read_start(path: Path, background: Colour | None = None) -> tuple[FilePicture, FilePicture | None]:
-    """A picture to start from as ``read_picture`` has it, and its alpha (1, H, W), where it is transparent anywhere.
+    """A picture to start from, as ``read_picture`` reads it, and its alpha (1, H, W) if it is transparent anywhere.
 
-    ``background``: the colour that transparency is laid over: then there is none. Without it colours go on where
-    nothing is seen (``with_colours_spread``). Raises ``PictureError`` as ``read_picture`` does.
+    ``background``: the colour to composite it over, which removes the alpha. Without it, colours are extended into
+    transparent areas (``with_colours_spread``). Raises ``PictureError`` as ``read_picture`` does.
     """
     colours, alpha = _parted(path)
     try:
@@ -117,7 +117,7 @@ def read_start(path: Path, background: Colour | None = None) -> tuple[FilePictur
 
 
 def read_with_alpha(path: Path) -> WithAlpha:
-    """A transparent picture as its file has it: (4, H, W) uint8, not premultiplied. Raises ``PictureError``."""
+    """A transparent picture as stored in its file: (4, H, W) uint8, not premultiplied. Raises ``PictureError``."""
     colours, alpha = _parted(path)
     if alpha is None:
         raise PictureError(f"{path}: it has no transparency")
@@ -125,7 +125,7 @@ def read_with_alpha(path: Path) -> WithAlpha:
 
 
 def is_transparent(path: Path) -> bool:
-    """Whether a picture file is transparent anywhere. All of it is read if it can be, once while it stays as it is.
+    """Whether a picture file is transparent anywhere. A file with alpha is read completely; the result is cached.
 
     Raises ``PictureError``.
     """
@@ -150,19 +150,19 @@ def _parted(path: Path) -> tuple[pyvips.Image, pyvips.Image | None]:
 
 
 def upright(path: Path) -> pyvips.Image:
-    """A picture file as it is meant to be seen; of several pages the first. Its pixels are read when asked for.
+    """An upright picture file, of several pages the first. Its pixels are read on access.
 
-    Raises ``PictureError`` for what is no picture, or has pixels without a range or channels without colours.
+    Raises ``PictureError`` if the file is no picture, or has unsupported types of pixels or channels.
     """
     pages = tiff_pages(path)
     return _seen(path, header(path), pages[0] if pages else None)
 
 
 def levels(path: Path) -> list[pyvips.Image]:
-    """The picture of a file and its smaller versions, each smaller than the one before, all as ``upright`` has them.
+    """The picture of a file and its smaller versions in descending order, all as ``upright`` reads them.
 
-    Which pages are smaller versions the format says: those of a TIFF that are marked so and have the picture's shape,
-    in its list of pages or in the first one's own (``SubIFDs``). Raises ``PictureError``.
+    The smaller versions are the pages of a TIFF that are marked as such and have the picture's aspect ratio, in the
+    list of pages or in the first page's ``SubIFDs``. Raises ``PictureError``.
     """
     pages, image = tiff_pages(path), header(path)
     if not pages:
@@ -181,7 +181,7 @@ def levels(path: Path) -> list[pyvips.Image]:
 
 
 def _is_smaller(size: Size, last: Size, full: Size) -> bool:
-    """Whether this is the size of a smaller version: smaller than the last one, of the shape of the full one."""
+    """Whether this is the size of a smaller version: smaller than ``last``, with the aspect ratio of ``full``."""
     across, down = full.width / size.width, full.height / size.height
     # Each level may have rounded up or down.
     tolerance = 1.5 * max(across / size.width, down / size.height)
@@ -189,7 +189,7 @@ def _is_smaller(size: Size, last: Size, full: Size) -> bool:
 
 
 def _like(level: pyvips.Image, full: pyvips.Image) -> pyvips.Image:
-    """A level with the orientation and the colour profile of the full picture, which alone may say them."""
+    """A level with the orientation and the colour profile of the full picture, which levels often lack."""
     level = level.copy()
     for name in ("orientation", "icc-profile-data"):
         if full.get_typeof(name):
@@ -200,9 +200,9 @@ def _like(level: pyvips.Image, full: pyvips.Image) -> pyvips.Image:
 
 
 def header(path: Path, **place: int) -> pyvips.Image:
-    """The picture as the file has it: only its header is read. ``place`` is a page of a TIFF.
+    """The picture as stored in the file, of which only the header is read. ``place``: a page of a TIFF.
 
-    Raises ``PictureError`` for what is no picture.
+    Raises ``PictureError`` if the file is no picture.
     """
     try:
         with os.fdopen(_descriptor(path), "rb") as file:
@@ -218,7 +218,7 @@ def header(path: Path, **place: int) -> pyvips.Image:
         raise PictureError(f"{path}: {kind.name} is not supported; {_EXPECTED}")
     load = getattr(pyvips.Image, f"{kind.loader}_source")
     try:
-        # There are warnings of the headers of many sound files, and of the pixels of damaged ones only.
+        # Headers of many intact files cause warnings; warnings about pixels mean damage.
         with _warned() as warnings:
             load(_source(path), fail_on="error", **place)
         image = load(_source(path), fail_on="error" if warnings else "warning", **place)
@@ -231,7 +231,7 @@ def header(path: Path, **place: int) -> pyvips.Image:
 
 @contextmanager
 def _warned() -> Iterator[list[str]]:
-    """What libvips warns of in this thread and context, of a JPEG when its image is gone."""
+    """Collect libvips's warnings in this thread and context; those of a JPEG come when its image is deleted."""
     found: list[str] = []
 
     class _Listening(logging.Handler):
@@ -248,7 +248,7 @@ def _warned() -> Iterator[list[str]]:
 
 
 def upright_bytes(content: bytes, name: str) -> pyvips.Image:
-    """As ``upright`` has a file, one in memory; ``name`` is what errors call it."""
+    """Like ``upright``, for a file in memory; ``name``: its name in error messages."""
     kind = _Kind.of(content[:_HEAD])
     if kind is None or not kind.known:
         raise PictureError(f"{name}: it is not a picture of a known kind; {_EXPECTED}")
@@ -260,7 +260,7 @@ def upright_bytes(content: bytes, name: str) -> pyvips.Image:
 
 
 def _check_codec(path: Path, image: pyvips.Image) -> None:
-    """HEIC is a box for several codecs, of which libvips can lack one: only decoding tells."""
+    """Check that libvips has the codec of an HEIC file, by decoding it; the container allows several codecs."""
     if not image.get_typeof("heif-compression") or image.get("heif-compression") == "av1":
         return
     try:
@@ -276,16 +276,16 @@ def _seen(path: Path, image: pyvips.Image, page: TiffPage | None) -> pyvips.Imag
 def _checked(
     path: Path, image: pyvips.Image, page: TiffPage | None, convert: Callable[[pyvips.Image, TiffPage | None], Any]
 ) -> Any:
-    """What ``convert`` makes of the colours of a picture that can be read."""
+    """Convert the colours of a picture, after checks that it can be read."""
     if page is not None and page.orientation not in _ORIENTATIONS:
-        # libtiff takes it for damage, as soon as pixels are read.
+        # libtiff would report damage when pixels are read.
         raise PictureError(f"{path}: its orientation is {page.orientation}; expected one of 1 to 8")
-    # All but TIFF libvips has to keep uncompressed, if not in memory then in a file, to read it at any place.
+    # For random access libvips keeps any format except TIFF uncompressed, in memory or in a temporary file.
     needed, free = image.width * image.height * image.bands, shutil.disk_usage(tempfile.gettempdir()).free
     if page is None and needed > free:
         raise PictureError(
-            f"{path}: its {image.width}x{image.height} pixels take {needed / 1e9:,.0f} GB for the time that they are "
-            f"read, there are {free / 1e9:,.0f} GB in {tempfile.gettempdir()}; make it a tiled TIFF"
+            f"{path}: reading its {image.width}x{image.height} pixels takes {needed / 1e9:,.0f} GB of temporary space, "
+            f"there are {free / 1e9:,.0f} GB in {tempfile.gettempdir()}; convert it to a tiled TIFF"
         )
     try:
         return convert(image, page)
@@ -297,9 +297,9 @@ def _checked(
 
 def _source(path: Path) -> pyvips.Source:
     if os.name != "posix":
-        # A descriptor means nothing to another C library, of which Windows has several.
+        # File descriptors belong to one C runtime, and on Windows libvips may use another one.
         return pyvips.Source.new_from_file(str(path))
-    # By its descriptor: libvips takes names in UTF-8 only.
+    # By its descriptor, because libvips accepts file names in UTF-8 only.
     descriptor = _descriptor(path)
     try:
         return pyvips.Source.new_from_descriptor(descriptor)
@@ -317,10 +317,10 @@ def _descriptor(path: Path) -> int:
 
 
 def reason(error: pyvips.Error) -> str:
-    """What libvips says of a failure, in parentheses; nothing where it says only that something failed."""
+    """The reason that libvips gives for an error, in parentheses, or an empty text."""
     lines = [" ".join(line.split()) for line in str(error).splitlines()[1:]]
     said = [line for line in dict.fromkeys(lines) if line and not line.endswith("load error")]
-    # The last is the newest: it keeps what earlier ones, of other files, left.
+    # The last line is the newest one; earlier ones may be of other files.
     return f" ({shorten(said[-1], 200, placeholder=' ...')})" if said else ""
 
 

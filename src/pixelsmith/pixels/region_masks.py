@@ -1,4 +1,4 @@
-"""Where the regions of a request lie on the canvases of its stages."""
+"""The regions of a request on the canvases of its stages."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from pixelsmith.pixels.resample import Resized, Scaling
 from pixelsmith.sampling.regional import Layers, Mask, Painted, Polygon
 
 SIDE = 1024
-"""Pixels of the longer side of a painted mask, at most: each job of a worker carries it."""
+"""The longer side of a painted mask in pixels, at most, because it is sent with each job of a worker."""
 
 
 def layers_of(
     regions: Sequence[Region], picture: Size, rungs: Mapping[int, Size], scale: int, wrap: Wrap = NO_WRAP
 ) -> dict[int, Layers]:
-    """The regions of a picture on the canvas of each rung, whose latents stand for ``scale`` pixels a side.
+    """The regions of a picture on the canvas of each stage, by its number; a latent covers ``scale`` pixels a side.
 
-    ``rungs``: the sizes in pixels of the pictures on the way, by their numbers; all of them ``wrap``. Raises
+    ``rungs``: the sizes in pixels of the stages' pictures, by number; ``wrap``: the axes on which they wrap. Raises
     ``PictureError`` for a mask that cannot be read.
     """
     masks = [_mask_of(region, picture, wrap) for region in regions]
@@ -35,7 +35,7 @@ def layers_of(
     numbers = sorted(rungs)
     found = {}
     for number in numbers:
-        # Where shapes differ, the middle of a picture becomes the next one.
+        # If aspect ratios differ, a picture is cropped to its middle for the next stage.
         seen = Scaling.through([*(rungs[other] for other in numbers if other >= number), picture], wrap)
         across, down = 1 / seen.across, 1 / seen.down
         found[number] = replace(
@@ -60,7 +60,7 @@ def _rounded(shares: Tensor) -> Tensor:
 
 
 def _small(path: Path) -> FilePicture:
-    """A picture shrunk to what a mask needs, read once from end to end."""
+    """A picture scaled down to the size of a mask, read completely once."""
     try:
         small = upright(path).thumbnail_image(SIDE, height=SIDE, size="down")
         return FilePicture(small.copy_memory())

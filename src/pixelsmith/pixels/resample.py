@@ -1,7 +1,7 @@
-"""A picture seen at a larger size, computed window by window: the enlarged picture never exists as a whole.
+"""Resampling of pictures window by window, so that an enlarged picture never exists as a whole.
 
-Each axis is resampled by a matrix of few diagonals. So a window is read on the host, in the pixels of its source, and
-can be computed wherever it is needed.
+Each axis is resampled by a band matrix. A window's source pixels are read on the host, and the products can be computed
+on any device.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from pixelsmith.system.device import staged
 Kernel = Literal["lanczos", "bicubic"]
 Places = NDArray[np.float64]
 _REACH = 3
-"""Source pixels on each side that the widest kernel (Lanczos, three lobes) looks at when it enlarges."""
+"""The support of the widest kernel (Lanczos with three lobes) when enlarging, in source pixels on each side."""
 BLOCK = 32
-"""Places whose weights are one matrix: more of them multiply more zeros, fewer take more calls."""
+"""Output pixels per matrix of weights; larger blocks multiply more zeros, smaller ones take more calls."""
 
 
 def _lanczos(x: Places) -> Places:
-    """Of three lobes."""
+    """Lanczos with three lobes."""
     return np.where(np.abs(x) < 3, np.sinc(x) * np.sinc(x / 3), 0)
 
 
@@ -48,8 +48,9 @@ _KERNELS: dict[Kernel, Callable[[Places], Places]] = {"lanczos": _lanczos, "bicu
 
 @dataclass(frozen=True)
 class Scaling:
-    """Where the pixels of an enlarged picture lie in the one it was made from: at ``left + across * x`` and
-    ``top + down * y``, in corners.
+    """The mapping of an enlarged picture's coordinates to those of its source.
+
+    The corner (x, y) lies at ``left + across * x`` and ``top + down * y``.
     """
 
     across: float
@@ -59,9 +60,9 @@ class Scaling:
 
     @classmethod
     def through(cls, sizes: Sequence[Size], wrap: Wrap = NO_WRAP) -> Scaling:
-        """Of a picture that was made to cover each of these sizes in turn, the first its own, cut around its centre.
+        """The mapping for a picture of the first size that was scaled and cropped to cover each next size in turn.
 
-        On an axis that wraps nothing can be cut: all of it becomes all of the next one.
+        On an axis that wraps, the picture is not cropped but stretched.
         """
         step, left, top = 1.0, 0.0, 0.0
         for before, after in pairwise(sizes):
@@ -77,15 +78,15 @@ class Scaling:
 
 @dataclass(frozen=True)
 class Resized:
-    """A picture scaled to cover ``target``, cut around its centre where the shapes differ, continued at the edges.
+    """A picture scaled and cropped to cover ``target``, with its edge pixels repeated beyond the edges.
 
     - ``source``: its values (c, h, w), uint8 or float32; ``picture``: its size in pixels.
-    - ``target``: the size in pixels to see it at.
-    - ``unit``: pixels that one value of the source and of the result stands for: 1, or the latent scale.
-    - ``via``: sizes on the way to the target, which a picture that it lies over was cut to in turn.
-    - ``wrap``: on which axes it wraps, in place of being cut and continued.
+    - ``target``: the size of the result in pixels.
+    - ``unit``: the pixels per value of the source and of the result: 1, or the latent scale.
+    - ``via``: the sizes through which the picture is scaled and cropped before the target.
+    - ``wrap``: the axes on which it wraps instead of being cropped and extended.
 
-    ``read`` may ask for windows beyond ``target``, as a padded canvas does: the last row and column go on there.
+    ``read`` accepts windows beyond ``target``, for padded canvases; there the last row and column are repeated.
     """
 
     source: Readable
@@ -105,10 +106,10 @@ class Resized:
         return self.deferred(window, torch.device("cpu"))()
 
     def deferred(self, window: Window, device: torch.device) -> Callable[[], Tensor]:
-        """The same window, read from the source; to be computed on a device, which this thread does not wait for."""
+        """Read the source of a window; the returned function computes the window on a device without waiting for it."""
         inside, rows, columns = continued(window, self.size, self.wrap)
         around = self.sees(inside)
-        # Past the source its edge goes on: so no kernel ever meets an edge, and any window equals that of the whole.
+        # The source is extended past its edges, so kernels need no special case there.
         values = read_continued(self.source, around, self.wrap)
         seen = self._origin(inside)
         left, top = seen.left - around.left, seen.top - around.top
@@ -117,14 +118,14 @@ class Resized:
         return partial(resampled, staged(values, device), down.staged(device), across.staged(device), device)
 
     def sees(self, window: Window) -> Window:
-        """What a window depends on, in the values of the source and past its edges."""
+        """The window of the source, possibly past its edges, on which a window of the result depends."""
         seen = self._origin(window)
         x, columns = _seen(seen.left, seen.across, window.width)
         y, rows = _seen(seen.top, seen.down, window.height)
         return Window(y, x, rows, columns)
 
     def _origin(self, window: Window) -> Scaling:
-        """Where the values of a window lie in the source, counted from the window's corner."""
+        """The mapping of a window to the source, relative to the window's corner."""
         seen = Scaling.through((self.picture, *self.via, self.target), self.wrap)
         left = seen.left / self.unit + seen.across * window.left
         top = seen.top / self.unit + seen.down * window.top
@@ -132,7 +133,7 @@ class Resized:
 
 
 def _seen(start: float, step: float, count: int) -> tuple[int, int]:
-    """The first value of an axis that so many places depend on, and how many do."""
+    """The first source value of an axis on which ``count`` output values depend, and the number of such values."""
     reach = math.ceil(_REACH * max(1.0, step)) + 1
     first = math.floor(start) - reach
     return first, math.ceil(start + step * count) + reach - first
@@ -140,9 +141,9 @@ def _seen(start: float, step: float, count: int) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class LaidOver(Resized):
-    """A picture that is laid over the last of the sizes ``after``, as it lies over the ``target`` on the way there.
+    """A picture with the size ``target``, scaled and cropped like the stages ``after`` it to the last of these sizes.
 
-    Each of these pictures is the middle of the one before it, so this one may go beyond what lies over the last.
+    Each stage is the middle of the previous one, so this picture may reach beyond the last one.
     """
 
     after: tuple[Size, ...] = ()
@@ -157,9 +158,9 @@ class LaidOver(Resized):
 
 @dataclass(frozen=True)
 class Bands:
-    """The matrix that resamples an axis: each of its rows has weights for a few neighbouring values, and 0 for others.
+    """The band matrix that resamples an axis: each row has weights for a few neighbouring values.
 
-    ``weights`` (n, k) are those of k values; the first of these is ``firsts`` for each block of ``BLOCK`` rows.
+    ``weights`` (n, k): the weights of k values; ``firsts``: the first of these, for each block of ``BLOCK`` rows.
     """
 
     weights: Float[Tensor, "n k"]
@@ -167,11 +168,12 @@ class Bands:
 
     @classmethod
     def of(cls, kernel: Kernel, start: float, step: float, count: int, places: NDArray[np.int64], length: int) -> Bands:
-        """Of some of ``count`` places, in rising order; the first begins at ``start`` of an axis of so many values.
+        """The matrix for the output values ``places``, in ascending order, of ``count`` in all.
 
-        They lie ``step`` values apart. A kernel that shrinks is as much wider.
+        Output values are ``step`` source values apart, and the first begins at ``start`` of an axis of ``length``
+        values. For scaling down, the kernel is widened by the factor.
         """
-        # In float32, as Pillow has them: so pictures are those that it would make.
+        # In float32 as in Pillow, so that the pixels equal Pillow's.
         begin, end = np.float32(start), np.float32(start + step * count)
         step = float(end - begin) / count
         centres, width = float(begin) + step * (places + 0.5), max(step, 1.0)
@@ -184,14 +186,14 @@ class Bands:
         return cls(torch.from_numpy(weights / weights.sum(1, keepdims=True)), firsts)
 
     def staged(self, device: torch.device) -> Bands:
-        """The same, for a device to take without waiting."""
+        """The same in pinned memory, for a copy to the device without waiting."""
         return Bands(staged(self.weights.to(_dtype_on(device)), device), self.firsts)
 
     def __call__(self, values: Real[Tensor, "c m w"]) -> Float[Tensor, "c n w"]:
-        """The rows of values, resampled."""
+        """Resample the rows of values."""
         weights = self.weights.to(values.device, non_blocking=True)
         parts = [
-            # Rounded after each axis, as Pillow does.
+            # Rounded after each axis, as in Pillow.
             (block @ values[:, first : first + block.shape[1]].to(block.dtype)).float()
             for first, block in zip(self.firsts, torch.split(weights, BLOCK), strict=True)
         ]
@@ -199,7 +201,7 @@ class Bands:
 
 
 def resampled(values: Tensor, down: Bands, across: Bands, device: torch.device) -> Tensor:
-    """Values (c, h, w) resampled on both axes, on a device, in the dtype that they have."""
+    """Resample values (c, h, w) on both axes, on a device; the dtype does not change."""
     found = values.to(device, non_blocking=True)
     for bands in (across, down):
         found = bands(found.mT)
@@ -207,18 +209,18 @@ def resampled(values: Tensor, down: Bands, across: Bands, device: torch.device) 
 
 
 def _dtype_on(device: torch.device) -> torch.dtype:
-    """What sums are computed in: on the host as exactly as Pillow does, elsewhere in what all devices have."""
+    """The dtype of sums: on the host as precise as Pillow's, on other devices one that all of them support."""
     return torch.float64 if device.type == "cpu" else torch.float32
 
 
 def read_continued(source: Readable, window: Window, wrap: Wrap = NO_WRAP) -> Tensor:
-    """A window (c, h, w) that may reach past a picture's edges: there it wraps, or its edge goes on."""
+    """A window (c, h, w) that may reach past a picture's edges, where the picture wraps or its edge is repeated."""
     known, rows, columns = continued(window, source.size, wrap)
     return read_wrapped(source.read, known, source.size, wrap)[:, rows][:, :, columns]
 
 
 def continued(window: Window, bounds: Size, wrap: Wrap = NO_WRAP) -> tuple[Window, Tensor, Tensor]:
-    """The part of a window inside the bounds, and the rows and columns of that part which continue it past them.
+    """The part of a window inside the bounds, and the indices of its rows and columns that extend it past them.
 
     On axes that wrap there are no bounds.
     """

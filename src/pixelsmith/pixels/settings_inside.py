@@ -1,4 +1,4 @@
-"""The request that made a picture travels inside its file: where it is, and how it is read back."""
+"""The settings stored in a picture file, and reading them back."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from pixelsmith.system.durable import open_to_read, read_object, read_whole
 from pixelsmith.system.places import given_place
 
 KEY = "pixelsmith"
-"""The name of the PNG text chunk; the other formats carry the same JSON as their image description."""
+"""The name of the PNG text chunk; other formats store the same JSON as the image description."""
 SETTINGS_FILE = "pixelsmith.json"
-"""Where they are in a DeepZoom folder or archive, which has no place for a description."""
+"""The file of settings in a DeepZoom folder or archive."""
 ARCHIVE_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)
-"""What reading an archive raises that is damaged, encrypted, or packed in a way that is not known."""
+"""Errors of an archive that is damaged, encrypted, or compressed with an unknown method."""
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """The settings inside a picture that Pixelsmith wrote. Raises ``PictureError`` where there are none."""
+    """The settings in a picture file written by Pixelsmith. Raises ``PictureError`` if there are none."""
     try:
         settings = read_object(_text_inside(path))
     except InputError:
@@ -39,7 +39,7 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 
 def settings_inside(path: Path) -> dict[str, Any] | None:
-    """The settings inside a file, if there are any."""
+    """The settings in a picture file, or ``None``."""
     try:
         return read_settings(path)
     except InputError:
@@ -47,7 +47,7 @@ def settings_inside(path: Path) -> dict[str, Any] | None:
 
 
 def has_settings(path: Path, settings: Mapping[str, Any]) -> bool:
-    """Whether there is a picture with these settings: another one of the same would be the same picture."""
+    """Whether the file contains these settings, and therefore the same picture."""
     return bool(settings_inside(path) == json.loads(settings_text(settings)))
 
 
@@ -68,5 +68,5 @@ def _text_inside(path: Path) -> str:
 
 
 def settings_text(settings: Mapping[str, Any]) -> str:
-    """As they are written into a file: ASCII, for fields that know nothing else."""
+    """The settings as written into a file: JSON in ASCII, because some fields allow nothing else."""
     return json.dumps(settings, ensure_ascii=True, separators=(",", ":"))

@@ -1,4 +1,4 @@
-"""The Slider map of a stage: a position for each latent, seen window by window, never as a whole."""
+"""The Slider map of a stage: a position of the Slider for each latent, computed window by window."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from pixelsmith.pixels.resample import Resized, read_continued
 from pixelsmith.sampling.readable import Readable
 
 SIGMA = 4.0
-"""Of the Gaussian, in pixels, that is taken away from a picture: what is left is its detail."""
+"""The standard deviation in pixels of the Gaussian that is subtracted from a picture to get its detail."""
 FLAT, BUSY = 6.0, 10.4
-"""Local detail, in grey values, up to which a place is flat and from which on it is busy. In real pictures a third of
-all places have less than 5.2 and half of them less than 10.4 (docs/decisions/0023-held-structure.md)."""
+"""Local detail, in grey values, up to which an area is flat and from which on it is busy. In real pictures it is below
+5.2 in a third of the area and below 10.4 in half of it (docs/decisions/0023-held-structure.md)."""
 _RADIUS = 3 * round(SIGMA)
 _SMOOTHING = torch.tensor([0.25, 0.5, 0.25])
 
 
 @dataclass(frozen=True)
 class LocalDetail:
-    """How much detail each block of a picture has: the root mean square, in grey values, of its high band, smoothed.
+    """The detail of each block of a picture: the smoothed root mean square of its high band, in grey values.
 
-    ``picture``: (3, H, W) in 0..255; ``block``: the pixels a side that one value (1, h, w) stands for.
+    ``picture``: (3, H, W) in 0..255; ``block``: the side in pixels of the block for each value (1, h, w).
     """
 
     picture: Readable
@@ -41,7 +41,7 @@ class LocalDetail:
         return self.picture.size.padded(self.block).divided(self.block)
 
     def read(self, window: Window) -> Tensor:
-        # Blocks on each side that a value depends on.
+        # The number of blocks on each side on which a value depends.
         reach = math.ceil(_RADIUS / self.block) + 1
         around = window.around(reach)
         pixels = read_continued(self.picture, around.scaled(self.block), self.wrap).float()
@@ -60,7 +60,7 @@ def _blurred(pixels: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Flatness:
-    """1 where the picture below is flat, 0 where it is busy. ``detail``: its ``LocalDetail``, resized to the canvas."""
+    """1 where the previous stage is flat, 0 where it is busy. ``detail``: its ``LocalDetail``, at the canvas's size."""
 
     detail: Resized
 
@@ -85,7 +85,7 @@ class Even:
 
 @dataclass(frozen=True)
 class Painted:
-    """Positions painted as a grey picture of any size: white (255) holds, black frees.
+    """Positions from a grey picture of any size: white (255) is 1, black is 0.
 
     ``grey``: the picture resized to the canvas.
     """
@@ -101,9 +101,9 @@ class Painted:
 
 
 def slider_map(kind: str, position: float, picture: Size, latent_scale: int, wrap: Wrap = NO_WRAP) -> Readable:
-    """The map of a stage of ``picture`` pixels: a position for each latent.
+    """The Slider map of a stage whose picture has the size ``picture`` in pixels.
 
-    ``kind``: one of ``SLIDER_MAPS`` or the path of a grey picture. Raises ``PictureError`` where that cannot be read.
+    ``kind``: one of ``SLIDER_MAPS`` or the path of a grey picture. Raises ``PictureError`` if that cannot be read.
     """
     canvas = picture.padded(latent_scale).divided(latent_scale)
     if kind in SLIDER_MAPS:
@@ -113,6 +113,6 @@ def slider_map(kind: str, position: float, picture: Size, latent_scale: int, wra
 
 
 def flatness_map(below: Readable, picture: Size, latent_scale: int, wrap: Wrap = NO_WRAP) -> Readable:
-    """Where the picture ``below`` a stage of ``picture`` pixels is flat (1) or busy (0), for each latent."""
+    """The flatness of a stage for each latent: 1 where the previous picture ``below`` is flat, 0 where it is busy."""
     detail = LocalDetail(below, latent_scale, wrap)
     return Flatness(Resized(detail, below.size, picture, "bicubic", latent_scale, wrap=wrap))

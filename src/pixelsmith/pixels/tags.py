@@ -1,4 +1,4 @@
-"""Tags as TIFF keeps them (TIFF 6.0, BigTIFF): read from files and from EXIF, packed, and added to a written file."""
+"""TIFF tags (TIFF 6.0, BigTIFF): reading them from files and EXIF, serialising them, adding them to a written file."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from pathlib import Path
 
 Numbers = tuple[float, ...]
 Tags = Mapping[int, "Value | Tags"]
-"""Values by number; the tags of a directory within the directory are a value, too."""
+"""The values of tags by number; the value of a nested directory is its tags."""
 EXIF, GPS, INTEROPERABILITY = 34665, 34853, 40965
 """Tags whose values are directories of EXIF 2.32."""
 _FORMS = {
     1: "B", 2: "B", 3: "H", 4: "I", 5: "II", 6: "b", 7: "B", 8: "h", 9: "i", 10: "ii", 11: "f", 12: "d", 13: "I",
     16: "Q", 17: "q", 18: "Q",
 }  # fmt: skip
-"""How a number of each type is stored; a rational is two."""
+"""The ``struct`` format of each type's numbers; a rational has two."""
 _BYTE, _ASCII, _SHORT, _LONG, _UNDEFINED, _DOUBLE, _LONG8 = 1, 2, 3, 4, 7, 12, 16
 _RATIONALS = ("II", "ii")
 _DIRECTORIES = 1000
-"""That are looked at: a file whose directories lead in a circle has no last one."""
+"""The largest number of directories that are read, because a damaged file may have a circle of them."""
 _ENTRIES = 65_536
-"""Of a directory: as many as there are numbers of tags."""
+"""The largest number of entries of a directory: the number of possible tags."""
 MOST_BYTES = 1 << 24
-"""Of a value that is read."""
+"""The largest value that is read, in bytes."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Value:
 
     @property
     def text(self) -> str:
-        """The text of a value of bytes, to its first zero."""
+        """The text of a value of bytes, up to its first zero byte."""
         return self.content.split(b"\0")[0].decode(errors="replace")
 
     @property
@@ -85,7 +85,7 @@ def _swapped(content: bytes, kind: int) -> bytes:
 class Directories:
     """The directories of an open TIFF, of either byte order, with offsets of 32 or 64 bits.
 
-    Raises ``LookupError``, ``ValueError`` or ``struct.error`` for what is no TIFF, or a damaged one.
+    Raises ``LookupError``, ``ValueError`` or ``struct.error`` if the file is no TIFF or damaged.
     """
 
     def __init__(self, file: io.BufferedIOBase) -> None:
@@ -96,7 +96,7 @@ class Directories:
         (self.first,) = self._unpack("Q", header[8:16]) if self.big else self._unpack("I", header[4:8])
 
     def chain(self, wanted: Container[int]) -> Iterator[dict[int, Value]]:
-        """The wanted tags of the directories that follow each other."""
+        """The wanted tags of each directory in the file's list."""
         offset = self.first
         for _ in range(_DIRECTORIES):
             if not offset:
@@ -105,13 +105,13 @@ class Directories:
             yield tags
 
     def at(self, offset: int, wanted: Container[int] | None = None) -> tuple[dict[int, Value], int]:
-        """The wanted tags of a directory, or all, and where the next one is: 0 for nowhere."""
+        """The wanted tags of a directory, or all of them, and the offset of the next directory, 0 for none."""
         entries, following = self.entries(offset)
         found = {tag: self._value(entry) for tag, entry in entries.items() if wanted is None or tag in wanted}
         return {tag: value for tag, value in found.items() if value is not None}, following
 
     def entries(self, offset: int) -> tuple[dict[int, bytes], int]:
-        """The entries of a directory as they lie in the file, by tag."""
+        """The raw entries of a directory, by tag."""
         self.file.seek(offset)
         (count,) = self._read(self.counter)
         if count > _ENTRIES:
@@ -128,7 +128,7 @@ class Directories:
         return 20 if self.big else 12
 
     def _value(self, entry: bytes) -> Value | None:
-        """The value of an entry, where it is of a known type and not too long."""
+        """The value of an entry, if its type is known and it is not too long."""
         _, kind, count = self._unpack(f"HH{self.offset}", entry[: -(8 if self.big else 4)])
         content = entry[-(8 if self.big else 4) :]
         if kind not in _FORMS:
@@ -154,7 +154,7 @@ class Directories:
 def read_tags(file: io.BufferedIOBase) -> dict[int, Value | Tags]:
     """All tags of the first directory of a TIFF or of EXIF, and of the directories of EXIF within it.
 
-    Raises as ``Directories`` does; a directory within that is damaged is left out.
+    Raises as ``Directories`` does; a damaged nested directory is left out.
     """
     directories = Directories(file)
     return _with_inner(directories, directories.at(directories.first)[0], depth=2)
@@ -175,13 +175,13 @@ def _with_inner(directories: Directories, tags: Mapping[int, Value], depth: int)
 
 
 def exif_of(tags: Tags) -> bytes:
-    """Tags as EXIF has them: a small TIFF without a picture."""
+    """Tags as an EXIF block: a small TIFF without a picture."""
     content, first = _packed(tags, 8, _Form("<", big=False))
     return b"II*\0" + struct.pack("<I", first) + content
 
 
 def exif_tags(content: bytes) -> dict[int, Value | Tags]:
-    """The tags of EXIF as files have it, with or without the name before it; none where it is damaged."""
+    """The tags of an EXIF block, with or without its header; none if it is damaged."""
     try:
         return read_tags(io.BytesIO(content.removeprefix(b"Exif\0\0")))
     except (OSError, ValueError, LookupError, OverflowError, struct.error):
@@ -191,20 +191,20 @@ def exif_tags(content: bytes) -> dict[int, Value | Tags]:
 def add_tags(path: Path, tags: Tags) -> None:
     """Add tags to the first directory of a TIFF, replacing those with the same numbers.
 
-    A directory with them is appended, and takes the place of the first one: nothing else in the file moves. Raises
-    ``OSError``, and ``ValueError`` where the file would become longer than its offsets reach.
+    A new directory is appended and replaces the first one, so nothing else in the file moves. Raises ``OSError``, and
+    ``ValueError`` if the file would become too long for its offsets.
     """
     with path.open("r+b") as file:
         directories = Directories(file)
         entries, following = directories.entries(directories.first)
         kept = {tag: entry for tag, entry in entries.items() if tag not in tags}
-        # Directories and values begin at even bytes (TIFF 6.0, section 2).
+        # Directories and values begin at even offsets (TIFF 6.0, section 2).
         end = file.seek(0, io.SEEK_END)
         base = end + end % 2
         form = _Form(directories.order, directories.big)
         content, first = _packed(tags, base, form, kept, following)
         if not directories.big and base + len(content) >= 2**32:
-            raise ValueError("with what is known of the picture it is longer than a TIFF can be")
+            raise ValueError("with its metadata the file would be larger than a TIFF can be")
         file.write(bytes(base - end) + content)
         file.seek(8 if directories.big else 4)
         file.write(struct.pack(f"{directories.order}{form.offset}", first))
@@ -212,7 +212,7 @@ def add_tags(path: Path, tags: Tags) -> None:
 
 @dataclass(frozen=True)
 class _Form:
-    """How a file stores directories: its byte order, and whether it is a BigTIFF."""
+    """The layout of a file's directories: its byte order, and whether it is a BigTIFF."""
 
     order: str
     big: bool
@@ -223,7 +223,7 @@ class _Form:
 
     @property
     def room(self) -> int:
-        """Bytes of a value that are kept in the entry itself."""
+        """The largest value that is stored in the entry itself, in bytes."""
         return struct.calcsize(f"<{self.offset}")
 
     def pointer(self, place: int) -> Value:
@@ -236,9 +236,9 @@ class _Form:
 def _packed(
     tags: Tags, base: int, form: _Form, kept: Mapping[int, bytes] | None = None, following: int = 0
 ) -> tuple[bytes, int]:
-    """Values and then their directory, to lie at ``base`` of a file; and where in it the directory begins.
+    """The values and their directory, for the offset ``base`` of a file, and the directory's offset within them.
 
-    ``kept``: entries that are in the file already, by tag.
+    ``kept``: raw entries of the existing directory, by tag.
     """
     content, entries = bytearray(), dict(kept or {})
     for tag, value in tags.items():

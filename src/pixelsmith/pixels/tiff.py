@@ -1,4 +1,4 @@
-"""What the directories of a TIFF say of its pages, where libvips says nothing of it."""
+"""Properties of a TIFF's pages that libvips does not report."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _WANTED = (
     _SUBFILE, _WIDTH, _HEIGHT, _COMPRESSION, _PHOTOMETRIC, _ORIENTATION, _INNER, _EXTRA, _COEFFICIENTS, _BLACK_WHITE
 )  # fmt: skip
 _MOST = 1000
-"""Values of a tag that are looked at."""
+"""The largest number of a tag's values that are read."""
 _YCBCR, _JPEG = 6, (6, 7)
 
 
 @dataclass(frozen=True)
 class YCbCr:
-    """How YCbCr is stored: the weights of red, green and blue in luma, and the codes of black and white by channel."""
+    """The parameters of YCbCr: the weights of red, green and blue in luma, and each channel's black and white."""
 
     luma: tuple[float, float, float] = (0.299, 0.587, 0.114)
     black_white: tuple[float, ...] = (0, 255, 128, 255, 128, 255)
@@ -35,10 +35,10 @@ class TiffPage:
     """A directory of a TIFF (TIFF 6.0, and for BigTIFF and pages within pages Adobe's technical notes).
 
     - ``reduced``: whether it is a smaller version of another page (``NewSubfileType``).
-    - ``orientation``: 1..8, which way up it is; files say other numbers, too.
-    - ``inner``: the pages that belong to it (``SubIFDs``).
-    - ``extra``: what its channels besides the colours are (``ExtraSamples``): 1 and 2 are transparency.
-    - ``ycbcr``: where its pixels are YCbCr and not made RGB by the decoder.
+    - ``orientation``: 1..8 for the rotation and reflection; invalid files have other numbers.
+    - ``inner``: its nested pages (``SubIFDs``).
+    - ``extra``: the kinds of its extra channels (``ExtraSamples``); 1 and 2 are transparency.
+    - ``ycbcr``: for YCbCr pixels that the decoder does not convert to RGB.
     """
 
     size: Size
@@ -50,7 +50,7 @@ class TiffPage:
 
 
 def tiff_pages(path: Path) -> list[TiffPage]:
-    """The pages in the order of the file, as far as they can be read: none where it is no TIFF."""
+    """The pages in the order of the file, as far as they can be read; none if it is no TIFF."""
     pages: list[TiffPage] = []
     try:
         with os.fdopen(open_to_read(path), "rb") as file:
@@ -59,7 +59,7 @@ def tiff_pages(path: Path) -> list[TiffPage]:
                 inner = (_numbers(directories.at(int(offset), _WANTED)[0]) for offset in tags.get(_INNER, ()))
                 pages.append(_page(tags, tuple(map(_page, inner))))
     except (OSError, ValueError, LookupError, OverflowError, struct.error):
-        # What is damaged here libvips complains of.
+        # libvips reports the damage when it reads the file.
         pass
     return pages
 

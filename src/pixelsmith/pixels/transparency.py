@@ -1,4 +1,4 @@
-"""Pictures that are transparent in places: colours for where nothing is seen, and both together again."""
+"""Transparent pictures: extending their colours into transparent areas, and joining colours and alpha."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pixelsmith.geometry import Size, Window
 from pixelsmith.sampling.readable import Readable
 
 _SMALL = 512
-"""Pixels a side at which colours are spread."""
+"""The side in pixels of the small picture on which colours are extended."""
 _WHITE = 255.0
 
 
@@ -35,10 +35,10 @@ class WithAlpha:
 
 
 def with_colours_spread(colours: pyvips.Image, alpha: pyvips.Image) -> pyvips.Image:
-    """Colours (sRGB, uchar) that go on where ``alpha`` hides them, as far as they do.
+    """Colours (sRGB, uchar), with those of transparent pixels replaced by nearby visible colours.
 
-    What files have under transparency is black, white or left over; enlarged and denoised it would show at the edges
-    as a fringe. Where all is opaque the colours are the same values.
+    The stored colours of transparent pixels are arbitrary and, after upsampling and denoising, would show as a fringe
+    at the edges. Opaque pixels do not change.
     """
     width, height = colours.width, colours.height
     share = alpha / 255
@@ -54,16 +54,16 @@ def with_colours_spread(colours: pyvips.Image, alpha: pyvips.Image) -> pyvips.Im
 
 
 def _spread(weighted: Float[Tensor, "1 4 h w"]) -> Float[Tensor, "1 3 h w"]:
-    """Colours from colours times weights, and weights of 0 to 1: where these are less, of ever larger surroundings.
+    """Colours from colours times weights, and weights of 0 to 1; missing weight is filled from coarser levels.
 
-    The pull-push of Gortler et al., "The Lumigraph" (SIGGRAPH 1996), section 3.3. White where nothing has a weight.
+    The pull-push of Gortler et al., "The Lumigraph" (SIGGRAPH 1996), section 3.3. White if all weights are 0.
     """
     colours, share = weighted[:, :3], weighted[:, 3:].clamp(0, 1)
     height, width = weighted.shape[2:]
     if height * width == 1:
         return colours / share if share > 0 else torch.full_like(colours, _WHITE)
     coarse = F.avg_pool2d(weighted, 2, ceil_mode=True)
-    # As much as there is room for: half a block at the border of what is seen counts as a whole one.
+    # Weights are raised up to 1, so that half a block at the border of the visible area counts as a whole one.
     coarse = coarse * (1 / coarse[:, 3:].clamp(0.25, 1)).clamp(1, 4)
     behind = F.interpolate(_spread(coarse), size=(height, width), mode="bilinear", align_corners=False)
     return colours + (1 - share) * behind

@@ -1,6 +1,6 @@
-"""Where the viewer gets pixels from: pyramid files, DeepZoom, and the mosaics of a run that may still be growing.
+"""Sources of pixels for the viewer: pyramid files, DeepZoom, and the canvases of a run that may still be in progress.
 
-A source answers one question: what does this box look like at that size?
+A source has one main method, which renders a box of the picture at a given size.
 """
 
 from __future__ import annotations
@@ -30,25 +30,25 @@ from pixelsmith.pixels.settings_inside import ARCHIVE_ERRORS
 from pixelsmith.system.durable import open_to_read, read_whole
 
 SMALL = 1024
-"""Pixels on a side up to which a file needs no pyramid."""
+"""The side in pixels up to which a file needs no pyramid."""
 STEP = 4
-"""How many times as wide a level may be as the next smaller one, or the smallest as ``SMALL``."""
+"""The largest factor between a level's width and that of the next smaller level, or ``SMALL`` for the smallest."""
 BLOCK = 512
-"""Pixels on a side of the blocks that a view is put together from: they bound the memory that it takes."""
+"""The side in pixels of the blocks that a view is composed of, which bounds its memory."""
 Box = tuple[float, float, float, float]
 """Left, top, right and bottom in pixels of the full picture, inside it."""
 
 
 @runtime_checkable
 class Zoomable(Protocol):
-    """A picture that can be looked at from near and from afar."""
+    """A picture that can be rendered at any scale."""
 
     @property
     def size(self) -> Size: ...
 
     @property
     def version(self) -> int:
-        """It changes when there is more to see than before."""
+        """A number that changes when the visible content changes."""
         ...
 
     def look(self, box: Box, size: Size) -> Image.Image:
@@ -57,14 +57,14 @@ class Zoomable(Protocol):
 
 
 def changed(path: Path) -> int:
-    """When a file last changed, in milliseconds: the version of what it shows, as another may take its name."""
+    """The modification time of a file in milliseconds, which is the version of its content."""
     return path.stat().st_mtime_ns // 1_000_000
 
 
 class PyramidFile:
-    """Levels of a picture that libvips opens, the full one first, each smaller than the one before.
+    """The levels of a picture, opened by libvips, in descending order of size.
 
-    ``folder`` is removed with this object: it holds a file that was made for looking at only.
+    ``folder``: a folder with a temporary pyramid, which is removed with this object.
     """
 
     def __init__(self, levels: list[pyvips.Image], version: int = 0, folder: Path | None = None) -> None:
@@ -76,9 +76,9 @@ class PyramidFile:
 
     @classmethod
     def of(cls, path: Path) -> PyramidFile:
-        """The levels of a pyramid; of another file a pyramid is made, for as long as this object lives.
+        """The levels of a file; if it has too few, a temporary pyramid is made for the lifetime of this object.
 
-        Raises ``PictureError`` where it is no picture.
+        Raises ``PictureError`` if it is no picture.
         """
         found, version = levels(path), changed(path)
         steps = [above.width / below.width for above, below in pairwise(found)]
@@ -98,7 +98,7 @@ class PyramidFile:
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        # Where open files can be removed it is gone at once, however this process ends.
+        # On systems that allow it, the open file is removed now, so that it never outlives this process.
         shutil.rmtree(folder, ignore_errors=True)
         return cls(made, version, folder)
 
@@ -140,7 +140,7 @@ class DeepZoomFile:
         return zipfile.ZipFile(file)
 
     def look(self, box: Box, size: Size) -> Image.Image:
-        """The box, put together from the tiles of the smallest level that has all the detail of ``size``."""
+        """The box, composed of tiles of the smallest level that has all the detail of ``size``."""
         level = _smallest(self._sizes, self.size, box, size)
         return _scaled(box, self.size, self._sizes[level], size, lambda window: self._window(level, window))
 
@@ -166,14 +166,14 @@ class DeepZoomFile:
 
 @dataclass(frozen=True)
 class StagePicture:
-    """The picture of a stage in a run directory; where it is not there yet, the one of the stage below."""
+    """The picture of a stage in a run directory; missing parts are shown from the previous stage."""
 
     levels: tuple[tuple[Mosaic, WatchedSlots], ...]
     below: Zoomable | None
 
     @classmethod
     def of(cls, folder: Path, below: Zoomable | None) -> StagePicture:
-        """The stage that works in ``folder``. Raises ``LookupError`` where it has no picture yet."""
+        """The picture of the stage in ``folder``. Raises ``LookupError`` if it has none yet."""
         return cls((watch(folder / "overview"), watch(folder / "picture")), below)
 
     @property
@@ -207,7 +207,7 @@ class StagePicture:
         return image
 
     def _there(self, mosaic: Mosaic, box: Box, size: Size) -> Iterator[tuple[Window, Box, Window]]:
-        """The parts of a box that are there: where each lies in an image of ``size``, its own box and its pixels."""
+        """The finished parts of a box: the window of each in an image of ``size``, its box, and its pixels."""
         across, down = size.width / (box[2] - box[0]), size.height / (box[3] - box[1])
         fine = self.size.width / mosaic.size.width, self.size.height / mosaic.size.height
         window = _window_of(box, self.size, mosaic.size)
@@ -218,13 +218,13 @@ class StagePicture:
             place = Window(top, left, min(bottom, size.height) - top, min(right, size.width) - left)
             if place.height > 0 and place.width > 0:
                 corner = box[0] + place.left / across, box[1] + place.top / down
-                # What lies around it is used as well, to scale without an edge, if it is there.
+                # Finished pixels around the part are used too, so that scaling leaves no edge.
                 around = kept.grown(side, mosaic.size)
                 seen = around if mosaic.has(around) else kept
                 yield place, (*corner, corner[0] + place.width / across, corner[1] + place.height / down), seen
 
     def _guess(self, box: Box, size: Size) -> Image.Image:
-        """From below, whose middle covers this picture; grey where there is nothing below."""
+        """The box as the previous stage shows it, whose middle covers this picture; grey if there is none."""
         if self.below is None:
             return Image.new("RGB", (size.width, size.height), "grey")
         small = self.below.size
@@ -235,9 +235,9 @@ class StagePicture:
 
 
 def _parts_there(mosaic: Mosaic, window: Window, side: int) -> Iterator[Window]:
-    """What is there of a window: whole tiles, and parts of ``side`` of those whose neighbours are missing.
+    """The finished parts of a window: whole tiles, and blocks of ``side`` pixels of tiles with missing neighbours.
 
-    Where tiles are averaged, the border of one is not there before its neighbour.
+    If neighbouring tiles are averaged, the border of a tile is finished only together with its neighbour.
     """
     for index in mosaic.tiling.touching(window):
         tile = mosaic.tiling.kept(index)
@@ -254,7 +254,7 @@ def _parts_there(mosaic: Mosaic, window: Window, side: int) -> Iterator[Window]:
 
 
 def _smallest(levels: list[Size], full: Size, box: Box, size: Size) -> int:
-    """The index of the level with the fewest pixels that is no coarser than what is asked for."""
+    """The index of the smallest level that has all the detail of a box rendered at ``size``."""
     wanted = min(1.0, max(size.width / (box[2] - box[0]), size.height / (box[3] - box[1])))
     fine = [i for i, level in enumerate(levels) if level.width / full.width >= 0.99 * wanted]
     return min(fine or range(len(levels)), key=lambda i: levels[i].area if fine else -levels[i].area)
@@ -291,7 +291,7 @@ def _scaled(
 
 def _block(box: Box, bounds: Window, size: Size, read: Callable[[Window], Image.Image]) -> Image.Image:
     left, top, right, bottom = box
-    # A margin, so that what the kernel sees at the box's edges is the picture.
+    # With a margin, so that the kernel reads the picture beyond the box's edges.
     reach = 2 * math.ceil(max(1.0, (right - left) / size.width))
     x, y = max(bounds.left, math.floor(left) - reach), max(bounds.top, math.floor(top) - reach)
     width = min(bounds.right, math.ceil(right) + reach) - x
@@ -305,7 +305,7 @@ def _cropped(image: pyvips.Image, window: Window) -> Image.Image:
 
 
 def open_file(path: Path) -> PyramidFile | DeepZoomFile:
-    """A picture file to look at. Raises ``PictureError`` where it is none."""
+    """Open a picture file for viewing. Raises ``PictureError`` if it is no picture."""
     if path.suffix.lower() not in (".dzi", ".zip"):
         return PyramidFile.of(path)
     if not path.exists():
@@ -318,7 +318,7 @@ def _number(description: str, name: str) -> int:
 
 
 def _said(description: str, name: str, pattern: str) -> str:
-    """What an attribute of the description says."""
+    """The value of an attribute of the description."""
     match = re.search(rf'\b{name}\s*=\s*(["\'])({pattern})\1', description)
     if match is None:
         raise ValueError(f"no {name}")

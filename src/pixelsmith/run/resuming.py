@@ -75,7 +75,7 @@ def _confirmed(run: RunDirectory, output: Path | None, allow_pickle: bool) -> Re
     record = run.read()
     if record.allows_pickle and not allow_pickle:
         raise RunError(
-            f"{run.path}: its model is read from pickles, which can run any code; --allow-pickle takes them from a "
+            f"{run.path}: its model is read from pickles, which can run any code; --allow-pickle loads them from a "
             "source that you trust"
         )
     if output is not None:

@@ -94,7 +94,7 @@ def test_a_file_that_says_nothing_or_is_cut_is_refused(specimen: Path) -> None:
         content = file.read_bytes()
         for part in (b"", content[:5], content[:200], content[:-1]):
             undo = written(file, part)
-            with pytest.raises(ModelError, match=f"{file}: it is {'not a whole' if part else 'empty'}"):
+            with pytest.raises(ModelError, match=f"{file}: it is {'no complete' if part else 'empty'}"):
                 check_complete(specimen, Parts())
             undo()
     for file in specimen.glob("tokenizer*/tokenizer.json"):
@@ -236,11 +236,11 @@ def test_a_chat_model_needs_the_format_of_its_prompts(tmp_path: Path, template: 
 def test_weights_are_looked_for_by_variant_kind_and_shard(model: Path) -> None:
     weights = model / "unet" / "diffusion_pytorch_model.safetensors"
     half = weights.rename(weights.with_name("diffusion_pytorch_model.fp16.safetensors"))
-    with pytest.raises(ModelError, match=r"unet of this model has no weights there.*--variant fp16 takes them"):
+    with pytest.raises(ModelError, match=r"unet of this model has no weights there.*--variant fp16 loads"):
         check_complete(model, Parts())
     check_complete(model, Parts(variant="fp16"))
     pickle = half.rename(weights.with_name("diffusion_pytorch_model.bin"))
-    with pytest.raises(ModelError, match="--allow-pickle takes them"):
+    with pytest.raises(ModelError, match="--allow-pickle loads them"):
         check_complete(model, Parts())
     first, second = (f"diffusion_pytorch_model-0000{i}-of-00002.safetensors" for i in (1, 2))
     pickle.rename(weights.with_name(first))

@@ -44,7 +44,7 @@ def test_damaged_weights_are_said_so(tiny_model: Path, tmp_path: Path, part: str
     shutil.copytree(tiny_model, folder)
     weights = next((folder / part).glob("*.safetensors"))
     weights.write_bytes(weights.read_bytes()[:100])
-    with pytest.raises(ModelError, match=r"it is not a whole \.safetensors file"):
+    with pytest.raises(ModelError, match=r"it is no complete \.safetensors file"):
         load_family(folder, read_facts(folder, "x"), Compute())
 
 

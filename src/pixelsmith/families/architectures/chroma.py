@@ -1,4 +1,4 @@
-"""Chroma: Flux.1's transformer made smaller and undistilled; T5 alone as text encoder, its padding masked."""
+"""Chroma: a smaller, undistilled version of Flux.1's transformer, with T5 as its only text encoder, padding masked."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Chroma:
 
     def encode(self, pipeline: Any, prompt: str, negative_prompt: str | None) -> tuple[Prompt, Prompt]:
         found = pipeline.encode_prompt(prompt, negative_prompt or "", max_sequence_length=ROOM)
-        # Embeddings, positions and mask of the one, then of the other; all positions of text are 0.
+        # Embeddings, positions and mask of the prompt, then of the negative prompt; text positions are all 0.
         return named(("embeddings", "mask"), found[0:3:2], found[3:6:2])
 
     def schedule(self, scheduler: Any, steps: int, patch: Size) -> Schedule:

@@ -20,7 +20,7 @@ from pixelsmith.sampling.schedule import Level, Schedule
 NATIVE = Size(128, 128)
 """Native size in latents; a constant of the pipeline."""
 ROOM, SCHNELL_ROOM = 512, 256
-"""Tokens that T5 reads, as the models were made."""
+"""The token limits of T5 with which the models were trained."""
 
 
 class Flux:
@@ -64,8 +64,8 @@ class Flux:
 def position_ids(rows: int, columns: int, device: torch.device) -> Tensor:
     """(rows · columns, 3): 0, row and column of each token, from the patch's own corner.
 
-    The network has seen no ids beyond those of its native size, so a patch far from the picture's corner must not have
-    them either (docs/decisions/0011-patches-and-transformers.md).
+    The network was trained with the ids of its native size only, so all patches use these, wherever they lie
+    (docs/decisions/0011-patches-and-transformers.md).
     """
     grid = torch.meshgrid(torch.arange(1), torch.arange(rows), torch.arange(columns), indexing="ij")
     return torch.stack(grid, dim=-1).reshape(-1, 3).to(device)

@@ -19,9 +19,9 @@ from pixelsmith.sampling.denoiser import Batch
 from pixelsmith.sampling.schedule import Level, Schedule
 
 NATIVE = Size(64, 64)
-"""Latents of 16x16 pixels; the pipeline has it as a constant."""
+"""Native size in latents of 16x16 pixels; a constant of the pipeline."""
 ROOM = 512
-"""Tokens that the pipeline lets the text encoder read."""
+"""The pipeline's token limit of the text encoder."""
 
 
 class Flux2:

@@ -15,9 +15,9 @@ from pixelsmith.sampling.denoiser import Batch
 from pixelsmith.sampling.schedule import Level, Schedule
 
 NATIVE = Size(128, 128)
-"""Latents; the pipeline has it as a constant."""
+"""Native size in latents; a constant of the pipeline."""
 ROOM = 256
-"""Tokens that the pipeline lets the text encoder read."""
+"""The pipeline's token limit of the text encoder."""
 
 
 class Lumina2:
@@ -44,7 +44,7 @@ class Lumina2:
         return flow_schedule(scheduler, steps, patch.area // 4)
 
     def predict(self, pipeline: Any, x: Batch, level: Level, prompt: Prompt, scene: Scene) -> Batch:
-        # It counts time from noise to image, and predicts z − ε.
+        # The network's time runs from noise to image, and it predicts z − ε.
         time = repeated(1 - level.timestep / 1000, x)
         output: Tensor = pipeline.transformer(hidden_states=x, timestep=time, **prompt, return_dict=False)[0]
         return -output

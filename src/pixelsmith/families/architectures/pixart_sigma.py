@@ -15,7 +15,7 @@ from pixelsmith.sampling.denoiser import Batch
 from pixelsmith.sampling.schedule import Level, Schedule
 
 ROOM = 300
-"""Tokens that the pipeline lets T5 read."""
+"""The pipeline's token limit of T5."""
 
 
 class PixArtSigma:
@@ -35,7 +35,7 @@ class PixArtSigma:
         return pipeline.tokenizer, ROOM
 
     def encode(self, pipeline: Any, prompt: str, negative_prompt: str | None) -> tuple[Prompt, Prompt]:
-        # Captions are cleaned as the pipeline does by default, where the libraries that it needs for that are there.
+        # Captions are cleaned, the pipeline's default, if the libraries for it are installed.
         found = pipeline.encode_prompt(
             prompt, negative_prompt=negative_prompt or "", max_sequence_length=ROOM, clean_caption=True
         )
@@ -49,7 +49,7 @@ class PixArtSigma:
         output: Tensor = pipeline.transformer(
             x, timestep=repeated(level.timestep, x), added_cond_kwargs=conditions, **prompt, return_dict=False
         )[0]
-        # The second half of the channels is the learned variance, which a deterministic step does not ask for.
+        # The second half of the channels is the learned variance, which a deterministic step does not use.
         return output[:, : x.shape[1]]
 
 

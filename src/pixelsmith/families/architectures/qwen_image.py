@@ -14,9 +14,9 @@ from pixelsmith.sampling.denoiser import Batch
 from pixelsmith.sampling.schedule import Level, Schedule
 
 NATIVE = Size(128, 128)
-"""Latents; the pipeline has it as a constant."""
+"""Native size in latents; a constant of the pipeline."""
 ROOM = 512
-"""Tokens of a prompt that the pipeline takes."""
+"""The pipeline's token limit of prompts."""
 
 
 class QwenImage:
@@ -34,7 +34,7 @@ class QwenImage:
         return pipeline.tokenizer, ROOM
 
     def encode(self, pipeline: Any, prompt: str, negative_prompt: str | None) -> tuple[Prompt, Prompt]:
-        # The pipeline guides only where there is a negative prompt; a space is the one that its users give.
+        # The pipeline uses guidance only with a negative prompt, for which a space is customary.
         return _encoded(pipeline, prompt), _encoded(pipeline, negative_prompt or " ")
 
     def schedule(self, scheduler: Any, steps: int, patch: Size) -> Schedule:
@@ -54,7 +54,7 @@ class QwenImage:
 
 
 def _encoded(pipeline: Any, text: str) -> Prompt:
-    # Of one prompt nothing is padded, so the mask is empty.
+    # A single prompt is not padded, so there is no mask.
     embeddings, _ = pipeline.encode_prompt(text, max_sequence_length=ROOM)
     return {"embeddings": embeddings}
 

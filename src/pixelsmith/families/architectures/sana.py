@@ -16,7 +16,7 @@ from pixelsmith.sampling.denoiser import Batch
 from pixelsmith.sampling.schedule import Level, Schedule
 
 ROOM = 300
-"""Tokens of a prompt that the pipeline takes."""
+"""The pipeline's token limit of prompts."""
 
 
 class Sana:
@@ -37,7 +37,7 @@ class Sana:
         return pipeline.tokenizer, ROOM
 
     def encode(self, pipeline: Any, prompt: str, negative_prompt: str | None) -> tuple[Prompt, Prompt]:
-        # What the pipeline puts before a prompt is the default of an argument of its call.
+        # The instruction before a prompt is the default of an argument of the pipeline's call.
         instruction = inspect.signature(pipeline.__call__).parameters["complex_human_instruction"].default
         found = pipeline.encode_prompt(
             prompt,

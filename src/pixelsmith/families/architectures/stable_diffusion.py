@@ -33,7 +33,7 @@ class StableDiffusion:
     def traits(self, configs: Configs) -> Traits:
         multiple = 2 ** (len(configs["unet"]["block_out_channels"]) - 1)
         best = recommended_for(configs, Recommended(20, guidance_scale=7.5))
-        # The pipeline itself decodes with an autoencoder of other classes only.
+        # The pipeline of diffusers does not support this class of autoencoder.
         stock = configs["vae"]["_class_name"] != "AutoencoderDC"
         perturbable = attends_in_the_middle(configs)
         return Traits(

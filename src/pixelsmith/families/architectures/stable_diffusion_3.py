@@ -15,7 +15,7 @@ from pixelsmith.sampling.denoiser import Batch
 from pixelsmith.sampling.schedule import Level, Schedule
 
 ROOM = 256
-"""Tokens that the pipeline lets T5 read."""
+"""The pipeline's token limit of T5."""
 
 
 class StableDiffusion3:

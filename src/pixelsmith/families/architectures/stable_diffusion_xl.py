@@ -1,4 +1,4 @@
-"""SDXL and its few-step children: two text encoders, conditioned on the picture's size and a patch's position."""
+"""SDXL and its few-step variants: two text encoders, conditioned on the picture's size and a patch's position."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ class StableDiffusionXL:
 def time_ids(scene: Scene) -> Tensor:
     """(b, 6): original size, top left corner of the crop, target size, rows first (arXiv 2307.01952, section 2.2).
 
-    Both sizes are the whole picture's, and a patch is a crop of it. They are float32 whatever the network's dtype:
-    bfloat16 knows no pixel 30,001, and float16 none beyond 65,504.
+    Both sizes are the whole picture's, and a patch is a crop of it. They are always float32, because bfloat16 cannot
+    represent 30,001, and float16 nothing beyond 65,504.
     """
     size = (scene.picture.height, scene.picture.width)
     rows = [(*size, window.top, window.left, *size) for window in scene.windows]

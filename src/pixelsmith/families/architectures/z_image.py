@@ -17,9 +17,9 @@ from pixelsmith.sampling.denoiser import Batch
 from pixelsmith.sampling.schedule import Level, Schedule
 
 NATIVE = Size(128, 128)
-"""Latents; the pipeline has it as a constant."""
+"""Native size in latents; a constant of the pipeline."""
 ROOM = 512
-"""Tokens that the pipeline lets the text encoder read."""
+"""The pipeline's token limit of the text encoder."""
 TURBO_SHIFT = 3.0
 
 
@@ -32,7 +32,7 @@ class ZImage:
     optional = ()
 
     def traits(self, configs: Configs) -> Traits:
-        # The two differ in nothing but the weights and the shift. Its pipeline counts guidance from 0, not from 1.
+        # The two variants differ in weights and shift only. The pipeline's guidance scale is lower by 1 than usual.
         turbo = configs["scheduler"].get("shift") == TURBO_SHIFT
         best = Recommended(8, guidance_scale=1.0) if turbo else Recommended(50, guidance_scale=5.0)
         return Traits(NATIVE, 2, best, float16_safe=False)
@@ -49,7 +49,7 @@ class ZImage:
         return flow_schedule(scheduler, steps, patch.area // 4)
 
     def predict(self, pipeline: Any, x: Batch, level: Level, prompt: Prompt, scene: Scene) -> Batch:
-        # It counts time from noise to image, has a frame axis, and predicts z − ε.
+        # The network's time runs from noise to image, it has a frame axis, and it predicts z − ε.
         time = repeated(1 - level.timestep / 1000, x)
         images, texts = list(x[:, :, None].unbind()), list(prompt["embeddings"].unbind())
         outputs: list[Tensor] = pipeline.transformer(images, time, texts, return_dict=False)[0]

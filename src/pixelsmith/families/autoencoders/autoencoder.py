@@ -1,4 +1,4 @@
-"""The autoencoders of diffusers behind one face: they differ in outputs, axes, scaling and in how local they are."""
+"""One interface for the autoencoders of diffusers, which differ in outputs, axes, scaling and receptive fields."""
 
 from __future__ import annotations
 
@@ -19,12 +19,14 @@ from pixelsmith.geometry import Window
 from pixelsmith.sampling.grid import TileLayout
 
 LOCAL_SIDE = 88
-"""Of residual networks that normalise per pixel: tiles equal the whole. Larger ones take more memory, no less time."""
+"""The side of tiles in latents for residual networks with normalisation per pixel, whose tiles equal the whole picture.
+Larger tiles take more memory and save no time."""
 TILE_PIXELS, CONTEXT_PIXELS = 1024, 128
-"""For all others: more context, averaged borders, and group normalisation held steady."""
+"""The side and context of tiles in pixels for other autoencoders, with averaged borders and shared statistics of group
+normalisation."""
 
 Statistics = tuple[Literal["encode", "decode"], Sequence[Seen]]
-"""What an autoencoder is held steady by, and what it does meanwhile."""
+"""The fixed normalisation statistics of an autoencoder, and the method that they are for."""
 
 
 def latent_space(config: Mapping[str, Any]) -> tuple[int, int]:
@@ -42,48 +44,48 @@ def latent_space(config: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def tiling_of(config: Mapping[str, Any]) -> TileLayout:
-    """How an autoencoder of this configuration is run tile by tile, in latents."""
+    """The tile layout for an autoencoder of this configuration, in latents."""
     if _is_local(config):
         return TileLayout(LOCAL_SIDE, context_of(config), blend=0)
     return usual_tiling(latent_space(config)[0])
 
 
 def usual_tiling(scale: int) -> TileLayout:
-    """That of autoencoders which are not local, with so many pixels per latent."""
+    """The tile layout for autoencoders that are not local, with ``scale`` pixels per latent."""
     context = max(4, min(16, CONTEXT_PIXELS // scale))
     return TileLayout(side=min(128, TILE_PIXELS // scale), context=context, blend=context)
 
 
 def compile_blocks(vae: Any) -> None:
-    """Compile an autoencoder of residual blocks, each block by itself and for any size; others stay as they are.
+    """Compile each block of an autoencoder of residual blocks, with dynamic shapes; other autoencoders are unchanged.
 
-    What a block is given of a tile depends on where that lies (``Narrowing``), so it has no one size. Blocks that are
-    alike share a graph, and all of them torch's limit of eight, of which the embedded model's two halves need five to
-    seven: a second dtype in one process runs a part of them as they are.
+    The input size of a block depends on the position of the tile (``Narrowing``). Equal blocks share a graph. PyTorch
+    keeps at most eight graphs, of which the embedded model's encoder and decoder need five to seven, so with a second
+    dtype in the same process some blocks run uncompiled.
     """
     if _is_local(vae.config):
         for block in chain(*vae.encoder.down_blocks, *vae.decoder.up_blocks):
-            # Not the module: its hooks, of which each tile has its own, would be compiled with it, for each tile anew.
+            # Only ``forward``: compiling the module would include its hooks, which differ for each tile.
             block.forward = torch.compile(block.forward, dynamic=True)
 
 
 class DiffusersAutoencoder:
-    """An autoencoder of diffusers, used deterministically (the mean of the posterior); it runs on ``device``.
+    """An autoencoder of diffusers on ``device``, used deterministically (the mean of the posterior).
 
-    ``tiling``: how it is run tile by tile, without it as its configuration needs it.
+    ``tiling``: the tile layout; by default it follows from the configuration.
     """
 
     def __init__(self, vae: Any, device: torch.device, tiling: TileLayout | None = None) -> None:
         self._vae, self.device = vae, device
         self._video = hasattr(vae.config, "temperal_downsample")
-        # Flux.2's latents are 2x2 patches, normalised by the running statistics of a layer that is never run.
+        # Flux.2's latents are 2x2 patches, normalised by the running statistics of an otherwise unused layer.
         self._patched = hasattr(vae, "bn")
         self._mean, self._std = (values.to(device) for values in _statistics(vae))
         self.tiling = tiling or tiling_of(_config(vae))
         self._narrowing = None
         if _is_local(vae.config):
             self._narrowing = Narrowing(vae.decoder)
-            # Its norms are over the channels of each pixel.
+            # Its norms are over the channels of each pixel, which are then contiguous.
             to_channels_last(vae)
 
     def encode(self, pixels: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b c h w"]:
@@ -98,7 +100,7 @@ class DiffusersAutoencoder:
         return ((patchify(latents) if self._patched else latents) - self._mean) / self._std
 
     def decode(self, latents: Float[Tensor, "b c h w"], kept: Window | None = None) -> Float[Tensor, "b 3 H W"]:
-        """Latents at the denoiser's scale to pixels, about -1..1, float32, on its device: all, or ``kept`` at least."""
+        """Latents at the denoiser's scale to pixels, about -1..1, float32, on its device; at least ``kept``."""
         latents = latents.to(self.device, non_blocking=True) * self._std + self._mean
         placed = self._placed(unpatchify(latents) if self._patched else latents)
         if self._narrowing is None or kept is None:
@@ -112,19 +114,19 @@ class DiffusersAutoencoder:
         return pixels
 
     def steady_encoding(self, samples: Iterable[Tensor]) -> AbstractContextManager[None]:
-        """While open, ``encode`` normalises every tile alike, by the statistics of these samples of the picture."""
+        """In this context ``encode`` normalises every tile with the statistics of these samples of the picture."""
         return steady(self._vae.encoder, self.encode, samples)
 
     def steady_decoding(self, samples: Iterable[Tensor]) -> AbstractContextManager[None]:
-        """While open, ``decode`` normalises every tile alike, by the statistics of these samples of the canvas."""
+        """In this context ``decode`` normalises every tile with the statistics of these samples of the canvas."""
         return steady(self._vae.decoder, self.decode, samples)
 
     def statistics(self, method: Literal["encode", "decode"], samples: Iterable[Tensor]) -> Statistics:
-        """What ``held`` holds it steady by, on any device: that of samples, as ``steady_...`` takes them."""
+        """The statistics of samples, as for ``steady_...``; ``held`` accepts them on any device."""
         return method, statistics_of(self._network(method), getattr(self, method), samples)
 
     def held(self, statistics: Statistics) -> AbstractContextManager[None]:
-        """While open, all tiles are normalised by these statistics."""
+        """In this context all tiles are normalised with these statistics."""
         method, moments = statistics
         return held(self._network(method), moments)
 
@@ -139,12 +141,12 @@ class DiffusersAutoencoder:
 
 
 def _is_local(config: Mapping[str, Any]) -> bool:
-    """Whether it has no layer that sees more than its surroundings; among the autoencoders here, a DC one may."""
+    """Whether all layers have a limited receptive field, as in ``AutoencoderDC`` models without attention."""
     return [config.get(f"{part}_block_types") for part in ("encoder", "decoder")] == ["ResBlock", "ResBlock"]
 
 
 def _statistics(vae: Any) -> tuple[Tensor, Tensor]:
-    """What is taken from an autoencoder's own latents, and what they are divided by; (1, c or 1, 1, 1)."""
+    """The shift and the divisor that normalise an autoencoder's latents; (1, c or 1, 1, 1)."""
     if hasattr(vae, "bn"):
         mean, std = vae.bn.running_mean, (vae.bn.running_var + vae.config.batch_norm_eps).sqrt()
     else:

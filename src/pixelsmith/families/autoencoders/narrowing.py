@@ -1,7 +1,7 @@
-"""Drop the context of a tile layer by layer, as soon as no later layer sees it.
+"""Narrowing: crop the context of a tile layer by layer, as soon as no later layer depends on it.
 
-A tile is decoded with as much context as the whole decoder sees. Its last layers, where pixels are many, see little of
-that: without the rest a tile costs hardly more than what is kept of it, and what is kept is the same.
+A tile is decoded with a context of the decoder's whole receptive field. Its last layers, which have the most pixels,
+need little of it; with the rest cropped, a tile costs hardly more than its kept part, whose pixels are unchanged.
 """
 
 from __future__ import annotations
@@ -17,12 +17,11 @@ from torch import Tensor, nn
 from pixelsmith.geometry import Window
 
 Margins = tuple[int, int, int, int]
-"""Context above, left, below and right of what is kept."""
+"""The context above, left of, below and right of the kept part."""
 
 
 def context_of(config: Mapping[str, Any]) -> int:
-    """Latents on each side that a latent's pixels, or a pixel's latents, depend on in an ``AutoencoderDC`` of residual
-    blocks of this configuration.
+    """The receptive field in latents on each side of an ``AutoencoderDC`` of residual blocks with this configuration.
 
     From the full resolution down, each level adds two pixels for each of its blocks (two convolutions of 3x3), and one
     for the convolution that changes the resolution, at the coarser side; the innermost convolution adds one latent.
@@ -32,7 +31,7 @@ def context_of(config: Mapping[str, Any]) -> int:
 
 def _sees(layers: Sequence[int]) -> int:
     finest, *coarser = layers
-    # Where the finest level has blocks, it also has a convolution of its own; else the next level's enlarges.
+    # If the finest level has blocks it also has its own convolution, otherwise the next level's one upsamples.
     seen = 2 * finest + (finest > 0)
     for blocks in coarser:
         seen = -(-seen // 2) + 1 + 2 * blocks
@@ -41,7 +40,7 @@ def _sees(layers: Sequence[int]) -> int:
 
 @dataclass(frozen=True)
 class _Layer:
-    """A part of a decoder: by how much it enlarges, and the context that it and all after it see, in its input."""
+    """A part of a decoder: its scale factor, and the context in its input that it and all later parts need."""
 
     module: nn.Module
     factor: int
@@ -49,7 +48,7 @@ class _Layer:
 
 
 class Narrowing:
-    """Runs the decoder of an ``AutoencoderDC`` of residual blocks, which is local, and drops what is not needed."""
+    """Runs the decoder of an ``AutoencoderDC`` of residual blocks and crops context that is no longer needed."""
 
     def __init__(self, decoder: Any) -> None:
         parts = [part for block in reversed(decoder.up_blocks) for part in block] + [decoder.conv_out]
@@ -62,7 +61,7 @@ class Narrowing:
         self._scale = math.prod(layer.factor for layer in self._layers)
 
     def __call__(self, decode: Callable[[Tensor], Tensor], tile: Tensor, kept: Window) -> Tensor:
-        """What ``decode`` makes of a tile (b, c, h, w) where ``kept`` lies, and 0 in pixels that were dropped."""
+        """The pixels of a decoded tile (b, c, h, w); those that were cropped, all outside ``kept``, are 0."""
         height, width = tile.shape[-2:]
         margins = [(kept.top, kept.left, height - kept.bottom, width - kept.right)]
         hooks = [layer.module.register_forward_pre_hook(_narrowed_by(layer, margins)) for layer in self._layers]
@@ -78,7 +77,7 @@ class Narrowing:
 
 
 def _narrowed_by(layer: _Layer, margins: list[Margins]) -> Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor]]:
-    """A hook that leaves of the last margins what is needed, and adds to the list what they are after the layer."""
+    """A hook that crops the last margins to what the layer needs, and appends the margins after the layer."""
 
     def narrow(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor]:
         above, before, below, after = (max(0, margin - layer.needs) for margin in margins[-1])
@@ -86,12 +85,12 @@ def _narrowed_by(layer: _Layer, margins: list[Margins]) -> Callable[[nn.Module, 
         margins.append((top, left, bottom, right))
         x = inputs[0]
         x = x[..., above : x.shape[-2] - below, before : x.shape[-1] - after]
-        # What is cut out lies in rows with gaps between them.
+        # A cropped tensor is not contiguous.
         return (x.contiguous(memory_format=torch.channels_last),)
 
     return narrow
 
 
 def _reach(module: nn.Module) -> int:
-    """How far a part sees: the sum over its convolutions, which come one after the other."""
+    """The receptive field of a part: the sum over its convolutions, which are sequential."""
     return sum(layer.kernel_size[0] // 2 for layer in module.modules() if isinstance(layer, nn.Conv2d))

@@ -1,8 +1,7 @@
-"""Make a network with group normalisation treat all tiles of a picture alike.
+"""Shared statistics of group normalisation for all tiles of a picture.
 
-Group normalisation takes mean and variance over the whole input; over a tile they differ from tile to tile, which
-shows as jumps of tone. So: let some samples of the picture through, remember each layer's statistics, and normalise
-every tile by them.
+Group normalisation computes mean and variance over the whole input, so they differ between tiles, which is visible as
+jumps of tone. Instead, each layer's statistics are measured on some samples of the picture and used for every tile.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ Moments = list[tuple[Tensor, Tensor]]
 
 
 class Seen(NamedTuple):
-    """Of one group norm: mean and variance of its groups in each sample, and in which order its results lay."""
+    """The statistics of a group norm: mean and variance of its groups in each sample, and its output's layout."""
 
     moments: Moments
     order: torch.memory_format
@@ -30,13 +29,13 @@ def group_norms(network: nn.Module) -> list[nn.GroupNorm]:
 
 @contextmanager
 def steady(network: nn.Module, forward: Callable[[Tensor], object], samples: Iterable[Tensor]) -> Iterator[None]:
-    """While open, the group norms of ``network`` use their statistics over all ``samples`` put to ``forward``."""
+    """In this context the group norms of ``network`` use their statistics over ``samples`` passed to ``forward``."""
     with held(network, statistics_of(network, forward, samples)):
         yield
 
 
 def statistics_of(network: nn.Module, forward: Callable[[Tensor], object], samples: Iterable[Tensor]) -> Sequence[Seen]:
-    """What each group norm, in order, made of the samples put to ``forward``."""
+    """The statistics of each group norm, in order, over samples passed to ``forward``."""
     layers = group_norms(network)
     seen: dict[nn.GroupNorm, Moments] = {layer: [] for layer in layers}
     orders: dict[nn.GroupNorm, torch.memory_format] = {}
@@ -58,7 +57,7 @@ def statistics_of(network: nn.Module, forward: Callable[[Tensor], object], sampl
 
 @contextmanager
 def held(network: nn.Module, statistics: Sequence[Seen]) -> Iterator[None]:
-    """While open, the group norms of ``network`` use these statistics, which may be those of another device."""
+    """In this context the group norms of ``network`` use these statistics, which may come from another device."""
     layers = zip(group_norms(network), statistics, strict=True)
     with _computing({layer: _normalised_by(seen, layer) for layer, seen in layers}):
         yield
@@ -66,9 +65,9 @@ def held(network: nn.Module, statistics: Sequence[Seen]) -> Iterator[None]:
 
 @contextmanager
 def _computing(functions: Mapping[nn.GroupNorm, Callable[[Tensor], Tensor]]) -> Iterator[None]:
-    """While open, these layers compute something else instead of what they do, which takes no time then.
+    """In this context these layers compute other functions instead of their own.
 
-    What moves an offloaded layer's weights to its device does so in its forward as well, and is not needed either.
+    The hooks that move an offloaded layer's weights to its device in ``forward`` are bypassed too.
     """
     own = {layer: vars(layer).get("forward") for layer in functions}
     try:
@@ -83,7 +82,7 @@ def _computing(functions: Mapping[nn.GroupNorm, Callable[[Tensor], Tensor]]) -> 
 
 
 def _order_of(values: Tensor) -> torch.memory_format:
-    """In which order a layer's result lies in memory: how a convolution after it rounds depends on that."""
+    """The memory format of a layer's output, on which the rounding of a following convolution depends."""
     last = values.ndim == 4 and values.is_contiguous(memory_format=torch.channels_last)
     return torch.channels_last if last else torch.contiguous_format
 
@@ -99,7 +98,7 @@ def _normalised_by(seen: Seen, layer: nn.GroupNorm) -> Callable[[Tensor], Tensor
 
     def normalise(x: Tensor) -> Tensor:
         shape = (1, -1, *[1] * (x.ndim - 2))
-        # In float32, and in one copy of what are the largest activations of all.
+        # In float32, with a single copy, because these are the largest activations.
         values = (x - mean.view(shape)).mul_(scale.view(shape)).add_(bias.view(shape)).to(x.dtype)
         return values.contiguous(memory_format=seen.order)
 
@@ -107,7 +106,7 @@ def _normalised_by(seen: Seen, layer: nn.GroupNorm) -> Callable[[Tensor], Tensor
 
 
 def _affine(layer: nn.GroupNorm) -> tuple[Tensor, Tensor]:
-    """Weight and bias, copied in float32: offloaded ones are on the device only while the layer itself computes."""
+    """Copies of weight and bias in float32: offloaded ones are on the device only in the layer's ``forward``."""
     from accelerate.utils import align_module_device
 
     with align_module_device(layer):

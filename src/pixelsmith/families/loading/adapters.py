@@ -12,20 +12,20 @@ from pixelsmith.families.loading.find import find_addition
 from pixelsmith.families.loading.quantised import is_quantised
 
 _OF_ENCODER = {"clip_l": "", "clip_g": "_2", "t5": "_2"}
-"""Files for two text encoders have vectors for each, by these names: SDXL's CLIPs, Flux.1's CLIP and T5."""
+"""The names of each text encoder's vectors in files for two of them: SDXL's CLIPs, Flux.1's CLIP and T5."""
 
 
 def add_loras(pipeline: Any, parts: Parts, model: str) -> None:
-    """Add low-rank weights to the network's (and text encoders') own, for good: they cost nothing while it runs.
+    """Fuse low-rank weights into those of the network and the text encoders, so that they cost no time in a run.
 
-    Beside weights that are quantised they stay, for sums would have to be quantised again.
+    With quantised weights they are kept separate, because the sums would have to be quantised again.
 
-    Raises ``ModelError`` where the file or the pipeline does not serve.
+    Raises ``ModelError`` if the file cannot be used, or the pipeline does not support it.
     """
     if not parts.loras:
         return
     if not hasattr(pipeline, "load_lora_weights"):
-        raise ModelError(f"{model}: {type(pipeline).__name__} takes no LoRA")
+        raise ModelError(f"{model}: {type(pipeline).__name__} does not support LoRA")
     names = [f"lora-{i}" for i in range(len(parts.loras))]
     for name, lora in zip(names, parts.loras, strict=True):
         file = find_addition(lora.path, parts.allow_pickle)
@@ -44,10 +44,10 @@ def add_loras(pipeline: Any, parts: Parts, model: str) -> None:
 
 
 def add_textual_inversions(pipeline: Any, parts: Parts, model: str) -> None:
-    """Teach the text encoders new words: the names of the files. Raises ``ModelError``."""
+    """Add new words to the text encoders, named like the files. Raises ``ModelError``."""
     for path in parts.textual_inversions:
         if not hasattr(pipeline, "load_textual_inversion"):
-            raise ModelError(f"{model}: {type(pipeline).__name__} takes no textual inversion")
+            raise ModelError(f"{model}: {type(pipeline).__name__} does not support textual inversion")
         file = find_addition(path, parts.allow_pickle)
         try:
             _add_words(pipeline, file)

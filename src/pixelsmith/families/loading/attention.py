@@ -1,4 +1,4 @@
-"""Which implementation computes a network's attention."""
+"""Attention backends of networks."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from pixelsmith.families.loading.quiet import quiet
 
 _ON_CPU = ("native", "_native_math")
 _WITHOUT_DISPATCH = ("native", "xformers")
-"""What networks can use whose attention does not go through diffusers' dispatcher, such as its U-Nets."""
+"""The backends of networks that do not use diffusers' attention dispatcher, such as its U-Nets."""
 
 
 def backends() -> list[str]:
-    """The names that diffusers has for attention backends, without those (``_hub``) that download code and run it."""
+    """The names of diffusers' attention backends, without those (``_hub``) that download and run code."""
     from diffusers.models.attention_dispatch import AttentionBackendName
 
     return sorted(backend.value for backend in AttentionBackendName if not backend.value.endswith("_hub"))
 
 
 def set_attention(network: Any, backend: str, device: torch.device) -> None:
-    """Let a U-Net or transformer compute its attention with a backend of diffusers.
+    """Set the attention backend of a U-Net or transformer.
 
-    Raises ``RequestError`` where the backend is unknown, not installed, or cannot be used by this network or device.
+    Raises ``RequestError`` if the backend is unknown, not installed, or not supported by this network or device.
     """
     if backend not in backends():
         raise RequestError(f"attention: expected one of {', '.join(backends())}, got {backend!r}")

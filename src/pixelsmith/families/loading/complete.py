@@ -1,7 +1,7 @@
-"""Whether a model is complete: the files that its parts need, and tokenizers that belong to their text encoders.
+"""Checks that a model is complete: the files of its parts, and tokenizers that match their text encoders.
 
-Libraries put defaults where files are missing: an empty vocabulary, for which all prompts are the same,
-or a text encoder of another size with random weights.
+Libraries replace missing files by defaults, such as an empty vocabulary, with which all prompts are the same, or a text
+encoder of another size with random weights.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from pixelsmith.families.registry import architecture_of
 from pixelsmith.families.shared.schedules import is_known_scheduler
 
 LEAST_KNOWN = 0.9
-"""The share of a text encoder's rows that its tokenizer has words for, at least. Rows are padded to a round number: of
-the families here T5 has 0.999 of them in use, Qwen2.5-VL 0.997."""
+"""The least share of a text encoder's embedding rows for which its tokenizer has tokens. The number of rows is padded:
+of the families here T5 uses 0.999 of them, Qwen2.5-VL 0.997."""
 _WHOLE_VOCABULARY = "tokenizer.json"
 _CONVERTED = ("tokenizer.model", "tiktoken.model", "tekken.json")
-"""What transformers makes a tokenizer of any class from, where its own files are not there."""
+"""Files from which transformers can create a tokenizer of any class, if its own files are missing."""
 _SIZES = (("vocab_size",), ("hidden_size", "d_model"), ("num_hidden_layers", "num_layers"))
-"""What the configuration of a text encoder says: the names of each of its sizes."""
+"""The names of each size in the configurations of text encoders."""
 _RENAMED = "Transformer2DModel"
-"""What diffusers called several networks before each had a class of its own."""
+"""The former class name of several networks of diffusers, which now have a class each."""
 _USUAL = {
     "diffusers": frozenset((
         "AsymmetricAutoencoderKL", "AutoencoderDC", "AutoencoderKL", "AutoencoderKLFlux2", "AutoencoderKLQwenImage",
@@ -49,17 +49,17 @@ _USUAL = {
     )),
     "stable_diffusion": frozenset(("StableDiffusionSafetyChecker",)),
 }  # fmt: skip
-"""Classes of parts by library. Whether it has others is asked of the library itself, whose import takes seconds."""
+"""Common classes by library. Other names are looked up in the library, whose import takes seconds."""
 _ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3")
 
 Alternatives = Sequence[Sequence[str]]
-"""Sets of file names, any of which is enough."""
+"""Sets of file names, any one of which is sufficient."""
 
 
 def check_complete(place: Path, parts: Parts, fetched: bool = False) -> None:
-    """Look for the files that each part of a model needs, before any is loaded. Raises ``ModelError``.
+    """Check that all files of a model's parts exist, before any is loaded. Raises ``ModelError``.
 
-    ``fetched``: whether the weights of hub ids must be there, too.
+    ``fetched``: whether the weights of hub ids must exist too.
     """
     folder = config_folder(place, parts)
     index, sources = read_json(folder / "model_index.json"), sources_of(place, parts)
@@ -93,7 +93,7 @@ def _check_additions(parts: Parts, fetched: bool) -> None:
 
 
 def _check_class(what: str, library: str, kind: str) -> None:
-    """Whether a part's class is there. Only libraries that are known are asked: any other would be run."""
+    """Check that the class of a part exists. Only known libraries are imported, because an import runs code."""
     if library not in _USUAL:
         raise ModelError(f"{what} is of the library {library!r}; expected one of {', '.join(_USUAL)}")
     if kind in _USUAL[library] or (library == "diffusers" and is_known_scheduler(kind)):
@@ -114,22 +114,22 @@ def _check_files(name: str, kind: str, base: Path) -> None:
             raise ModelError(f"{base}: the {name} of this model, a {kind}, lacks {files}")
         for file in sets[0]:
             if file.endswith(".json") and not read_json(base / file):
-                raise ModelError(f"{base}: the {name} of this model, a {kind}, has a {file} with nothing in it")
+                raise ModelError(f"{base}: the {name} of this model, a {kind}, has an empty {file}")
             if file == _WHOLE_VOCABULARY:
                 check_vocabulary(base / file)
 
 
 def _check_own_class(name: str, kind: str, base: Path) -> None:
-    """Planning reads the configuration, loading the index: they speak of the same class."""
+    """Check that configuration and index name the same class; planning reads the former, loading the latter."""
     said = read_json(base / "config.json").get("_class_name")
     if said != kind and _RENAMED not in (said, kind):
         raise ModelError(f"{base}: the {name} of this model is of the class {kind}, its config.json says {said}")
 
 
 def _check_sizes(name: str, base: Path, files: Sequence[Path]) -> None:
-    """Whether the configuration of a text encoder is that of its weights.
+    """Check that the configuration of a text encoder matches its weights.
 
-    What it leaves out transformers takes from the family's largest model, which takes gigabytes, whatever the weights.
+    For missing sizes transformers uses those of the family's largest model, which takes gigabytes.
     """
     config = read_json(base / "config.json")
     config = config.get("text_config") or config
@@ -141,8 +141,8 @@ def _check_sizes(name: str, base: Path, files: Sequence[Path]) -> None:
     shapes = [list(shape) for file in files for shape in shapes_in(file).values()]
     if shapes and ([words, width] not in shapes or layers > len(shapes)):
         raise ModelError(
-            f"{base}: the config.json of this {name} is not that of its weights: it has {words:,} words of {width:,} "
-            f"values and {layers:,} layers, the weights have not"
+            f"{base}: the config.json of this {name} does not match its weights: it has {words:,} words of {width:,} "
+            f"values and {layers:,} layers, unlike the weights"
         )
 
 
@@ -152,9 +152,9 @@ def _check_whole(file: Path) -> None:
 
 
 def _needed_files(kind: str, base: Path) -> list[Alternatives]:
-    """What a part of this class is read from, but for weights."""
+    """The files, other than weights, from which a part of this class is loaded."""
     if _is_tokenizer(kind):
-        # Without its configuration a tokenizer does not know how much its encoder reads, nor the format of a chat.
+        # The configuration of a tokenizer contains the encoder's token limit and the chat template.
         return [_vocabularies(kind, base), [["tokenizer_config.json"]]]
     if kind.endswith("Scheduler"):
         return [[["scheduler_config.json"]]]
@@ -173,13 +173,13 @@ def _has_weights(kind: str) -> bool:
 
 def _vocabularies(kind: str, base: Path) -> Alternatives:
     if _is_there(base / _WHOLE_VOCABULARY):
-        # So it is whatever the class, which takes transformers some time to find.
+        # This is independent of the class, whose lookup in transformers takes time.
         return [[_WHOLE_VOCABULARY]]
     import transformers
 
     known: dict[str, str] = getattr(transformers, kind).vocab_files_names
     own = [file for file in known.values() if file not in (_WHOLE_VOCABULARY, *_CONVERTED)]
-    # Some classes, such as that of bytes, have no vocabulary in a file.
+    # Some classes, such as those for bytes, have no vocabulary file.
     return [[_WHOLE_VOCABULARY], *([own] if own else []), *([file] for file in _CONVERTED)] if known else [[]]
 
 
@@ -188,7 +188,7 @@ def _is_there(file: Path) -> bool:
 
 
 def _check_named(place: Path, sources: PartSources, optional: Sequence[str]) -> None:
-    """What every pipeline needs, whether or not its ``model_index.json`` names it."""
+    """Check for parts that every pipeline needs, even if its ``model_index.json`` does not name them."""
     there = {name for name, source in sources.items() if source is not None}
     missing = [name for name in ("vae", "scheduler") if name not in there]
     missing += [] if there & {*NETWORKS} else [" or ".join(NETWORKS)]
@@ -206,13 +206,13 @@ def _tokenizer_of(encoder: str) -> str:
 
 
 def _checked_weights(name: str, folder: Path, parts: Parts) -> list[Path]:
-    """The files that are read, each of which is there and whole as far as can be seen."""
+    """The weight files to load, after checks that they exist and are not truncated."""
     files = weight_files(folder, parts.variant, parts.allow_pickle)
     if not files:
         others = sorted(filter(None, variants_in(folder, parts.allow_pickle)))
         pickles = not parts.allow_pickle and bool(pickles_in(folder, parts.variant))
-        hint = f"; there are those of a variant, --variant {others[0]} takes them" if others else ""
-        hint += "; there are pickles, which can run any code: --allow-pickle takes them" if pickles else ""
+        hint = f"; there are weights of a variant, which --variant {others[0]} loads" if others else ""
+        hint += "; there are pickles, which can run any code: --allow-pickle loads them" if pickles else ""
         raise ModelError(f"{folder}: the {name} of this model has no weights there{hint}")
     maps = [read_json(index).get("weight_map", {}) for index in filter(is_index, files)]
     if not all(isinstance(weight_map, dict) for weight_map in maps):
@@ -227,7 +227,7 @@ def _checked_weights(name: str, folder: Path, parts: Parts) -> list[Path]:
 
 
 def check_tokenizers(pipeline: Any, model: str) -> None:
-    """Whether each tokenizer of a loaded pipeline has its encoder's words and length. Raises ``ModelError``."""
+    """Check that each tokenizer of a pipeline matches its encoder in tokens and length. Raises ``ModelError``."""
     for name in _ENCODERS:
         its = _tokenizer_of(name)
         encoder, tokenizer = getattr(pipeline, name, None), getattr(pipeline, its, None)

@@ -1,4 +1,4 @@
-"""ControlNets beside a model: whether they are of its kind, and loading them."""
+"""ControlNets for a model: compatibility checks and loading."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _FITTING = (
     "in_channels", "cross_attention_dim", "block_out_channels", "layers_per_block", "addition_embed_type",
     "projection_class_embeddings_input_dim",
 )  # fmt: skip
-"""Entries that a ControlNet shares with its U-Net, as its training starts from a copy of that."""
+"""Configuration entries that a ControlNet shares with its U-Net, of which it begins as a copy."""
 
 
 def check_controlnets(parts: Parts, configs: Configs, model: str) -> None:
-    """Whether those that are given are for this model, from configurations alone. Raises ``ModelError``."""
+    """Check from configurations alone that the ControlNets are for this model. Raises ``ModelError``."""
     if not parts.controlnets:
         return
     pipeline = str(configs["index"].get("_class_name"))
     if not architecture_of(pipeline, model).traits(configs).controllable:
-        raise ModelError(f"{model}: how a ControlNet tells a {pipeline} what to follow is not known; leave it out")
+        raise ModelError(f"{model}: ControlNets for a {pipeline} are not supported; leave them out")
     for net in parts.controlnets:
         place = find_part(net.path, parts.allow_pickle, weights=False)
         if not (place / "config.json").is_file():
@@ -40,14 +40,14 @@ def check_controlnets(parts: Parts, configs: Configs, model: str) -> None:
 
 
 def load_controlnets(parts: Parts, dtype: torch.dtype) -> Sequence[LoadedControlNet]:
-    """Those that are given, in their order, on the host. Raises ``ModelError``."""
+    """Load the ControlNets in their order, onto the host. Raises ``ModelError``."""
     found = []
     for net in parts.controlnets:
         place = find_part(net.path, parts.allow_pickle)
         try:
             network = read_part(place, "controlnet", place, dtype, parts)
         except Exception as error:
-            # Damaged files fail in the library that reads them, each with errors of its own.
+            # Each library raises its own errors for damaged files.
             raise ModelError(f"{net.path}: the ControlNet cannot be loaded: {reason_of(error)}") from error
         found.append(LoadedControlNet(network.requires_grad_(False).eval(), net))
     return found
@@ -62,4 +62,4 @@ def _check_fits(name: str, config: Mapping[str, Any], configs: Configs) -> None:
     scale, _ = latent_space(configs["vae"])
     reduced = 2 ** (len(config.get("conditioning_embedding_out_channels", (16, 32, 96, 256))) - 1)
     if reduced != scale or config.get("conditioning_channels", 3) != 3:
-        raise ModelError(f"{name}: expected a ControlNet that sees 3 channels at 1/{scale} of their size, got others")
+        raise ModelError(f"{name}: expected a ControlNet for 3 channels that scales them to 1/{scale}, got another one")

@@ -1,4 +1,4 @@
-"""What planning needs to know of a model, from its JSON files alone: no weights, no diffusers."""
+"""Facts of a model for planning, from its JSON files alone, without weights and diffusers."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ _KNOWN: dict[str, dict[str, Any]] = {
     "stabilityai/stable-diffusion-3.5-large-turbo": {"steps": 4, "guidance_scale": 1.0},
     "stabilityai/stable-diffusion-3.5-medium": {"steps": 40, "guidance_scale": 4.5},
 }
-"""``method`` of hub ids whose configuration does not tell them from others of their family, from their cards."""
+"""The recommended ``method`` of hub ids that cannot be distinguished by configuration, from their model cards."""
 
 MOST_TRAIN_STEPS = 1_000_000
-"""A thousand times those of all models: a scheduler keeps several numbers for each."""
+"""A thousand times those of any known model; a scheduler stores several numbers for each."""
 
 _TOLD = {"guidance_embeds": ("guidance_in.", "guidance_embedder."), "time_cond_proj_dim": ("cond_proj.",)}
 """Entries of networks that take their guidance scale as an input, and the names of their tensors for it."""
@@ -56,11 +56,11 @@ _FITTING = (
     "_class_name", "in_channels", "cross_attention_dim", "joint_attention_dim", "pooled_projection_dim",
     "caption_channels", "cap_feat_dim",
 )  # fmt: skip
-"""Entries that another network has as the model's own, or it does not fit its latents and its text encoders."""
+"""Entries that must be equal in another network, so that it fits the model's latents and text encoders."""
 
 
 def read_facts(place: Path, name: str, parts: Parts = NO_PARTS) -> ModelFacts:
-    """Of a model that was found (``find_model``). Raises ``ModelError``."""
+    """The facts of a model that ``find_model`` has found. Raises ``ModelError``."""
     folder = config_folder(place, parts)
     few, parts = few_steps_of(folder, parts), with_few_steps(folder, parts)
     configs = _configs(folder, parts)
@@ -83,9 +83,9 @@ def read_facts(place: Path, name: str, parts: Parts = NO_PARTS) -> ModelFacts:
 def facts_of(
     configs: Configs, name: str, own: Path, few: Mapping[str, Any] | None = None, textured: bool = False
 ) -> ModelFacts:
-    """What a model's configurations say of it, and the file ``own`` (``OWN``) where there is one; not its weights.
+    """The facts of a model, from its configurations and the file ``own`` (``OWN``) if there is one.
 
-    ``few``: of its variant for few steps; ``textured``: whether it has a texture network. Raises ``ModelError``.
+    ``few``: settings of its few-step variant; ``textured``: whether it has a texture network. Raises ``ModelError``.
     """
     pipeline = str(configs["index"].get("_class_name"))
     architecture = architecture_of(pipeline, name)
@@ -107,7 +107,7 @@ def facts_of(
     except InputError:
         raise
     except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{name}: its configuration lacks what a {pipeline} has: {error}") from error
+        raise ModelError(f"{name}: its configuration lacks an entry of a {pipeline}: {error}") from error
     named = HUB_ID.fullmatch(name)
     known = replace(traits.recommended, **_KNOWN.get(named["id"] if named else name, {}))
     traits = _with_own(replace(traits, recommended=known), scale, own, few or {})
@@ -132,7 +132,7 @@ def facts_of(
 
 
 def _configs(folder: Path, parts: Parts) -> Configs:
-    """All configurations of a diffusers folder, with the scheduler that was asked for."""
+    """All configurations of a diffusers folder, with the requested scheduler."""
     index = read_json(folder / "model_index.json")
     found = [path.parent.name for path in folder.glob("*/config.json")]
     configs = {part: read_json(folder / part / "config.json") for part in found}
@@ -144,9 +144,10 @@ def _configs(folder: Path, parts: Parts) -> Configs:
 
 
 def _network_configs(sources: PartSources, configs: Configs) -> Configs:
-    """Of the network that is loaded, which may not be the model's own. A file is read with the model's configuration.
+    """The configurations with that of the loaded network, which may be another than the model's own.
 
-    Raises ``ModelError`` for a file that another configuration belongs to, and for a network of another kind.
+    A single file is loaded with the model's configuration. Raises ``ModelError`` if it belongs to another one, and for
+    a network of another kind.
     """
     networks = {name: source for name, source in sources.items() if name in NETWORKS and source is not None}
     for name, file in networks.items():
@@ -159,7 +160,7 @@ def _network_configs(sources: PartSources, configs: Configs) -> Configs:
 
 
 def _check_told(file: Path, config: Mapping[str, Any]) -> None:
-    """Readers skip tensors that a configuration does not mention, so the network would ignore its guidance scale."""
+    """Check that file and configuration agree on a guidance scale as an input, because extra tensors are skipped."""
     tensors = shapes_in(file)
     for key, marks in _TOLD.items():
         found = any(mark in tensor for tensor in tensors for mark in marks)
@@ -172,7 +173,7 @@ def _check_told(file: Path, config: Mapping[str, Any]) -> None:
 
 
 def _with_own(traits: Traits, scale: int, file: Path, few_steps: Mapping[str, Any]) -> Traits:
-    """Override the family's traits by those in the model's folder or of its few-step variant."""
+    """The family's traits, overridden by those in the model's folder or of its few-step variant."""
     if not file.exists():
         return traits
     own: dict[str, Any] = read_json(file)
@@ -186,14 +187,14 @@ def _with_own(traits: Traits, scale: int, file: Path, few_steps: Mapping[str, An
 
 
 def _check_vae(facts: ModelFacts, parts: Parts) -> None:
-    """A single file is held against the configuration of the model's own autoencoder, when it is loaded."""
+    """Check another autoencoder's scale and channels; a single file is checked when it is loaded."""
     folder = None if parts.vae is None else find_part(parts.vae, parts.allow_pickle, weights=False)
     if folder is None or not folder.is_dir():
         return
     try:
         found = latent_space(read_json(folder / "config.json"))
     except KeyError as error:
-        raise ModelError(f"{parts.vae}: it is no autoencoder that is known: its configuration lacks {error}") from error
+        raise ModelError(f"{parts.vae}: it is no known autoencoder: its configuration lacks {error}") from error
     needed = (facts.latent_scale, facts.latent_channels)
     if found != needed:
         raise ModelError(
@@ -203,7 +204,7 @@ def _check_vae(facts: ModelFacts, parts: Parts) -> None:
 
 
 def _tiling(config: Mapping[str, Any], scale: int, textured: bool) -> TileLayout:
-    """A tile that is given texture sees more."""
+    """The tile layout, with a larger context if there is a texture network."""
     tiling = tiling_of(config)
     return tiling.seeing_more(-(-MARGIN // scale)) if textured else tiling
 
@@ -216,8 +217,8 @@ def _captioner_parameters(folder: Path, parts: Parts) -> int | None:
 
 
 def _weights(sources: PartSources, parts: Parts) -> WeightCounts:
-    """Of all that is loaded, whatever else lies beside it; of hub ids that were never fetched none."""
-    # One file can hold several parts.
+    """The numbers of weights in all files to load; for hub ids that were not fetched, none."""
+    # A file may contain several parts.
     places = {source for source in sources.values() if source is not None}
     places |= {find_part(net.path, parts.allow_pickle, weights=False) for net in parts.controlnets}
     beside = [given_place(lora.path) for lora in parts.loras]

@@ -1,4 +1,4 @@
-"""Where a model is: the embedded one, a folder, a single file, or a hub id."""
+"""Finding the files of a model: the embedded one, a folder, a single file, or a hub id."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from pixelsmith.families.loading.quiet import quiet
 from pixelsmith.system.places import given_place
 
 OWN = "pixelsmith.json"
-"""What a model folder may say of itself: ``native_size`` (pixels), ``method`` (``Recommended``), ``captioner`` (the
-folder of its own, from the model's, or a hub id), ``texture`` (the folder of its texture network), and ``few_steps``:
-the ``lora`` of its variant for few steps (from the folder, or a hub id), the ``method`` that is best with it, and the
-``scheduler`` and ``timestep_spacing`` that it is for."""
+"""An optional file in a model folder with ``native_size`` (pixels), ``method`` (``Recommended``), ``captioner`` (a
+folder relative to the model's, or a hub id), ``texture`` (the folder of its texture network), and ``few_steps``: the
+``lora`` of its few-step variant (relative to the folder, or a hub id), the recommended ``method`` with it, and its
+``scheduler`` and ``timestep_spacing``."""
 NO_PARTS = Parts()
 
 
@@ -54,8 +54,8 @@ def find_part(name: str, allow_pickle: bool, weights: bool = True) -> Path:
     place = given_place(name)
     if place.is_file() and place.suffix not in (".safetensors", ".gguf") and not allow_pickle:
         raise ModelError(
-            f"{name}: expected a folder, a .safetensors or .gguf file, or a hub id; --allow-pickle takes others, which "
-            "can run any code"
+            f"{name}: expected a folder, a .safetensors or .gguf file, or a hub id; --allow-pickle loads other files, "
+            "which can run any code"
         )
     if place.exists():
         return place
@@ -64,9 +64,9 @@ def find_part(name: str, allow_pickle: bool, weights: bool = True) -> Path:
 
 
 def find_addition(name: str, allow_pickle: bool, weights: bool = True) -> Path:
-    """The one weight file of a LoRA or textual inversion: itself, its folder, or a hub id's. Raises ``ModelError``.
+    """The weight file of a LoRA or textual inversion, given as a file, a folder, or a hub id. Raises ``ModelError``.
 
-    Without ``weights`` that of a hub id is not fetched, and its folder stands for it.
+    Without ``weights`` that of a hub id is not fetched, and its folder is returned.
     """
     place = given_place(name)
     if not place.exists():
@@ -77,12 +77,12 @@ def find_addition(name: str, allow_pickle: bool, weights: bool = True) -> Path:
     if len(found) != 1 or not found[0].is_file():
         raise ModelError(f"{name}: expected a .safetensors file, or a folder or a hub id with one; found {len(found)}")
     if found[0].suffix != ".safetensors" and not allow_pickle:
-        raise ModelError(f"{name}: expected a .safetensors file; --allow-pickle takes others, which can run any code")
+        raise ModelError(f"{name}: expected a .safetensors file; --allow-pickle loads others, which can run any code")
     return found[0]
 
 
 def find_captioner(name: str, allow_pickle: bool, weights: bool = True) -> Path:
-    """The folder of a captioner, or a hub id's; without ``weights`` those are not fetched. Raises ``ModelError``."""
+    """The folder of a captioner or of its hub id; without ``weights`` they are not fetched. Raises ``ModelError``."""
     place = given_place(name)
     if not place.is_dir():
         kinds = ["safetensors", *(["bin"] if allow_pickle else [])] if weights else []
@@ -94,7 +94,7 @@ def find_captioner(name: str, allow_pickle: bool, weights: bool = True) -> Path:
 
 
 def captioner_of(folder: Path, parts: Parts) -> str | None:
-    """The captioner that was asked for, or that of the model whose configuration is in the folder, if it has one."""
+    """The requested captioner, or that of the model whose configuration is in the folder, if it has one."""
     if parts.captioner is not None:
         return parts.captioner
     own = (read_json(folder / OWN) if (folder / OWN).exists() else {}).get("captioner")
@@ -102,7 +102,7 @@ def captioner_of(folder: Path, parts: Parts) -> str | None:
 
 
 def fetch(model: str, parts: Parts) -> Path:
-    """``find_model``, also for the files that are added to the model or replace a part. Raises ``ModelError``."""
+    """Like ``find_model``, but also fetch the files that are added or replace a part. Raises ``ModelError``."""
     if parts.captioner is not None:
         find_captioner(parts.captioner, parts.allow_pickle)
     for part in filter(None, (parts.vae, parts.network, *(net.path for net in parts.controlnets))):
@@ -111,16 +111,16 @@ def fetch(model: str, parts: Parts) -> Path:
 
 
 def few_steps_of(folder: Path, parts: Parts) -> dict[str, Any]:
-    """What a model's folder says of its variant for few steps; empty where it is not taken.
+    """The settings of a model's few-step variant; empty if it is not used.
 
-    Raises ``ModelError`` for what is said wrongly, and where there is none but it must be.
+    Raises ``ModelError`` if they are invalid, or the variant is requested but the model has none.
     """
     if parts.few_steps is False:
         return {}
     few: dict[str, Any] = (read_json(folder / OWN) if (folder / OWN).exists() else {}).get("few_steps", {})
     if parts.few_steps and not few:
         raise ModelError(
-            f"{folder}: it has no variant for few steps of its own; leave out --few-steps, and give one with --lora, "
+            f"{folder}: it has no few-step variant of its own; leave out --few-steps, and give one with --lora, "
             "--scheduler, --steps and --guidance-scale"
         )
     known = {"lora"} <= set(few) <= {"lora", "method", "scheduler", "timestep_spacing"}
@@ -130,7 +130,7 @@ def few_steps_of(folder: Path, parts: Parts) -> dict[str, Any]:
 
 
 def with_few_steps(folder: Path, parts: Parts) -> Parts:
-    """The parts with what ``few_steps`` stands for in its place; a scheduler that was asked for stays."""
+    """The parts with those of the few-step variant instead of ``few_steps``; a requested scheduler is kept."""
     few = few_steps_of(folder, parts)
     return replace(
         parts,
@@ -142,8 +142,8 @@ def with_few_steps(folder: Path, parts: Parts) -> Parts:
 
 
 def pin(model: str, parts: Parts) -> tuple[str, Parts]:
-    """What was asked for with what is found now: of hub ids the commits, so that the same are found again whatever is
-    published later; whether the model has a variant for few steps.
+    """The model and its parts with hub ids pinned to the current commits, so that later runs find the same files, and
+    with the few-step variant resolved.
     """
     loras = tuple(replace(lora, path=_pinned_addition(lora.path, parts)) for lora in parts.loras)
     words = tuple(_pinned_addition(path, parts) for path in parts.textual_inversions)
@@ -190,10 +190,10 @@ def config_folder(place: Path, parts: Parts = NO_PARTS) -> Path:
 
 
 def classes_in(folder: Path) -> dict[str, str]:
-    """The class of each part that a model's ``model_index.json`` says it has. Raises ``ModelError``."""
+    """The class of each part in a model's ``model_index.json``. Raises ``ModelError``."""
     found: dict[str, str] = {}
     for name, value in read_json(folder / "model_index.json").items():
-        # The rest are options of the pipeline, and parts that it does without.
+        # Other entries are options of the pipeline, and optional parts that are absent.
         if isinstance(value, list) and None not in value and not name.startswith("_"):
             if len(value) != 2 or not all(isinstance(word, str) for word in value):
                 raise ModelError(f"{folder / 'model_index.json'}: {name}: expected a library and a class, got {value}")
@@ -209,15 +209,15 @@ def _checked(place: Path, parts: Parts) -> Path:
     if place.suffix != ".safetensors" and not parts.allow_pickle:
         raise ModelError(
             f"{place}: expected a .safetensors file; other kinds may be pickles, which can run any code: "
-            "--allow-pickle takes them from a source that you trust"
+            "--allow-pickle loads them, from a source that you trust"
         )
     return place
 
 
 def config_name(place: Path, parts: Parts) -> str:
-    """Whose configuration a single file has: what was asked for, or the hub id that diffusers knows for its tensors.
+    """The folder or hub id with the configuration of a single file: the requested one, or diffusers' for its tensors.
 
-    It is recognised from their names and shapes alone.
+    Files are recognised by the names and shapes of their tensors alone.
     """
     if parts.config is not None:
         return parts.config

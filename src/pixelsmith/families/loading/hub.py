@@ -25,7 +25,7 @@ CONFIGURATION = ["*.json", "*.txt", "*.model"]
 def fetched(kind: str, name: str, patterns: list[str], weights: bool = True) -> Path:
     """The folder of a hub id with the files that match the patterns, or its single file. Raises ``ModelError``.
 
-    Without ``weights`` a single file is not fetched, and its place may be empty.
+    Without ``weights`` a single file is not fetched, and its path may not exist.
     """
     from huggingface_hub import snapshot_download
 
@@ -40,8 +40,8 @@ def fetched(kind: str, name: str, patterns: list[str], weights: bool = True) -> 
 
 
 def fetched_pipeline(model: str, weights: bool, parts: Parts) -> Path:
-    """The folder of a hub id in the diffusers format, without what comes from elsewhere. Raises ``ModelError``."""
-    # Those of parts that are given as well: planning reads them.
+    """The folder of a hub id in the diffusers format, without parts that are replaced. Raises ``ModelError``."""
+    # The configurations of replaced parts are fetched too, because planning reads them.
     folder = fetched("model", model, CONFIGURATION, weights=False)
     if not (folder / "model_index.json").exists():
         raise ModelError(
@@ -54,7 +54,7 @@ def fetched_pipeline(model: str, weights: bool, parts: Parts) -> Path:
         from diffusers import DiffusionPipeline
 
     given = {"vae": parts.vae, "unet": parts.network, "transformer": parts.network}
-    # diffusers fetches no part that it is given, whatever it is given.
+    # diffusers does not fetch a part that is passed to it, even if it is ``None``.
     options = {name: None for name, place in given.items() if place} | {"variant": parts.variant}
     safe = None if parts.allow_pickle else True
     return _fetched(
@@ -63,7 +63,7 @@ def fetched_pipeline(model: str, weights: bool, parts: Parts) -> Path:
 
 
 def pinned(name: str, place: Path) -> str:
-    """A hub id with the commit that was found, so that it is found again whatever is published later."""
+    """A hub id pinned to the commit that was found."""
     named = HUB_ID.fullmatch(name)
     commit = commit_of(place)
     if not named or not commit or given_place(name).exists():
@@ -72,13 +72,13 @@ def pinned(name: str, place: Path) -> str:
 
 
 def commit_of(place: Path) -> str | None:
-    """The commit of what lies in the hub's cache; ``None`` for any other place."""
+    """The commit of a path in the hub's cache; ``None`` for other paths."""
     commits = (folder.name for folder in (place, *place.parents) if folder.parent.name == "snapshots")
     return next(commits, None)
 
 
 def unpinned(name: str) -> str:
-    """A hub id, with its file, of whichever revision; any other name as it is."""
+    """A hub id without its revision; other names are unchanged."""
     named = HUB_ID.fullmatch(name)
     return _joined(named) if named else name
 
@@ -95,7 +95,7 @@ def _fetched(kind: str, name: str, silence: AbstractContextManager[None], fetch:
         with silence:
             return Path(fetch(named["id"], revision=named["revision"]))
     except Exception as error:
-        # Downloads fail in several libraries, with errors of their own.
+        # Downloads involve several libraries, which raise their own errors.
         raise ModelError(_reason(kind, name, error)) from error
 
 

@@ -32,13 +32,15 @@ from pixelsmith.families.textures import load_texture, texture_of
 
 
 def load_family(place: Path, facts: ModelFacts, compute: Compute, parts: Parts = NO_PARTS) -> Family:
-    """Load a model onto its device. Raises ``ModelError``, and ``RequestError`` for a device that is not there."""
+    """Load a model onto its device. Raises ``ModelError``, and ``RequestError`` if the device is not available."""
     architecture = architecture_of(facts.pipeline, facts.name)
     parts = with_few_steps(config_folder(place, parts), parts)
     device = choose_device(compute.device)
     dtype = choose_dtype(compute.dtype, device, facts.float16_safe)
     if device.type == "cpu" and compute.memory in ("offload", "sequential"):
-        raise RequestError(f"memory: {compute.memory} moves the model between an accelerator and the CPU; here is none")
+        raise RequestError(
+            f"memory: {compute.memory} moves the model between an accelerator and the CPU; there is none"
+        )
     check_complete(place, parts, fetched=True)
     try:
         with quiet():
@@ -50,12 +52,12 @@ def load_family(place: Path, facts: ModelFacts, compute: Compute, parts: Parts =
             add_textual_inversions(pipeline, parts, facts.name)
             put_scheduler(pipeline, parts)
             quantize(network_of(pipeline), parts, facts.name)
-            # A tokenizer that lacks what its family needs, such as the format of a chat, fails here.
+            # This fails if the tokenizer is incomplete, for example without a chat template.
             architecture.reader(pipeline)
     except InputError:
         raise
     except Exception as error:
-        # A damaged part fails in the library that reads it, each with errors of its own.
+        # Each library raises its own errors for damaged files.
         raise ModelError(f"{facts.name}: it cannot be loaded: {reason_of(error)}") from error
     if overflows(architecture, pipeline.vae):
         pipeline.vae.to(torch.float32)
@@ -70,7 +72,7 @@ def load_family(place: Path, facts: ModelFacts, compute: Compute, parts: Parts =
 
 
 def overflows(architecture: Architecture, vae: Any) -> bool:
-    """Whether an autoencoder leaves the range of its dtype, and is to be float32."""
+    """Whether an autoencoder overflows in its dtype, so that float32 is used."""
     return bool(architecture.upcasts_vae and vae.dtype == torch.float16 and vae.config.get("force_upcast"))
 
 
@@ -95,7 +97,7 @@ def _read(place: Path, facts: ModelFacts, dtype: torch.dtype, parts: Parts) -> A
 
 
 def _check_whole(pipeline: Any, model: str) -> None:
-    """Single files can lack weights of a part without a word of diffusers."""
+    """Check that a single file has all weights of its part, which diffusers does not report."""
     for part, module in pipeline.components.items():
         values = module.named_parameters() if isinstance(module, nn.Module) else ()
         if missing := [name for name, value in values if value.is_meta]:
@@ -112,16 +114,16 @@ def _prepare(pipeline: Any, compute: Compute, device: torch.device) -> None:
         to_channels_last(network)
         to_channels_last(pipeline.vae)
     if compute.compile:
-        # Patches have one shape, so one graph serves all stages.
+        # All patches have the same shape, so one graph is used for all stages.
         network.compile(dynamic=False)
         compile_blocks(pipeline.vae)
 
 
 def choose_device(name: str) -> torch.device:
-    """The device asked for, or the best one here. Raises ``RequestError`` where it is not available."""
+    """The requested device, or the best one. Raises ``RequestError`` if it is not available."""
     available = [kind for kind in ("cuda", "mps", "xpu") if getattr(torch, kind).is_available()] + ["cpu"]
     if name == "rocm" and torch.version.hip:
-        # PyTorch's build for AMD has CUDA's names for everything.
+        # PyTorch's ROCm build uses the names of CUDA.
         name = "cuda"
     if name != "auto" and name not in available:
         raise RequestError(f"device: {name} is not available here; expected auto or one of {', '.join(available)}")
@@ -129,16 +131,16 @@ def choose_device(name: str) -> torch.device:
 
 
 def processor_of(device: torch.device) -> str:
-    """What computes there: the accelerator's name, or the CPU's instructions; another one may round differently."""
+    """The name of an accelerator, or the CPU's instruction set; others may round differently."""
     if device.type in ("cuda", "xpu"):
         return str(getattr(torch, device.type).get_device_name(device))
     return torch.backends.cpu.get_cpu_capability() if device.type == "cpu" else device.type
 
 
 def choose_dtype(name: str, device: torch.device, float16_safe: bool = True) -> torch.dtype:
-    """The dtype asked for; by itself half precision where the hardware computes in it, else float32.
+    """The requested dtype; for ``auto``, half precision if the hardware supports it efficiently, otherwise float32.
 
-    ``float16_safe``: whether the model stays in the range of float16 (``ModelFacts``).
+    ``float16_safe``: whether the model's activations stay in the range of float16 (``ModelFacts``).
     """
     if name != "auto":
         return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[name]
@@ -154,14 +156,14 @@ def _computes_bfloat16(device: torch.device) -> bool:
         return bool(torch.xpu.is_bf16_supported(including_emulation=False))
     if device.type == "mps":
         return bool(torch.backends.mps.is_macos_or_newer(14, 0))
-    # Matrix units make bf16 the faster one, and AMD's AVX-512 twice as fast. With Intel's AVX-512 alone a network was
-    # measured at 0.7 times float32's speed, without any bf16 instructions it is several times slower.
+    # bfloat16 is faster with matrix units, and twice as fast with AMD's AVX-512. With Intel's AVX-512 alone a network
+    # was measured at 0.7 times the speed of float32; without any bfloat16 instructions it is several times slower.
     able = torch.cpu.get_capabilities()
     return bool(able.get("amx_bf16") or (able.get("avx512_bf16") and "AMD" in able.get("cpu_name", "")))
 
 
 def memory_of(device: torch.device) -> int | None:
-    """Bytes of memory that a device has in all; ``None`` where the system does not tell."""
+    """The total memory of a device in bytes; ``None`` if unknown."""
     if device.type == "mps":
         return torch.mps.recommended_max_memory()
     if device.type != "cpu":

@@ -1,4 +1,4 @@
-"""The files of a model: what is wrong with one is said with its name, before a library reads it in its own way."""
+"""Reading and checking the files of a model, with errors that name the file, before a library loads it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from pixelsmith.errors import ModelError
 from pixelsmith.system.durable import read_object, read_whole
 
 Shapes = Mapping[str, Sequence[int]]
-"""Of tensors by name."""
+"""The shapes of tensors by name."""
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """An object from a file. Raises ``ModelError``."""
+    """Read a JSON object from a file. Raises ``ModelError``."""
     try:
         return read_object(read_whole(path))
     except OSError as error:
@@ -28,9 +28,9 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def shapes_in(file: Path) -> Shapes:
-    """Of the tensors in a ``.safetensors`` file, from its header: none in another file, or where there is none.
+    """The shapes of the tensors in a ``.safetensors`` file, from its header; none for other or missing files.
 
-    Raises ``ModelError`` for one that is empty, cut or damaged.
+    Raises ``ModelError`` if the file is empty, truncated or damaged.
     """
     if file.suffix != ".safetensors" or not file.exists():
         return {}
@@ -39,11 +39,11 @@ def shapes_in(file: Path) -> Shapes:
         with safe_open(file, "numpy") as tensors:
             return {name: tensors.get_slice(name).get_shape() for name in tensors.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise ModelError(f"{file}: it is not a whole .safetensors file, it may be cut or damaged ({error})") from error
+        raise ModelError(f"{file}: it is no complete .safetensors file, it may be truncated ({error})") from error
 
 
 def check_weights(file: Path) -> None:
-    """Raise ``ModelError`` for weights that are no file, or an empty one."""
+    """Raise ``ModelError`` if weights are no file, or an empty one."""
     if not file.is_file():
         raise ModelError(f"{file}: expected a file with weights")
     if file.stat().st_size == 0:
@@ -51,20 +51,20 @@ def check_weights(file: Path) -> None:
 
 
 def check_vocabulary(file: Path) -> None:
-    """Raise ``ModelError`` for a ``tokenizer.json`` that is damaged."""
+    """Raise ``ModelError`` if a ``tokenizer.json`` is damaged."""
     found = file.stat()
     if fault := _fault(file, found.st_size, found.st_mtime_ns):
-        raise ModelError(f"{file}: it is no tokenizer's file, it may be damaged ({fault})")
+        raise ModelError(f"{file}: it is no tokenizer file, it may be damaged ({fault})")
 
 
 @lru_cache(maxsize=16)
 def _fault(file: Path, size: int, changed: int) -> str | None:
-    """What is wrong with a ``tokenizer.json``; the large ones take a second to read."""
+    """The error of a ``tokenizer.json``, cached because large ones take a second to parse."""
     from tokenizers import Tokenizer
 
     try:
         Tokenizer.from_file(str(file))
     except Exception as error:
-        # It raises nothing else.
+        # The tokenizers library raises plain exceptions.
         return str(error)
     return None

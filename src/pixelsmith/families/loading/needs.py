@@ -1,4 +1,4 @@
-"""Optional dependencies of parts, and parts that exclude each other: both are checked before anything is fetched."""
+"""Checks, before anything is fetched, of optional dependencies and of parts that exclude each other."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pixelsmith.errors import MissingPartError, ModelError
 
 
 def check_parts(parts: Parts) -> None:
-    """Raise ``MissingPartError`` without a library that they need, ``ModelError`` for a network that is to be quantised
-    and is so already.
+    """Raise ``MissingPartError`` if a library is missing, ``ModelError`` if the network is quantised already and is to
+    be quantised.
     """
     gguf = parts.network is not None and parts.network.endswith(".gguf")
     if gguf and parts.quantize:

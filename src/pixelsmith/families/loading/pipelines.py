@@ -1,4 +1,4 @@
-"""Pipelines of diffusers that somebody else has loaded, as families: their own modules, nothing is copied."""
+"""Pipelines of diffusers that the caller has loaded, as families that use their modules without a copy."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from pixelsmith.families.textures import load_texture, texture_of
 
 
 def read_pipeline(name: str, **options: Any) -> Any:
-    """What ``DiffusionPipeline.from_pretrained`` reads with these options; also of the embedded model."""
+    """``DiffusionPipeline.from_pretrained`` with these options, also for the embedded model."""
     import diffusers
 
     if "torch_dtype" not in options:
-        # As documented there; transformers would take that of the files, and the parts of one model would differ.
+        # diffusers' documented default; transformers would use the files' dtype, so the parts would differ.
         options = {"dtype": torch.float32, **options}
     if name != EMBEDDED:
         return diffusers.DiffusionPipeline.from_pretrained(name, **options)
@@ -41,10 +41,10 @@ def read_pipeline(name: str, **options: Any) -> Any:
 
 @contextmanager
 def family_of(pipeline: Any) -> Iterator[DiffusersFamily]:
-    """A loaded pipeline as a family, where it lies and with all that was done to it.
+    """A loaded pipeline as a family, on its current devices and with all changes made to it.
 
-    While it is open, an autoencoder that overflows in float16 is float32, as when its own pipeline decodes. Raises
-    ``ModelError`` for a pipeline of a class that no family takes.
+    In this context an autoencoder that overflows in float16 is float32, as when its own pipeline decodes. Raises
+    ``ModelError`` if no family supports the pipeline's class.
     """
     facts, folder = pipeline_facts(pipeline), _folder_of(pipeline)
     architecture, device = architecture_of(facts.pipeline, facts.name), pipeline._execution_device
@@ -61,7 +61,7 @@ def family_of(pipeline: Any) -> Iterator[DiffusersFamily]:
 
 
 def pipeline_facts(pipeline: Any) -> ModelFacts:
-    """What planning needs to know of a loaded pipeline. Raises ``ModelError``."""
+    """The facts of a loaded pipeline. Raises ``ModelError``."""
     folder = _folder_of(pipeline)
     textured = texture_of(folder, NO_PARTS) is not None
     facts = facts_of(_configs(pipeline), _name_of(pipeline), folder / OWN, textured=textured)
@@ -70,22 +70,22 @@ def pipeline_facts(pipeline: Any) -> ModelFacts:
 
 
 def network_dtype(pipeline: Any) -> torch.dtype:
-    """That in which a pipeline's network computes."""
+    """The dtype in which a pipeline's network computes."""
     dtype: torch.dtype = network_of(pipeline).dtype
     return dtype
 
 
 def pipeline_digest(pipeline: Any) -> str:
-    """SHA-256 of all that a loaded pipeline computes with: its weights are read once.
+    """SHA-256 of a loaded pipeline's weights and configurations.
 
-    Raises ``RunError`` where they are not in memory.
+    Raises ``RunError`` if weights are not in memory.
     """
     configs = json.dumps(_configs(pipeline), sort_keys=True, default=str)
     total = hashlib.sha256(configs.encode())
     for name, value in _weights(pipeline):
         if value.is_meta:
             raise RunError(
-                f"the pipeline's {name} is not in memory, so what a run was made with cannot be kept; a run directory "
+                f"the pipeline's {name} is not in memory, so the identity of a run cannot be recorded; a run directory "
                 "needs a pipeline without sequential offload"
             )
         total.update(name.encode())
@@ -100,7 +100,7 @@ def _weights(pipeline: Any) -> Iterator[tuple[str, Tensor]]:
 
 
 def _configs(pipeline: Any) -> Configs:
-    """The configurations of its parts, as its folder would have them."""
+    """The configurations of its parts, as in a model folder."""
     found: dict[str, Mapping[str, Any]] = {
         "index": {**pipeline.config, "_class_name": type(pipeline).__name__},
         "scheduler": config_of(pipeline.scheduler),
@@ -112,7 +112,7 @@ def _configs(pipeline: Any) -> Configs:
 
 
 def _name_of(pipeline: Any) -> str:
-    """Where it was read from, or of what class it is."""
+    """The folder or hub id from which it was loaded, or its class."""
     return str(pipeline.config.get("_name_or_path") or type(pipeline).__name__)
 
 

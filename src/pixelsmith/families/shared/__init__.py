@@ -1,1 +1,1 @@
-"""What several architectures share."""
+"""Code that several architectures share."""

@@ -1,4 +1,4 @@
-"""What the families share whose text encoder is a chat model."""
+"""Prompts for text encoders that are chat models."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _MARK = "PROMPT"
 
 
 def room_in_chat(tokenizer: Any, room: int, **options: Any) -> int:
-    """How many of ``room`` tokens are left for a prompt after what the chat template puts before it.
+    """How many of ``room`` tokens remain for a prompt after the tokens that the chat template puts before it.
 
-    Raises ``ModelError`` where the tokenizer has no template, or one that leaves out the prompt.
+    Raises ``ModelError`` if the tokenizer has no template, or the template omits the prompt.
     """
     if not tokenizer.chat_template:
         raise ModelError("its tokenizer lacks chat_template.jinja, the format that its prompts have")

@@ -1,4 +1,4 @@
-"""What the transformers share that see 2x2 latents as one token."""
+"""Packing of latents for transformers whose tokens are 2x2 latents."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def unpack(tokens: Tokens, height: int, width: int) -> Float[Tensor, "b c h w"]:
 
 
 def over_tokens(network: Callable[..., Any], x: Float[Tensor, "b c h w"], **told: Any) -> Float[Tensor, "b c h w"]:
-    """What a network that sees 2x2 latents as one token makes of latents."""
+    """Apply a network whose tokens are 2x2 latents to latents."""
     output = network(hidden_states=pack(x), **told, return_dict=False)[0]
     return unpack(output, *x.shape[2:])
 

@@ -1,7 +1,7 @@
-"""The network with some blocks degraded on purpose, to guide away from it.
+"""The perturbed network: some of its blocks are degraded on purpose, to guide away from its estimate.
 
-A block skipped or an attention replaced is another ``forward`` of that module for the time of one call. It is known of
-blocks that are called and answer as those of ``Traits.perturbable`` families do.
+A block is skipped, or its attention replaced, by another ``forward`` of the module during a call. This supports blocks
+with the arguments and results of ``Traits.perturbable`` families.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Forwards = Mapping[nn.Module, Callable[..., Any]]
 
 @dataclass(frozen=True)
 class Perturbed:
-    """A denoiser whose network has other ``forwards`` while it is called."""
+    """A denoiser whose network has other ``forwards`` during a call."""
 
     denoiser: Denoiser
     forwards: Forwards
@@ -42,7 +42,7 @@ class Perturbed:
 
 @contextmanager
 def replaced(forwards: Forwards) -> Iterator[None]:
-    """While open, these modules compute something else."""
+    """In this context these modules have other ``forward`` functions."""
     own = {module: vars(module).get("forward") for module in forwards}
     try:
         for module, forward in forwards.items():
@@ -50,7 +50,7 @@ def replaced(forwards: Forwards) -> Iterator[None]:
         yield
     finally:
         for module, before in own.items():
-            # A module that is loaded only while it works has a forward of its own beside that of its class.
+            # An offloaded module has its own ``forward`` attribute, which loads its weights.
             if before is None:
                 del module.forward
             else:
@@ -58,9 +58,9 @@ def replaced(forwards: Forwards) -> Iterator[None]:
 
 
 def forwards_of(network: Any, perturbation: Perturbation) -> Forwards:
-    """What the perturbed network computes otherwise.
+    """The replaced functions of the perturbed network.
 
-    Raises ``RequestError`` where it has no such layers.
+    Raises ``RequestError`` if the network has no such layers.
     """
     blocks = _blocks(network)
     if not blocks:
@@ -71,16 +71,17 @@ def forwards_of(network: Any, perturbation: Perturbation) -> Forwards:
             f"perturbed layers: expected numbers from 0 to {len(blocks) - 1}, got {', '.join(map(str, layers))}"
         )
     chosen = [blocks[layer] for layer in layers]
-    # As methods: a compiled network knows them again.
+    # They are bound methods, so that a compiled network recognises them and is not compiled again.
     if perturbation.name == "slg":
         return {block: MethodType(_skipped, block) for block in chosen}
     return {part: MethodType(_identity, part) for block in chosen for part in _self_attentions(block)}
 
 
 def usual_layers(name: PerturbationName, count: int, in_unet: bool) -> Sequence[int]:
-    """Of ``count`` blocks: of the middle of a U-Net all, of a transformer the middle one.
+    """The default blocks of ``count``: all of a U-Net's middle, or the middle one of a transformer.
 
-    Three are skipped from 0.3 of the depth on: 7, 8 and 9 of 24, as Stable Diffusion 3.5 medium recommends.
+    Skip-layer guidance takes three from 0.3 of the depth on: 7, 8 and 9 of 24, as recommended for Stable Diffusion 3.5
+    medium.
     """
     if in_unet:
         return range(count)
@@ -91,7 +92,7 @@ def usual_layers(name: PerturbationName, count: int, in_unet: bool) -> Sequence[
 
 
 def _blocks(network: Any) -> list[nn.Module]:
-    """Of a transformer, or of the middle of a U-Net; some have none."""
+    """The blocks of a transformer, or of the middle of a U-Net, which may have none."""
     if hasattr(network, "mid_block"):
         attentions = getattr(network.mid_block, "attentions", ())
         return [block for attention in attentions for block in getattr(attention, "transformer_blocks", ())]
@@ -105,22 +106,22 @@ def _self_attentions(block: nn.Module) -> list[nn.Module]:
 
 
 def _skipped(block: Any, hidden_states: Tensor, *_: Any, encoder_hidden_states: Tensor | None = None, **__: Any) -> Any:
-    """What comes in goes out; blocks that also change the text give it back first."""
+    """Return the input; blocks that also change the text return that first."""
     from diffusers.models.attention import JointTransformerBlock
 
     return (encoder_hidden_states, hidden_states) if isinstance(block, JointTransformerBlock) else hidden_states
 
 
 def _identity(attention: Any, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None, **others: Any) -> Any:
-    """Self-attention whose map is the identity among image tokens; text that they attend to with them stays.
+    """Self-attention with the identity as the attention map among image tokens; attention to text is unchanged.
 
-    Raises ``RequestError`` where the attention is computed in a way that cannot be masked.
+    Raises ``RequestError`` if the attention backend cannot be masked.
     """
     if encoder_hidden_states is not None:
         with _Apart(hidden_states.shape[1]) as apart:
             found = attention.processor(attention, hidden_states, encoder_hidden_states, **others)
         if not apart.masked:
-            raise RequestError("perturbation: pag needs PyTorch's own attention; the network is set to another one")
+            raise RequestError("perturbation: pag needs PyTorch's own attention; the network uses another backend")
         return found
     values = attention.to_v(hidden_states)
     for layer in attention.to_out:
@@ -129,9 +130,9 @@ def _identity(attention: Any, hidden_states: Tensor, encoder_hidden_states: Tens
 
 
 class _Apart(TorchFunctionMode):
-    """While open, the first ``images`` tokens of every attention see of each other only themselves.
+    """In this context each of the first ``images`` tokens of an attention attends to no other one of these.
 
-    ``masked``: how many attentions it met.
+    ``masked``: the number of attentions that were called.
     """
 
     def __init__(self, images: int) -> None:

@@ -1,4 +1,4 @@
-"""Levels from a model's own scheduler: the numbers of diffusers' classes, never their ``step``."""
+"""Noise levels from a model's own scheduler: the numbers of diffusers' classes, without their ``step``."""
 
 from __future__ import annotations
 
@@ -28,32 +28,32 @@ _TAKEN_FROM: dict[str, str] = {
     "LMSDiscreteScheduler": "DDIMScheduler",
     "PNDMScheduler": "DDIMScheduler",
 }
-"""The class whose numbers are taken for each that is known. Those with several evaluations a step, and others that a
-deterministic step of one level is not made of, lend their configuration only."""
+"""The class whose noise levels are used for each known scheduler. Those with several evaluations per step, or that are
+not deterministic steps between levels, are replaced by another class with the same configuration."""
 
 
 def is_known_scheduler(name: str) -> bool:
-    """Whether this is a scheduler's class of diffusers for which one stands here."""
+    """Whether this is a supported scheduler class of diffusers."""
     return name in _TAKEN_FROM
 
 
 def scheduler_class(config: Any) -> str:
-    """The diffusers class whose numbers are taken for a scheduler's configuration.
+    """The diffusers class whose noise levels are used for a scheduler's configuration.
 
-    Raises ``ModelError`` for a scheduler that none stands for: its model would give noise with another one's levels.
+    Raises ``ModelError`` for an unsupported scheduler, because its model may need other levels.
     """
     name = str(config["_class_name"])
     taken = _TAKEN_FROM.get(name)
     if taken is None or (taken == "DDIMScheduler" and config.get("use_flow_sigmas")):
         raise ModelError(
-            f"scheduler: {name} is not supported, and its model may give noise with another; if it is known to work "
-            f"with one of {', '.join(get_args(SchedulerName))}, give that with --scheduler"
+            f"scheduler: {name} is not supported, and its model may produce noise with another one; if it works with "
+            f"one of {', '.join(get_args(SchedulerName))}, choose that with --scheduler"
         )
     return taken
 
 
 def with_choice(config: Mapping[str, Any], parts: Parts) -> dict[str, Any]:
-    """A scheduler's configuration with what was asked for in its place. Raises ``ModelError`` for flow matching."""
+    """A scheduler's configuration with the requested scheduler. Raises ``ModelError`` for flow-matching models."""
     asked = {"_class_name": parts.scheduler, "timestep_spacing": parts.timestep_spacing}
     given = {name: value for name, value in asked.items() if value is not None}
     name = str(config.get("_class_name"))
@@ -83,7 +83,7 @@ def is_flow(config: Any) -> bool:
 def schedule_of(config: Any, steps: int, **arguments: Any) -> Schedule:
     """The levels of ``steps`` steps; ``arguments`` go to ``set_timesteps`` of the scheduler's class.
 
-    Raises ``RequestError`` where the scheduler has no such number of steps.
+    Raises ``RequestError`` if the scheduler does not support this number of steps.
     """
     import diffusers
 
@@ -103,7 +103,7 @@ def schedule_of(config: Any, steps: int, **arguments: Any) -> Schedule:
 
 
 def flow_schedule(config: Any, steps: int, tokens: int, **arguments: Any) -> Schedule:
-    """Of flow models that start from evenly spaced σ and shift them by the number of image tokens.
+    """The levels of flow models with evenly spaced σ that are shifted by the number of image tokens.
 
     The shift μ is linear in ``tokens`` (arXiv 2403.03206, section 5.3.2; the numbers are the scheduler's).
     """
@@ -137,7 +137,7 @@ def clean_estimate(output: Tensor, x: Tensor, level: Level, prediction: str) -> 
 
 
 def prediction_of(config: Any) -> str:
-    """What a model predicts, in the words of ``clean_estimate``. Raises ``ModelError`` for what that does not know."""
+    """A model's prediction type, as ``clean_estimate`` names it. Raises ``ModelError`` for unknown ones."""
     found = "flow_prediction" if is_flow(config) else str(config.get("prediction_type", "epsilon"))
     if found not in _PREDICTIONS:
         raise ModelError(f"scheduler: prediction_type: expected one of {', '.join(_PREDICTIONS)}, got {found!r}")
@@ -149,14 +149,14 @@ def _flow(sigma: float) -> tuple[float, float]:
 
 
 def _preserving(ratio: float) -> tuple[float, float]:
-    """From σ/α, which these schedulers call sigma."""
+    """α and σ from σ/α, which these schedulers call sigma."""
     return 1 / math.hypot(1, ratio), ratio / math.hypot(1, ratio)
 
 
 def _from_alphas(scheduler: Any, timesteps: Sequence[float]) -> list[tuple[float, float]]:
     last = len(scheduler.alphas_cumprod) - 1
     squares = [float(scheduler.alphas_cumprod[min(int(t), last)]) for t in timesteps]
-    # Consistency models give the clean latents in the last step, whatever their table says.
+    # Consistency models return clean latents in the last step, whatever the final α of their table.
     consistent = type(scheduler).__name__ == "LCMScheduler"
     squares.append(1.0 if consistent else float(scheduler.final_alpha_cumprod))
     return [(square**0.5, (1 - square) ** 0.5) for square in squares]

@@ -1,4 +1,4 @@
-"""What the families with a U-Net share."""
+"""Code shared by families with a U-Net."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pixelsmith.families.architecture import Configs, Scene, brought
 from pixelsmith.geometry import Size
 
 FEW_STEPS = 4
-"""Of models distilled to 1 to 8 steps."""
+"""Default steps of models distilled to 1 to 8 steps."""
 MIDDLE = "UNetMidBlock2DCrossAttn"
 
 

@@ -1,4 +1,4 @@
-"""Prompts whose words have weights, and prompts of any length, as compel reads them."""
+"""Weighted prompts, and prompts of any length, in compel's syntax."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _READERS = {
     "LatentConsistencyModelPipeline": "CompelForSD",
     "StableDiffusionXLPipeline": "CompelForSDXL",
 }
-"""compel's classes by the pipelines that they read for: those that by themselves end after CLIP's 77 tokens."""
+"""compel's classes by pipeline, for those whose prompts are limited to CLIP's 77 tokens."""
 
 
 def check_weighting(facts: ModelFacts, *prompts: str) -> None:
-    """Raises ``RequestError`` for a family or a text that it is not for, and ``MissingPartError`` without compel."""
+    """Raise ``RequestError`` for an unsupported family or an invalid text, and ``MissingPartError`` without compel."""
     if facts.pipeline not in _READERS:
         raise RequestError(
             f"prompt weighting: it is for Stable Diffusion 1.x, 2.x and SDXL; {facts.name} is a {facts.pipeline}, "
-            "whose text encoder reads long prompts by itself and knows no weights"
+            "whose text encoder reads long prompts by itself and does not support weights"
         )
     if find_spec("compel") is None:
         raise MissingPartError(
@@ -44,22 +44,22 @@ def check_weighting(facts: ModelFacts, *prompts: str) -> None:
 def encode_weighted(
     pipeline: Any, prompt: str, negative_prompt: str | None, device: torch.device
 ) -> tuple[Prompt, Prompt]:
-    """Both prompts, the shorter one padded to the length of the longer: a multiple of 77 tokens."""
+    """Both prompts, padded to the same length, a multiple of 77 tokens."""
     import compel
 
     reader = getattr(compel, _READERS[type(pipeline).__name__])(pipeline, device=device)
-    # A word of a textual inversion is written out as one word for each of its vectors.
+    # A word of a textual inversion is replaced by one word for each of its vectors.
     texts = [pipeline.maybe_convert_prompt(text, pipeline.tokenizer) for text in (prompt, negative_prompt or "")]
     found = reader(texts[0], negative_prompt=texts[1])
     positive = _told(found.embeds, found.pooled_embeds, pipeline.unet.dtype)
     negative = _told(found.negative_embeds, found.negative_pooled_embeds, pipeline.unet.dtype)
     if negative_prompt is None and pipeline.config.get("force_zeros_for_empty_prompt"):
-        # As the pipeline itself has it.
+        # As in the pipeline itself.
         negative = {name: torch.zeros_like(value) for name, value in negative.items()}
     return positive, negative
 
 
 def _told(words: Tensor, whole: Tensor | None, dtype: torch.dtype) -> Prompt:
-    """The vectors of the words, and that of the whole text, which only SDXL is conditioned on."""
+    """The embeddings of the tokens and, for SDXL, the pooled embedding."""
     prompt = {"encoder_hidden_states": words, "text_embeds": whole}
     return {name: value.to(dtype) for name, value in prompt.items() if value is not None}
