@@ -31,12 +31,13 @@ from pixelsmith.system.places import picture_path
 DeviceName = Literal["auto", "cuda", "rocm", "mps", "xpu", "cpu"]
 DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
 WrapName = Literal["x", "y", "xy"]
+ProfileName = Literal["srgb", "display-p3"]
 MemoryMode = Literal["all", "encoders-released", "offload", "sequential"]
 
 MAX_SEED = 2**64 - 1
 """The largest number that PyTorch's generators begin with."""
-DEPTHS = (8, 16)
-"""Bits of a channel that files can have."""
+DEPTHS = (8, 16, 32)
+"""Bits of a channel that files can have; 32 are floats."""
 MAX_FEATHER = 10_000
 """Pixels of a mask's edges: so many around each window are read for it."""
 EMBEDDED = "embedded"
@@ -152,8 +153,11 @@ class Request:
     - ``mask``: the path of a grey picture of any size with the aspect ratio of ``from_image`` or of the result: white
       is refined, black keeps the enlarged ``from_image``. ``mask_feather``: the width of its edges in pixels of each
       stage, 0 to 10,000.
-    - ``depth``: bits per channel of the file, 8 or 16; ``dither``: whether 8 bits are dithered, which avoids banding in
-      smooth gradients. With 16 bits or dithering the last picture is kept in float32, which takes four times the space.
+    - ``depth``: bits per channel of the file: 8, 16, or 32 for floats in 0..1; ``dither``: whether 8 bits are dithered,
+      which avoids banding in smooth gradients. With more than 8 bits or dithering the last picture is kept in float32,
+      which takes four times the space.
+    - ``profile``: the colour profile that the file's values are encoded in and that it carries: ``srgb``, or
+      ``display-p3``, with 8 or 16 bits per channel and without dithering.
     - ``regions``: parts of the picture with their own prompts, later ones over earlier ones; ``prompt`` is for the
       rest. ``regions_in``: whether regions apply to the base too (``all``) or only to the ``stages``
       (docs/decisions/0040-regions.md).
@@ -215,8 +219,14 @@ class Request:
         None, "A grey picture over --from-image: white is refined, black is only enlarged.", Group.SOURCE
     )
     mask_feather: int = setting(16, "Width of the edges of --mask in pixels.", Group.SOURCE)
-    depth: int = setting(8, "Bits per channel of the file.", Group.FILE, choices={str(bits): bits for bits in DEPTHS})
+    depth: int = setting(
+        8,
+        "Bits per channel of the file; 32 are floats, for TIFF.",
+        Group.FILE,
+        choices={str(bits): bits for bits in DEPTHS},
+    )
     dither: bool = setting(False, "Dither 8 bits, to avoid banding in smooth gradients.", Group.FILE)
+    profile: ProfileName = setting("srgb", "Colour profile of the file.", Group.FILE)
     regions: tuple[Region, ...] = ()
     regions_in: RegionsIn = setting(
         "all", "Whether regions apply to the base too, or only to the stages.", Group.PICTURE
@@ -252,11 +262,7 @@ class Request:
         if self.from_image is not None:
             object.__setattr__(self, "from_image", picture_path("from image", str(self.from_image)))
             object.__setattr__(self, "method", self.method.above_given_picture())
-        check_flag("dither", self.dither)
-        if self.depth not in DEPTHS or type(self.depth) is not int:
-            raise RequestError(f"depth: expected 8 or 16 bits a channel, got {self.depth!r}")
-        if self.dither and self.depth > min(DEPTHS):
-            raise RequestError("dither: it is for 8 bits a channel; leave it out, or --depth")
+        self._check_encoding()
         self._check_mask()
         self._check_sizes()
         object.__setattr__(self, "regions", tuple(self.regions))
@@ -265,6 +271,19 @@ class Request:
         if self.wrap is not None:
             check_choices(self, wrap=WrapName)
         self._check_control()
+
+    def _check_encoding(self) -> None:
+        check_flag("dither", self.dither)
+        check_choices(self, profile=ProfileName)
+        if self.depth not in DEPTHS or type(self.depth) is not int:
+            raise RequestError(f"depth: expected 8, 16 or 32 bits a channel, got {self.depth!r}")
+        if self.dither and self.depth > min(DEPTHS):
+            raise RequestError("dither: it is for 8 bits a channel; leave it out, or --depth")
+        if self.profile != "srgb" and (self.dither or self.depth > 16):
+            what = "--dither" if self.dither else f"--depth {self.depth}"
+            raise RequestError(
+                f"profile: {self.profile} takes 8 or 16 bits without dither; leave out {what}, or --profile"
+            )
 
     def _check_control(self) -> None:
         images = tuple(picture_path("control image", str(name)) for name in self.control_images)

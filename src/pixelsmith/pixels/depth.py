@@ -1,4 +1,4 @@
-"""From values as they are decoded to the whole numbers of a file."""
+"""From values as they are decoded to the numbers of a file."""
 
 from __future__ import annotations
 
@@ -13,19 +13,30 @@ from pixelsmith.geometry import Window
 
 
 @dataclass(frozen=True)
-class Depth:
-    """How a file stores a channel: in ``bits`` (8 or 16), and whether what lies between two of 8 is dithered."""
+class Encoding:
+    """How a file stores pixels.
+
+    - ``bits``: of a channel: whole numbers of 8 or 16, or floats of 32 in 0..1.
+    - ``dither``: whether what lies between two numbers of 8 bits is dithered.
+    - ``profile``: the colour profile that the numbers are in, a key of ``pixelsmith.pixels.formats.PROFILES``.
+    """
 
     bits: int = 8
     dither: bool = False
+    profile: str = "srgb"
 
     @property
-    def bytes(self) -> int:
-        return self.bits // 8
+    def floats(self) -> bool:
+        return self.bits == 32
 
     def stored(self, values: Tensor, window: Window) -> NDArray[np.uint8]:
-        """Values (c, h, w) in 0..255 of a window as bytes (h, w, c times ``bytes``), the larger one of two first."""
-        if self.bits == 16:
+        """Values (c, h, w) in 0..255 of a window as bytes (h, w, c times ``bits`` / 8).
+
+        Of 16 bits the larger byte comes first; floats are as this machine has them.
+        """
+        if self.floats:
+            whole = (values.float() / 255).permute(1, 2, 0).numpy()
+        elif self.bits == 16:
             whole = (values.float() * 257).round().clamp(0, 65535).permute(1, 2, 0).numpy().astype(">u2")
         elif self.dither and values.is_floating_point():
             whole = (values + thresholds(window)).floor().clamp(0, 255).permute(1, 2, 0).numpy().astype(np.uint8)

@@ -12,8 +12,8 @@ import pyvips
 from pixelsmith.geometry import Size
 from pixelsmith.pixels.settings_inside import KEY
 
-PROFILE = "srgb"
-"""The colour profile inside every file, by its name in libvips."""
+PROFILES = {"srgb": "srgb", "display-p3": "p3"}
+"""The colour profiles that files can have, and the names that libvips has for them."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Format:
     - ``side_limit``: the most pixels on a side that the format has, 0 for more than any picture here.
     - ``byte_limit``: how long a file of it can be, 0 for longer than any here.
     - ``alpha``: whether it has transparency.
-    - ``deep``: whether it has 16 bits a channel.
+    - ``bits``: the most of a channel; 32 are floats.
     - ``saver``: what of libvips writes it, where not every build has that.
     """
 
@@ -35,7 +35,7 @@ class Format:
     side_limit: int = 0
     byte_limit: int = 0
     alpha: bool = False
-    deep: bool = False
+    bits: int = 8
     saver: str | None = None
 
     @property
@@ -60,17 +60,17 @@ class Format:
 _EXIF, EXIF_COMMENT = "exif-ifd0-ImageDescription", "exif-ifd2-UserComment"
 """Where EXIF has the settings: in the second where a photo has a description of its own."""
 _PYRAMID = {"tile": True, "tile_width": 256, "tile_height": 256, "pyramid": True, "bigtiff": True}
-_DEEP_ZOOM = {"tile_size": 254, "overlap": 1, "suffix": f".jpg[Q=90,profile={PROFILE}]"}
+_DEEP_ZOOM = {"tile_size": 254, "overlap": 1}
 # The format has room for 65,535, the libraries that write and read it stop at this.
 JPEG = Format({"Q": 95}, 2, _EXIF, 65_500)
 _LOSSLESS = {"compression": "deflate", "predictor": "horizontal"}
-_TIFF = Format({**_PYRAMID, **_LOSSLESS}, 4.2, alpha=True, deep=True)
+_TIFF = Format({**_PYRAMID, **_LOSSLESS}, 4.2, alpha=True, bits=32)
 _LARGE_TIFF = Format({**_PYRAMID, "compression": "jpeg", "Q": 92}, 2)
-_PLAIN_TIFF = Format(_LOSSLESS, 3.1, byte_limit=2**32, alpha=True, deep=True)
+_PLAIN_TIFF = Format(_LOSSLESS, 3.1, byte_limit=2**32, alpha=True, bits=32)
 LARGE = 100_000_000
 """Pixels from which a TIFF is compressed as JPEG: lossless, a gigapixel takes gigabytes and many minutes."""
 ALL_FORMATS: dict[str, Format] = {
-    ".png": Format({"compression": 6}, 3.1, f"png-comment-0-{KEY}", alpha=True, deep=True),
+    ".png": Format({"compression": 6}, 3.1, f"png-comment-0-{KEY}", alpha=True, bits=16),
     ".jpg": JPEG,
     ".jpeg": JPEG,
     ".webp": Format({"Q": 95}, 2, _EXIF, 16_383, alpha=True),
@@ -94,5 +94,7 @@ def format_of(path: Path, size: Size, alpha: bool = False, bits: int = 8) -> For
     found = FORMATS[path.suffix.lower()]
     if alpha or bits > 8:
         # JPEG has neither, within a TIFF too. A fourth channel takes as much as each of three.
-        return replace(found, pixel_bytes=found.pixel_bytes * (4 if alpha else 3) / 3 * bits / 8)
+        found = replace(found, pixel_bytes=found.pixel_bytes * (4 if alpha else 3) / 3 * bits / 8)
+        # libtiff's predictor of whole numbers compresses floats less.
+        return replace(found, options={**found.options, "predictor": "float"}) if bits == 32 else found
     return _LARGE_TIFF if found is _TIFF and size.area >= LARGE else found

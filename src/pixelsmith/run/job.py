@@ -26,7 +26,7 @@ from pixelsmith.engine.stage import Cascade, Rung
 from pixelsmith.errors import InputError, RefusedError, RequestError, RunError
 from pixelsmith.events import Event, Observer, PhaseFinished, Progress, RunFinished, RunStarted, StageStarted, Warned
 from pixelsmith.geometry import Wrap
-from pixelsmith.pixels.depth import Depth, as_bytes
+from pixelsmith.pixels.depth import Encoding, as_bytes
 from pixelsmith.pixels.files import check_output, lost_place, write_into
 from pixelsmith.pixels.formats import FORMATS
 from pixelsmith.pixels.metadata import Metadata
@@ -221,7 +221,7 @@ class Job:
             self.settings,
             lambda done, total: observer(Progress(last, "write", 1, 1, done, total)),
             said,
-            Depth(self.request.depth, self.request.dither),
+            Encoding(self.request.depth, self.request.dither, self.request.profile),
         )
         observer(PhaseFinished(last, "write", time.monotonic() - began))
 
