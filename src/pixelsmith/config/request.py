@@ -165,10 +165,12 @@ class Request:
       panoramas that close; ``None`` for none (docs/decisions/0041-wrap.md).
     - ``control_images``: the paths of the pictures that ``parts.controlnets`` follow, one for each, in their order,
       scaled and cropped to cover the result (docs/decisions/0043-control.md).
+    - ``ip_adapter_images``: the paths of the pictures that prompt the model by ``parts.ip_adapters``, one for each, in
+      their order (docs/decisions/0044-ip-adapter.md).
     - ``background``: a CSS colour to composite a transparent ``from_image`` over; ``None`` keeps the transparency.
 
     Raises ``RequestError`` if a value is out of range, the cascade shrinks, there is a mask but no picture, a region
-    lies outside the picture, or the numbers of control pictures and ControlNets differ.
+    lies outside the picture, or there are not as many control pictures as ControlNets, or pictures as IP-Adapters.
 
     Examples:
         >>> from pixelsmith import PRESETS
@@ -241,6 +243,13 @@ class Request:
         option="--control-image",
         metavar="FILE",
     )
+    ip_adapter_images: tuple[str, ...] = setting(
+        (),
+        "The picture that an --ip-adapter follows, whole: one for each, in their order.",
+        Group.PICTURE,
+        option="--ip-adapter-image",
+        metavar="FILE",
+    )
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "cascade", tuple(self.cascade))
@@ -270,7 +279,8 @@ class Request:
         check_regions(self.regions, self.size)
         if self.wrap is not None:
             check_choices(self, wrap=WrapName)
-        self._check_control()
+        self._check_guides("control_images", "--control-image", "--controlnet", len(self.parts.controlnets))
+        self._check_guides("ip_adapter_images", "--ip-adapter-image", "--ip-adapter", len(self.parts.ip_adapters))
 
     def _check_encoding(self) -> None:
         check_flag("dither", self.dither)
@@ -285,14 +295,13 @@ class Request:
                 f"profile: {self.profile} takes 8 or 16 bits without dither; leave out {what}, or --profile"
             )
 
-    def _check_control(self) -> None:
-        images = tuple(picture_path("control image", str(name)) for name in self.control_images)
-        object.__setattr__(self, "control_images", images)
-        if len(images) != len(self.parts.controlnets):
-            raise RequestError(
-                f"control: expected a --control-image for each --controlnet, got {len(images)} for "
-                f"{len(self.parts.controlnets)}"
-            )
+    def _check_guides(self, field: str, option: str, network: str, count: int) -> None:
+        """Whether there is a picture for each network that follows one."""
+        what = field.removesuffix("s").replace("_", " ")
+        images = tuple(picture_path(what, str(name)) for name in getattr(self, field))
+        object.__setattr__(self, field, images)
+        if len(images) != count:
+            raise RequestError(f"{what}: expected a {option} for each {network}, got {len(images)} for {count}")
 
     def _check_mask(self) -> None:
         check_whole("mask feather", self.mask_feather, least=0)
@@ -338,9 +347,9 @@ class Request:
 
     @property
     def pictures(self) -> tuple[Path, ...]:
-        """The paths of all pictures it reads: ``from_image``, the Slider map, the masks, the control pictures."""
+        """The paths of all pictures it reads: ``from_image``, the Slider map, the masks, those that networks follow."""
         masks = (self.mask, *(region.mask for region in self.regions))
-        named = (self.from_image, self.method.painted_map, *masks, *self.control_images)
+        named = (self.from_image, self.method.painted_map, *masks, *self.control_images, *self.ip_adapter_images)
         return tuple(Path(name) for name in named if name is not None)
 
     def texts(self, stage: int) -> tuple[tuple[str, str], ...]:

@@ -23,6 +23,7 @@ from pixelsmith.engine.control import Controlled, control_of
 from pixelsmith.engine.denoise import Denoising, Guide, Patched
 from pixelsmith.engine.dilated import Dilated
 from pixelsmith.engine.pieces import InPieces
+from pixelsmith.engine.prompts import PromptEncoder
 from pixelsmith.engine.remarks import remarks_on
 from pixelsmith.engine.seldom import Seldom
 from pixelsmith.engine.texture import Texture
@@ -84,6 +85,7 @@ class Cascade:
     request: Request
     family: Family
     methods: Mapping[int, StageMethod]
+    encode: PromptEncoder
     prompts: tuple[Prompt, Prompt]
     observer: Observer
     space: Space
@@ -119,7 +121,8 @@ class Cascade:
         for remark in remarks_on(request, family, methods.values()):
             observer(Warned(remark))
         texts = request.texts(stages)
-        encoded = {pair: family.encode(*pair, request.prompt_weighting) for pair in dict.fromkeys(texts)}
+        encode = PromptEncoder.of(request, family)
+        encoded = {pair: encode(*pair) for pair in dict.fromkeys(texts)}
         sizes = ({0: the_plan.base.size} if the_plan.base else {}) | {
             number: stage.size for number, stage in enumerate(the_plan.stages, start=1)
         }
@@ -128,7 +131,9 @@ class Cascade:
         layers = layers_of(request.regions, request.size, sizes, scale, wrap) if regions else {}
         controls = control_of(request.control_images, request.size, sizes, wrap)
         executor = executor or Serial()
-        return cls(request, family, methods, prompts, observer, space, captioner, executor, regions, layers, controls)
+        return cls(
+            request, family, methods, encode, prompts, observer, space, captioner, executor, regions, layers, controls
+        )
 
     def base(self, size: Size) -> Rung:
         """The model's own picture: one patch as large as the canvas, or larger where it wraps, no guide (stage 0).
@@ -189,10 +194,7 @@ class Cascade:
         prompts = dict.fromkeys(prompt for words in layers for prompt in words.prompts)
         if not request.prompt_weighting and any(self.family.unread(prompt) for prompt in prompts):
             self.observer(Warned("the model has no room for the end of the prompt behind some of the captions"))
-        encoded = {
-            prompt: self.family.encode(prompt, request.negative_prompt, request.prompt_weighting)[0]
-            for prompt in prompts
-        }
+        encoded = {prompt: self.encode(prompt, request.negative_prompt)[0] for prompt in prompts}
         return [partial(_worded, words, encoded) for words in layers]
 
     def _captions(self, stage: int, enlarged: Resized, cells: Cells, captioner: Captioner) -> Iterator[str]:

@@ -8,13 +8,14 @@ from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from pixelsmith.config.model_facts import ModelFacts
 from pixelsmith.config.parts import ControlNet
 from pixelsmith.config.recommended import Perturbation, Recommended
 from pixelsmith.families.autoencoders.autoencoder import DiffusersAutoencoder
-from pixelsmith.families.family import CONTROL, Prompt, PromptAt, TextureNetwork, base_noise
+from pixelsmith.families.family import CONTROL, IMAGE, Prompt, PromptAt, TextureNetwork, base_noise, named
 from pixelsmith.families.loading.placing import release_encoders
 from pixelsmith.families.loading.quiet import quiet
 from pixelsmith.families.shared.perturbed import Perturbed, forwards_of
@@ -40,6 +41,7 @@ class Traits:
     - ``recommended``: the settings that it works best with.
     - ``float16_safe``: whether activations stay in the range of float16; if not, float32 is used without bfloat16.
     - ``controllable``: whether the network takes ControlNets (``pixelsmith.families.shared.unet``).
+    - ``image_prompts``: whether it takes IP-Adapters that see through CLIP.
     - ``perturbable``: whether its network can be perturbed (``pixelsmith.families.shared.perturbed``).
     - ``stock_seeds``: whether a seed gives the picture that diffusers' own pipeline makes from it.
     """
@@ -50,6 +52,7 @@ class Traits:
     float16_safe: bool = True
     perturbable: bool = False
     controllable: bool = False
+    image_prompts: bool = False
     stock_seeds: bool = True
 
 
@@ -76,12 +79,14 @@ class Scene:
 
     - ``windows``: of each patch, in pixels; ``picture``: the size in pixels of the whole picture.
     - ``guidance_scale``: for networks that take it as an input. ``controls``: the ControlNets that are on.
+    - ``images``: what each IP-Adapter sees of its picture, for each patch.
     """
 
     windows: Sequence[Window]
     picture: Size
     guidance_scale: float
     controls: Sequence[Control] = ()
+    images: Sequence[Tensor] = ()
 
 
 @runtime_checkable
@@ -178,6 +183,15 @@ class DiffusersFamily:
             release_encoders(self.pipeline, self.device)
         return prompts
 
+    def encode_images(self, pictures: Sequence[Tensor]) -> tuple[Prompt, Prompt]:
+        images = [Image.fromarray(picture.permute(1, 2, 0).numpy()) for picture in pictures]
+        with quiet():
+            # The negative ones first.
+            found = self.pipeline.prepare_ip_adapter_image_embeds(images, None, self.device, 1, True)
+        names = [f"{IMAGE}{i}" for i in range(len(found))]
+        negative, positive = zip(*(both.chunk(2) for both in found), strict=True)
+        return named(names, positive, negative)
+
     def base_noise(self, seed: int, canvas: Size) -> Noise:
         return base_noise(self.facts, seed, canvas)
 
@@ -226,7 +240,8 @@ class _Network:
         typed = x.to(network_of(family.pipeline).dtype)
         prompt = dict(prompt)
         controls = self._controls(prompt.pop(CONTROL, None), typed, level)
-        scene = Scene(pixels, self.picture, self.guidance_scale, controls)
+        images = [prompt.pop(name) for name in list(prompt) if name.startswith(IMAGE)]
+        scene = Scene(pixels, self.picture, self.guidance_scale, controls, images)
         output = family.architecture.predict(family.pipeline, typed, level, prompt, scene)
         return clean_estimate(output.float(), x, level, self.prediction)
 

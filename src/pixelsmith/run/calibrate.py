@@ -10,6 +10,7 @@ import torch
 
 from pixelsmith.config.request import Request
 from pixelsmith.engine.pieces import InPieces
+from pixelsmith.engine.prompts import PromptEncoder
 from pixelsmith.engine.stage import batch_size_of
 from pixelsmith.engine.texture import Texture
 from pixelsmith.families import Family, everywhere
@@ -25,7 +26,9 @@ def measure_rates(family: Family, request: Request, known: Rates) -> Rates:
         family.autoencoder, facts.latent_scale, lambda side: None, asked and asked // facts.latent_scale
     )
     batch_size = batch_size_of(request, family.device, facts.patch)
-    prompt, _ = family.encode(request.prompt, request.negative_prompt, request.prompt_weighting)
+    # What pictures show does not matter here, and the files may be on another machine.
+    pictures = [torch.zeros(3, 8, 8, dtype=torch.uint8)] * len(request.ip_adapter_images)
+    prompt, _ = PromptEncoder.of(request, family, pictures)(request.prompt, request.negative_prompt)
     denoiser = family.denoiser(everywhere(prompt), request.size, facts.recommended.guidance_scale)
     level = family.schedule(2).levels[1]
     x = torch.randn(batch_size, facts.latent_channels, facts.patch.height, facts.patch.width, device=family.device)

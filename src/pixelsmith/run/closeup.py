@@ -244,7 +244,7 @@ class CloseupCascade(Cascade):
 
         @cache
         def encoded(prompt: str) -> Prompt:
-            return self.family.encode(prompt, request.negative_prompt, request.prompt_weighting)[0]
+            return self.encode(prompt, request.negative_prompt)[0]
 
         def prompt_at(own: str, window: Window) -> Prompt:
             return encoded(joined(caption_of(cells.under(window)), own))

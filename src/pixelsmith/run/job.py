@@ -242,7 +242,7 @@ def given_of(request: Request) -> Given | None:
     """The given picture to start from, if there is one. Damage is reported, before a model is loaded."""
     given = Given.of(request)
     painted = request.method.painted_map
-    for name in (*([painted] if painted else []), *request.control_images):
+    for name in (*([painted] if painted else []), *request.control_images, *request.ip_adapter_images):
         # All of it is read, as of the given picture.
         read_picture(Path(name))
     return given

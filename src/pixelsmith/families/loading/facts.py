@@ -23,11 +23,13 @@ from pixelsmith.families.loading.find import (
     config_folder,
     few_steps_of,
     find_captioner,
+    find_image_encoder,
     find_part,
     with_few_steps,
 )
 from pixelsmith.families.loading.fitting import check_same
 from pixelsmith.families.loading.hub import HUB_ID
+from pixelsmith.families.loading.ip_adapters import check_ip_adapters
 from pixelsmith.families.loading.model_files import read_json, shapes_in
 from pixelsmith.families.loading.sources import NETWORKS, PartSources, sources_of
 from pixelsmith.families.loading.weights import WeightCounts, weights_of
@@ -77,6 +79,7 @@ def read_facts(place: Path, name: str, parts: Parts = NO_PARTS) -> ModelFacts:
     )
     _check_vae(facts, parts)
     check_controlnets(parts, configs, name)
+    check_ip_adapters(parts, configs, name)
     return facts
 
 
@@ -220,6 +223,9 @@ def _weights(sources: PartSources, parts: Parts) -> WeightCounts:
     # One file can hold several parts.
     places = {source for source in sources.values() if source is not None}
     places |= {find_part(net.path, parts.allow_pickle, weights=False) for net in parts.controlnets}
-    beside = [given_place(lora.path) for lora in parts.loras]
+    if parts.ip_adapters:
+        places.add(find_image_encoder(parts, weights=False))
+    names = [*(lora.path for lora in parts.loras), *(adapter.path for adapter in parts.ip_adapters)]
+    beside = map(given_place, names)
     files = [file for path in beside for file in ([path] if path.is_file() else path.glob("*.safetensors"))]
     return sum((weights_of(source, parts.variant) for source in (*places, *files)), WeightCounts())

@@ -21,6 +21,7 @@ from pixelsmith.families.loading.attention import set_attention
 from pixelsmith.families.loading.complete import check_complete, check_tokenizers
 from pixelsmith.families.loading.controlnets import load_controlnets
 from pixelsmith.families.loading.find import NO_PARTS, config_folder, with_few_steps
+from pixelsmith.families.loading.ip_adapters import add_ip_adapters
 from pixelsmith.families.loading.placing import bring, to_channels_last
 from pixelsmith.families.loading.quantised import quantize
 from pixelsmith.families.loading.quiet import quiet
@@ -46,6 +47,7 @@ def load_family(place: Path, facts: ModelFacts, compute: Compute, parts: Parts =
             _check_whole(pipeline, facts.name)
             check_tokenizers(pipeline, facts.name)
             controlnets = load_controlnets(parts, dtype)
+            add_ip_adapters(pipeline, parts, facts.name, dtype)
             add_loras(pipeline, parts, facts.name)
             add_textual_inversions(pipeline, parts, facts.name)
             put_scheduler(pipeline, parts)
