@@ -93,7 +93,7 @@ class Cascade:
     executor: Executor = field(default_factory=Serial)
     regions: Sequence[tuple[Prompt, Prompt]] = ()
     layers: Mapping[int, Layers] = field(default_factory=dict)
-    controls: Mapping[int, Sequence[Readable]] = field(default_factory=dict)
+    controls: Mapping[int, Sequence[Resized]] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -227,11 +227,14 @@ class Cascade:
         enlarged = Resized(below.picture, below.picture.size, size, upsampling, wrap=self.wrap)
         return self._encoded(stage, enlarged, size)
 
-    def _encoded(self, stage: int, picture: Resized, size: Size) -> Readable:
+    def _encoded(
+        self, stage: int, picture: Resized, size: Size, name: str = "guide", phase: str = "encode"
+    ) -> Readable:
+        """A picture as latents, which are kept by this ``name``."""
         facts = self.family.facts
         tiles = self._tiles(facts.latent_size(size))
-        latents = self.space.open(f"stage-{stage}/guide", tiles, facts.latent_channels)
-        with self._phase(stage, "encode") as on_tile:
+        latents = self.space.open(f"stage-{stage}/{name}", tiles, facts.latent_channels)
+        with self._phase(stage, phase) as on_tile:
             scale = facts.latent_scale
             encode(picture, scale, self.autoencoder, latents, partial(on_tile, 0), self.executor, self.wrap)
         return latents
@@ -292,7 +295,8 @@ class Cascade:
         texts, layers = self.request.texts(stage), self.layers.get(stage)
         conditions = Conditions(texts, prompts_at, negatives, layers if len(texts) > 1 else None)
         if shown := self._control(stage, size):
-            scale = self.family.facts.latent_scale
+            facts = self.family.facts
+            scale = 1 if facts.control_latents else facts.latent_scale
             conditions = conditions.extended(partial(Controlled, pictures=shown, scale=scale, wrap=self.wrap))
         return guided_denoiser(self.family, conditions, self.methods[stage], size)
 
@@ -301,8 +305,12 @@ class Cascade:
         facts, found = self.family.facts, []
         tiles = self._tiles(facts.latent_size(size)).scaled(facts.latent_scale)
         for number, source in enumerate(self.controls.get(stage, ())):
-            kept = self.space.open(f"stage-{stage}/control-{number}", tiles, 3, torch.uint8)
-            found.append(_filled(kept, tiles, source))
+            name = f"control-{number}"
+            if facts.control_latents:
+                found.append(self._encoded(stage, source, size, name, "control"))
+            else:
+                kept = self.space.open(f"stage-{stage}/{name}", tiles, 3, torch.uint8)
+                found.append(_filled(kept, tiles, source))
         return found
 
     def _dilated(self, stage: int, size: Size) -> Dilated | None:

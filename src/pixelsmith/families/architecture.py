@@ -40,7 +40,7 @@ class Traits:
     - ``native``: the size it was trained at, in latents; ``multiple``: the sides of a patch are multiples of this.
     - ``recommended``: the settings that it works best with.
     - ``float16_safe``: whether activations stay in the range of float16; if not, float32 is used without bfloat16.
-    - ``controllable``: whether the network takes ControlNets (``pixelsmith.families.shared.unet``).
+    - ``controlnet``: diffusers' class of its ControlNets, if they can be used.
     - ``image_prompts``: whether it takes IP-Adapters that see through CLIP.
     - ``perturbable``: whether its network can be perturbed (``pixelsmith.families.shared.perturbed``).
     - ``stock_seeds``: whether a seed gives the picture that diffusers' own pipeline makes from it.
@@ -51,7 +51,7 @@ class Traits:
     recommended: Recommended
     float16_safe: bool = True
     perturbable: bool = False
-    controllable: bool = False
+    controlnet: str | None = None
     image_prompts: bool = False
     stock_seeds: bool = True
 
@@ -66,10 +66,13 @@ class LoadedControlNet:
 
 @dataclass(frozen=True)
 class Control:
-    """A ControlNet that is on, and what it sees of its picture at each patch: ``pixels`` (b, 3, H, W) in 0..1."""
+    """A ControlNet that is on, and what it sees of its picture at each patch.
+
+    ``picture``: pixels (b, 3, H, W) in 0..1, or latents (b, c, h, w) at the denoiser's scale.
+    """
 
     network: Any
-    pixels: Tensor
+    picture: Tensor
     scale: float
 
 
@@ -249,10 +252,11 @@ class _Network:
         """The ControlNets that are on at this level, of what is shown to all."""
         if shown is None:
             return []
-        pixels = (brought(shown, like.device).float() / 255).to(like.dtype)
+        values = brought(shown, like.device)
+        pictures = (values if values.is_floating_point() else values.float() / 255).to(like.dtype)
         return [
             Control(net.network, own, net.said.conditioning_scale)
-            for net, own in zip(self.family.controlnets, pixels.unbind(1), strict=True)
+            for net, own in zip(self.family.controlnets, pictures.unbind(1), strict=True)
             if net.said.is_on(level.progress)
         ]
 

@@ -23,7 +23,8 @@ from pixelsmith.sampling.schedule import Schedule
 Prompt = Mapping[str, Tensor]
 """An encoded prompt: the tensors that condition the network, by name, each for a batch of one."""
 CONTROL = "control"
-"""The tensor of a prompt with what control pictures show at a patch: (1, n, 3, H, W) uint8, for n ControlNets."""
+"""The tensor of a prompt with what control pictures show at a patch, for n ControlNets: pixels (1, n, 3, H, W) uint8,
+or latents (1, n, c, h, w) at the denoiser's scale (``ModelFacts.control_latents``)."""
 IMAGE = "image-"
 """How the names of the tensors begin with what IP-Adapters see of pictures."""
 PromptAt = Callable[[Window], Prompt]

@@ -214,17 +214,21 @@ class CloseupCascade(Cascade):
         return Placed(kept, reach, reach, source, self.wrap)
 
     def _control(self, stage: int, size: Size) -> Sequence[Readable]:
-        """Of a place little is read, so none of it is kept."""
+        """Of a place few pixels are read, so none of them are kept."""
+        if self.family.facts.control_latents:
+            return super()._control(stage, size)
         return self.controls.get(stage, ())
 
-    def _encoded(self, stage: int, picture: Resized, size: Size) -> Readable:
+    def _encoded(
+        self, stage: int, picture: Resized, size: Size, name: str = "guide", phase: str = "encode"
+    ) -> Readable:
         facts, reach = self.family.facts, self._reach(stage).encoded
         if self.request.method.upsampling == "latent":
-            return super()._encoded(stage, picture, size)
+            return super()._encoded(stage, picture, size, name, phase)
         part = Part(picture, reach.scaled(facts.latent_scale))
         tiles = self.family.autoencoder.tiling.tiles(Size(reach.width, reach.height))
-        latents = self.space.open(f"stage-{stage}/guide", tiles, facts.latent_channels)
-        with self._phase(stage, "encode") as on_tile:
+        latents = self.space.open(f"stage-{stage}/{name}", tiles, facts.latent_channels)
+        with self._phase(stage, phase) as on_tile:
             encode(part, facts.latent_scale, self.autoencoder, latents, partial(on_tile, 0), self.executor)
         return Placed(latents, reach, reach, _Empty(facts.latent_size(size)), self.wrap)
 

@@ -38,8 +38,8 @@ class StableDiffusion:
         stock = configs["vae"]["_class_name"] != "AutoencoderDC"
         perturbable = attends_in_the_middle(configs)
         return Traits(
-            unet_native(configs), multiple, best, perturbable=perturbable, controllable=True, image_prompts=True,
-            stock_seeds=stock,
+            unet_native(configs), multiple, best, perturbable=perturbable, controlnet="ControlNetModel",
+            image_prompts=True, stock_seeds=stock,
         )  # fmt: skip
 
     def reader(self, pipeline: Any) -> tuple[Any, int]:

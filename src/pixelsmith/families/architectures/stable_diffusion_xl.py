@@ -37,7 +37,12 @@ class StableDiffusionXL:
         best = recommended_for(configs, Recommended(20, guidance_scale=5.0))
         perturbable = attends_in_the_middle(configs)
         return Traits(
-            unet_native(configs), multiple, best, perturbable=perturbable, controllable=True, image_prompts=True
+            unet_native(configs),
+            multiple,
+            best,
+            perturbable=perturbable,
+            controlnet="ControlNetModel",
+            image_prompts=True,
         )
 
     def reader(self, pipeline: Any) -> tuple[Any, int]:

@@ -15,7 +15,7 @@ from pixelsmith.errors import InputError, ModelError, RequestError
 from pixelsmith.families.architecture import Configs, Traits
 from pixelsmith.families.autoencoders.autoencoder import latent_space, tiling_of
 from pixelsmith.families.footprint import autoencoder_values, network_values
-from pixelsmith.families.loading.controlnets import check_controlnets
+from pixelsmith.families.loading.controlnets import LATENT_CONTROLNETS, check_controlnets
 from pixelsmith.families.loading.find import (
     NO_PARTS,
     OWN,
@@ -127,6 +127,7 @@ def facts_of(
         recommended=traits.recommended,
         float16_safe=traits.float16_safe,
         perturbable=traits.perturbable,
+        control_latents=traits.controlnet in LATENT_CONTROLNETS,
         stock_seeds=traits.stock_seeds,
         patch_values=patch_values,
         tile_values=tile_values,

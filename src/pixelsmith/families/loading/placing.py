@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from accelerate import cpu_offload
 from torch import nn
 
 from pixelsmith.config.request import MemoryMode
@@ -32,6 +33,19 @@ def bring(pipeline: Any, device: torch.device, memory: MemoryMode) -> None:
                 getattr(pipeline, name).to(device)
         else:
             pipeline.to(device)
+
+
+def bring_beside(network: nn.Module, device: torch.device, memory: MemoryMode) -> None:
+    """Bring a ControlNet to the device of a pipeline; it stays there, but for ``sequential``, which takes it by layers.
+
+    It works in the same calls as the network, so parts that are there one at a time would go back and forth with each.
+    Raises ``RequestError`` where the device has no memory for it.
+    """
+    with quiet(), _fitting(device):
+        if memory == "sequential":
+            cpu_offload(network, device)
+        else:
+            network.to(device)
 
 
 def release_encoders(pipeline: Any, device: torch.device) -> None:

@@ -71,7 +71,7 @@ def controlled(scene: Scene, x: Tensor, timestep: Tensor, **conditions: Any) -> 
             x,
             timestep,
             **conditions,
-            controlnet_cond=control.pixels,
+            controlnet_cond=control.picture,
             conditioning_scale=control.scale,
             return_dict=False,
         )
