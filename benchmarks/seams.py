@@ -27,7 +27,8 @@ from pixelsmith.evaluate.seams import Borders, gradients
 from pixelsmith.events import silent
 from pixelsmith.families import find_model, load_family, read_facts
 from pixelsmith.families.autoencoders import autoencoder
-from pixelsmith.planning.planner import coverage_of, make_plan
+from pixelsmith.planning.coverages import coverage_of
+from pixelsmith.planning.planner import make_plan
 from pixelsmith.sampling.patches import Coverage, Tiling
 from pixelsmith.sampling.readable import Readable
 

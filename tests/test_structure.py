@@ -39,7 +39,7 @@ FLOORS = (
     {"planning"},
     {"engine"},
     {"run"},
-    {"workers"},
+    {"web", "workers"},
     {"api", "extension", "viewer"},
     {"__init__"},
     {"doctor", "evaluate", "studio"},

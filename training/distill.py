@@ -26,7 +26,7 @@ from peft.utils import get_peft_model_state_dict
 from torch import Tensor, nn
 
 from pixelsmith import Compute, Method, Parts
-from pixelsmith.config.request import DtypeName
+from pixelsmith.config.compute import DtypeName
 from pixelsmith.families import Family, find_model, load_family, model_files, read_facts
 from pixelsmith.families.architecture import DiffusersFamily
 from pixelsmith.families.loading.find import OWN

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pixelsmith.config.recommended import StageMethod
-from pixelsmith.engine.conditions import Conditions
-from pixelsmith.engine.stage import guided_denoiser
+from pixelsmith.engine.conditions import Conditions, guided_denoiser
 from pixelsmith.engine.texture import Texture
 from pixelsmith.families import Family, Prompt, everywhere
 from pixelsmith.geometry import Size

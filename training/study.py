@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelsmith import Compute, Method, Parts
-from pixelsmith.config.request import DtypeName
+from pixelsmith.config.compute import DtypeName
 from pixelsmith.evaluate.features import load_judge
 from pixelsmith.evaluate.judge import Judge
 from pixelsmith.evaluate.pictures import code_digest

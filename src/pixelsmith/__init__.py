@@ -9,12 +9,13 @@ from pixelsmith.api.functions import generate, plan, resume
 from pixelsmith.api.held import HeldModel
 from pixelsmith.api.loaded import LoadedModel, load
 from pixelsmith.api.pipeline import PipelineOutput, PixelsmithPipeline
+from pixelsmith.config.compute import Compute, Placement
 from pixelsmith.config.method import PRESETS, Method
 from pixelsmith.config.parts import ControlNet, IPAdapter, Lora, Parts
 from pixelsmith.config.plans import Plan, StagePlan
 from pixelsmith.config.recommended import PERTURBATIONS, Perturbation
 from pixelsmith.config.regions import Region
-from pixelsmith.config.request import Compute, Placement, Request
+from pixelsmith.config.request import Request
 from pixelsmith.config.workers import Workers
 from pixelsmith.engine.cancel import CancelToken
 from pixelsmith.errors import (

@@ -19,8 +19,9 @@ from huggingface_hub.constants import HF_HUB_CACHE
 from packaging.requirements import Requirement
 
 from pixelsmith.api.functions import generate
+from pixelsmith.config.compute import Compute, DeviceName
 from pixelsmith.config.method import Method
-from pixelsmith.config.request import Compute, DeviceName, Request
+from pixelsmith.config.request import Request
 from pixelsmith.engine.cancel import CancelToken
 from pixelsmith.errors import CancelledError, reason_of
 from pixelsmith.families import choose_dtype, memory_of, processor_of

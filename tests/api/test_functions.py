@@ -94,7 +94,7 @@ def test_a_mistake_is_told_before_anything_is_fetched_or_loaded(
             SPECIMENS["flux-dev"].save(tmp_path / "flux")
         wrong = wrong | {"model": str(tmp_path / "flux")}
     touched: list[object] = []
-    for name in ("run.found.fetch", "api.loaded.pin", "api.loaded.load_family"):
+    for name in ("run.found.fetch", "api.lifecycle.pin", "api.lifecycle.load_family"):
         monkeypatch.setattr(f"pixelsmith.{name}", lambda *given: touched.append(given))
     request = replace(request_of(tiny_model), **wrong)
     with pytest.raises(RequestError, match=message):
@@ -136,7 +136,7 @@ def test_a_perturbation_that_no_step_is_in_the_interval_of_is_said_to_be_unused(
 
 @pytest.mark.parametrize("guidance", ["cfg-norm", "cfg-norm-rows", "cfg-zero"])
 def test_guidance_of_velocities_is_for_flow_matching(tiny_model: Path, guidance: str) -> None:
-    with pytest.raises(RequestError, match=f"{guidance} is for flow matching"):
+    with pytest.raises(RequestError, match=f"{guidance} is for flow-matching models"):
         generate(request_of(tiny_model, "64").with_method(guidance=guidance))
 
 

@@ -51,7 +51,7 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[weakref.ref[Family]]:
         found.append(weakref.ref(family))
         return family
 
-    monkeypatch.setattr("pixelsmith.api.loaded.load_family", counted)
+    monkeypatch.setattr("pixelsmith.api.lifecycle.load_family", counted)
     return found
 
 

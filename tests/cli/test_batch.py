@@ -281,12 +281,12 @@ def test_a_model_is_loaded_once_for_all_pictures(
     call: Call, common: tuple[object, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded: list[object] = []
-    load_family = import_module("pixelsmith.api.loaded").load_family
+    load_family = import_module("pixelsmith.api.lifecycle").load_family
 
     def counted(*given: Any) -> object:
         loaded.append(given)
         return load_family(*given)
 
-    monkeypatch.setattr("pixelsmith.api.loaded.load_family", counted)
+    monkeypatch.setattr("pixelsmith.api.lifecycle.load_family", counted)
     code, *_ = call("batch", "--prompt", "a map", *common, "--seeds", "0-2", "-o", tmp_path / "{seed}.png")
     assert (code, len(loaded), len(list(tmp_path.glob("*.png")))) == (0, 1, 3)

@@ -8,9 +8,10 @@ import pytest
 
 from pixelsmith.cli.options import options_of, with_options
 from pixelsmith.cli.program import cli
+from pixelsmith.config.compute import Compute
 from pixelsmith.config.method import Method
 from pixelsmith.config.parts import Parts
-from pixelsmith.config.request import Compute, Request
+from pixelsmith.config.request import Request
 from pixelsmith.config.settings import Group, check_numbers, setting, settings_of
 from pixelsmith.errors import RequestError
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from pixelsmith.config.compute import Compute
 from pixelsmith.config.parts import Parts
-from pixelsmith.config.request import EMBEDDED, Compute
+from pixelsmith.config.request import EMBEDDED
 from pixelsmith.families import Captioner, find_model, load_captioner
 from tests.zoo.captioners import CAPTIONERS
 

@@ -448,7 +448,7 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
 
     def say(threaded: bool) -> None:
         kind = "threaded" if threaded else "serial"
-        monkeypatch.setattr("pixelsmith.api.loaded.executor_for", lambda device, on_split: EXECUTORS[kind](on_split))
+        monkeypatch.setattr("pixelsmith.api.lifecycle.executor_for", lambda device, on_split: EXECUTORS[kind](on_split))
 
     return say
 

@@ -26,7 +26,8 @@ from pixelsmith import (
     resume,
 )
 from pixelsmith.canvas import Array
-from pixelsmith.config.request import EMBEDDED, DeviceName
+from pixelsmith.config.compute import DeviceName
+from pixelsmith.config.request import EMBEDDED
 from pixelsmith.engine.bands import low_pass_bands
 from pixelsmith.engine.denoise import Denoising, Guide
 from pixelsmith.families import Family, everywhere, find_model, load_family, read_facts

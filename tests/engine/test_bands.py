@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pixelsmith.canvas import Array
-from pixelsmith.config.request import Compute
+from pixelsmith.config.compute import Compute
 from pixelsmith.engine.bands import FittedBands, low_pass_bands, synthetic_picture
 from pixelsmith.families import find_model, load_family, read_facts
 from pixelsmith.families.family import Autoencoder

@@ -34,7 +34,8 @@ from pixelsmith.canvas import Array, MemorySpace
 from pixelsmith.cli.options import make_request
 from pixelsmith.cli.program import generate_command
 from pixelsmith.config.parts import Parts
-from pixelsmith.engine.stage import Cascade, Rung
+from pixelsmith.engine.inputs import Rung
+from pixelsmith.engine.stage import Cascade
 from pixelsmith.engine.words import Cells
 from pixelsmith.events import Event, silent
 from pixelsmith.families import PromptAt, load_family, read_facts
@@ -272,7 +273,7 @@ def test_what_cannot_caption_is_refused_before_any_work(tiny_model: Path, captio
         generate(request, observer=events.append)
     with pytest.raises(ModelError, match="expected an image-to-text model in transformers' format"):
         plan(request_of(tiny_model, tiny_model))
-    with pytest.raises(RequestError, match="encoders-released forgets the text encoders"):
+    with pytest.raises(RequestError, match="encoders-released frees the text encoders"):
         plan(replace(request_of(tiny_model, captioner), compute=Compute("cpu", memory="encoders-released")))
     with pytest.raises(RequestError, match="has no captioner of its own; give one with --captions MODEL"):
         plan(replace(request, parts=Parts()))

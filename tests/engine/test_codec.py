@@ -10,7 +10,8 @@ import torch
 
 from pixelsmith import DeviceError
 from pixelsmith.canvas import Array, MemorySpace, WithOverview
-from pixelsmith.config.request import EMBEDDED, Compute
+from pixelsmith.config.compute import Compute
+from pixelsmith.config.request import EMBEDDED
 from pixelsmith.engine import Serial, Work
 from pixelsmith.engine.codec import decode, encode
 from pixelsmith.engine.executor import OnDone

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from pixelsmith.canvas import Array, MemorySpace
-from pixelsmith.config.request import EMBEDDED, Compute
+from pixelsmith.config.compute import Compute
+from pixelsmith.config.request import EMBEDDED
 from pixelsmith.engine.codec import decode, encode
 from pixelsmith.engine.denoise import Denoising
 from pixelsmith.engine.stage import StageSteps

@@ -29,7 +29,7 @@ from pixelsmith.evaluate.shots import Shot
 from pixelsmith.evaluate.truth import Truth, batches, load_truth
 from pixelsmith.evaluate.upscalers import UpscalerWeights
 from pixelsmith.families import read_facts
-from pixelsmith.planning.planner import coverage_of
+from pixelsmith.planning.coverages import coverage_of
 
 NEEDS_TRUTH = {"frechet", "kernel", "patch_frechet", "patch_kernel", "spectrum"}
 

@@ -147,7 +147,7 @@ def test_the_pictures_of_one_model_load_it_once(
         loads.append(given)
         return load_family(*given)
 
-    monkeypatch.setattr("pixelsmith.api.loaded.load_family", counted)
+    monkeypatch.setattr("pixelsmith.api.lifecycle.load_family", counted)
     request = request_of(tiny_model)
     pictures = Pictures(tmp_path, request)
     for seed in range(3):

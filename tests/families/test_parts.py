@@ -30,7 +30,7 @@ from pixelsmith import (
     generate,
     resume,
 )
-from pixelsmith.config.request import DtypeName
+from pixelsmith.config.compute import DtypeName
 from pixelsmith.families import Family, everywhere, find_model, load_family, model_files, read_facts
 from pixelsmith.families.architecture import DiffusersFamily
 from pixelsmith.families.loading import needs

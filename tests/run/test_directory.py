@@ -36,7 +36,7 @@ from pixelsmith import (
     generate,
     resume,
 )
-from pixelsmith.api import loaded
+from pixelsmith.api import lifecycle
 from pixelsmith.api.functions import settings_of
 from pixelsmith.engine import Threaded
 from pixelsmith.engine.executor import OnSplit
@@ -113,7 +113,7 @@ def with_threads(device: object, on_split: OnSplit) -> Threaded:
 def reporting(run_dir: Path, model: Path, output: Path, channel: Connection, threads: bool = False) -> None:
     """The work, with a word for each event."""
     if threads:
-        vars(loaded)["executor_for"] = with_threads
+        vars(lifecycle)["executor_for"] = with_threads
     if (run_dir / "run.json").exists():
         resume(run_dir, lambda event: channel.send(type(event).__name__))
     else:
@@ -152,7 +152,7 @@ def test_interrupted_it_goes_on_and_loses_at_most_a_batch(
     tiny_model: Path, expected: bytes, tmp_path: Path, events: int, threads: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if threads:
-        monkeypatch.setattr(loaded, "executor_for", with_threads)
+        monkeypatch.setattr(lifecycle, "executor_for", with_threads)
     run_dir, again = interrupted(tiny_model, tmp_path, events), []
     resume(run_dir, lambda event: again.append(event) if isinstance(event, Progress) else None)
     assert (tmp_path / "map.png").read_bytes() == expected
@@ -175,7 +175,7 @@ def test_a_full_disk_is_said_and_costs_nothing_but_time(
 ) -> None:
     """The disk is full after so many writes, in the middle of one."""
     if threads:
-        monkeypatch.setattr(loaded, "executor_for", with_threads)
+        monkeypatch.setattr(lifecycle, "executor_for", with_threads)
     real, left = os.pwrite, [writes]
 
     def full(descriptor: int, content: memoryview, offset: int) -> int:
@@ -493,7 +493,7 @@ def test_wrong_input_leaves_no_run_directory(tiny_model: Path, tmp_path: Path) -
 def test_a_map_that_is_cut_is_refused_before_the_model_is_loaded(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr("pixelsmith.api.loaded.load_family")
+    monkeypatch.delattr("pixelsmith.api.lifecycle.load_family")
     Image.new("L", (400, 300), 90).save(tmp_path / "map.tif")
     content = (tmp_path / "map.tif").read_bytes()
     (tmp_path / "map.tif").write_bytes(content[: len(content) - 60_000])

@@ -32,7 +32,7 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*given: object) -> None:
         raise AssertionError("the model is loaded")
 
-    monkeypatch.setattr("pixelsmith.api.loaded.load_family", refuse)
+    monkeypatch.setattr("pixelsmith.api.lifecycle.load_family", refuse)
 
 
 def test_a_picture_that_is_there_is_not_replaced_unless_asked_for(tiny_model: Path, tmp_path: Path) -> None:

@@ -141,9 +141,9 @@ def test_a_given_picture_and_regions_wrap(tiny_model: Path, tmp_path: Path) -> N
     ("changes", "said"),
     [
         ({"size": Size(150, 128)}, "multiples of 8 pixels where a picture wraps, got 150x128; the nearest is 152x128"),
-        ({"cascade": (Size(96, 96), Size(128, 96))}, "cannot be cut to another shape"),
+        ({"cascade": (Size(96, 96), Size(128, 96))}, "cannot be cropped to another aspect ratio"),
         ({"method": Method(coverage="random")}, "random coverage ends at the edges"),
-        ({"method": Method(strategy="demofusion")}, "demofusion samples all of the canvas at once"),
+        ({"method": Method(strategy="demofusion")}, "demofusion samples the whole canvas at once"),
     ],
 )
 def test_what_cannot_wrap(tiny_model: Path, changes: dict[str, Any], said: str) -> None:

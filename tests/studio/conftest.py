@@ -14,7 +14,7 @@ from tests.studio.serving import serving
 @pytest.fixture
 def any_page(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is served here is not the page, so it need not have been built."""
-    monkeypatch.setattr(application, "page_files", lambda: {"/": (b"the page", "text/html")})
+    monkeypatch.setattr(application, "page_files", lambda package: {"/": (b"the page", "text/html")})
 
 
 @pytest.fixture

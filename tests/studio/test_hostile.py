@@ -14,13 +14,14 @@ from typing import Any
 import pytest
 
 from pixelsmith import MissingPartError, RequestError
-from pixelsmith.studio import application, broadcast, guard, operations
+from pixelsmith.studio import application, broadcast, operations
 from pixelsmith.studio.client import StudioClient
 from pixelsmith.studio.form import Form
 from pixelsmith.studio.library import Library
 from pixelsmith.studio.openapi import EVENTS, description
 from pixelsmith.studio.operations import OPERATIONS
 from pixelsmith.studio.serving import StudioServer
+from pixelsmith.web import guard, responses
 from tests.studio.serving import eventually
 
 
@@ -123,7 +124,7 @@ def test_requests_that_no_browser_makes(server: StudioServer, request_bytes: byt
 
 
 def test_a_client_that_stalls_is_not_waited_for(server: StudioServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guard, "HEAD_SECONDS", 0.3)
+    monkeypatch.setattr(guard, "TIMEOUT", 0.3)
     begun = f"POST /api/plan?token={server.token} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n".encode()
     for beginning in (b"", b"GET / HT", b"GET / HTTP/1.1\r\nHost: ", begun):
         with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
@@ -149,7 +150,7 @@ def test_others_on_the_network_need_the_token_for_everything_but_the_page(any_pa
         ("/api/events", b"token=Secret", True),
     ):  # fmt: skip
         scope = {"type": "http", "method": "GET", "path": path, "query_string": query}
-        assert (app._refused(scope | {"headers": [(b"host", b"studio.local:80")]}) is not None) == refused
+        assert (app.refusal(scope | {"headers": [(b"host", b"studio.local:80")]}) is not None) == refused
 
 
 def test_the_description_has_every_route(server: StudioServer) -> None:
@@ -200,6 +201,6 @@ def test_what_cannot_be_served_is_said(
         StudioServer(tmp_path / "d")
     assert (tmp_path / "library" / ".token").stat().st_mode & 0o077 == 0
     monkeypatch.undo()
-    monkeypatch.setattr(application, "_OPEN_SEADRAGON", "not-built.js")
+    monkeypatch.setattr(responses, "OPEN_SEADRAGON", "not-built.js")
     with pytest.raises(MissingPartError, match="make viewer"):
         StudioServer(tmp_path / "e")

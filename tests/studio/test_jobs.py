@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -184,6 +185,10 @@ def test_a_place_is_made_again_and_undone(client: StudioClient, form: dict[str, 
     assert difference.max() == 0, "nothing else was touched"
     said = read_settings(tmp_path / "0002-redo.tif")["redone"]
     assert [(place["prompt"], place["seed"], place["slider"]) for place in said] == [("a lake", 8, 0.1)]
+
+    kept = Library(tmp_path / "library").project(name).job("0002-redo")
+    other = replace(kept, form=replace(kept.form, size="40MP"))
+    assert other.request.size == Size(150, 130), "that of the picture, whatever was typed"
 
     third = finished(client, client.start(name, "redo", of="0002-redo", polygon=lasso))
 

@@ -20,7 +20,7 @@ from tests.studio.test_jobs import pixels
 
 BEGIN = (
     "import sys; from pixelsmith.studio import application; from pixelsmith.cli.program import main\n"
-    "application.page_files = lambda: {'/': (b'', 'text/html')}; sys.argv[0] = 'pixelsmith'; main()"
+    "application.page_files = lambda package: {'/': (b'', 'text/html')}; sys.argv[0] = 'pixelsmith'; main()"
 )
 """The command without its page, which need not have been built."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -119,9 +120,9 @@ def test_from_a_sentence_to_a_picture_that_is_compared(
         beside = page["second"].is_displayed()
         return page["mode"].get_attribute("value") == mode and beside == (mode == "beside")
 
-    for mode in ("beside", "flicker", "divider"):
-        page.press("c")
-        eventually(partial(compared, mode))
+    def kept(mode: str) -> bool:
+        return compared(mode) and f"mode={mode}" in browser.current_url
+
     assert page["name-first"].text.startswith("picture 1")
     assert page["name-second"].text.startswith("seed ")
     page.press("1")
@@ -135,9 +136,15 @@ def test_from_a_sentence_to_a_picture_that_is_compared(
     assert all(name.startswith((root, "data:")) for name in asked)
     assert page.errors() == []
 
-    again = Page(browser, browser.current_url)
-    eventually(lambda: again["readout"].text == "300 × 260 · 100 %")
-    assert again["divider"].is_displayed()
+    for mode in ("beside", "flicker", "divider"):
+        page.press("c")
+        eventually(partial(kept, mode))
+        link = browser.current_url
+        Page(browser, link)
+        eventually(lambda: page["readout"].text)
+        time.sleep(0.5)
+        assert (page["readout"].text, browser.current_url) == ("300 × 260 · 100 %", link)
+        assert compared(mode)
 
 
 def test_a_place_is_made_again_with_a_map_and_a_region_and_undone(

@@ -20,6 +20,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select
 
 from pixelsmith import Compute, Method, Request, Size, generate, resume
+from pixelsmith.events import Event
 from pixelsmith.viewer import PictureServer
 from tests.stopping import stop_at
 
@@ -215,6 +216,22 @@ def test_a_run_fills_in_while_the_page_is_open(browser: webdriver.Chrome, tiny_m
         eventually(lambda: status_of(browser) == "")
         eventually(lambda: browser.execute_script("return viewer.world.getItemCount()") == 1)
         eventually(lambda: browser.execute_script("return layers[0].item.getFullyLoaded()"))
+
+
+def test_a_run_that_has_made_nothing_yet_is_waited_for(
+    browser: webdriver.Chrome, tiny_model: Path, tmp_path: Path
+) -> None:
+    def interrupt(event: Event) -> None:
+        raise KeyboardInterrupt
+
+    request = replace(request_for(tiny_model), size=Size(100, 80))
+    with pytest.raises(KeyboardInterrupt):
+        generate(request, tmp_path / "map.png", interrupt, tmp_path / "run")
+    with serving(tmp_path / "run") as url:
+        browser.get(url)
+        eventually(lambda: "waits" in status_of(browser))
+        resume(tmp_path / "run")
+        eventually(lambda: browser.execute_script("return layers.length && layers[0].item.getFullyLoaded()"))
 
 
 def test_a_picture_that_wraps_is_shown_repeated(browser: webdriver.Chrome, tiny_model: Path, tmp_path: Path) -> None:

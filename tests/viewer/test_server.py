@@ -35,6 +35,7 @@ from pixelsmith.canvas import Array
 from pixelsmith.events import Event
 from pixelsmith.pixels.files import write_picture
 from pixelsmith.viewer import PictureServer, server, show
+from pixelsmith.web import responses
 
 SETTINGS = {"pixelsmith": "1", "request": {"prompt": "a <b>map</b>", "seed": 7, "method": {"steps": 3}}}
 
@@ -49,7 +50,7 @@ def gradient(size: Size) -> torch.Tensor:
 @contextmanager
 def serving(path: Path) -> Iterator[PictureServer]:
     with PictureServer(path) as found:
-        thread = threading.Thread(target=found.serve_forever, kwargs={"poll_interval": 0.01})
+        thread = threading.Thread(target=found.serve_forever)
         thread.start()
         try:
             yield found
@@ -61,8 +62,7 @@ def serving(path: Path) -> Iterator[PictureServer]:
 @pytest.fixture(autouse=True)
 def any_page(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is served here is not the page, so it need not have been built."""
-    monkeypatch.setattr(server, "_PAGE", {"/viewer.js": server._PAGE["/viewer.js"]})
-    monkeypatch.setattr(server, "_NEEDED", "viewer.js")
+    monkeypatch.setattr(server, "page_files", lambda package: {"/viewer.js": (b"", "text/javascript")})
 
 
 def fetched(found: PictureServer, path: str) -> bytes:
@@ -127,15 +127,16 @@ def test_it_is_seen_on_this_machine_only(tmp_path: Path) -> None:
     path = tmp_path / "map.png"
     write_picture(Array(gradient(Size(40, 30))), path, SETTINGS)
     with PictureServer(path) as found:
-        assert found.server_address[0] == "127.0.0.1"
+        assert found.address == "127.0.0.1"
         with pytest.raises(RequestError, match="cannot be used"):
-            PictureServer(path, port=int(found.server_address[1]))
+            PictureServer(path, port=found.port)
 
 
 def test_an_install_without_the_page_says_how_to_build_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "map.png"
     write_picture(Array(gradient(Size(40, 30))), path, SETTINGS)
-    monkeypatch.setattr(server, "_NEEDED", "not-built.js")
+    monkeypatch.undo()
+    monkeypatch.setattr(responses, "OPEN_SEADRAGON", "not-built.js")
     with pytest.raises(MissingPartError, match="build it with 'make viewer'"):
         PictureServer(path)
 
@@ -146,7 +147,7 @@ def test_another_name_that_leads_here_gets_nothing(tmp_path: Path) -> None:
     write_picture(Array(gradient(Size(40, 30))), path, SETTINGS)
     with serving(path) as found:
         for host, status in (("evil.example", 403), ("localhost:80", 200), ("127.0.0.1", 200), ("[::1]:1", 200)):
-            connection = HTTPConnection("127.0.0.1", int(found.server_address[1]))
+            connection = HTTPConnection("127.0.0.1", found.port)
             connection.request("GET", "/shown.json", headers={"Host": host})
             answer = connection.getresponse()
             assert (answer.status, bool(answer.read())) == (status, True)

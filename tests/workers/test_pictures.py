@@ -55,22 +55,22 @@ def request_of(model: Path, size: int = 150, **method: Any) -> Request:
 
 def at_work(model: LoadedModel, but: Collection[int] = ()) -> int:
     """The process of a worker that has something to do, and is not one of those that were hit before."""
-    assert model._fleet is not None
-    there = [(member, about.pid) for member, about in model._fleet.abouts.items() if about.pid not in but]
+    assert model._model.fleet is not None
+    there = [(member, about.pid) for member, about in model._model.fleet.abouts.items() if about.pid not in but]
     return next(pid for member, pid in there if member.ready and member.jobs)
 
 
 def wait_for(model: LoadedModel, count: int) -> None:
-    assert model._fleet is not None
-    crew = model._fleet.crew
+    assert model._model.fleet is not None
+    crew = model._model.fleet.crew
     crew.wait(lambda: len(crew.ready) == count, 120)
     assert len(crew.ready) == count
 
 
 def told(model: LoadedModel, said: list[str]) -> None:
     """Add what was not told yet: others do what one is late with, so a picture may be there before its lease ends."""
-    assert model._fleet is not None
-    model._fleet.crew.tell = said.append
+    assert model._model.fleet is not None
+    model._model.fleet.crew.tell = said.append
 
 
 def is_early(event: Event, phases: Sequence[str]) -> TypeGuard[Progress]:

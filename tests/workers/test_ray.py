@@ -94,8 +94,8 @@ def test_a_node_that_joins_while_a_picture_is_made_gets_the_model_and_work(
 
         try:
             pixels = model.generate(request, observer=join).pixels
-            assert model._fleet is not None
-            links: Any = model._fleet.crew._links
+            assert model._model.fleet is not None
+            links: Any = model._model.fleet.crew._links
             large = [shared for shared in links._stored if isinstance(shared.value, bytes) and b"unet" in shared.value]
         finally:
             for node in joined:

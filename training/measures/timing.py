@@ -10,7 +10,7 @@ from statistics import median
 import torch
 
 from pixelsmith import Compute
-from pixelsmith.config.request import DtypeName
+from pixelsmith.config.compute import DtypeName
 from pixelsmith.families import Family
 from training.figures import Figure, least_at_most
 from training.study import Study

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from pixelsmith.api.loaded import LoadedModel
+from pixelsmith.config.compute import Placement
 from pixelsmith.config.plans import Plan
-from pixelsmith.config.request import Placement, Request
+from pixelsmith.config.request import Request
 from pixelsmith.config.workers import Workers
 from pixelsmith.engine.cancel import CancelToken
 from pixelsmith.events import Observer, silent

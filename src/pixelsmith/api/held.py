@@ -11,8 +11,8 @@ from typing import Any, get_args
 import torch
 
 from pixelsmith.api.loaded import LoadedModel
+from pixelsmith.config.compute import Compute, DtypeName
 from pixelsmith.config.parts import Parts
-from pixelsmith.config.request import Compute, DtypeName
 from pixelsmith.families import Family
 from pixelsmith.run.found import FoundModel
 
@@ -35,10 +35,8 @@ class HeldModel(LoadedModel):
             "dtype": name if name in get_args(DtypeName) else "auto",
         }
         super().__init__(facts.name, Parts(), Compute(**compute))
-        self._family, self._pinned = family, self._known
-        self._fetched = _Held(
-            facts.name, Path(facts.name), self._known.parts, facts, family.device, dtype, hashed=digest
-        )
+        found = _Held(facts.name, Path(facts.name), Parts(), facts, family.device, dtype, hashed=digest)
+        self._model.hold(family, found)
 
     def close(self) -> None:
         """Leave the model to who has loaded it."""

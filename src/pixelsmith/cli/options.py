@@ -15,11 +15,12 @@ import click
 
 from pixelsmith.cli.batch import RANDOM, random_seed
 from pixelsmith.cli.helps import GroupedOption
+from pixelsmith.config.compute import Compute
 from pixelsmith.config.method import PRESETS, Method
 from pixelsmith.config.parts import ControlNet, IPAdapter, Lora, Parts
 from pixelsmith.config.recommended import PERTURBATIONS, CaptionsName, Perturbation
 from pixelsmith.config.regions import Region, read_regions
-from pixelsmith.config.request import Compute, Request
+from pixelsmith.config.request import Request
 from pixelsmith.config.settings import Group, Setting, settings_of
 from pixelsmith.config.sizes import asked_size
 from pixelsmith.config.workers import LOCAL, Workers

@@ -34,7 +34,8 @@ from pixelsmith.cli.redo_command import redo_command
 from pixelsmith.cli.running import is_given, observed, overwrite_option, run_options
 from pixelsmith.cli.studio_command import studio_command
 from pixelsmith.cli.tables import examination_table, families_table, plan_table, settings_table, values_table
-from pixelsmith.config.request import DeviceName, Placement, Request
+from pixelsmith.config.compute import DeviceName, Placement
+from pixelsmith.config.request import Request
 from pixelsmith.config.settings import Group
 from pixelsmith.errors import InputError, PixelsmithError, reason_of
 from pixelsmith.evaluate.commands import evaluate_command, figures_command

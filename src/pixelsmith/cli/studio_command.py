@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from importlib.util import find_spec
 from pathlib import Path
 
 import click
 
-from pixelsmith.errors import MissingPartError
 from pixelsmith.system.terminal import PLACE, say
 
 
@@ -22,10 +20,8 @@ def studio_command(folder: Path, host: str, port: int, browser: bool) -> None:
 
     FOLDER is pixelsmith-studio if nothing is said.
     """
-    if missing := [name for name in ("starlette", "uvicorn") if find_spec(name) is None]:
-        raise MissingPartError(f"the studio needs {' and '.join(missing)}; run: pip install 'pixelsmith[studio]'")
     from pixelsmith.studio.serving import StudioServer
-    from pixelsmith.viewer.meant import LOOPBACK
+    from pixelsmith.web.guard import LOOPBACK
 
     with StudioServer(folder, host, port) as server:
         if server.address not in LOOPBACK:

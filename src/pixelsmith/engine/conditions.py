@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
-from pixelsmith.families import PromptAt
+from pixelsmith.config.recommended import Perturbation, StageMethod
+from pixelsmith.families import Family, PromptAt
+from pixelsmith.geometry import Size
 from pixelsmith.sampling.denoiser import Denoiser
+from pixelsmith.sampling.guidance import Away, EpsilonScaled, Guided
+from pixelsmith.sampling.guidances import GUIDANCES
 from pixelsmith.sampling.regional import Blended, Layers, owners_of
 
 
@@ -43,3 +48,22 @@ class Conditions:
         if self.layers is None or len(denoisers) == 1:
             return denoisers[0]
         return Blended(denoisers, self.layers, owners)
+
+
+def guided_denoiser(family: Family, conditions: Conditions, method: StageMethod, picture: Size) -> Denoiser:
+    """The denoiser of each patch's prompts, and what it is pushed away from where that is ever on."""
+    scale, aways = method.guidance_scale, []
+
+    def made(prompt_at: PromptAt, perturbation: Perturbation | None = None) -> Denoiser:
+        return family.denoiser(prompt_at, picture, scale, perturbation)
+
+    positive = conditions.positive(made)
+    if method.guides:
+        unwanted = conditions.negative(made)
+        aways.append(Away(unwanted, scale, method.guides_at, GUIDANCES[method.guidance].combine))
+    if method.perturbation:
+        worse = conditions.positive(partial(made, perturbation=method.perturbation))
+        # Of n + s·(p − n) the push is s − 1 times the difference.
+        aways.append(Away(worse, 1 + method.perturbation.scale, method.perturbs_at))
+    guided = Guided(positive, aways, method.guidance_rescale) if aways else positive
+    return guided if method.epsilon_scaling == 1 else EpsilonScaled(guided, method.epsilon_scaling)

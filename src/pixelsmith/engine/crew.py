@@ -1,4 +1,4 @@
-"""Workers as a run sees them: who is there, what each is at, how fast it is, and what happens when one is lost."""
+"""The pool of a run's workers: which are there, their jobs, how fast they are, and how the loss of one is handled."""
 
 from __future__ import annotations
 
@@ -15,64 +15,64 @@ from typing import Any, Protocol, runtime_checkable
 from pixelsmith.errors import DeviceError, PixelsmithError
 
 JOIN_SECONDS = 5.0
-"""After which it is asked again whether there are more workers."""
+"""Interval at which a run looks for new workers."""
 ALONE_SECONDS = 900.0
-"""For which a run waits for a worker that is about to come, where it has no other."""
+"""How long a run without a worker waits for one that is about to start."""
 
 
 class LostError(Exception):
-    """A worker is gone; the message says why."""
+    """Raised if a worker is lost; the message gives the reason."""
 
 
 @dataclass(frozen=True, eq=False)
 class Shared:
-    """A value that several workers are sent: where they have a store in common it is put there once."""
+    """A value that is sent to several workers: stored once if they share an object store."""
 
     value: Any
 
 
 def unshared(given: Sequence[Any]) -> list[Any]:
-    """Arguments with the values themselves."""
+    """The arguments, with each ``Shared`` replaced by its value."""
     return [item.value if isinstance(item, Shared) else item for item in given]
 
 
 @runtime_checkable
 class Link(Protocol):
-    """The way to one worker (``pixelsmith.workers.worker.Worker``), which does its calls one after another."""
+    """The connection to one worker (``pixelsmith.workers.worker.Worker``), which executes calls one after another."""
 
     @property
     def name(self) -> str:
-        """What people call it, such as ``cuda:1``."""
+        """The worker's name in messages, such as ``cuda:1``."""
         ...
 
     def call(self, method: str, *given: Any) -> Future[Any]:
-        """Call one of the worker's methods. The future raises ``LostError`` where the worker is gone."""
+        """Call one of the worker's methods. The future raises ``LostError`` if the worker is lost."""
         ...
 
     def kill(self) -> None:
-        """End the worker, whatever it does; calls that it has not answered raise ``LostError``."""
+        """End the worker at once; calls that it has not answered raise ``LostError``."""
         ...
 
 
 @runtime_checkable
 class Links(Protocol):
-    """Where workers come from."""
+    """A source of workers: this machine or a cluster."""
 
     def more(self) -> Sequence[Link]:
-        """Ways to those that were not there when this was last called."""
+        """Links to the workers that are new since the last call."""
         ...
 
     def close(self) -> None:
-        """End all of them."""
+        """End all workers."""
         ...
 
 
 @dataclass(frozen=True)
 class Leases:
-    """How long a worker may take for a job until it is given up, in seconds.
+    """How many seconds a worker may take for a job before it is considered lost.
 
-    ``first``: for its first one of a kind, in which kernels are chosen and graphs compiled; then ``times`` what such a
-    job takes it, and at least ``least``.
+    ``first``: for its first job of a kind, in which kernels are chosen and graphs compiled. Later ones may take
+    ``times`` as long as expected, and always at least ``least`` seconds.
     """
 
     first: float = 900.0
@@ -85,7 +85,7 @@ class Leases:
 
 @runtime_checkable
 class Errand(Protocol):
-    """What a member is at."""
+    """A job that a member computes."""
 
     @property
     def kind(self) -> str: ...
@@ -94,7 +94,7 @@ class Errand(Protocol):
     def count(self) -> int: ...
 
     def lost(self) -> None:
-        """Is called where the member was lost before it was done."""
+        """Called if the member is lost before the job is done."""
         ...
 
 
@@ -102,9 +102,9 @@ class Errand(Protocol):
 class Member:
     """A worker of the crew.
 
-    - ``ready``: whether it takes jobs; ``jobs``: those it has, the first of which it has been at ``since``.
-    - ``rates``: seconds for one item, by kind; ``most``: how many at once it has memory for, where it is known.
-    - ``programs``: what it was sent to compute with.
+    - ``ready``: whether it accepts jobs; ``jobs``: those it has; it has been computing the first one ``since`` then.
+    - ``rates``: seconds per item, by kind; ``most``: the largest batch that fits into its memory, by kind, if known.
+    - ``programs``: the numbers of the programs that it was sent.
     """
 
     link: Link
@@ -120,21 +120,21 @@ class Member:
         return self.link.name
 
     def expected(self, kind: str, count: int) -> float | None:
-        """Seconds that so many items take it; ``None`` while unknown."""
+        """The seconds that it needs for ``count`` items; ``None`` while unknown."""
         return self.rates[kind] * count if kind in self.rates else None
 
     def measured(self, kind: str, seconds: float) -> None:
-        """Take note of how long an item took."""
+        """Update the rate with the seconds that an item took."""
         known = self.rates.get(kind, seconds)
-        # In a first one kernels are chosen and graphs compiled: that tells nothing of the next.
+        # The first job also chooses kernels and compiles graphs, so its time does not predict the next.
         self.rates[kind] = seconds if known > 4 * seconds else (known + seconds) / 2
 
 
 class Crew:
-    """All workers of a run, and what they answer; one thread at a time may use it.
+    """All workers of a run, and the queue of their answers. Only one thread at a time may use it.
 
-    ``greet`` is called with a new member and says later, by ``admit`` or ``lose``, whether it is of use. ``tell`` is
-    called with a line about each that is lost or refused.
+    ``greet`` is called with each new member and later calls ``admit`` or ``lose`` for it. ``tell`` is called with a
+    line about each member that is lost or refused.
     """
 
     def __init__(self, links: Links, leases: Leases | None = None, clock: Callable[[], float] = time.monotonic) -> None:
@@ -156,11 +156,11 @@ class Crew:
         return [member for member in self.members if member.ready]
 
     def admit(self, member: Member) -> None:
-        """Give it jobs from now on."""
+        """Let a member accept jobs from now on."""
         member.ready = True
 
     def lose(self, member: Member, reason: str) -> None:
-        """Do without a member: its jobs go to others."""
+        """Remove a member and give its jobs to others."""
         if member not in self.members:
             return
         self.members.remove(member)
@@ -174,22 +174,22 @@ class Crew:
         member.jobs.clear()
 
     def check(self) -> None:
-        """Raise ``DeviceError`` where there is no worker, and none is about to come."""
+        """Raise ``DeviceError`` if there is no worker and none is about to start."""
         if self.ready:
             self._served = self._clock()
         if not self.members or self._clock() - self._served > ALONE_SECONDS:
             raise DeviceError(f"no worker is left ({self._last_loss}); another set can go on: see --devices and --ray")
 
     def happened(self, event: Callable[[], None]) -> None:
-        """Have something done by the thread that uses the crew; any thread may call it."""
+        """Queue a call for the thread that uses the crew; any thread may call this."""
         self._events.put(event)
 
     def answered(self, future: Future[Any], on_answer: Callable[[Future[Any]], None]) -> None:
-        """Have ``on_answer`` called by the thread that uses the crew when there is an answer."""
+        """Queue a call of ``on_answer`` for the thread that uses the crew, for when the future is done."""
         future.add_done_callback(lambda done: self.happened(lambda: on_answer(done)))
 
     def turn(self, patience: float) -> None:
-        """Wait so many seconds for something to happen, and do what follows from it."""
+        """Wait at most ``patience`` seconds for an event, then process all queued events and expired leases."""
         patience = 0.0 if self._look() else min(patience, self._next_lease(), JOIN_SECONDS)
         with suppress(Empty):
             self._events.get(timeout=max(0.0, patience))()
@@ -199,19 +199,19 @@ class Crew:
         self.check()
 
     def wait(self, until: Callable[[], bool], seconds: float) -> None:
-        """Go on until something holds, or for so long."""
+        """Process events until a condition holds, or for at most ``seconds``."""
         end = self._clock() + seconds
         while not until() and (left := end - self._clock()) > 0:
             self.turn(min(left, 1.0))
 
     def begin(self, member: Member, job: Errand) -> None:
-        """Note that a member has a job more."""
+        """Record that a member has been given a job."""
         if not member.jobs:
             member.since = self._clock()
         member.jobs.append(job)
 
     def end(self, member: Member, job: Errand) -> bool:
-        """Note that it has one less; whether it had that one."""
+        """Record that a member's job has ended. Returns whether the member had it."""
         if job not in member.jobs:
             return False
         member.jobs.remove(job)
@@ -219,7 +219,7 @@ class Crew:
         return True
 
     def seconds(self, member: Member, kind: str, count: int) -> float:
-        """How long so many items are expected to take a member: where nothing is known, as the others."""
+        """The seconds that a member is expected to need; if its rate is unknown, the median of the others' is used."""
         own = member.expected(kind, count)
         if own is None:
             known = [other.rates[kind] * count for other in self.ready if kind in other.rates]
@@ -227,7 +227,7 @@ class Crew:
         return own
 
     def free_at(self, member: Member) -> float:
-        """When a member is expected to have done what it has. Who is late is taken to need as long again."""
+        """When a member is expected to finish its jobs. A late one is assumed to need as long again."""
         now = self._clock()
         if not member.jobs:
             return now
@@ -236,7 +236,7 @@ class Crew:
         return (member.since + first if late <= first else now + late) + sum(others)
 
     def speeds(self, kind: str) -> Mapping[str, float]:
-        """Items a second of each member that has done some."""
+        """Items per second of each member whose rate is known."""
         return {member.name: 1 / member.rates[kind] for member in self.ready if member.rates.get(kind)}
 
     @property
@@ -247,13 +247,13 @@ class Crew:
     def tell(self, tell: Callable[[str], None] | None) -> None:
         self._tell = tell
         if tell:
-            # What happened before anybody listened.
+            # Messages from before a listener was set.
             for line in self._told:
                 tell(line)
             self._told.clear()
 
     def say(self, line: str) -> None:
-        """Tell it to who listens, now or later."""
+        """Pass a line to ``tell``, or keep it until ``tell`` is set."""
         if self._tell:
             self._tell(line)
         else:
@@ -271,7 +271,7 @@ class Crew:
         self.close()
 
     def _look(self) -> bool:
-        """Whether there are new members."""
+        """Add new members. Returns whether there are any."""
         now = self._clock()
         if self._looked is not None and now - self._looked < JOIN_SECONDS:
             return False
@@ -283,7 +283,7 @@ class Crew:
         return bool(new)
 
     def _leased(self) -> Iterator[tuple[float, Member]]:
-        """When the lease of each member that is at work ends."""
+        """The end of the lease of each member that has a job, and the member."""
         for member in self.members:
             if member.jobs:
                 job = member.jobs[0]
@@ -300,7 +300,7 @@ class Crew:
 
 
 def raised(answer: Future[Any]) -> Any:
-    """What a worker answered. Raises what it raised, ``LostError`` where it is gone."""
+    """A worker's answer. Raises the worker's error, or ``LostError`` if the worker is lost."""
     try:
         return answer.result()
     except (LostError, PixelsmithError):

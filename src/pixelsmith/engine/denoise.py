@@ -1,6 +1,6 @@
 """Denoise a canvas patch by patch (paper, sections 3.2 to 3.4; docs/decisions/0001-two-canvases.md).
 
-Every patch of a step reads the canvas from before the step, and is kept as a piece of the next one.
+All patches of a step read the canvas of the previous step and write their results to a new one.
 """
 
 from __future__ import annotations
@@ -68,9 +68,10 @@ class Guide:
 class Denoising:
     """Everything that determines the result of denoising a canvas; ``run`` computes it.
 
-    ``rule`` is that of the sampler. ``guide`` is ``None`` for the base.
-    ``seed`` and ``stage`` key the chess mask's phases, as they key ``noise`` and ``coverage``. ``dilated`` combines an
-    estimate of the whole canvas with those of the patches. ``wrap``: the axes on which the canvas and all inputs wrap.
+    - ``rule``: the step rule of the sampler; ``guide``: ``None`` for the base.
+    - ``seed``, ``stage``: the keys of the chess mask's random phases, as of ``noise`` and ``coverage``.
+    - ``dilated``: dilated sampling, which adds an estimate of the whole canvas to those of the patches.
+    - ``wrap``: the axes on which the canvas and all inputs wrap.
     """
 
     denoiser: Denoiser
@@ -86,7 +87,7 @@ class Denoising:
 
     @property
     def channels(self) -> int:
-        """Of the canvases: the latents and, where the rule remembers it, the clean estimate after them."""
+        """The channels of the canvases: the latents, then the clean estimate if the step rule needs it."""
         return self.noise.channels * (2 if self.rule.remembers else 1)
 
     def run(
@@ -98,21 +99,22 @@ class Denoising:
         executor: Executor | None = None,
         filled: bool = False,
     ) -> Readable:
-        """Denoise from the noisiest level to the clean one; patches that ``steps`` has already are not computed again.
+        """Denoise from the noisiest level to the clean one; patches that ``steps`` contains are not computed again.
 
         ``on_batch`` is called with (step, patches done, patches of the step) once a batch is written. ``filled``: all
-        batches are padded to ``batch_size``. None of these arguments affects the picture beyond rounding. Raises
+        batches are padded to ``batch_size``. These arguments affect the picture only by rounding. Raises
         ``DeviceError`` if a patch is not finite, or the device has too little memory for one.
         """
         begin, canvas = self._furthest(steps)
-        executor, full = executor or Serial(), batch_size if filled else None
+        executor = executor or Serial()
+        batches = _Batches(batch_size, device, executor, batch_size if filled else None)
         opened, done = self._ahead(executor, steps, begin), executor.behind(lambda: None)
         for i in range(begin, self.schedule.steps):
             patches, target = opened()
             opened = self._ahead(executor, steps, i + 1)
             if not target.complete:
-                joined = self._joined(i, canvas, batch_size, device, executor, full)
-                work = joined._work(i, patches, canvas, target, batch_size, device, full, executor.elsewhere)
+                joined = self._joined(i, canvas, batches)
+                work = joined._work(i, patches, canvas, target, batches)
                 executor.run(work, partial(_report, on_batch, i, len(patches)))
             done()
             # Flushing to disk and dropping the previous canvas happen in the background.
@@ -122,7 +124,7 @@ class Denoising:
         return _Latents(canvas, self.noise.channels)
 
     def _ahead(self, executor: Executor, steps: Steps, i: int) -> Callable[[], tuple[Tiling, Patched]]:
-        """The patches of step i and the canvas that they become, prepared in the background if there is such a step."""
+        """The patches of step i and the canvas for their results, prepared in the background if there is a step i."""
 
         def opened() -> tuple[Tiling, Patched]:
             patches = self.coverage.patches(i)
@@ -131,25 +133,19 @@ class Denoising:
         return executor.ahead(opened) if i < self.schedule.steps else opened
 
     def _work(
-        self,
-        i: int,
-        patches: Tiling,
-        canvas: Readable,
-        target: Patched,
-        batch_size: int,
-        device: torch.device,
-        full: int | None,
-        elsewhere: bool,
+        self, i: int, patches: Tiling, canvas: Readable, target: Patched, batches: _Batches
     ) -> Work[_Patches, Batch]:
-        """The patches of step i that are missing in ``target``: they all read ``canvas``, and none what another one
-        writes. ``elsewhere``: noise is made where they are computed.
+        """The patches of step i that are missing in ``target``. All of them read ``canvas``, and none reads what
+        another one writes.
         """
+        # Workers in other processes generate the noise of their patches themselves.
+        noise = not batches.executor.elsewhere
         fresh = self._fresh(i, patches.canvas, patches.largest.height)
         sync = Seldom(target.sync)
 
         def read(indices: Sequence[int]) -> _Patches:
             windows = [patches[index].window for index in indices]
-            return self._read(i, canvas, windows, device, fresh, noise=not elsewhere)
+            return self._read(i, canvas, windows, batches.device, fresh, noise)
 
         def write(indices: Sequence[int], moved: Tensor) -> None:
             for index, values in zip(indices, finite(moved, "a batch of patches"), strict=True):
@@ -159,12 +155,12 @@ class Denoising:
         def place(indices: Sequence[int]) -> str:
             return f"patches {indices[0] + 1} to {indices[-1] + 1} of {len(patches)}, step {i + 1}, stage {self.stage}"
 
-        # A CPU takes as long for a patch in any batch, and how it rounds may depend on that: there batches stay full.
-        groups = target.missing(batch_size, even=device.type != "cpu")
-        return Work(PATCH, groups, read, partial(self._move, i), write, place, full)
+        # On a CPU the batch size does not affect the time per patch but may affect rounding, so batches stay full.
+        groups = target.missing(batches.size, even=batches.device.type != "cpu")
+        return Work(PATCH, groups, read, partial(self._move, i), write, place, batches.full)
 
     def _furthest(self, steps: Steps) -> tuple[int, Readable]:
-        """The last step that is done, and the canvas after it."""
+        """The number of completed steps, and the canvas after them."""
         for done in range(self.schedule.steps, 0, -1):
             if done in steps:
                 canvas = steps.open(done, self.coverage.patches(done - 1))
@@ -175,7 +171,7 @@ class Denoising:
         return 0, _Start(self)
 
     def _fresh(self, i: int, canvas: Size, height: int) -> Noise:
-        """What step i may add, for all its patches, which are so high: where they overlap it is made once."""
+        """The noise that the sampler adds at step i. Rows of ``height`` are cached for overlapping patches."""
         rows = Size(canvas.width, height)
         noise = NoiseField(self.seed, self.stage, self.noise.channels, Purpose.STEP, i, rows)
         return repeated(noise, canvas, self.wrap)
@@ -183,7 +179,7 @@ class Denoising:
     def _read(
         self, i: int, canvas: Readable, windows: list[Window], device: torch.device, fresh: Noise, noise: bool = True
     ) -> _Patches:
-        """Everything that moving these patches at step i needs to read; ``noise``: that too."""
+        """All inputs of these patches at step i; ``noise``: whether they include the noise."""
         patches, needs = _Patches(canvas, windows, device, fresh), self._merge.needs(i)
         sources: list[Readable | Noise] = [canvas, *needs.maps]
         if needs.clean and self.guide is not None:
@@ -196,7 +192,7 @@ class Denoising:
         return patches
 
     def _move(self, i: int, patches: _Patches) -> Batch:
-        """Patches of step i at the next level, (b, channels, h, w)."""
+        """The patches of step i at the next noise level, (b, channels, h, w)."""
         t, s = self.schedule.levels[i : i + 2]
         merge, guide = self._merge, self._guide_at(i, patches)
         state = patches.on_device(patches.canvas)
@@ -208,16 +204,15 @@ class Denoising:
         x_s = merge.after(self.rule.move(Move(x_t, estimate, t, s, previous, before, fresh)), guide)
         return torch.cat([x_s, estimate], dim=1) if self.rule.remembers else x_s
 
-    def _joined(
-        self, i: int, canvas: Readable, batch_size: int, device: torch.device, executor: Executor, full: int | None
-    ) -> Denoising:
-        """With the estimate of the whole canvas at step i, where there is dilated sampling."""
+    def _joined(self, i: int, canvas: Readable, batches: _Batches) -> Denoising:
+        """The same, with the estimate of the whole canvas at step i if there is dilated sampling."""
         if self.dilated is None:
             return self
-        whole = self._read(i, canvas, [canvas.size.window], device, self._fresh(i, canvas.size, canvas.size.height))
+        fresh = self._fresh(i, canvas.size, canvas.size.height)
+        whole = self._read(i, canvas, [canvas.size.window], batches.device, fresh)
         x_t = whole.on_device(canvas)[:, : self.noise.channels]
         x_t = self._merge.before(x_t, self._guide_at(i, whole))
-        estimate = self.dilated.estimate(x_t[0], self.schedule.levels[i], batch_size, executor, full)
+        estimate = self.dilated.estimate(x_t[0], self.schedule.levels[i], batches.size, batches.executor, batches.full)
         return replace(self, denoiser=Joined(self.denoiser, estimate))
 
     @property
@@ -225,7 +220,7 @@ class Denoising:
         return self.guide.merge if self.guide else Unmerged()
 
     def _guide_at(self, i: int, patches: _Patches) -> GuideAt:
-        """The guide at step i. Without one nothing reads it."""
+        """The guide at step i, which is never read if there is no guide."""
 
         def clean() -> Batch:
             if self.guide is None:
@@ -237,19 +232,29 @@ class Denoising:
         return GuideAt(self.seed, self.stage, i, t, s, patches.windows, clean, noise, patches.on_host)
 
 
-class _Patches:
-    """Some patches of a canvas: what lies in their windows, of whatever is asked for, each read once.
+@dataclass(frozen=True)
+class _Batches:
+    """How the patches of a step are computed: in batches of ``size``, padded to ``full`` if that is given."""
 
-    ``fresh``: the noise of the step.
+    size: int
+    device: torch.device
+    executor: Executor
+    full: int | None
+
+
+class _Patches:
+    """Some patches of a canvas, and the values of any source in their windows, each read once.
+
+    ``fresh``: the noise that the sampler adds at this step.
     """
 
     def __init__(self, canvas: Readable, windows: list[Window], device: torch.device, fresh: Noise) -> None:
         self.canvas, self.windows, self.fresh, self._device = canvas, windows, fresh, device
-        # A source that is held has its id for itself.
+        # The dictionary keeps each source alive, so that no other one can get the same id.
         self._read: dict[int, tuple[Readable | Noise, Batch]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        """What was read, with what it was read of: elsewhere that is another object."""
+        """With the sources instead of their ids, which differ in another process."""
         return vars(self) | {"_read": list(self._read.values())}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -279,7 +284,7 @@ def _report(on_batch: Callable[[int, int, int], None], i: int, total: int, group
 
 @dataclass(frozen=True)
 class _Start:
-    """The first canvas: the guide at the noisiest level; without one, noise as strong as that level's latents."""
+    """The first canvas: the guide at the noisiest level, or without a guide noise of that level's magnitude."""
 
     denoising: Denoising
 
@@ -296,7 +301,7 @@ class _Start:
 
 @dataclass(frozen=True)
 class _Latents:
-    """A canvas without the clean estimates that may come after its latents."""
+    """The latents of a canvas, without the clean estimates that may follow them."""
 
     canvas: Readable
     channels: int

@@ -1,8 +1,8 @@
-"""Executors do the work of a phase: read on the host, compute on the device, write on the host, group by group.
+"""Executors, which run a phase group by group: they read on the host, compute on the device and write on the host.
 
-The work of a phase (the patches of a step, an autoencoder's tiles) is cut into groups of items that do not depend on
-each other: none reads what another one writes. So when and in which thread each part is done changes nothing of what
-is written (docs/decisions/0028-executors.md).
+The work of a phase (the patches of a step, the autoencoder's tiles) is divided into groups of items that do not depend
+on each other: no item reads what another one writes. The result is therefore the same in whichever order and thread
+they are processed (docs/decisions/0028-executors.md).
 """
 
 from __future__ import annotations
@@ -23,34 +23,34 @@ from pixelsmith.engine.host_threads import Found, HostThreads
 from pixelsmith.system.device import is_out_of_memory, room_for
 
 READERS = max(1, min(4, (os.cpu_count() or 1) // 4))
-"""Threads that read. To enlarge a tile for the encoder takes a core several times as long as the encoder takes on a
-large GPU; a writer has less to do."""
+"""Number of reading threads. A core needs several times as long to upsample a tile as a large GPU needs to encode it;
+writing is cheaper, so there is one writing thread."""
 
 Inputs = TypeVar("Inputs")
 Outputs = TypeVar("Outputs", Tensor, tuple[Tensor, ...])
-"""Values of some items (n, ...), or several of each."""
+"""The computed values of n items, (n, ...), or a tuple of such tensors."""
 OnDone = Callable[[Sequence[int]], None]
-"""Is called with the items of a group once they are written, in the order of the groups."""
+"""A callback with the items of a group once they are written, in the order of the groups."""
 OnSplit = Callable[[str, int], None]
-"""Is called with the kind of the items and how many are computed at once from now on, where memory ended."""
+"""A callback for when the device is out of memory, with the kind of the items and the new batch size."""
 
 
 def unsaid(kind: str, most: int) -> None:
-    """Does nothing: the ``OnSplit`` where none is given."""
+    """The default ``OnSplit``, which does nothing."""
 
 
 @dataclass(frozen=True)
 class Work(Generic[Inputs, Outputs]):
-    """Groups of items, and what is done with each.
+    """Groups of items, and the functions that process each group.
 
-    - ``kind``: what an item is, such as "one patch"; ``place``: where some of them are, for messages.
-    - ``groups``: the numbers of the items of each group.
-    - ``read``: what is needed to compute some items, on the host; any threads may call it, at any time.
-    - ``compute``: their values (n, ...), on the device, from what was read; or several tensors of such. Where the
-      device's memory ends it is called again for fewer.
-    - ``write``: keep the values of a group, which are on the host by then; one group at a time, in their order.
-    - ``full``: so many items are computed at once, whatever a group leaves over: the last one again and again; for
-      networks that are compiled for one size. ``None``: as many as there are.
+    - ``kind``: the name of an item in messages, such as "one patch"; ``place``: describes where some items are.
+    - ``groups``: the indices of the items of each group.
+    - ``read``: returns the inputs of some items, on the host. It may be called from any thread, at any time.
+    - ``compute``: returns the values of these items on the device, (n, ...), or a tuple of such tensors. If the device
+      runs out of memory, it is called again with fewer items.
+    - ``write``: stores the values of a group, which have been copied to the host; one group at a time, in order.
+    - ``full``: a fixed batch size, for networks that are compiled for one: smaller batches are padded by repeating
+      their last item. ``None``: batches are not padded.
     """
 
     kind: str
@@ -64,10 +64,10 @@ class Work(Generic[Inputs, Outputs]):
 
 @runtime_checkable
 class Executor(Protocol):
-    """Does work. What it writes does not depend on which executor does it, nor on any timing.
+    """Runs work. The result depends neither on the executor nor on timing.
 
-    ``elsewhere``: whether it computes in other processes. Then what is keyed by place, as noise is, is made there and
-    not read.
+    ``elsewhere``: whether it computes in other processes. Values that are keyed by their position, such as noise, are
+    then generated there instead of being sent.
     """
 
     @property
@@ -76,26 +76,27 @@ class Executor(Protocol):
     def run(self, work: Work[Any, Any], on_done: OnDone) -> None:
         """Read, compute and write all groups.
 
-        A group for which the device has no memory is computed in halves, and so are those after it. Raises
-        ``DeviceError`` where there is none for one item, and what reading, computing, writing and ``on_done`` raise,
-        the first three with a note that says where. Then no more groups are written.
+        If the device has too little memory for a group, this one and all later ones are computed in halves. Raises
+        ``DeviceError`` if the memory is too small for one item. Errors of ``read``, ``compute`` and ``write`` are
+        raised with a note on where they occurred, those of ``on_done`` as they are. After an error no more groups are
+        written.
         """
         ...
 
     def ahead(self, call: Callable[[], Found]) -> Callable[[], Found]:
-        """Do something that later work needs, beside the work at hand if that is possible.
+        """Run ``call``, which later work needs, in the background if possible.
 
-        What is returned waits for it, and returns or raises what it did.
+        The returned function waits for the result, and returns or raises it.
         """
         ...
 
     def behind(self, call: Callable[[], Found]) -> Callable[[], Found]:
-        """The same with something that comes after all that was written, and before all that will be."""
+        """Like ``ahead``, for a call that must run after all earlier writes and before all later ones."""
         ...
 
 
 class Serial:
-    """One after another in the thread that asks: for a device that is the host itself, which waits for nothing."""
+    """Runs everything in the calling thread, one after another: for the CPU, where threads would gain nothing."""
 
     elsewhere = False
 
@@ -109,7 +110,7 @@ class Serial:
             on_done(group)
 
     def ahead(self, call: Callable[[], Found]) -> Callable[[], Found]:
-        # Not before it is needed: until then it would take memory.
+        # It runs when its result is needed, because until then the result would only take memory.
         return call
 
     def behind(self, call: Callable[[], Found]) -> Callable[[], Found]:
@@ -118,9 +119,9 @@ class Serial:
 
 
 class Threaded(HostThreads):
-    """Reads ahead in ``readers`` threads and writes behind in another, while the one that asks keeps the device busy.
+    """Reads ahead in ``readers`` threads and writes in another one, while the calling thread keeps the device busy.
 
-    One group more than there are readers is read ahead and one is written at a time, so memory does not grow.
+    At most ``readers + 1`` groups are read ahead and one is being written, so memory is bounded.
     """
 
     elsewhere = False
@@ -148,12 +149,12 @@ class Threaded(HostThreads):
                 read = future.result()
                 read_ahead()
                 values = self._parts.compute(work, group, read)
-                # What is reported is written, and nothing beyond it: the next group waits for the report.
+                # Nothing beyond the reported groups may be written, so the next write waits for the report.
                 finish()
                 writing.append(_Pending(group, self.write(_write, work, group, values)))
             finish()
         except BaseException:
-            # Nothing goes on when this returns.
+            # No thread may still be working when this returns.
             self.stop(pending.future for pending in (*reading, *writing))
             raise
 
@@ -162,7 +163,7 @@ class Threaded(HostThreads):
 def executor_for(device: torch.device, on_split: OnSplit) -> Iterator[Executor]:
     """The executor that suits a device, while the context is open."""
     if device.type == "cpu":
-        # Threads would take turns with those that compute.
+        # Reading and writing threads would compete with the computing threads for the cores.
         yield Serial(on_split)
         return
     with Threaded(on_split) as executor:
@@ -175,14 +176,14 @@ class _Pending(NamedTuple):
 
 
 class _Parts:
-    """Reads and computes groups in parts that the device has memory for."""
+    """Reads and computes groups in parts that fit into the device's memory."""
 
     def __init__(self, on_split: OnSplit) -> None:
         self._on_split = on_split
         self._most: dict[str, int] = {}
 
     def read(self, work: Work[Inputs, Any], group: Sequence[int]) -> _Read[Inputs]:
-        """What is needed to compute a group, part by part."""
+        """The inputs of a group, part by part."""
         most = self._most_of(work, group)
         parts = [group[i : i + most] for i in range(0, len(group), most)]
         with placed(work, group, "read"):
@@ -193,7 +194,7 @@ class _Parts:
         while True:
             most = self._most_of(work, group)
             if read.most > most:
-                # Read ahead, before memory ended.
+                # It was read ahead, before the batch size was halved.
                 read = self.read(work, group)
             try:
                 with placed(work, group, "compute"), room_for(work.kind) if most == 1 else nullcontext():
@@ -202,18 +203,18 @@ class _Parts:
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
-            # Outside of the handler, which keeps what was computed alive.
+            # Outside of the handler, whose traceback keeps the computed tensors alive.
             self._most[work.kind] = most // 2
             self._on_split(work.kind, most // 2)
 
     def _most_of(self, work: Work[Any, Any], group: Sequence[int]) -> int:
-        """How many items of a group are computed at once."""
+        """The largest number of items of a group that are computed at once."""
         size = work.full or len(group)
         return min(size, self._most.get(work.kind, size))
 
 
 class _Read(NamedTuple, Generic[Inputs]):
-    """What was read of a group: at most how many items at once, how many of each part count, and each part."""
+    """The inputs of a group: the largest part, the number of items of each part without padding, and the parts."""
 
     most: int
     counts: list[int]
@@ -221,9 +222,9 @@ class _Read(NamedTuple, Generic[Inputs]):
 
 
 class _Values(Generic[Outputs]):
-    """Values on their way from the device to the host; ``on_host`` waits for them.
+    """Values that are being copied from the device to the host; ``on_host`` waits for them.
 
-    They were computed in parts, of each of which the first ``counts`` count.
+    They were computed in parts; the first ``counts`` items of each part are kept, the rest is padding.
     """
 
     def __init__(self, parts: list[Outputs], counts: list[int]) -> None:
@@ -243,7 +244,7 @@ class _Values(Generic[Outputs]):
         values: Tensor = torch.cat(kept) if len(kept) > 1 else kept[0]
         if values.device.type != "cuda":
             return values.cpu()
-        # The device goes on with the next group while these are copied.
+        # The device computes the next group during the copy.
         host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
         host.copy_(values, non_blocking=True)
         self._events.append(torch.cuda.Event())  # type: ignore[no-untyped-call]
@@ -257,13 +258,13 @@ def _write(work: Work[Any, Any], group: Sequence[int], values: _Values[Any]) -> 
 
 
 def filled(part: Sequence[int], count: int) -> list[int]:
-    """The items of a part, and its last one as often as it takes."""
+    """The items of a part, padded to ``count`` by repeating the last one."""
     return [*part, *[part[-1]] * (count - len(part))]
 
 
 @contextmanager
 def placed(work: Work[Any, Any], group: Sequence[int], what: str) -> Iterator[None]:
-    """Add a note of where it happened to an error that is raised in this context."""
+    """Add a note on where an error occurred to any error raised in this context."""
     try:
         yield
     except Exception as error:

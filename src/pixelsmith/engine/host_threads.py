@@ -1,4 +1,4 @@
-"""Threads of the host in which executors read and write while devices compute."""
+"""Threads in which executors read and write while devices compute."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ Own = TypeVar("Own", bound="HostThreads")
 
 
 class HostThreads:
-    """``readers`` threads that read and one that writes; they also do what is asked for beside the work at hand.
+    """``readers`` threads that read and one that writes; they also run other calls in the background.
 
-    In them gradients are kept or not as in the thread that asks. Use it in a ``with`` statement, which ends them.
+    Each call runs in inference mode if the calling thread is in it. Use it in a ``with`` statement, which ends the
+    threads.
     """
 
     def __init__(self, readers: int) -> None:
@@ -25,11 +26,11 @@ class HostThreads:
         self._beside: list[Future[Any]] = []
 
     def read(self, function: Callable[..., Found], *given: Any) -> Future[Found]:
-        """Call it in a thread that reads, as soon as one is free."""
+        """Call a function in a reading thread, as soon as one is free."""
         return self._reader.submit(_as_here(function), *given)
 
     def write(self, function: Callable[..., Found], *given: Any) -> Future[Found]:
-        """Call it in the thread that writes, after all that it was asked for before."""
+        """Call a function in the writing thread, after all earlier calls."""
         return self._writer.submit(_as_here(function), *given)
 
     def ahead(self, call: Callable[[], Found]) -> Callable[[], Found]:
@@ -41,7 +42,7 @@ class HostThreads:
         return self._apart(self.write(call))
 
     def stop(self, futures: Iterable[Future[Any]] = ()) -> None:
-        """End these and what was asked for beside the work: wait for what has begun, and never do the rest."""
+        """Cancel these futures and all background calls, and wait for those that have begun."""
         left = [*self._beside, *futures]
         for future in left:
             future.cancel()
@@ -60,7 +61,7 @@ class HostThreads:
 
 
 def _as_here(function: Callable[..., Found]) -> Callable[..., Found]:
-    """A function to be called in another thread, in which gradients are kept or not as in this one."""
+    """The function, for a call in another thread, with the inference mode of this thread."""
     inference = torch.is_inference_mode_enabled()
 
     def called(*given: Any) -> Found:

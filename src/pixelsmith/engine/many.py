@@ -1,8 +1,8 @@
-"""Work spread over the workers of a crew, which pull it (docs/decisions/0033-many-devices.md).
+"""The executor that distributes work over a pool of workers (docs/decisions/0033-many-devices.md).
 
-The run reads and writes, as it does for one device; what a worker gets is what was read of a group, packed. Groups are
-the same as for one device and are written in their order, so the picture does not depend on who computed what, on when
-that was done, or on how often.
+The run itself reads and writes, as it does for one device, and sends each worker the serialised inputs of a group. The
+groups are the same as for one device and are written in order, so the picture does not depend on which worker computed
+a group, when, or how often.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from pixelsmith.engine.shipping import Sender, unpacked
 from pixelsmith.errors import DeviceError, PixelsmithError
 
 DEPTH = 2
-"""Jobs that a worker has: one that it computes, and the next, so that it waits for nothing."""
+"""Jobs that a worker holds: the one that it computes and the next one, so that it never waits for the run."""
 AHEAD = 3
-"""Groups for each worker that are read, computed or wait for those before them to be written."""
+"""Groups per worker that may be read or computed before the groups ahead of them are written."""
 READERS = max(2, min(8, os.cpu_count() or 1))
 LOOK_SECONDS = 0.25
-"""After which it is looked again whether a worker is late with something that one without work could do."""
+"""Interval at which a run checks whether an idle worker should repeat the job of a slow one."""
 
 
 _NUMBERS = count()
-"""Of what is computed with, in the order of time."""
+"""Numbers of programs (the functions that workers compute with), in chronological order."""
 
 
 class Many(HostThreads):
     """Gives work to all workers of a crew.
 
-    A worker that has no more to do when a step ends takes over what another one is late with: the first answer counts.
+    At the end of a step an idle worker repeats the job of a slow one, and the first answer is used.
     """
 
     elsewhere = True
@@ -53,20 +53,20 @@ class Many(HostThreads):
             run.go()
         except BaseException as error:
             run.leave(waiting=isinstance(error, Exception))
-            # Nothing goes on when this returns.
+            # No thread may still be working when this returns.
             self.stop()
             raise
         run.leave(waiting=False)
 
     def split(self, kind: str, most: int) -> None:
-        """Say that there is memory for fewer items from now on, once."""
+        """Report once that a worker's memory fits at most ``most`` items from now on."""
         if (kind, most) not in self._told:
             self._told.add((kind, most))
             self._on_split(kind, most)
 
 
 def ask(crew: Crew, compute: Callable[[], Any]) -> Any:
-    """What ``compute`` gives at one of the workers, whichever has time for it first."""
+    """The result of ``compute`` on one of the workers: the first one that is free."""
     found: list[Any] = []
     work: Work[Any, Any] = Work(
         kind="a question",
@@ -86,7 +86,7 @@ def _answer(compute: Callable[[], Any], nothing: None) -> Any:
 
 
 class _Run:
-    """One piece of work, group by group."""
+    """The state of one ``Work`` while it is distributed, group by group."""
 
     def __init__(self, many: Many, work: Work[Any, Any], on_done: OnDone) -> None:
         self.work, self.groups = work, list(work.groups)
@@ -100,7 +100,7 @@ class _Run:
         self._over = False
 
     def go(self) -> None:
-        """Until all groups are written."""
+        """Distribute the work until all groups are written."""
         if self.groups:
             self._program = Shared(self._sender.pack((self.work.compute, torch.is_inference_mode_enabled())))
         while self._written < len(self.groups):
@@ -110,11 +110,11 @@ class _Run:
             self._crew.turn(LOOK_SECONDS if idle else 1.0)
 
     def leave(self, waiting: bool) -> None:
-        """Do nothing more of it; ``waiting``: until workers have done what they are at, as far as that is not long."""
+        """Stop distributing; ``waiting``: wait some seconds at most for the jobs that workers are computing."""
         self._over = True
         for future, job in self._reading.items():
             if future.cancel():
-                # It was never sent: there will be no answer.
+                # The job was never sent, so there will be no answer.
                 self._crew.end(job.member, job)
                 self._jobs.discard(job)
         wait([*self._reading, *([self._writing] if self._writing else [])])
@@ -123,10 +123,10 @@ class _Run:
             try:
                 self._crew.wait(lambda: not self._jobs, 1.0 + 2 * min(longest, 5.0))
             except PixelsmithError:
-                # What ends the work is told already.
+                # The error that ends the work is being raised already.
                 return
 
-    # Who computes what.
+    # Assigning groups to workers.
 
     def _assign(self) -> None:
         while (index := self._waiting) is not None:
@@ -140,16 +140,16 @@ class _Run:
 
     @property
     def _waiting(self) -> int | None:
-        """The first group that nobody has, if it is not too far ahead of what is written."""
+        """The first group that no worker has, if it is not too far ahead of the last written one."""
         if self._again:
             return min(self._again)
         last = min(len(self.groups), self._written + AHEAD * len(self._crew.ready) + 1)
         return self._next if self._next < last else None
 
     def _who(self, items: int) -> Member | None:
-        """The member that would have a group done first, if it has room for it and the others do not need less time.
+        """The member with a free place that would finish a group first; ``None`` if it is better to wait for others.
 
-        One that is so slow that the others would have done all that is left by then gets none.
+        A member gets no group if the faster ones would complete all remaining groups before it completed this one.
         """
         crew, kind = self._crew, self.work.kind
         ends = {member: crew.free_at(member) + crew.seconds(member, kind, items) for member in crew.ready}
@@ -167,7 +167,7 @@ class _Run:
         return best if by_then < left else None
 
     def _take_over(self) -> None:
-        """Let members without work compute again what others are late with."""
+        """Let idle members repeat the jobs of slow ones."""
         crew = self._crew
         for member in crew.ready:
             if member.jobs or self.work.kind not in member.rates:
@@ -181,7 +181,7 @@ class _Run:
                 self._give(member, last.index)
 
     def _lacks(self, index: int) -> bool:
-        """Whether nobody has computed a group yet."""
+        """Whether a group is not computed yet."""
         written = self._written + (self._writing is not None)
         return index >= written and index not in self._values
 
@@ -198,10 +198,10 @@ class _Run:
         self._reading = {reading: known for reading, known in self._reading.items() if not reading.done()}
         self._reading[self._many.read(self._send, job)] = job
 
-    # What becomes of it.
+    # Sending jobs and handling the answers.
 
     def _send(self, job: _Job) -> None:
-        """Read a group and send it: in a thread that reads."""
+        """Read a group and send it, in a reading thread."""
         try:
             work, group = self.work, self.groups[job.index]
             parts = [group[i : i + job.most] for i in range(0, len(group), job.most)]
@@ -218,7 +218,7 @@ class _Run:
     def _answered(self, job: _Job, answer: Future[Any]) -> None:
         member, crew = job.member, self._crew
         if not crew.end(member, job):
-            # The member was lost meanwhile.
+            # The member has been lost in the meantime.
             return
         self._jobs.discard(job)
         try:
@@ -241,7 +241,7 @@ class _Run:
                 self._values[job.index] = data
 
     def _failed(self, job: _Job, error: Exception) -> None:
-        """It is raised when all groups before are written, as if they were done one after another."""
+        """Keep the error, which is raised once all earlier groups are written, as in serial execution."""
         self._crew.end(job.member, job)
         self._jobs.discard(job)
         if self._lacks(job.index):
@@ -252,7 +252,7 @@ class _Run:
         self._failed(job, error)
 
     def _without_room(self, job: _Job) -> None:
-        """The device has no memory for as many items at once as it was given."""
+        """Halve the batch size of a worker that ran out of memory, or lose the worker if it cannot be halved."""
         member, kind = job.member, job.kind
         if job.most > 1:
             member.most[kind] = min(member.most.get(kind, job.most), job.most // 2)
@@ -269,16 +269,16 @@ class _Run:
         self._crew.lose(member, f"its device has no memory for {kind}")
 
     def lost(self, job: _Job) -> None:
-        """The member that had it is gone."""
+        """Repeat the job of a lost member."""
         self._jobs.discard(job)
         self.repeat(job.index)
 
     def repeat(self, index: int) -> None:
-        """Let a group be computed again, if nobody else does it."""
+        """Compute a group again, unless another worker is computing it."""
         if not self._over and self._lacks(index) and not self._copies(index):
             self._again.add(index)
 
-    # What is written.
+    # Writing in order.
 
     def _write(self) -> None:
         if self._writing is None and self._written in self._values:
@@ -298,12 +298,12 @@ class _Run:
         answer.result()
         group = self.groups[self._written]
         self._on_done(group)
-        # The next one is written when this one is reported.
+        # The next group is written after this one is reported.
         self._written, self._writing = self._written + 1, None
 
 
 class _Job:
-    """A group at one member."""
+    """A group that is given to one member."""
 
     def __init__(self, run: _Run, member: Member, index: int) -> None:
         self.run, self.member, self.index = run, member, index

@@ -1,8 +1,8 @@
-"""Serialisation of values between a run and its workers: what a worker has itself is sent as a name.
+"""Serialisation of values between a run and its workers, with references to what a worker has itself.
 
-A ``Sender`` packs what a job computes with. In it the parts of the model are names, and each worker puts its own in
-their place; the device is the worker's; canvases and pictures stay where they are, for a job carries what was read of
-them (docs/decisions/0033-many-devices.md).
+A ``Sender`` pickles the function of a job. Parts of the model are pickled as names, which each worker resolves to its
+own parts; the device becomes the worker's. Canvases and pictures are not sent, because a job contains what was read
+from them (docs/decisions/0033-many-devices.md).
 """
 
 from __future__ import annotations
@@ -22,36 +22,36 @@ from pixelsmith.sampling.readable import Readable
 
 _SENT_AS_THEY_ARE = (type(None), bool, int, float, str, bytes, bytearray, tuple, list, dict, Tensor, Window, type)
 _STAY = (Readable, Coverage)
-"""Of protocols that are implemented by what reads canvases and files."""
+"""Protocols whose implementations read canvases and files, and therefore stay with the run."""
 
 PartAt = Callable[[str, Any], Any]
-"""A worker's own part of the model by its name, with the statistics that it is to be held steady by, if there are."""
+"""Returns a worker's part of the model by its name, with fixed normalisation statistics if they are given."""
 
 
 class OfModel:
-    """Stands for a part of the model. ``part``: its name; ``statistics``: what a worker holds it steady by."""
+    """A placeholder for a part of the model: its name, and the fixed normalisation statistics of an autoencoder."""
 
     part: str
     statistics: Any = None
 
 
 class Kept:
-    """Stands for what stayed with the run."""
+    """A placeholder for an object that stayed with the run."""
 
     def read(self, window: Window) -> Tensor:
-        """Always raises: a job carries all that it reads."""
+        """Always raises ``LookupError``: a job contains everything that it reads."""
         raise LookupError("a worker was asked for a place of a canvas that its job does not carry")
 
 
 class Sender:
-    """Packs values. What stays here keeps its number as long as the sender is there; any threads may use it."""
+    """Pickles values. An object that stays here keeps its number for the sender's lifetime. It is thread-safe."""
 
     def __init__(self) -> None:
         self._kept: dict[int, tuple[int, Any]] = {}
         self._lock = Lock()
 
     def pack(self, value: Any) -> bytes:
-        """Raises ``TypeError`` for what cannot be sent, such as a function without a name."""
+        """Raises ``TypeError`` for values that cannot be sent, such as a lambda."""
         buffer = io.BytesIO()
         try:
             _Pickler(buffer, self._name).dump(value)
@@ -68,13 +68,13 @@ class Sender:
             return ("device",)
         if isinstance(value, _STAY):
             with self._lock:
-                # It is held, so that no other object gets its id.
+                # The dictionary keeps it alive, so that no other object can get the same id.
                 return "kept", self._kept.setdefault(id(value), (len(self._kept), value))[0]
         return None
 
 
 class Receiver:
-    """Unpacks what one ``Sender`` packed, in a worker with its own model and device."""
+    """Unpickles the values of one ``Sender`` in a worker, with the worker's model and device."""
 
     def __init__(self, part_at: PartAt, device: torch.device) -> None:
         self._part_at, self._device = part_at, device
@@ -90,7 +90,7 @@ class Receiver:
 
 
 def unpacked(data: bytes) -> Any:
-    """What a ``Sender`` packed that names nothing."""
+    """A value of a ``Sender`` that contains no references."""
     return pickle.loads(data)  # noqa: S301 (from a process that this one started, or from its cluster)
 
 
@@ -103,10 +103,10 @@ class _Pickler(pickle.Pickler):
         return self._name(obj)
 
     def reducer_override(self, obj: Any) -> Any:
-        # As torch does it a small tensor takes ten times as long.
+        # PyTorch's own pickling takes ten times as long for a small tensor.
         if type(obj) is Tensor:
             values = obj.detach().cpu().contiguous()
-            # Their bytes, which are copied once: numpy has no bfloat16.
+            # As bytes, because NumPy has no bfloat16; they are copied once.
             content: Any = values.flatten().view(torch.uint8).numpy()
             data = pickle.PickleBuffer(content) if values.numel() else None
             return _tensor, (data, values.dtype, tuple(values.shape))

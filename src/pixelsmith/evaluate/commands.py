@@ -8,8 +8,9 @@ from typing import Any, get_args
 
 import click
 
+from pixelsmith.config.compute import Compute, DeviceName, DtypeName
 from pixelsmith.config.method import PRESETS
-from pixelsmith.config.request import EMBEDDED, Compute, DeviceName, DtypeName, Request
+from pixelsmith.config.request import EMBEDDED, Request
 from pixelsmith.errors import PictureError, RequestError
 from pixelsmith.system.terminal import PLACE, say
 

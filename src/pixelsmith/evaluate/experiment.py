@@ -14,10 +14,11 @@ import torch
 from numpy.typing import NDArray
 
 from pixelsmith.api.functions import plan
+from pixelsmith.config.compute import Compute
 from pixelsmith.config.method import Method
 from pixelsmith.config.model_facts import ModelFacts
 from pixelsmith.config.plans import Plan
-from pixelsmith.config.request import Compute, Request
+from pixelsmith.config.request import Request
 from pixelsmith.config.strategies import STRATEGIES
 from pixelsmith.errors import PictureError, PixelsmithError, RequestError
 from pixelsmith.evaluate.jackknife import Estimate, difference, estimate, without_each
@@ -30,7 +31,8 @@ from pixelsmith.evaluate.unavailable import UnavailableError
 from pixelsmith.evaluate.upscalers import Upscaler, UpscalerWeights, load_upscaler
 from pixelsmith.families import find_model, read_facts
 from pixelsmith.geometry import Size
-from pixelsmith.planning.planner import base_size, cascade_of, coverage_of
+from pixelsmith.planning.coverages import coverage_of
+from pixelsmith.planning.stage_sizes import base_size, cascade_of
 from pixelsmith.sampling.grid import ShiftedGrid
 from pixelsmith.sampling.scattered import RandomCoverage
 

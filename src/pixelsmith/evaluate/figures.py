@@ -22,7 +22,7 @@ from pixelsmith.families import find_model, read_facts
 from pixelsmith.geometry import Size, Window
 from pixelsmith.pixels.reading import FilePicture
 from pixelsmith.pixels.resample import Resized
-from pixelsmith.planning.planner import coverage_of
+from pixelsmith.planning.coverages import coverage_of
 from pixelsmith.sampling.chess import chess_mask, chess_phase
 from pixelsmith.sampling.grid import ShiftedGrid
 from pixelsmith.sampling.readable import Readable

@@ -33,7 +33,7 @@ from pixelsmith.evaluate.upscalers import Upscaler
 from pixelsmith.families import choose_device, fetch, model_files, read_facts
 from pixelsmith.pixels.files import write_picture
 from pixelsmith.pixels.reading import FilePicture, read_picture
-from pixelsmith.planning.planner import base_size
+from pixelsmith.planning.stage_sizes import base_size
 from pixelsmith.run.directory import Identity, RunDirectory
 from pixelsmith.system.durable import read_object, read_whole, write_whole
 

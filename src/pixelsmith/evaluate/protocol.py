@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from pixelsmith.config.checks import check_flag, check_whole
+from pixelsmith.config.compute import Compute
 from pixelsmith.config.method import PRESETS, Method
 from pixelsmith.config.parts import Parts
-from pixelsmith.config.request import EMBEDDED, Compute, Request
+from pixelsmith.config.request import EMBEDDED, Request
 from pixelsmith.errors import InputError, RequestError
 from pixelsmith.evaluate.metrics import METRICS
 from pixelsmith.evaluate.upscalers import UPSCALERS

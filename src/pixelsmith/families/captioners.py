@@ -10,8 +10,8 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from pixelsmith.config.compute import Compute
 from pixelsmith.config.parts import Parts
-from pixelsmith.config.request import Compute
 from pixelsmith.errors import InputError, ModelError, reason_of
 from pixelsmith.families.loading.find import captioner_of, config_folder, find_captioner
 from pixelsmith.families.loading.loader import choose_device

@@ -1,1 +1,1 @@
-"""From a request and a model to what is done: sizes of the stages, patches, memory and time. Nothing is run."""
+"""Plans of requests: sizes of the stages, patches, memory and time, computed without running anything."""

@@ -1,4 +1,4 @@
-"""How long a run takes: what there is to do, and how fast this machine does it by what was measured last."""
+"""Estimates of a run's time, from the work in its plan and the rates measured last on this machine."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from pixelsmith.system.remembered import Remembered
 Key = tuple[int, str]
 """A stage (the base is 0) and a phase."""
 MethodAt = Callable[[int], StageMethod]
-"""What a stage is denoised with."""
+"""Returns the settings of the method for a stage."""
 _RATES = Remembered("rates.json")
 _ALONE = "alone"
-"""The denoising of a base, one patch at a time, which says little of full batches."""
+"""The key for denoising a base, one patch at a time, whose rate says little about full batches."""
 
 
 @dataclass(frozen=True)
 class Rates:
-    """Seconds for one evaluation of the network (``denoise``) or ``caption``, and for a megapixel of each other phase.
+    """Seconds per evaluation of the network (``denoise``), per caption, and per megapixel of each other phase.
 
-    The defaults were measured with the embedded model on two cores. They are what there is until a phase is measured.
+    The defaults, which are used until a phase is measured, were measured with the embedded model on two cores.
     """
 
     encode: float = 0.9
@@ -40,7 +40,7 @@ class Rates:
 
 
 def work_of(plan: Plan, method_at: MethodAt) -> dict[Key, float]:
-    """The units of every phase: places to caption, evaluations of the network while denoising, else megapixels."""
+    """The work of each phase: captions, evaluations of the network for denoising, megapixels for other phases."""
     rungs: dict[int, StagePlan] = {} if plan.base is None else {0: plan.base}
     rungs |= enumerate(plan.stages, start=1)
     work: dict[Key, float] = {}
@@ -57,15 +57,14 @@ def work_of(plan: Plan, method_at: MethodAt) -> dict[Key, float]:
 
 
 def seconds_of(plan: Plan, method_at: MethodAt, rates: Rates) -> float:
-    """How long a run of this plan takes at these rates."""
+    """The time in seconds that a run of this plan takes at these rates."""
     return sum(units * rates.of(phase) for (_, phase), units in work_of(plan, method_at).items())
 
 
 class Forecast:
-    """An observer that knows how much of a run is done and how long the rest takes.
+    """An observer that estimates how much of a run is done and how long the rest takes.
 
-    It starts from the ``rates`` of the last run, or from a guess where there was none, and measures its own as the run
-    goes on.
+    It starts from the ``rates`` of the last run, or from a guess if there are none, and measures the rates of this run.
     """
 
     def __init__(
@@ -79,14 +78,14 @@ class Forecast:
         self._last_time = clock()
 
     def __call__(self, event: Event) -> None:
-        """Take note of what was done, and of how long it took."""
+        """Record what was done, and how long it took."""
         now = self._clock()
         if isinstance(event, Progress):
             key = (event.stage, event.phase)
             if key not in self._work:
                 return
             done = self._work[key] * self._share_of(event)
-            # What a run that goes on finds done in its first event of a phase was not done in this time.
+            # In a resumed run, the first event of a phase includes work that an earlier process has done.
             if key in self._done or (event.total == 1 and event.steps == 1):
                 self._measured(key, done - self._done.get(key, 0.0), now - self._last_time)
             self._done[key] = done
@@ -94,35 +93,35 @@ class Forecast:
             key = (event.stage, event.phase)
             self._done[key] = self._work.get(key, 0.0)
             if event.phase == "write":
-                # There is one; what it began and ended with counts as well.
+                # There is one such phase, so its start and end are included.
                 self._units["write"], self._seconds["write"] = self._done[key], event.seconds
         self._last_time = now
 
     @property
     def rates(self) -> Rates:
-        """As measured in this run, and for phases that have not come yet as in the last one, or a guess."""
+        """The rates of this run; for phases that have not begun, those of the last run or a guess."""
         measured = {phase: self._seconds[phase] / units for phase, units in self._units.items() if units > 0}
         alone = measured.pop(_ALONE, None)
         return replace(self._last or _guessed(measured, alone), **measured)
 
     @property
     def known(self) -> bool:
-        """Whether the rates tell more than a guess."""
+        """Whether the rates are measured, not guessed."""
         return self._last is not None or self._units["denoise"] > 0
 
     @property
     def share(self) -> float:
-        """How much of the run's time is over, 0..1."""
+        """The share of the run's time that has passed, 0..1."""
         left, rates = self.seconds_left, self.rates
         in_all = sum(units * rates.of(phase) for (_, phase), units in self._work.items())
         return 1 - left / in_all if in_all else 1.0
 
     @property
     def seconds_left(self) -> float:
-        """How long the rest of the run takes."""
+        """The time in seconds that the rest of the run takes."""
         rates, reached = self.rates, max(self._done, default=(0, ""), key=_order)
         left = {key: units - self._done.get(key, 0.0) for key, units in self._work.items()}
-        # What comes before the furthest phase was done by an earlier process where this one has not seen it.
+        # Phases before the furthest one of which there was no event were done by an earlier process.
         return sum(
             units * rates.of(key[1])
             for key, units in left.items()
@@ -133,7 +132,7 @@ class Forecast:
         stage, phase = key
         if stage == 0 and any(other > 0 for other, _ in self._work):
             if phase != "denoise":
-                # A single small tile, of which most is getting ready.
+                # Most of the time of a single small tile is overhead.
                 return
             phase = _ALONE
         self._units[phase] += units
@@ -148,7 +147,7 @@ class Forecast:
 
 
 def _guessed(measured: Mapping[str, float], alone: float | None) -> Rates:
-    """What is likely where there was no last run: the network as with one patch, the autoencoder as fast both ways."""
+    """Guessed rates: the network as measured with one patch, encoding as fast as decoding and vice versa."""
     plain = Rates()
     guess = plain if alone is None else replace(plain, denoise=alone)
     for one, other in (("encode", "decode"), ("decode", "encode")):
@@ -158,7 +157,7 @@ def _guessed(measured: Mapping[str, float], alone: float | None) -> Rates:
 
 
 def load_rates(model: str, device: str, dtype: str) -> Rates | None:
-    """What the last run or calibration of this model measured here, if there was one."""
+    """The rates of the last run or calibration of this model on this machine, or ``None``."""
     try:
         rates = Rates(**_RATES.get(_name(model, device, dtype)))
         return rates if all(isinstance(rate, float) and rate > 0 for rate in asdict(rates).values()) else None
@@ -167,7 +166,7 @@ def load_rates(model: str, device: str, dtype: str) -> Rates | None:
 
 
 def save_rates(rates: Rates, model: str, device: str, dtype: str) -> None:
-    """Remember rates for the next plan; where that cannot be written it is forgotten."""
+    """Save rates for the next plan; errors of writing are ignored."""
     _RATES.put(_name(model, device, dtype), asdict(rates))
 
 

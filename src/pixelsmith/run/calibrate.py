@@ -1,4 +1,4 @@
-"""Measure a loaded model for some seconds: how fast this machine denoises, encodes and decodes."""
+"""Calibration: how fast a loaded model denoises, encodes and decodes on this machine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pixelsmith.planning.forecast import Rates
 
 @torch.inference_mode()
 def measure_rates(family: Family, request: Request, known: Rates) -> Rates:
-    """Time one batch of patches and one tile each way, after a first one that warms up; the rest is as ``known``."""
+    """Time one batch of patches, one encoded and one decoded tile, each after a warm-up; other rates are kept."""
     facts, asked = family.facts, request.compute.tile
     autoencoder = InPieces(
         family.autoencoder, facts.latent_scale, lambda side: None, asked and asked // facts.latent_scale
@@ -59,7 +59,7 @@ def _seconds(call: Callable[[], object], device: torch.device) -> float:
     def finished() -> float:
         call()
         if device.type != "cpu":
-            # The call only asked the device for its work.
+            # Calls on a device return before it has computed.
             torch.accelerator.synchronize(device)
         return time.perf_counter()
 

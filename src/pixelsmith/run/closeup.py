@@ -1,8 +1,8 @@
-"""The final pixels of one place of a picture, without the rest of it.
+"""Previews: the final pixels of one window of a picture, without the rest of it.
 
-Noise, guide and patches are keyed by place, so any window of a stage can be made alone. What it takes of its
-surroundings is made as well, less of it with each step; beyond that the canvas is taken to be the guide at the level of
-the step, which is near to what it would be (docs/decisions/0029-closeups.md).
+Noise, guide and patches are keyed by their position, so any window of a stage can be computed alone. The surroundings
+that affect it are computed as well, fewer of them at each step; beyond these, the canvas is approximated by the guide
+at the noise level of the step (docs/decisions/0029-closeups.md).
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from pixelsmith.config.model_facts import ModelFacts
 from pixelsmith.config.plans import Plan
 from pixelsmith.engine.codec import decode, encode
 from pixelsmith.engine.denoise import Denoising, Guide, Patched
-from pixelsmith.engine.stage import Cascade, Rung, StageSteps
+from pixelsmith.engine.inputs import Rung
+from pixelsmith.engine.stage import Cascade, StageSteps
 from pixelsmith.engine.words import Cells, joined
 from pixelsmith.errors import RequestError
 from pixelsmith.families import Prompt, PromptAt
@@ -38,21 +39,20 @@ from pixelsmith.sampling.readable import Readable
 from pixelsmith.sampling.schedule import noised
 
 SURROUNDINGS = 1.0
-"""Sides of a patch around the place that are denoised with it at first, if nothing is said; at the last step there are
-none. Fewer are faster and farther from the whole picture's pixels."""
+"""Default margin around the window at the first step, in sides of a patch; it shrinks to 0 until the last step. Less
+is faster and less exact."""
 MOST_SURROUNDINGS = 100.0
 _DETAIL_REACH = 10
-"""Latents of the picture below around a place on which its local detail depends, at most."""
+"""The margin in latents of the previous stage within which the map of local detail depends on the picture."""
 _GAP = 8
 
 
 @dataclass(frozen=True)
 class Closeup:
-    """The final pixels of one place at several positions of the Slider.
+    """The final pixels of one window at several positions of the Slider.
 
-    - ``window``: the place, in pixels of the whole picture; ``pictures``: (h, w, 3) uint8 sRGB, one for each of
-      ``sliders``.
-    - ``settings``: what a file of them carries: those of the whole picture, the place and the positions.
+    - ``window``: in pixels of the whole picture; ``pictures``: (h, w, 3) uint8 sRGB, one for each of ``sliders``.
+    - ``settings``: the settings for a file of them: those of the whole picture, the window and the positions.
     """
 
     window: Window
@@ -62,21 +62,22 @@ class Closeup:
 
     @property
     def pixels(self) -> NDArray[np.uint8]:
-        """All of them side by side, with white between them."""
+        """All pictures side by side, with white gaps, (h, w, 3) uint8."""
         gap = np.full((self.window.height, _GAP, 3), 255, np.uint8)
         panels = [panel for picture in self.pictures for panel in (gap, picture)]
         return np.concatenate(panels[1:], axis=1)
 
     @property
     def picture(self) -> Readable:
-        """The same, to be read as (3, h, w)."""
+        """The same as (3, h, w)."""
         return Array(torch.from_numpy(self.pixels).permute(2, 0, 1))
 
 
 def place_at(share: Sequence[float], side: int, size: Size) -> Window:
-    """A square of ``side`` pixels around a place, given by its shares of width and height in 0..1, moved inside.
+    """A square of ``side`` pixels, as far as it fits into the picture.
 
-    Raises ``RequestError`` for other shares and sides.
+    ``share``: its centre as shares of width and height, 0..1; it is moved inside the picture. Raises
+    ``RequestError`` for other values.
     """
     if len(share) != 2 or not all(0 <= part <= 1 for part in share):
         raise RequestError(f"at: expected two shares in 0..1 such as 0.3,0.6, got {tuple(share)}")
@@ -97,9 +98,10 @@ def close_up(
     given: Given | None,
     surroundings: float = SURROUNDINGS,
 ) -> NDArray[np.uint8]:
-    """A window (h, w, 3) of the picture that a cascade would make from the picture of stage ``done``.
+    """The pixels (h, w, 3) of a window of the final picture.
 
-    Raises ``RequestError`` where that takes whole canvases.
+    ``start``: the finished picture of stage ``done``, 0 for the base. Raises ``RequestError`` if the strategy needs
+    whole canvases.
     """
     size, facts, sizes = cascade.request.size, cascade.family.facts, [stage.size for stage in the_plan.stages]
 
@@ -116,7 +118,7 @@ def close_up(
 
 
 def finished_below(run_dir: Path, last: int) -> tuple[int, Rung | None]:
-    """The highest stage of a run below the ``last`` one whose picture is finished, and that; (0, ``None``) for none."""
+    """The highest finished stage of a run below stage ``last``, and its picture; (0, ``None``) if there is none."""
     for stage in range(last - 1, -1, -1):
         with suppress(LookupError):
             picture, _ = watch(run_dir / f"stage-{stage}" / "picture")
@@ -127,11 +129,12 @@ def finished_below(run_dir: Path, last: int) -> tuple[int, Rung | None]:
 
 @dataclass(frozen=True)
 class Reach:
-    """What is made of a stage. ``pixels``: what is wanted of its picture; all else in latents.
+    """The part of a stage that is computed. All values except ``pixels`` are in latents.
 
-    - ``decoded``: what the decoder sees for it; ``encoded``: what is known of the guide.
-    - ``margin``: how far around ``decoded`` the first step goes.
-    - ``wrap``: the axes on which it may go over the edges.
+    - ``pixels``: the window of the stage's picture that is needed.
+    - ``decoded``: the input of the decoder for it; ``encoded``: the window in which the guide is known.
+    - ``margin``: the margin around ``decoded`` at the first step.
+    - ``wrap``: the axes on which windows may reach over the edges.
     """
 
     pixels: Window
@@ -142,18 +145,18 @@ class Reach:
 
     @classmethod
     def around(cls, pixels: Window, size: Size, facts: ModelFacts, surroundings: float, wrap: Wrap = NO_WRAP) -> Reach:
-        """That of a window of a stage's picture of ``size`` pixels."""
+        """The reach of a window of a stage's picture, whose size is ``size`` pixels."""
         canvas, scale, context = facts.latent_size(size), facts.latent_scale, facts.tiling.context
         top, left = pixels.top // scale, pixels.left // scale
         bottom, right = -(-pixels.bottom // scale), -(-pixels.right // scale)
-        # Decoders narrow what they compute to what is kept, and one latent more.
+        # Decoders compute one latent more than the part that is kept.
         decoded = wrap.grown(Window(top, left, bottom - top, right - left), context + 1, canvas)
         side = max(facts.patch.width, facts.patch.height)
         margin = math.ceil(surroundings * side)
         return cls(pixels, decoded, wrap.grown(decoded, margin + side + context, canvas), margin, wrap)
 
     def moved(self, step: int, steps: int, canvas: Size) -> Window:
-        """Where latents are right after so many of the steps."""
+        """The window of the canvas that is computed after ``step`` of ``steps`` steps."""
         return self.wrap.grown(self.decoded, math.ceil(self.margin * (1 - step / steps)), canvas)
 
 
@@ -166,7 +169,7 @@ def reaches_of(
     surroundings: float,
     wrap: Wrap = NO_WRAP,
 ) -> dict[int, Reach]:
-    """What each stage from ``first`` on must make for a window of the final picture of ``picture`` pixels."""
+    """The reach of each stage from ``first`` on for a window of the final picture, whose size is ``picture``."""
     sizes = {number: stage.size for number, stage in enumerate(the_plan.stages, start=1)}
     last = len(sizes)
     wanted = window
@@ -182,23 +185,26 @@ def reaches_of(
 
 
 def seen(below: Size, size: Size, window: Window, margin: int, wrap: Wrap = NO_WRAP) -> Window:
-    """What a window of a picture of ``size`` pixels shows of the one ``below``, and ``margin`` around it."""
+    """The window of a picture of size ``below`` from which a window of its enlargement to ``size`` is computed.
+
+    ``margin`` is added around it.
+    """
     around = Resized(_Empty(below), below, size, "lanczos", wrap=wrap).sees(window)
     return wrap.grown(around, margin, below)
 
 
 @dataclass(frozen=True)
 class CloseupCascade(Cascade):
-    """A cascade that makes of the stages in ``reaches`` what is said there."""
+    """A cascade that computes only parts of its stages, as given by ``reaches``."""
 
     reaches: Mapping[int, Reach] | None = None
 
     @classmethod
     def over(cls, cascade: Cascade, reaches: Mapping[int, Reach], space: Space) -> CloseupCascade:
-        """The same as a cascade, with a space of its own. Raises ``RequestError`` where all of a canvas is needed."""
+        """A copy of a cascade for these parts. Raises ``RequestError`` if the strategy needs whole canvases."""
         found = cls(**{**vars(cascade), "space": space, "reaches": reaches})
         if any(found._dilated(stage, found.request.size) for stage in reaches):
-            raise RequestError("preview: demofusion samples all of the canvas at once; choose another strategy")
+            raise RequestError("preview: demofusion samples the whole canvas at once; choose another strategy")
         return found
 
     def _reach(self, stage: int) -> Reach:
@@ -214,7 +220,7 @@ class CloseupCascade(Cascade):
         return Placed(kept, reach, reach, source, self.wrap)
 
     def _control(self, stage: int, size: Size) -> Sequence[Readable]:
-        """Of a place few pixels are read, so none of them are kept."""
+        """The control pictures; pixels are not stored because only a small part of them is read."""
         if self.family.facts.control_latents:
             return super()._control(stage, size)
         return self.controls.get(stage, ())
@@ -233,7 +239,7 @@ class CloseupCascade(Cascade):
         return Placed(latents, reach, reach, _Empty(facts.latent_size(size)), self.wrap)
 
     def _prompts_at(self, stage: int, below: Rung, size: Size) -> list[PromptAt]:
-        """Captions of the places that are asked for."""
+        """Prompts with captions, which are computed when a patch first needs them."""
         request, captioner, facts = self.request, self.captioner, self.family.facts
         if captioner is None:
             return self._uncaptioned(stage)
@@ -287,7 +293,7 @@ class CloseupCascade(Cascade):
 
 @dataclass(frozen=True)
 class _Steps:
-    """The canvases of a stage's steps, each as far as it is made."""
+    """The canvases of a stage's steps, each as far as it is computed."""
 
     steps: StageSteps
     denoising: Denoising
@@ -309,7 +315,7 @@ class _Steps:
 
 @dataclass(frozen=True)
 class _Approach:
-    """The guide at the level after a step: what a canvas is taken to be where it is not made."""
+    """The guide at the noise level after a step, by which a canvas is approximated outside of its computed part."""
 
     denoising: Denoising
     step: int
@@ -329,9 +335,9 @@ class _Approach:
 
 @dataclass(frozen=True)
 class _Empty:
-    """A size alone: of what is read nowhere beyond what is known of it."""
+    """A picture or canvas of a size that must not be read outside of its computed part."""
 
     size: Size
 
     def read(self, window: Window) -> Tensor:
-        raise LookupError(f"{window} is not made")
+        raise LookupError(f"{window} is not computed")

@@ -1,7 +1,7 @@
-"""The run directory: whose run it is, that no second process works in it, and where its mosaics are.
+"""The run directory: the record of its run, a lock against other processes, and the canvases.
 
-Everything in it follows from the request alone, and every piece has a checksum (``pixelsmith.canvas.slots``). So
-going on after a crash is the same run again, which finds done what is done.
+Its contents depend on the request alone, and every patch and tile has a checksum (``pixelsmith.canvas.slots``). To
+resume after a crash is therefore to run the same request again, which skips what is finished.
 """
 
 from __future__ import annotations
@@ -28,23 +28,24 @@ from pixelsmith.system.durable import PARTIAL, NotAFileError, hold, read_object,
 from pixelsmith.version import __version__
 
 FORMAT = 1
-"""Of the directory; it changes when an older one can no longer be read."""
+"""The version of the directory's format; it changes when older directories can no longer be read."""
 _LIBRARIES = (
     "torch", "diffusers", "transformers", "tokenizers", "safetensors", "accelerate", "peft", "compel", "gguf",
     "torchao", "bitsandbytes", "numpy", "pillow", "pyvips", "pyvips-binary",
 )  # fmt: skip
 _ANOTHER_THING = (NotAFileError, FileExistsError, IsADirectoryError, NotADirectoryError)
-"""Where a file of the run should be."""
+"""Errors that occur if something else is in the place of one of the run's files."""
 _RECORD, _LOCK, _FINISHED = "run.json", "lock", "finished"
 
 
 @dataclass(frozen=True)
 class Identity:
-    """What decides every byte of a run's picture. All values are plain JSON.
+    """Everything that determines the bytes of a run's picture, as plain JSON values.
 
-    - ``settings``: the request, and what ``auto`` meant (``FoundModel.settings``); ``batch_size``: patches in a call.
+    - ``settings``: the request, and the values chosen for ``auto`` (``FoundModel.settings``); ``batch_size``: patches
+      per batch.
     - ``model``, ``pictures``: SHA-256 of the model's files and of the pictures that the request names, if any.
-    - ``versions``: of Pixelsmith and of the libraries that compute.
+    - ``versions``: of Pixelsmith and of the numerical libraries.
     """
 
     settings: Mapping[str, Any]
@@ -57,14 +58,14 @@ class Identity:
     def of(
         cls, settings: Mapping[str, Any], batch_size: int, model: Sequence[Path], pictures: Sequence[Path]
     ) -> Identity:
-        """Hash the files and look up the versions. It reads all of the model's weights once. Raises ``RunError``.
+        """Hash the files and look up the versions, which reads all weights once. Raises ``RunError``.
 
-        ``model``: the folders and files that it is made of; ``pictures``: those that the request names.
+        ``model``: the model's folders and files; ``pictures``: those that the request names.
         """
         return cls(settings, batch_size, digest_of(model), digest_of(pictures) if pictures else None, versions())
 
     def difference_from(self, other: Identity) -> str | None:
-        """The first thing that differs, in words."""
+        """The first difference, for messages."""
         mine, theirs = _flat(vars(self)), _flat(vars(other))
         for name in mine | theirs:
             if mine.get(name) != theirs.get(name):
@@ -72,17 +73,21 @@ class Identity:
         return None
 
     def difference_in_versions(self) -> str | None:
-        """The first version that is another one here, in words; only where there is none can the rest be understood."""
+        """The first version that differs here, for messages. Other values are comparable only if there is none."""
         return self.difference_from(replace(self, versions=versions()))
 
 
 @dataclass(frozen=True)
 class Record:
-    """What a run directory knows of its run: whose it is, the folder it was asked for in, where its picture goes.
+    """The record of a run.
 
-    ``keep``: whether the directory stays when the picture is there. Paths that were given relative to the folder are
-    kept relative to the directory, if that was: where all of it is moved, the run goes on. ``software``: versions below
-    PyTorch where it began (``pixelsmith.system.repeatable``): where they are others, the run goes on all the same.
+    - ``identity``: of the run; ``folder``: the working directory in which it was begun; ``output``: the picture file.
+    - ``keep``: whether the run directory is kept once the picture is written.
+    - ``software``: the versions of drivers and other software below PyTorch when the run began
+      (``pixelsmith.system.repeatable``). A run can be resumed with others.
+
+    If the run directory's path was relative, other relative paths are stored relative to it, so that a run can be
+    resumed after the whole folder was moved.
     """
 
     identity: Identity
@@ -93,12 +98,12 @@ class Record:
 
     @property
     def allows_pickle(self) -> bool:
-        """Whether its weights are read from pickles."""
+        """Whether weights are loaded from pickles."""
         return bool(self.identity.settings["request"].get("parts", {}).get("allow_pickle"))
 
 
 class RunDirectory:
-    """A directory that one process at a time works in; use it in a ``with`` statement, which holds its lock.
+    """A directory that one process at a time uses, in a ``with`` statement, which holds the lock.
 
     An error that leaves the context gets a note on how to continue; an ``OSError`` (such as no space left) becomes an
     ``OutputError``.
@@ -110,11 +115,11 @@ class RunDirectory:
 
     @classmethod
     def create(cls, path: Path) -> RunDirectory:
-        """A new one. Raises ``RunError`` where there is something already, or nothing can be made."""
+        """Create a run directory. Raises ``RunError`` if the folder is not empty or cannot be created."""
         try:
             if cls(path).begun:
                 raise RunError(f"{path}: there is a run in it; {cls(path).advice}, or remove it")
-            # Left by a process that ended while it removed an earlier one.
+            # Left by a process that was killed while it removed an earlier run.
             shutil.rmtree(cls(path)._gone, ignore_errors=True)
             path.mkdir(parents=True, exist_ok=True)
             if any(item.name != _LOCK and item.suffix != PARTIAL for item in path.iterdir()):
@@ -125,13 +130,13 @@ class RunDirectory:
 
     @classmethod
     def begun_at(cls, path: Path) -> RunDirectory:
-        """One to go on with. Raises ``RunError`` where there is none, before a lock is left there."""
+        """The run directory at a path. Raises ``RunError`` if there is none, without leaving a lock file there."""
         run = cls(path)
         run.read()
         return run
 
     def begin(self, record: Record) -> None:
-        """Say whose run it is. Raises ``RunError`` where another process was faster."""
+        """Write the record. Raises ``RunError`` if another process has just written one."""
         if self.begun:
             raise RunError(f"{self.path}: another process has just begun a run in it")
         values = {
@@ -147,7 +152,7 @@ class RunDirectory:
         write_whole(self.path / _RECORD, json.dumps({**values, "checksum": _checksum(values)}, indent=1).encode())
 
     def read(self) -> Record:
-        """What ``begin`` said. Raises ``RunError`` where that cannot be known."""
+        """Read the record. Raises ``RunError`` if it is missing or damaged."""
         try:
             values = read_object(read_whole(self.path / _RECORD))
             if values.pop("checksum") != _checksum(values):
@@ -180,20 +185,20 @@ class RunDirectory:
         return Path(os.path.normpath(self.path.resolve() / path))
 
     def holds(self, output: Path) -> bool:
-        """Whether an output lies in the folder of this directory, so that a run of somebody else may write it."""
+        """Whether an output lies in this directory's parent folder, where even a foreign run may write it."""
         return output.parent.resolve().is_relative_to(self.path.absolute().parent.resolve())
 
     def space(self) -> DiskSpace:
-        """Where its mosaics are."""
+        """The space for the canvases of this run."""
         return DiskSpace(self.path)
 
     def finish(self) -> None:
-        """Say that there is nothing left to do."""
+        """Mark the run as finished."""
         write_whole(self.path / _FINISHED, b"")
 
     @property
     def advice(self) -> str:
-        """How to go on, with what ``resume`` asks for."""
+        """The command that resumes this run, for messages."""
         words = ["pixelsmith", "resume", str(self.path)]
         with suppress(RunError):
             record = self.read()
@@ -208,11 +213,11 @@ class RunDirectory:
 
     @property
     def begun(self) -> bool:
-        """Whether there is a run in it to go on with."""
+        """Whether the directory contains a run that can be resumed."""
         return (self.path / _RECORD).exists()
 
     def delete(self) -> None:
-        """Remove the directory and all that is in it: at once, so that none is left from which nothing can go on."""
+        """Remove the directory. It is renamed first, so that no half-removed run is left if the process is killed."""
         shutil.rmtree(self._gone, ignore_errors=True)
         with suppress(OSError):
             self.path.rename(self._gone)
@@ -221,13 +226,13 @@ class RunDirectory:
 
     @property
     def _gone(self) -> Path:
-        """What it is called while it is removed, by a name that nobody else gives."""
+        """The directory's name while it is being removed, which no user would choose."""
         return self.path.with_name(f".{self.path.name}.pixelsmith-removed")
 
     def __enter__(self) -> RunDirectory:
         if not self.path.is_dir():
             raise RunError(f"{self.path}: it is not a run directory, there is no {_RECORD} in it")
-        # The lock does not tell: its file may be there, and can be written to, in a directory that cannot.
+        # The lock file may be writable although the directory is not.
         if not os.access(self.path, os.W_OK):
             raise RunError(f"{self.path}: it cannot be written to; check its permissions")
         try:
@@ -236,7 +241,7 @@ class RunDirectory:
             raise RunError(f"{self.path}: another process works in it") from error
         except OSError as error:
             raise RunError(f"{self.path}: it cannot be written to ({error.strerror})") from error
-        # Of a process that ended while it wrote a small file.
+        # Left by a process that was killed during an atomic write.
         for partial in self.path.rglob(f"*{PARTIAL}"):
             partial.unlink(missing_ok=True)
         return self
@@ -247,13 +252,13 @@ class RunDirectory:
         self._lock.release()
         if error is None or isinstance(error, InputError | RefusedError):
             return
-        # Where not even the record could be written there is nothing to go on with.
+        # Without a record there is nothing to resume.
         advice = [self.advice] if self.begun else []
         if (
             isinstance(error, NotAFileError | FileExistsError | IsADirectoryError | NotADirectoryError)
             and error.filename
         ):
-            # It would stay so however often the run goes on.
+            # Resuming would fail in the same way until it is removed.
             what = f"{error.filename}: something else lies where the run has a file of its own ({error.strerror})"
             remedy = "remove it: what belongs there is made again"
             raise RunError("; ".join([what, remedy, *advice])) from error
@@ -274,7 +279,7 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Of Pixelsmith and of the libraries that compute, as far as they are here."""
+    """The versions of Pixelsmith and of the numerical libraries that are installed."""
     found = {"pixelsmith": __version__}
     for name in _LIBRARIES:
         with suppress(PackageNotFoundError):

@@ -1,4 +1,4 @@
-"""A model as it is found on this disk, before it is loaded: what it is, and what it would do here."""
+"""A model that is found on this disk but not loaded: its facts, the plans of requests, the identity of its runs."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from typing import Any
 
 import torch
 
+from pixelsmith.config.compute import Compute
 from pixelsmith.config.model_facts import ModelFacts
 from pixelsmith.config.parts import Parts
 from pixelsmith.config.plans import Plan
-from pixelsmith.config.request import Compute, Request
+from pixelsmith.config.request import Request
 from pixelsmith.engine.stage import batch_size_of
 from pixelsmith.errors import RunError
 from pixelsmith.families import (
@@ -41,7 +42,7 @@ from pixelsmith.version import __version__
 
 @dataclass(frozen=True)
 class FoundModel:
-    """A model on this disk, by its ``name``, and what ``auto`` means for it here or on a ``team`` of workers."""
+    """A model on this disk, with the device and dtype that ``auto`` chooses for it here or for a team of workers."""
 
     name: str
     place: Path
@@ -53,7 +54,7 @@ class FoundModel:
 
     @classmethod
     def of(cls, name: str, parts: Parts, compute: Compute, fetched: bool = False) -> FoundModel:
-        """``fetched``: with its weights; else its configuration is enough. Raises ``InputError``."""
+        """Find a model. ``fetched``: with its weights; otherwise its configuration suffices. Raises ``InputError``."""
         check_parts(parts)
         place = fetch(name, parts) if fetched else find_model(name, False, parts)
         check_complete(place, parts, fetched)
@@ -61,28 +62,28 @@ class FoundModel:
         return cls(name, place, parts, facts, device, choose_dtype(compute.dtype, device, facts.float16_safe))
 
     def with_team(self, team: Team) -> FoundModel:
-        """The same where these workers compute."""
+        """The same model, computed by these workers."""
         device = torch.device(team.device.split()[0])
         return replace(self, device=device, dtype=choose_dtype(team.dtype, device), team=team)
 
     @property
     def machine(self) -> tuple[str, str, str]:
-        """What rates depend on: the model, of whichever revision, the device, the dtype."""
+        """The key of measured rates: the model without its revision, the device, the dtype."""
         name = self.team.name if self.team else self.device.type
         return unpinned(self.facts.name), name, str(self.dtype).removeprefix("torch.")
 
     @property
     def rates(self) -> Rates | None:
-        """What was measured last on this device; of a team that has not worked together, what its members reach."""
+        """The rates measured last on this device. For a team that has none yet, those of its members are added."""
         return load_rates(*self.machine) or (self.team.together if self.team else None)
 
     def plan(self, request: Request) -> Plan:
-        """What a request would do and cost. Raises ``InputError`` for what cannot be done."""
+        """Plan a request. Raises ``InputError`` if it cannot be done with this model."""
         if request.prompt_weighting:
             for prompts in request.texts(1):
                 check_weighting(self.facts, *prompts)
         for named in request.pictures:
-            # One that cannot be read is a mistake to be found now, not when the first stage begins.
+            # An unreadable picture is reported now, not when the first stage begins.
             picture_size(named)
         the_plan = make_plan(request, self.facts, _start_size(request), self._numbers(request))
         rates = self.rates
@@ -94,7 +95,7 @@ class FoundModel:
         return Numbers(size, 4 if upcast else size, batch_size_of(request, self.device, self.facts.patch))
 
     def settings(self, request: Request) -> dict[str, Any]:
-        """What a picture file carries: the request, and what ``auto`` meant on this machine."""
+        """The settings stored in a picture file: the request, and the device and dtype that ``auto`` chose."""
         device = self.team.device if self.team else self.device.type
         processor = self.team.processor if self.team else processor_of(self.device)
         about = {"device": device, "processor": processor, "dtype": self.machine[2]}
@@ -102,14 +103,14 @@ class FoundModel:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of all files that it is made of (``pixelsmith.system.digests``). Raises ``RunError``."""
+        """SHA-256 of all files of the model (``pixelsmith.system.digests``). Raises ``RunError``."""
         return digest_of(model_files(self.place, self.parts))
 
     def identity(self, settings: Mapping[str, Any], request: Request, moved: bool = False) -> Identity:
-        """That of a run with these settings; ``request`` is where its files are.
+        """The identity of a run with these settings; ``request`` has the current paths of its files.
 
-        ``moved``: whether it may have been begun on another device. Raises ``RunError`` where it was, or ran in
-        another dtype.
+        ``moved``: whether the run may have begun on another device. Raises ``RunError`` if it has begun on another
+        device without that, or in another dtype.
         """
         names = ("dtype",) if moved else ("device", "processor", "dtype")
         made, here = (

@@ -1,4 +1,4 @@
-"""A picture that is given to start from: its pixels, and what it brings along to the result."""
+"""The given picture (``from_image``) of a request: its pixels, transparency, mask and metadata."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pixelsmith.sampling.readable import Readable
 
 @dataclass(frozen=True)
 class Given:
-    """A picture (3, H, W) uint8 to start from; ``alpha`` (1, H, W) and a ``mask`` (3, h, w) where it has them."""
+    """A picture (3, H, W) uint8 to start from; ``alpha`` (1, H, W) and ``mask`` (3, h, w) if it has them."""
 
     picture: Readable
     alpha: Readable | None
@@ -30,7 +30,7 @@ class Given:
 
     @classmethod
     def of(cls, request: Request) -> Given | None:
-        """That of a request, if it has one, read once from end to end. Raises ``PictureError``."""
+        """The given picture of a request, if there is one; reads it completely. Raises ``PictureError``."""
         if request.from_image is None:
             return None
         background = None if request.background is None else colour_of("background", request.background)
@@ -38,10 +38,13 @@ class Given:
         mask = None if request.mask is None else read_picture(Path(request.mask))
         upsampling = request.method.upsampling
         kernel = "bicubic" if upsampling == "latent" else upsampling
-        return cls(picture, alpha, mask, kernel, request.mask_feather, Wrap.named(request.wrap))
+        return cls(picture, alpha, mask, kernel, request.mask_feather, request.wrapped_axes)
 
     def kept(self, refined: Readable, sizes: Sequence[Size]) -> Readable:
-        """A refined picture with what the mask keeps of this one; ``sizes``: of the stages up to it."""
+        """A refined picture, in which the black parts of the mask keep the given picture.
+
+        ``sizes``: of the stages up to this one.
+        """
         if self.mask is None:
             return refined
         return Kept(
@@ -49,27 +52,30 @@ class Given:
         )
 
     def transparent(self, colours: Readable, sizes: Sequence[Size]) -> Readable:
-        """The result, as transparent as this one is; ``sizes``: of all stages, and its own."""
+        """The result with the transparency of the given picture; ``sizes``: of all stages and of the result."""
         return colours if self.alpha is None else WithAlpha(colours, self._at(self.alpha, sizes))
 
     def _at(self, own: Readable, sizes: Sequence[Size]) -> Readable:
-        """This picture, or what lies over it, enlarged and cut through these sizes to the last of them."""
+        """The given picture, its alpha or its mask, resized and cropped through these sizes to the last one."""
         return Resized(own, own.size, sizes[-1], self.kernel, via=tuple(sizes[:-1]), wrap=self.wrap)
 
 
 def about(request: Request, stages: Sequence[Size] = ()) -> Metadata:
-    """What the file says besides its pixels: what the given picture says, unless that is to be left out.
+    """The metadata of the result: those of the given picture, unless the request strips them.
 
-    ``stages``: the sizes that it is enlarged to on its way. Raises ``PictureError``.
+    ``stages``: the sizes of the stages. Raises ``PictureError``.
     """
     if request.from_image is None or request.strip:
         return Metadata(dpi=request.dpi)
     path = Path(request.from_image)
-    found = read_metadata(path).of((picture_size(path), *stages, request.size), Wrap.named(request.wrap))
+    found = read_metadata(path).of((picture_size(path), *stages, request.size), request.wrapped_axes)
     return replace(found, dpi=request.dpi or found.dpi)
 
 
 def keeps_alpha(request: Request) -> bool:
-    """Whether the result is transparent: the given picture is, and is laid over no colour. Raises ``PictureError``."""
+    """Whether the result has an alpha channel: the given picture has one, and there is no background colour.
+
+    Raises ``PictureError``.
+    """
     given = request.from_image
     return given is not None and request.background is None and is_transparent(Path(given))

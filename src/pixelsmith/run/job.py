@@ -22,10 +22,10 @@ from pixelsmith.canvas import Array, MemorySpace, Space
 from pixelsmith.config.plans import Plan
 from pixelsmith.config.request import Request
 from pixelsmith.engine.cancel import CancelToken
-from pixelsmith.engine.stage import Cascade, Rung
+from pixelsmith.engine.inputs import Rung
+from pixelsmith.engine.stage import Cascade
 from pixelsmith.errors import InputError, RefusedError, RequestError, RunError
 from pixelsmith.events import Event, Observer, PhaseFinished, Progress, RunFinished, RunStarted, StageStarted, Warned
-from pixelsmith.geometry import Wrap
 from pixelsmith.pixels.depth import Encoding, as_bytes
 from pixelsmith.pixels.files import check_output, lost_place, write_into
 from pixelsmith.pixels.formats import FORMATS
@@ -45,18 +45,17 @@ from pixelsmith.system.memory import give_back_memory
 from pixelsmith.system.repeatable import software_of
 
 SHOWN_SIDE = 768
-"""Pixels on the longer side of a picture that a notebook shows."""
+"""The longer side in pixels of a picture in a notebook."""
 Cascades = Callable[[Request, Plan, Observer, Space], AbstractContextManager[Cascade]]
-"""Loads a model for the cascade of a request, which is to be climbed in this context."""
+"""Returns a context manager that loads the model and yields the cascade of a request."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """A finished picture: its ``plan``, its file and its run directory, where there are such.
+    """A finished picture: its plan, and its file and run directory if there are any.
 
-    ``pixels`` (height, width, 3) uint8 sRGB, with alpha as a fourth channel where the picture is transparent, are read
-    when asked for, from memory, the run directory or the file: of a gigapixel they take 3 GB. A notebook shows it
-    small.
+    ``pixels`` (height, width, 3) uint8 sRGB, with a fourth channel if the picture is transparent, are read on access,
+    from memory, the run directory or the file; those of a gigapixel take 3 GB. A notebook shows a small version.
     """
 
     plan: Plan
@@ -70,7 +69,7 @@ class Result:
         return np.asarray(as_bytes(picture.read(picture.size.window)).permute(1, 2, 0))
 
     def small(self, side: int = SHOWN_SIDE) -> Image.Image:
-        """The whole picture, at most ``side`` pixels on its longer side; of a file only what that takes is read."""
+        """The whole picture with a longer side of at most ``side`` pixels, read at a low resolution of the file."""
         picture = self.picture or open_file(self._file)
         size = picture.size.scaled(min(1.0, side / max(picture.size.width, picture.size.height)))
         if isinstance(picture, Zoomable):
@@ -79,13 +78,13 @@ class Result:
         return Image.fromarray(np.asarray(pixels.permute(1, 2, 0)))
 
     def _repr_png_(self) -> bytes:
-        """What notebooks show."""
+        """The small picture for notebooks."""
         content = BytesIO()
         self.small().save(content, "PNG")
         return content.getvalue()
 
     def _repr_html_(self) -> str:
-        """The same, as a link to the file where there is one."""
+        """The same, with a link to the file if there is one."""
         shown = f'<img src="data:image/png;base64,{b64encode(self._repr_png_()).decode()}">'
         if self.path is None:
             return shown
@@ -112,9 +111,9 @@ class Result:
 class Job:
     """A picture to make.
 
-    - ``request``, ``plan``: what of, with nothing left open in its method.
-    - ``model``, ``cascades``: by which model, and what loads it.
-    - ``settings``: what the file carries; ``output``: the place of the file, if there is to be one.
+    - ``request``: with no open settings in its method; ``plan``: of the request.
+    - ``model``: the found model; ``cascades``: loads it.
+    - ``settings``: the settings stored in the file; ``output``: the locked file, if there is one.
     - ``observer``: is called with each event; ``cancel``: ends the job.
     """
 
@@ -132,7 +131,7 @@ class Job:
         return None if self.output is None else self.output.path
 
     def begin(self, run_dir: str | Path | None) -> Result:
-        """Make the picture, in a run directory where one is given or the canvases are too large for memory."""
+        """Make the picture, in a run directory if one is given or the canvases are too large for memory."""
         if run_dir is None and not self.plan.on_disk:
             check_disk(self.plan, self.request, None, self.path)
             return self._run(MemorySpace(), None)
@@ -145,7 +144,7 @@ class Job:
             try:
                 return replace(self, observer=work).go_on(run, keep)
             except InputError as error:
-                # While nothing was made, what is wrong can be mended and the same command given again.
+                # If no patch was denoised yet, the user can correct the input and repeat the same command.
                 if work.began:
                     error.add_note(run.advice)
                 else:
@@ -153,12 +152,12 @@ class Job:
                 raise
 
     def go_on(self, run: RunDirectory, keep: bool) -> Result:
-        """Make what is missing in a run directory; ``keep``: whether it stays when the picture is there."""
+        """Make what is missing in a run directory; ``keep``: whether the directory is kept at the end."""
         space = run.space()
         try:
             result = replace(self, observer=with_preview(self.observer, run.path))._run(space, run.path)
         except RefusedError:
-            # It would be refused again, however often the run goes on.
+            # A resumed run would make the same picture, which would be refused again.
             space.close()
             run.delete()
             raise
@@ -203,7 +202,7 @@ class Job:
         if self.output is not None:
             self._write(self.output, picture, said, observer)
         if forecast.known and (self.plan.base is None or self.plan.base.patches_per_step == 1):
-            # A whole canvas at once says nothing of what a patch takes.
+            # The time of a whole canvas in one call says nothing about that of a patch.
             save_rates(forecast.rates, *self.model.machine)
         observer(RunFinished(None if self.path is None else str(self.path), time.monotonic() - began))
         return Result(self.plan, self.path, run_dir, picture)
@@ -228,7 +227,7 @@ class Job:
 
 @dataclass
 class _Work:
-    """An observer that knows whether patches have been denoised, and tells another one everything."""
+    """An observer that records whether any patch was denoised, and forwards all events."""
 
     observer: Observer
     began: bool = False
@@ -239,38 +238,38 @@ class _Work:
 
 
 def given_of(request: Request) -> Given | None:
-    """The given picture to start from, if there is one. Damage is reported, before a model is loaded."""
+    """The given picture, if there is one. Damaged pictures of the request are reported before a model is loaded."""
     given = Given.of(request)
     painted = request.method.painted_map
     for name in (*([painted] if painted else []), *request.control_images, *request.ip_adapter_images):
-        # All of it is read, as of the given picture.
+        # These are read completely too, which finds damage.
         read_picture(Path(name))
     return given
 
 
 def check_file(path: Path, request: Request, settings: Mapping[str, Any]) -> None:
-    """Whether the file can hold the picture with all that is to be in it. Raises ``PictureError``."""
+    """Raise ``PictureError`` if the format of the file cannot hold the picture with its settings and metadata."""
     check_output(path, request.size, settings, about(request), keeps_alpha(request), request.depth)
 
 
 def climb(cascade: Cascade, the_plan: Plan, given: Given | None) -> Readable:
-    """From a given picture or the model's own, through all stages to a picture of exactly the size."""
+    """Run all stages, from the given picture or the base, and resize the last picture to the requested size."""
     sizes, target = [stage.size for stage in the_plan.stages], cascade.request.size
     rung = Rung(given.picture, None) if given else base_of(cascade, the_plan)
     for number, size in enumerate(sizes, start=1):
         cascade.observer(StageStarted(number, len(sizes), size))
         rung = cascade.stage(number, rung, size)
         if given:
-            # The next stage sees it so, too.
+            # The next stage starts from the masked picture.
             rung = replace(rung, picture=given.kept(rung.picture, sizes[:number]))
     picture = rung.picture
     if picture.size != target:
-        picture = Resized(picture, picture.size, target, "lanczos", wrap=Wrap.named(cascade.request.wrap))
+        picture = Resized(picture, picture.size, target, "lanczos", wrap=cascade.request.wrapped_axes)
     return given.transparent(picture, [*sizes, target]) if given else picture
 
 
 def base_of(cascade: Cascade, the_plan: Plan) -> Rung:
-    """The model's own picture."""
+    """Generate the base picture."""
     if the_plan.base is None:
         raise ValueError("a plan without a base needs a picture to start from")
     cascade.observer(StageStarted(0, len(the_plan.stages), the_plan.base.size))

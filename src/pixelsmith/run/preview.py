@@ -1,4 +1,4 @@
-"""A small picture of a run in its directory, to look at while it goes on."""
+"""The preview file of a run: a small picture in its directory that is updated while the run continues."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from pixelsmith.run.shown import write_preview
 from pixelsmith.system.memory import give_back_memory
 
 PREVIEW_SECONDS = 60.0
-"""How old a preview may get while a picture is decoded."""
+"""The interval of updates in seconds while tiles are decoded."""
 PREVIEW_COST = 50
-"""How many times as long as a preview took the next one waits."""
+"""The interval is at least this multiple of the time that a preview takes to write."""
 
 
 def with_preview(observer: Observer, run_dir: Path) -> Observer:
-    """Also keeps a small picture of the run in its directory, updated every minute while tiles are decoded."""
+    """An observer that also writes the preview file, every minute while tiles are decoded."""
     due = time.monotonic() + PREVIEW_SECONDS
 
     def observe(event: Event) -> None:
@@ -27,7 +27,7 @@ def with_preview(observer: Observer, run_dir: Path) -> Observer:
         decoded = isinstance(event, (Progress, PhaseFinished)) and event.phase == "decode"
         began = time.monotonic()
         if decoded and (isinstance(event, PhaseFinished) or began > due):
-            # A picture to look at must not end a run: what is damaged is made again when its turn comes.
+            # A preview must not end a run. A damaged tile is found and made again when the run needs it.
             with suppress(LookupError, OSError, InputError):
                 write_preview(run_dir)
             give_back_memory()

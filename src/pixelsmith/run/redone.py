@@ -1,7 +1,7 @@
-"""A place of a finished picture is made again; everything outside of it stays as it is.
+"""Making part of a finished picture again, while all pixels outside of it stay unchanged.
 
-The picture itself, made smaller, is what the last stage starts from, so layout and tones go on across the border. Of
-that stage only the place is made, as a close-up is (docs/decisions/0029-closeups.md).
+The last stage starts from the picture itself, scaled down, so that layout and tones continue across the border. Only
+the part is computed, in the same way as a preview (docs/decisions/0029-closeups.md).
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from torch import Tensor
 
 from pixelsmith.canvas import Array, Part, Placed
 from pixelsmith.config.plans import Plan
-from pixelsmith.engine.stage import Cascade, Rung
+from pixelsmith.engine.inputs import Rung
+from pixelsmith.engine.stage import Cascade
 from pixelsmith.errors import RequestError
 from pixelsmith.geometry import NO_WRAP, Size, Window, Wrap
 from pixelsmith.pixels.mask import Kept
@@ -25,16 +26,16 @@ from pixelsmith.run.closeup import close_up
 from pixelsmith.sampling.readable import Readable
 
 FEATHER = 48
-"""Pixels inside of a place over which the new picture takes the old one's place."""
+"""The width in pixels, inside the edges of the part, over which the new picture is blended into the old one."""
 MOST_PIXELS = 64_000_000
-"""Of a place: it is held in memory."""
+"""The largest part in pixels, because it is kept in memory."""
 _SEARCHED = 4096
-"""Pixels on the longer side at which the white of a mask is looked for."""
+"""The longer side in pixels to which a mask is scaled to find its white parts."""
 
 
 @dataclass(frozen=True)
 class Redone:
-    """A picture (3, H, W) uint8 of which ``window`` was made again; ``settings``: what its file carries."""
+    """A picture (3, H, W) uint8 of which ``window`` was made again, and the settings for its file."""
 
     picture: Readable
     window: Window
@@ -43,14 +44,14 @@ class Redone:
 
 @dataclass(frozen=True)
 class Place:
-    """What is to be made again: inside ``window``, where ``shares`` (1, h, w) in 0..1 is above 0."""
+    """The part to make again: the pixels of ``window`` where ``shares`` (1, h, w), in 0..1, is above 0."""
 
     window: Window
     shares: Tensor
 
     @classmethod
     def of_region(cls, window: Window, size: Size, wrap: Wrap = NO_WRAP) -> Place:
-        """A rectangle. Raises ``RequestError`` where it does not lie in a picture of this size."""
+        """A rectangle. Raises ``RequestError`` if it does not lie in a picture of this size."""
         if min(window.height, window.width) < 1 or window.cut(size) != window:
             asked = f"{window.left},{window.top},{window.width},{window.height}"
             raise RequestError(f"region: expected X,Y,W,H in pixels inside of {size}, got {asked}")
@@ -59,7 +60,7 @@ class Place:
 
     @classmethod
     def of_mask(cls, mask: Readable, size: Size, wrap: Wrap = NO_WRAP) -> Place:
-        """Where a grey picture (3, h, w) uint8 of the shape of the picture is white. Raises ``RequestError``."""
+        """The white parts of a grey picture (3, h, w) uint8 of this aspect ratio. Raises ``RequestError``."""
         if abs(mask.size.width / mask.size.height / (size.width / size.height) - 1) > 0.02:
             raise RequestError(f"mask: expected one of the shape of {size}, got {mask.size}")
         small = mask.size.scaled(min(1.0, _SEARCHED / max(mask.size.width, mask.size.height)))
@@ -77,7 +78,7 @@ class Place:
 
 
 def redo(cascade: Cascade, the_plan: Plan, picture: Readable, place: Place, surroundings: float) -> Readable:
-    """A picture with a place made again by a cascade. Raises ``RequestError`` where it has no stages."""
+    """The picture with a part made again by a cascade. Raises ``RequestError`` if the cascade has no stages."""
     stages = the_plan.stages
     if not stages or the_plan.base is None:
         raise RequestError("redo: the picture was made at once, without stages; make another one with generate")
@@ -99,9 +100,9 @@ def _check_room(window: Window) -> None:
 
 
 def _ramped(shares: Tensor, window: Window, size: Size, wrap: Wrap) -> Tensor:
-    """Shares that rise to what they are over ``FEATHER`` pixels inside of their edges.
+    """Shares that rise from 0 to their value over ``FEATHER`` pixels inside the edges of the part.
 
-    The picture's are no edges, but where it wraps: there the old picture goes on.
+    There is no such ramp at the edges of the picture, except on axes on which it wraps.
     """
     reach = min(FEATHER, window.height // 3, window.width // 3) // 2
     at_sides = (window.left == 0, window.right == size.width, window.top == 0, window.bottom == size.height)

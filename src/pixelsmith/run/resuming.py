@@ -1,4 +1,4 @@
-"""A run directory from which a run goes on: what it says, with what its user says again."""
+"""Resuming a run: its record, with the values that the user changes or must confirm."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pixelsmith.config.compute import Placement
 from pixelsmith.config.parts import located
-from pixelsmith.config.request import EMBEDDED, Placement, Request
+from pixelsmith.config.request import EMBEDDED, Request
 from pixelsmith.errors import RunError
 from pixelsmith.run.directory import Identity, Record, RunDirectory
 from pixelsmith.run.found import FoundModel
@@ -16,7 +17,7 @@ from pixelsmith.run.found import FoundModel
 
 @dataclass(frozen=True)
 class Resumed:
-    """A run directory that is held; ``request``: its own, with paths as they are found from here."""
+    """A locked run directory, its record, and its request with paths that are valid in this working directory."""
 
     run: RunDirectory
     record: Record
@@ -24,15 +25,15 @@ class Resumed:
     moved: bool
 
     def identity(self, model: FoundModel) -> Identity:
-        """What the run would be if it were begun here. Raises ``RunError`` where that is on another device."""
+        """The identity that the run would have if it began now. Raises ``RunError`` if the device differs."""
         return model.identity(self.record.identity.settings, self.request, self.moved)
 
 
 @contextmanager
 def resumed(run_dir: Path, output: Path | None, allow_pickle: bool, placement: Placement) -> Iterator[Resumed]:
-    """Hold a run directory while its run goes on; ``placement`` is what is to be another than it was.
+    """Lock a run directory while its run continues, with the changes of ``placement``.
 
-    Raises ``RunError`` where nothing can go on from there with these versions, or something is to be said again.
+    Raises ``RunError`` if the run cannot be resumed with these versions, or an argument must be confirmed.
     """
     with RunDirectory.begun_at(run_dir) as run:
         record = _confirmed(run, output, allow_pickle)
@@ -44,7 +45,7 @@ def resumed(run_dir: Path, output: Path | None, allow_pickle: bool, placement: P
         if placement.batch_size is not None:
             record = replace(record, identity=replace(record.identity, batch_size=placement.batch_size))
         elif moved:
-            # What suited the other device.
+            # The batch size that was chosen for the other device.
             compute = replace(compute, batch_size=record.identity.batch_size)
         if moved:
             compute = replace(compute, dtype=record.identity.settings["dtype"])
@@ -52,12 +53,12 @@ def resumed(run_dir: Path, output: Path | None, allow_pickle: bool, placement: P
 
 
 def located_request(record: Record) -> Request:
-    """A run's request with the paths in it as they were meant in the folder that it was made in."""
+    """A run's request, with its relative paths resolved against the folder in which the run began."""
     request, folder = Request.from_dict(record.identity.settings["request"]), record.folder
     picture = None if request.from_image is None else str(folder / request.from_image)
     painted = request.method.painted_map
     method = replace(request.method, slider_map=str(folder / painted)) if painted else request.method
-    # As everywhere, this name is the model of this package, whatever a folder is called.
+    # This name always means the embedded model, even if there is a folder of this name.
     model = request.model if request.model == EMBEDDED else located(request.model, folder)
     parts = request.parts.located(folder)
     mask = None if request.mask is None else str(folder / request.mask)
@@ -72,7 +73,7 @@ def located_request(record: Record) -> Request:
 
 
 def _confirmed(run: RunDirectory, output: Path | None, allow_pickle: bool) -> Record:
-    """What a run directory says, with what its user says again. Raises ``RunError`` for what is not said again."""
+    """The record, with the arguments that the user confirms. Raises ``RunError`` if a confirmation is missing."""
     record = run.read()
     if record.allows_pickle and not allow_pickle:
         raise RunError(

@@ -16,7 +16,7 @@ from pixelsmith.system.terminal import amount
 
 
 def check_memory(the_plan: Plan, request: Request, observer: Observer) -> None:
-    """Refuse what this machine's memory cannot hold, before hours are spent on it; of an accelerator's only warn."""
+    """Raise ``RequestError`` if the machine has too little memory; for an accelerator's memory, only warn."""
     device = choose_device(request.compute.device)
     there, needed = memory_of(device), the_plan.peak_memory_bytes
     if there is None or needed <= there or request.compute.memory in ("offload", "sequential"):
@@ -28,9 +28,9 @@ def check_memory(the_plan: Plan, request: Request, observer: Observer) -> None:
 
 
 def check_disk(the_plan: Plan, request: Request, run_dir: Path | None, path: Path | None) -> None:
-    """Refuse what does not fit on the disks of the run directory and of the output, before hours are spent on it.
+    """Raise ``RequestError`` if the disks of the run directory and of the output have too little space.
 
-    Raises ``RequestError``, and ``PictureError`` where the given picture is damaged.
+    Raises ``PictureError`` if the given picture is damaged.
     """
     needed: dict[int, float] = {}
     file_bytes = 0.0
@@ -52,7 +52,7 @@ def check_disk(the_plan: Plan, request: Request, run_dir: Path | None, path: Pat
 
 
 def _is_folder(path: Path) -> bool:
-    """Whether it is there; a name that no folder can have is refused where it is made."""
+    """Whether a folder exists; invalid names are reported when the folder is created."""
     try:
         return path.is_dir()
     except OSError:

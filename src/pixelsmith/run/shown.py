@@ -1,4 +1,4 @@
-"""What a page shows: one picture file, or all stages of a run directory."""
+"""The pictures that the viewer shows: one picture file, or all stages of a run directory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pixelsmith.system.durable import write_whole
 from pixelsmith.system.places import given_place
 
 TILE = 256
-"""Pixels on a side of the tiles that are served."""
+"""The side of the served tiles in pixels."""
 
 
 PREVIEW = 1024
@@ -26,9 +26,10 @@ PREVIEW = 1024
 
 @dataclass(frozen=True)
 class Shown:
-    """Pictures of the same thing by name, the finest last, with the settings that made them.
+    """Pictures of the same subject by name, the most detailed one last, and their settings.
 
-    ``growing``: whether there may be more to see later; ``output`` is the file that then is there.
+    ``growing``: whether more of the run may follow, of which nothing need exist yet; ``output``: the file that the run
+    will write.
     """
 
     title: str
@@ -47,20 +48,20 @@ class Shown:
         return {
             "title": self.title,
             "prompt": request.get("prompt", ""),
-            # The prompt is their heading.
+            # The prompt is the heading of the settings.
             "settings": [[name, _text(value)] for name, value in _flat(self.settings) if name != "prompt"],
             "pictures": pictures,
             "growing": self.growing,
-            # Of a single picture of others this may be anything.
+            # A picture file of unknown origin may contain any value here.
             "wrap": wrap if (wrap := request.get("wrap")) in get_args(WrapName) else "",
             "tile": TILE,
         }
 
 
 def show(path: Path, before: Path | None = None) -> Shown:
-    """What there is to see now; ``before`` is a picture file that comes before all others.
+    """The pictures that exist now; ``before``: a picture file to show first.
 
-    Raises ``PictureError`` or ``RunError`` where ``path`` is neither picture nor run, or ``before`` is no picture.
+    Raises ``PictureError`` or ``RunError`` if ``path`` is neither a picture nor a run, or ``before`` is no picture.
     """
     shown = _run(path) if given_place(path).is_dir() else _file(path)
     if before is None:
@@ -70,7 +71,10 @@ def show(path: Path, before: Path | None = None) -> Shown:
 
 
 def write_preview(run_dir: Path) -> Path:
-    """Write what a run has made so far as a small picture into its directory: ``preview.jpg``, whole or not at all."""
+    """Write a small picture of what a run has made so far into its directory as ``preview.jpg``, atomically.
+
+    Raises ``LookupError`` if it has made nothing yet.
+    """
     source = list(show(run_dir).pictures.values())[-1]
     size = source.size.scaled(min(1.0, PREVIEW / max(source.size.width, source.size.height)))
     target, content = run_dir / "preview.jpg", BytesIO()
@@ -91,8 +95,8 @@ def _run(path: Path) -> Shown:
         except LookupError:
             continue
         pictures[f"{f'stage {stage}' if stage else 'base'}, {picture.size}"] = picture
-    if not pictures:
-        raise PictureError(f"{path}: the run has made nothing to see yet; try again when its base picture is there")
+    if not pictures and run.finished:
+        raise PictureError(f"{path}: its pictures were removed; look at {record.output}")
     return Shown(path.name, record.identity.settings, pictures, not run.finished, record.output)
 
 
@@ -106,7 +110,7 @@ def _file(path: Path) -> Shown:
 
 
 def _flat(values: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """Names with their values, of all depths; what was left open is left out."""
+    """The names and values of nested settings, without those that are ``None``."""
     found: list[tuple[str, Any]] = []
     for name, value in values.items():
         if isinstance(value, Mapping):

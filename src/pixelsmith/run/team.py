@@ -1,4 +1,4 @@
-"""What is known of the workers of a picture before they begin: what they are, and how fast they are together."""
+"""The workers of a picture as one device: its name, dtype and rates, which plans and settings use."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import cast
 
 import torch
 
-from pixelsmith.config.request import DtypeName
+from pixelsmith.config.compute import DtypeName
 from pixelsmith.planning.forecast import Rates
 
 SPREAD = ("encode", "denoise", "decode")
@@ -21,8 +21,8 @@ SPREAD = ("encode", "denoise", "decode")
 class Team:
     """Some workers.
 
-    ``kinds``: of their devices; ``processors``: what computes there; ``rates``: of each, as far as they are known;
-    ``dtype``: what ``auto`` means for all of them.
+    ``kinds``: the kinds of their devices; ``processors``: the processors' names; ``rates``: those of each worker, if
+    known; ``dtype``: the one in which all of them compute.
     """
 
     kinds: tuple[str, ...]
@@ -32,7 +32,7 @@ class Team:
 
     @property
     def device(self) -> str:
-        """The kinds of their devices in words; the fastest, for which groups are made, comes first."""
+        """The kinds of their devices, for messages. The fastest, whose batch size is used, comes first."""
         return " and ".join(sorted(set(self.kinds), key=lambda kind: (kind == "cpu", kind)))
 
     @property
@@ -41,28 +41,28 @@ class Team:
 
     @property
     def name(self) -> str:
-        """What they are together, for what is remembered of them: ``cuda x4``."""
+        """The name under which their rates are saved, such as ``cuda x4``."""
         return " and ".join(f"{kind} x{count}" for kind, count in sorted(Counter(self.kinds).items()))
 
     @property
     def together(self) -> Rates | None:
-        """Their rates together: speeds add up. A worker of which nothing is known is taken to be as the others are."""
+        """Their combined rates: speeds are added. A worker without known rates counts as the others do."""
         return together(self.rates)
 
 
 def name_of(dtype: torch.dtype) -> DtypeName:
-    """What a dtype is called in a request."""
+    """The name of a dtype in a request."""
     return cast("DtypeName", str(dtype).removeprefix("torch."))
 
 
 def common(dtypes: Iterable[DtypeName]) -> DtypeName:
-    """What all compute in: where they would differ, what all have."""
+    """The dtype in which all workers compute; if they would choose different ones, one that all support."""
     found = set(dtypes)
     return found.pop() if len(found) == 1 else "float32"
 
 
 def together(rates: Sequence[Rates | None]) -> Rates | None:
-    """The rates of workers that share the work; ``None`` where nothing is known of any."""
+    """The combined rates of workers that share the work; ``None`` if none are known."""
     known = [rate for rate in rates if rate is not None]
     if not known:
         return None

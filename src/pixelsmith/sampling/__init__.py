@@ -1,1 +1,1 @@
-"""The method of the paper as pure functions of arrays: no files, no model library, no choice of device."""
+"""The method of the paper as pure functions of tensors, without files, model libraries or a choice of device."""

@@ -32,17 +32,17 @@ FUSIONS = {
 """The variants of the paper's ablation by name; ``phase`` is the method itself."""
 
 OPPOSITE = 1e-6
-"""Phasors whose mean is shorter than this count as opposite: float32 cannot tell its direction."""
+"""Phasors whose mean is shorter than this count as opposite, because its direction is lost in float32 rounding."""
 
 
 def fuse(
     x: Float[Tensor, "*batch h w"], guide: Float[Tensor, "*batch h w"], fusion: Fusion, weight: float = 1.0
 ) -> Float[Tensor, "*batch h w"]:
-    """Fuse a patch of the canvas with the guide at the same place and level.
+    """Fuse a patch of the canvas with the guide at the same position and noise level.
 
-    ``weight`` in 0..1 scales the guide's part: 1 is the paper, 0 leaves the canvas as it is. Computed in float32,
-    returned in the dtype of ``x``. A frequency without a phase of its own (modulus 0) takes the other side's;
-    opposite phases, whose mean is undefined, leave the canvas's.
+    ``weight`` in 0..1 scales the guide's share: 1 is the paper's, 0 leaves the canvas unchanged. The result is computed
+    in float32 and returned in the dtype of ``x``. A frequency whose modulus is 0 on one side takes the phase of the
+    other; if the phases are opposite, their mean is undefined and the canvas's is kept.
     """
     if weight == 0 or fusion == FUSIONS["none"]:
         return x
@@ -50,14 +50,14 @@ def fuse(
     amplitude = _mixed(canvas_f.abs(), guide_f.abs(), fusion.amplitude, weight)
     canvas_u, guide_u = _unit(canvas_f), _unit(guide_f)
     mean = _mixed(canvas_u, guide_u, fusion.phase, weight)
-    # Phasors that cancel leave rounding errors, whose direction means nothing.
+    # The sum of opposite phasors is a rounding error with an arbitrary direction.
     direction = torch.where(mean.abs() < OPPOSITE, canvas_u, _unit(mean))
     fused: Tensor = torch.fft.irfft2(amplitude * direction, s=x.shape[-2:])
     return fused.to(x.dtype)
 
 
 def _mixed(canvas: Tensor, guide: Tensor, source: Side, weight: float) -> Tensor:
-    """The guide's share is 0, 1 or a half, times the weight. For unit phasors this is the sum, up to its length."""
+    """The weighted mean of both sides; the guide's share is 0, 1 or a half, times the weight."""
     share = {"canvas": 0.0, "guide": 1.0, "mean": 0.5}[source] * weight
     return (1 - share) * canvas + share * guide
 

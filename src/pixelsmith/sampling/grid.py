@@ -1,4 +1,4 @@
-"""Patches in rows and columns: at every step elsewhere for a canvas, fixed for an autoencoder's tiles."""
+"""Patches in rows and columns: shifted at every step for a canvas, fixed for an autoencoder's tiles."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class ShiftedGrid:
     """A grid whose inner lines are shifted at every step, so that no seam stays in one place.
 
     ``border`` is the width in latents of the band over which neighbours are averaged with linear ramps; 0 is a hard
-    cut. On an axis that wraps all lines are shifted, anywhere, and patches may be longer than the canvas: then one
-    reaches over both edges and is averaged with itself.
+    cut. On an axis that wraps, all lines are shifted by any distance, and a patch may be longer than the canvas: it
+    then reaches over both edges and is averaged with itself.
     """
 
     canvas: Size
@@ -34,7 +34,7 @@ class ShiftedGrid:
 
     @property
     def stride(self) -> Size:
-        """From one patch to the next, where they lie as far apart as they may."""
+        """The largest distance from one patch to the next."""
         return Size(max(1, self.patch.width - self.border), max(1, self.patch.height - self.border))
 
     def patches(self, step: int) -> Grid:
@@ -58,11 +58,11 @@ def fixed_grid(canvas: Size, side: int, overlap: int, border: int, wrap: Wrap = 
 
 @dataclass(frozen=True)
 class TileLayout:
-    """How an autoencoder is run tile by tile, all in latents.
+    """How an autoencoder is run tile by tile. All values are in latents.
 
-    - ``side``: a tile with its context; ``context``: what a tile sees on each side beyond what is kept of it.
-    - ``blend``: the band over which neighbouring tiles are averaged, at most twice the context; 0 where the network
-      is local, so that tiles meet exactly.
+    - ``side``: of a tile with its context; ``context``: the margin on each side that is computed but not kept.
+    - ``blend``: the band over which neighbouring tiles are averaged, at most twice the context; 0 if the network is
+      local, so that tiles match exactly.
     """
 
     side: int
@@ -70,12 +70,12 @@ class TileLayout:
     blend: int
 
     def seeing_more(self, latents: int) -> TileLayout:
-        """With so many more latents of context on each side, for as much that is kept."""
+        """The layout with ``latents`` more context on each side and tiles that keep the same area."""
         return TileLayout(self.side + 2 * latents, self.context + latents, self.blend)
 
     @property
     def least(self) -> int:
-        """The side of the smallest piece of a tile: its context, and as much as it is averaged over, or some."""
+        """The smallest side of a tile: its context, and at least the blended band."""
         return 2 * self.context + max(self.blend, 4)
 
     def tiles(self, canvas: Size, wrap: Wrap = NO_WRAP) -> Grid:
@@ -112,7 +112,7 @@ class Grid(Sequence[Patch]):
 
     @cached_property
     def _down(self) -> list[PatchWeights]:
-        """The weights of each row of patches along its height: few numbers, whatever the canvas."""
+        """The weights of each row of patches along its height; few numbers for any canvas size."""
         return [self.rows.weights(i, self.border) for i in range(len(self.rows.starts))]
 
     @cached_property
@@ -156,7 +156,7 @@ class Grid(Sequence[Patch]):
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Grid:
-        """Read what ``to_dict`` wrote. Raises ``KeyError`` or ``TypeError`` where it is something else."""
+        """Read the values of ``to_dict``. Raises ``KeyError`` or ``TypeError`` for other values."""
         rows, columns = _Axis(**values["rows"]), _Axis(**values["columns"])
         return cls(Size(columns.length, rows.length), rows, columns, values["border"])
 
@@ -172,10 +172,10 @@ class Grid(Sequence[Patch]):
 
 @dataclass(frozen=True)
 class _Axis:
-    """Where the patches of a grid begin on one axis: the first at 0, the last at the end.
+    """The starts of a grid's patches on one axis: the first patch begins at 0, the last one ends at the end.
 
-    ``cut`` in 0..1 is where neighbours meet inside their overlap, from its beginning to its end. On an axis that
-    ``wraps`` they begin anywhere in 0..length, the last ones may reach over its end, and the first is their neighbour.
+    ``cut`` in 0..1: where neighbours meet within their overlap, from its start to its end. On an axis that ``wraps``,
+    patches may begin anywhere in 0..length and reach over its end, and the last one is a neighbour of the first.
     """
 
     length: int
@@ -186,7 +186,7 @@ class _Axis:
 
     @classmethod
     def fixed(cls, length: int, side: int, overlap: int, wraps: bool = False) -> _Axis:
-        """As few as a patch of at most ``side`` allows, and those no longer than they need to be."""
+        """The fewest patches of at most ``side``, each as short as possible."""
         if wraps:
             count = math.ceil(length / (side - overlap))
             starts = [i * length // count for i in range(count)]
@@ -199,10 +199,10 @@ class _Axis:
 
     @classmethod
     def shifted(cls, length: int, side: int, overlap: int, shift: float) -> _Axis:
-        """Move the starts between the two ends together, and the cuts, by ``shift`` in 0..1 of the room that they have.
+        """Shift the inner starts and the cuts by ``shift``, a share in 0..1 of the room that they have.
 
-        Where there is hardly any room (less than a third of the stride) one more patch makes some, or the seams would
-        stay where they are.
+        If that room is less than a third of the stride, one more patch is added, because otherwise the seams would
+        hardly move.
         """
         if length <= side:
             return cls(length, length, [0])
@@ -211,14 +211,14 @@ class _Axis:
         if 3 * (gaps * stride - (length - side)) < stride:
             gaps += 1
         room = gaps * stride - (length - side)
-        # What the offset takes from the first gap, the last one gets: no gap exceeds the stride.
+        # The offset shortens the first gap and lengthens the last one, which never exceeds the stride.
         offset = int(shift * (min(room, stride - 1) + 1))
         between = (min(i * stride - offset, length - side) for i in range(1, gaps))
         return cls(length, side, [0, *between, length - side], cut=shift)
 
     @classmethod
     def rolled(cls, length: int, side: int, overlap: int, shift: float) -> _Axis:
-        """On an axis that wraps: as few as that allows, evenly, moved by ``shift`` in 0..1 of its length."""
+        """For an axis that wraps: the fewest patches, evenly spaced, shifted by ``shift`` in 0..1 of the length."""
         count = math.ceil(length / (side - overlap))
         starts = sorted((int(shift * length) + i * length // count) % length for i in range(count))
         return cls(length, side, starts, cut=shift, wraps=True)
@@ -232,7 +232,7 @@ class _Axis:
         return self._rise(index, index, border) - self._rise(index + 1, index, border)
 
     def _rise(self, patch: int, at: int, border: int) -> PatchWeights:
-        """The share of ``patch`` and all later ones at the places (side,) of the patch ``at``."""
+        """The share of ``patch`` and all later ones at the positions (side,) of the patch ``at``."""
         if not self.wraps and patch in (0, len(self.starts)):
             return np.full(self.side, patch == 0, np.float32)
         left, right = self._start(patch - 1), self._start(patch)
@@ -242,12 +242,12 @@ class _Axis:
         return np.clip(rise, 0, 1).astype(np.float32)
 
     def _start(self, patch: int) -> int:
-        """Where a patch begins; on an axis that wraps the last one is also that before the first, a length away."""
+        """The start of a patch. On an axis that wraps, patch -1 is the last one, a length before its start."""
         rounds, patch = divmod(patch, len(self.starts))
         return self.starts[patch] + rounds * self.length
 
     def between(self, start: int, end: int) -> range:
-        """The patches that reach into the places from ``start`` to ``end``."""
+        """The patches that overlap the interval from ``start`` to ``end``."""
         return range(bisect_right(self.starts, start - self.side), bisect_left(self.starts, end))
 
     def scaled(self, factor: int) -> _Axis:
@@ -256,5 +256,5 @@ class _Axis:
 
 
 def _shifted(wraps: bool) -> Callable[[int, int, int, float], _Axis]:
-    """What makes the axis of one step."""
+    """The function that creates the axis of a step."""
     return _Axis.rolled if wraps else _Axis.shifted

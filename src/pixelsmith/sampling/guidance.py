@@ -1,4 +1,4 @@
-"""Guidance as a denoiser around denoisers."""
+"""Guidance as a denoiser that wraps other denoisers."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class EpsilonScaled:
 
     def __call__(self, x: Batch, level: Level, windows: Sequence[Window]) -> Batch:
         clean = self.denoiser(x, level, windows)
-        # Pure noise holds nothing of the picture.
+        # At α = 0 the input is pure noise, so it does not depend on the estimate.
         if level.alpha == 0:
             return clean
         return clean + (1 - 1 / self.scale) * (x - level.alpha * clean) / level.alpha

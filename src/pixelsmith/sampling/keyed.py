@@ -1,4 +1,4 @@
-"""Randomness keyed by identity, never by call order: a place gets the same numbers on any machine, at any time."""
+"""Random numbers keyed by identity, not by call order: a position gets the same numbers on any machine, at any time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 
 class Purpose(IntEnum):
-    """What the numbers are for; part of their key, so that two uses never share numbers."""
+    """The use of the numbers, which is part of their key, so that no two uses share numbers."""
 
     NOISE = 1
     COVERAGE = 2

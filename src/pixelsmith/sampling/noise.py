@@ -1,6 +1,6 @@
-"""The noise ε of a stage as a function of (seed, stage, position): any window can be asked for at any time.
+"""The noise ε of a stage as a function of (seed, stage, position), so that any window can be read at any time.
 
-The base picture is a canvas of one patch, so its noise can be drawn at once.
+The base picture is a canvas of one patch, so its noise can be drawn in one call.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from pixelsmith.sampling.readable import read_wrapped
 
 _Key = tuple[Purpose, int, int, tuple[int, ...]]
 TILE = 32
-"""Side of the fixed noise tiles in latents. It is part of what a seed means: changing it changes every picture."""
+"""The side of the fixed noise tiles in latents. Changing it would change the picture of every seed."""
 CACHED_TILES = 512
-"""Tiles kept at least, 32 MB at 16 channels: all of a canvas of 720 latents a side, for all of its steps."""
+"""The least number of cached tiles, 32 MB at 16 channels: enough for a whole canvas of 720x720 latents."""
 MOST_CACHED = 64 << 20
-"""Bytes of tiles that are kept at most."""
+"""The largest size of the cache in bytes."""
 
 
 @runtime_checkable
 class Noise(Protocol):
-    """Standard normal noise; the same for a window whenever it is asked for."""
+    """Standard normal noise; a window always has the same values."""
 
     @property
     def channels(self) -> int: ...
@@ -41,9 +41,9 @@ class Noise(Protocol):
 
 
 class DrawnNoise:
-    """Standard normal noise of one canvas in one draw: what the pipelines of diffusers draw for a seed in float32.
+    """Standard normal noise of one canvas, drawn in one call, as the pipelines of diffusers do for a seed in float32.
 
-    ``seed``: a whole number of at least 0, of which PyTorch takes 64 bits; ``channels`` of the latents.
+    ``seed``: a whole number of at least 0, of which PyTorch uses 64 bits; ``channels``: of the latents.
     """
 
     def __init__(self, seed: int, channels: int, size: Size) -> None:
@@ -64,7 +64,7 @@ class NoiseField:
 
     ``seed`` and ``stage`` are whole numbers of at least 0; ``channels`` is the number of latent channels. With ``step``
     it is the noise of one step of the stage. ``rows``: the width of the canvas and the height of windows that are read
-    row by row: the cache is then large enough that no tile is made twice.
+    row by row, for which the cache is made large enough that no tile is generated twice.
     """
 
     def __init__(
@@ -78,11 +78,11 @@ class NoiseField:
     ) -> None:
         self._channels = channels
         self._key: _Key = (purpose, seed, channels, (stage,) if step is None else (stage, step))
-        # Its own: the tiles go with the stage that needs them.
+        # A cache per instance, so that the tiles are freed with the stage that needs them.
         self._tile = lru_cache(maxsize=_kept(rows, channels))(partial(_tile, self._key))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Its key is all there is to it."""
+        """Serialised by its key alone."""
         purpose, seed, channels, (stage, *step) = self._key
         return NoiseField, (seed, stage, channels, purpose, *step)
 
@@ -104,7 +104,7 @@ class NoiseField:
 
 
 def repeated(noise: Noise, canvas: Size, wrap: Wrap) -> Noise:
-    """The noise of a canvas that wraps: over its edges it is that of the other ones. Any other noise as it is."""
+    """The noise of a canvas that wraps, repeated beyond its edges. Without wrapping, the noise itself."""
     return _Repeated(noise, canvas, wrap) if wrap else noise
 
 
@@ -123,10 +123,10 @@ class _Repeated:
 
 
 def _kept(rows: Size | None, channels: int) -> int:
-    """Tiles that are kept where windows come row by row."""
+    """The number of cached tiles for windows that are read row by row."""
     if rows is None:
         return CACHED_TILES
-    # What a row of windows may touch, and one row of tiles more, which the next row of windows begins with.
+    # The tiles under a row of windows, and one more row of tiles, which the next row of windows also uses.
     under = (-(-rows.height // TILE) + 2) * (-(-rows.width // TILE) + 1)
     return max(CACHED_TILES, min(under, MOST_CACHED // (channels * TILE**2 * 4)))
 

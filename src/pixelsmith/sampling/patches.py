@@ -1,8 +1,8 @@
-"""Patches that cover a canvas, and how much each counts where they meet.
+"""Patches that cover a canvas, and their weights where they overlap.
 
 Every latent pixel moves once per step (paper, section 3.2, after DiffInfinite). Here all patches of a step read the
-canvas from before the step, and what they write is a weighted sum whose weights add up to one at every pixel: so the
-patches of a step do not depend on each other, nor on their order.
+canvas of the previous step, and the new canvas is their weighted sum, whose weights add up to one at every pixel. So
+the patches of a step depend neither on each other nor on their order.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PatchWeights = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Patch:
-    """A window that the network denoises in one call and ``weights`` (h, w) in 0..1 of its result in the canvas."""
+    """A window that the network denoises in one call, and the weights (h, w) in 0..1 of its result in the canvas."""
 
     window: Window
     weights: PatchWeights
@@ -30,9 +30,9 @@ class Patch:
 
 @runtime_checkable
 class Tiling(Protocol):
-    """Patches that cover a canvas, made when they are asked for: a canvas of any size takes no memory.
+    """Patches that cover a canvas. They are created on access, so a large canvas takes no memory.
 
-    At every pixel of the canvas the weights of the patches over it add up to 1.
+    At every pixel of the canvas the weights of all patches add up to 1.
     """
 
     @property
@@ -40,7 +40,7 @@ class Tiling(Protocol):
 
     @property
     def largest(self) -> Size:
-        """What holds the part with weights above 0 of any patch."""
+        """A size into which the part with weights above 0 of any patch fits."""
         ...
 
     def __len__(self) -> int: ...
@@ -58,12 +58,12 @@ class Tiling(Protocol):
         ...
 
     def touching(self, window: Window) -> Iterable[int]:
-        """The patches that overlap this window, in rising order."""
+        """The indices of the patches that overlap this window, in ascending order."""
         ...
 
     def images(self, window: Window) -> Iterable[Window]:
-        """The windows that patches over a window are to be looked for in: itself, and where the canvas wraps each that
-        shows the same places, for there patches reach over its edges.
+        """The windows in which to look for the patches over a window: the window itself and, if the canvas wraps, its
+        repetitions, because patches reach over the edges.
         """
         ...
 
@@ -77,7 +77,7 @@ class Coverage(Protocol):
         ...
 
     def count(self, step: int) -> int:
-        """How many patches that step has."""
+        """The number of patches of step ``step``."""
         ...
 
 
@@ -87,11 +87,11 @@ def fewest_patches(canvas: Size, patch: Size) -> int:
 
 
 def dilation(canvas: Size, patch: Size) -> int:
-    """The smallest s, at least 1, for which every s-th latent of the canvas on both axes is no more than a patch."""
+    """The smallest s, at least 1, for which every s-th latent on both axes of the canvas fits into a patch."""
     return max(math.ceil(canvas.width / patch.width), math.ceil(canvas.height / patch.height))
 
 
 def support(weights: PatchWeights) -> tuple[int, int]:
-    """Where weights along an axis are above 0, and for how long."""
+    """The start and the length of the part of an axis in which weights are above 0."""
     there = np.flatnonzero(weights)
     return (int(there[0]), int(there[-1] - there[0]) + 1) if len(there) else (0, 0)

@@ -1,4 +1,4 @@
-"""What the sampling loop reads from: anything with windows."""
+"""Protocols of sources whose windows can be read."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ class Readable(Protocol):
 
 @runtime_checkable
 class Deferring(Readable, Protocol):
-    """A readable whose windows are computed from what is read."""
+    """A readable whose windows are computed from what it reads, and can be computed on another device."""
 
     def deferred(self, window: Window, device: torch.device) -> Callable[[], Tensor]:
-        """A window as ``read`` gives it, read on the host; it is computed when it is called, on a device."""
+        """Read a window on the host; the returned function computes the result of ``read`` on the device."""
         ...
 
 
 def read_wrapped(read: Callable[[Window], Tensor], window: Window, size: Size, wrap: Wrap) -> Tensor:
-    """A window (c, h, w) of something of this size, also over its edges where it wraps; what it shows is read."""
+    """A window (c, h, w) of a source of this size, which may reach over the edges on axes that wrap."""
     rows = [[read(piece) for piece in pieces] for pieces in wrap.pieces(window, size)]
     if len(rows) == len(rows[0]) == 1:
         return rows[0][0]
@@ -41,7 +41,7 @@ def read_wrapped(read: Callable[[Window], Tensor], window: Window, size: Size, w
 
 
 def deferred(source: Readable, window: Window, device: torch.device) -> Callable[[], Tensor]:
-    """A window (c, h, w) of anything, read on the host; all else is done when it is called, on a device."""
+    """Read a window on the host; the returned function gives it, (c, h, w), computed on the device if possible."""
     if isinstance(source, Deferring):
         return source.deferred(window, device)
     return partial(staged(source.read(window), device).to, device, non_blocking=True)

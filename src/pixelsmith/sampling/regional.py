@@ -1,4 +1,4 @@
-"""Prompts of their own for regions: estimates with each of them, blended by the shares that regions have of a place."""
+"""Regional prompts: estimates with the prompt of each region, blended by the regions' shares of each latent."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from pixelsmith.sampling.denoiser import Batch, Denoiser
 from pixelsmith.sampling.schedule import Level
 
 COUNTS = 0.1
-"""A region counts for a patch if its bounding box covers more than this share of it, as in Krita's generator of large
-pictures; a region that is smaller than a patch, if more than this share of its box lies in the patch."""
+"""A region is used in a patch if its bounding box covers more than this share of the patch, as in Krita's plugin for
+image generation, or, for a region smaller than a patch, if more than this share of its box lies in the patch."""
 _LATTICE = 16
-"""Windows a side, at most, on which it is counted how many prompts patches have."""
+"""The largest number of windows along an axis from which the mean number of prompts per patch is estimated."""
 _NEAR = 0.5
-"""Pixels from the edge of a picture at which an edge of a polygon is taken for it: percents are rounded."""
+"""The distance in pixels up to which a polygon's edge counts as the picture's edge, because percentages are rounded."""
 _INSIDE = 0.01
-"""Pixels that places past the edge of a picture are moved inside it: there a region goes on as at the edge."""
+"""Positions beyond the picture's edge are moved this many pixels inside it, so that a region extends past the edge."""
 
 Box = tuple[float, float, float, float]
 Shares = Float[Tensor, "h w"]
@@ -34,24 +34,24 @@ Axis = Float[Tensor, " _"]
 
 @runtime_checkable
 class Mask(Protocol):
-    """Where a region lies. All in pixels of the result."""
+    """The area of a region, in pixels of the result."""
 
     @property
     def bounds(self) -> Box:
-        """Its bounding box: left, top, right, bottom."""
+        """The bounding box: left, top, right, bottom."""
         ...
 
     def __call__(self, x: Axis, y: Axis) -> Shares:
-        """Its shares (h, w) in 0..1 at columns ``x`` (w,) and rows ``y`` (h,), float64."""
+        """The shares (h, w) in 0..1 of the region at columns ``x`` (w,) and rows ``y`` (h,), float64."""
         ...
 
 
 @dataclass(frozen=True)
 class Polygon:
-    """The inside of a polygon by the even-odd rule, its edges ramps ``feather`` pixels wide.
+    """The inside of a polygon by the even-odd rule, with linear ramps of ``feather`` pixels at its edges.
 
-    Edges on that of the picture are none: the region goes on there; where the picture wraps it goes on as all of it
-    does, and so does its ramp.
+    There is no ramp at an edge that lies on the picture's edge, because the region extends beyond it. If the picture
+    wraps, the region and its ramps continue at the opposite edge.
     """
 
     corners: Sequence[tuple[float, float]]
@@ -66,14 +66,14 @@ class Polygon:
         return min(xs) - reach, min(ys) - reach, max(xs) + reach, max(ys) + reach
 
     def __call__(self, x: Axis, y: Axis) -> Shares:
-        # What is over one edge of the picture, such as half of a ramp, lies at the other one.
+        # Parts beyond an edge of the picture, such as half of a ramp, appear at the opposite edge.
         downs = (-self.picture.height, 0, self.picture.height) if self.wrap.y else (0,)
         acrosses = (-self.picture.width, 0, self.picture.width) if self.wrap.x else (0,)
         found = [self._once(x + across, y + down) for down in downs for across in acrosses]
         return torch.stack(found).sum(0).clamp_max(1)
 
     def _once(self, x: Axis, y: Axis) -> Shares:
-        """Of a picture that is not repeated."""
+        """The shares in a picture that does not wrap."""
         across, down = x[None, :], y[:, None]
         inside = torch.zeros(len(y), len(x), dtype=torch.bool)
         nearest = torch.full(inside.shape, math.inf, dtype=x.dtype)
@@ -98,7 +98,7 @@ class Polygon:
 
 @dataclass(frozen=True, eq=False)
 class Painted:
-    """A grey picture (h, w) uint8 laid over the whole result: white (255) belongs to the region."""
+    """A grey picture (h, w) uint8, stretched over the whole result: white (255) belongs to the region."""
 
     grey: UInt8[Tensor, "h w"]
     picture: Size
@@ -106,7 +106,7 @@ class Painted:
 
     @property
     def bounds(self) -> Box:
-        # A value is seen as far as the middles of its neighbours.
+        # By interpolation a value has an effect up to the centres of its neighbours.
         rows, columns = (torch.nonzero(self.grey.any(axis))[:, 0] for axis in (1, 0))
         if len(rows) == 0:
             return 0.0, 0.0, 0.0, 0.0
@@ -135,7 +135,10 @@ class Painted:
 
 
 def _between(places: Axis, side: int, count: int, wraps: bool) -> tuple[Tensor, Tensor, Axis]:
-    """The two of ``count`` values between whose middles places on an axis of ``side`` pixels lie, and how far."""
+    """Linear interpolation along an axis of ``side`` pixels with ``count`` values.
+
+    Returns the indices of both neighbours and the weight of the second one.
+    """
     at = places * count / side - 0.5
     at = at if wraps else at.clamp(0, count - 1)
     first = at.floor()
@@ -146,12 +149,12 @@ def _between(places: Axis, side: int, count: int, wraps: bool) -> tuple[Tensor, 
 
 @dataclass(frozen=True)
 class Layers:
-    """The regions of a picture on a canvas: the picture's own prompt below, each later region over those before it.
+    """The layers of a canvas: the picture's own prompt at the bottom, and each region over the earlier ones.
 
     - ``masks`` and ``strengths`` (0..1) of the regions; ``picture``: the size of the result in pixels.
-    - ``across``, ``down``, ``left``, ``top``: the corner of a latent (row, column) of the canvas lies at ``left +
+    - ``across``, ``down``, ``left``, ``top``: the corner of the latent at (row, column) of the canvas is at ``left +
       across·column`` and ``top + down·row`` of the result.
-    - ``wrap``: on which axes the picture wraps, and windows may lie over its edges.
+    - ``wrap``: the axes on which the picture wraps and windows may reach over its edges.
     """
 
     masks: Sequence[Mask]
@@ -164,7 +167,7 @@ class Layers:
     wrap: Wrap = NO_WRAP
 
     def shares(self, window: Window) -> Float[Tensor, "layers h w"]:
-        """The share of each layer, that of the picture's own prompt first; at each latent they add up to 1."""
+        """The shares of the layers, the picture's own prompt first; at each latent they add up to 1."""
         x = _places(self.left, self.across, window.left, window.width, self.picture.width, self.wrap.x)
         y = _places(self.top, self.down, window.top, window.height, self.picture.height, self.wrap.y)
         rest, found = torch.ones(window.height, window.width), list[Tensor]()
@@ -176,7 +179,7 @@ class Layers:
 
     def _counts(self, mask: Mask, window: Window) -> bool:
         left, top, right, bottom = mask.bounds
-        # On axes that wrap, what lies over an edge is not cut: a window at the other edge shows it.
+        # On axes that wrap, parts beyond an edge are kept, because a window at the opposite edge shows them.
         left, right = (left, right) if self.wrap.x else (max(left, 0), min(right, self.picture.width))
         top, bottom = (top, bottom) if self.wrap.y else (max(top, 0), min(bottom, self.picture.height))
         box = (left, top, right, bottom)
@@ -193,7 +196,7 @@ class Layers:
 
 
 def _places(start: float, step: float, first: int, count: int, side: int, wraps: bool) -> Axis:
-    """Where the middles of latents lie on an axis of the result."""
+    """The centres of latents on an axis of the result, in pixels."""
     middles = torch.arange(first, first + count, dtype=torch.float64) + 0.5
     places = start + step * middles
     return places % side if wraps else places.clamp(_INSIDE, side - _INSIDE)
@@ -216,7 +219,7 @@ def _area(box: tuple[float, ...]) -> float:
 class Blended:
     """Estimates of several denoisers, each weighted by the shares of its layers.
 
-    ``owners``: which of the denoisers each layer has. A patch pays for those that have a share of it.
+    ``owners``: the index of each layer's denoiser. For each patch only the denoisers with a share of it are called.
     """
 
     denoisers: Sequence[Denoiser]
@@ -235,19 +238,19 @@ class Blended:
 
 
 def owners_of(texts: Sequence[str]) -> tuple[int, ...]:
-    """Which of the different texts, in the order in which they first come, each one is."""
+    """For each text, its index among the distinct texts in order of first occurrence."""
     distinct = list(dict.fromkeys(texts))
     return tuple(distinct.index(text) for text in texts)
 
 
 def shares_of(layers: Layers, owners: Sequence[int], window: Window) -> Float[Tensor, "owners h w"]:
-    """The shares of layers, those of one owner added up."""
+    """The shares of the owners: the sum over the layers of each."""
     shares = layers.shares(window)
     return shares.new_zeros(max(owners) + 1, *shares.shape[1:]).index_add_(0, torch.tensor(owners), shares)
 
 
 def estimates_per_patch(layers: Layers, owners: Sequence[int], canvas: Size, patch: Size) -> float:
-    """How many owners have a share of a patch, in the mean of windows spread evenly over the canvas."""
+    """The mean number of owners with a share of a patch, over windows spread evenly over the canvas."""
     windows = list(_lattice(canvas, patch))
     return fmean(int(shares_of(layers, owners, window).flatten(1).any(1).sum()) for window in windows)
 
@@ -260,6 +263,6 @@ def _lattice(canvas: Size, patch: Size) -> Iterator[Window]:
 
 
 def _spread(side: int, patch: int) -> list[int]:
-    """Where windows begin that are spread evenly over an axis, some to each patch."""
+    """The starts of windows that are spread evenly along an axis, several per patch."""
     most = min(_LATTICE, 4 * math.ceil(side / patch), side - patch + 1)
     return [round(i * (side - patch) / max(1, most - 1)) for i in range(most)]

@@ -1,4 +1,4 @@
-"""Patches at random places, as in the paper (section 3.2), and what coverages there are to choose from."""
+"""Patches at random positions, as in the paper (section 3.2), and the coverages by name."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from pixelsmith.sampling.patches import Patch, PatchWeights, support
 class RandomCoverage:
     """Patches around random pixels that have not moved yet, until all have (paper, section 3.2).
 
-    It takes about 2.2 times the fewest patches. ``border`` is the width in latents of the band around a patch's new
-    pixels over which it gives way to the earlier patches, along linear ramps.
+    It takes about 2.2 times as many patches as a grid without overlap. ``border`` is the width in latents of the band
+    around a patch's new pixels over which it is blended into the earlier patches with linear ramps.
     """
 
     canvas: Size
@@ -32,17 +32,17 @@ class RandomCoverage:
 
     @property
     def stride(self) -> Size:
-        """Patches that do not overlap lie this far apart, if not farther."""
+        """The smallest distance between patches that do not overlap."""
         return self.patch
 
     def patches(self, step: int) -> Scattered:
         left, found = np.ones((self.canvas.height, self.canvas.width), np.float32), []
-        # A patch takes its share of what the patches after it leave; of its new pixels it takes all that is left.
+        # A patch gets its share of the weight that later patches leave, and all of it at its new pixels.
         for window, new in reversed(self.windows(step)):
             weights = left[window.slices] * _feathered(new, self.border)
             left[window.slices] -= weights
             found.append(Patch(window, weights))
-        # They were chosen at random, but are moved in the order of their places: neighbours read the same pieces.
+        # They are drawn at random but processed by position, because neighbours read the same stored patches.
         found.sort(key=lambda patch: (patch.window.top // (2 * self.patch.height), patch.window.left))
         return Scattered(self.canvas, found)
 
@@ -50,10 +50,10 @@ class RandomCoverage:
         return sum(1 for _ in self.windows(step))
 
     def windows(self, step: int) -> list[tuple[Window, NDArray[np.bool_]]]:
-        """Each window with the pixels that no window before it has moved, in the order in which they are drawn.
+        """The windows in the order in which they are drawn, each with the pixels that no earlier window has moved.
 
-        Pixels are tried in a random order drawn once, not listed anew for every patch: the work per patch does not
-        depend on the canvas.
+        The random order of pixels is drawn once, not for each patch, so the work per patch does not depend on the
+        canvas.
         """
         height, width = min(self.patch.height, self.canvas.height), min(self.patch.width, self.canvas.width)
         moved = np.zeros((self.canvas.height, self.canvas.width), bool)
@@ -70,7 +70,7 @@ class RandomCoverage:
 
 
 def _unmoved(order: NDArray[np.int64], moved: NDArray[np.bool_]) -> Iterator[int]:
-    """The pixels in this order that have not moved when their turn comes; most are passed over in bulk."""
+    """The pixels in this order that are still unmoved when they are reached; moved ones are skipped in bulk."""
     for chunk in np.array_split(order, max(1, len(order) // 1024)):
         for pixel in chunk[~moved.ravel()[chunk]].tolist():
             if not moved.ravel()[pixel]:
@@ -78,7 +78,7 @@ def _unmoved(order: NDArray[np.int64], moved: NDArray[np.bool_]) -> Iterator[int
 
 
 def _feathered(mask: NDArray[np.bool_], border: int) -> PatchWeights:
-    """1 on a mask (h, w), falling to 0 over ``border`` pixels around it: a product of linear ramps, as a grid's are."""
+    """1 on a mask (h, w), falling to 0 over ``border`` pixels around it, as a product of linear ramps as in a grid."""
     weights = mask.astype(np.float32)
     if border == 0 or mask.all():
         return weights
@@ -95,13 +95,13 @@ def _feathered(mask: NDArray[np.bool_], border: int) -> PatchWeights:
 
 
 def _kept(patch: Patch) -> Window:
-    """The smallest window outside of which a patch does not count."""
+    """The smallest window that contains all weights above 0 of a patch."""
     (top, height), (left, width) = (support(patch.weights.max(axis)) for axis in (1, 0))
     return Window(patch.window.top + top, patch.window.left + left, height, width)
 
 
 class Scattered(list[Patch]):
-    """Patches at any places, all of one size, found by the cells of a coarse grid that they touch."""
+    """Patches of one size at any positions, indexed by the cells of a coarse grid."""
 
     def __init__(self, canvas: Size, patches: Iterable[Patch]) -> None:
         super().__init__(patches)

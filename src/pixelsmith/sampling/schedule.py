@@ -1,4 +1,4 @@
-"""Noise levels and the sampler's step (DDIM, arXiv 2010.02502, and its like) as pure functions of two levels.
+"""Noise levels and the deterministic step (DDIM, arXiv 2010.02502, or Euler) as pure functions of two levels.
 
 A level is a pair (α, σ): ``x = α·z + σ·ε``. Variance-preserving models have α² + σ² = 1, flow matching α = 1 − σ.
 """
@@ -40,7 +40,7 @@ CLEAN = Level(alpha=1.0, sigma=0.0, timestep=0.0, progress=1.0)
 
 @dataclass(frozen=True)
 class Schedule:
-    """The levels of a run, from the noisiest to the clean end (or, as a model has it, nearly): n + 1 for n steps."""
+    """The n + 1 levels of n steps, from the noisiest to the (in some models nearly) clean one."""
 
     levels: tuple[Level, ...]
 
@@ -54,13 +54,13 @@ class Schedule:
         return all(math.isclose(level.alpha + level.sigma, 1, abs_tol=1e-4) for level in self.levels)
 
     def last(self, steps: int) -> Schedule:
-        """Its last ``steps`` steps as a schedule of their own, which begins at progress 0."""
+        """The last ``steps`` steps as another schedule, which begins at progress 0."""
         levels = self.levels[self.steps - steps :]
         return Schedule(tuple(replace(level, progress=i / steps) for i, level in enumerate(levels)))
 
 
 def noised(z: Latents, noise: Latents, level: Level) -> Latents:
-    """``α·z + σ·ε``: the guide at a level (paper, section 3.2), or any latents brought there."""
+    """``α·z + σ·ε``: the guide (paper, section 3.2) or any other latents at a noise level."""
     return level.alpha * z + level.sigma * noise
 
 
@@ -77,8 +77,8 @@ def extrapolated(clean: Latents, previous: Latents, r: Level, t: Level, s: Level
     """The clean estimate of DPM-Solver++(2M), from those at t and at the level r before it.
 
     ``D = x̂0_t + (x̂0_t − x̂0_r) · h_s / (2·h_t)`` with h the steps in log-SNR (arXiv 2211.01095, algorithm 2).
-    ``step`` with D instead of x̂0 is the solver's update. Where a step in log-SNR is infinite (from pure
-    noise, or to the clean end) the first order is exact or safer, and ``clean`` is returned.
+    ``step`` with D instead of x̂0 is the solver's update. If a step in log-SNR is infinite (from pure noise, or to the
+    clean end), the first order is exact or safer, and ``clean`` is returned.
     """
     h_t, h_s = t.log_snr - r.log_snr, s.log_snr - t.log_snr
     if not (math.isfinite(h_t) and math.isfinite(h_s)):

@@ -1,7 +1,7 @@
-"""The Slider, and how strongly the guide leads each step.
+"""The Slider, and the guide's weight at each step.
 
-In the paper it is the share of the denoising steps that the guide leads (section 3.2 and table 1); where structure is
-held, which frequencies are.
+In the paper the Slider is the share of the denoising steps that are guided (section 3.2 and table 1). With held
+structure it sets which frequencies are held.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Protocol, runtime_checkable
 
 @runtime_checkable
 class Leading(Protocol):
-    """What of a stage's method says how strongly the guide leads each step."""
+    """The settings of a stage from which the guide's weights follow."""
 
     @property
     def steps(self) -> int: ...
@@ -27,7 +27,7 @@ class Leading(Protocol):
 
 
 def guide_weights(steps: int, slider: float, fade: float = 0.0) -> tuple[float, ...]:
-    """How strongly the guide leads each step, 1 (the paper's guided step) to 0 (prompt only).
+    """The guide's weight at each step, 1 (the paper's guided step) to 0 (prompt only).
 
     ``slider`` in 0..1 is the share of guided steps; the paper's position 30 of 50 is 0.6. ``fade`` in 0..1 is the
     share of the steps over which the weight falls from 1 to 0 along a cosine, centred on the slider; 0 is the paper's
@@ -39,12 +39,12 @@ def guide_weights(steps: int, slider: float, fade: float = 0.0) -> tuple[float, 
 
 
 def guided_share(method: Leading) -> tuple[float, ...]:
-    """The paper's: the Slider is the share of the steps that are guided."""
+    """The weights of the paper: the Slider is the share of the steps that are guided."""
     return guide_weights(method.steps, method.slider, method.slider_fade)
 
 
 def held_share(method: Leading) -> tuple[float, ...]:
-    """Of ways in which the Slider is a frequency: the share of the steps is said apart."""
+    """The weights if the Slider is a frequency: ``slider_steps`` is the share of the steps."""
     return guide_weights(method.steps, method.slider_steps if method.holds else 0.0, method.slider_fade)
 
 
@@ -54,7 +54,7 @@ def cosine_weights(steps: int, power: float) -> tuple[float, ...]:
 
 
 def cosine_weight(progress: float) -> float:
-    """``(1 + cos(π·progress)) / 2``, from 1 where a denoising begins to 0 at its end."""
+    """``(1 + cos(π·progress)) / 2``, from 1 at the first step to 0 at the last one."""
     return _falling(progress)
 
 

@@ -87,13 +87,19 @@ class Form:
         """Few steps are added to fast pictures by models that can."""
         return Parts(few_steps=None if self.preset == "fast" else False)
 
-    def request(self, given: Path | None = None, slider_map: Path | None = None) -> Request:
-        """The request; ``given`` is a picture to start from, ``slider_map`` a painted one. Raises ``InputError``."""
+    def request(
+        self, given: Path | None = None, slider_map: Path | None = None, redo_of: Path | None = None
+    ) -> Request:
+        """The request.
+
+        ``given`` is a picture to start from, ``slider_map`` a painted one; ``redo_of`` a finished picture of which part
+        is made again, and whose size the request then has. Raises ``InputError``.
+        """
 
         def shape() -> Size:
             return picture_size(given) if given else Size.parse(inspect_model(self.model, self.parts)["native_size"])
 
-        size, dpi = asked_size(self.size, None, shape)
+        size, dpi = (picture_size(redo_of), None) if redo_of else asked_size(self.size, None, shape)
         request = Request(
             prompt=self.prompt,
             size=size,

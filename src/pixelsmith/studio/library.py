@@ -107,6 +107,8 @@ class Job:
         if self.kind == "candidates":
             # They are what the model makes, whatever the project starts from.
             return self.form.request()
+        if self.kind == "redo":
+            return self.form.request(redo_of=self.before)
         return self.form.request(_inside(folder, self.given), _inside(folder, self.map))
 
     @property
@@ -221,15 +223,15 @@ class Project:
     def new(self, kind: Kind, form: Form, **values: Any) -> Job:
         """A job that is nowhere yet. Raises ``RequestError`` for values that make no sense."""
         check_job(kind, values)
-        pictures: dict[str, Any] = {"given": self.given, "map": self.map}
+        pictures = {"given": self.given, "map": self.map}
         if kind == "redo":
-            form, pictures = self._redoing(form, **values)
+            form, pictures = self._form_of_redo(form, **values), {}
         taken = [int(path.name.split("-")[0]) for path in self.folder.iterdir() if _JOB_NAME.fullmatch(path.name)]
         folder = self.folder / f"{max(taken, default=0) + 1:04d}-{kind}"
         return Job(folder, kind, form, **pictures, **values)
 
-    def _redoing(self, form: Form, of: str, polygon: tuple[Point, ...]) -> tuple[Form, dict[str, Any]]:
-        """What a place of a picture is made again with: the words are those of the place, the size is the picture's."""
+    def _form_of_redo(self, form: Form, of: str, polygon: tuple[Point, ...]) -> Form:
+        """The form of a redo: its own prompt, seed and Slider; the size of the picture; no regions."""
         try:
             before = self.job(of)
         except LookupError as error:
@@ -238,7 +240,7 @@ class Project:
             raise RequestError(f"of: {of} has no finished picture; wait until it is done")
         own = replace(form, size=before.form.size, regions=())
         Region(own.prompt, polygon=polygon, unit="percent").corners(picture_size(before.output))
-        return own, {"given": before.given, "map": None}
+        return own
 
     def versions(self, job: Job) -> list[Job]:
         """The finished versions of a picture, the first one first: what has grown, and what was made of it again."""

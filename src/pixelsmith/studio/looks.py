@@ -13,7 +13,7 @@ from pixelsmith.pixels.zoomable import Zoomable, open_file
 from pixelsmith.run.directory import RunDirectory
 from pixelsmith.run.shown import TILE, Shown, show
 from pixelsmith.studio.library import Job, Project
-from pixelsmith.viewer.tiles import region_of, small_of, tile_of
+from pixelsmith.web.tiles import number_of, region_of, small_of, tile_of
 
 _OPEN_FILES = 64
 _CACHED_TILES = 2000
@@ -88,12 +88,12 @@ class Looks:
         if job.kind == "grow":
             if job.run_dir not in self._runs:
                 self._stages(job)
-            return list(self._runs[job.run_dir].pictures.values())[_whole(number)]
+            return list(self._runs[job.run_dir].pictures.values())[number_of(number)]
         if job.kind == "redo" and number == "0" and job.output.is_file():
             return self._source_of_file(job.output)
-        if _whole(number) not in job.results:
+        if number_of(number) not in job.results:
             raise LookupError(key)
-        return self._candidate(job, _whole(number)).source
+        return self._candidate(job, number_of(number)).source
 
     def painted(self, project: Project) -> Zoomable:
         """The Slider map. Raises as ``source`` does."""
@@ -152,10 +152,3 @@ class Looks:
 
 def _opened(path: Path, changed: int) -> Zoomable:
     return open_file(path)
-
-
-def _whole(text: str) -> int:
-    """A number from 0. Raises ``LookupError`` for other text."""
-    if not text.isdecimal() or len(text) > 16:
-        raise LookupError(text)
-    return int(text)

@@ -18,7 +18,8 @@ from pixelsmith.studio.library import Job, Kind, Library, Picture, Project
 from pixelsmith.studio.looks import Looks
 from pixelsmith.studio.queue import Queue
 from pixelsmith.system.durable import read_object
-from pixelsmith.viewer.tiles import small_of
+from pixelsmith.web.responses import CACHED_FOR_AN_HOUR, attachment
+from pixelsmith.web.tiles import box_of, number_of, small_of
 
 MOST_JSON = 100_000
 MOST_UPLOAD = 256 * 1024 * 1024
@@ -192,11 +193,10 @@ def _looks(studio: Studio, asked: Asked) -> list[dict[str, Any]]:
 
 
 def _tile(studio: Studio, asked: Asked) -> Response:
-    number = [_whole(asked.path[name]) for name in ("level", "column", "row")]
+    number = [number_of(asked.path[name]) for name in ("level", "column", "row")]
     version = asked.query.get("version", "")
     content = studio.looks.tile(_project(studio, asked), asked.path["look"], *number, version)
-    # A tile's address carries its version, so it never changes.
-    return Response(content, media_type="image/jpeg", headers={"Cache-Control": "max-age=3600"})
+    return Response(content, media_type="image/jpeg", headers=CACHED_FOR_AN_HOUR)
 
 
 def _small(studio: Studio, asked: Asked) -> Response:
@@ -205,13 +205,10 @@ def _small(studio: Studio, asked: Asked) -> Response:
 
 
 def _region(studio: Studio, asked: Asked) -> Response:
-    try:
-        left, top, right, bottom = (float(asked.query[name]) for name in ("left", "top", "right", "bottom"))
-    except ValueError as error:
-        raise LookupError(str(error)) from error
-    content = studio.looks.region(_project(studio, asked), asked.path["look"], (left, top, right, bottom))
-    name = f"{asked.path['project']}-{left:.0f}-{top:.0f}.png"
-    return Response(content, media_type="image/png", headers=_attached(name))
+    box = box_of(asked.query)
+    content = studio.looks.region(_project(studio, asked), asked.path["look"], box)
+    name = f"{asked.path['project']}-{box[0]:.0f}-{box[1]:.0f}.png"
+    return Response(content, media_type="image/png", headers=attachment(name))
 
 
 def _place(studio: Studio, asked: Asked) -> Response:
@@ -227,11 +224,7 @@ def _file(studio: Studio, asked: Asked) -> Response:
     if not job.output.is_file():
         raise LookupError(job.id)
     name = f"{job.project}-{job.folder.name.split('-')[0]}.tif"
-    return FileResponse(job.output, media_type="image/tiff", headers=_attached(name))
-
-
-def _attached(name: str) -> dict[str, str]:
-    return {"Content-Disposition": f'attachment; filename="{name}"'}
+    return FileResponse(job.output, media_type="image/tiff", headers=attachment(name))
 
 
 def _mapping(value: object) -> Mapping[str, Any]:
@@ -244,12 +237,6 @@ def _tuple(name: str, value: object) -> tuple[Any, ...]:
     if not isinstance(value, list):
         raise RequestError(f"{name}: expected a list, got {json.dumps(value)}")
     return tuple(value)
-
-
-def _whole(text: str) -> int:
-    if not text.isdecimal() or len(text) > 9:
-        raise LookupError(text)
-    return int(text)
 
 
 _POINTS = {"type": "array", "items": {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}}

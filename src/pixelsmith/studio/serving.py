@@ -1,92 +1,41 @@
-"""The studio's server: uvicorn, on this machine."""
+"""The studio's server: an application for a library of projects."""
 
 from __future__ import annotations
 
 import os
 import secrets
-import socket
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 
-import uvicorn
+from starlette.types import ASGIApp
 
 from pixelsmith.errors import RequestError
 from pixelsmith.studio.application import application
-from pixelsmith.studio.guard import TimelyProtocol
 from pixelsmith.studio.library import Library
 from pixelsmith.system.durable import read_whole, write_new
+from pixelsmith.web.listening import WebServer
 
-MOST_CONNECTIONS = 300
 _TOKEN = ".token"  # noqa: S105 (the name of a file)
-_CLOSING_SECONDS = 2
 
 
-class StudioServer:
+class StudioServer(WebServer):
     """Serves the library in ``folder`` at ``url``, which has the token; use it in a ``with`` statement.
 
-    ``port`` 0 takes a free one. Raises ``RequestError`` where the folder or the address cannot be used, and
-    ``MissingPartError`` where the page was not built into this install.
+    ``port`` 0 takes a free one. When it ends, what computes is paused. Raises ``RequestError`` where the folder or the
+    address cannot be used, and ``MissingPartError`` where the page was not built into this install.
     """
 
     def __init__(self, folder: Path, host: str = "127.0.0.1", port: int = 0) -> None:
-        # Before anything is made in the folder.
-        self._socket = _bound(host, port)
-        try:
-            self.token = _token_of(Library(folder).folder)
-            self.address = str(self._socket.getsockname()[0])
-            app = application(folder, self.address, self.token)
-        except BaseException:
-            self._socket.close()
-            raise
-        self._server = uvicorn.Server(
-            uvicorn.Config(
-                app,
-                http=TimelyProtocol,
-                ws="none",
-                log_config=None,
-                log_level="critical",
-                access_log=False,
-                server_header=False,
-                limit_concurrency=MOST_CONNECTIONS,
-                timeout_graceful_shutdown=_CLOSING_SECONDS,
-            )
-        )
+        self._folder = folder
+        super().__init__(self._application, host, port)
 
-    @property
-    def port(self) -> int:
-        return int(self._socket.getsockname()[1])
+    def _application(self, address: str) -> ASGIApp:
+        self.token = _token_of(Library(self._folder).folder)
+        return application(self._folder, address, self.token)
 
     @property
     def url(self) -> str:
-        name = f"[{self.address}]" if ":" in self.address else self.address
-        return f"http://{name}:{self.port}/?token={self.token}"
-
-    def serve_forever(self) -> None:
-        """Serve until ``shutdown``, or Ctrl-C in the main thread; what computes is paused then."""
-        self._server.run(sockets=[self._socket])
-
-    def shutdown(self) -> None:
-        """End ``serve_forever``, from any thread."""
-        self._server.should_exit = True
-
-    def __enter__(self) -> StudioServer:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._socket.close()
-
-
-def _bound(host: str, port: int) -> socket.socket:
-    try:
-        if not host:
-            raise OSError("it has no name")
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family)
-    except (OSError, OverflowError, UnicodeError) as error:
-        raise RequestError(f"address: {host}:{port} cannot be used ({error})") from error
+        return f"{super().url}?token={self.token}"
 
 
 def _token_of(folder: Path) -> str:

@@ -1,1 +1,1 @@
-"""Several devices for one picture: of this machine, or of a Ray cluster (docs/how-to/many-devices.md)."""
+"""Several devices that share the work of a picture: of this machine or a Ray cluster (docs/how-to/many-devices.md)."""

@@ -1,4 +1,4 @@
-"""``python -m pixelsmith.workers KIND``: the process of a worker, which another process starts and calls."""
+"""``python -m pixelsmith.workers KIND``: the process of a worker, started and called by the process of a run."""
 
 import sys
 

@@ -22,20 +22,20 @@ from pixelsmith.errors import MissingPartError, RequestError, reason_of
 
 ANSWER_SECONDS = 10.0
 SMALL = 100_000
-"""Bytes that are sent with a call; more are put into the object store, once for all workers."""
+"""Bytes up to which an argument is sent with the call; larger ones are put into the object store, once for all."""
 _MISSING = re.compile(r"(?:ModuleNotFoundError|ImportError): [^\n]+")
 
 
 def check_ray() -> None:
-    """Raise ``MissingPartError`` where Ray is not installed."""
+    """Raise ``MissingPartError`` if Ray is not installed."""
     if find_spec("ray") is None:
         raise MissingPartError("--ray needs Ray, which is not installed: pip install 'pixelsmith[ray]'")
 
 
 class RayLinks:
-    """Workers of a Ray cluster. Raises ``RequestError`` where there is none at the address.
+    """Workers of a Ray cluster. Raises ``RequestError`` if there is no cluster at the address.
 
-    Where its devices are not named, those of nodes that join later work as well.
+    Without a list of devices, nodes that join the cluster later are used as well.
     """
 
     def __init__(self, workers: Workers) -> None:
@@ -64,7 +64,7 @@ class RayLinks:
             self._ray.shutdown()
 
     def stored(self, given: Any) -> Any:
-        """An argument of a call: a large one that others get as well is put into the object store once."""
+        """An argument of a call; a large shared one is replaced by a reference to the object store."""
         if not isinstance(given, Shared):
             return given
         if isinstance(given.value, bytes) and len(given.value) < SMALL:
@@ -130,25 +130,25 @@ class RayLink:
         return future
 
     def kill(self) -> None:
-        # Where the cluster is gone there is nothing to end.
+        # If the cluster has ended, so has the actor.
         with suppress(Exception):
             self._links._ray.kill(self._actor, no_restart=True)
 
 
 def _begin(ray: Any, workers: Workers) -> None:
-    """Connect to the cluster, or start one here. Raises ``RequestError``."""
+    """Connect to the cluster, or start one on this machine. Raises ``RequestError``."""
     address = workers.ray or LOCAL
     if address == LOCAL and os.environ.get("RAY_ADDRESS"):
-        # A job of a cluster is told so where it is.
+        # Ray sets this for the jobs of a cluster.
         address = os.environ["RAY_ADDRESS"]
     _check_answers(address)
     own: dict[str, Any] = {}
     if address == LOCAL:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        # Its workers are what was asked for, not what may wait until all else is done.
+        # Ray lowers the priority of workers by default, but here they are the main work.
         os.environ.setdefault("RAY_worker_niceness", "0")
         own = {"num_cpus": max(os.cpu_count() or 1, workers.kinds.count("cpu")), "include_dashboard": False}
-    # What goes wrong is raised; what Ray says of how it works is for those who run a cluster.
+    # Errors are raised; Ray's other messages are for those who operate a cluster.
     logging.getLogger("ray").setLevel(logging.ERROR)
     with _signals_kept(), warnings.catch_warnings(action="ignore"):
         try:
@@ -158,7 +158,7 @@ def _begin(ray: Any, workers: Workers) -> None:
 
 
 def _check_answers(address: str) -> None:
-    """Raise ``RequestError`` where nothing listens at an address: Ray itself tries for minutes."""
+    """Raise ``RequestError`` if nothing listens at an address; Ray itself would try for minutes."""
     host, _, port = address.rpartition("://")[2].rpartition(":")
     if not host or not port.isdecimal():
         return
@@ -170,7 +170,7 @@ def _check_answers(address: str) -> None:
 
 @contextmanager
 def _signals_kept() -> Iterator[None]:
-    """What this process does at a signal stays: Ray sets what is done at one."""
+    """Restore this process's signal handlers, which Ray replaces."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -183,7 +183,7 @@ def _signals_kept() -> Iterator[None]:
 
 
 def _reason(error: BaseException) -> str:
-    """Why a worker is gone, in few words: Ray's own are many lines."""
+    """Why a worker was lost, in a few words; Ray's messages have many lines."""
     if found := _MISSING.search(str(error)):
         return f"this version of Pixelsmith is not installed there ({found[0]})"
     names = {"ActorDiedError": "its process ended", "ActorUnavailableError": "it cannot be reached"}

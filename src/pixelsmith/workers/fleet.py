@@ -1,4 +1,4 @@
-"""The workers of a model: that each is of this version and has the same model, and what they are together."""
+"""The workers of a model: starts them, checks that their versions are those of the run, and loads the model there."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
+from pixelsmith.config.compute import Compute
 from pixelsmith.config.model_facts import ModelFacts
-from pixelsmith.config.request import Compute, Request
+from pixelsmith.config.request import Request
 from pixelsmith.config.workers import Workers
 from pixelsmith.engine.codec import TILE
 from pixelsmith.engine.crew import Crew, Leases, LostError, Member, Shared, raised
@@ -31,16 +32,16 @@ from pixelsmith.workers.remote import RemoteFamily
 from pixelsmith.workers.worker import About, ModelSpec, Opened
 
 _KINDS = {"denoise": PATCH, "encode": TILE, "decode": TILE}
-"""What a phase is made of."""
+"""The kind of item that each phase processes."""
 LEASES = Leases()
 GATHER_SECONDS = 300.0
-"""For which a run waits for a first worker: nodes of a cluster may be about to start."""
+"""How long a run waits for the first worker, because the nodes of a cluster may be starting."""
 MORE_SECONDS = 3.0
-"""For which it waits for more of a cluster when the first is there; later ones are used from when they come."""
+"""How long a run waits for more workers of a cluster after the first one; later ones join while it runs."""
 
 
 class Fleet:
-    """Starts workers, which have a model loaded until ``close``. Raises ``RequestError`` where none can be used."""
+    """Starts workers, which keep a model loaded until ``close``. Raises ``RequestError`` if none can be used."""
 
     def __init__(self, workers: Workers) -> None:
         self._workers, self._far = workers, workers.ray is not None
@@ -49,7 +50,7 @@ class Fleet:
         self._opened: Opened | None = None
 
     def team(self, facts: ModelFacts, compute: Compute) -> Team:
-        """What the workers are that are there now."""
+        """The devices of the workers that have started."""
         self._gather()
         abouts = self._present
         best = common(about.dtypes[0 if facts.float16_safe else 1] for about in abouts.values())
@@ -63,9 +64,9 @@ class Fleet:
         )
 
     def load(self, files: ModelFiles, compute: Compute, facts: ModelFacts) -> RemoteFamily:
-        """Have the model loaded by all workers, and by those that come later; the first that has it is enough.
+        """Load the model on all workers, and later on those that join. Returns as soon as one worker has loaded it.
 
-        Raises ``RequestError`` where none can.
+        Raises ``RequestError`` if no worker can load it.
         """
         digest = files.digest if self._far else None
         self._model = _Model(ModelSpec(files.spelled, files.parts, compute, digest), facts, files)
@@ -79,13 +80,13 @@ class Fleet:
         return RemoteFamily(facts, self.crew, self._opened.texture)
 
     def calibrate(self, request: Request) -> None:
-        """Have all workers measure themselves for some seconds, and remember it where they are."""
+        """Let all workers measure their rates for some seconds and save them on their machines."""
         self.crew.wait(lambda: len(self.crew.ready) == len(self.crew.members), GATHER_SECONDS)
         self._of_each("calibrate", request)
 
     @contextmanager
     def executor(self, on_split: OnSplit, observer: Observer) -> Iterator[tuple[Many, Observer]]:
-        """What spreads work over the workers, and an observer that also hears of them, while the context is open."""
+        """The executor of the workers, and an observer whose progress events contain their speeds."""
 
         def observed(event: Event) -> None:
             if isinstance(event, Progress) and event.phase in SPREAD:
@@ -101,14 +102,14 @@ class Fleet:
 
     @cached_property
     def crew(self) -> Crew:
-        """They are started when they are first needed."""
+        """The workers, which are started on first use."""
         links = RayLinks(self._workers) if self._far else Processes(self._workers.devices)
         crew = Crew(links, LEASES)
         crew.greet = self._greet
         return crew
 
     def close(self) -> None:
-        """End the workers; others are started when they are needed."""
+        """End the workers; new ones are started on the next use."""
         if "crew" in vars(self):
             self.crew.close()
             del self.crew
@@ -157,18 +158,18 @@ class Fleet:
         if member not in self.crew.members:
             return
         if opened is None:
-            # It is not there.
+            # The worker does not have the files.
             member.link.call("receive", model.packed)
             self._load(member, replace(model, spec=replace(model.spec, sent=True)))
             return
         self._opened, about = opened, self.abouts[member]
         if model.spec.compute.batch_size is None and about.device == "cpu":
-            # Groups are made for the fastest devices.
+            # The groups' size suits the fastest devices; a CPU computes them in smaller batches.
             member.most[PATCH] = batch_size_on(about.device, model.facts.patch)
         self.crew.admit(member)
 
     def _of_each(self, method: str, *given: Any) -> dict[Member, Any]:
-        """What all workers answer that are there."""
+        """The answers of all present workers to a call."""
         found: dict[Member, Any] = {}
 
         def answered(member: Member, answer: Future[Any]) -> None:
@@ -181,7 +182,7 @@ class Fleet:
         return found
 
     def _value(self, member: Member, answer: Future[Any]) -> Any:
-        """What a member answered; where it refuses or is gone it is lost, and this ``None``."""
+        """A member's answer; ``None`` if it refused or ended, in which case it is removed."""
         try:
             what, value = raised(answer)
         except LostError as error:
@@ -195,7 +196,7 @@ class Fleet:
 
 @dataclass(frozen=True)
 class _Model:
-    """What workers are to load."""
+    """The model that workers load, and its files."""
 
     spec: ModelSpec
     facts: ModelFacts
@@ -207,7 +208,7 @@ class _Model:
 
 
 def check_workers(workers: Workers, compute: Compute) -> None:
-    """Raise ``RequestError`` where they cannot work in this way, ``MissingPartError`` where Ray is not installed."""
+    """Raise ``RequestError`` if workers cannot use these settings, ``MissingPartError`` if Ray is not installed."""
     if workers.ray is not None:
         check_ray()
     if compute.device != "auto":
@@ -221,7 +222,7 @@ def check_workers(workers: Workers, compute: Compute) -> None:
 
 
 def team_here(workers: Workers, facts: ModelFacts, compute: Compute) -> Team:
-    """What devices of this machine would be as workers, without starting any."""
+    """The team that devices of this machine would form, without starting any worker."""
     devices = [choose_device(kind) for kind in workers.kinds]
     dtype = common(name_of(choose_dtype(compute.dtype, device, facts.float16_safe)) for device in devices)
     rates = tuple(load_rates(unpinned(facts.name), device.type, dtype) for device in devices)
@@ -229,7 +230,7 @@ def team_here(workers: Workers, facts: ModelFacts, compute: Compute) -> Team:
 
 
 def difference_of(theirs: Mapping[str, str], ours: Mapping[str, str]) -> str | None:
-    """The first version that differs, in words."""
+    """The first version that differs, for messages."""
     for name, version in ours.items():
         if theirs.get(name) != version:
             return f"it has {name} {theirs.get(name, 'not at all')}, the run has {version}"

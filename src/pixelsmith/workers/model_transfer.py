@@ -1,4 +1,4 @@
-"""The files of a model on their way to workers that cannot reach them."""
+"""Sending the files of a model to workers that do not have them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from pixelsmith.system.digests import digest_of
 from pixelsmith.system.places import given_place
 
 SMALL = 16 << 20
-"""Bytes of files beside a model's weights, such as its tokenizers', which all go along."""
+"""Files of the model's folder below this size in bytes, such as those of tokenizers, are always sent."""
 
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """A model on this disk: its ``name``, where it is, and its parts."""
+    """A model on this disk: its name, its folder or file, and its parts."""
 
     name: str
     place: Path
@@ -28,12 +28,12 @@ class ModelFiles:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of all that decides what it computes."""
+        """SHA-256 of all files that affect the model's output."""
         return digest_of(model_files(self.place, self.parts))
 
     @cached_property
     def packed(self) -> bytes:
-        """All of its files, by the names that the model and its parts are given by."""
+        """The serialised files, by the names of the model and its parts in a request."""
         needed = {path.resolve() for path in model_files(self.place, self.parts)}
         found: dict[str, tuple[str, dict[str, bytes]]] = {}
         for name, place in self._places().items():
@@ -45,7 +45,7 @@ class ModelFiles:
 
     @property
     def spelled(self) -> str:
-        """Its name for workers, whose folders are others."""
+        """The name for workers: an absolute path for local files, because a worker's working directory differs."""
         place = given_place(self.name)
         return str(place.absolute()) if self.name != EMBEDDED and place.exists() else self.name
 
@@ -66,7 +66,7 @@ class ModelFiles:
 
 
 def unpack_into(folder: Path, packed: bytes) -> dict[str, str]:
-    """Write what ``ModelFiles.packed`` holds; where each of its names is now."""
+    """Write the files of ``ModelFiles.packed`` into a folder. Returns the new path for each name."""
     places: dict[str, str] = {}
     for i, (name, (base, files)) in enumerate(pickle.loads(packed).items()):  # noqa: S301 (of the run that this works for)
         root = folder / str(i)
@@ -80,7 +80,7 @@ def unpack_into(folder: Path, packed: bytes) -> dict[str, str]:
 
 
 def renamed(parts: Parts, places: Mapping[str, str]) -> Parts:
-    """The same with its files where they are now."""
+    """The parts with their files' new paths."""
 
     def at(name: str | None) -> str | None:
         return None if name is None else places.get(name, name)

@@ -1,7 +1,8 @@
-"""A process for each device of this machine.
+"""Workers of this machine: a process for each device.
 
-Not threads of one process: PyTorch's interpreter lock lets one of them launch at a time, an accelerator's failure ends
-all that its process does, and only a process can be ended while it hangs.
+They are processes instead of threads because Python's global interpreter lock lets only one thread launch kernels at a
+time, because the failure of an accelerator makes its whole process unusable, and because only a process can be ended
+while it hangs.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ from pixelsmith.engine.crew import Link, LostError, unshared
 
 _LENGTH = struct.Struct(">Q")
 _VISIBLE = {"cuda": "CUDA_VISIBLE_DEVICES", "xpu": "ZE_AFFINITY_MASK"}
-"""What tells a process which devices there are for it, by their kind."""
+"""The environment variable that selects a process's devices, by their kind."""
 _END_SECONDS = 5.0
 
 
 class Processes:
-    """Workers on devices of this machine by their names, such as ``cuda:0``, ``cuda:1`` and ``cpu``."""
+    """Workers on devices of this machine, which are named as in PyTorch: ``cuda:0``, ``cuda:1``, ``cpu``."""
 
     def __init__(self, devices: Sequence[str]) -> None:
         self._to_start, self._links = list(devices), list[ProcessLink]()
@@ -50,15 +51,15 @@ class Processes:
 
 
 class ProcessLink:
-    """A worker in a process of its own, to which calls go through its standard input.
+    """A worker in its own process, which receives calls through its standard input.
 
-    It ends when this process does, however that ends.
+    It ends when this process ends, even if this one is killed.
     """
 
     def __init__(self, name: str, device: str, all_devices: Sequence[str] = ()) -> None:
         self.name = name
         self._lock, self._calls, self._count, self._ended = Lock(), dict[int, Future[Any]](), 0, False
-        # What it prints is kept to say why it ended.
+        # Its output is kept for the message about why it ended.
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115
         command = [sys.executable, "-m", "pixelsmith.workers", device.partition(":")[0]]
         self._process = subprocess.Popen(  # noqa: S603
@@ -92,21 +93,21 @@ class ProcessLink:
         self._process.kill()
 
     def wait(self) -> None:
-        """Until it has ended."""
+        """Wait until the process has ended."""
         self._process.wait()
         for thread in self._threads:
             thread.join(_END_SECONDS)
         self._errors.close()
 
     def _write(self) -> None:
-        """Send calls: who calls does not wait until they are read."""
+        """Send calls in a thread, so that the caller does not wait until they are received."""
         calls: BinaryIO = self._process.stdin  # type: ignore[assignment]
         with suppress(OSError), calls:
             while (call := self._out.get()) is not None:
                 _put(calls, call)
 
     def _read(self) -> None:
-        """Take answers until there are no more."""
+        """Receive answers until the process closes its output."""
         answers: BinaryIO = self._process.stdout  # type: ignore[assignment]
         with answers:
             while (answer := _get(answers)) is not None:
@@ -121,7 +122,7 @@ class ProcessLink:
             future.set_exception(LostError(self._end()))
 
     def _end(self) -> str:
-        """Why the process ended, in words."""
+        """Why the process ended, for messages."""
         try:
             code = self._process.wait(_END_SECONDS)
             self._errors.seek(0)
@@ -135,7 +136,7 @@ class ProcessLink:
 
 
 def environment(device: str, all_devices: Sequence[str]) -> Mapping[str, str]:
-    """What the process of a device is started with: it sees no other one, and CPUs share the cores."""
+    """The environment of a device's process: it sees no other device, and CPU workers share the cores."""
     values, (kind, _, number) = dict(os.environ), device.partition(":")
     if number and kind in _VISIBLE:
         visible = [name for name in os.environ.get(_VISIBLE[kind], "").split(",") if name]
@@ -143,17 +144,17 @@ def environment(device: str, all_devices: Sequence[str]) -> Mapping[str, str]:
     cpus = all_devices.count("cpu")
     if kind == "cpu" and cpus > 1:
         values.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // cpus)))
-    # It finds this package where this process did.
+    # It imports this package from the same place as this process.
     values["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
     return values
 
 
 def serve(device: str) -> None:
-    """The process of a worker: answer calls until there are no more, or who calls is gone."""
-    # Ctrl-C reaches all processes of a terminal; who started this one ends it.
+    """Run the process of a worker: answer calls until the caller closes the connection or ends."""
+    # Ctrl-C reaches all processes of a terminal; the one that started this worker ends it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     answers = os.fdopen(os.dup(1), "wb")
-    # Whatever a library prints is not an answer.
+    # Answers go through standard output, so what libraries print is sent to standard error.
     os.dup2(2, 1)
     calls: SimpleQueue[Any] = SimpleQueue()
     Thread(target=_listen, args=(sys.stdin.buffer, calls), daemon=True).start()
@@ -166,10 +167,10 @@ def serve(device: str) -> None:
 
 
 def _listen(stream: BinaryIO, calls: SimpleQueue[Any]) -> None:
-    """Take calls while the worker computes, so that who calls never waits."""
+    """Receive calls while the worker computes, so that the caller never waits."""
     while (call := _get(stream)) is not None:
         calls.put(call)
-    # Nobody is left to compute for.
+    # The caller has ended, so the result of the current call is not needed.
     os._exit(0)
 
 
@@ -181,7 +182,7 @@ def _put(stream: BinaryIO, value: Any) -> None:
 
 
 def _get(stream: BinaryIO) -> Any:
-    """What comes next; ``None`` at the end, which is in the middle of a value if its process was killed there."""
+    """The next value, or ``None`` at the end of the stream, which may be inside a value if the process was killed."""
     header = stream.read(_LENGTH.size)
     if len(header) < _LENGTH.size:
         return None

@@ -1,4 +1,4 @@
-"""A model as a run sees it whose workers have it loaded: what is asked of it a worker answers."""
+"""A model that is loaded by workers: its methods are calls that one of the workers answers."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from pixelsmith.sampling.schedule import Level, Schedule
 
 
 class RemoteFamily(OfModel):
-    """The ``Family`` of a crew. Packed for a worker it is that worker's own.
+    """The ``Family`` of a crew. When it is sent to a worker, it becomes that worker's own family.
 
-    ``texture``: the channels of noise and the margin of its texture network, if it has one. ``device`` is that of the
-    run, which computes nothing: the host.
+    ``texture``: the noise channels and the margin of the texture network, if there is one. ``device`` is the CPU,
+    because the run itself computes nothing.
     """
 
     part = "family"
@@ -73,7 +73,7 @@ class RemoteFamily(OfModel):
 
 
 class RemoteAutoencoder(OfModel):
-    """The ``Autoencoder`` of a crew. ``device``: what is given to it is on the host."""
+    """The ``Autoencoder`` of a crew. ``device`` is the CPU, because its inputs are on the host."""
 
     part = "autoencoder"
     device = torch.device("cpu")
@@ -91,7 +91,7 @@ class RemoteAutoencoder(OfModel):
 
     @contextmanager
     def steady_encoding(self, samples: Iterable[Tensor]) -> Iterator[None]:
-        """One worker looks at the samples, and all take its statistics: tiles meet without a jump."""
+        """One worker computes the normalisation statistics of the samples and all use them, so that tiles match."""
         with self._steady("encode", samples):
             yield
 
@@ -103,7 +103,7 @@ class RemoteAutoencoder(OfModel):
     @contextmanager
     def _steady(self, method: str, samples: Iterable[Tensor]) -> Iterator[None]:
         if self.tiling.blend == 0:
-            # It is local: its tiles are alike without.
+            # A local autoencoder needs no shared statistics.
             yield
             return
         self.statistics = ask(self._crew, partial(_called, self, "statistics", method, list(samples)))
@@ -129,7 +129,7 @@ class RemoteTexture(OfModel):
 
 @dataclass(frozen=True)
 class _Described:
-    """A denoiser that a worker makes of its own family when it is first called there."""
+    """A denoiser that each worker creates from its own family on the first call."""
 
     family: Family
     prompt_at: PromptAt
@@ -148,7 +148,7 @@ class _Described:
 
 @dataclass(eq=False)
 class _OnDevice:
-    """The prompts of patches, each brought to the device once."""
+    """The prompts of patches, each copied to the device once."""
 
     prompt_at: PromptAt
     device: torch.device
@@ -157,7 +157,7 @@ class _OnDevice:
     def __call__(self, window: Window) -> Prompt:
         prompt = self.prompt_at(window)
         if id(prompt) not in self._known:
-            # The first is held, so that no other prompt gets its id.
+            # The dictionary keeps the prompt alive, so that no other one can get the same id.
             self._known[id(prompt)] = prompt, {name: value.to(self.device) for name, value in prompt.items()}
         return self._known[id(prompt)][1]
 

@@ -1,4 +1,4 @@
-"""What a worker does: it says what it is, loads the model, and computes what it is sent. It knows of no run."""
+"""A worker: it describes its device, loads the model, and computes the jobs that it is sent."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from pixelsmith.config.compute import Compute, DeviceName, DtypeName
 from pixelsmith.config.parts import Parts
-from pixelsmith.config.request import Compute, DeviceName, DtypeName, Request
+from pixelsmith.config.request import Request
 from pixelsmith.engine.shipping import Receiver, Sender
 from pixelsmith.errors import ModelError, PixelsmithError, reason_of
 from pixelsmith.families import (
@@ -43,16 +44,18 @@ from pixelsmith.system.digests import digest_of
 from pixelsmith.workers.model_transfer import renamed, unpack_into
 
 PROGRAMS = 3
-"""Kept at a time: of the work that goes on, and of what was given to others in the end."""
+"""Programs kept at a time: that of the current work, and older ones whose jobs another worker may have repeated."""
 
 
 @dataclass(frozen=True)
 class About:
-    """What a worker is.
+    """The description of a worker.
 
-    ``host`` and ``pid``: where; ``device``: its kind, ``processor``: what computes there; ``memory``: bytes of it,
-    where they are known; ``dtypes``: what ``auto`` means there, for models that stay in the range of float16 and for
-    others; ``versions``: as in a run's identity.
+    - ``host`` and ``pid``: where its process runs.
+    - ``device``: the kind of its device; ``processor``: the processor's name; ``memory``: its memory in bytes, if
+      known.
+    - ``dtypes``: the dtypes that ``auto`` chooses there, for models that stay in the range of float16 and for others.
+    - ``versions``: of the libraries, as in a run's identity.
     """
 
     host: str
@@ -68,7 +71,7 @@ class About:
 class ModelSpec:
     """A model to load.
 
-    ``digest``: SHA-256 of its files, where a worker may have others; ``sent``: whether its files were sent.
+    ``digest``: SHA-256 of its files, if the worker's may differ; ``sent``: whether the files were sent to the worker.
     """
 
     name: str
@@ -80,16 +83,16 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class Opened:
-    """A model that is loaded. ``texture``: the channels of noise and the margin of its texture network."""
+    """A loaded model. ``texture``: the noise channels and the margin of its texture network, if it has one."""
 
     texture: tuple[int, int] | None
 
 
 @dataclass
 class Worker:
-    """One device with a model. Its methods are called one after another, by a ``Link``.
+    """One device with a model. A ``Link`` calls its methods one after another.
 
-    ``device``: the kind that it is to be on, or ``auto``.
+    ``device``: the kind of the device, or ``auto``.
     """
 
     device: str = "auto"
@@ -101,37 +104,37 @@ class Worker:
     _sender: Sender = field(default_factory=Sender)
 
     def describe(self) -> tuple[str, Any]:
-        """What this worker is: ``About``."""
+        """The description of this worker: ``About``."""
         return self._answer(self._about)
 
     def rates(self, name: str, dtype: str) -> tuple[str, Any]:
-        """What was measured here of a model: ``Rates``, or ``None``."""
+        """The measured ``Rates`` of a model on this machine, or ``None``."""
         return self._answer(lambda: load_rates(name, self._device.type, dtype))
 
     def calibrate(self, request: Request) -> tuple[str, Any]:
-        """Measure the loaded model for some seconds: ``Rates``, which are remembered here."""
+        """Measure the loaded model for some seconds. The resulting ``Rates`` are also saved on this machine."""
         return self._answer(lambda: self._calibrated(request))
 
     def open(self, spec: ModelSpec) -> tuple[str, Any]:
-        """Load a model: ``Opened``, or ``None`` where it is not here and is to be sent."""
+        """Load a model. Returns ``Opened``, or ``None`` if its files must be sent first."""
         return self._answer(lambda: self._open(spec))
 
     def receive(self, packed: bytes) -> None:
-        """Keep the files of a model that is not here."""
+        """Write the sent files of a model to a temporary folder."""
         self._folder = Path(mkdtemp(prefix="pixelsmith-"))
         self._places = unpack_into(self._folder, packed)
 
     def prepare(self, number: int, program: bytes) -> None:
-        """Keep what is to be computed with, by its number."""
+        """Keep a program, the function that later jobs are computed with, by its number."""
         self._programs[number] = _Program(Receiver(self._part_at, self._device), program)
         for old in sorted(self._programs)[:-PROGRAMS]:
             del self._programs[old]
 
     def compute(self, number: int, parts: Sequence[bytes], counts: Sequence[int]) -> tuple[Any, ...]:
-        """What a program makes of inputs, part by part; of each part so many values count.
+        """Run a program on the inputs of a job, part by part, and keep the first ``counts`` values of each part.
 
-        Returns ``"done"``, the seconds it took and the packed values; ``"memory"`` where the device has not enough of
-        it; ``"broken"`` and why, where nothing more is to be expected of the device; ``"error"`` and what was raised.
+        Returns ``"done"``, the seconds and the serialised values; ``"memory"`` if the device ran out of memory;
+        ``"broken"`` and the reason if the device has failed; or ``"error"`` and the exception.
         """
         began = time.perf_counter()
         try:
@@ -175,7 +178,7 @@ class Worker:
             raise ModelError(f"the files of {spec.name} there are not those of the run")
         family = load_family(place, read_facts(place, spec.name, parts), compute, parts)
         if self._folder is not None:
-            # A worker can end at any moment, and nobody would remove them then.
+            # They are removed at once, because a worker can be killed at any moment.
             shutil.rmtree(self._folder, ignore_errors=True)
         self._family, self._dtype, texture = family, compute.dtype, family.texture
         return Opened(None if texture is None else (texture.noise_channels, texture.margin))
@@ -192,7 +195,7 @@ class Worker:
         return choose_device(self.device)
 
     def _part_at(self, part: str, statistics: Any) -> Any:
-        """The part of the model that stands for its name in what was sent."""
+        """The part of the model that a name in the received data refers to."""
         family = self._family
         if family is None:
             raise ModelError("a worker has loaded no model yet")
@@ -201,7 +204,7 @@ class Worker:
         return family if part == "family" else getattr(family, part)
 
     def _answer(self, function: Callable[[], Any]) -> tuple[str, Any]:
-        """``"done"`` and what it gives, or ``"refused"`` and why."""
+        """``"done"`` and the result, or ``"refused"`` and the reason."""
         try:
             return "done", function()
         except PixelsmithError as error:
@@ -218,21 +221,21 @@ class Worker:
 
 @dataclass
 class _Program:
-    """What is computed with: as it was sent, and, once it is needed, as it is."""
+    """The function of some jobs, which is deserialised when it is first needed."""
 
     receiver: Receiver
     packed: bytes
 
     @cached_property
     def function(self) -> tuple[Callable[[Any], Any], bool]:
-        """It, and whether it computes without gradients."""
+        """The function, and whether it runs in inference mode."""
         found: tuple[Callable[[Any], Any], bool] = self.receiver.unpack(self.packed)
         return found
 
 
 @dataclass(frozen=True)
 class _Held:
-    """An autoencoder that is held steady while it works."""
+    """An autoencoder that computes with given normalisation statistics."""
 
     autoencoder: Any
     statistics: Any
@@ -268,5 +271,5 @@ def _joined(values: Sequence[Any], counts: Sequence[int]) -> Any:
 
 
 def _is_broken(error: RuntimeError) -> bool:
-    """Whether an accelerator has failed: its process can do nothing more with it."""
+    """Whether the accelerator has failed, after which its process cannot use it any more."""
     return isinstance(error, torch.AcceleratorError) or any(name in str(error) for name in ("CUDA error", "HIP error"))

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch._dynamo.testing import CompileCounterWithBackend
 
-from pixelsmith.config.request import EMBEDDED, Compute
+from pixelsmith.config.compute import Compute
+from pixelsmith.config.request import EMBEDDED
 from pixelsmith.families import Family, find_model, load_family, read_facts
 from pixelsmith.families.autoencoders.narrowing import context_of
 from pixelsmith.geometry import Size, Window

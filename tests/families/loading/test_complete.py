@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from pixelsmith import Lora, Request, Size, plan
+from pixelsmith.config.compute import Compute
 from pixelsmith.config.parts import Parts
-from pixelsmith.config.request import EMBEDDED, Compute
+from pixelsmith.config.request import EMBEDDED
 from pixelsmith.errors import ModelError
 from pixelsmith.families import load_family, read_facts
 from pixelsmith.families.loading import complete

@@ -11,8 +11,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from pixelsmith.config.compute import Compute
 from pixelsmith.config.parts import Parts
-from pixelsmith.config.request import Compute
 from pixelsmith.errors import ModelError, RequestError
 from pixelsmith.families import everywhere, find_model, load_family, model_files, read_facts
 from pixelsmith.families.loading.loader import choose_device, choose_dtype

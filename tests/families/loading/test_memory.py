@@ -14,7 +14,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from transformers import CLIPConfig, CLIPImageProcessor
 
 from pixelsmith import Compute, DeviceError, Method, RefusedError, Request, RequestError, Size, Warned, generate
-from pixelsmith.config.request import DeviceName
+from pixelsmith.config.compute import DeviceName
 from pixelsmith.engine import Serial, Work
 from pixelsmith.events import Event
 from pixelsmith.families import everywhere, load_family, read_facts

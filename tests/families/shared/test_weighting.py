@@ -25,7 +25,8 @@ from pixelsmith import (
     plan,
     resume,
 )
-from pixelsmith.config.request import EMBEDDED, DtypeName
+from pixelsmith.config.compute import DtypeName
+from pixelsmith.config.request import EMBEDDED
 from pixelsmith.events import Event
 from pixelsmith.families import Family, everywhere, find_model, load_family, read_facts
 from pixelsmith.families.loading.quiet import quiet

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from pixelsmith.config.compute import Compute
 from pixelsmith.config.model_facts import ModelFacts
 from pixelsmith.config.parts import Parts
-from pixelsmith.config.request import Compute
 from pixelsmith.errors import InputError, ModelError, RequestError, reason_of
 from pixelsmith.families.architecture import Architecture, DiffusersFamily, network_of
 from pixelsmith.families.autoencoders.autoencoder import compile_blocks

@@ -11,7 +11,7 @@ import torch
 from accelerate import cpu_offload
 from torch import nn
 
-from pixelsmith.config.request import MemoryMode
+from pixelsmith.config.compute import MemoryMode
 from pixelsmith.errors import RequestError
 from pixelsmith.families.loading.quiet import quiet
 from pixelsmith.system.device import is_out_of_memory

@@ -12,9 +12,9 @@ from pixelsmith.sampling.schedule import Level
 
 
 def norm_kept(positive: Batch, negative: Batch, scale: float, x: Batch, level: Level) -> Batch:
-    """Classifier-free guidance on velocities, each token of 2x2 latents brought back to its length with the prompt.
+    """Classifier-free guidance on velocities; each token of 2x2 latents keeps the norm of the estimate with the prompt.
 
-    As the pipeline of Qwen-Image guides.
+    As in the pipeline of Qwen-Image.
     """
     v = velocity_of(positive, x, level)
     guided = torch.lerp(velocity_of(negative, x, level), v, scale)

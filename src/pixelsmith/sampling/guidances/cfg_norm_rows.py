@@ -10,9 +10,9 @@ from pixelsmith.sampling.schedule import Level
 
 
 def row_norm_kept(positive: Batch, negative: Batch, scale: float, x: Batch, level: Level) -> Batch:
-    """Classifier-free guidance on velocities, each row of a channel brought back to its length with the prompt.
+    """Classifier-free guidance on velocities; each row of a channel keeps the norm of the estimate with the prompt.
 
-    As the pipeline of Lumina Image 2 guides.
+    As in the pipeline of Lumina Image 2.
     """
     v = velocity_of(positive, x, level)
     guided = torch.lerp(velocity_of(negative, x, level), v, scale)

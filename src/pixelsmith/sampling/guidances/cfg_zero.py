@@ -10,10 +10,10 @@ from pixelsmith.sampling.schedule import Level
 
 
 def zero_star(positive: Batch, negative: Batch, scale: float, x: Batch, level: Level) -> Batch:
-    """CFG-Zero*: the velocity without the prompt is first scaled to fit the one with it; pure noise does not move.
+    """CFG-Zero*: the velocity without the prompt is first scaled to fit the one with it; at pure noise it is 0.
 
-    arXiv 2503.18886, equations 8 and 9. No solver extrapolates from an estimate of pure noise, so no later step is led
-    astray by what rested.
+    arXiv 2503.18886, equations 8 and 9. Solvers do not extrapolate from an estimate at pure noise, so the zero velocity
+    affects no later step.
     """
     if level.alpha == 0:
         return clean_of(torch.zeros_like(x), x, level)

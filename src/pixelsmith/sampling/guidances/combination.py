@@ -16,13 +16,13 @@ class Combination(Protocol):
     """Combines the estimates with the prompt and with the negative prompt, each patch independently."""
 
     def __call__(self, positive: Batch, negative: Batch, scale: float, x: Batch, level: Level) -> Batch:
-        """All (b, c, h, w): estimates of the clean latents, and the patches ``x`` that they are of. Returns x̂0."""
+        """``positive``, ``negative``: estimates x̂0 for the patches ``x``; all are (b, c, h, w). Returns x̂0."""
         ...
 
 
 @dataclass(frozen=True)
 class Guidance:
-    """A combination by name; ``of_velocities``: whether it is for flow matching only."""
+    """A combination by name; ``of_velocities``: whether it is for flow-matching models only."""
 
     name: str
     combine: Combination
@@ -35,7 +35,7 @@ def velocity_of(clean: Batch, x: Batch, level: Level) -> Batch:
 
 
 def clean_of(velocity: Batch, x: Batch, level: Level) -> Batch:
-    """The clean estimate that a velocity stands for."""
+    """The clean estimate that corresponds to a velocity."""
     return (x - level.sigma * velocity) / (level.alpha + level.sigma)
 
 

@@ -21,17 +21,17 @@ from pixelsmith.sampling.denoiser import Batch
 from pixelsmith.sampling.merging.low_pass import low_pass
 
 SIDE = 5
-"""Of the kernel, in latents."""
+"""The side of the kernel in latents."""
 RIDGE = 1e-3
-"""Of the fit, as a share of the mean power of what it is fitted to."""
+"""The ridge of the regression, as a share of the mean power of the latents."""
 
 
 @dataclass(frozen=True)
 class Filter:
-    """A linear filter of latents (b, c, h, w) that mixes their channels; what it makes is float32.
+    """A linear filter of latents (b, c, h, w) that mixes their channels; the result is float32.
 
     - ``kernel``: weights (c, c, k, k), or ``None`` for none.
-    - ``limit``: of the low-pass that follows, in cycles a latent; infinite for none.
+    - ``limit``: the limit of the low-pass that follows, in cycles per latent; infinite for none.
     """
 
     kernel: Float[Tensor, "c c k k"] | None = None
@@ -47,23 +47,24 @@ class Filter:
 
 @dataclass(frozen=True)
 class Band:
-    """The band of a smaller picture: ``of_clean`` finds it in latents, ``of_guide`` in those of an enlarged picture.
+    """The frequency band of a smaller picture: two filters that extract it.
 
-    They differ, for where shrinking only weakens a frequency the guide has been weakened before.
+    ``of_clean`` extracts it from latents, ``of_guide`` from those of an upsampled picture. They differ because
+    frequencies that are only attenuated by scaling down are attenuated in the guide already.
     """
 
     of_clean: Callable[[Batch], Batch]
     of_guide: Callable[[Batch], Batch]
 
     def correction(self, clean: Batch, guide: Batch) -> Batch:
-        """What the clean estimate lacks of the guide's band: A⁺(y − A·x̂0) of DDNM."""
+        """The difference between the guide's band and that of the clean estimate: A⁺(y − A·x̂0) of DDNM."""
         return self.of_guide(guide) - self.of_clean(clean)
 
 
 def fit_kernel(
     pairs: Iterable[tuple[Float[Tensor, "c h w"], Float[Tensor, "c h w"]]], side: int = SIDE
 ) -> Float[Tensor, "c c k k"]:
-    """The kernel that makes the second latents of each pair of the first, up to a constant, by ridge regression."""
+    """The kernel that best maps the first latents of each pair to the second, up to a constant, by ridge regression."""
     margin, rows, wanted = side // 2, list[Tensor](), list[Tensor]()
     for latents, band in pairs:
         rows.append(F.unfold(latents[None].double(), side)[0].T)
@@ -77,4 +78,4 @@ def fit_kernel(
 
 
 Bands = Callable[[float], Band]
-"""The band that is held at a Slider position above 0, at most 1."""
+"""Returns the band that is held at a position of the Slider above 0 and at most 1."""

@@ -1,8 +1,9 @@
-"""Held structure: what the picture below knows is held in the clean estimate, all else is the model's.
+"""Held structure: the frequency band that the previous stage resolves is held in the clean estimate.
 
-``x̂0 ← x̂0 + B·y − B·x̂0``, where B keeps the band of frequencies that a smaller picture knows, and B·y is that of the
-guide; how much smaller is what the Slider says, place by place (docs/decisions/0023-held-structure.md). After ILVR
-(arXiv 2108.02938), DDNM (arXiv 2212.00490) and HiFlow (arXiv 2504.06232), which hold whole pictures.
+``x̂0 ← x̂0 + B·y − B·x̂0``, where B keeps the band of frequencies that a smaller picture resolves, and B·y is the band
+of the guide. How much smaller that picture is depends on the Slider at each position
+(docs/decisions/0023-held-structure.md). After ILVR (arXiv 2108.02938), DDNM (arXiv 2212.00490) and HiFlow (arXiv
+2504.06232), which hold whole pictures.
 """
 
 from __future__ import annotations
@@ -23,18 +24,18 @@ from pixelsmith.sampling.readable import Readable
 from pixelsmith.sampling.slider import held_share
 
 POSITIONS = 16
-"""Bands between the Slider's 0 and 1. A place between two of their positions takes a mean of both."""
+"""The number of bands between Slider 0 and 1. A latent between two of them takes a weighted mean of both."""
 MODERATED = 0.9
-"""Share of the steps in which new detail is moderated. The last ones give flat places their grain: paper, water."""
+"""The share of the steps in which new detail is moderated; the last steps add grain, such as that of paper or water."""
 
 
 def held(clean: Batch, guide: Batch, positions: Float[Tensor, "b 1 h w"], bands: Bands) -> Batch:
-    """The clean estimate with its band brought to that of the guide.
+    """The clean estimate with its band replaced by that of the guide.
 
     - ``clean``, ``guide``: x̂0 and z_g, (b, c, h, w).
-    - ``positions``: the Slider at each place, 0 (free) to 1 (all that the picture below knows is held).
+    - ``positions``: the Slider at each latent, 0 (free) to 1 (the whole band of the previous stage is held).
     """
-    # On the CPU, where maps are read: asking a device would make it wait.
+    # Positions are on the CPU, because reading them from a device would make it wait.
     low, high = float(positions.min()), float(positions.max())
     if low == high:
         return (clean + bands(low).correction(clean, guide)).to(clean.dtype) if low > 0 else clean
@@ -47,13 +48,14 @@ def held(clean: Batch, guide: Batch, positions: Float[Tensor, "b 1 h w"], bands:
 
 
 def moderated(clean: Batch, guide: Batch, flatness: Float[Tensor, "b 1 h w"], factor: float) -> Batch:
-    """The clean estimate with no more new detail in flat places than the picture below lets expect there.
+    """The clean estimate with new detail in flat areas limited to the amount that the previous stage suggests.
 
-    Pictures look alike at all scales: what a real picture has beyond its smaller self, as latents, is at each place
-    about as strong as the finest band of that smaller self there (docs/decisions/0023-held-structure.md). Where the
-    high band of the departure from the guide has a local root mean square r above that of the guide's, e, it is scaled
-    by (e/r)^(2·flatness): at a flatness of ½ down to what is expected, at 1 as far below it as it was above, for an
-    object in a flat place is not expected at all. So an open sea keeps its waves, and hardly an island grows on it.
+    Pictures are similar at all scales: in latents, the detail that a real picture has beyond a scaled-down version of
+    it is locally about as strong as the finest band of that version (docs/decisions/0023-held-structure.md). Let r be
+    the local root mean square of the high band of the estimate's difference from the guide, and e that of the guide's
+    own high band. Where r exceeds e, the difference is scaled by (e/r)^(2·flatness): at a flatness of ½ down to e, and
+    at 1 as far below e as it was above, because objects are not expected in a flat area. An open sea keeps its waves,
+    but hardly any island is added to it.
     """
     fine, new = (x.float() - low_pass(x, 0.5 / factor) for x in (guide, clean - guide))
     expected, found = (local_rms(x, factor) for x in (fine, new))
@@ -62,18 +64,18 @@ def moderated(clean: Batch, guide: Batch, flatness: Float[Tensor, "b 1 h w"], fa
 
 
 def local_rms(x: Batch, factor: float) -> Float[Tensor, "b 1 h w"]:
-    """Over all channels and about a latent of the picture below, by a Gaussian, whose weights are nowhere negative."""
+    """The local root mean square over all channels, with a Gaussian window of about a latent of the previous stage."""
     return low_pass(x.square().mean(1, keepdim=True), 0.3 / factor, order=2).clamp_min(0).sqrt()
 
 
 @dataclass(frozen=True)
 class Held(Merge):
-    """Hold what the picture below knows in the clean estimate.
+    """Hold the band of the previous stage in the clean estimate.
 
-    - ``weights``: how much of the correction each step takes, 1 to 0.
-    - ``positions``: the Slider map (1, h, w) of the canvas; ``bands``: what is held at a position.
-    - ``factor``: how many times as large as the picture below the stage's picture is.
-    - ``flatness``: where new detail is moderated, a map (1, h, w) from 0 to 1; nowhere without one.
+    - ``weights``: the weight of the correction at each step, 1 to 0.
+    - ``positions``: the Slider map (1, h, w) of the canvas; ``bands``: the held band at a position of the Slider.
+    - ``factor``: the scale factor of the stage.
+    - ``flatness``: a map (1, h, w) from 0 to 1 of where new detail is moderated; ``None`` for nowhere.
     """
 
     weights: Sequence[float]
@@ -99,7 +101,7 @@ class Held(Merge):
         return torch.lerp(clean, found, weight)
 
     def _flatness(self, step: int) -> Readable | None:
-        """Where new detail is moderated at a step, if it is."""
+        """The flatness map, at the steps in which new detail is moderated."""
         return self.flatness if step < math.floor(MODERATED * len(self.weights)) else None
 
 

@@ -12,15 +12,15 @@ from torch import Tensor
 from pixelsmith.sampling.denoiser import Batch
 
 ORDER = 4
-"""How steeply the low-pass falls. A Gaussian (2) mixes guide and estimate over two octaves, where the mixture has less
-power than either."""
+"""The exponent of the low-pass. With 2, a Gaussian, guide and estimate would be mixed over two octaves, in which the
+mixture has less power than either."""
 
 
 def low_pass(x: Batch, limit: float, order: int = ORDER) -> Batch:
     """``x`` (b, c, h, w) without its high frequencies; float32.
 
-    ``exp(−½·(ν/limit)^order)`` for rows and for columns, with ν and ``limit`` in cycles a latent. The patch is mirrored
-    at its edges, so its mean stays as it is.
+    ``exp(−½·(ν/limit)^order)`` along rows and columns, with ν and ``limit`` in cycles per latent. The patch is mirrored
+    at its edges, so its mean does not change.
     """
     height, width = x.shape[-2:]
     rows, columns = (_low_pass_matrix(side, limit, order, x.device) for side in (height, width))
@@ -29,7 +29,7 @@ def low_pass(x: Batch, limit: float, order: int = ORDER) -> Batch:
 
 @lru_cache(maxsize=256)
 def _low_pass_matrix(side: int, limit: float, order: int, device: torch.device) -> Float[Tensor, "n n"]:
-    """Mirrored edges are what a cosine transform sees."""
+    """The filter along one axis as a product of cosine transforms, which mirror the edges."""
     places, waves = torch.arange(side, dtype=torch.float64), torch.arange(side, dtype=torch.float64)
     cosines = torch.cos(math.pi / side * (places[:, None] + 0.5) * waves) * math.sqrt(2 / side)
     cosines[:, 0] *= math.sqrt(0.5)

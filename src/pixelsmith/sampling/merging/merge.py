@@ -38,7 +38,7 @@ class GuideAt:
 
     @cached_property
     def clean(self) -> Batch:
-        """z_g: the encoded picture of the stage below, (b, c, h, w)."""
+        """z_g: the encoded picture of the previous stage, (b, c, h, w)."""
         return self.read_clean()
 
     @cached_property
@@ -96,7 +96,7 @@ class Lead:
     - ``bands``: the frequency band that is held at a position of the Slider.
     - ``factor``: the scale factor of the stage.
     - ``flatness``: where new detail is moderated, if structure is held, a map (1, h, w) from 0 to 1.
-    - ``chess_mask``: whether the paper's way has its mask.
+    - ``chess_mask``: whether the paper's merge uses the chess mask.
     """
 
     weights: Sequence[float]
@@ -115,7 +115,7 @@ class Merging:
     - ``weights``: the guide's weight at each step, 1 to 0.
     - ``most``: the largest scale factor of one stage, if the user does not give a cascade.
     - ``slider``: the default Slider; ``None`` is the model's recommendation.
-    - ``unused``: what of a method it has no use for.
+    - ``unused``: the settings of a method that have no effect with it.
     """
 
     name: str

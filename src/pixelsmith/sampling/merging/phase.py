@@ -1,4 +1,4 @@
-"""The paper's way: phase fusion before the network and the chess mask after the step (sections 3.3 and 3.4)."""
+"""The paper's merge: phase fusion before the network and the chess mask after the step (sections 3.3 and 3.4)."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from pixelsmith.sampling.merging.merge import GuideAt, Lead, Merge, Merging, Nee
 
 @dataclass(frozen=True)
 class Fused(Merge):
-    """Fuse the noisy patches with the guide at their level; ``chess_mask``: and replace every other latent by it.
+    """Fuse the noisy patches with the guide at their noise level.
 
-    ``weights``: how strongly the guide leads each step, 1 to 0.
+    ``chess_mask``: whether every other latent of the result is replaced by the guide. ``weights``: the guide's weight
+    at each step, 1 to 0.
     """
 
     weights: Sequence[float]
@@ -27,7 +28,7 @@ class Fused(Merge):
     chess_mask: bool = True
 
     def needs(self, step: int) -> Needs:
-        # The mask needs the guide to lead at the next step as well, and it never leads later than earlier.
+        # The mask needs a guided next step as well. Weights never rise, so such a step is guided itself.
         leads = self.weights[step] > 0
         return Needs(clean=leads, noise=leads)
 
@@ -36,7 +37,7 @@ class Fused(Merge):
         return fuse(x_t, guide.at(guide.t), self.fusion, weight) if weight > 0 else x_t
 
     def after(self, x_s: Batch, guide: GuideAt) -> Batch:
-        # The paper's guide does not reach past its last step: the mask needs the guide to lead at s as well.
+        # In the paper the guide exists only at the levels of guided steps, so the mask needs a guided next step.
         weight = self.weights[guide.step + 1] if guide.step + 1 < len(self.weights) else 0.0
         if not self.chess_mask or weight == 0:
             return x_s
@@ -49,7 +50,7 @@ class Fused(Merge):
 
 @lru_cache(maxsize=16)
 def _mask_on(device: torch.device, height: int, width: int, phase: int) -> Tensor:
-    """A chess mask on a device, brought there once."""
+    """A chess mask on a device, cached."""
     return chess_mask(height, width, phase).to(device)
 
 

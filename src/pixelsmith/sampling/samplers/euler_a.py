@@ -11,7 +11,7 @@ from pixelsmith.sampling.schedule import step
 
 
 def ancestral(move: Move) -> Batch:
-    """Euler ancestral: the fresh part of the noise at s is that of DDPM, ``τ² = σ_s²·(1 − (α_t·σ_s / (α_s·σ_t))²)``.
+    """Euler ancestral: the fresh noise at s has DDPM's variance, ``τ² = σ_s²·(1 − (α_t·σ_s / (α_s·σ_t))²)``.
 
     The rest of the noise follows the estimate (arXiv 2010.02502, equation 16 with η = 1; as in k-diffusion).
     """

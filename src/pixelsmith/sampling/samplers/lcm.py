@@ -8,7 +8,7 @@ from pixelsmith.sampling.schedule import noised
 
 
 def consistency(move: Move) -> Batch:
-    """Multistep sampling of consistency models (arXiv 2303.01469, algorithm 1; LCM): all of the noise is new."""
+    """Multistep sampling of consistency models (arXiv 2303.01469, algorithm 1; LCM), with new noise at each step."""
     return noised(move.clean, move.fresh(), move.s) if move.s.sigma > 0 else move.s.alpha * move.clean
 
 

@@ -10,7 +10,7 @@ const options = {
   maxZoomPixelRatio: 8,
   visibilityRatio: 0.5,
   animationTime: 0.4,
-  preserveImageSizeOnResize: true,
+  preserveViewport: true,
   gestureSettingsMouse: { clickToZoom: false, dblClickToZoom: true },
 };
 
@@ -39,7 +39,9 @@ export function coverOf(it, over) {
 
 export class Looking {
   constructor({ onMove, onPlace }) {
-    this.viewer = OpenSeadragon({ element: element("picture"), ...options });
+    // It would also react to a change of its size later, when this page has already done so (see fitContainer).
+    this.viewer = OpenSeadragon({ element: element("picture"), ...options, autoResize: false });
+    new ResizeObserver(() => this.fitContainer()).observe(this.viewer.container);
     this.second = null;
     this.project = null;
     this.first = null; // the picture, and the one that it is compared with
@@ -75,37 +77,35 @@ export class Looking {
   async change(project, first, other, mode) {
     const same = this.project === project && this.first?.key === first?.key && this.other?.key === other?.key;
     if (same && this.mode === mode) return this.refresh(first, other);
-    const kept = this.project === project && this.first ? this.kept() : null;
+    const keepsPlace = this.project === project && this.first;
     Object.assign(this, { project, first, other, mode, flickered: false });
     this.viewer.world.removeAll();
     this.viewer.clearOverlays();
     this.items = [];
     element("second").hidden = mode !== "beside" || !other;
     this.second?.world.removeAll();
-    // It may have been hidden until now, and had no size.
-    const { clientWidth, clientHeight } = this.viewer.container;
-    this.viewer.viewport?.resize(new OpenSeadragon.Point(clientWidth, clientHeight), true);
+    this.fitContainer();
     if (first) this.items.push(await this.added(this.viewer, first));
     if (first && other) {
       if (mode === "beside") this.openSecond();
       this.items.push(await this.added(mode === "beside" ? this.second : this.viewer, other));
     }
-    if (kept) this.keep(kept);
-    else this.viewer.viewport.goHome(true);
+    if (!keepsPlace) this.viewer.viewport.goHome(true);
     this.labels();
     this.placeDivider();
     this.onMove();
   }
 
-  // The place that is seen, and how large it is, also where the picture has less room afterwards.
-  kept() {
-    const { viewport, container } = this.viewer;
-    return { center: viewport.getCenter(true), pixels: viewport.getZoom(true) * container.clientWidth };
-  }
-
-  keep({ center, pixels }) {
-    this.viewer.viewport.panTo(center, true);
-    this.viewer.viewport.zoomTo(pixels / this.viewer.container.clientWidth, null, true);
+  // Where the picture has more or less room than before, its centre and its size on the screen stay.
+  fitContainer() {
+    const { container, viewport } = this.viewer;
+    const [before, now] = [viewport.getContainerSize(), new OpenSeadragon.Point(container.clientWidth, container.clientHeight)];
+    if (!now.x || !now.y || now.equals(before)) return;
+    const [center, zoom] = [viewport.getCenter(), viewport.getZoom()];
+    viewport.resize(now);
+    viewport.zoomTo((zoom * before.x) / now.x, null, true);
+    viewport.panTo(center, true);
+    this.placeDivider();
   }
 
   added(viewer, look) {

@@ -147,6 +147,7 @@ function goToPlace() {
 }
 
 function saveRegion() {
+  if (!layers.length) return;
   const number = shown.pictures.length - 1;
   const box = layers[0].item.viewportToImageRectangle(viewer.viewport.getBounds(true));
   const query = new URLSearchParams({
@@ -194,7 +195,8 @@ function describe() {
   }
   element("compare").hidden = tiled || names.length === 0;
   element("tiled").hidden = !shown.wrap;
-  element("status").textContent = shown.growing ? "the run goes on; this page fills in" : "";
+  const progress = shown.pictures.length ? "the run goes on; this page fills in" : "the run has made nothing yet; this page waits";
+  element("status").textContent = shown.growing ? progress : "";
 }
 
 async function fetchShown() {
@@ -230,6 +232,11 @@ async function poll() {
 async function start() {
   shown = await fetchShown();
   describe();
+  while (!shown.pictures.length) {
+    await pause(POLL_MS);
+    shown = await fetchShown();
+    describe();
+  }
   const place = new URLSearchParams(location.hash.slice(1));
   if (place.get("with") !== null) other.value = place.get("with");
   const at = Number.parseFloat(place.get("at"));

@@ -1,8 +1,9 @@
-"""What a page asks of a picture: a tile of it, or a part to keep."""
+"""Parts of a picture for a page: tiles, regions to save, and thumbnails."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from io import BytesIO
 
 from pixelsmith.geometry import Size
@@ -13,6 +14,8 @@ SAVED_SIDE = 4096
 """The longest side in pixels of a region that is saved; a larger one is scaled down to it."""
 _LEVELS = 40
 """More than any picture has."""
+_MAX_DIGITS = 16
+"""Of seeds, which are below 2^53."""
 
 
 def tile_of(source: Zoomable, level: int, column: int, row: int) -> bytes:
@@ -42,6 +45,22 @@ def region_of(source: Zoomable, box: Box) -> bytes:
     scale = min(1.0, SAVED_SIDE / max(right - left, bottom - top))
     size = Size(max(1, math.ceil((right - left) * scale)), max(1, math.ceil((bottom - top) * scale)))
     return _encoded(source, (left, top, right, bottom), size, "PNG")
+
+
+def box_of(query: Mapping[str, str]) -> Box:
+    """The box of a region from the query of a URL. Raises ``LookupError``."""
+    try:
+        left, top, right, bottom = (float(query[name]) for name in ("left", "top", "right", "bottom"))
+    except ValueError as error:
+        raise LookupError(str(error)) from error
+    return left, top, right, bottom
+
+
+def number_of(text: str) -> int:
+    """A number from 0 in the path of a URL. Raises ``LookupError`` for any other text."""
+    if not text.isdecimal() or len(text) > _MAX_DIGITS:
+        raise LookupError(text)
+    return int(text)
 
 
 def small_of(source: Zoomable, side: int) -> bytes:

@@ -1,0 +1,115 @@
+"""The sizes of the base picture and of the stages."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+from pixelsmith.config.model_facts import ModelFacts
+from pixelsmith.config.request import Request
+from pixelsmith.config.strategies import STRATEGIES
+from pixelsmith.errors import RequestError
+from pixelsmith.geometry import NO_WRAP, Size, Wrap
+from pixelsmith.sampling.merging import MERGES
+
+MAX_SHAPE = 4.0
+"""The largest aspect ratio of a base picture; for a larger one, the middle of the base is used."""
+WRAPPED_SHAPES = 0.1
+"""The largest relative difference of aspect ratios if the picture wraps, in which case it is stretched, not cropped."""
+MAX_STAGES = 400
+"""The largest number of stages of a strategy that has one for every multiple of the base."""
+
+
+def cascade_of(request: Request, origin: Size, start: Size | None, facts: ModelFacts) -> tuple[Size, ...]:
+    """The sizes of the stages: those of the request, or as few equal factors as the merge allows.
+
+    Pictures of another aspect ratio are cropped to their middle, so a stage grows if one of its sides does. Raises
+    ``RequestError`` if the first stage is smaller than the picture that it starts from.
+    """
+    asked = request.cascade
+    if asked and asked[-1] != request.size and asked[-1].fits_in(request.size):
+        asked = (*asked, request.size)
+    factor = (asked[0] if asked else request.size).factor_over(origin)
+    strategy = STRATEGIES[request.method.strategy]
+    growth, most = strategy.growth, MERGES[strategy.merge or request.method.merge].most
+    if growth == "none":
+        _check_without_stages(request, start)
+        return ()
+    if factor < 1 and (asked or start):
+        what, first = "the given picture" if start else "the model's base picture", asked[0] if asked else request.size
+        raise RequestError(f"the cascade shrinks: {what} has {origin}, the first stage {first}; ask for more")
+    if asked or not (factor > 1 or start):
+        return asked
+    *between, last = (
+        _multiples(origin, request.size) if growth == "multiples" else _equal_factors(origin, request.size, most)
+    )
+    wrap = request.wrapped_axes
+    return (*(wrap.rounded(size, wrapped_unit(facts)) for size in between), last)
+
+
+def wrapped_unit(facts: ModelFacts) -> int:
+    """The multiple of pixels that sides must have if the picture wraps, so that the canvas needs no padding."""
+    return facts.latent_scale * facts.latent_multiple
+
+
+def check_wrap(request: Request, facts: ModelFacts, start: Size | None, sizes: Sequence[Size]) -> None:
+    """Raise ``RequestError`` if the picture cannot wrap, or would no longer wrap because it must be cropped."""
+    wrap, unit = request.wrapped_axes, wrapped_unit(facts)
+    if not wrap:
+        return
+    if STRATEGIES[request.method.strategy].dilated:
+        raise RequestError(f"wrap: {request.method.strategy} samples the whole canvas at once; choose another strategy")
+    if request.method.coverage == "random" and sizes:
+        raise RequestError("wrap: random coverage ends at the edges; leave it out, or give --coverage grid")
+    given = [start] if start else []
+    # With latent upsampling the given picture is encoded at its own size.
+    for size in [*(given if request.method.upsampling == "latent" else []), *sizes]:
+        if wrap.rounded(size, unit) != size:
+            raise RequestError(
+                f"wrap: {facts.name} needs sides that are multiples of {unit} pixels where a picture wraps, got "
+                f"{size}; the nearest is {wrap.rounded(size, unit)}"
+            )
+    for before, after in pairwise([*given, *sizes, request.size]):
+        if abs(before.width * after.height / (before.height * after.width) - 1) > WRAPPED_SHAPES:
+            raise RequestError(
+                f"wrap: a picture that wraps cannot be cropped to another aspect ratio, from {before} to {after}; "
+                "give sizes of one aspect ratio"
+            )
+
+
+def _check_without_stages(request: Request, start: Size | None) -> None:
+    strategy = request.method.strategy
+    if request.cascade:
+        raise RequestError(f"strategy: {strategy} has no stages; leave out the cascade")
+    if start:
+        raise RequestError(f"strategy: {strategy} has no stages; it cannot start from a given picture")
+
+
+def _equal_factors(origin: Size, target: Size, most: float) -> tuple[Size, ...]:
+    factor = target.factor_over(origin)
+    count = max(1, math.ceil(math.log(factor) / math.log(most) - 1e-9))
+    return (*(target.scaled(factor ** (i / count - 1)) for i in range(1, count)), target)
+
+
+def _multiples(origin: Size, target: Size) -> tuple[Size, ...]:
+    """Two, three, ... times the origin's sides, and the target."""
+    factor = target.factor_over(origin)
+    if factor > MAX_STAGES:
+        raise RequestError(
+            f"size: from {origin} to {target} there are {math.ceil(factor):,} multiples, each a stage; expected at "
+            f"most {MAX_STAGES}; give fewer with --cascade"
+        )
+    return (*(target.scaled(multiple / factor) for multiple in range(2, math.ceil(factor))), target)
+
+
+def base_size(target: Size, native: Size, wrap: Wrap = NO_WRAP, unit: int = 1) -> Size:
+    """The model's native area in the target's aspect ratio, which is limited to 4:1.
+
+    A base that wraps cannot be cropped, so it has the target's aspect ratio without a limit, and sides that are
+    multiples of ``unit`` on the axes that wrap.
+    """
+    most = math.inf if wrap else MAX_SHAPE
+    shape = min(max(target.width / target.height, 1 / most), most)
+    size = Size(max(1, round(math.sqrt(native.area * shape))), max(1, round(math.sqrt(native.area / shape))))
+    return wrap.rounded(size, unit)
