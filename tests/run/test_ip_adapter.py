@@ -198,6 +198,7 @@ def test_it_goes_with_a_controlnet_and_is_calibrated(folder: Path, tmp_path: Pat
     with load(both.model, both.parts, both.compute) as model:
         assert model.generate(both).pixels.shape == (64, 64, 3)
         assert model.plan(both, calibrate=True).seconds is not None
+    assert plan(request).seconds is None, "without the ControlNet it is faster"
 
 
 def test_a_run_goes_on_with_its_picture_and_no_other(folder: Path, tmp_path: Path) -> None:
