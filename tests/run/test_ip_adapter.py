@@ -41,6 +41,7 @@ from pixelsmith.families.loading.quiet import quiet
 from tests.stopping import stop_at
 from tests.tiny import build_stable_diffusion
 from tests.zoo.all import SPECIMENS
+from tests.zoo.transformers import build_flux
 from tests.zoo.unets import BETAS, LEADING, build_xl
 
 STEPS, SCALE = 2, 3.0
@@ -95,9 +96,29 @@ def build_adapter(unet: Any, seed: int, plus: bool = False) -> dict[str, torch.T
     return named
 
 
+def build_adapter_of_flux(network: Any, seed: int) -> dict[str, torch.Tensor]:
+    """The same by the names that those of Flux.1 were published by: plain ones, for each block with two streams."""
+    generator = torch.Generator().manual_seed(seed)
+    width, sizes = network.config.joint_attention_dim, (network.inner_dim, network.config.joint_attention_dim)
+    of_projection = {
+        "proj.weight": (4 * width, SEEN),
+        "proj.bias": (4 * width,),
+        "norm.weight": (width,),
+        "norm.bias": (width,),
+    }
+    shapes: dict[str, tuple[int, ...]] = {
+        f"ip_adapter_proj_model.{name}": shape for name, shape in of_projection.items()
+    }
+    for i in range(network.config.num_layers):
+        for kind in "kv":
+            name = f"double_blocks.{i}.processor.ip_adapter_double_stream_{kind}_proj"
+            shapes |= {f"{name}.weight": sizes, f"{name}.bias": sizes[:1]}
+    return {name: torch.randn(*shape, generator=generator) for name, shape in shapes.items()}
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Tiny models of two families with their adapters, the image encoder beside those, and pictures."""
+    """Tiny models of three families with their adapters, the image encoder beside those, and pictures."""
     root = tmp_path_factory.mktemp("ip-adapter")
     pipelines = {"sd": build_stable_diffusion(), "xl": build_xl(EulerDiscreteScheduler(**BETAS, **LEADING))}
     build_image_encoder().save_pretrained(root / "image_encoder")
@@ -105,6 +126,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pipeline.save_pretrained(root / name)
         save_file(build_adapter(pipeline.unet, 1), root / f"{name}-plain.safetensors")
         save_file(build_adapter(pipeline.unet, 2, plus=True), root / f"{name}-plus.safetensors")
+    flux = build_flux(dev=True)
+    flux.save_pretrained(root / "flux")
+    (root / "flux" / "pixelsmith.json").write_text(json.dumps({"native_size": "64x64"}))
+    for number, kind in enumerate(("plain", "other")):
+        save_file(build_adapter_of_flux(flux.transformer, number), root / f"flux-{kind}.safetensors")
     for number in (1, 2):
         pixels = np.random.default_rng(number).integers(0, 256, (48, 40, 3), np.uint8)
         Image.fromarray(pixels).save(root / f"{number}.png")
@@ -119,7 +145,7 @@ def request_of(folder: Path, family: str = "sd", **changes: Any) -> Request:
     request = Request(
         "a map",
         Size(64, 64),
-        negative_prompt="roads",
+        negative_prompt="" if family == "flux" else "roads",
         model=str(folder / family),
         parts=Parts(ip_adapters=given),
         method=own,
@@ -134,8 +160,16 @@ def stock(folder: Path, family: str, adapters: dict[str, float]) -> NDArray[np.u
     with quiet():
         pipeline = DiffusionPipeline.from_pretrained(folder / family)
         names = [f"{family}-{kind}.safetensors" for kind in adapters]
-        pipeline.load_ip_adapter([str(folder)] * len(names), subfolder="", weight_name=names)
-        pipeline.set_ip_adapter_scale(list(adapters.values()))
+        noise = torch.randn(1, pipeline.vae.config.latent_channels, 16, 16, generator=torch.Generator().manual_seed(0))
+        of_flux = {"image_encoder_pretrained_model_name_or_path": str(folder / "image_encoder")}
+        options: dict[str, Any] = {"negative_prompt": "roads", "latents": noise}
+        if family == "flux":
+            options = {"latents": pipeline._pack_latents(noise, 1, 16, 16, 16)}
+        pipeline.load_ip_adapter(
+            [str(folder)] * len(names), subfolder="", weight_name=names, **(of_flux if family == "flux" else {})
+        )
+        scales = list(adapters.values())
+        pipeline.set_ip_adapter_scale(scales if len(scales) > 1 else scales[0])
         pipeline.set_progress_bar_config(disable=True)
         images = [Image.open(folder / f"{i}.png").convert("RGB") for i in range(1, len(names) + 1)]
         return np.asarray(
@@ -146,8 +180,7 @@ def stock(folder: Path, family: str, adapters: dict[str, float]) -> NDArray[np.u
                 width=64,
                 num_inference_steps=STEPS,
                 guidance_scale=SCALE,
-                negative_prompt="roads",
-                generator=torch.Generator().manual_seed(0),
+                **options,
             ).images[0]
         )
 
@@ -156,8 +189,17 @@ def difference(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> int:
     return int(np.abs(one.astype(int) - other).max())
 
 
-@pytest.mark.parametrize("family", ["sd", "xl"])
-@pytest.mark.parametrize("adapters", [{"plain": 1.0}, {"plain": 0.4, "plus": 1.0}], ids=["one", "two"])
+@pytest.mark.parametrize(
+    ("family", "adapters"),
+    [
+        ("sd", {"plain": 1.0}),
+        ("sd", {"plain": 0.4, "plus": 1.0}),
+        ("xl", {"plus": 0.7}),
+        ("xl", {"plain": 0.4, "plus": 1.0}),
+        ("flux", {"plain": 0.7}),
+        ("flux", {"plain": 1.0, "other": 0.3}),
+    ],
+)
 def test_a_base_is_the_stock_pipelines(folder: Path, family: str, adapters: dict[str, float]) -> None:
     request = request_of(folder, family, adapters=adapters)
     made = generate(request).pixels

@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from pixelsmith.config.model_facts import ModelFacts
@@ -18,6 +17,7 @@ from pixelsmith.families.autoencoders.autoencoder import DiffusersAutoencoder
 from pixelsmith.families.family import CONTROL, IMAGE, Prompt, PromptAt, TextureNetwork, base_noise, named
 from pixelsmith.families.loading.placing import release_encoders
 from pixelsmith.families.loading.quiet import quiet
+from pixelsmith.families.shared.image_prompts import encoded_images
 from pixelsmith.families.shared.perturbed import Perturbed, forwards_of
 from pixelsmith.families.shared.schedules import clean_estimate, config_of, prediction_of
 from pixelsmith.families.shared.weighting import encode_weighted
@@ -187,13 +187,9 @@ class DiffusersFamily:
         return prompts
 
     def encode_images(self, pictures: Sequence[Tensor]) -> tuple[Prompt, Prompt]:
-        images = [Image.fromarray(picture.permute(1, 2, 0).numpy()) for picture in pictures]
         with quiet():
-            # The negative ones first.
-            found = self.pipeline.prepare_ip_adapter_image_embeds(images, None, self.device, 1, True)
-        names = [f"{IMAGE}{i}" for i in range(len(found))]
-        negative, positive = zip(*(both.chunk(2) for both in found), strict=True)
-        return named(names, positive, negative)
+            found = encoded_images(self.pipeline, pictures, self.device)
+        return named([f"{IMAGE}{i}" for i in range(len(pictures))], *found)
 
     def base_noise(self, seed: int, canvas: Size) -> Noise:
         return base_noise(self.facts, seed, canvas)

@@ -37,7 +37,7 @@ class Flux:
         # dev takes its guidance scale as an input; schnell is distilled to few steps and has none.
         dev = configs["transformer"]["guidance_embeds"]
         best = Recommended(28, guidance_scale=3.5, guidance_told=True) if dev else Recommended(4, guidance_scale=1.0)
-        return Traits(NATIVE, 2, best, controlnet="FluxControlNetModel")
+        return Traits(NATIVE, 2, best, controlnet="FluxControlNetModel", image_prompts=True)
 
     def reader(self, pipeline: Any) -> tuple[Any, int]:
         return pipeline.tokenizer_2, _room(pipeline)
@@ -77,6 +77,7 @@ class Flux:
             network,
             x,
             **told(network),
+            joint_attention_kwargs={"ip_adapter_image_embeds": list(scene.images)} if scene.images else None,
             controlnet_block_samples=_added(of_pairs, len(network.transformer_blocks)),
             controlnet_single_block_samples=_added(of_singles, len(network.single_transformer_blocks)),
         )

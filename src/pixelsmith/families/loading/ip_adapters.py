@@ -23,8 +23,12 @@ _KINDS = {
 }
 """By a tensor that only this kind of IP-Adapter has (plain, full, plus): the one that takes what the encoder sees, and
 the encoder's name for the width of that."""
-_KEYS = "ip_adapter.1.to_k_ip.weight"
-"""The keys of the network's first attention to the prompt."""
+_XLABS = {
+    "ip_adapter_proj_model.": "image_proj.",
+    "double_blocks.": "ip_adapter.",
+    "processor.ip_adapter_double_stream_k_proj": "to_k_ip",
+}
+"""How those of Flux.1 were published, and the names that diffusers has for the same."""
 
 
 def check_ip_adapters(parts: Parts, configs: Configs, model: str) -> None:
@@ -34,12 +38,13 @@ def check_ip_adapters(parts: Parts, configs: Configs, model: str) -> None:
     pipeline = str(configs["index"].get("_class_name"))
     if not architecture_of(pipeline, model).traits(configs).image_prompts:
         raise ModelError(f"{model}: how an IP-Adapter prompts a {pipeline} is not known; leave it out")
+    network = configs.get("unet") or configs["transformer"]
     encoder = _encoder_config(find_image_encoder(parts, weights=False))
-    width = configs["unet"].get("cross_attention_dim")
+    entry = next(name for name in ("cross_attention_dim", "joint_attention_dim") if name in network)
     for adapter in parts.ip_adapters:
         # Of a hub id that was not fetched yet, and of a pickle, nothing is known.
         if shapes := shapes_in(find_addition(adapter.path, parts.allow_pickle, weights=False)):
-            _check_fits(adapter.path, shapes, width, encoder)
+            _check_fits(adapter.path, _renamed(shapes), (entry, network[entry]), encoder)
 
 
 def add_ip_adapters(pipeline: Any, parts: Parts, model: str, dtype: torch.dtype) -> None:
@@ -63,13 +68,14 @@ def add_ip_adapters(pipeline: Any, parts: Parts, model: str, dtype: torch.dtype)
             [str(file.parent) for file in files],
             subfolder="",
             weight_name=[file.name for file in files],
-            image_encoder_folder=None,
             local_files_only=True,
         )
     except Exception as error:
         names = ", ".join(adapter.path for adapter in parts.ip_adapters)
         raise ModelError(f"{names}: it is no IP-Adapter of {model}: {reason_of(error)}") from error
-    pipeline.set_ip_adapter_scale([adapter.scale for adapter in parts.ip_adapters])
+    scales = [adapter.scale for adapter in parts.ip_adapters]
+    # To Flux's pipeline a list for one adapter is its scales by blocks.
+    pipeline.set_ip_adapter_scale(scales[0] if len(scales) == 1 else scales)
 
 
 def _encoder_config(folder: Path) -> dict[str, Any]:
@@ -79,15 +85,22 @@ def _encoder_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _check_fits(name: str, shapes: Shapes, width: int | None, encoder: dict[str, Any]) -> None:
-    """Check the kind of an adapter, the width of the prompt and that of the image encoder. Raises ``ModelError``."""
-    if _KEYS not in shapes or not any(key.startswith("image_proj.") for key in shapes):
+def _renamed(shapes: Shapes) -> Shapes:
+    """The same by diffusers' names."""
+    found = dict(shapes)
+    for old, new in _XLABS.items():
+        found = {name.replace(old, new): shape for name, shape in found.items()}
+    return found
+
+
+def _check_fits(name: str, shapes: Shapes, prompt: tuple[str, int], encoder: dict[str, Any]) -> None:
+    """Check the kind of an adapter, the width of the ``prompt`` and that of the encoder. Raises ``ModelError``."""
+    keys = [shape for key, shape in shapes.items() if key.startswith("ip_adapter.") and key.endswith("to_k_ip.weight")]
+    if not keys or not any(key.startswith("image_proj.") for key in shapes):
         raise ModelError(f"{name}: expected an IP-Adapter with tensors of image_proj and ip_adapter; it has others")
-    if width is not None and shapes[_KEYS][1] != width:
-        raise ModelError(
-            f"{name}: it is an IP-Adapter of another family: expected cross_attention_dim {width}, got "
-            f"{shapes[_KEYS][1]}"
-        )
+    entry, width = prompt
+    if keys[0][1] != width:
+        raise ModelError(f"{name}: it is an IP-Adapter of another family: expected {entry} {width}, got {keys[0][1]}")
     kind = next((own for key, own in _KINDS.items() if key in shapes), None)
     if kind is None:
         # Such as those that take the vectors of a face recogniser.
