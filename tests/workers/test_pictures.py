@@ -142,6 +142,17 @@ def test_the_time_of_a_plan_follows_from_the_rates_of_each(tiny_model: Path, two
     assert alone / 3 <= together < alone, "all phases but writing are shared"
 
 
+def test_what_several_measure_on_one_processor_is_not_the_rate_of_one(tiny_model: Path) -> None:
+    request = replace(request_of(tiny_model), compute=replace(COMPUTE, attention="native"))
+    assert plan(request).seconds is None
+    workers = Workers(("cpu",) * 2)
+    with load(str(tiny_model), compute=request.compute, workers=workers) as model:
+        measured = model.plan(request, calibrate=True).seconds
+    assert measured is not None
+    assert plan(request, workers=workers).seconds == measured
+    assert plan(request).seconds is None
+
+
 def test_workers_that_are_killed_and_one_that_sleeps_for_ever_change_nothing(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,7 +18,10 @@ from pixelsmith.sampling.readable import Readable, read_wrapped
 
 @dataclass(frozen=True)
 class Controlled:
-    """The prompts of patches, with what ``pictures`` (3, H, W) uint8 show there; ``scale``: pixels of a latent."""
+    """The prompts of patches, with what ``pictures`` show there.
+
+    They are pixels (3, H, W) uint8, of which a latent has ``scale`` on a side, or latents, of which it is 1.
+    """
 
     prompt_at: PromptAt
     pictures: Sequence[Readable]
