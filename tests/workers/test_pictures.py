@@ -56,8 +56,8 @@ def request_of(model: Path, size: int = 150, **method: Any) -> Request:
 def strike(model: LoadedModel, hit: dict[str, int], name: str, how: signal.Signals) -> None:
     """Send a signal to a worker that has something to do and was not hit before, if there is one right now."""
     assert model._model.fleet is not None
-    there = [(member, about.pid) for member, about in model._model.fleet.abouts.items() if about.pid not in hit.values()]
-    pid = next((pid for member, pid in there if member.ready and member.jobs), None)
+    at_work = [about.pid for member, about in model._model.fleet.abouts.items() if member.ready and member.jobs]
+    pid = next((pid for pid in at_work if pid not in hit.values()), None)
     if pid is not None:
         hit[name] = pid
         os.kill(pid, how)
