@@ -11,7 +11,7 @@ from pixelsmith.api.loaded import LoadedModel, load
 from pixelsmith.api.pipeline import PipelineOutput, PixelsmithPipeline
 from pixelsmith.config.compute import Compute, Placement
 from pixelsmith.config.method import PRESETS, Method
-from pixelsmith.config.parts import ControlNet, Lora, Parts
+from pixelsmith.config.parts import ControlNet, IPAdapter, Lora, Parts
 from pixelsmith.config.plans import Plan, StagePlan
 from pixelsmith.config.recommended import PERTURBATIONS, Perturbation
 from pixelsmith.config.regions import Region
@@ -48,6 +48,7 @@ __all__ = [
     "DeviceError",
     "Event",
     "HeldModel",
+    "IPAdapter",
     "InputError",
     "LoadedModel",
     "Lora",

@@ -167,9 +167,15 @@ def test_a_run_of_another_model_is_not_gone_on_with(tiny_model: Path, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    "placement", [Placement(memory="encoders-released"), Placement(batch_size=3), Placement(device="auto")]
+    "placement",
+    [
+        Placement(memory="encoders-released"),
+        Placement(batch_size=3),
+        Placement(device="auto"),
+        Placement(attention="native"),
+    ],
 )
-def test_a_run_goes_on_with_another_memory_mode_batch_size_device_and_output(
+def test_a_run_goes_on_with_another_memory_mode_batch_size_device_attention_and_output(
     tiny_model: Path, tmp_path: Path, placement: Placement
 ) -> None:
     expected = generate(request_of(tiny_model)).pixels
@@ -178,6 +184,13 @@ def test_a_run_goes_on_with_another_memory_mode_batch_size_device_and_output(
     assert (tmp_path / "y.png").exists()
     assert not (tmp_path / "x.png").exists()
     assert np.abs(result.pixels.astype(int) - expected).max() <= (1 if placement.batch_size else 0)
+
+
+def test_another_attention_backend_is_checked_as_that_of_a_new_run(tiny_model: Path, tmp_path: Path) -> None:
+    assert Placement(attention="native").of(Compute(attention="sage")).attention == "native"
+    run_dir = interrupted(tiny_model, tmp_path)
+    with pytest.raises(RequestError, match="attention: flash needs a GPU"):
+        resume(run_dir, placement=Placement(attention="flash"))
 
 
 def test_the_dtype_of_a_run_is_kept_on_another_device(tiny_model: Path, tmp_path: Path) -> None:

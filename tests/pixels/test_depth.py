@@ -1,4 +1,4 @@
-"""From values as they are decoded to the whole numbers of a file."""
+"""From values as they are decoded to the numbers of a file, in its colour profile."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from PIL import Image
 from pixelsmith.canvas import Array
 from pixelsmith.errors import PictureError
 from pixelsmith.geometry import Size, Window
-from pixelsmith.pixels.depth import Depth, as_bytes, thresholds
+from pixelsmith.pixels.depth import Encoding, as_bytes, thresholds
 from pixelsmith.pixels.files import check_output, write_picture
 from pixelsmith.pixels.formats import format_of
 from pixelsmith.pixels.reading import read_picture
 from pixelsmith.pixels.settings_inside import read_settings
 from pixelsmith.pixels.transparency import WithAlpha
+from pixelsmith.pixels.zoomable import open_file
 
 SETTINGS = {"request": {"prompt": "a sky"}}
 SIZE = Size(300, 140)
@@ -34,7 +35,7 @@ def test_sixteen_bits_hold_what_was_decoded(tmp_path: Path, suffix: str, channel
     values = torch.rand(channels, SIZE.height, SIZE.width, generator=torch.Generator().manual_seed(0)) * 255
     path = tmp_path / f"deep.{suffix}"
     picture = Array(values) if channels == 3 else WithAlpha(Array(values[:3]), Array(values[3:]))
-    write_picture(picture, path, SETTINGS, depth=Depth(16))
+    write_picture(picture, path, SETTINGS, encoding=Encoding(16))
     image = pyvips.Image.new_from_file(str(path))
     assert (image.format, image.bands) == ("ushort", channels)
     found = image.numpy().astype(np.float64) / 257
@@ -45,18 +46,75 @@ def test_sixteen_bits_hold_what_was_decoded(tmp_path: Path, suffix: str, channel
         assert (seen.int() - as_bytes(values).int()).abs().max() <= 1
 
 
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("suffix", ["tif", "tiff"])
+def test_floats_are_stored_as_they_are(tmp_path: Path, suffix: str, channels: int) -> None:
+    values = torch.rand(channels, SIZE.height, SIZE.width, generator=torch.Generator().manual_seed(0)) * 255
+    path = tmp_path / f"float.{suffix}"
+    picture = Array(values) if channels == 3 else WithAlpha(Array(values[:3]), Array(values[3:]))
+    write_picture(picture, path, SETTINGS, encoding=Encoding(32))
+    image = pyvips.Image.new_from_file(str(path))
+    assert (image.format, image.bands) == ("float", channels)
+    assert np.array_equal(image.numpy(), (values / 255).permute(1, 2, 0).numpy())
+    assert read_settings(path) == SETTINGS
+    if channels == 3:
+        seen = read_picture(path).read(SIZE.window)
+        assert (seen.int() - as_bytes(values).int()).abs().max() <= 1
+        shown = np.asarray(open_file(path).look((0, 0, SIZE.width, SIZE.height), SIZE))
+        assert np.abs(shown.astype(int) - as_bytes(values).permute(1, 2, 0).numpy()).max() <= 1
+
+
+def test_a_pyramid_of_floats_keeps_its_mean(tmp_path: Path) -> None:
+    path = tmp_path / "float.tif"
+    write_picture(Array(GRADIENT.repeat(1, 4, 3)), path, SETTINGS, encoding=Encoding(32))
+    small = pyvips.Image.new_from_file(str(path), page=1)
+    assert (small.format, small.width) == ("float", 450)
+    assert small.avg() * 255 == pytest.approx(GRADIENT.mean().item(), abs=0.01)
+
+
+def in_display_p3(values: np.ndarray) -> np.ndarray:
+    """Values (..., 3) of sRGB in 0..1 as those of Display P3, by IEC 61966-2-1 and SMPTE EG 432-1."""
+
+    def to_xyz(primaries: list[tuple[float, float]]) -> np.ndarray:
+        columns = np.array([[x / y, 1, (1 - x - y) / y] for x, y in [*primaries, (0.3127, 0.3290)]]).T
+        return np.asarray(columns[:, :3] * np.linalg.solve(columns[:, :3], columns[:, 3]))
+
+    srgb, p3 = to_xyz([(0.64, 0.33), (0.3, 0.6), (0.15, 0.06)]), to_xyz([(0.68, 0.32), (0.265, 0.69), (0.15, 0.06)])
+    linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+    found = (linear @ np.linalg.solve(p3, srgb).T).clip(0, 1)
+    return np.where(found <= 0.0031308, 12.92 * found, 1.055 * found ** (1 / 2.4) - 0.055)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "bits"), [("png", 8), ("png", 16), ("tif", 16), ("jpg", 8), ("webp", 8), ("dzi", 8)]
+)
+def test_display_p3_is_the_same_colours_in_other_numbers(tmp_path: Path, suffix: str, bits: int) -> None:
+    ramp = torch.linspace(40, 250, SIZE.width).expand(SIZE.height, -1)
+    values = torch.stack([ramp, ramp.flip(1), torch.full_like(ramp, 90)])
+    path = tmp_path / f"wide.{suffix}"
+    write_picture(Array(values), path, SETTINGS, encoding=Encoding(bits, profile="display-p3"))
+    exact, lossless = values.permute(1, 2, 0).numpy(), suffix in ("png", "tif")
+    shown = np.asarray(open_file(path).look((0, 0, SIZE.width, SIZE.height), SIZE)).astype(float)
+    assert np.abs(shown - exact).mean() < (1 if lossless else 3), "the viewer shows the same colours"
+    if suffix != "dzi":
+        image = pyvips.Image.new_from_file(str(path))
+        found = image.numpy() / (2**bits - 1)
+        assert np.abs(found - in_display_p3(exact / 255)).mean() < (1 if lossless else 3) / 255
+        assert bytes(image.get("icc-profile-data")) == bytes(pyvips.Operation.call("profile_load", "p3"))
+
+
 def test_bytes_are_the_same_in_sixteen_bits(tmp_path: Path) -> None:
     pixels = torch.arange(256, dtype=torch.uint8).expand(3, 2, -1).contiguous()
-    write_picture(Array(pixels), tmp_path / "a.png", SETTINGS, depth=Depth(16))
+    write_picture(Array(pixels), tmp_path / "a.png", SETTINGS, encoding=Encoding(16))
     found = pyvips.Image.new_from_file(str(tmp_path / "a.png")).numpy()
     assert (found[0, :, 0] == np.arange(256) * 257).all()
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])
 def test_dither_keeps_the_mean_where_rounding_makes_steps(tmp_path: Path, suffix: str) -> None:
-    def smoothed(depth: Depth) -> np.ndarray:
-        path = tmp_path / f"{depth.dither}.{suffix}"
-        write_picture(Array(GRADIENT), path, SETTINGS, depth=depth)
+    def smoothed(encoding: Encoding) -> np.ndarray:
+        path = tmp_path / f"{encoding.dither}.{suffix}"
+        write_picture(Array(GRADIENT), path, SETTINGS, encoding=encoding)
         with Image.open(path) as image:
             values = np.array(image).astype(float)[..., 0]
         assert set(np.unique(values)) <= {100.0, 101.0, 102.0, 103.0, 104.0}
@@ -64,8 +122,8 @@ def test_dither_keeps_the_mean_where_rounding_makes_steps(tmp_path: Path, suffix
         return np.asarray(values[:, : 8 * (SIZE.width // 8)].mean(0).reshape(-1, 8).mean(1))
 
     exact = GRADIENT[0, 0, : 8 * (SIZE.width // 8)].reshape(-1, 8).mean(1).numpy()
-    assert np.abs(smoothed(Depth(8, dither=True)) - exact).max() < 0.05
-    assert np.abs(smoothed(Depth(8)) - exact).max() > 0.4
+    assert np.abs(smoothed(Encoding(8, dither=True)) - exact).max() < 0.05
+    assert np.abs(smoothed(Encoding(8)) - exact).max() > 0.4
 
 
 @given(st.integers(0, 5000), st.integers(0, 5000), st.integers(1, 40), st.integers(1, 40))
@@ -82,7 +140,7 @@ def test_thresholds_follow_from_the_place(top: int, left: int, height: int, widt
 def test_whole_numbers_are_not_dithered() -> None:
     pixels = torch.arange(256).expand(3, 4, -1)
     for values in (pixels.to(torch.uint8), pixels.float()):
-        stored = Depth(8, dither=True).stored(values, Window(7, 9, 4, 256))
+        stored = Encoding(8, dither=True).stored(values, Window(7, 9, 4, 256))
         assert (stored[..., 0] == np.arange(256)).all()
 
 
@@ -96,5 +154,7 @@ def test_a_large_tiff_of_sixteen_bits_stays_lossless_and_takes_twice_the_room() 
     size = Size(20_000, 20_000)
     assert format_of(Path("a.tif"), size, bits=16).options["compression"] == "deflate"
     assert format_of(Path("a.png"), size, bits=16).pixel_bytes == 2 * format_of(Path("a.png"), size).pixel_bytes
+    with pytest.raises(PictureError, match=r"a \.png has 16 bits a channel here; for 32 write \.tif, \.tiff"):
+        check_output(Path("a.png"), Size(9, 9), SETTINGS, bits=32)
     with pytest.raises(PictureError, match="megapixels"):
         check_output(Path("a.tiff"), Size(30_000, 30_000), SETTINGS, bits=16)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import pyvips
 import torch
 from PIL import ExifTags, Image, ImageSequence
 
@@ -200,6 +201,9 @@ def test_pixels_without_a_range_are_refused(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((4, 4), np.float32)).save(tmp_path / "float.tif")
     with pytest.raises(PictureError, match="8 or 16 bits"):
         read_picture(tmp_path / "float.tif")
+    pyvips.Image.black(4, 4, bands=3).cast("float").copy(interpretation="scrgb").tiffsave(str(tmp_path / "linear.tif"))
+    with pytest.raises(PictureError, match="floats without a colour profile"):
+        read_picture(tmp_path / "linear.tif")
 
 
 def test_a_picture_without_settings_is_said_so(tmp_path: Path) -> None:

@@ -7,8 +7,21 @@ from pathlib import Path
 import pytest
 import torch
 
-from pixelsmith import Compute, Event, Method, PhaseFinished, Progress, Request, Size, generate, plan
-from pixelsmith.planning.forecast import Forecast, Rates, load_rates, save_rates, seconds_of, work_of
+from pixelsmith import (
+    Compute,
+    ControlNet,
+    Event,
+    Lora,
+    Method,
+    Parts,
+    PhaseFinished,
+    Progress,
+    Request,
+    Size,
+    generate,
+    plan,
+)  # fmt: skip
+from pixelsmith.planning.forecast import Forecast, Rates, load_rates, rated_as, save_rates, seconds_of, work_of
 from pixelsmith.planning.planner import make_plan
 from pixelsmith.run import calibrate
 from tests.planning.test_planner import EMBEDDED_LIKE
@@ -130,6 +143,18 @@ def test_damaged_rates_are_unknown_rates(tmp_path: Path, monkeypatch: pytest.Mon
     assert load_rates("m", "cpu", "float32") is None
     save_rates(TRUE, "m", "cpu", "float32")
     assert load_rates("m", "cpu", "float32") == TRUE
+
+
+@pytest.mark.parametrize(
+    ("parts", "compute", "name"),
+    [
+        (Parts(loras=(Lora("a"),), variant="fp16"), Compute(memory="encoders-released", batch_size=3), "m"),
+        (Parts(controlnets=(ControlNet("a"), ControlNet("b", 0.0))), Compute(), "m controlnets=1"),
+        (Parts(vae="tiny", quantize="int8"), Compute(memory="offload"), "m vae=tiny quantize=int8 memory=offload"),
+    ],
+)
+def test_rates_are_kept_apart_by_what_changes_them(parts: Parts, compute: Compute, name: str) -> None:
+    assert rated_as("m", parts, compute) == name
 
 
 def test_a_plan_knows_the_time_after_a_run_or_a_calibration(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -185,8 +185,8 @@ def test_a_run_does_not_go_on_with_another_control_picture(folder: Path, tmp_pat
 
 
 def test_a_family_without_control_says_so(folder: Path, tmp_path: Path) -> None:
-    model = SPECIMENS["sd3"].save(tmp_path / "sd3")
-    with pytest.raises(ModelError, match="ControlNets for a StableDiffusion3Pipeline are not supported"):
+    model = SPECIMENS["pixart-sigma"].save(tmp_path / "pixart")
+    with pytest.raises(ModelError, match="ControlNets for a PixArtSigmaPipeline are not supported"):
         plan(request_of(folder, model=str(model)))
 
 

@@ -1,4 +1,4 @@
-"""16 bits and dither, from the decoder to the file."""
+"""Depth, dither and colour profile, from the decoder to the file."""
 
 from __future__ import annotations
 
@@ -64,7 +64,30 @@ def test_a_run_goes_on_in_sixteen_bits_and_can_be_looked_at(tiny_model: Path, tm
 def test_it_is_planned_and_refused(tiny_model: Path, tmp_path: Path) -> None:
     request = request_of(tiny_model)
     assert plan(replace(request, depth=16)).canvas_bytes > plan(request).canvas_bytes
-    with pytest.raises(RequestError, match="depth: expected 8 or 16 bits a channel, got 12"):
+    with pytest.raises(RequestError, match="depth: expected 8, 16 or 32 bits a channel, got 12"):
         replace(request, depth=12)
     with pytest.raises(RequestError, match="dither: it is for 8 bits"):
         replace(request, depth=16, dither=True)
+    with pytest.raises(RequestError, match="profile: expected one of srgb, display-p3, got 'adobe-rgb'"):
+        replace(request, profile="adobe-rgb")  # type: ignore[arg-type]
+    with pytest.raises(RequestError, match="8 or 16 bits without dither; leave out --depth 32"):
+        replace(request, depth=32, profile="display-p3")
+
+
+def test_floats_are_what_the_decoder_gave(tiny_model: Path, tmp_path: Path) -> None:
+    request = request_of(tiny_model, size=Size(64, 64), method=Method(steps=1))
+    deep = generate(replace(request, depth=16), tmp_path / "deep.png")
+    made = generate(replace(request, depth=32), tmp_path / "float.tif")
+    values, whole = (pyvips.Image.new_from_file(str(result.path)).numpy() for result in (made, deep))
+    assert values.dtype == np.float32
+    assert np.abs(values.astype(float) * 65535 - whole).max() <= 0.51
+    assert len(np.unique(values)) > len(np.unique(whole))
+    assert np.abs(made.pixels.astype(int) - deep.pixels).max() <= 1
+
+
+def test_the_profile_is_that_of_the_request(tiny_model: Path, tmp_path: Path) -> None:
+    request = request_of(tiny_model, size=Size(64, 64), method=Method(steps=1))
+    made = [generate(replace(request, profile=name), tmp_path / f"{name}.png") for name in ("srgb", "display-p3")]
+    profiles = [pyvips.Image.new_from_file(str(one.path)).get("icc-profile-data") for one in made]
+    assert profiles[0] != profiles[1]
+    assert np.abs(made[0].pixels.astype(int) - made[1].pixels).mean() < 1

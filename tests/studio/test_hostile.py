@@ -100,8 +100,8 @@ def test_bodies_that_are_none(
 def test_bodies_are_bounded(server: StudioServer, client: StudioClient, monkeypatch: pytest.MonkeyPatch) -> None:
     name = client.create({"prompt": "a map"})["name"]
     token = f"?token={server.token}"
-    assert asked(server, "POST", f"/api/projects{token}", b" " * (operations.MOST_JSON + 1))[0] == 413
-    monkeypatch.setattr(operations, "MOST_UPLOAD", 5000)
+    assert asked(server, "POST", f"/api/projects{token}", b" " * (operations.MAX_JSON + 1))[0] == 413
+    monkeypatch.setattr(operations, "MAX_UPLOAD", 5000)
     assert asked(server, "PUT", f"/api/projects/{name}/given{token}", b" " * 5001)[0] == 413
     assert asked(server, "PUT", f"/api/projects/{name}/given{token}", b" " * 5000)[0] == 400
 
@@ -165,7 +165,7 @@ def test_the_description_has_every_route(server: StudioServer) -> None:
 def test_events_reach_many_and_are_not_kept_for_those_that_are_gone(
     server: StudioServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(broadcast, "MOST_LISTENERS", 3)
+    monkeypatch.setattr(broadcast, "MAX_LISTENERS", 3)
     monkeypatch.setattr(broadcast, "BEAT_SECONDS", 0.1)
 
     def listening() -> socket.socket:

@@ -32,20 +32,26 @@ from pixelsmith.workers.worker import ModelSpec, Worker
 
 @dataclass
 class Sleeper(Worker):
-    """Computes after some seconds, of which its first takes others; ``begun``: when it was called."""
+    """Computes after some seconds, of which its first takes others, or when it is woken, and tells those seconds.
+
+    ``begun``: when it was called; ``ended``: how often it was done.
+    """
 
     seconds: float = 0.0
     first: float | None = None
     lost: str = ""
     begun: list[float] = field(default_factory=list)
+    ended: int = 0
+    woken: threading.Event = field(default_factory=threading.Event)
 
     def compute(self, number: int, parts: Sequence[bytes], counts: Sequence[int]) -> tuple[Any, ...]:
         self.begun.append(time.monotonic())
         if self.lost:
             return "broken", self.lost
         wait = self.first if self.first is not None and len(self.begun) == 1 else self.seconds
-        time.sleep(wait)
+        self.woken.wait(wait)
         what, seconds, data = super().compute(number, parts, counts)
+        self.ended += 1
         return what, seconds + wait, data
 
 
@@ -82,31 +88,32 @@ def test_a_fast_worker_gets_more() -> None:
 
 def test_one_that_is_far_too_slow_keeps_nobody_waiting() -> None:
     """Its first job is done by the other one; after that it is known, and gets none."""
-    fast, slow = Sleeper(seconds=0.02), Sleeper(seconds=1.5)
+    fast, slow = Sleeper(seconds=0.02), Sleeper(seconds=60)
     crew = crew_of(fast, slow)
-    began = time.monotonic()
     run(crew, 12)
-    crew.wait(lambda: not any(member.jobs for member in crew.members), 10)
+    assert slow.ended == 0
+    slow.woken.set()
+    crew.wait(lambda: not any(member.jobs for member in crew.members), 60)
     run(crew, 12)
-    assert time.monotonic() - began < 5
     assert len(slow.begun) <= 2
 
 
 def test_what_a_worker_is_late_with_another_one_does_as_well() -> None:
-    late, other = Sleeper(seconds=0.02, first=3.0), Sleeper(seconds=0.02)
-    began = time.monotonic()
+    late, other = Sleeper(seconds=0.02, first=60), Sleeper(seconds=0.02)
     run(crew_of(late, other), 10)
-    assert time.monotonic() - began < 2.5
+    assert late.ended == 0
+    late.woken.set()
 
 
 def test_a_worker_that_does_not_answer_is_given_up_and_that_is_said_once() -> None:
-    hung, other = Sleeper(first=6.0), Sleeper(seconds=0.02)
-    crew, said = crew_of(hung, other, leases=Leases(first=0.6, least=0.6)), list[str]()
+    hung, other = Sleeper(first=60), Sleeper(seconds=0.02)
+    crew, said = crew_of(hung, other, leases=Leases(first=3, least=3)), list[str]()
     crew.tell = said.append
     run(crew, 10)
-    crew.wait(lambda: len(crew.members) == 1, 5)
+    crew.wait(lambda: len(crew.members) == 1, 60)
+    hung.woken.set()
     assert len(said) == 1
-    assert said[0].startswith("worker worker 0: no answer for 1 seconds")
+    assert said[0].startswith("worker worker 0: no answer for 3 seconds")
 
 
 def test_a_device_that_breaks_is_not_used_any_more_and_the_last_one_ends_the_run() -> None:

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -53,11 +53,14 @@ def request_of(model: Path, size: int = 150, **method: Any) -> Request:
     return Request("a map", Size(size, size - 20), model=str(model), method=own, compute=COMPUTE)
 
 
-def at_work(model: LoadedModel, but: Collection[int] = ()) -> int:
-    """The process of a worker that has something to do, and is not one of those that were hit before."""
+def strike(model: LoadedModel, hit: dict[str, int], name: str, how: signal.Signals) -> None:
+    """Send a signal to a worker that has something to do and was not hit before, if there is one right now."""
     assert model._model.fleet is not None
-    there = [(member, about.pid) for member, about in model._model.fleet.abouts.items() if about.pid not in but]
-    return next(pid for member, pid in there if member.ready and member.jobs)
+    at_work = [about.pid for member, about in model._model.fleet.abouts.items() if member.ready and member.jobs]
+    pid = next((pid for pid in at_work if pid not in hit.values()), None)
+    if pid is not None:
+        hit[name] = pid
+        os.kill(pid, how)
 
 
 def wait_for(model: LoadedModel, count: int) -> None:
@@ -67,14 +70,22 @@ def wait_for(model: LoadedModel, count: int) -> None:
     assert len(crew.ready) == count
 
 
-def told(model: LoadedModel, said: list[str]) -> None:
-    """Add what was not told yet: others do what one is late with, so a picture may be there before its lease ends."""
+LONG = Leases(least=900)
+"""A worker that a busy machine keeps waiting is not given up."""
+
+
+def give_up(model: LoadedModel, pid: int, said: list[str]) -> None:
+    """Let the lease of one that sleeps end, when the others have done what it is late with, and add what is told."""
     assert model._model.fleet is not None
-    model._model.fleet.crew.tell = said.append
+    crew, abouts = model._model.fleet.crew, model._model.fleet.abouts
+    crew.wait(lambda: not any(member.jobs for member in crew.ready if abouts[member].pid != pid), 120)
+    crew._leases = Leases(first=0, least=0, times=0)
+    wait_for(model, 1)
+    crew.tell = said.append
 
 
 def is_early(event: Event, phases: Sequence[str]) -> TypeGuard[Progress]:
-    """Whether something of the second stage is done, and more is to come: rates are known by then, and leases short."""
+    """Whether something of the second stage is done, and more is to come: rates are known by then."""
     return isinstance(event, Progress) and event.stage == 2 and event.phase in phases and event.done <= event.total - 2
 
 
@@ -131,28 +142,36 @@ def test_the_time_of_a_plan_follows_from_the_rates_of_each(tiny_model: Path, two
     assert alone / 3 <= together < alone, "all phases but writing are shared"
 
 
+def test_what_several_measure_on_one_processor_is_not_the_rate_of_one(tiny_model: Path) -> None:
+    request = replace(request_of(tiny_model), compute=replace(COMPUTE, attention="native"))
+    assert plan(request).seconds is None
+    workers = Workers(("cpu",) * 2)
+    with load(str(tiny_model), compute=request.compute, workers=workers) as model:
+        measured = model.plan(request, calibrate=True).seconds
+    assert measured is not None
+    assert plan(request, workers=workers).seconds == measured
+    assert plan(request).seconds is None
+
+
 def test_workers_that_are_killed_and_one_that_sleeps_for_ever_change_nothing(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of each phase one ends in it; and one stops while patches are denoised."""
-    monkeypatch.setattr("pixelsmith.workers.fleet.LEASES", Leases(first=120, least=12, times=20))
+    monkeypatch.setattr("pixelsmith.workers.fleet.LEASES", LONG)
     request, said, hit = request_of(tiny_model, 560), list[str](), dict[str, int]()
     with load(str(tiny_model), compute=COMPUTE, workers=Workers(("cpu",) * 5)) as model:
         wait_for(model, 5)
 
-        def strike(event: Event) -> None:
+        def hear(event: Event) -> None:
             if isinstance(event, Warned):
                 said.append(event.message)
             elif is_early(event, ("encode", "denoise", "decode")) and event.phase not in hit:
-                hit[event.phase] = at_work(model, hit.values())
-                os.kill(hit[event.phase], signal.SIGSTOP if event.phase == "denoise" else signal.SIGKILL)
+                strike(model, hit, event.phase, signal.SIGSTOP if event.phase == "denoise" else signal.SIGKILL)
             elif is_first(event, "denoise") and "first denoise" not in hit:
-                hit["first denoise"] = at_work(model, hit.values())
-                os.kill(hit["first denoise"], signal.SIGKILL)
+                strike(model, hit, "first denoise", signal.SIGKILL)
 
-        pixels = model.generate(request, observer=strike).pixels
-        wait_for(model, 1)
-        told(model, said)
+        pixels = model.generate(request, observer=hear).pixels
+        give_up(model, hit["denoise"], said)
     assert hit.keys() == {"first denoise", "encode", "denoise", "decode"}
     ends = ["its process was ended by SIGKILL", "no answer for"]
     assert sum(ends[0] in line for line in said) == 3, said
@@ -162,12 +181,12 @@ def test_workers_that_are_killed_and_one_that_sleeps_for_ever_change_nothing(
 
 
 def test_the_last_one_gone_ends_the_run_with_advice_and_it_goes_on_without(tiny_model: Path, tmp_path: Path) -> None:
-    request, run = request_of(tiny_model, 300), tmp_path / "run"
+    request, run, hit = request_of(tiny_model, 300), tmp_path / "run", dict[str, int]()
     with load(str(tiny_model), compute=COMPUTE, workers=Workers(("cpu",))) as model:
 
         def kill(event: Event) -> None:
             if isinstance(event, Progress) and (event.stage, event.phase) == (1, "denoise"):
-                os.kill(at_work(model), signal.SIGKILL)
+                strike(model, hit, "denoise", signal.SIGKILL)
 
         with pytest.raises(DeviceError, match=r"no worker is left .*SIGKILL.*--devices") as caught:
             model.generate(request, observer=kill, run_dir=run)

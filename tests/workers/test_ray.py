@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,11 +12,10 @@ import pytest
 
 from pixelsmith import Compute, Method, Progress, Request, RequestError, Size, Warned, Workers, generate, load
 from pixelsmith.config.request import EMBEDDED
-from pixelsmith.engine.crew import Leases
 from pixelsmith.events import Event
 from pixelsmith.workers.cluster import RayLinks, _signals_kept
 from pixelsmith.workers.model_transfer import ModelFiles
-from tests.workers.test_pictures import COMPUTE, at_work, is_early, request_of, told, wait_for
+from tests.workers.test_pictures import COMPUTE, LONG, give_up, is_early, request_of, strike, wait_for
 
 FLOAT32 = Compute(dtype="float32", batch_size=1)
 
@@ -46,21 +44,19 @@ def expected(tiny_model: Path) -> Any:
 def test_three_actors_of_which_one_dies_and_one_sleeps_for_ever(
     cluster: Any, tiny_model: Path, expected: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pixelsmith.workers.fleet.LEASES", Leases(first=120, least=12, times=20))
+    monkeypatch.setattr("pixelsmith.workers.fleet.LEASES", LONG)
     request, said, hit = request_of(tiny_model, 560), list[str](), dict[str, int]()
     with load(str(tiny_model), compute=COMPUTE, workers=Workers(("cpu",) * 3, cluster.address)) as model:
         wait_for(model, 3)
 
-        def strike(event: Event) -> None:
+        def hear(event: Event) -> None:
             if isinstance(event, Warned):
                 said.append(event.message)
             elif is_early(event, ("encode", "denoise")) and event.phase not in hit:
-                hit[event.phase] = at_work(model, hit.values())
-                os.kill(hit[event.phase], signal.SIGKILL if event.phase == "encode" else signal.SIGSTOP)
+                strike(model, hit, event.phase, signal.SIGKILL if event.phase == "encode" else signal.SIGSTOP)
 
-        pixels = model.generate(request, observer=strike).pixels
-        wait_for(model, 1)
-        told(model, said)
+        pixels = model.generate(request, observer=hear).pixels
+        give_up(model, hit["denoise"], said)
     assert len(said) == 2, said
     assert "its process ended" in said[0]
     assert "no answer for" in said[1]

@@ -75,7 +75,7 @@ class Lifecycle:
             return self.found
         if self.workers.ray is not None:
             return self._with_team(self.found)
-        return self.found.with_team(team_here(self.workers, self.found.facts, self.chosen.compute))
+        return self.found.with_team(team_here(self.workers, self.found, self.chosen.compute))
 
     def pin(self) -> ModelChoice:
         """The model with hub ids pinned to commits, so that later runs find the same files."""
@@ -120,12 +120,9 @@ class Lifecycle:
     def calibrate(self, request: Request) -> None:
         """Measure for some seconds how fast the devices compute, and remember the rates for later plans."""
         family, found = self.load(), self.fetch()
-        if self.fleet is None:
-            known = load_rates(*found.machine) or Rates()
-            save_rates(measure_rates(family, request, known), *found.machine)
-        else:
-            self.fleet.calibrate(request)
-            self._fetched = self._with_team(found)
+        known = load_rates(*found.machine) or Rates()
+        measured = measure_rates(family, request, known) if self.fleet is None else self.fleet.calibrate(request, known)
+        save_rates(measured, *found.machine)
 
     @contextmanager
     def cascade(self, request: Request, the_plan: Plan, observer: Observer, space: Space) -> Iterator[Cascade]:
@@ -176,7 +173,7 @@ class Lifecycle:
         return self._captioner
 
     def _with_team(self, found: FoundModel) -> FoundModel:
-        return found if self.fleet is None else found.with_team(self.fleet.team(found.facts, self.chosen.compute))
+        return found if self.fleet is None else found.with_team(self.fleet.team(found, self.chosen.compute))
 
 
 def _warn_of_split(observer: Observer, kind: str, most: int) -> None:

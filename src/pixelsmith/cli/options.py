@@ -16,7 +16,7 @@ from pixelsmith.cli.batch import RANDOM, random_seed
 from pixelsmith.cli.helps import GroupedOption
 from pixelsmith.config.compute import Compute
 from pixelsmith.config.method import PRESETS, Method
-from pixelsmith.config.parts import ControlNet, Lora, Parts
+from pixelsmith.config.parts import ControlNet, IPAdapter, Lora, Parts
 from pixelsmith.config.recommended import PERTURBATIONS, CaptionsName, Perturbation
 from pixelsmith.config.regions import Region, read_regions
 from pixelsmith.config.request import Request
@@ -249,6 +249,7 @@ def parts_of(options: dict[str, Any]) -> Parts:
     others = {
         "loras": tuple(Lora.parse(text) for text in options["loras"]),
         "controlnets": tuple(ControlNet.parse(text) for text in options["controlnets"]),
+        "ip_adapters": tuple(IPAdapter.parse(text) for text in options["ip_adapters"]),
         "few_steps": few_steps,
         "captioner": _captions(options.get("captions"))[1],
     }

@@ -80,15 +80,21 @@ class Compute:
 class Placement:
     """What ``resume`` may change of a run's ``Compute``; ``None`` keeps the value that the run began with.
 
-    ``memory`` never changes the picture, nor does ``tile`` if the autoencoder is local; another ``device`` or
-    ``batch_size`` changes it by rounding. ``workers``: the devices that share the work from now on, of any kind and
-    number. Raises ``RequestError`` as ``Compute`` does.
+    ``memory`` never changes the picture, nor does ``tile`` if the autoencoder is local; another ``device``,
+    ``batch_size`` or ``attention`` changes it by rounding. ``workers``: the devices that share the work from now on, of
+    any kind and number. Raises ``RequestError`` as ``Compute`` does.
     """
 
     device: DeviceName | None = setting(None, "Continue on another device.", Group.MACHINE)
     memory: MemoryMode | None = setting(None, "Another memory mode than the run began with.", Group.MACHINE)
     batch_size: int | None = setting(None, "Another batch size; it changes the picture by rounding.", Group.MACHINE)
     tile: int | None = setting(None, "The largest side in pixels that the autoencoder computes at once.", Group.MACHINE)
+    attention: str | None = setting(
+        None,
+        "Another attention backend of diffusers, such as native, PyTorch's own.",
+        Group.MACHINE,
+        metavar="BACKEND",
+    )
     workers: Workers | None = None
 
     def __post_init__(self) -> None:
@@ -97,5 +103,5 @@ class Placement:
     def of(self, compute: Compute) -> Compute:
         """``compute`` with these changes."""
         compute = compute if self.workers is None else replace(compute, device="auto")
-        given = {name: getattr(self, name) for name in ("device", "memory", "batch_size")}
+        given = {name: getattr(self, name) for name in ("device", "memory", "batch_size", "attention")}
         return replace(compute, **{name: value for name, value in given.items() if value is not None})

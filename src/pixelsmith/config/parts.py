@@ -49,13 +49,35 @@ class Lora:
             >>> Lora.parse("ink.safetensors:0.8")
             Lora(path='ink.safetensors', weight=0.8)
         """
-        path, _, weight = text.rpartition(":")
-        try:
-            number = float(weight)
-        except ValueError:
-            # If there is a colon, it belongs to the path.
-            return cls(text)
-        return cls(path, number) if path else cls(text)
+        return cls(*_numbered(text))
+
+
+@dataclass(frozen=True)
+class IPAdapter:
+    """Weights by which the model is prompted by a picture (``Request.ip_adapter_images``; arXiv 2308.06721).
+
+    - ``path``: a ``.safetensors`` file, here or of a hub id (``owner/name/folder/file.safetensors``).
+    - ``scale``: how strongly, 0..10.
+
+    Raises ``RequestError`` for a scale out of range.
+    """
+
+    path: str
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_text("IP-Adapter", self.path, "a file or a hub id's")
+        check_range("scale of an IP-Adapter", self.scale, 0, 10)
+
+    @classmethod
+    def parse(cls, text: str) -> IPAdapter:
+        """Read ``PATH`` or ``PATH:SCALE``. Raises ``RequestError``.
+
+        Examples:
+            >>> IPAdapter.parse("ip-adapter_sd15.safetensors:0.6").scale
+            0.6
+        """
+        return cls(*_numbered(text))
 
 
 @dataclass(frozen=True)
@@ -125,6 +147,9 @@ class Parts:
     - ``quantize``: the format that the network's linear layers are converted to after loading.
     - ``loras``, in the order in which they are added; ``textual_inversions``: files, whose names are their tokens.
     - ``controlnets``: ControlNets, in the order of the request's ``control_images``.
+    - ``ip_adapters``: IP-Adapters, in the order of the request's ``ip_adapter_images``; ``image_encoder``: the folder
+      of the CLIP vision model that they all see through, or a file of a hub id in such a folder
+      (``owner/name/folder/model.safetensors``); ``None`` is the folder ``image_encoder`` beside the first of them.
     - ``few_steps``: whether to add the few-step LoRA that the model's folder names (docs/decisions/0021-few-steps.md),
       with its scheduler and steps; ``None`` adds it if there is one.
     - ``scheduler``, ``timestep_spacing``: replace the scheduler's class and its timestep spacing, as LoRAs and
@@ -168,6 +193,16 @@ class Parts:
         option="--controlnet",
         metavar="PATH[:SCALE[:START:END]]",
     )
+    ip_adapters: tuple[IPAdapter, ...] = setting(
+        (),
+        "An IP-Adapter, and how strongly it follows its --ip-adapter-image. Can be given several times.",
+        Group.MODEL,
+        option="--ip-adapter",
+        metavar="PATH[:SCALE]",
+    )
+    image_encoder: str | None = setting(
+        None, "What IP-Adapters see through.  [default: the folder image_encoder beside the first]", Group.MODEL
+    )
     few_steps: bool | None = setting(
         False, "Add the model's own LoRA for few steps.  [default: with --preset fast, if it has one]", Group.QUALITY
     )
@@ -180,9 +215,10 @@ class Parts:
         object.__setattr__(self, "loras", tuple(self.loras))
         object.__setattr__(self, "textual_inversions", tuple(self.textual_inversions))
         object.__setattr__(self, "controlnets", tuple(self.controlnets))
+        object.__setattr__(self, "ip_adapters", tuple(self.ip_adapters))
         kinds = {"scheduler": SchedulerName, "timestep_spacing": TimestepSpacing, "quantize": Quantization}
         check_choices(self, **{name: kind for name, kind in kinds.items() if getattr(self, name) is not None})
-        named = {name: getattr(self, name) for name in ("variant", "config", "vae", "network")}
+        named = {name: getattr(self, name) for name in ("variant", "config", "vae", "network", "image_encoder")}
         for name, text in (*named.items(), *(("textual inversion", text) for text in self.textual_inversions)):
             if text is not None:
                 check_text(name, text, "a name")
@@ -202,6 +238,8 @@ class Parts:
             loras=tuple(Lora(located(lora.path, folder), lora.weight) for lora in self.loras),
             textual_inversions=tuple(located(path, folder) for path in self.textual_inversions),
             controlnets=tuple(replace(net, path=located(net.path, folder)) for net in self.controlnets),
+            ip_adapters=tuple(replace(one, path=located(one.path, folder)) for one in self.ip_adapters),
+            image_encoder=None if self.image_encoder is None else located(self.image_encoder, folder),
             captioner=None if self.captioner is None else located(self.captioner, folder),
         )
 
@@ -210,7 +248,18 @@ class Parts:
         """Read plain values. Raises ``TypeError`` for unknown names."""
         loras = tuple(Lora(**lora) for lora in values.get("loras", ()))
         controlnets = tuple(ControlNet(**net) for net in values.get("controlnets", ()))
-        return cls(**{**values, "loras": loras, "controlnets": controlnets})
+        ip_adapters = tuple(IPAdapter(**one) for one in values.get("ip_adapters", ()))
+        return cls(**{**values, "loras": loras, "controlnets": controlnets, "ip_adapters": ip_adapters})
+
+
+def _numbered(text: str) -> tuple[str] | tuple[str, float]:
+    """A path and, where it ends in a colon and a number, that number."""
+    path, _, number = text.rpartition(":")
+    try:
+        return (path, float(number)) if path else (text,)
+    except ValueError:
+        # If there is a colon, it belongs to the path.
+        return (text,)
 
 
 def located(name: str, folder: Path) -> str:

@@ -21,11 +21,12 @@ from pixelsmith.geometry import MAX_SIDE, Size, Wrap
 from pixelsmith.system.places import picture_path
 
 WrapName = Literal["x", "y", "xy"]
+ProfileName = Literal["srgb", "display-p3"]
 
 MAX_SEED = 2**64 - 1
 """The largest number that PyTorch's generators begin with."""
-DEPTHS = (8, 16)
-"""Bits of a channel that files can have."""
+DEPTHS = (8, 16, 32)
+"""Bits of a channel that files can have; 32 are floats."""
 MAX_FEATHER = 10_000
 """Pixels of a mask's edges: so many around each window are read for it."""
 EMBEDDED = "embedded"
@@ -54,8 +55,11 @@ class Request:
     - ``mask``: the path of a grey picture of any size with the aspect ratio of ``from_image`` or of the result: white
       is refined, black keeps the enlarged ``from_image``. ``mask_feather``: the width of its edges in pixels of each
       stage, 0 to 10,000.
-    - ``depth``: bits per channel of the file, 8 or 16; ``dither``: whether 8 bits are dithered, which avoids banding in
-      smooth gradients. With 16 bits or dithering the last picture is kept in float32, which takes four times the space.
+    - ``depth``: bits per channel of the file: 8, 16, or 32 for floats in 0..1; ``dither``: whether 8 bits are dithered,
+      which avoids banding in smooth gradients. With more than 8 bits or dithering the last picture is kept in float32,
+      which takes four times the space.
+    - ``profile``: the colour profile that the file's values are encoded in and that it carries: ``srgb``, or
+      ``display-p3``, with 8 or 16 bits per channel and without dithering.
     - ``regions``: parts of the picture with their own prompts, later ones over earlier ones; ``prompt`` is for the
       rest. ``regions_in``: whether regions apply to the base too (``all``) or only to the ``stages``
       (docs/decisions/0040-regions.md).
@@ -63,10 +67,12 @@ class Request:
       panoramas that close; ``None`` for none (docs/decisions/0041-wrap.md).
     - ``control_images``: the paths of the pictures that ``parts.controlnets`` follow, one for each, in their order,
       scaled and cropped to cover the result (docs/decisions/0043-control.md).
+    - ``ip_adapter_images``: the paths of the pictures that prompt the model by ``parts.ip_adapters``, one for each, in
+      their order (docs/decisions/0044-ip-adapter.md).
     - ``background``: a CSS colour to composite a transparent ``from_image`` over; ``None`` keeps the transparency.
 
     Raises ``RequestError`` if a value is out of range, the cascade shrinks, there is a mask but no picture, a region
-    lies outside the picture, or the numbers of control pictures and ControlNets differ.
+    lies outside the picture, or there are not as many control pictures as ControlNets, or pictures as IP-Adapters.
 
     Examples:
         >>> from pixelsmith import PRESETS
@@ -117,8 +123,14 @@ class Request:
         None, "A grey picture over --from-image: white is refined, black is only enlarged.", Group.SOURCE
     )
     mask_feather: int = setting(16, "Width of the edges of --mask in pixels.", Group.SOURCE)
-    depth: int = setting(8, "Bits per channel of the file.", Group.FILE, choices={str(bits): bits for bits in DEPTHS})
+    depth: int = setting(
+        8,
+        "Bits per channel of the file; 32 are floats, for TIFF.",
+        Group.FILE,
+        choices={str(bits): bits for bits in DEPTHS},
+    )
     dither: bool = setting(False, "Dither 8 bits, to avoid banding in smooth gradients.", Group.FILE)
+    profile: ProfileName = setting("srgb", "Colour profile of the file.", Group.FILE)
     regions: tuple[Region, ...] = ()
     regions_in: RegionsIn = setting(
         "all", "Whether regions apply to the base too, or only to the stages.", Group.PICTURE
@@ -131,6 +143,13 @@ class Request:
         "The picture that a --controlnet follows, over the whole result: one for each, in their order.",
         Group.PICTURE,
         option="--control-image",
+        metavar="FILE",
+    )
+    ip_adapter_images: tuple[str, ...] = setting(
+        (),
+        "The picture that an --ip-adapter follows, whole: one for each, in their order.",
+        Group.PICTURE,
+        option="--ip-adapter-image",
         metavar="FILE",
     )
 
@@ -154,11 +173,7 @@ class Request:
         if self.from_image is not None:
             object.__setattr__(self, "from_image", picture_path("from image", str(self.from_image)))
             object.__setattr__(self, "method", self.method.above_given_picture())
-        check_flag("dither", self.dither)
-        if self.depth not in DEPTHS or type(self.depth) is not int:
-            raise RequestError(f"depth: expected 8 or 16 bits a channel, got {self.depth!r}")
-        if self.dither and self.depth > min(DEPTHS):
-            raise RequestError("dither: it is for 8 bits a channel; leave it out, or --depth")
+        self._check_encoding()
         self._check_mask()
         self._check_sizes()
         object.__setattr__(self, "regions", tuple(self.regions))
@@ -166,16 +181,29 @@ class Request:
         check_regions(self.regions, self.size)
         if self.wrap is not None:
             check_choices(self, wrap=WrapName)
-        self._check_control()
+        self._check_guides("control_images", "--control-image", "--controlnet", len(self.parts.controlnets))
+        self._check_guides("ip_adapter_images", "--ip-adapter-image", "--ip-adapter", len(self.parts.ip_adapters))
 
-    def _check_control(self) -> None:
-        images = tuple(picture_path("control image", str(name)) for name in self.control_images)
-        object.__setattr__(self, "control_images", images)
-        if len(images) != len(self.parts.controlnets):
+    def _check_encoding(self) -> None:
+        check_flag("dither", self.dither)
+        check_choices(self, profile=ProfileName)
+        if self.depth not in DEPTHS or type(self.depth) is not int:
+            raise RequestError(f"depth: expected 8, 16 or 32 bits a channel, got {self.depth!r}")
+        if self.dither and self.depth > min(DEPTHS):
+            raise RequestError("dither: it is for 8 bits a channel; leave it out, or --depth")
+        if self.profile != "srgb" and (self.dither or self.depth > 16):
+            what = "--dither" if self.dither else f"--depth {self.depth}"
             raise RequestError(
-                f"control: expected a --control-image for each --controlnet, got {len(images)} for "
-                f"{len(self.parts.controlnets)}"
+                f"profile: {self.profile} takes 8 or 16 bits without dither; leave out {what}, or --profile"
             )
+
+    def _check_guides(self, field: str, option: str, network: str, count: int) -> None:
+        """Whether there is a picture for each network that follows one."""
+        what = field.removesuffix("s").replace("_", " ")
+        images = tuple(picture_path(what, str(name)) for name in getattr(self, field))
+        object.__setattr__(self, field, images)
+        if len(images) != count:
+            raise RequestError(f"{what}: expected a {option} for each {network}, got {len(images)} for {count}")
 
     def _check_mask(self) -> None:
         check_whole("mask feather", self.mask_feather, least=0)
@@ -221,9 +249,9 @@ class Request:
 
     @property
     def pictures(self) -> tuple[Path, ...]:
-        """The paths of all pictures it reads: ``from_image``, the Slider map, the masks, the control pictures."""
+        """The paths of all pictures it reads: ``from_image``, the Slider map, the masks, those that networks follow."""
         masks = (self.mask, *(region.mask for region in self.regions))
-        named = (self.from_image, self.method.painted_map, *masks, *self.control_images)
+        named = (self.from_image, self.method.painted_map, *masks, *self.control_images, *self.ip_adapter_images)
         return tuple(Path(name) for name in named if name is not None)
 
     def texts(self, stage: int) -> tuple[tuple[str, str], ...]:

@@ -18,7 +18,10 @@ from pixelsmith.sampling.readable import Readable, read_wrapped
 
 @dataclass(frozen=True)
 class Controlled:
-    """The prompts of patches with the windows of ``pictures`` (3, H, W) uint8; ``scale``: pixels per latent."""
+    """The prompts of patches with the windows of ``pictures``.
+
+    The pictures are pixels (3, H, W) uint8, ``scale`` per latent on each axis, or latents, with a scale of 1.
+    """
 
     prompt_at: PromptAt
     pictures: Sequence[Readable]

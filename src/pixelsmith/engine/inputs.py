@@ -22,6 +22,7 @@ from pixelsmith.engine.control import Controlled
 from pixelsmith.engine.denoise import Guide, Patched
 from pixelsmith.engine.dilated import Dilated
 from pixelsmith.engine.pieces import InPieces
+from pixelsmith.engine.prompts import PromptEncoder
 from pixelsmith.engine.seldom import Seldom
 from pixelsmith.engine.texture import Texture
 from pixelsmith.engine.words import Cells, Words, joined
@@ -54,6 +55,7 @@ class StageInputs:
     Canvases and captions are stored in ``space``; those that it contains already are not computed again.
 
     - ``methods``: the settings of the method for each stage, by its number; 0 is the base.
+    - ``encode``: encodes prompts.
     - ``prompts``: the encoded prompt and negative prompt; ``regions``: those of each region of the request.
     - ``layers``: where the regions lie on the canvas of each stage; ``controls``: the control pictures of each stage.
     - ``captioner``: describes the parts of a picture; ``None`` if the request has no captions.
@@ -63,6 +65,7 @@ class StageInputs:
     request: Request
     family: Family
     methods: Mapping[int, StageMethod]
+    encode: PromptEncoder
     prompts: tuple[Prompt, Prompt]
     observer: Observer
     space: Space
@@ -70,7 +73,7 @@ class StageInputs:
     executor: Executor = field(default_factory=Serial)
     regions: Sequence[tuple[Prompt, Prompt]] = ()
     layers: Mapping[int, Layers] = field(default_factory=dict)
-    controls: Mapping[int, Sequence[Readable]] = field(default_factory=dict)
+    controls: Mapping[int, Sequence[Resized]] = field(default_factory=dict)
 
     @property
     def wrap(self) -> Wrap:
@@ -121,10 +124,7 @@ class StageInputs:
         prompts = dict.fromkeys(prompt for words in layers for prompt in words.prompts)
         if not request.prompt_weighting and any(self.family.unread(prompt) for prompt in prompts):
             self.observer(Warned("the model has no room for the end of the prompt behind some of the captions"))
-        encoded = {
-            prompt: self.family.encode(prompt, request.negative_prompt, request.prompt_weighting)[0]
-            for prompt in prompts
-        }
+        encoded = {prompt: self.encode(prompt, request.negative_prompt)[0] for prompt in prompts}
         return [partial(_worded, words, encoded) for words in layers]
 
     def _captions(self, stage: int, enlarged: Resized, cells: Cells, captioner: Captioner) -> Iterator[str]:
@@ -157,11 +157,14 @@ class StageInputs:
         enlarged = Resized(below.picture, below.picture.size, size, upsampling, wrap=self.wrap)
         return self._encoded(stage, enlarged, size)
 
-    def _encoded(self, stage: int, picture: Resized, size: Size) -> Readable:
+    def _encoded(
+        self, stage: int, picture: Resized, size: Size, name: str = "guide", phase: str = "encode"
+    ) -> Readable:
+        """A picture as latents, which are stored under this ``name``."""
         facts = self.family.facts
         tiles = self._tiles(facts.latent_size(size))
-        latents = self.space.open(f"stage-{stage}/guide", tiles, facts.latent_channels)
-        with self._phase(stage, "encode") as on_tile:
+        latents = self.space.open(f"stage-{stage}/{name}", tiles, facts.latent_channels)
+        with self._phase(stage, phase) as on_tile:
             scale = facts.latent_scale
             encode(picture, scale, self.autoencoder, latents, partial(on_tile, 0), self.executor, self.wrap)
         return latents
@@ -189,7 +192,8 @@ class StageInputs:
         texts, layers = self.request.texts(stage), self.layers.get(stage)
         conditions = Conditions(texts, prompts_at, negatives, layers if len(texts) > 1 else None)
         if shown := self._control(stage, size):
-            scale = self.family.facts.latent_scale
+            facts = self.family.facts
+            scale = 1 if facts.control_latents else facts.latent_scale
             conditions = conditions.extended(partial(Controlled, pictures=shown, scale=scale, wrap=self.wrap))
         return guided_denoiser(self.family, conditions, self.methods[stage], size)
 
@@ -198,8 +202,12 @@ class StageInputs:
         facts, found = self.family.facts, []
         tiles = self._tiles(facts.latent_size(size)).scaled(facts.latent_scale)
         for number, source in enumerate(self.controls.get(stage, ())):
-            kept = self.space.open(f"stage-{stage}/control-{number}", tiles, 3, torch.uint8)
-            found.append(_filled(kept, tiles, source))
+            name = f"control-{number}"
+            if facts.control_latents:
+                found.append(self._encoded(stage, source, size, name, "control"))
+            else:
+                kept = self.space.open(f"stage-{stage}/{name}", tiles, 3, torch.uint8)
+                found.append(_filled(kept, tiles, source))
         return found
 
     def _dilated(self, stage: int, size: Size) -> Dilated | None:

@@ -17,6 +17,7 @@ from pixelsmith.engine.codec import decode
 from pixelsmith.engine.control import control_of
 from pixelsmith.engine.denoise import Denoising, Guide, Patched
 from pixelsmith.engine.inputs import Rung, StageInputs
+from pixelsmith.engine.prompts import PromptEncoder
 from pixelsmith.engine.remarks import remarks_on
 from pixelsmith.errors import RefusedError, RequestError
 from pixelsmith.events import Observer, Warned
@@ -75,7 +76,8 @@ class Cascade(StageInputs):
         for remark in remarks_on(request, family, methods.values()):
             observer(Warned(remark))
         texts = request.texts(stages)
-        encoded = {pair: family.encode(*pair, request.prompt_weighting) for pair in dict.fromkeys(texts)}
+        encode = PromptEncoder.of(request, family)
+        encoded = {pair: encode(*pair) for pair in dict.fromkeys(texts)}
         sizes = ({0: the_plan.base.size} if the_plan.base else {}) | {
             number: stage.size for number, stage in enumerate(the_plan.stages, start=1)
         }
@@ -84,7 +86,9 @@ class Cascade(StageInputs):
         layers = layers_of(request.regions, request.size, sizes, scale, wrap) if regions else {}
         controls = control_of(request.control_images, request.size, sizes, wrap)
         executor = executor or Serial()
-        return cls(request, family, methods, prompts, observer, space, captioner, executor, regions, layers, controls)
+        return cls(
+            request, family, methods, encode, prompts, observer, space, captioner, executor, regions, layers, controls
+        )
 
     def base(self, size: Size) -> Rung:
         """Generate the base picture (stage 0): without a guide, in one patch that covers the canvas.

@@ -14,9 +14,10 @@ from pixelsmith.config.model_facts import ModelFacts
 from pixelsmith.config.parts import ControlNet
 from pixelsmith.config.recommended import Perturbation, Recommended
 from pixelsmith.families.autoencoders.autoencoder import DiffusersAutoencoder
-from pixelsmith.families.family import CONTROL, Prompt, PromptAt, TextureNetwork, base_noise
+from pixelsmith.families.family import CONTROL, IMAGE, Prompt, PromptAt, TextureNetwork, base_noise, named
 from pixelsmith.families.loading.placing import release_encoders
 from pixelsmith.families.loading.quiet import quiet
+from pixelsmith.families.shared.image_prompts import encoded_images
 from pixelsmith.families.shared.perturbed import Perturbed, forwards_of
 from pixelsmith.families.shared.schedules import clean_estimate, config_of, prediction_of
 from pixelsmith.families.shared.weighting import encode_weighted
@@ -39,7 +40,8 @@ class Traits:
     - ``native``: the size it was trained at, in latents; ``multiple``: the sides of a patch are multiples of this.
     - ``recommended``: the settings that it works best with.
     - ``float16_safe``: whether activations stay in the range of float16; if not, float32 is used without bfloat16.
-    - ``controllable``: whether the network takes ControlNets (``pixelsmith.families.shared.unet``).
+    - ``controlnet``: diffusers' class of its ControlNets, if they can be used.
+    - ``image_prompts``: whether it takes IP-Adapters that see through CLIP.
     - ``perturbable``: whether its network can be perturbed (``pixelsmith.families.shared.perturbed``).
     - ``stock_seeds``: whether a seed gives the picture that diffusers' own pipeline makes from it.
     """
@@ -49,7 +51,8 @@ class Traits:
     recommended: Recommended
     float16_safe: bool = True
     perturbable: bool = False
-    controllable: bool = False
+    controlnet: str | None = None
+    image_prompts: bool = False
     stock_seeds: bool = True
 
 
@@ -63,10 +66,13 @@ class LoadedControlNet:
 
 @dataclass(frozen=True)
 class Control:
-    """A ControlNet that is on, and its control picture at each patch: ``pixels`` (b, 3, H, W) in 0..1."""
+    """A ControlNet that is on, and its control picture at each patch.
+
+    ``picture``: pixels (b, 3, H, W) in 0..1, or latents (b, c, h, w) at the denoiser's scale.
+    """
 
     network: Any
-    pixels: Tensor
+    picture: Tensor
     scale: float
 
 
@@ -76,12 +82,14 @@ class Scene:
 
     - ``windows``: of each patch, in pixels; ``picture``: the size in pixels of the whole picture.
     - ``guidance_scale``: for networks that take it as an input. ``controls``: the ControlNets that are on.
+    - ``images``: what each IP-Adapter sees of its picture, for each patch.
     """
 
     windows: Sequence[Window]
     picture: Size
     guidance_scale: float
     controls: Sequence[Control] = ()
+    images: Sequence[Tensor] = ()
 
 
 @runtime_checkable
@@ -178,6 +186,11 @@ class DiffusersFamily:
             release_encoders(self.pipeline, self.device)
         return prompts
 
+    def encode_images(self, pictures: Sequence[Tensor]) -> tuple[Prompt, Prompt]:
+        with quiet():
+            found = encoded_images(self.pipeline, pictures, self.device)
+        return named([f"{IMAGE}{i}" for i in range(len(pictures))], *found)
+
     def base_noise(self, seed: int, canvas: Size) -> Noise:
         return base_noise(self.facts, seed, canvas)
 
@@ -226,7 +239,8 @@ class _Network:
         typed = x.to(network_of(family.pipeline).dtype)
         prompt = dict(prompt)
         controls = self._controls(prompt.pop(CONTROL, None), typed, level)
-        scene = Scene(pixels, self.picture, self.guidance_scale, controls)
+        images = [prompt.pop(name) for name in list(prompt) if name.startswith(IMAGE)]
+        scene = Scene(pixels, self.picture, self.guidance_scale, controls, images)
         output = family.architecture.predict(family.pipeline, typed, level, prompt, scene)
         return clean_estimate(output.float(), x, level, self.prediction)
 
@@ -234,10 +248,11 @@ class _Network:
         """The ControlNets that are on at this level, with their control pictures."""
         if shown is None:
             return []
-        pixels = (brought(shown, like.device).float() / 255).to(like.dtype)
+        values = brought(shown, like.device)
+        pictures = (values if values.is_floating_point() else values.float() / 255).to(like.dtype)
         return [
             Control(net.network, own, net.said.conditioning_scale)
-            for net, own in zip(self.family.controlnets, pixels.unbind(1), strict=True)
+            for net, own in zip(self.family.controlnets, pictures.unbind(1), strict=True)
             if net.said.is_on(level.progress)
         ]
 

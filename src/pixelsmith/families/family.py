@@ -23,7 +23,10 @@ from pixelsmith.sampling.schedule import Schedule
 Prompt = Mapping[str, Tensor]
 """An encoded prompt: the tensors that condition the network, by name, each for a batch of one."""
 CONTROL = "control"
-"""The tensor of a prompt with what control pictures show at a patch: (1, n, 3, H, W) uint8, for n ControlNets."""
+"""The tensor of a prompt with what control pictures show at a patch, for n ControlNets: pixels (1, n, 3, H, W) uint8,
+or latents (1, n, c, h, w) at the denoiser's scale (``ModelFacts.control_latents``)."""
+IMAGE = "image-"
+"""How the names of the tensors begin with what IP-Adapters see of pictures."""
 PromptAt = Callable[[Window], Prompt]
 """Maps the window of a patch (in latents of the canvas) to its prompt."""
 
@@ -128,6 +131,13 @@ class Family(Protocol):
 
     def encode(self, prompt: str, negative_prompt: str, weighted: bool = False) -> tuple[Prompt, Prompt]:
         """Encode both prompts as the model's own pipeline does; ``weighted``: as prompts whose words have weights."""
+        ...
+
+    def encode_images(self, pictures: Sequence[Tensor]) -> tuple[Prompt, Prompt]:
+        """What a prompt and the negative prompt have besides their text for each IP-Adapter's picture (3, H, W) uint8.
+
+        It is to be called before ``encode``, after which the encoders may be gone.
+        """
         ...
 
     def base_noise(self, seed: int, canvas: Size) -> Noise:

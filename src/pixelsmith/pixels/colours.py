@@ -29,6 +29,10 @@ def srgb(image: pyvips.Image, page: TiffPage | None = None, background: Sequence
 
 def srgb_and_alpha(image: pyvips.Image, page: TiffPage | None = None) -> tuple[pyvips.Image, pyvips.Image | None]:
     """The colours of an image and its alpha, if it has one: 0 transparent to 255 opaque. Raises as ``srgb`` does."""
+    if image.format == "float" and image.interpretation == "scrgb":
+        if not image.get_typeof(_PROFILE):
+            raise ValueError("its pixels are floats without a colour profile, which are linear or not")
+        image = (image * 65535).rint().cast("ushort").copy(interpretation="rgb16")
     if image.interpretation not in _COLOURS or image.bands < _COLOURS[image.interpretation]:
         raise ValueError(f"its {image.bands} channels are {image.interpretation}; expected grey, RGB, CMYK or Lab")
     if image.format not in ("uchar", "ushort") and image.interpretation != "labs":

@@ -1,4 +1,4 @@
-"""Conversion of decoded values to the integers of a file."""
+"""Conversion of decoded values to the numbers of a file."""
 
 from __future__ import annotations
 
@@ -13,19 +13,30 @@ from pixelsmith.geometry import Window
 
 
 @dataclass(frozen=True)
-class Depth:
-    """How a file stores a channel: in ``bits`` (8 or 16), and whether 8 bits are dithered."""
+class Encoding:
+    """How a file stores pixels.
+
+    - ``bits``: per channel: integers of 8 or 16 bits, or floats of 32 bits in 0..1.
+    - ``dither``: whether 8 bits are dithered.
+    - ``profile``: the colour profile of the numbers, a key of ``pixelsmith.pixels.formats.PROFILES``.
+    """
 
     bits: int = 8
     dither: bool = False
+    profile: str = "srgb"
 
     @property
-    def bytes(self) -> int:
-        return self.bits // 8
+    def floats(self) -> bool:
+        return self.bits == 32
 
     def stored(self, values: Tensor, window: Window) -> NDArray[np.uint8]:
-        """The values (c, h, w) in 0..255 of a window as bytes (h, w, c times ``bytes``), in big-endian order."""
-        if self.bits == 16:
+        """The values (c, h, w) in 0..255 of a window as bytes (h, w, c times ``bits`` / 8).
+
+        16-bit integers are in big-endian order, floats in that of this machine.
+        """
+        if self.floats:
+            whole = (values.float() / 255).permute(1, 2, 0).numpy()
+        elif self.bits == 16:
             whole = (values.float() * 257).round().clamp(0, 65535).permute(1, 2, 0).numpy().astype(">u2")
         elif self.dither and values.is_floating_point():
             whole = (values + thresholds(window)).floor().clamp(0, 255).permute(1, 2, 0).numpy().astype(np.uint8)

@@ -15,8 +15,8 @@ import pyvips
 from pixelsmith.config.sizes import PRINT_DPI
 from pixelsmith.errors import OutputError, PictureError
 from pixelsmith.geometry import Size
-from pixelsmith.pixels.depth import Depth
-from pixelsmith.pixels.formats import ALL_FORMATS, EXIF_COMMENT, FORMATS, JPEG, PROFILE, Format, format_of
+from pixelsmith.pixels.depth import Encoding
+from pixelsmith.pixels.formats import ALL_FORMATS, EXIF_COMMENT, FORMATS, JPEG, PROFILES, Format, format_of
 from pixelsmith.pixels.metadata import (
     IPTC,
     NO_METADATA,
@@ -64,9 +64,9 @@ def check_output(
             f"{path}: the picture to start from is transparent, which {path.suffix} files cannot be; write "
             f"{with_alpha}, or composite it over a colour (--background white)"
         )
-    if bits > 8 and not kind.deep:
-        deep = ", ".join(suffix for suffix, one in FORMATS.items() if one.deep)
-        raise PictureError(f"{path}: {path.suffix} files have 8 bits per channel; for {bits} write {deep}")
+    if bits > kind.bits:
+        deep = ", ".join(suffix for suffix, one in FORMATS.items() if one.bits >= bits)
+        raise PictureError(f"{path}: {path.suffix} files have {kind.bits} bits per channel; for {bits} write {deep}")
     if limit := _limit_passed(format_of(path, size, alpha, bits), size):
         raise PictureError(f"{path}: a {path.suffix} has at most {limit}, not {size}; write a .tif, .dzi, .zip or .png")
     try:
@@ -115,11 +115,11 @@ def write_picture(
     settings: Mapping[str, Any],
     on_rows: OnRows = lambda done, total: None,
     about: Metadata = NO_METADATA,
-    depth: Depth = EIGHT,
+    encoding: Encoding = EIGHT,
 ) -> None:
     """Write pixels (3 or 4, H, W) to a file, replacing an existing one, as ``write_into`` does."""
     with Output(path, overwrite=True) as output:
-        write_into(output, picture, settings, on_rows, about, depth)
+        write_into(output, picture, settings, on_rows, about, encoding)
 
 
 def write_into(
@@ -128,12 +128,12 @@ def write_into(
     settings: Mapping[str, Any],
     on_rows: OnRows = lambda done, total: None,
     about: Metadata = NO_METADATA,
-    depth: Depth = EIGHT,
+    encoding: Encoding = EIGHT,
 ) -> None:
     """Write pixels (3 or 4, H, W) of sRGB in 0..255 with their settings, atomically.
 
     ``about``: other metadata, of which the format may support only a part; without a resolution ``PRINT_DPI`` is
-    written.
+    written. ``encoding``: how pixels are stored; floats are in sRGB.
 
     The picture is read in bands from top to bottom, so memory does not grow with its height, except for WebP and AVIF,
     which are compressed as a whole. ``on_rows`` is called after each band, from a thread of libvips, and so is the end
@@ -147,15 +147,15 @@ def write_into(
         on_rows(done, total)
 
     try:
-        kind = format_of(output.path, picture.size, channels_of(picture) == 4, depth.bits)
+        kind = format_of(output.path, picture.size, channels_of(picture) == 4, encoding.bits)
         # libvips parses EXIF only when it loads an image, so the picture is loaded together with it.
         exif = exif_of(about.exif) if about.exif and kind.metadata == "fields" else b""
-        with streamed(picture, observe, exif, depth) as pixels:
+        with streamed(picture, observe, exif, encoding) as pixels:
             dots = (about.dpi or PRINT_DPI) / _MM_PER_INCH
-            image = pixels.copy(xres=dots, yres=dots)
+            image = _converted(pixels, encoding).copy(xres=dots, yres=dots)
             # JPEG stores integers only; per inch they equal the requested resolution.
             image.set_type(pyvips.GValue.gstr_type, "resolution-unit", "in")
-            _apart(lambda: _write(image, output.partial, kind, text, about), stop)
+            _apart(lambda: _write(image, output.partial, kind, text, about, PROFILES[encoding.profile]), stop)
         if output.partial.suffix == ".zip":
             _pack(output.partial, os.fsencode(output.path.stem).decode(errors="replace"), text)
         output.put_in_place()
@@ -173,11 +173,19 @@ def _apart(work: Callable[[], None], stop: Event) -> None:
             raise
 
 
-def _write(image: pyvips.Image, path: Path, kind: Format, text: str, about: Metadata) -> None:
+def _converted(image: pyvips.Image, encoding: Encoding) -> pyvips.Image:
+    """Convert pixels of sRGB to the colour profile of a file."""
+    profile = PROFILES[encoding.profile]
+    if profile == "srgb":
+        return image
+    return image.icc_transform(profile, input_profile="srgb", intent="relative", depth=encoding.bits)
+
+
+def _write(image: pyvips.Image, path: Path, kind: Format, text: str, about: Metadata, profile: str) -> None:
     # libvips expects UTF-8, whatever the encoding of file names.
     name = os.fsencode(path).decode()
     if kind.tiled_folder:
-        image.dzsave(name.removesuffix(path.suffix), **kind.options)
+        image.dzsave(name.removesuffix(path.suffix), suffix=f".jpg[Q=90,profile={profile}]", **kind.options)
         (tiles_of(path) / _DATED).unlink(missing_ok=True)
         write_new(tiles_of(path) / SETTINGS_FILE, text.encode())
         return
@@ -190,7 +198,7 @@ def _write(image: pyvips.Image, path: Path, kind: Format, text: str, about: Meta
                 image.set_type(pyvips.GValue.blob_type, field, content)
     described = kind.in_exif and about.description
     image.set_type(pyvips.GValue.gstr_type, EXIF_COMMENT if described else kind.settings, text)
-    image.write_to_file(name, profile=PROFILE, **kind.options)
+    image.write_to_file(name, profile=profile, **kind.options)
     if tags:
         add_tags(path, tags)
 

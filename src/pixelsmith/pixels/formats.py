@@ -12,8 +12,8 @@ import pyvips
 from pixelsmith.geometry import Size
 from pixelsmith.pixels.settings_inside import KEY
 
-PROFILE = "srgb"
-"""The colour profile of every file, by its name in libvips."""
+PROFILES = {"srgb": "srgb", "display-p3": "p3"}
+"""The colour profiles of files, and their names in libvips."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,8 @@ class Format:
     - ``settings``: the metadata field of the settings; a folder of tiles has a file of them instead.
     - ``side_limit``: the largest side in pixels, 0 if there is no relevant limit.
     - ``byte_limit``: the largest size of a file in bytes, 0 if there is no relevant limit.
-    - ``alpha``: whether it supports transparency; ``deep``: whether it supports 16 bits per channel.
+    - ``alpha``: whether it supports transparency.
+    - ``bits``: the most bits per channel; 32 are floats.
     - ``saver``: the saver of libvips, if not every build has it.
     """
 
@@ -34,7 +35,7 @@ class Format:
     side_limit: int = 0
     byte_limit: int = 0
     alpha: bool = False
-    deep: bool = False
+    bits: int = 8
     saver: str | None = None
 
     @property
@@ -59,17 +60,17 @@ class Format:
 _EXIF, EXIF_COMMENT = "exif-ifd0-ImageDescription", "exif-ifd2-UserComment"
 """The EXIF fields for the settings; the second one is used if a photo has a description of its own."""
 _PYRAMID = {"tile": True, "tile_width": 256, "tile_height": 256, "pyramid": True, "bigtiff": True}
-_DEEP_ZOOM = {"tile_size": 254, "overlap": 1, "suffix": f".jpg[Q=90,profile={PROFILE}]"}
+_DEEP_ZOOM = {"tile_size": 254, "overlap": 1}
 # The format allows 65,535, but libraries stop at this.
 JPEG = Format({"Q": 95}, 2, _EXIF, 65_500)
 _LOSSLESS = {"compression": "deflate", "predictor": "horizontal"}
-_TIFF = Format({**_PYRAMID, **_LOSSLESS}, 4.2, alpha=True, deep=True)
+_TIFF = Format({**_PYRAMID, **_LOSSLESS}, 4.2, alpha=True, bits=32)
 _LARGE_TIFF = Format({**_PYRAMID, "compression": "jpeg", "Q": 92}, 2)
-_PLAIN_TIFF = Format(_LOSSLESS, 3.1, byte_limit=2**32, alpha=True, deep=True)
+_PLAIN_TIFF = Format(_LOSSLESS, 3.1, byte_limit=2**32, alpha=True, bits=32)
 LARGE = 100_000_000
 """Pixels from which a TIFF is compressed with JPEG; a lossless gigapixel takes gigabytes and many minutes."""
 ALL_FORMATS: dict[str, Format] = {
-    ".png": Format({"compression": 6}, 3.1, f"png-comment-0-{KEY}", alpha=True, deep=True),
+    ".png": Format({"compression": 6}, 3.1, f"png-comment-0-{KEY}", alpha=True, bits=16),
     ".jpg": JPEG,
     ".jpeg": JPEG,
     ".webp": Format({"Q": 95}, 2, _EXIF, 16_383, alpha=True),
@@ -93,5 +94,7 @@ def format_of(path: Path, size: Size, alpha: bool = False, bits: int = 8) -> For
     found = FORMATS[path.suffix.lower()]
     if alpha or bits > 8:
         # JPEG supports neither, not even in a TIFF. A fourth channel takes as much space as the others.
-        return replace(found, pixel_bytes=found.pixel_bytes * (4 if alpha else 3) / 3 * bits / 8)
+        found = replace(found, pixel_bytes=found.pixel_bytes * (4 if alpha else 3) / 3 * bits / 8)
+        # libtiff's predictor for integers compresses floats less.
+        return replace(found, options={**found.options, "predictor": "float"}) if bits == 32 else found
     return _LARGE_TIFF if found is _TIFF and size.area >= LARGE else found

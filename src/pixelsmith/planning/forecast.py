@@ -7,6 +7,8 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 
+from pixelsmith.config.compute import Compute
+from pixelsmith.config.parts import Parts
 from pixelsmith.config.plans import Plan, StagePlan
 from pixelsmith.config.recommended import StageMethod
 from pixelsmith.events import Event, PhaseFinished, Progress
@@ -156,6 +158,21 @@ def _guessed(measured: Mapping[str, float], alone: float | None) -> Rates:
     return guess
 
 
+def rated_as(model: str, parts: Parts, compute: Compute) -> str:
+    """The name under which rates of a model are saved: its own, and what else changes what its calls cost."""
+    others = {
+        "vae": parts.vae,
+        "network": parts.network,
+        "quantize": parts.quantize,
+        "controlnets": sum(net.conditioning_scale > 0 for net in parts.controlnets),
+        "ip-adapters": sum(adapter.scale > 0 for adapter in parts.ip_adapters),
+        "memory": compute.memory if compute.memory in ("offload", "sequential") else None,
+        "compile": compute.compile,
+        "attention": compute.attention,
+    }
+    return " ".join([model, *(f"{name}={value}" for name, value in others.items() if value)])
+
+
 def load_rates(model: str, device: str, dtype: str) -> Rates | None:
     """The rates of the last run or calibration of this model on this machine, or ``None``."""
     try:
@@ -176,4 +193,4 @@ def _name(model: str, device: str, dtype: str) -> str:
 
 def _order(key: Key) -> tuple[int, int]:
     stage, phase = key
-    return stage, ("", "caption", "encode", "denoise", "decode", "write").index(phase)
+    return stage, ("", "caption", "encode", "control", "denoise", "decode", "write").index(phase)

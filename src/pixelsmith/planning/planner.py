@@ -195,7 +195,8 @@ def _canvas_bytes(rungs: list[StagePlan], request: Request, facts: ModelFacts) -
     of_map = 1 / facts.latent_channels
     latents = max(tile * (1 + of_map) + patch * 2 * (1 + remembers) for tile, patch in zip(tiled, patches, strict=True))
     pictures = 3 * (facts.latent_scale**2 + 1) * sum(tiled)
-    pictures += 3 * facts.latent_scale**2 * max(tiled) * len(request.control_images)
+    shown = 4 * facts.latent_channels if facts.control_latents else 3 * facts.latent_scale**2
+    pictures += shown * max(tiled) * len(request.control_images)
     if request.unrounded:
         # The last picture has four bytes per value instead of one.
         pictures += 9 * facts.latent_scale**2 * tiled[-1]

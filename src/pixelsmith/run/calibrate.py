@@ -7,12 +7,15 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from pixelsmith.config.request import Request
 from pixelsmith.engine.pieces import InPieces
+from pixelsmith.engine.prompts import PromptEncoder
 from pixelsmith.engine.stage import batch_size_of
 from pixelsmith.engine.texture import Texture
 from pixelsmith.families import Family, everywhere
+from pixelsmith.families.family import CONTROL
 from pixelsmith.geometry import Size, Window
 from pixelsmith.planning.forecast import Rates
 
@@ -25,7 +28,11 @@ def measure_rates(family: Family, request: Request, known: Rates) -> Rates:
         family.autoencoder, facts.latent_scale, lambda side: None, asked and asked // facts.latent_scale
     )
     batch_size = batch_size_of(request, family.device, facts.patch)
-    prompt, _ = family.encode(request.prompt, request.negative_prompt, request.prompt_weighting)
+    # What pictures show does not matter here, and the files may be on another machine.
+    pictures = [torch.zeros(3, 8, 8, dtype=torch.uint8)] * len(request.ip_adapter_images)
+    prompt, _ = PromptEncoder.of(request, family, pictures)(request.prompt, request.negative_prompt)
+    if count := len(request.control_images):
+        prompt = {**prompt, CONTROL: _shown(family, count)}
     denoiser = family.denoiser(everywhere(prompt), request.size, facts.recommended.guidance_scale)
     level = family.schedule(2).levels[1]
     x = torch.randn(batch_size, facts.latent_channels, facts.patch.height, facts.patch.width, device=family.device)
@@ -50,6 +57,15 @@ def measure_rates(family: Family, request: Request, known: Rates) -> Rates:
         encode=_seconds(lambda: autoencoder.encode(torch.zeros(1, 3, side, side)), family.device) / megapixels,
         decode=_seconds(decode, family.device) / megapixels,
     )
+
+
+def _shown(family: Family, count: int) -> Tensor:
+    """What so many control pictures show at a patch, if they are black."""
+    facts, patch = family.facts, family.facts.patch
+    if facts.control_latents:
+        return torch.zeros(1, count, facts.latent_channels, patch.height, patch.width)
+    side = facts.latent_scale
+    return torch.zeros(1, count, 3, patch.height * side, patch.width * side, dtype=torch.uint8)
 
 
 def _seconds(call: Callable[[], object], device: torch.device) -> float:

@@ -220,17 +220,21 @@ class CloseupCascade(Cascade):
         return Placed(kept, reach, reach, source, self.wrap)
 
     def _control(self, stage: int, size: Size) -> Sequence[Readable]:
-        """The control pictures, which are not stored because only a small part of them is read."""
+        """The control pictures; pixels are not stored because only a small part of them is read."""
+        if self.family.facts.control_latents:
+            return super()._control(stage, size)
         return self.controls.get(stage, ())
 
-    def _encoded(self, stage: int, picture: Resized, size: Size) -> Readable:
+    def _encoded(
+        self, stage: int, picture: Resized, size: Size, name: str = "guide", phase: str = "encode"
+    ) -> Readable:
         facts, reach = self.family.facts, self._reach(stage).encoded
         if self.request.method.upsampling == "latent":
-            return super()._encoded(stage, picture, size)
+            return super()._encoded(stage, picture, size, name, phase)
         part = Part(picture, reach.scaled(facts.latent_scale))
         tiles = self.family.autoencoder.tiling.tiles(Size(reach.width, reach.height))
-        latents = self.space.open(f"stage-{stage}/guide", tiles, facts.latent_channels)
-        with self._phase(stage, "encode") as on_tile:
+        latents = self.space.open(f"stage-{stage}/{name}", tiles, facts.latent_channels)
+        with self._phase(stage, phase) as on_tile:
             encode(part, facts.latent_scale, self.autoencoder, latents, partial(on_tile, 0), self.executor)
         return Placed(latents, reach, reach, _Empty(facts.latent_size(size)), self.wrap)
 
@@ -250,7 +254,7 @@ class CloseupCascade(Cascade):
 
         @cache
         def encoded(prompt: str) -> Prompt:
-            return self.family.encode(prompt, request.negative_prompt, request.prompt_weighting)[0]
+            return self.encode(prompt, request.negative_prompt)[0]
 
         def prompt_at(own: str, window: Window) -> Prompt:
             return encoded(joined(caption_of(cells.under(window)), own))

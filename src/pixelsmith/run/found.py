@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from pixelsmith.families import (
 )
 from pixelsmith.geometry import Size
 from pixelsmith.pixels.reading import picture_size
-from pixelsmith.planning.forecast import Rates, load_rates, seconds_of
+from pixelsmith.planning.forecast import Rates, load_rates, rated_as, seconds_of
 from pixelsmith.planning.planner import Numbers, make_plan
 from pixelsmith.run.directory import Identity
 from pixelsmith.run.team import Team
@@ -50,6 +50,7 @@ class FoundModel:
     facts: ModelFacts
     device: torch.device
     dtype: torch.dtype
+    compute: Compute = field(default_factory=Compute)
     team: Team | None = None
 
     @classmethod
@@ -59,7 +60,8 @@ class FoundModel:
         place = fetch(name, parts) if fetched else find_model(name, False, parts)
         check_complete(place, parts, fetched)
         facts, device = read_facts(place, name, parts), choose_device(compute.device)
-        return cls(name, place, parts, facts, device, choose_dtype(compute.dtype, device, facts.float16_safe))
+        dtype = choose_dtype(compute.dtype, device, facts.float16_safe)
+        return cls(name, place, parts, facts, device, dtype, compute)
 
     def with_team(self, team: Team) -> FoundModel:
         """The same model, computed by these workers."""
@@ -68,9 +70,14 @@ class FoundModel:
 
     @property
     def machine(self) -> tuple[str, str, str]:
-        """The key of measured rates: the model without its revision, the device, the dtype."""
+        """The key of measured rates: ``rated_as``, the device, the dtype."""
         name = self.team.name if self.team else self.device.type
-        return unpinned(self.facts.name), name, str(self.dtype).removeprefix("torch.")
+        return self.rated_as, name, str(self.dtype).removeprefix("torch.")
+
+    @property
+    def rated_as(self) -> str:
+        """The model without its revision, with what else changes the cost of its calls."""
+        return rated_as(unpinned(self.facts.name), self.parts, self.compute)
 
     @property
     def rates(self) -> Rates | None:

@@ -26,7 +26,7 @@ from pixelsmith.engine.inputs import Rung
 from pixelsmith.engine.stage import Cascade
 from pixelsmith.errors import InputError, RefusedError, RequestError, RunError
 from pixelsmith.events import Event, Observer, PhaseFinished, Progress, RunFinished, RunStarted, StageStarted, Warned
-from pixelsmith.pixels.depth import Depth, as_bytes
+from pixelsmith.pixels.depth import Encoding, as_bytes
 from pixelsmith.pixels.files import check_output, lost_place, write_into
 from pixelsmith.pixels.formats import FORMATS
 from pixelsmith.pixels.metadata import Metadata
@@ -220,7 +220,7 @@ class Job:
             self.settings,
             lambda done, total: observer(Progress(last, "write", 1, 1, done, total)),
             said,
-            Depth(self.request.depth, self.request.dither),
+            Encoding(self.request.depth, self.request.dither, self.request.profile),
         )
         observer(PhaseFinished(last, "write", time.monotonic() - began))
 
@@ -241,7 +241,7 @@ def given_of(request: Request) -> Given | None:
     """The given picture, if there is one. Damaged pictures of the request are reported before a model is loaded."""
     given = Given.of(request)
     painted = request.method.painted_map
-    for name in (*([painted] if painted else []), *request.control_images):
+    for name in (*([painted] if painted else []), *request.control_images, *request.ip_adapter_images):
         # These are read completely too, which finds damage.
         read_picture(Path(name))
     return given

@@ -63,10 +63,12 @@ def located_request(record: Record) -> Request:
     parts = request.parts.located(folder)
     mask = None if request.mask is None else str(folder / request.mask)
     regions = tuple(region.located(folder) for region in request.regions)
-    control = tuple(str(folder / name) for name in request.control_images)
+    control, images = (
+        tuple(str(folder / name) for name in names) for names in (request.control_images, request.ip_adapter_images)
+    )
     return replace(
         request, from_image=picture, mask=mask, method=method, model=model, parts=parts, regions=regions,
-        control_images=control,
+        control_images=control, ip_adapter_images=images,
     )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from pixelsmith.studio.broadcast import Broadcast
-from pixelsmith.studio.library import Job
+from pixelsmith.studio.jobs import Job
 from pixelsmith.studio.openapi import EVENTS, description
 from pixelsmith.studio.operations import OPERATIONS, Asked, Operation, Studio, studio_of
 from pixelsmith.web.guard import Guard, read_body

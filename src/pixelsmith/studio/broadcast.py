@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from typing import Any
 
-MOST_LISTENERS = 100
+MAX_LISTENERS = 100
 BEAT_SECONDS = 15.0
 """How often a comment is sent where there is nothing to tell, so that a page that is gone is noticed."""
 
@@ -34,7 +34,7 @@ class Broadcast:
 
     @property
     def full(self) -> bool:
-        return len(self._listeners) >= MOST_LISTENERS
+        return len(self._listeners) >= MAX_LISTENERS
 
     def tell(self, key: str, values: Mapping[str, Any]) -> None:
         """Tell the state of what ``key`` names; it takes the place of an earlier one that was not read."""

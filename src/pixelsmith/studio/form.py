@@ -18,21 +18,21 @@ from pixelsmith.errors import RequestError
 from pixelsmith.families.catalogue import inspect_model
 from pixelsmith.pixels.reading import picture_size
 
-MOST_TEXT = 10_000
+MAX_TEXT = 10_000
 """Characters of a prompt."""
-MOST_REGIONS = 32
+MAX_REGIONS = 32
 
 
 @dataclass(frozen=True)
 class Form:
     """One picture as it is asked for on the page.
 
-    - ``prompt``, ``negative_prompt``: at most ``MOST_TEXT`` characters.
+    - ``prompt``, ``negative_prompt``: at most ``MAX_TEXT`` characters.
     - ``size``: pixels (``2048x1024``), a print (``60x90cm@300dpi``) or an area (``40MP``).
     - ``model``: ``embedded``, a folder, a file or a hub id; ``preset``: the name of one of ``PRESETS``.
     - ``seed``: 0 to 2^53 − 1, what a page counts to exactly.
     - ``slider``: 0..1, or ``None`` for what the model recommends.
-    - ``regions``: at most ``MOST_REGIONS`` parts with prompts of their own, each by its box or polygon.
+    - ``regions``: at most ``MAX_REGIONS`` parts with prompts of their own, each by its box or polygon.
 
     Raises ``RequestError`` for anything else.
     """
@@ -50,8 +50,8 @@ class Form:
         for name in ("prompt", "negative_prompt", "size", "model", "preset"):
             value = getattr(self, name)
             check_unicode(name.replace("_", " "), value)
-            if len(value) > MOST_TEXT:
-                raise RequestError(f"{name}: expected at most {MOST_TEXT:,} characters, got {len(value):,}")
+            if len(value) > MAX_TEXT:
+                raise RequestError(f"{name}: expected at most {MAX_TEXT:,} characters, got {len(value):,}")
         check_text("size", self.size, "a size such as 2048x2048, 60x90cm@300dpi or 40MP")
         if self.preset not in PRESETS:
             raise RequestError(f"preset: expected one of {', '.join(PRESETS)}, got {self.preset!r}")
@@ -59,8 +59,8 @@ class Form:
             raise RequestError(f"seed: expected a whole number from 0 to {2**53 - 1}, got {self.seed!r}")
         if self.slider is not None:
             check_range("slider", self.slider, 0, 1)
-        if len(self.regions) > MOST_REGIONS:
-            raise RequestError(f"regions: expected at most {MOST_REGIONS}, got {len(self.regions)}")
+        if len(self.regions) > MAX_REGIONS:
+            raise RequestError(f"regions: expected at most {MAX_REGIONS}, got {len(self.regions)}")
         if any(region.mask is not None for region in self.regions):
             # Its path could lead anywhere on this machine.
             raise RequestError("regions: expected a box or a polygon, got a mask")

@@ -12,7 +12,8 @@ from pixelsmith.errors import InputError
 from pixelsmith.pixels.zoomable import Zoomable, open_file
 from pixelsmith.run.directory import RunDirectory
 from pixelsmith.run.shown import TILE, Shown, show
-from pixelsmith.studio.library import Job, Project
+from pixelsmith.studio.jobs import Job
+from pixelsmith.studio.library import Project
 from pixelsmith.web.tiles import number_of, region_of, small_of, tile_of
 
 _OPEN_FILES = 64

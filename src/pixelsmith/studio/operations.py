@@ -7,22 +7,24 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from starlette.responses import FileResponse, Response
 
 from pixelsmith import plan
 from pixelsmith.errors import RequestError
-from pixelsmith.studio.form import MOST_REGIONS, Form
-from pixelsmith.studio.library import Job, Kind, Library, Picture, Project
+from pixelsmith.studio import schemas
+from pixelsmith.studio.form import Form
+from pixelsmith.studio.jobs import Job
+from pixelsmith.studio.library import Library, Picture, Project
 from pixelsmith.studio.looks import Looks
 from pixelsmith.studio.queue import Queue
 from pixelsmith.system.durable import read_object
 from pixelsmith.web.responses import CACHED_FOR_AN_HOUR, attachment
 from pixelsmith.web.tiles import box_of, number_of, small_of
 
-MOST_JSON = 100_000
-MOST_UPLOAD = 256 * 1024 * 1024
+MAX_JSON = 100_000
+MAX_UPLOAD = 256 * 1024 * 1024
 """Bytes of a body."""
 SMALL_SIDE = 512
 """Pixels on the longer side of a picture in a list."""
@@ -75,7 +77,7 @@ class Operation:
     @property
     def most(self) -> int:
         """Bytes of its body."""
-        return MOST_UPLOAD if self.upload else MOST_JSON
+        return MAX_UPLOAD if self.upload else MAX_JSON
 
 
 def _projects(studio: Studio, asked: Asked) -> list[dict[str, Any]]:
@@ -145,8 +147,8 @@ def _plan(studio: Studio, asked: Asked) -> dict[str, Any]:
 def _start(studio: Studio, asked: Asked) -> dict[str, Any]:
     values = asked.object()
     kind, form = values.pop("kind", None), Form.from_dict(_mapping(values.pop("form", None)))
-    if unknown := set(values) - set(_OF_KIND):
-        raise RequestError(f"there is no field {min(unknown)!r}; known are kind, form, {', '.join(_OF_KIND)}")
+    if unknown := set(values) - set(schemas.JOB_VALUES):
+        raise RequestError(f"there is no field {min(unknown)!r}; known are kind, form, {', '.join(schemas.JOB_VALUES)}")
     project = _project(studio, asked)
     given = {name: value if name == "of" else _tuple(name, value) for name, value in values.items()}
     job = project.new(kind, form, **given)
@@ -239,62 +241,14 @@ def _tuple(name: str, value: object) -> tuple[Any, ...]:
     return tuple(value)
 
 
-_POINTS = {"type": "array", "items": {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}}
-REGION: Mapping[str, Any] = {
-    "type": "object",
-    "properties": {
-        "prompt": {"type": "string"},
-        "box": {"type": "array", "items": {"type": "number"}, "minItems": 4, "maxItems": 4},
-        "polygon": _POINTS,
-        "unit": {"type": "string", "enum": ["pixels", "percent"], "default": "pixels"},
-        "negative_prompt": {"type": ["string", "null"]},
-        "strength": {"type": "number", "minimum": 0, "maximum": 1, "default": 1},
-        "feather": {"type": "number", "minimum": 0, "maximum": 100, "default": 5},
-    },
-    "required": ["prompt"],
-}
-FORM: Mapping[str, Any] = {
-    "type": "object",
-    "properties": {
-        "prompt": {"type": "string"},
-        "negative_prompt": {"type": "string", "default": ""},
-        "size": {"type": "string", "default": Form.size, "examples": ["2048x1024", "60x90cm@300dpi", "40MP"]},
-        "model": {"type": "string", "default": Form.model},
-        "preset": {"type": "string", "default": Form.preset},
-        "seed": {"type": "integer", "minimum": 0, "default": 0},
-        "slider": {"type": ["number", "null"], "minimum": 0, "maximum": 1},
-        "regions": {"type": "array", "maxItems": MOST_REGIONS, "items": REGION},
-    },
-    "additionalProperties": False,
-}
-_NUMBERS = {"type": "array", "items": {"type": "number"}}
-_OF_KIND = {
-    "seeds": _NUMBERS,
-    "at": _NUMBERS,
-    "sliders": _NUMBERS,
-    "of": {"type": "string", "description": "The job whose picture has the place that is made again."},
-    "polygon": {**_POINTS, "description": "Its corners in percent of width and height."},
-}
-"""What is said of jobs besides their form, each kind its own."""
-_JOB: Mapping[str, Any] = {
-    "type": "object",
-    "properties": {
-        "kind": {"type": "string", "enum": list(get_args(Kind))},
-        "form": FORM,
-        **_OF_KIND,
-    },
-    "required": ["kind", "form"],
-    "additionalProperties": False,
-}
-_ASKED_PLAN: Mapping[str, Any] = {**FORM, "properties": {**FORM["properties"], "project": {"type": "string"}}}
 _OF = "/api/projects/{project}"
 _OF_JOB = _OF + "/jobs/{job}"
 
 OPERATIONS = (
     Operation("GET", "/api/projects", "projects", "All projects, the newest first.", _projects),
-    Operation("POST", "/api/projects", "create_project", "Make a project.", _create, FORM),
+    Operation("POST", "/api/projects", "create_project", "Make a project.", _create, schemas.FORM),
     Operation("GET", _OF, "project", "A project: its form and its jobs.", _read),
-    Operation("PUT", _OF, "change_project", "Keep another form of a project.", _change, FORM),
+    Operation("PUT", _OF, "change_project", "Keep another form of a project.", _change, schemas.FORM),
     Operation("DELETE", _OF, "remove_project", "Remove a project with all that is in it.", _remove),
     Operation(
         "PUT", _OF + "/given", "give_picture", "A picture to start from.", partial(_keep, kind="given"), upload=True
@@ -311,8 +265,8 @@ OPERATIONS = (
     Operation(
         "DELETE", _OF + "/map", "remove_map", "The Slider is the same everywhere.", partial(_take_back, kind="map")
     ),
-    Operation("POST", "/api/plan", "plan", "What a picture would take; nothing is made.", _plan, _ASKED_PLAN),
-    Operation("POST", _OF + "/jobs", "start_job", "Let a job wait for its turn.", _start, _JOB),
+    Operation("POST", "/api/plan", "plan", "What a picture would take; nothing is made.", _plan, schemas.PLAN),
+    Operation("POST", _OF + "/jobs", "start_job", "Let a job wait for its turn.", _start, schemas.JOB),
     Operation("GET", _OF_JOB, "job", "A job as it is now.", _read_job),
     Operation("POST", _OF_JOB + "/pause", "pause_job", "Stop a job; what it made stays.", _pause),
     Operation("POST", _OF_JOB + "/resume", "resume_job", "Let a job go on where it stopped.", _resume),

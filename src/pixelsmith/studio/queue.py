@@ -12,7 +12,8 @@ from typing import Any
 from pixelsmith import CancelledError, CancelToken, LoadedModel
 from pixelsmith.errors import PixelsmithError, RequestError, reason_of
 from pixelsmith.events import Event, Progress, Warned
-from pixelsmith.studio.library import Job, Library
+from pixelsmith.studio.jobs import Job
+from pixelsmith.studio.library import Library
 from pixelsmith.studio.work import do
 
 TOLD_SECONDS = 0.25

@@ -18,7 +18,7 @@ from pixelsmith.pixels.files import write_into, write_picture
 from pixelsmith.pixels.metadata import read_metadata
 from pixelsmith.pixels.output import Output
 from pixelsmith.run.directory import RunDirectory
-from pixelsmith.studio.library import Job, Kind
+from pixelsmith.studio.jobs import Job, Kind
 
 MASK_SIDE = 4096
 """Pixels on the longer side of the mask of a place that is made again, at most."""

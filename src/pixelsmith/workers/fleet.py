@@ -21,10 +21,11 @@ from pixelsmith.engine.many import Many
 from pixelsmith.engine.stage import batch_size_on
 from pixelsmith.errors import DeviceError, RequestError
 from pixelsmith.events import Event, Observer, Progress, Warned
-from pixelsmith.families import choose_device, choose_dtype, processor_of, unpinned
-from pixelsmith.planning.forecast import load_rates
+from pixelsmith.families import choose_device, choose_dtype, processor_of
+from pixelsmith.planning.forecast import Rates, load_rates
 from pixelsmith.run.directory import versions
-from pixelsmith.run.team import SPREAD, Team, common, name_of
+from pixelsmith.run.found import FoundModel
+from pixelsmith.run.team import SPREAD, Team, common, name_of, together
 from pixelsmith.workers.cluster import RayLinks, check_ray
 from pixelsmith.workers.model_transfer import ModelFiles
 from pixelsmith.workers.processes import Processes
@@ -49,13 +50,13 @@ class Fleet:
         self._model: _Model | None = None
         self._opened: Opened | None = None
 
-    def team(self, facts: ModelFacts, compute: Compute) -> Team:
-        """The devices of the workers that have started."""
+    def team(self, model: FoundModel, compute: Compute) -> Team:
+        """The devices of the workers that have started, for a model."""
         self._gather()
         abouts = self._present
-        best = common(about.dtypes[0 if facts.float16_safe else 1] for about in abouts.values())
+        best = common(about.dtypes[0 if model.facts.float16_safe else 1] for about in abouts.values())
         dtype = best if compute.dtype == "auto" else compute.dtype
-        rates = self._of_each("rates", unpinned(facts.name), dtype)
+        rates = self._of_each("rates", model.rated_as, dtype)
         return Team(
             kinds=tuple(about.device for about in abouts.values()),
             processors=tuple(about.processor for about in abouts.values()),
@@ -79,10 +80,14 @@ class Fleet:
             raise RequestError(f"devices: {error}") from error
         return RemoteFamily(facts, self.crew, self._opened.texture)
 
-    def calibrate(self, request: Request) -> None:
-        """Let all workers measure their rates for some seconds and save them on their machines."""
+    def calibrate(self, request: Request, known: Rates) -> Rates:
+        """Let all workers measure their rates for some seconds, all at once because some share a processor.
+
+        Returns their combined rates, with those of the other phases from ``known``.
+        """
         self.crew.wait(lambda: len(self.crew.ready) == len(self.crew.members), GATHER_SECONDS)
-        self._of_each("calibrate", request)
+        found = together([*self._of_each("calibrate", request).values()])
+        return known if found is None else replace(known, **{phase: found.of(phase) for phase in SPREAD})
 
     @contextmanager
     def executor(self, on_split: OnSplit, observer: Observer) -> Iterator[tuple[Many, Observer]]:
@@ -221,11 +226,11 @@ def check_workers(workers: Workers, compute: Compute) -> None:
         choose_device(kind)
 
 
-def team_here(workers: Workers, facts: ModelFacts, compute: Compute) -> Team:
+def team_here(workers: Workers, model: FoundModel, compute: Compute) -> Team:
     """The team that devices of this machine would form, without starting any worker."""
     devices = [choose_device(kind) for kind in workers.kinds]
-    dtype = common(name_of(choose_dtype(compute.dtype, device, facts.float16_safe)) for device in devices)
-    rates = tuple(load_rates(unpinned(facts.name), device.type, dtype) for device in devices)
+    dtype = common(name_of(choose_dtype(compute.dtype, device, model.facts.float16_safe)) for device in devices)
+    rates = tuple(load_rates(model.rated_as, device.type, dtype) for device in devices)
     return Team(workers.kinds, tuple(map(processor_of, devices)), dtype, rates)
 
 

@@ -58,6 +58,8 @@ class ModelFiles:
             *(lora.path for lora in parts.loras),
             *parts.textual_inversions,
             *(net.path for net in parts.controlnets),
+            *(one.path for one in parts.ip_adapters),
+            parts.image_encoder,
         ]
         places = {name: given_place(name) for name in names if name is not None}
         return {self.spelled: self.place} | {name: place for name, place in places.items() if place.exists()}
@@ -91,4 +93,6 @@ def renamed(parts: Parts, places: Mapping[str, str]) -> Parts:
         loras=tuple(Lora(places.get(lora.path, lora.path), lora.weight) for lora in parts.loras),
         textual_inversions=tuple(places.get(name, name) for name in parts.textual_inversions),
         controlnets=tuple(replace(net, path=places.get(net.path, net.path)) for net in parts.controlnets),
+        ip_adapters=tuple(replace(one, path=places.get(one.path, one.path)) for one in parts.ip_adapters),
+        image_encoder=at(parts.image_encoder),
     )

@@ -53,6 +53,10 @@ class RemoteFamily(OfModel):
         found: tuple[Prompt, Prompt] = self._asked("encode", prompt, negative_prompt, weighted)
         return found
 
+    def encode_images(self, pictures: Sequence[Tensor]) -> tuple[Prompt, Prompt]:
+        found: tuple[Prompt, Prompt] = self._asked("encode_images", list(pictures))
+        return found
+
     def base_noise(self, seed: int, canvas: Size) -> Noise:
         return base_noise(self.facts, seed, canvas)
 

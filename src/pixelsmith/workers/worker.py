@@ -32,9 +32,8 @@ from pixelsmith.families import (
     model_files,
     processor_of,
     read_facts,
-    unpinned,
 )
-from pixelsmith.planning.forecast import Rates, load_rates, save_rates
+from pixelsmith.planning.forecast import Rates, load_rates
 from pixelsmith.run.calibrate import measure_rates
 from pixelsmith.run.directory import versions
 from pixelsmith.run.team import name_of
@@ -97,7 +96,6 @@ class Worker:
 
     device: str = "auto"
     _family: Family | None = None
-    _dtype: str = ""
     _places: dict[str, str] = field(default_factory=dict)
     _folder: Path | None = None
     _programs: dict[int, _Program] = field(default_factory=dict)
@@ -180,15 +178,12 @@ class Worker:
         if self._folder is not None:
             # They are removed at once, because a worker can be killed at any moment.
             shutil.rmtree(self._folder, ignore_errors=True)
-        self._family, self._dtype, texture = family, compute.dtype, family.texture
+        self._family, texture = family, family.texture
         return Opened(None if texture is None else (texture.noise_channels, texture.margin))
 
     def _calibrated(self, request: Request) -> Rates:
-        family = self._part_at("family", None)
-        machine = unpinned(family.facts.name), self._device.type, self._dtype
-        rates = measure_rates(family, request, load_rates(*machine) or Rates())
-        save_rates(rates, *machine)
-        return rates
+        family: Family = self._part_at("family", None)
+        return measure_rates(family, request, Rates())
 
     @property
     def _device(self) -> torch.device:

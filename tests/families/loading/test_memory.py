@@ -19,7 +19,7 @@ from pixelsmith.engine import Serial, Work
 from pixelsmith.events import Event
 from pixelsmith.families import everywhere, load_family, read_facts
 from pixelsmith.families.architecture import DiffusersFamily, network_of
-from pixelsmith.families.loading.placing import bring, release_encoders
+from pixelsmith.families.loading.placing import bring, bring_beside, release_encoders
 from pixelsmith.families.loading.quiet import quiet
 from pixelsmith.geometry import Window
 from tests.devices import DEVICES, ON_GPU
@@ -78,6 +78,27 @@ def test_a_model_that_the_device_has_no_room_for_is_told_the_ways_out(
     monkeypatch.setattr(torch.nn.Module, "to", full)
     with pytest.raises(RequestError, match="--memory encoders-released, offload or sequential"):
         loaded(tiny_model)
+
+
+def test_a_controlnet_is_there_by_layers_or_whole_and_is_told_where_it_has_no_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    network, x = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 2)), torch.ones(1, 3)
+    expected = network(x)
+    bring_beside(network, torch.device("cpu"), "sequential")
+    assert all(parameter.is_meta for parameter in network.parameters()), "nothing is there between calls"
+    assert torch.equal(network(x), expected)
+
+    whole = torch.nn.Linear(3, 4)
+    bring_beside(whole, torch.device("meta"), "offload")
+    assert whole.weight.is_meta
+
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+    monkeypatch.setattr(torch.nn.Module, "to", full)
+    with pytest.raises(RequestError, match="--memory encoders-released, offload or sequential"):
+        bring_beside(whole, torch.device("cpu"), "all")
 
 
 def test_moving_a_model_in_half_precision_says_nothing(tiny_model: Path, caplog: pytest.LogCaptureFixture) -> None:

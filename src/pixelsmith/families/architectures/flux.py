@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -11,7 +12,8 @@ from torch import Tensor
 from pixelsmith.config.recommended import Recommended
 from pixelsmith.families.architecture import Configs, Scene, Traits, repeated
 from pixelsmith.families.family import Prompt
-from pixelsmith.families.shared.packing import over_tokens
+from pixelsmith.families.shared.blocks import added
+from pixelsmith.families.shared.packing import over_tokens, pack
 from pixelsmith.families.shared.schedules import flow_schedule
 from pixelsmith.geometry import Size
 from pixelsmith.sampling.denoiser import Batch
@@ -35,7 +37,7 @@ class Flux:
         # dev takes its guidance scale as an input; schnell is distilled to few steps and has none.
         dev = configs["transformer"]["guidance_embeds"]
         best = Recommended(28, guidance_scale=3.5, guidance_told=True) if dev else Recommended(4, guidance_scale=1.0)
-        return Traits(NATIVE, 2, best)
+        return Traits(NATIVE, 2, best, controlnet="FluxControlNetModel", image_prompts=True)
 
     def reader(self, pipeline: Any) -> tuple[Any, int]:
         return pipeline.tokenizer_2, _room(pipeline)
@@ -48,15 +50,36 @@ class Flux:
 
     def predict(self, pipeline: Any, x: Batch, level: Level, prompt: Prompt, scene: Scene) -> Batch:
         network, (height, width) = pipeline.transformer, x.shape[2:]
+        conditions = {
+            "timestep": repeated(level.timestep, x).to(x.dtype) / 1000,
+            "pooled_projections": prompt["pooled"],
+            "encoder_hidden_states": prompt["embeddings"],
+            "txt_ids": x.new_zeros(prompt["embeddings"].shape[1], 3),
+            "img_ids": position_ids(height // 2, width // 2, x.device).to(x.dtype),
+        }
+        guidance = repeated(scene.guidance_scale, x)
+
+        def told(network: Any) -> dict[str, Any]:
+            return conditions | {"guidance": guidance if network.config.guidance_embeds else None}
+
+        said = [
+            control.network(
+                pack(x),
+                controlnet_cond=pack(control.picture),
+                conditioning_scale=control.scale,
+                **told(control.network),
+                return_dict=False,
+            )
+            for control in scene.controls
+        ]
+        of_pairs, of_singles = zip(*said, strict=True) if said else ((), ())
         return over_tokens(
             network,
             x,
-            timestep=repeated(level.timestep, x).to(x.dtype) / 1000,
-            guidance=repeated(scene.guidance_scale, x) if network.config.guidance_embeds else None,
-            pooled_projections=prompt["pooled"],
-            encoder_hidden_states=prompt["embeddings"],
-            txt_ids=x.new_zeros(prompt["embeddings"].shape[1], 3),
-            img_ids=position_ids(height // 2, width // 2, x.device).to(x.dtype),
+            **told(network),
+            joint_attention_kwargs={"ip_adapter_image_embeds": list(scene.images)} if scene.images else None,
+            controlnet_block_samples=_added(of_pairs, len(network.transformer_blocks)),
+            controlnet_single_block_samples=_added(of_singles, len(network.single_transformer_blocks)),
         )
 
 
@@ -69,6 +92,11 @@ def position_ids(rows: int, columns: int, device: torch.device) -> Tensor:
     """
     grid = torch.meshgrid(torch.arange(1), torch.arange(rows), torch.arange(columns), indexing="ij")
     return torch.stack(grid, dim=-1).reshape(-1, 3).to(device)
+
+
+def _added(said: Sequence[Sequence[Tensor] | None], blocks: int) -> list[Tensor] | None:
+    """What ControlNets add to each of the network's blocks: as many in turn take the same."""
+    return added(said, lambda i, count: i // -(-blocks // count), blocks)
 
 
 def _room(pipeline: Any) -> int:

@@ -14,6 +14,7 @@ from pixelsmith.families.shared.unet import (
     attends_in_the_middle,
     controlled,
     guidance_embedding,
+    image_conditions,
     recommended_for,
     unet_native,
 )
@@ -37,8 +38,9 @@ class StableDiffusion:
         stock = configs["vae"]["_class_name"] != "AutoencoderDC"
         perturbable = attends_in_the_middle(configs)
         return Traits(
-            unet_native(configs), multiple, best, perturbable=perturbable, controllable=True, stock_seeds=stock
-        )
+            unet_native(configs), multiple, best, perturbable=perturbable, controlnet="ControlNetModel",
+            image_prompts=True, stock_seeds=stock,
+        )  # fmt: skip
 
     def reader(self, pipeline: Any) -> tuple[Any, int]:
         return pipeline.tokenizer, pipeline.tokenizer.model_max_length
@@ -54,7 +56,10 @@ class StableDiffusion:
         told = guidance_embedding(pipeline, x, scene.guidance_scale)
         timestep = repeated(level.timestep, x)
         added = controlled(scene, x, timestep, **prompt)
-        output: Tensor = pipeline.unet(x, timestep, **prompt, timestep_cond=told, **added, return_dict=False)[0]
+        seen = image_conditions(scene) or None
+        output: Tensor = pipeline.unet(
+            x, timestep, **prompt, timestep_cond=told, added_cond_kwargs=seen, **added, return_dict=False
+        )[0]
         return output
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from pixelsmith.config.recommended import Recommended
-from pixelsmith.families.architecture import Configs, Scene, Traits, repeated
+from pixelsmith.families.architecture import Configs, Control, Scene, Traits, repeated
 from pixelsmith.families.family import Prompt, named
+from pixelsmith.families.shared.blocks import added
 from pixelsmith.families.shared.schedules import flow_schedule, schedule_of
 from pixelsmith.geometry import Size
 from pixelsmith.sampling.denoiser import Batch
@@ -29,7 +32,8 @@ class StableDiffusion3:
     def traits(self, configs: Configs) -> Traits:
         network = configs["transformer"]
         side = network["sample_size"]
-        return Traits(Size(side, side), network["patch_size"], Recommended(28, guidance_scale=7.0), perturbable=True)
+        best = Recommended(28, guidance_scale=7.0)
+        return Traits(Size(side, side), network["patch_size"], best, perturbable=True, controlnet="SD3ControlNetModel")
 
     def reader(self, pipeline: Any) -> tuple[Any, int]:
         if pipeline.text_encoder_3 is not None:
@@ -47,8 +51,37 @@ class StableDiffusion3:
 
     def predict(self, pipeline: Any, x: Batch, level: Level, prompt: Prompt, scene: Scene) -> Batch:
         timestep = repeated(level.timestep, x)
-        output: Tensor = pipeline.transformer(x, timestep=timestep, **prompt, return_dict=False)[0]
+        said = [_said(pipeline, control, x, timestep, prompt) for control in scene.controls]
+        blocks = len(pipeline.transformer.transformer_blocks)
+        output: Tensor = pipeline.transformer(
+            x,
+            timestep=timestep,
+            **prompt,
+            block_controlnet_hidden_states=added(said, lambda i, count: i * count // blocks, blocks),
+            return_dict=False,
+        )[0]
         return output
+
+
+def _said(pipeline: Any, control: Control, x: Batch, timestep: Tensor, prompt: Prompt) -> Sequence[Tensor]:
+    """What a ControlNet adds to the network's blocks; the configuration says what of the prompt it takes."""
+    config, picture = control.network.config, control.picture
+    conditions = dict(prompt)
+    if config.force_zeros_for_pooled_projection:
+        # Those were trained without the shift of the latents as well.
+        conditions["pooled_projections"] = torch.zeros_like(prompt["pooled_projections"])
+        picture = picture + pipeline.vae.config.shift_factor * pipeline.vae.config.scaling_factor
+    if config.joint_attention_dim is None:
+        del conditions["encoder_hidden_states"]
+    found: Sequence[Tensor] = control.network(
+        x,
+        controlnet_cond=picture,
+        conditioning_scale=control.scale,
+        timestep=timestep,
+        **conditions,
+        return_dict=False,
+    )[0]
+    return found
 
 
 ARCHITECTURE = StableDiffusion3()

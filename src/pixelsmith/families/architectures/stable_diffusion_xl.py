@@ -15,6 +15,7 @@ from pixelsmith.families.shared.unet import (
     attends_in_the_middle,
     controlled,
     guidance_embedding,
+    image_conditions,
     recommended_for,
     unet_native,
 )
@@ -35,7 +36,14 @@ class StableDiffusionXL:
         multiple = 2 ** (len(configs["unet"]["block_out_channels"]) - 1)
         best = recommended_for(configs, Recommended(20, guidance_scale=5.0))
         perturbable = attends_in_the_middle(configs)
-        return Traits(unet_native(configs), multiple, best, perturbable=perturbable, controllable=True)
+        return Traits(
+            unet_native(configs),
+            multiple,
+            best,
+            perturbable=perturbable,
+            controlnet="ControlNetModel",
+            image_prompts=True,
+        )
 
     def reader(self, pipeline: Any) -> tuple[Any, int]:
         return pipeline.tokenizer_2, pipeline.tokenizer_2.model_max_length
@@ -49,19 +57,21 @@ class StableDiffusionXL:
 
     def predict(self, pipeline: Any, x: Batch, level: Level, prompt: Prompt, scene: Scene) -> Batch:
         timestep = repeated(level.timestep, x)
-        conditions = {
+        conditions: dict[str, Any] = {
             "encoder_hidden_states": prompt["encoder_hidden_states"],
             "added_cond_kwargs": {
                 "text_embeds": prompt["text_embeds"],
                 "time_ids": brought(time_ids(scene), x.device),
             },
         }
+        added = controlled(scene, x, timestep, **conditions)
+        conditions["added_cond_kwargs"] |= image_conditions(scene)
         output: Tensor = pipeline.unet(
             x,
             timestep,
             **conditions,
             timestep_cond=guidance_embedding(pipeline, x, scene.guidance_scale),
-            **controlled(scene, x, timestep, **conditions),
+            **added,
             return_dict=False,
         )[0]
         return output

@@ -39,7 +39,9 @@ def set_attention(network: Any, backend: str, device: torch.device) -> None:
         with quiet():
             _set(network, backend, dispatches)
     except (ImportError, RuntimeError, ValueError) as error:
-        raise RequestError(f"attention: {backend} cannot be used here: {reason_of(error)}") from error
+        raise RequestError(
+            f"attention: {backend} cannot be used here: {reason_of(error)}; --attention native is PyTorch's own"
+        ) from error
 
 
 def _set(network: Any, backend: str, dispatches: bool) -> None:

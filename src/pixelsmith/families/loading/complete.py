@@ -18,7 +18,7 @@ from pixelsmith.families.loading.find import classes_in, config_folder, find_add
 from pixelsmith.families.loading.hub import commit_of
 from pixelsmith.families.loading.model_files import check_vocabulary, check_weights, read_json, shapes_in
 from pixelsmith.families.loading.quiet import quiet
-from pixelsmith.families.loading.sources import NETWORKS, PartSources, sources_of
+from pixelsmith.families.loading.sources import NETWORKS, PartSources, additions_of, sources_of
 from pixelsmith.families.loading.weights import is_index, pickles_in, variants_in, weight_files
 from pixelsmith.families.registry import architecture_of
 from pixelsmith.families.shared.schedules import is_known_scheduler
@@ -86,7 +86,7 @@ def _check_part(name: str, kind: str, source: Path, folder: Path, parts: Parts, 
 
 
 def _check_additions(parts: Parts, fetched: bool) -> None:
-    for name in (*(lora.path for lora in parts.loras), *parts.textual_inversions):
+    for name in additions_of(parts):
         file = find_addition(name, parts.allow_pickle, weights=fetched)
         if file.is_file():
             _check_whole(file)

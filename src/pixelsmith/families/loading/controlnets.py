@@ -17,12 +17,24 @@ from pixelsmith.families.loading.model_files import read_json
 from pixelsmith.families.loading.single import read_part
 from pixelsmith.families.registry import architecture_of
 
-_CLASS = "ControlNetModel"
-_FITTING = (
-    "in_channels", "cross_attention_dim", "block_out_channels", "layers_per_block", "addition_embed_type",
-    "projection_class_embeddings_input_dim",
-)  # fmt: skip
-"""Configuration entries that a ControlNet shares with its U-Net, of which it begins as a copy."""
+_TOKENS = ("in_channels", "joint_attention_dim", "pooled_projection_dim", "num_attention_heads", "attention_head_dim")
+_FITTING = {
+    "ControlNetModel": (
+        "in_channels", "cross_attention_dim", "block_out_channels", "layers_per_block", "addition_embed_type",
+        "projection_class_embeddings_input_dim",
+    ),
+    "SD3ControlNetModel": (*_TOKENS, "patch_size"),
+    "FluxControlNetModel": (*_TOKENS, "axes_dims_rope"),
+}  # fmt: skip
+"""By class, the configuration entries that a ControlNet shares with its network, of which it begins as a copy."""
+LATENT_CONTROLNETS = frozenset(("SD3ControlNetModel", "FluxControlNetModel"))
+"""The classes whose input is the latents of the control picture."""
+_UNUSUAL = {
+    "extra_conditioning_channels": "it also needs a mask",
+    "num_mode": "it is a ControlNet-Union",
+    "conditioning_embedding_channels": "its input is pixels, where Flux.1's ControlNets use latents",
+}
+"""Configuration entries of ControlNets that need other inputs than the control picture."""
 
 
 def check_controlnets(parts: Parts, configs: Configs, model: str) -> None:
@@ -30,17 +42,18 @@ def check_controlnets(parts: Parts, configs: Configs, model: str) -> None:
     if not parts.controlnets:
         return
     pipeline = str(configs["index"].get("_class_name"))
-    if not architecture_of(pipeline, model).traits(configs).controllable:
+    kind = architecture_of(pipeline, model).traits(configs).controlnet
+    if kind is None:
         raise ModelError(f"{model}: ControlNets for a {pipeline} are not supported; leave them out")
     for net in parts.controlnets:
         place = find_part(net.path, parts.allow_pickle, weights=False)
         if not (place / "config.json").is_file():
             raise ModelError(f"{net.path}: expected the folder of a ControlNet with its config.json, or a hub id")
-        _check_fits(net.path, read_json(place / "config.json"), configs)
+        _check_fits(net.path, read_json(place / "config.json"), configs, kind)
 
 
-def load_controlnets(parts: Parts, dtype: torch.dtype) -> Sequence[LoadedControlNet]:
-    """Load the ControlNets in their order, onto the host. Raises ``ModelError``."""
+def load_controlnets(parts: Parts, beside: Any, dtype: torch.dtype) -> Sequence[LoadedControlNet]:
+    """Load the ControlNets in their order, onto the host; ``beside``: the network. Raises ``ModelError``."""
     found = []
     for net in parts.controlnets:
         place = find_part(net.path, parts.allow_pickle)
@@ -49,16 +62,26 @@ def load_controlnets(parts: Parts, dtype: torch.dtype) -> Sequence[LoadedControl
         except Exception as error:
             # Each library raises its own errors for damaged files.
             raise ModelError(f"{net.path}: the ControlNet cannot be loaded: {reason_of(error)}") from error
+        if getattr(network, "pos_embed", network) is None:
+            # Those of Stable Diffusion 3.5 large share the positions of their network.
+            network.pos_embed = network._get_pos_embed_from_transformer(beside).to(dtype)
         found.append(LoadedControlNet(network.requires_grad_(False).eval(), net))
     return found
 
 
-def _check_fits(name: str, config: Mapping[str, Any], configs: Configs) -> None:
-    """Check class, entries and the reduction of the control picture. Raises ``ModelError``."""
-    kind = config.get("_class_name")
-    if kind != _CLASS:
-        raise ModelError(f"{name}: expected a {_CLASS} for this model, got a {kind}")
-    check_same(name, "it is a ControlNet of another family", _FITTING, config, configs["unet"])
+def _check_fits(name: str, config: Mapping[str, Any], configs: Configs, kind: str) -> None:
+    """Check class, entries and what it sees of the control picture. Raises ``ModelError``."""
+    if config.get("_class_name") != kind:
+        raise ModelError(f"{name}: expected a {kind} for this model, got a {config.get('_class_name')}")
+    own = configs["transformer" if kind in LATENT_CONTROLNETS else "unet"]
+    # Some have no text input of their own.
+    said = {key: value for key, value in config.items() if value is not None}
+    check_same(name, "it is a ControlNet of another family", _FITTING[kind], said, own)
+    if kind in LATENT_CONTROLNETS:
+        for entry, why in _UNUSUAL.items():
+            if said.get(entry):
+                raise ModelError(f"{name}: {why}, which is not supported; expected a {kind} without {entry}")
+        return
     scale, _ = latent_space(configs["vae"])
     reduced = 2 ** (len(config.get("conditioning_embedding_out_channels", (16, 32, 96, 256))) - 1)
     if reduced != scale or config.get("conditioning_channels", 3) != 3:

@@ -15,7 +15,7 @@ from pixelsmith.errors import InputError, ModelError, RequestError
 from pixelsmith.families.architecture import Configs, Traits
 from pixelsmith.families.autoencoders.autoencoder import latent_space, tiling_of
 from pixelsmith.families.footprint import autoencoder_values, network_values
-from pixelsmith.families.loading.controlnets import check_controlnets
+from pixelsmith.families.loading.controlnets import LATENT_CONTROLNETS, check_controlnets
 from pixelsmith.families.loading.find import (
     NO_PARTS,
     OWN,
@@ -23,11 +23,13 @@ from pixelsmith.families.loading.find import (
     config_folder,
     few_steps_of,
     find_captioner,
+    find_image_encoder,
     find_part,
     with_few_steps,
 )
 from pixelsmith.families.loading.fitting import check_same
 from pixelsmith.families.loading.hub import HUB_ID
+from pixelsmith.families.loading.ip_adapters import check_ip_adapters
 from pixelsmith.families.loading.model_files import read_json, shapes_in
 from pixelsmith.families.loading.sources import NETWORKS, PartSources, sources_of
 from pixelsmith.families.loading.weights import WeightCounts, weights_of
@@ -77,6 +79,7 @@ def read_facts(place: Path, name: str, parts: Parts = NO_PARTS) -> ModelFacts:
     )
     _check_vae(facts, parts)
     check_controlnets(parts, configs, name)
+    check_ip_adapters(parts, configs, name)
     return facts
 
 
@@ -124,6 +127,7 @@ def facts_of(
         recommended=traits.recommended,
         float16_safe=traits.float16_safe,
         perturbable=traits.perturbable,
+        control_latents=traits.controlnet in LATENT_CONTROLNETS,
         stock_seeds=traits.stock_seeds,
         patch_values=patch_values,
         tile_values=tile_values,
@@ -221,6 +225,9 @@ def _weights(sources: PartSources, parts: Parts) -> WeightCounts:
     # A file may contain several parts.
     places = {source for source in sources.values() if source is not None}
     places |= {find_part(net.path, parts.allow_pickle, weights=False) for net in parts.controlnets}
-    beside = [given_place(lora.path) for lora in parts.loras]
+    if parts.ip_adapters:
+        places.add(find_image_encoder(parts, weights=False))
+    names = [*(lora.path for lora in parts.loras), *(adapter.path for adapter in parts.ip_adapters)]
+    beside = map(given_place, names)
     files = [file for path in beside for file in ([path] if path.is_file() else path.glob("*.safetensors"))]
     return sum((weights_of(source, parts.variant) for source in (*places, *files)), WeightCounts())

@@ -93,6 +93,38 @@ def find_captioner(name: str, allow_pickle: bool, weights: bool = True) -> Path:
     return place
 
 
+def find_image_encoder(parts: Parts, weights: bool = True) -> Path:
+    """The folder of the CLIP vision model of IP-Adapters, or a hub id's; without ``weights`` those are not fetched.
+
+    Raises ``ModelError``.
+    """
+    name = image_encoder_of(parts)
+    place, named = given_place(name), HUB_ID.fullmatch(name)
+    if not place.exists() and named:
+        kinds = ["json", *(["safetensors"] if weights else []), *(["bin"] if weights and parts.allow_pickle else [])]
+        folder = Path(named["file"] or "").parent
+        name = name.removesuffix(f"/{named['file']}")
+        place = fetched("image encoder", name, [(folder / f"*.{kind}").as_posix() for kind in kinds], weights) / folder
+    if not (place / "config.json").is_file():
+        raise ModelError(
+            f"{name}: expected the folder of a CLIP vision model with its config.json, which IP-Adapters see through; "
+            "give it with --image-encoder"
+        )
+    return place
+
+
+def image_encoder_of(parts: Parts) -> str:
+    """The image encoder that was asked for, or the one beside the first IP-Adapter."""
+    if parts.image_encoder is not None:
+        return parts.image_encoder
+    first = parts.ip_adapters[0].path
+    place, named = given_place(first), HUB_ID.fullmatch(first)
+    if place.exists() or not named or not named["file"]:
+        return str((place if place.is_dir() else place.parent) / "image_encoder")
+    folder = Path(named["file"]).parent / "image_encoder"
+    return first.removesuffix(named["file"]) + (folder / "model.safetensors").as_posix()
+
+
 def captioner_of(folder: Path, parts: Parts) -> str | None:
     """The requested captioner, or that of the model whose configuration is in the folder, if it has one."""
     if parts.captioner is not None:
@@ -105,6 +137,8 @@ def fetch(model: str, parts: Parts) -> Path:
     """Like ``find_model``, but also fetch the files that are added or replace a part. Raises ``ModelError``."""
     if parts.captioner is not None:
         find_captioner(parts.captioner, parts.allow_pickle)
+    if parts.ip_adapters:
+        find_image_encoder(parts)
     for part in filter(None, (parts.vae, parts.network, *(net.path for net in parts.controlnets))):
         find_part(part, parts.allow_pickle)
     return find_model(model, parts=parts)
@@ -157,11 +191,15 @@ def pin(model: str, parts: Parts) -> tuple[str, Parts]:
         replace(net, path=pinned(net.path, find_part(net.path, parts.allow_pickle, weights=False)))
         for net in parts.controlnets
     )
+    adapters = tuple(replace(one, path=_pinned_addition(one.path, parts)) for one in parts.ip_adapters)
+    # Said from now on: workers that have the files elsewhere find none beside them.
+    encoder = image_encoder_of(parts) if adapters else None
+    encoder = encoder and pinned(encoder, find_image_encoder(parts, weights=False))
     place = find_model(model, False, parts)
     few = bool(few_steps_of(config_folder(place, parts), parts))
     found = replace(
         parts, vae=vae, network=network, loras=loras, textual_inversions=words, few_steps=few, captioner=captioner,
-        controlnets=controlnets,
+        controlnets=controlnets, ip_adapters=adapters, image_encoder=encoder,
     )  # fmt: skip
     return pinned(model, place), found
 

@@ -21,7 +21,8 @@ from pixelsmith.families.loading.attention import set_attention
 from pixelsmith.families.loading.complete import check_complete, check_tokenizers
 from pixelsmith.families.loading.controlnets import load_controlnets
 from pixelsmith.families.loading.find import NO_PARTS, config_folder, with_few_steps
-from pixelsmith.families.loading.placing import bring, to_channels_last
+from pixelsmith.families.loading.ip_adapters import add_ip_adapters
+from pixelsmith.families.loading.placing import bring, bring_beside, to_channels_last
 from pixelsmith.families.loading.quantised import quantize
 from pixelsmith.families.loading.quiet import quiet
 from pixelsmith.families.loading.single import read_part
@@ -47,7 +48,8 @@ def load_family(place: Path, facts: ModelFacts, compute: Compute, parts: Parts =
             pipeline = _read(place, facts, dtype, parts)
             _check_whole(pipeline, facts.name)
             check_tokenizers(pipeline, facts.name)
-            controlnets = load_controlnets(parts, dtype)
+            controlnets = load_controlnets(parts, network_of(pipeline), dtype)
+            add_ip_adapters(pipeline, parts, facts.name, dtype)
             add_loras(pipeline, parts, facts.name)
             add_textual_inversions(pipeline, parts, facts.name)
             put_scheduler(pipeline, parts)
@@ -64,7 +66,7 @@ def load_family(place: Path, facts: ModelFacts, compute: Compute, parts: Parts =
     _prepare(pipeline, compute, device)
     bring(pipeline, device, compute.memory)
     for net in controlnets:
-        net.network.to(device)
+        bring_beside(net.network, device, compute.memory)
     texture = texture_of(config_folder(place, parts), parts)
     drawn = None if texture is None else load_texture(texture, device, pipeline.vae.dtype)
     released = compute.memory == "encoders-released"

@@ -14,6 +14,7 @@ from pixelsmith.families.loading.find import (
     config_name,
     find_addition,
     find_captioner,
+    find_image_encoder,
     find_part,
     with_few_steps,
 )
@@ -83,8 +84,16 @@ def model_files(place: Path, parts: Parts) -> list[Path]:
         found += sorted(texture.glob("*.*"))
     for net in parts.controlnets:
         found += _part_files(find_part(net.path, parts.allow_pickle), parts)
-    additions = [*(lora.path for lora in parts.loras), *parts.textual_inversions]
+    if parts.ip_adapters:
+        found += _part_files(find_image_encoder(parts), parts)
+    additions = additions_of(parts)
     return list(dict.fromkeys([*found, *(find_addition(name, parts.allow_pickle) for name in additions)]))
+
+
+def additions_of(parts: Parts) -> list[str]:
+    """The names of all files with weights that are added to a model's."""
+    adapters = (one.path for one in parts.ip_adapters)
+    return [*(lora.path for lora in parts.loras), *parts.textual_inversions, *adapters]
 
 
 def _given(network: str, parts: Parts) -> dict[str, str]:

@@ -56,6 +56,11 @@ def guidance_embedding(pipeline: Any, x: Tensor, scale: float) -> Tensor | None:
     return brought(embedding.to(x.dtype), x.device)
 
 
+def image_conditions(scene: Scene) -> dict[str, Any]:
+    """What a U-Net with IP-Adapters is conditioned on besides all else; empty without."""
+    return {"image_embeds": list(scene.images)} if scene.images else {}
+
+
 def controlled(scene: Scene, x: Tensor, timestep: Tensor, **conditions: Any) -> dict[str, Any]:
     """The residuals that ControlNets add to the blocks of a U-Net, summed (arXiv 2302.05543, section 3.2).
 
@@ -66,7 +71,7 @@ def controlled(scene: Scene, x: Tensor, timestep: Tensor, **conditions: Any) -> 
             x,
             timestep,
             **conditions,
-            controlnet_cond=control.pixels,
+            controlnet_cond=control.picture,
             conditioning_scale=control.scale,
             return_dict=False,
         )

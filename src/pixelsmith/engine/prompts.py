@@ -1,0 +1,39 @@
+"""The prompts of a request as the network is given them: its texts, and what IP-Adapters see of its pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from pixelsmith.config.request import Request
+from pixelsmith.families import Family, Prompt
+from pixelsmith.pixels.reading import read_picture
+
+
+@dataclass(frozen=True)
+class PromptEncoder:
+    """Encodes texts; ``images``: what the pictures of IP-Adapters add to each prompt and to each negative prompt."""
+
+    family: Family
+    weighted: bool
+    images: tuple[Prompt, Prompt]
+
+    @classmethod
+    def of(cls, request: Request, family: Family, pictures: Sequence[Tensor] | None = None) -> PromptEncoder:
+        """That of a request; ``pictures`` (3, H, W) uint8 in place of those that it names.
+
+        Raises ``PictureError`` for one that cannot be read.
+        """
+        if pictures is None:
+            sources = [read_picture(Path(name)) for name in request.ip_adapter_images]
+            pictures = [source.read(source.size.window) for source in sources]
+        images: tuple[Prompt, Prompt] = family.encode_images(pictures) if pictures else ({}, {})
+        return cls(family, request.prompt_weighting, images)
+
+    def __call__(self, prompt: str, negative_prompt: str) -> tuple[Prompt, Prompt]:
+        """What the network is given for both."""
+        positive, negative = self.family.encode(prompt, negative_prompt, self.weighted)
+        return {**positive, **self.images[0]}, {**negative, **self.images[1]}

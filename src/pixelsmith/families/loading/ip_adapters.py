@@ -1,0 +1,113 @@
+"""IP-Adapters beside a model: whether they fit it and the image encoder, and loading them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pixelsmith.config.parts import Parts
+from pixelsmith.errors import ModelError, reason_of
+from pixelsmith.families.architecture import Configs
+from pixelsmith.families.loading.find import find_addition, find_image_encoder
+from pixelsmith.families.loading.model_files import Shapes, read_json, shapes_in
+from pixelsmith.families.registry import architecture_of
+
+_ENCODER = "clip_vision_model"
+"""What the configuration of an image encoder says that it is (``model_type``)."""
+_KINDS = {
+    "image_proj.proj.weight": ("image_proj.proj.weight", "projection_dim"),
+    "image_proj.proj.3.weight": ("image_proj.proj.0.weight", "hidden_size"),
+    "image_proj.latents": ("image_proj.proj_in.weight", "hidden_size"),
+}
+"""By a tensor that only this kind of IP-Adapter has (plain, full, plus): the one that takes what the encoder sees, and
+the encoder's name for the width of that."""
+_XLABS = {
+    "ip_adapter_proj_model.": "image_proj.",
+    "double_blocks.": "ip_adapter.",
+    "processor.ip_adapter_double_stream_k_proj": "to_k_ip",
+}
+"""How those of Flux.1 were published, and the names that diffusers has for the same."""
+
+
+def check_ip_adapters(parts: Parts, configs: Configs, model: str) -> None:
+    """Whether those that are given are for this model, from configurations and shapes alone. Raises ``ModelError``."""
+    if not parts.ip_adapters:
+        return
+    pipeline = str(configs["index"].get("_class_name"))
+    if not architecture_of(pipeline, model).traits(configs).image_prompts:
+        raise ModelError(f"{model}: how an IP-Adapter prompts a {pipeline} is not known; leave it out")
+    network = configs.get("unet") or configs["transformer"]
+    encoder = _encoder_config(find_image_encoder(parts, weights=False))
+    entry = next(name for name in ("cross_attention_dim", "joint_attention_dim") if name in network)
+    for adapter in parts.ip_adapters:
+        # Of a hub id that was not fetched yet, and of a pickle, nothing is known.
+        if shapes := shapes_in(find_addition(adapter.path, parts.allow_pickle, weights=False)):
+            _check_fits(adapter.path, _renamed(shapes), (entry, network[entry]), encoder)
+
+
+def add_ip_adapters(pipeline: Any, parts: Parts, model: str, dtype: torch.dtype) -> None:
+    """Add the adapters and the image encoder to a pipeline, on the host. Raises ``ModelError``."""
+    if not parts.ip_adapters:
+        return
+    from transformers import CLIPVisionModelWithProjection
+
+    folder, safe = find_image_encoder(parts), None if parts.allow_pickle else True
+    try:
+        encoder = CLIPVisionModelWithProjection.from_pretrained(
+            folder, dtype=dtype, local_files_only=True, use_safetensors=safe
+        )
+    except Exception as error:
+        # Damaged files fail in the library that reads them, each with errors of its own.
+        raise ModelError(f"{folder}: the image encoder cannot be loaded: {reason_of(error)}") from error
+    pipeline.register_modules(image_encoder=encoder.requires_grad_(False).eval())
+    files = [find_addition(adapter.path, parts.allow_pickle) for adapter in parts.ip_adapters]
+    try:
+        pipeline.load_ip_adapter(
+            [str(file.parent) for file in files],
+            subfolder="",
+            weight_name=[file.name for file in files],
+            local_files_only=True,
+        )
+    except Exception as error:
+        names = ", ".join(adapter.path for adapter in parts.ip_adapters)
+        raise ModelError(f"{names}: it is no IP-Adapter of {model}: {reason_of(error)}") from error
+    scales = [adapter.scale for adapter in parts.ip_adapters]
+    # To Flux's pipeline a list for one adapter is its scales by blocks.
+    pipeline.set_ip_adapter_scale(scales[0] if len(scales) == 1 else scales)
+
+
+def _encoder_config(folder: Path) -> dict[str, Any]:
+    config = read_json(folder / "config.json")
+    if config.get("model_type") != _ENCODER:
+        raise ModelError(f"{folder}: expected an image encoder of the type {_ENCODER}, got {config.get('model_type')}")
+    return config
+
+
+def _renamed(shapes: Shapes) -> Shapes:
+    """The same by diffusers' names."""
+    found = dict(shapes)
+    for old, new in _XLABS.items():
+        found = {name.replace(old, new): shape for name, shape in found.items()}
+    return found
+
+
+def _check_fits(name: str, shapes: Shapes, prompt: tuple[str, int], encoder: dict[str, Any]) -> None:
+    """Check the kind of an adapter, the width of the ``prompt`` and that of the encoder. Raises ``ModelError``."""
+    keys = [shape for key, shape in shapes.items() if key.startswith("ip_adapter.") and key.endswith("to_k_ip.weight")]
+    if not keys or not any(key.startswith("image_proj.") for key in shapes):
+        raise ModelError(f"{name}: expected an IP-Adapter with tensors of image_proj and ip_adapter; it has others")
+    entry, width = prompt
+    if keys[0][1] != width:
+        raise ModelError(f"{name}: it is an IP-Adapter of another family: expected {entry} {width}, got {keys[0][1]}")
+    kind = next((own for key, own in _KINDS.items() if key in shapes), None)
+    if kind is None:
+        # Such as those that take the vectors of a face recogniser.
+        raise ModelError(f"{name}: expected an IP-Adapter that sees pictures through CLIP, plain, plus or full")
+    takes, size = kind
+    if shapes[takes][1] != encoder.get(size):
+        raise ModelError(
+            f"{name}: it is for an image encoder with a {size} of {shapes[takes][1]}, this one has "
+            f"{encoder.get(size)}; give the right one with --image-encoder"
+        )

@@ -1,0 +1,196 @@
+"""Jobs of a project: each is a folder with ``job.json`` and its results."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from pixelsmith.config.regions import Point
+from pixelsmith.config.request import Request
+from pixelsmith.errors import RequestError, RunError
+from pixelsmith.studio.form import Form
+from pixelsmith.system.durable import read_object, read_whole, write_whole
+
+Kind = Literal["candidates", "place", "grow", "redo"]
+State = Literal["waiting", "running", "paused", "done", "failed"]
+VALUES: Mapping[str, tuple[str, ...]] = {
+    "candidates": ("seeds",), "place": ("at", "sliders"), "grow": (), "redo": ("of", "polygon"),
+}  # fmt: skip
+"""The values that a job of each kind has besides its form."""
+FORMAT = 1
+"""Version of the files in a library."""
+MAX_CANDIDATES = 16
+MAX_POSITIONS = 9
+MAX_CORNERS = 2000
+"""Of the outline of a redo."""
+JOB_NAME = re.compile(rf"[0-9]{{4,9}}-(?:{'|'.join(get_args(Kind))})")
+JOB_FILE, OUTPUT = "job.json", "picture.tif"
+
+
+@dataclass(frozen=True)
+class Job:
+    """Something to compute, and how far it is. ``folder`` is its own; the rest is kept in it.
+
+    - ``form``: what of; ``seeds``: of candidates; ``at`` and ``sliders``: of a place, as ``LoadedModel.preview`` takes
+      them; ``given`` and ``map``: the files in the project that the picture starts from, if it does not start from the
+      model's, and of its painted Slider map.
+    - ``of`` and ``polygon``: of a place that is made again: the job whose picture has it, and its corners in percent of
+      width and height. The result is a version of that picture; ``undone``: an earlier one has taken its place.
+    - ``state``: ``waiting`` for its turn, ``running``, ``paused``, ``done`` or ``failed``, with ``error`` in words.
+    - ``share``: 0..1 of the work that is done; ``seconds_left``: as far as it is known; ``doing``: what is done now.
+    """
+
+    folder: Path
+    kind: Kind
+    form: Form
+    seeds: tuple[int, ...] = ()
+    at: tuple[float, float] = (0.5, 0.5)
+    sliders: tuple[float, ...] = ()
+    given: str | None = None
+    map: str | None = None
+    of: str | None = None
+    polygon: tuple[Point, ...] = ()
+    undone: bool = False
+    state: State = "waiting"
+    error: str | None = None
+    share: float = 0.0
+    seconds_left: float | None = None
+    doing: str = ""
+    created: float = field(default_factory=time.time)
+
+    @property
+    def id(self) -> str:
+        """Its project and its own name."""
+        return f"{self.project}/{self.folder.name}"
+
+    @property
+    def project(self) -> str:
+        return self.folder.parent.name
+
+    @property
+    def request(self) -> Request:
+        """What it is made of. Raises ``InputError``."""
+        folder = self.folder.parent
+        if self.kind == "candidates":
+            # They are what the model makes, whatever the project starts from.
+            return self.form.request()
+        if self.kind == "redo":
+            return self.form.request(redo_of=self.before)
+        return self.form.request(given=file_in(folder, self.given), slider_map=file_in(folder, self.map))
+
+    @property
+    def before(self) -> Path:
+        """The file that a place of is made again."""
+        return self.folder.parent / (self.of or "") / OUTPUT
+
+    @property
+    def mask(self) -> Path:
+        """Where the place is kept as a picture."""
+        return self.folder / "mask.png"
+
+    @property
+    def run_dir(self) -> Path:
+        return self.folder / "run"
+
+    @property
+    def output(self) -> Path:
+        return self.folder / OUTPUT
+
+    def picture_of(self, number: float) -> Path:
+        """Where the picture of a seed or of a position of the Slider is."""
+        return self.folder / (f"{number}.png" if self.kind == "candidates" else f"{number:.2f}.png")
+
+    @property
+    def results(self) -> list[float]:
+        """The seeds, or positions of the Slider, whose pictures are there."""
+        wanted = {"candidates": self.seeds, "place": self.sliders}.get(self.kind, ())
+        return [number for number in wanted if self.picture_of(number).is_file()]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for the page and for programs."""
+        return self._kept() | {"id": self.id, "results": self.results, "file": self.output.is_file()}
+
+    def begun(self) -> Job:
+        """The same in a folder of its own, where it waits."""
+        self.folder.mkdir()
+        self.save()
+        return self
+
+    def save(self) -> None:
+        """Keep it in its folder."""
+        write_whole(self.folder / JOB_FILE, json.dumps(self._kept(), indent=1).encode())
+
+    def _kept(self) -> dict[str, Any]:
+        values = {name: value for name, value in vars(self).items() if name not in ("folder", "form")}
+        return values | {"format": FORMAT, "form": self.form.to_dict()}
+
+    @classmethod
+    def read(cls, folder: Path) -> Job:
+        """The one in a folder. Raises ``RunError`` where there is none that can be read."""
+        try:
+            values = read_object(read_whole(folder / JOB_FILE))
+            if values.pop("format") != FORMAT:
+                raise ValueError("its format is another one")
+            for name in ("seeds", "at", "sliders"):
+                values[name] = tuple(values[name])
+            values["polygon"] = tuple(tuple(corner) for corner in values.get("polygon", ()))
+            if values.get("of") is not None and not JOB_NAME.fullmatch(values["of"]):
+                raise ValueError("what it is a version of has another name")
+            return cls(folder, **values | {"form": Form.from_dict(values["form"])})
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RunError(f"{folder}: its {JOB_FILE} cannot be used ({error})") from error
+
+
+def file_in(folder: Path, name: str | None) -> Path | None:
+    """The path of a project's file; ``None`` where it has none."""
+    return None if name is None else folder / name
+
+
+def check_job(kind: str, values: Mapping[str, Any]) -> None:
+    """What a job is asked to do. Raises ``RequestError``."""
+    if kind not in get_args(Kind):
+        raise RequestError(f"kind: expected one of {', '.join(get_args(Kind))}, got {kind!r}")
+    if unknown := set(values) - set(VALUES[kind]):
+        raise RequestError(
+            f"{min(unknown)}: a job {kind!r} has no such value, only {', '.join(VALUES[kind]) or 'none'}"
+        )
+    seeds, at, sliders = (values.get(name, ()) for name in ("seeds", "at", "sliders"))
+    if kind == "candidates" and not (0 < len(seeds) <= MAX_CANDIDATES and all(map(_is_seed, seeds))):
+        raise RequestError(f"seeds: expected 1 to {MAX_CANDIDATES} whole numbers from 0, got {list(seeds)}")
+    if kind == "place":
+        if len(at) != 2 or not all(map(_is_share, at)):
+            raise RequestError(f"at: expected two shares in 0..1 such as [0.3, 0.6], got {list(at)}")
+        if not 0 < len(sliders) <= MAX_POSITIONS or not all(map(_is_share, sliders)):
+            raise RequestError(f"sliders: expected 1 to {MAX_POSITIONS} shares in 0..1, got {list(sliders)}")
+    if kind == "redo":
+        _check_outline(values.get("of"), values.get("polygon", ()))
+
+
+def _check_outline(of: object, polygon: tuple[Any, ...]) -> None:
+    if not isinstance(of, str):
+        raise RequestError(f"of: expected the name of a job with a finished picture, got {of!r}")
+    corners = all(isinstance(corner, list | tuple) and len(corner) == 2 for corner in polygon)
+    if not 3 <= len(polygon) <= MAX_CORNERS or not corners:
+        raise RequestError(f"polygon: expected 3 to {MAX_CORNERS:,} corners [x, y] in percent")
+    xs, ys = zip(*polygon, strict=True)
+    if not all(map(_is_percent, (*xs, *ys))):
+        raise RequestError("polygon: expected corners in 0..100 percent of width and height")
+    if min(xs) == max(xs) or min(ys) == max(ys):
+        raise RequestError("polygon: it has no inside; draw around a place")
+
+
+def _is_percent(value: object) -> bool:
+    return type(value) in (int, float) and 0 <= value <= 100  # type: ignore[operator]
+
+
+def _is_seed(value: object) -> bool:
+    return type(value) is int and 0 <= value < 2**53
+
+
+def _is_share(value: object) -> bool:
+    return type(value) in (int, float) and 0 <= value <= 1  # type: ignore[operator]
