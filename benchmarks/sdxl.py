@@ -33,6 +33,7 @@ from pixelsmith import PRESETS, Compute, Method, Request, Size
 from pixelsmith.canvas import MemorySpace
 from pixelsmith.config.plans import StagePlan
 from pixelsmith.config.recommended import Recommended
+from pixelsmith.engine.prompts import PromptEncoder
 from pixelsmith.engine.stage import Cascade
 from pixelsmith.events import Event, PhaseFinished, Warned
 from pixelsmith.families import choose_device, everywhere
@@ -157,7 +158,8 @@ class Bench:
         family = self.family
         stages = len(self.factors)
         methods = {rung: request.method.at(rung, family.facts.recommended, stages) for rung in range(stages + 1)}
-        return Cascade(request, family, methods, prompts(family), watch, MemorySpace())
+        encoder = PromptEncoder.of(request, family)
+        return Cascade(request, family, methods, encoder, prompts(family), watch, MemorySpace())
 
 
 def shortened(method: Method, recommended: Recommended, most: int) -> Method:

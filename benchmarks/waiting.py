@@ -177,6 +177,9 @@ class SleepingFamily:
     def encode(self, prompt: str, negative_prompt: str, weighted: bool = False) -> tuple[Prompt, Prompt]:
         return {}, {}
 
+    def encode_images(self, pictures: Sequence[Tensor]) -> tuple[Prompt, Prompt]:
+        return {}, {}
+
     def base_noise(self, seed: int, canvas: Size) -> Noise:
         return NoiseField(seed, 0, CHANNELS)
 

@@ -135,6 +135,10 @@ class ComfyFamily:
         """Nothing: the guider has the conditioning."""
         return {}, {}
 
+    def encode_images(self, pictures: Sequence[Tensor]) -> tuple[Prompt, Prompt]:
+        """Nothing: requests of the nodes name no pictures of IP-Adapters."""
+        return {}, {}
+
     def base_noise(self, seed: int, canvas: Size) -> Noise:
         """As ComfyUI draws it for an empty latent of this size."""
         return DrawnNoise(seed, self.facts.latent_channels, canvas)
