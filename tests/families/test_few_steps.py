@@ -81,7 +81,7 @@ def test_the_file_says_whether_it_was_used(model: Path, tiny_model: Path, tmp_pa
 
 
 def test_a_variant_that_must_be_there_and_is_not_is_refused(tiny_model: Path) -> None:
-    with pytest.raises(ModelError, match="no variant for few steps"):
+    with pytest.raises(ModelError, match="no few-step variant"):
         generate(a_sea(tiny_model, few_steps=True))
 
 

@@ -154,7 +154,7 @@ def test_a_large_tiff_of_sixteen_bits_stays_lossless_and_takes_twice_the_room() 
     size = Size(20_000, 20_000)
     assert format_of(Path("a.tif"), size, bits=16).options["compression"] == "deflate"
     assert format_of(Path("a.png"), size, bits=16).pixel_bytes == 2 * format_of(Path("a.png"), size).pixel_bytes
-    with pytest.raises(PictureError, match=r"a \.png has 16 bits a channel here; for 32 write \.tif, \.tiff"):
+    with pytest.raises(PictureError, match=r"\.png files have 16 bits per channel; for 32 write \.tif, \.tiff"):
         check_output(Path("a.png"), Size(9, 9), SETTINGS, bits=32)
     with pytest.raises(PictureError, match="megapixels"):
         check_output(Path("a.tiff"), Size(30_000, 30_000), SETTINGS, bits=16)

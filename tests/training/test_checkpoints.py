@@ -66,7 +66,7 @@ def test_nothing_whole_is_said_in_a_line(tmp_path: Path) -> None:
         load_checkpoint(path)
     save(path, 0)
     damage(path)
-    with pytest.raises(SystemExit, match=r"remove .*run\.pt to start anew"):
+    with pytest.raises(SystemExit, match=r"remove .*run\.pt to start again"):
         load_checkpoint(path)
 
 
