@@ -50,4 +50,4 @@ def checked(function: Any = None, *, typechecker: Any) -> Any:
     return jaxtyped(function, typechecker=typechecker)
 
 
-jaxtyping.jaxtyped = checked
+jaxtyping.jaxtyped = checked  # type: ignore[assignment]
