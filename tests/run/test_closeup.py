@@ -87,7 +87,8 @@ def patches_of(run: Callable[..., Any], *args: Any) -> int:
 
 
 def test_positions_of_the_slider_share_the_base_and_differ(tiny_model: Path) -> None:
-    request = Request("a map", Size(520, 440), model=str(tiny_model), method=Method(steps=2), compute=FLOAT)
+    method = Method(steps=2, guidance_scale=1.0, stage_guidance_scale=1.0)
+    request = Request("a map", Size(520, 440), model=str(tiny_model), method=method, compute=FLOAT)
     with load(str(tiny_model), compute=FLOAT) as model:
         whole = patches_of(model.generate, request)
         one = patches_of(model.preview, request, (0.5, 0.5), (0.5,))
