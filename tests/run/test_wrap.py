@@ -85,7 +85,7 @@ def test_pieces_of_tiles_change_nothing_of_a_local_autoencoder() -> None:
     request = Request("a map", Size(320, 256), method=Method(steps=1, stage_steps=1), wrap="xy")
     request = replace(request, compute=Compute("cpu", "float32"))
     whole, pieces = (
-        generate(own).pixels for own in (request, replace(request, compute=replace(request.compute, tile=288)))
+        generate(own).pixels for own in (request, replace(request, compute=replace(request.compute, tile=384)))
     )
     assert np.abs(whole.astype(int) - pieces).max() <= 1
 
