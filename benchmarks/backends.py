@@ -1,13 +1,13 @@
-"""Would another backend run the embedded model faster on a CPU than eager PyTorch in bfloat16?
+"""Compare backends for the embedded model on a CPU with eager PyTorch in bfloat16.
 
     pip install openvino onnxruntime onnx onnxscript nncf        # none of them is needed by the package
     python -m benchmarks.backends FOLDER [--rounds 8] [--output backends.json]
 
-Each backend has the network (a batch of 8 patches) and the decoder (a tile of 88x88 latents). ``prepare``: seconds to
-export and compile, kept in FOLDER; ``start``: those of a new process from its first line until both have given their
-first values, with what is kept; ``call``: one call of each in turn with all other backends, the least and the median of
-the rounds. All seconds are the processor's, of one thread: other programs of the machine move them little.
-``error``: the root of the mean square difference from float32, as a share of the values' spread.
+Each backend runs the network (a batch of 8 patches) and the decoder (a tile of 88x88 latents). ``prepare``: seconds to
+export and compile, with the result stored in FOLDER; ``start``: seconds of a new process from its first line to the
+first values of both, with the stored files; ``call``: one call of each, alternating with all other backends, the least
+and the median of the rounds. All seconds are processor time of one thread, on which other programs have little effect.
+``error``: the root mean square difference from float32, as a share of the values' standard deviation.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def _compiled(folder: Path) -> dict[str, Call]:
 
 
 def _ahead(folder: Path) -> dict[str, Call]:
-    """AOTInductor: a compiled library of each, kept in a file."""
+    """AOTInductor: a compiled library of each part, stored in a file."""
     given, found = inputs(torch.bfloat16), {}
     for name in given:
         file = folder / f"{name}.pt2"
@@ -158,14 +158,14 @@ BACKENDS: dict[str, Callable[[Path], dict[str, Call]]] = {
 
 @torch.inference_mode()
 def start(backend: str, folder: Path) -> None:
-    """Until both have given their first values; without gradients, as everything here."""
+    """Load both parts and compute their first values, in inference mode."""
     torch.set_num_threads(1)
     for call in BACKENDS[backend](folder).values():
         call()
 
 
 def started(backend: str, folder: Path) -> float | str:
-    """Processor seconds of a process that does this, and of those that it starts; or what was wrong."""
+    """The processor time of a process that calls ``start``, with its child processes; or the error."""
     before = os.times()
     command = [sys.executable, "-m", "benchmarks.backends", str(folder), "--start", backend]
     process = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -177,7 +177,7 @@ def started(backend: str, folder: Path) -> float | str:
 
 @torch.inference_mode()
 def called(names: Sequence[str], folder: Path, rounds: int) -> dict[str, dict[str, Any]]:
-    """One call of each backend in turn, each part for itself; the order is turned round every second time."""
+    """Time one call of each backend alternately, for each part; the order is reversed every second time."""
     torch.set_num_threads(1)
     calls = {name: BACKENDS[name](folder) for name in names}
     expected = {part: _values(call()) for part, call in _eager(folder, torch.float32).items()}

@@ -1,10 +1,10 @@
-"""How many numbers true architectures hold at once: what the factors of the memory estimate were counted by.
+"""Count the numbers that full-size architectures hold at once, for the factors of the memory estimate.
 
     python -m benchmarks.footprint
 
-Networks and autoencoders of full size are run with tensors that have shapes and no values, which takes seconds and no
-memory. The largest sum of what is alive at once, without the weights, is divided by what the estimate multiplies its
-factor with (``pixelsmith.families.footprint``). What kernels take for themselves is not in it.
+Full-size networks and autoencoders are run with tensors without data, which takes seconds and no memory. The largest
+sum of live tensors, without the weights, is divided by the quantity that the estimate multiplies with its factor
+(``pixelsmith.families.footprint``). The workspace of kernels is not included.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pixelsmith.families.footprint import autoencoder_values, network_values
 
 
 class Alive(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the bytes of all tensors that are made while it is open; ``peak`` is the most at once."""
+    """Counts the bytes of all tensors created in its context; ``peak`` is the largest sum."""
 
     def __init__(self, weights: Sequence[Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -57,7 +57,7 @@ class Alive(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 @dataclass(frozen=True)
 class Case:
-    """An architecture of diffusers, what is put through it, and for how many latents or pixels."""
+    """An architecture of diffusers, a call of it, and the number of latents or pixels of the call."""
 
     kind: str
     config: Mapping[str, Any]
@@ -68,7 +68,7 @@ class Case:
 
 
 def per_unit(case: Case) -> float:
-    """Numbers that are alive at once for each latent or pixel."""
+    """The largest number of live values per latent or pixel."""
     import diffusers
 
     with FakeTensorMode(), torch.no_grad():
@@ -121,13 +121,13 @@ def _flux(batch: int) -> Case:
 
 
 def _own(part: str) -> dict[str, Any]:
-    """A configuration of the embedded model, without what its class does not take."""
+    """A configuration of the embedded model, without entries that its class does not accept."""
     known = json.loads((find_model(EMBEDDED) / part / "config.json").read_text())
     return {name: value for name, value in known.items() if name[0] != "_"}
 
 
 def cases() -> dict[str, Case]:
-    """By name; all autoencoders are shown 512 pixels a side."""
+    """The cases by name; all autoencoders have inputs of 512 pixels a side."""
     kl = {"block_out_channels": (128, 256, 512, 512), "layers_per_block": 2, "latent_channels": 4}
     kl |= {"down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
     sd = {"block_out_channels": (320, 640, 1280, 1280), "attention_head_dim": 8, "cross_attention_dim": 768}

@@ -1,9 +1,9 @@
-"""A true gigapixel, killed on its way: time and processor time by phase, memory, disk, and the picture to look at.
+"""Make a gigapixel with interruptions by SIGKILL: time and processor time by phase, memory, disk, and the picture.
 
     python -m benchmarks.gigapixel FOLDER [--side 31616] [--preset fast] [--kills 0.3,0.6]
 
-The run is killed by SIGKILL when it has come so far, and resumed. Given again, the command goes on where it stopped.
-Seconds are counted by phase over all lives, those that a kill made useless too; ``log.jsonl`` keeps them.
+The run is killed by SIGKILL at these shares of the work, and resumed. The same command continues an interrupted
+benchmark. Seconds are summed by phase over all processes, including lost work; ``log.jsonl`` contains them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from benchmarks.watched import Watched
 
 
 def live(arguments: list[str], kill_at: float | None, run_dir: Path) -> dict[str, Any]:
-    """One process, until it ends or has come so far: what it is remembered by."""
+    """Run one process until it ends or reaches a share of the work. Returns its entry in the log."""
     seconds: dict[str, float] = defaultdict(float)
     processor: dict[str, float] = defaultdict(float)
     peaks: dict[str, int] = defaultdict(int)
@@ -29,7 +29,7 @@ def live(arguments: list[str], kill_at: float | None, run_dir: Path) -> dict[str
             kind = event["event"]
             if kind not in ("Progress", "PhaseFinished"):
                 continue
-            # Until the first unit is done, the model is loaded and what is there is looked through.
+            # Before the first progress, the model is loaded and existing work is verified.
             phase = f"{event['stage']} {event['phase']}" if last else "start"
             seconds[phase] += now - last
             processor[phase] += process.processor - spent
@@ -50,12 +50,12 @@ def live(arguments: list[str], kill_at: float | None, run_dir: Path) -> dict[str
 
 
 def used(folder: Path) -> int:
-    """Bytes on the disk, not those that a sparse file only has room for."""
+    """Allocated bytes on disk, without the holes of sparse files."""
     return sum(512 * path.stat().st_blocks for path in folder.rglob("*") if path.is_file())
 
 
 def report(lives: list[dict[str, Any]], picture: Path) -> str:
-    """What all lives took together."""
+    """The totals of all processes."""
     seconds: dict[str, float] = defaultdict(float)
     processor: dict[str, float] = defaultdict(float)
     peaks: dict[str, int] = defaultdict(int)

@@ -1,10 +1,10 @@
-"""Does a picture that wraps go on over its joint? The step between neighbours across it, against all other steps.
+"""Measure whether a picture that wraps has a visible seam at its joint.
 
     python -m benchmarks.joint PICTURE...
 
-Prints for each axis the mean absolute difference of neighbours across the joint against the mean of all others, against
-the mean of those at borders of latents (every 8 pixels: steps are larger there, and the joint is one), and the largest
-of the others against their mean.
+Prints for each axis the mean absolute difference of neighbours across the joint relative to the mean of all others, and
+to that at borders of latents (every 8 pixels, where differences are larger and where the joint lies), and the largest
+of the others relative to their mean.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def steps(pixels: NDArray[np.uint8], axis: int) -> NDArray[np.float64]:
 
 
 def joint(pixels: NDArray[np.uint8], axis: int) -> float:
-    """The step across the joint against the mean of all others of the axis."""
+    """The difference across the joint relative to the mean of all others of the axis."""
     found = steps(pixels, axis)
     return float(found[-1] / found[:-1].mean())
 

@@ -1,10 +1,9 @@
-"""Is a picture the same when the processes that make it are killed again and again?
+"""Test whether a picture is the same if its workers are killed repeatedly.
 
     python -m benchmarks.kills [--kills 20] [--workers 4] [--size 1024] [--every 4] [--model MODEL]
 
-Makes pictures, each with another seed, with some workers on the CPU, and kills one of them at random times, whatever it
-does. When the last one is gone the run goes on with as many new ones. Each picture is compared with that of one
-process, byte by byte.
+Makes pictures with different seeds with some workers on the CPU, and kills one of them at random times. When the last
+one is lost, the run is resumed with new ones. Each picture is compared with that of a single process, byte by byte.
 """
 
 from __future__ import annotations
@@ -40,9 +39,9 @@ from pixelsmith.events import Event
 
 @dataclass
 class Killer:
-    """A thread that kills one of this process's workers now and then, ``left`` of them in all.
+    """A thread that kills workers of this process at random times, ``left`` of them in all.
 
-    It is an observer of the runs that they work for.
+    It is also an observer of their runs.
     """
 
     left: int
@@ -63,12 +62,12 @@ class Killer:
                 self.done += 1
 
     def __call__(self, event: Event) -> None:
-        # While the first ones load the model nothing is lost.
+        # No work can be lost while the first workers load the model.
         self.working = isinstance(event, Progress) or (self.working and not isinstance(event, RunStarted))
 
 
 def made(request: Request, run: Path, workers: Workers, observer: Killer) -> tuple[Result, int]:
-    """The picture, and how often its run had to go on."""
+    """The picture, and how often its run was resumed."""
     for resumed in range(1000):
         try:
             if resumed:

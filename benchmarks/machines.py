@@ -1,11 +1,11 @@
-"""Which settings fit which graphics card: counted from architectures of full size, nothing is run or fetched.
+"""Settings for graphics cards, computed from full-size architectures, without running or downloading anything.
 
     python -m benchmarks.machines
 
-For each model and card it takes the first way that fits, the fastest first: all of the model on the card, its text
-encoders forgotten, one part at a time, the network in int8, one layer at a time; with a batch of 8 patches down to 1,
-and tiles of the autoencoder as they are or of 512 pixels. What a way takes is what ``pixelsmith plan`` adds up
-(weights, libraries, the larger of a batch and a tile), in half precision; a tenth of the card is left to others.
+For each model and card it selects the fastest settings that fit: the whole model on the card, its text encoders
+released, one part at a time, the network in int8, one layer at a time; with batches of 8 patches down to 1, and the
+autoencoder's usual tiles or tiles of 512 pixels. The memory is that of ``pixelsmith plan`` (weights, libraries, the
+larger of a batch and a tile), in half precision; a tenth of the card is reserved for other programs.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from pixelsmith.geometry import Size
 from pixelsmith.planning.planner import LIBRARIES
 
 CARDS = (8, 12, 24, 80)
-"""GB of memory."""
+"""Memory of the cards in GB."""
 USABLE = 0.9
-"""Share of a card that is counted on."""
+"""The share of a card's memory that is used."""
 HALF = 2
-"""Bytes of a number."""
+"""Bytes per number."""
 SCALE = 8
-"""Pixels per latent of all of these."""
+"""Pixels per latent of all these models."""
 CLIP_L = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
 CLIP_G = {"hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 32, "num_attention_heads": 20}
 T5_XXL = {"d_model": 4096, "d_kv": 64, "d_ff": 10240, "num_layers": 24, "num_heads": 64} | {
@@ -43,11 +43,11 @@ T5_XXL = {"d_model": 4096, "d_kv": 64, "d_ff": 10240, "num_layers": 24, "num_hea
 
 @dataclass(frozen=True)
 class Weights:
-    """A model: bytes of the weights of its parts, and of what they hold at once.
+    """A model: the bytes of its parts' weights, and of their activations.
 
     - ``encoders``: of each text encoder; ``network`` and its largest ``layer``; ``autoencoder``.
-    - ``patch``: bytes that the network holds for one patch; ``pixel``: the autoencoder for a pixel of a tile.
-    - ``default_batch``: patches in a call where nothing is said.
+    - ``patch``: bytes of the network's activations per patch; ``pixel``: of the autoencoder's per pixel of a tile.
+    - ``default_batch``: the default batch size.
     """
 
     encoders: tuple[int, ...]
@@ -86,7 +86,7 @@ class Way:
         return LIBRARIES + most[self.memory]
 
     def options(self, model: Weights) -> str:
-        """What is typed, without what is so by itself."""
+        """The options of the command line that differ from the defaults."""
         said = [
             "" if self.memory == "all" else f"--memory {self.memory}",
             "--quantize int8" if self.int8 else "",
@@ -97,7 +97,7 @@ class Way:
 
 
 def ways() -> Iterator[Way]:
-    """The fastest first."""
+    """All settings, the fastest first."""
     memories = [("all", False), ("encoders-released", False), ("offload", False)]
     memories += [("all", True), ("encoders-released", True), ("offload", True), ("sequential", False)]
     for (memory, int8), tile, batch in product(memories, (None, 512), (8, 4, 2, 1)):
@@ -105,12 +105,12 @@ def ways() -> Iterator[Way]:
 
 
 def best(model: Weights, card: int) -> Way | None:
-    """The first that fits a card of so many GB."""
+    """The first settings that fit a card of ``card`` GB."""
     return next((way for way in ways() if way.needs(model) <= USABLE * card * 1e9), None)
 
 
 def models() -> dict[str, Weights]:
-    """By name, from their published configurations."""
+    """The models by name, from their published configurations."""
     import diffusers
     from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 
@@ -148,7 +148,7 @@ def _bytes(part: nn.Module) -> int:
 
 
 def table() -> Iterator[str]:
-    """Lines of Markdown: a row a model and card."""
+    """Lines of Markdown, with a row for each model and card."""
     yield "| model | card | options | at the peak | all weights |"
     yield "| --- | --- | --- | --- | --- |"
     for (name, model), card in product(models().items(), CARDS):

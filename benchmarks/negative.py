@@ -1,9 +1,9 @@
-"""Are the prompt and the negative prompt faster in one call of the network? The embedded one, on this CPU.
+"""Compare one call of the network for the prompt and the negative prompt with two, for the embedded model on a CPU.
 
     python -m benchmarks.negative [--rounds 7]
 
-Two calls of a batch and one of twice the batch are made in turn. Prints medians of processor time and the largest
-difference of the outputs, for a batch of a stage (8) and of the base (1).
+Two calls with a batch and one call with twice the batch are made alternately. Prints medians of processor time and the
+largest difference of the outputs, for a batch of a stage (8) and of the base (1).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from benchmarks.backends import inputs, modules
 
 
 def timed(call: Callable[[], Tensor]) -> tuple[float, Tensor]:
-    """Processor time in seconds, and what came out."""
+    """Processor time in seconds, and the output."""
     began = time.process_time()
     found = call()
     return time.process_time() - began, found

@@ -1,10 +1,10 @@
-"""Time outside the model per patch at 16 and at 1,024 times the base area: it must not grow with the canvas.
+"""Measure the time per patch outside the model at 16 and at 1,024 times the base area, which must not grow.
 
     python -m benchmarks.overhead [--repeats 3]
 
-The model is replaced by a function that returns its input at once; everything else is the real engine, with keyed
-noise, blending and both ways to merge a guide: held structure with a map, and the paper's fusion and chess mask. The
-sizes are measured in turn, several times, and the medians are compared.
+The model is replaced by a function that returns its input; everything else is the actual engine, with keyed noise,
+blending and both kinds of merges: held structure with a map, and the paper's fusion and chess mask. The sizes are
+measured alternately, several times, and the medians are compared.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PATCH, CHANNELS, BORDER, BATCH = 32, 8, 2, 4
 FACTORS = (4, 32)
 """Canvas sides in patches: 16 and 1,024 times the base area."""
 STEPS = {4: 176, 32: 4}
-"""As many patches for each size, so that both are timed for as long."""
+"""Steps for each size, such that both have the same number of patches."""
 
 
 def identity(x: Tensor, level: Level, windows: Sequence[Window]) -> Tensor:
@@ -42,7 +42,7 @@ def identity(x: Tensor, level: Level, windows: Sequence[Window]) -> Tensor:
 
 @dataclass(frozen=True)
 class _Steps:
-    """The canvases of the steps, kept in memory as a stage keeps them."""
+    """The canvases of the steps in memory, as in a stage."""
 
     space: MemorySpace
 
@@ -57,7 +57,7 @@ class _Steps:
 
 
 def seconds_per_patch(factor: int, coverage: str, merge: str) -> float:
-    """Mean time of one patch in a guided stage, the patches of the step listed and the canvases made included."""
+    """Mean time per patch of a guided stage, including the creation of patch lists and canvases."""
     size, steps = Size(PATCH * factor, PATCH * factor), STEPS[factor]
     levels = [Level(i / steps * 0.9 + 0.05, (1 - (i / steps * 0.9 + 0.05) ** 2) ** 0.5, 0, 0) for i in range(steps + 1)]
     guide = Array(torch.zeros(CHANNELS, size.height, size.width))

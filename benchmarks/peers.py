@@ -1,21 +1,22 @@
-"""What else a person would take, on the same network and in the same steps: seconds, calls, memory, where each ends.
+"""Compare with other methods for large pictures, with the same network and steps: seconds, calls, memory, limits.
 
     python -m benchmarks.peers [--sides 512,1024,2048,4096,8192] [--steps 4] [--output docs/results/peers.json]
 
 - ``pixelsmith``: this package, from a base picture through its own cascade.
 - ``panorama``: MultiDiffusion, diffusers' ``StableDiffusionPanoramaPipeline`` at the size of the picture, with windows
   of the model's own size, a quarter of it apart.
-- ``tiles``: image-to-image tile by tile, as the upscaler scripts of user interfaces do it: the base picture is enlarged
-  (Lanczos), tiles of the model's own size that overlap by a quarter go through diffusers'
-  ``StableDiffusionImg2ImgPipeline`` at strength 0.5 and are blended along ramps.
-- ``whole``: ``StableDiffusionPipeline`` at the size of the picture: the network sees all of the canvas at once.
+- ``tiles``: image-to-image tile by tile, as in the upscaler scripts of user interfaces: the base picture is enlarged
+  (Lanczos), tiles of the model's native size that overlap by a quarter are processed with diffusers'
+  ``StableDiffusionImg2ImgPipeline`` at strength 0.5 and blended with linear ramps.
+- ``whole``: ``StableDiffusionPipeline`` at the size of the picture: the network computes the whole canvas at once.
 
-All are the embedded model in bfloat16 without classifier-free guidance where the picture is large, so a call is one
-patch of the model's own size; a larger canvas counts by its area. Each runs in a process of its own until the pixels
-are there; no file is written. Seconds are the wall's and, less moved by other programs, the processor's. Before each
-run its seconds are counted from the sizes before: calls by the seconds of a call, and the rest by the area. What would
-take longer than ``--limit`` seconds of the processor, or more memory than ``--memory`` allows, is not run, and its row
-says ``counted``: for ``whole``, whose attention grows faster than the area, seconds are then a lower bound.
+All use the embedded model in bfloat16, without classifier-free guidance at the large size, so a call is one patch of
+the model's native size; a larger canvas counts by its area. Each runs in a separate process until the pixels are
+finished, without writing a file. Seconds are wall-clock time and processor time, which other programs affect less.
+Before each run its seconds are estimated from smaller sizes: calls by the seconds of a call, and the rest by the area.
+A run that would take longer than ``--limit`` seconds of processor time, or more memory than ``--memory``, is not made,
+and its row says ``counted``. For ``whole``, whose attention grows faster than the area, these seconds are a lower
+bound.
 """
 
 from __future__ import annotations
@@ -48,15 +49,15 @@ from pixelsmith.families.loading.quiet import quiet
 
 PROMPT = "satellite photo of coast, green forest and blue sea"
 NATIVE = 256
-"""Pixels a side of the embedded model's own picture."""
+"""The native side of the embedded model in pixels."""
 LATENT = 8
 VIEWS = 8
-"""Windows that the panorama pipeline puts through the network at once."""
+"""The batch size of the panorama pipeline."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One picture. ``how``: measured, counted, or what ended it; ``network_seconds`` are those within the network."""
+    """One picture. ``how``: measured, counted, or the error; ``network_seconds``: the time within the network."""
 
     peer: str
     side: int
@@ -70,7 +71,7 @@ class Row:
 
 
 class Calls:
-    """Counts what goes through a network, in patches of its own size, and the processor's seconds that it takes."""
+    """Counts the calls of a network, in patches of its native size, and their processor time."""
 
     def __init__(self, network: Any) -> None:
         self.count = self.seconds = 0.0
@@ -88,7 +89,7 @@ class Calls:
 
 
 def base_picture(side: int, steps: int) -> NDArray[np.uint8]:
-    """The model's own picture, as all that enlarge begin with it."""
+    """The base picture, from which enlarging methods start."""
     return generate(Request(PROMPT, Size(NATIVE, NATIVE), compute=Compute("cpu", "bfloat16"))).pixels
 
 
@@ -105,7 +106,7 @@ def _of_diffusers(kind: str) -> tuple[Any, Calls]:
     with quiet():
         pipeline = getattr(diffusers, kind).from_pretrained(find_model(EMBEDDED), dtype=torch.bfloat16)
     pipeline.set_progress_bar_config(disable=True)
-    # These pipelines are made for an autoencoder that is called a little otherwise.
+    # These pipelines expect an autoencoder with a slightly different interface.
     encode, decode = pipeline.vae.encode, pipeline.vae.decode
     pipeline.vae.encode = lambda pixels: SimpleNamespace(latents=encode(pixels).latent)
     pipeline.vae.decode = lambda latents, generator=None, **named: decode(latents, **named)
@@ -167,7 +168,7 @@ PEERS: dict[str, Callable[[int, int, Path], Calls]] = {
 
 
 def one(peer: str, side: int, steps: int) -> Row:
-    """Make a picture in this process, from the loading of the model on."""
+    """Make a picture in this process, including loading the model."""
     began, processor = time.perf_counter(), time.process_time()
     with tempfile.TemporaryDirectory() as work:
         calls = PEERS[peer](side, steps, Path(work))
@@ -177,7 +178,7 @@ def one(peer: str, side: int, steps: int) -> Row:
 
 
 def calls_at_least(peer: str, side: int, steps: int) -> float:
-    """Patches that go through the network, but for those of a base picture that a peer begins with."""
+    """The number of patches that the network computes, without those of a base picture."""
     window = NATIVE // LATENT
     if peer == "whole":
         return steps * (side / NATIVE) ** 2
@@ -190,14 +191,14 @@ def calls_at_least(peer: str, side: int, steps: int) -> float:
 
 
 def _method(steps: int) -> Method:
-    """The stages of the fast preset, in so many steps."""
+    """The method of the fast preset with this number of steps."""
     return Method(stage_steps=steps, start=0.75, stage_guidance_scale=1.0)
 
 
 def counted(before: Row, side: int, earlier: Row | None = None) -> Row:
-    """What a row of another size would be, by the one before: calls by their seconds, all else by the area.
+    """An estimated row of another size: calls by their seconds, everything else by the area.
 
-    What is not the network's grows as from the ``earlier`` row to this one; without one, with the area from nothing.
+    The time outside the network grows as from the ``earlier`` row to this one; without one, in proportion to the area.
     """
     more = calls_at_least(before.peer, side, before.steps) - calls_at_least(before.peer, before.side, before.steps)
     calls = before.calls + more
@@ -208,7 +209,7 @@ def counted(before: Row, side: int, earlier: Row | None = None) -> Row:
         return of(before) + (of(before) - least) / (before.side**2 - area) * (side**2 - before.side**2)
 
     used = network + grown(lambda row: row.processor_seconds - row.network_seconds)
-    # With a run directory it does not grow: benchmarks.scaling measures that to 16384 pixels a side.
+    # With a run directory memory does not grow, as benchmarks.scaling measures up to 16384 pixels a side.
     memory = before.peak_mb if before.peer == "pixelsmith" else grown(lambda row: row.peak_mb)
     seconds = before.seconds * used / before.processor_seconds
     return replace(
@@ -224,7 +225,7 @@ def counted(before: Row, side: int, earlier: Row | None = None) -> Row:
 
 
 def measured(peer: str, side: int, steps: int, limit: float, most_mb: float) -> Row | None:
-    """Run one in a process of its own; ``None`` where that ended, or had to be ended."""
+    """Run one in a separate process; ``None`` if it failed or exceeded a limit."""
     command = [sys.executable, "-m", "benchmarks.peers", "--one", peer, "--sides", str(side), "--steps", str(steps)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     watched = psutil.Process(process.pid)
@@ -245,7 +246,7 @@ def table(rows: Sequence[Row]) -> str:
     lines = ["| side | method | model calls | seconds | of the processor | peak MB | |", "| --- " * 7 + "|"]
     for row in sorted(rows, key=lambda row: (row.side, list(PEERS).index(row.peer))):
         least = "at least " if row.peer == "whole" and row.how != "measured" else ""
-        # Of a machine that does other things as well, the wall's seconds say nothing of another size.
+        # On a machine with other load, wall-clock time cannot be extrapolated.
         seconds = f"{row.seconds:,.0f}" if row.how == "measured" else ""
         lines.append(
             f"| {row.side}² | {row.peer} | {row.calls:,.0f} | {seconds} | {least}{row.processor_seconds:,.0f} | "

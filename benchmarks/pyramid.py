@@ -1,10 +1,10 @@
-"""How fast a huge picture is written, and how fast the viewer shows it.
+"""Measure how fast a huge picture is written, and how fast the viewer shows it.
 
     python -m benchmarks.pyramid [--side 16384] [--format tif] [--file FILE] [--work FOLDER]
 
-A picture of that size is laid out in tiles on disk, as a finished run has it, and written; then a browser's requests
-are made: the page, what it asks for first, and random tiles of all levels, each one for the first time. With ``--file``
-only the viewer is measured, on that file or run directory.
+A picture of that size is stored in tiles on disk, as in a finished run, and written. Then a browser's requests are
+made: the page, its first view, and random tiles of all levels, each for the first time. With ``--file`` only the viewer
+is measured, with that file or run directory.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from pixelsmith.run.shown import TILE
 from pixelsmith.viewer import PictureServer
 
 BLOCKS = 16
-"""Different tiles: so that none compresses better than a picture would."""
+"""The number of different tiles, so that they do not compress better than a picture."""
 
 
 def block(window: Window, seed: int) -> torch.Tensor:
-    """Shapes of a size that a decoder makes, with grain: (3, h, w) in about 0..255."""
+    """Shapes and grain as in decoded pictures: (3, h, w) in about 0..255."""
     rng = np.random.default_rng(seed)
     rough, grain = (
         torch.from_numpy(rng.normal(0, 1, (1, 3, window.height // step, window.width // step)).astype(np.float32))
@@ -64,7 +64,7 @@ def written(side: int, path: Path, folder: Path) -> None:
 
 
 def looked_at(path: Path, tiles: int) -> None:
-    """Ask the viewer for its first view and for random tiles; print how long that took."""
+    """Request the first view and random tiles from the viewer, and print the times."""
     began = time.perf_counter()
     with PictureServer(path) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()

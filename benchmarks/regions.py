@@ -1,7 +1,7 @@
-"""Two regions, two subjects: what the judge sees in each half of a picture, and whether there is a seam between them.
+"""Measure two regions with two subjects: the judge's result for each half of a picture, and the seam between them.
 
-Each prompt is also judged alone, in a picture of the model's own size: what it cannot draw no region shows. Where the
-border is the shore between the two subjects, its seam index is above 1 without a seam.
+Each prompt is also judged alone, in a picture of the model's native size, as an upper bound. If the border is a shore
+between the two subjects, its seam index is above 1 without a seam.
 
 python -m benchmarks.regions --seeds 3
 """
@@ -28,11 +28,11 @@ PAIRS = (
     ("night photo from space of many city lights", "satellite photo of dark blue deep ocean floor", "lights", "ocean"),
     ("satellite photo of a forest", "satellite photo of an ice sheet", "forest", "ice"),
 )
-"""A prompt of the left half and of the right one, and their subjects; the last two are no captions of the training."""
+"""The prompts of the left and the right half, and their subjects; the last two are not captions of the training."""
 
 
 def main() -> None:
-    """A line a picture: the subjects of its halves, those of each prompt alone, and the seam index of the border."""
+    """Print for each picture the subjects of its halves, those of each prompt alone, and the border's seam index."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=2)
     seeds = parser.parse_args().seeds

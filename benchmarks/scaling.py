@@ -1,10 +1,10 @@
-"""Does memory stay flat, and time linear, as pictures grow? Whole runs, each in a process of its own.
+"""Measure whether memory is constant and time linear in the size of pictures, with complete runs in separate processes.
 
     python -m benchmarks.scaling [--sides 2048,4096,8192,16384] [--preset fast] [--work FOLDER]
 
-Every run keeps its canvases in a run directory, as large pictures do, so that all sizes take the same way. The peak is
-the resident memory of the whole process tree; seconds a megapixel by phase are those of the last stage and of writing
-the file; the forecast is by how much the time left was ever wrong after the first tenth.
+Every run uses a run directory, as large pictures do, so that all sizes are comparable. The peak is the resident memory
+of the whole process tree; seconds per megapixel by phase are those of the last stage and of writing the file; the
+forecast is the largest error of the remaining time after the first tenth.
 """
 
 from __future__ import annotations
@@ -25,10 +25,9 @@ PHASES = ("encode", "denoise", "decode", "write")
 
 @dataclass(frozen=True)
 class Run:
-    """Of one run: peak in bytes, seconds in all, those of the last stage by phase, and the worst forecast.
+    """The results of a run: peak memory in bytes, total seconds, seconds of the last stage by phase, and the forecast.
 
-    ``forecast_error`` is the largest error, as a share of the whole time, of the times left that were told after the
-    first tenth of it.
+    ``forecast_error``: the largest error of the remaining time, as a share of the total time, after the first tenth.
     """
 
     peak: int

@@ -1,13 +1,13 @@
-"""SDXL's true architecture at full size with random weights: speed and memory do not depend on what weights say.
+"""Benchmark SDXL's architecture at full size with random weights, on which speed and memory do not depend.
 
 python -m benchmarks.sdxl                       # on a GPU: 1024 -> 2048 -> 4096 -> 8192, after the published seconds
 python -m benchmarks.sdxl --compile             # the same, with compiled rows beside the eager ones
 python -m benchmarks.sdxl --one-patch           # one call of the network in bf16, on the CPU if there is no GPU
 python -m benchmarks.sdxl --tiny --device cpu   # the same program, shrunk: shows that it works
 
-Every rung of every cascade is a row, printed as soon as it is timed. Of a rung's steps a few are run (``--sample``),
-and its denoising is extrapolated by the patches of the others; such seconds have a tilde. benchmarks/README.md says
-what to run first on a GPU.
+Every stage of every cascade is a row, which is printed as soon as it is timed. A few steps of each stage are run
+(``--sample``), and the time of its denoising is extrapolated by the number of patches, marked with a tilde.
+benchmarks/README.md lists what to run first on a GPU.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from pixelsmith import PRESETS, Compute, Method, Request, Size
 from pixelsmith.canvas import MemorySpace
 from pixelsmith.config.plans import StagePlan
 from pixelsmith.config.recommended import Recommended
+from pixelsmith.engine.prompts import PromptEncoder
 from pixelsmith.engine.stage import Cascade
 from pixelsmith.events import Event, PhaseFinished, Warned
 from pixelsmith.families import choose_device, everywhere
@@ -55,7 +56,7 @@ DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch
 
 @dataclass(frozen=True)
 class Setting:
-    """What a cascade is timed with. ``autoencoder`` is its dtype."""
+    """The settings of a timed cascade. ``autoencoder``: the dtype."""
 
     preset: str
     batch_size: int
@@ -65,9 +66,9 @@ class Setting:
 
 @dataclass(frozen=True)
 class Timed:
-    """One rung: seconds of its phases, and of all from the base to it; ``guessed`` where steps of those were left out.
+    """A timed stage: seconds of its phases, and the sum from the base; ``guessed``: whether the sum is extrapolated.
 
-    ``patches_per_second``: patches that move by one step; with guidance the network runs twice for each.
+    ``patches_per_second``: patches per second and step; with guidance the network is called twice for each.
     """
 
     size: str
@@ -104,7 +105,7 @@ class Stopwatch:
 
 @torch.inference_mode()
 def one_patch(family: DiffusersFamily) -> tuple[float, bool]:
-    """Seconds of one call for one patch in the middle of a picture of 4096², and whether all it gives is finite."""
+    """Seconds of a call for one patch in the middle of a picture of 4096², and whether the output is finite."""
     patch, level = family.facts.patch, family.schedule(20).levels[10]
     denoiser = family.denoiser(everywhere(prompts(family)[0]), Size(4096, 4096), 5.0)
     x = torch.randn(1, family.facts.latent_channels, patch.height, patch.width, device=family.device)
@@ -115,7 +116,7 @@ def one_patch(family: DiffusersFamily) -> tuple[float, bool]:
 
 @dataclass(frozen=True)
 class Bench:
-    """A family, the multiples of its native size to climb to, the most steps to run of a rung, and when to stop."""
+    """A family, the stages as multiples of its native size, the largest number of steps to run, and the deadline."""
 
     family: DiffusersFamily
     factors: Sequence[int]
@@ -123,9 +124,9 @@ class Bench:
     deadline: float = math.inf
 
     def measure(self, setting: Setting, method: Method, report: Callable[[Timed], None]) -> None:
-        """Tell each rung of a cascade once it is timed, after a short cascade that meets every shape.
+        """Report each stage of a cascade once it is timed, after a warm-up cascade with the same shapes.
 
-        Kernels are chosen and graphs compiled by then. Raises ``TimeUp``.
+        The warm-up chooses kernels and compiles graphs. Raises ``TimeUp``.
         """
         with quiet():
             self.family.pipeline.vae.to(DTYPES[setting.autoencoder])
@@ -157,11 +158,12 @@ class Bench:
         family = self.family
         stages = len(self.factors)
         methods = {rung: request.method.at(rung, family.facts.recommended, stages) for rung in range(stages + 1)}
-        return Cascade(request, family, methods, prompts(family), watch, MemorySpace())
+        encoder = PromptEncoder.of(request, family)
+        return Cascade(request, family, methods, encoder, prompts(family), watch, MemorySpace())
 
 
 def shortened(method: Method, recommended: Recommended, most: int) -> Method:
-    """The same with at most so many steps in each rung."""
+    """The method with at most ``most`` steps in each stage."""
     base, stage = (min(most, method.at(rung, recommended).steps) for rung in (0, 1))
     return replace(method, steps=base, stage_steps=stage)
 
@@ -169,7 +171,9 @@ def shortened(method: Method, recommended: Recommended, most: int) -> Method:
 def extrapolated(
     whole: StagePlan, run: StagePlan, seconds: Sequence[float], below: Timed | None, peak_gb: float
 ) -> Timed:
-    """A whole rung by what was run of it; ``seconds`` to encode, denoise and decode; ``below`` is the rung below."""
+    """Extrapolate a stage from its measured part; ``seconds``: of encoding, denoising, decoding; ``below``: the
+    previous stage.
+    """
     encode, denoise, decode = seconds
     rate = run.patches_per_step * run.steps / denoise
     denoise = whole.patches_per_step * whole.steps / rate
@@ -193,7 +197,7 @@ def _forget_peak(device: torch.device) -> None:
 
 
 def _peak_gb(device: torch.device) -> float:
-    """Of a GPU the most that was allocated since the peak was forgotten, of a CPU the most that was ever resident."""
+    """The peak of allocated memory of a GPU since the last reset, or of the resident memory of the process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e9
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
@@ -207,7 +211,7 @@ HEADING = (
 
 
 def row(setting: Setting, timed: Timed) -> str:
-    """A rung in the table; a tilde marks what is extrapolated."""
+    """A stage as a row of the table; a tilde marks extrapolated values."""
     cells = [
         setting.preset,
         setting.batch_size,

@@ -1,4 +1,4 @@
-"""SDXL's true architecture with random weights, at full size or shrunk."""
+"""SDXL's architecture with random weights, at full size or tiny."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ BETAS: dict[str, Any] = {"beta_schedule": "scaled_linear", "beta_start": 0.00085
 TOKENS, POOLED = 77, 1280
 
 NOISE = 1_000_003
-"""Random numbers that all weights are made of, over and over; a prime, so that no two rows of a layer are alike."""
+"""The number of random values, which are repeated for all weights; a prime, so that rows of a layer differ."""
 
 
 def build(tiny: bool, device: torch.device, dtype: torch.dtype) -> DiffusersFamily:
-    """Made without memory on the meta device, then given memory and random weights where it is to run."""
+    """Build the model on the meta device, then allocate random weights on its device."""
     with torch.device("meta"):
         unet = UNet2DConditionModel(**(TINY_UNET if tiny else UNET))
         vae = AutoencoderKL(**(TINY_VAE if tiny else VAE))
@@ -75,7 +75,7 @@ def build(tiny: bool, device: torch.device, dtype: torch.dtype) -> DiffusersFami
 
 
 def _filled(module: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
-    """Random weights that keep the spread of what goes through. To draw each of 2.6 billion would take minutes."""
+    """Set random weights that preserve the standard deviation of activations, without drawing 2.6 billion values."""
     noise = torch.randn(NOISE, generator=torch.Generator().manual_seed(0)).to(device, dtype)
     with quiet():
         module.to(dtype).to_empty(device=device)
@@ -90,7 +90,7 @@ def _filled(module: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.M
 
 
 def prompts(family: DiffusersFamily) -> tuple[Prompt, Prompt]:
-    """Random embeddings of the true shapes: the text encoders take no time worth measuring."""
+    """Random embeddings of the actual shapes; the time of text encoders is negligible."""
     generator = torch.Generator().manual_seed(0)
 
     def random(*shape: int) -> torch.Tensor:

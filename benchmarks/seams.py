@@ -1,12 +1,12 @@
-"""Are there seams? The mean gradient across patch and tile borders against that at places without a border.
+"""Measure seams: the mean gradient across borders of patches and tiles relative to that without a border.
 
     python -m benchmarks.seams [--pictures 6] [--size 1024]
 
-Gradients vary far more from place to place, by what a picture shows, than a seam would change them. So each picture is
-finished twice from the same canvas before its last step, with the grid of the last step at two places: where one of the
-two has a border, the other shows what is there without it. (Borders of earlier steps are in both alike; the last step
-is the one after which no step is left to heal a seam.) Tile borders are compared with the same latents decoded as
-a whole. The mean over all other lines of the picture is printed as well.
+Gradients vary far more with the content of a picture than by a seam. So each picture is finished twice from the same
+canvas before its last step, with two positions of the last step's grid: at a border of one, the other one shows the
+same content without it. (Borders of earlier steps are the same in both, and later steps remove them; none follows the
+last step.) Tile borders are compared with the same latents decoded as a whole. The mean over all other lines is printed
+too.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def edge_gradients(picture: Readable, borders: Borders, axis: int) -> NDArray[np
 
 
 class Comparison:
-    """Sums gradients on borders, at the same places without a border, and elsewhere."""
+    """Sums gradients on borders, at the same positions without a border, and elsewhere."""
 
     def __init__(self) -> None:
         self.pairs: list[tuple[float, float]] = []
@@ -76,7 +76,7 @@ class Comparison:
 
 
 class LastStepElsewhere:
-    """A coverage whose last step lies at another place for each ``variant``."""
+    """A coverage whose last step has another position for each ``variant``."""
 
     def __init__(self, coverage: Coverage, steps: int, variant: int) -> None:
         self._coverage, self._last, self._variant = coverage, steps - 1, variant
@@ -89,14 +89,14 @@ class LastStepElsewhere:
 
 
 class Unforgetting(MemorySpace):
-    """Keeps the canvas before the last step, for another last step."""
+    """A space that keeps the canvas before the last step, for the second last step."""
 
     def drop(self, name: str) -> None:
         pass
 
 
 def finished_twice(request: Request) -> tuple[list[Readable], list[Tiling], Readable]:
-    """One picture with two last steps: both pictures, both last grids, and the second one decoded as a whole."""
+    """A picture with two last steps: both pictures, both last grids, and the second picture decoded as a whole."""
     folder = find_model(EMBEDDED)
     facts = read_facts(folder, EMBEDDED)
     family = load_family(folder, facts, request.compute)

@@ -1,17 +1,17 @@
-"""How well does the work of one picture spread over many devices? Measured without any.
+"""Measure how the work of one picture scales over many devices, which are simulated.
 
     python -m benchmarks.spread [--side 16384] [--batch-ms 200] [--batch-size 8] [--workers 1,2,4,8,16,32] [--steps 2]
     python -m benchmarks.spread --overhead
 
-Each worker is one that sleeps: a batch of patches takes it so long. All else is real and in this one process: the
-executor, packing and unpacking of every job, mosaics on disk with their checksums. So workers take time of the run that
-those of a cluster would not; what the run itself takes of a core for a batch is the last figure, and how many it can
-feed follows from that. The efficiency is the time that one device would sleep, divided by that of all of them from the
-first job to the last; the limit is what the number of batches of a step allows, as a step begins when the one before
-it is done.
+Each worker sleeps for the time of a batch. Everything else is real and in this process: the executor, serialisation of
+every job, mosaics on disk with their checksums. Therefore workers use processor time of the run, unlike those of a
+cluster. The last figure is the processor time of the run itself per batch, from which the number of devices that it can
+supply follows. The efficiency is the time that one device would sleep, divided by the sum over all devices from the
+first job to the last; its limit follows from the number of batches of a step, because a step begins when the previous
+one has ended.
 
-``--overhead`` times what a batch takes beside what is computed: eight patches of 128 latents, in turn with the executor
-of one device, with a process, and, where Ray is installed, with an actor.
+``--overhead`` times a batch without its computation: eight patches of 128 latents, alternately with the executor of one
+device, with a process, and, if Ray is installed, with an actor.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ PATCH, BORDER = 128, 10
 
 @dataclass(frozen=True)
 class HeldAutoencoder(SleepingAutoencoder):
-    """One that is the same held steady."""
+    """A sleeping autoencoder with shared statistics."""
 
     def statistics(self, method: str, samples: Iterable[Tensor]) -> tuple[()]:
         return ()
@@ -86,7 +86,7 @@ class ThreadLink:
 
 
 class ThreadLinks:
-    """Some of them, once."""
+    """A fixed set of links."""
 
     def __init__(self, links: Sequence[Link]) -> None:
         self._all, self._new = list(links), list(links)
@@ -102,7 +102,7 @@ class ThreadLinks:
 
 @dataclass(frozen=True)
 class Flat:
-    """A guide that says the same everywhere."""
+    """A constant guide."""
 
     size: Size
     channels: int = CHANNELS
@@ -112,7 +112,7 @@ class Flat:
 
 
 class Looks(Merge):
-    """Reads what holding structure reads, the guide and two maps, and computes nothing."""
+    """A merge with the inputs of held structure, the guide and two maps, that computes nothing."""
 
     def __init__(self, size: Size) -> None:
         self._maps = [Flat(size, 1), Flat(size, 1)]
@@ -123,7 +123,7 @@ class Looks(Merge):
 
 @dataclass
 class Timed(Worker):
-    """A worker that takes ``batch`` seconds for each batch, asleep; ``used``: seconds of a processor that it took."""
+    """A worker that sleeps ``batch`` seconds for each batch; ``used``: its processor time in seconds."""
 
     batch: float = 0.0
     used: float = 0.0
@@ -137,7 +137,7 @@ class Timed(Worker):
 
 
 def sleepers(count: int, batch_ms: float) -> tuple[Crew, list[Timed]]:
-    """A crew of workers that sleep, and they."""
+    """A crew of sleeping workers, and these workers."""
     workers = [
         Timed("cpu", _family=SleepingFamily(Device(), PATCH, batch_ms), batch=batch_ms / 1e3) for _ in range(count)
     ]
@@ -146,7 +146,7 @@ def sleepers(count: int, batch_ms: float) -> tuple[Crew, list[Timed]]:
 
 @torch.inference_mode()
 def denoised(side: int, crew: Crew, steps: int, batch_size: int, work: Path) -> tuple[float, float, int]:
-    """Seconds, and those of a processor, to denoise a canvas for ``side`` pixels, and how many batches that were."""
+    """Seconds and processor time to denoise a canvas for ``side`` pixels, and the number of batches."""
     family = RemoteFamily(SleepingFamily(Device(), PATCH, 0.0).facts, crew, None)
     canvas = family.facts.latent_size(Size(side, side))
     coverage = ShiftedGrid(canvas, Size(PATCH, PATCH), BORDER, 0, 1)
@@ -177,7 +177,7 @@ def limit(side: int, workers: int, steps: int, batch_size: int) -> float:
 
 
 def overhead(executors: dict[str, Callable[[], AbstractContextManager[Executor]]], groups: int, rounds: int) -> None:
-    """Milliseconds for a batch of which nothing is computed, in turn."""
+    """Print the milliseconds for a batch without computation, measured alternately."""
     inputs = torch.randn(8, 2, CHANNELS, PATCH, PATCH)
     found: dict[str, list[float]] = {name: [] for name in executors}
     for _ in range(rounds):
@@ -186,7 +186,7 @@ def overhead(executors: dict[str, Callable[[], AbstractContextManager[Executor]]
                 kind="a batch",
                 groups=[range(8)] * groups,
                 read=lambda items: inputs.clone(),
-                # Not of this module: as a program it has another name for workers.
+                # It must not be defined in this module, which as a program has another name for workers.
                 compute=itemgetter((slice(None), 0)),
                 write=lambda group, values: None,
                 place=lambda group: "",

@@ -1,10 +1,10 @@
-"""How long a person waits in the studio, and how it answers many at once.
+"""Measure the response times of the studio, for one user and for many clients.
 
     python -m benchmarks.studio [--size 2048x2048] [--clients 20]
 
-A studio with the embedded model serves a library in a temporary folder. Told are seconds until candidates and until the
-final pixels of a place at three positions of the Slider are there, with the processor time that they took; what a
-page asks for before anything is made; and the same by many clients at once while a picture grows.
+A studio with the embedded model serves a library in a temporary folder. It prints the seconds and the processor time
+until candidates, and until previews of a part at three positions of the Slider, are finished; the time of a page's
+requests before any picture is made; and the same for many clients at once while a picture is enlarged.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def serving(folder: Path) -> Iterator[StudioServer]:
 
 
 def waited(client: StudioClient, job: str, what: str) -> None:
-    """Print when each result of a job was there."""
+    """Print the time of each result of a job."""
     began, spent, there = time.perf_counter(), time.process_time(), 0
     for state in client.events(job):
         if len(state["results"]) > there:
@@ -53,7 +53,7 @@ def waited(client: StudioClient, job: str, what: str) -> None:
 
 
 def opened(root: str, project: str) -> list[float]:
-    """Seconds of each request that a page makes when it is opened, one after another."""
+    """The seconds of each request that a page makes when it is opened, one after another."""
     looks = f"api/projects/{project}/looks"
     paths = [*PAGE, "api/projects", f"api/projects/{project}", looks]
     seconds: list[float] = []

@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=44, help="latents of a tile with its context")
     args = parser.parse_args()
     size = Size(768, 512)
-    # Steps and guidance do not matter: any picture of the model's own kind will do.
+    # Steps and guidance do not matter; any picture of the model is suitable.
     request = Request("watercolor map of a coast", size, method=Method(steps=2, guidance_scale=1))
     picture = Array(torch.from_numpy(generate(request).pixels.copy()).permute(2, 0, 1))
     folder = find_model(EMBEDDED)

@@ -1,16 +1,15 @@
-"""How much of its time does a device wait for the host? Measured without one.
+"""Measure the share of the time in which a device waits for the host, with a simulated device.
 
     python -m benchmarks.waiting [--side 4096] [--batch-ms 200] [--steps 4] [--executor threaded] [--work FOLDER]
 
-The device only knows the shapes of its tensors (torch's ``meta``), and how long a batch of patches and a tile of the
-autoencoder take it. As on a GPU its work is queued: who asks for it goes on, and who needs the values waits until
-their turn has come; then they are noise. All else is real and is the host's: mosaics on disk with their checksums,
-keyed noise, what an enlarged picture is made of, the picture file. The guide is merged as ``residual`` does it, which
-reads as much as the others do. A batch of 200 ms is that of a model like SDXL (patches of 128 latents); shorter ones
-than 100 ms are those of a small model (patches of 32).
+The device has tensors without data (PyTorch's ``meta``), and a duration for a batch of patches and for a tile of the
+autoencoder. As on a GPU its work is queued: calls return at once, and reading values, which are noise, waits until the
+work is done. Everything else is the real work of the host: mosaics on disk with their checksums, keyed noise, the
+source of upsampled pictures, the picture file. The merge is ``residual``, which reads as much as the others. A batch of
+200 ms is that of a model like SDXL (patches of 128 latents); below 100 ms it is that of a small model (patches of 32).
 
-A phase has its seconds, the share of them in which the device waits, and the processor time that the host's threads
-read and wrote for, one beside another: other programs make the first two longer, but not these.
+For each phase it prints the seconds, the share in which the device waits, and the processor time of reading and writing
+in the host's threads, which unlike the other two does not depend on other programs.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ from pixelsmith.sampling.schedule import Level, Schedule
 
 CHANNELS, SCALE, BATCH = 4, 8, 8
 ENCODE_MS, DECODE_MS = 20.0, 45.0
-"""Of a tile of 1024 pixels a side, as a large GPU takes."""
+"""Durations for a tile of 1024 pixels a side, as on a large GPU."""
 PHASES = ("encode", "denoise", "decode", "write")
 
 
@@ -58,21 +57,21 @@ META = torch.device("meta")
 
 @dataclass
 class Device:
-    """A device with a queue. ``busy``: seconds of work that it was given; ``free``: when it will have done them."""
+    """A device with a queue. ``busy``: the seconds of all queued work; ``free``: the time at which it will be done."""
 
     busy: float = 0.0
     free: float = 0.0
 
     def work(self, milliseconds: float) -> None:
-        """Queue work that takes so long."""
+        """Queue work of a duration."""
         self.busy += milliseconds / 1e3
         self.free = max(self.free, time.perf_counter()) + milliseconds / 1e3
 
 
 class OnDevice:
-    """An executor whose device is one of these: what comes down from it is noise, once it is done.
+    """An executor with a simulated device, whose results are noise.
 
-    ``host``: seconds of processor time in which threads of the host read and wrote.
+    ``host``: seconds of processor time of reading and writing in the host's threads.
     """
 
     elsewhere = False
@@ -81,7 +80,7 @@ class OnDevice:
         self._executor, self._sleeper = executor, sleeper
         self.host: dict[str, float] = defaultdict(float)
         coarse = torch.randint(0, 256, (1, 3, 128, 128), dtype=torch.uint8)
-        # As easy to compress as a picture.
+        # As compressible as a picture.
         self._pixels = coarse.repeat_interleave(SCALE, 2).repeat_interleave(SCALE, 3)
         self._latents = torch.randn(1, CHANNELS, 128, 128)
 
@@ -123,7 +122,7 @@ class OnDevice:
 
 @dataclass(frozen=True)
 class SleepingAutoencoder:
-    """Pixels to latents and back, of which nothing but the time is known."""
+    """An autoencoder that only takes time."""
 
     sleeper: Device
     tiling: TileLayout = field(default_factory=lambda: TileLayout(128, 16, 16))
@@ -147,7 +146,7 @@ class SleepingAutoencoder:
 
 @dataclass(frozen=True)
 class SleepingFamily:
-    """A model of native ``patch`` latents a side that takes ``batch_ms`` for any number of patches."""
+    """A model of native ``patch`` latents a side that takes ``batch_ms`` for a batch of any size."""
 
     sleeper: Device
     patch: int
@@ -178,6 +177,9 @@ class SleepingFamily:
     def encode(self, prompt: str, negative_prompt: str, weighted: bool = False) -> tuple[Prompt, Prompt]:
         return {}, {}
 
+    def encode_images(self, pictures: Sequence[Tensor]) -> tuple[Prompt, Prompt]:
+        return {}, {}
+
     def base_noise(self, seed: int, canvas: Size) -> Noise:
         return NoiseField(seed, 0, CHANNELS)
 
@@ -196,7 +198,7 @@ class SleepingFamily:
 
 @dataclass
 class Shares:
-    """An observer of the last stage: seconds of each phase, in which the device was at work, and the host's threads."""
+    """An observer of the last stage: for each phase its seconds, those of the device, and of the host's threads."""
 
     sleeper: Device
     host: dict[str, float]
@@ -215,13 +217,13 @@ class Shares:
             self.host.clear()
 
     def waits(self, phases: Sequence[str]) -> float:
-        """The share of the time of some phases in which the device waits."""
+        """The share of the time of these phases in which the device waits."""
         return 1 - sum(self.busy[name] for name in phases) / sum(self.seconds[name] for name in phases)
 
 
 @torch.inference_mode()
 def measured(side: int, batch_ms: float, steps: int, threaded: bool, work: Path) -> Shares:
-    """A stage of ``side`` pixels above the native size, in a run directory, and its file."""
+    """Make a stage of ``side`` pixels after the base, in a run directory, and its file."""
     sleeper = Device()
     family = SleepingFamily(sleeper, 128 if batch_ms >= 100 else 32, batch_ms)
     method = Method(steps=steps, merge="residual", guidance_scale=1.0, slider=0.9, sampler="ddim")

@@ -1,4 +1,4 @@
-"""The command line in a process of its own: what it tells, and the memory and processor time of its process tree."""
+"""The command line in a separate process: its events, and the memory and processor time of its process tree."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from typing import Any
 import psutil
 
 SAMPLE_SECONDS = 0.25
-"""How often memory is looked at. Linux keeps the highest mark between two looks, which no short peak escapes."""
+"""The interval of memory samples. Linux keeps the high-water mark between them, so short peaks are included."""
 
 
 class Watched:
     """``pixelsmith ARGUMENTS --json`` in a ``with`` statement, which waits for its end.
 
-    ``peak``: the most resident bytes of its process tree, and ``recent`` since that was last asked for; ``processor``:
-    the seconds that all of its threads have computed so far.
+    ``peak``: the peak resident memory of its process tree in bytes, ``recent``: the peak since the last call;
+    ``processor``: the processor time of all of its threads so far.
     """
 
     def __init__(self, *arguments: str) -> None:
@@ -52,12 +52,12 @@ class Watched:
             self._process.stdout.close()
 
     def events(self) -> Iterator[tuple[float, dict[str, Any]]]:
-        """What it tells, with the seconds since it was started."""
+        """Its events, with the seconds since its start."""
         for line in self._process.stdout or ():
             yield time.perf_counter() - self._began, json.loads(line)
 
     def kill(self) -> None:
-        """As ``kill -9`` does."""
+        """Send SIGKILL."""
         self._process.kill()
 
     @property
@@ -76,13 +76,13 @@ class Watched:
 
     @property
     def seconds(self) -> float:
-        """How long ago it was started."""
+        """The seconds since its start."""
         return time.perf_counter() - self._began
 
     def _sample(self) -> None:
         root = psutil.Process(self._process.pid)
         while not self._ended.wait(SAMPLE_SECONDS):
-            # Processes end while they are looked at.
+            # Processes may end while they are sampled.
             with suppress(psutil.Error, OSError):
                 tree = [root, *root.children(recursive=True)]
                 now = sum(map(most_resident, tree))
@@ -91,11 +91,11 @@ class Watched:
 
 
 def most_resident(process: psutil.Process) -> int:
-    """The most resident bytes of a process since this was last asked; where the system does not tell, those of now."""
+    """The peak resident memory of a process since the last call in bytes, or the current one if that is unknown."""
     folder = Path(f"/proc/{process.pid}")
     if not folder.exists():
         return int(process.memory_info().rss)
     mark = re.search(r"^VmHWM:\s*(\d+) kB$", (folder / "status").read_text(), re.MULTILINE)
-    # The mark begins anew (proc(5)).
+    # This resets the mark (proc(5)).
     (folder / "clear_refs").write_text("5")
     return 1024 * int(mark.group(1)) if mark else 0

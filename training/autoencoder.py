@@ -1,4 +1,4 @@
-"""Train the autoencoder: 32 latent channels at an eighth of the resolution, exactly local (it normalises per pixel).
+"""Train the autoencoder: 32 latent channels at an eighth of the resolution, exactly local, normalised per pixel.
 
 python -m training.autoencoder --data DIR --work training/work --minutes 20
 """
@@ -24,11 +24,11 @@ from training.loop import Losses, balanced_weights, cosine, flush_denormals, for
 LATENT_CHANNELS = 32
 LATENT_NOISE = 0.03
 SIMILARITY = 0.1
-"""What structural similarity weighs in the loss."""
+"""The weight of structural similarity in the loss."""
 
 
 def build_autoencoder() -> AutoencoderDC:
-    """An AutoencoderDC of residual blocks only: its pixel-shuffle shortcuts start it near a linear map."""
+    """An AutoencoderDC of residual blocks only, which starts near a linear map by its pixel-shuffle shortcuts."""
     return AutoencoderDC(
         latent_channels=LATENT_CHANNELS,
         encoder_block_types="ResBlock",
@@ -44,9 +44,9 @@ def build_autoencoder() -> AutoencoderDC:
 
 
 def load_autoencoder(model: Path) -> AutoencoderDC:
-    """That of an exported model, in float32.
+    """The autoencoder of an exported model, in float32.
 
-    Not by ``from_pretrained``, which would write the folder's path into what is saved of it.
+    It is not loaded with ``from_pretrained``, which would store the folder's path in a saved copy.
     """
     autoencoder = AutoencoderDC.from_config(AutoencoderDC.load_config(model / "vae"))
     (weights,) = (model / "vae").glob("*.safetensors")
@@ -60,7 +60,7 @@ def as_input(pixels: NDArray[np.uint8]) -> torch.Tensor:
 
 
 def as_pixels(output: torch.Tensor) -> NDArray[np.uint8]:
-    """What an autoencoder decodes (n, 3, H, W), about -1..1, as pixels (n, H, W, 3)."""
+    """The output of a decoder (n, 3, H, W), about -1..1, as pixels (n, H, W, 3)."""
     pixels = ((output + 1) * 127.5).clamp(0, 255).round().to(torch.uint8)
     return np.asarray(pixels.permute(0, 2, 3, 1).cpu())
 
@@ -70,14 +70,14 @@ def gradients(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def texture(x: torch.Tensor) -> torch.Tensor:
-    """How much there is, in each neighbourhood of 8x8 pixels, that is finer than three of them."""
+    """The amount of detail finer than three pixels, in each neighbourhood of 8x8 pixels."""
     fine = x - F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)
     return (F.avg_pool2d(fine.square(), 8, stride=4) + 1e-6).sqrt()
 
 
 def reconstruction_loss(output: torch.Tensor, target: torch.Tensor, weight_of_texture: float) -> torch.Tensor:
-    """L1 and squares of pixels, structural similarity, L1 of their gradients (sharp edges), of 8x8 means (right
-    colours) and of the amount of texture: what cannot be known is blurred away without it.
+    """L1 and squared errors of pixels, structural similarity, L1 of gradients (sharp edges), of 8x8 means (correct
+    colours) and of the amount of texture, without which unpredictable detail would be blurred.
     """
     similar = torch.as_tensor(structural_similarity_index_measure(output, target, data_range=2.0))
     loss = F.l1_loss(output, target) + 5 * F.mse_loss(output, target) + SIMILARITY * (1 - similar)
@@ -126,7 +126,7 @@ def main() -> None:
         mse = (output.detach() - x).square().mean().item() / 4
         return {"loss": loss.item(), "mse": mse, "latent_std": z.std().item()}
 
-    # Larger ones lose at once what the linear start has.
+    # A larger rate would destroy the linear initialisation.
     peak = 1e-4
     train(args.work / "autoencoder.pt", for_minutes(args.minutes), cosine(peak), {"model": model}, optimizer, step_fn)
 

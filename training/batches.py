@@ -1,4 +1,4 @@
-"""What the denoiser is trained and validated on: latents with the tokens of their captions."""
+"""The training and validation data of the denoiser: latents with the tokens of their captions."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ EMPHASIS = {
     "deep ocean": 2.5,
     "green forest and blue sea": 1.5,
 }
-"""Captions with these words are drawn more often, what the model did worst after the first hours."""
+"""Factors by which captions with these words are drawn more often; they were the worst ones after the first hours."""
 DROP_CAPTION = 0.1
 SIDE = 32
-"""Of a picture's latents."""
+"""The side of a picture's latents."""
 
 
 class Batches:
-    """Latents of the training pictures, with ``mosaics`` crops of those among them, and tokens of captions."""
+    """Latents of the training pictures, with ``mosaics`` also of crops of mosaics, and tokens of captions."""
 
     def __init__(self, work: Path, device: torch.device, init: Path | None = None, mosaics: bool = False) -> None:
         self._records, self._device = load_records(work), device
@@ -47,7 +47,7 @@ class Batches:
         self.tokenizer = take_tokenizer(init, work) if init else build_tokenizer(captions, work)
 
     def draw(self, rng: np.random.Generator, side: int, count: int) -> tuple[Tensor, Tensor]:
-        """Random crops (count, c, side, side) and tokens (count, 32) of their captions in other words, or of none."""
+        """Random crops (count, c, side, side) and tokens (count, 32) of their paraphrased or dropped captions."""
         words = random.Random(int(rng.integers(2**32)))
         crops, captions = [], []
         for i in rng.choice(len(self._records), size=count, p=self._weights):
@@ -57,9 +57,9 @@ class Batches:
         return self._latents_of(crops), self._tokens(captions)
 
     def held_out(self, count: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """All held-out latents (n, c, 32, 32) with tokens (n, 32) of their captions as they are, ``count`` a batch.
+        """All held-out latents (n, c, 32, 32) with tokens (n, 32) of their unchanged captions, in batches of ``count``.
 
-        In an order of no meaning that is always the same.
+        They are in a shuffled order that is always the same.
         """
         found = [i for i, record in enumerate(self._records) if record.held_out]
         order = np.random.default_rng(0).permutation(found).astype(int).tolist()

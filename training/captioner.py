@@ -1,11 +1,11 @@
-"""The embedded model's captioner: a small classifier whose classes are the captions that the model was trained with.
+"""Train the embedded model's captioner: a small classifier whose classes are the captions of the model's training.
 
     python -m training.captioner train --work training/work --minutes 7
-    python -m training.captioner export --work training/work    # the folder that ships inside the model's
+    python -m training.captioner export --work training/work    # the published folder inside the model's
 
-It is a ``ResNetForImageClassification`` of transformers. A patch of a stage is captioned from the picture below, which
-has the same place in a fraction of the pixels, so half of the pictures that it learns from are shrunk and enlarged
-again. It is apart from the judge, which measures pictures: what is measured must not be made to please the measure.
+It is a ``ResNetForImageClassification`` of transformers. A patch of a stage is captioned from the previous stage, which
+has a lower resolution, so half of the training pictures are scaled down and enlarged again. It is not the judge,
+because the judge is a metric, which would be biased for pictures conditioned on its own classes.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from training.judge import subject_of
 from training.loop import Losses, balanced_weights, cosine, flush_denormals, for_minutes, train
 
 SIDE = 128
-"""Pixels a side of what it sees."""
+"""The side of its input in pixels."""
 SHRUNK = (1, 2, 4, 8)
-"""Factors by which pictures are shrunk and enlarged again; at the side that it sees, 1 and 2 are the same."""
+"""Factors by which pictures are scaled down and enlarged again; at the side of its input, 1 and 2 are the same."""
 
 
 def build_captioner(captions: Sequence[str]) -> ResNetForImageClassification:
@@ -49,7 +49,7 @@ def build_captioner(captions: Sequence[str]) -> ResNetForImageClassification:
 
 
 def seen(pixels: NDArray[np.uint8], factor: int) -> Tensor:
-    """Pictures (n, 256, 256, 3) as (n, 3, 128, 128) in -1..1, as if each had ``factor`` times fewer pixels a side."""
+    """Pictures (n, 256, 256, 3) as (n, 3, 128, 128) in -1..1, after scaling them down by ``factor`` and up again."""
     x = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
     x = F.avg_pool2d(x, max(factor, SIZE // SIDE))
     return F.interpolate(x, (SIDE, SIDE), mode="bicubic").clamp(-1, 1) if x.shape[-1] != SIDE else x
@@ -79,7 +79,7 @@ def train_captioner(work: Path, minutes: float) -> None:
 
 
 def export(work: Path, output: Path) -> dict[str, Any]:
-    """Write the folder that ships, and return what its fp16 weights reach on the pictures that were held out."""
+    """Write the published folder, and return the accuracy of its float16 weights on held-out pictures."""
     records, pixels = load_records(work), load_pixels(work)
     captions = sorted({record.caption for record in records})
     model = build_captioner(captions)
@@ -99,7 +99,7 @@ def export(work: Path, output: Path) -> dict[str, Any]:
 
 @torch.inference_mode()
 def captioned(model: ResNetForImageClassification, pixels: NDArray[np.uint8], factor: int) -> list[str]:
-    """The likeliest caption of each picture (n, 256, 256, 3)."""
+    """The most probable caption of each picture (n, 256, 256, 3)."""
     parts = [model(seen(pixels[i : i + 32], factor)).logits.argmax(1) for i in range(0, len(pixels), 32)]
     return [model.config.id2label[i] for i in torch.cat(parts).tolist()]
 

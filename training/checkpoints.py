@@ -1,4 +1,4 @@
-"""What a training keeps so that nothing ends it but its own end: two checkpoints, a log, and a lock."""
+"""The state of a training, from which it continues after any interruption: two checkpoints, a log, and a lock."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Row = Mapping[str, float]
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
-    """Write ``path`` and keep the checkpoint before it as ``*-before.pt``. At every moment one of the two is whole."""
+    """Write ``path`` and keep the previous checkpoint as ``*-before.pt``; at any time one of the two is complete."""
     written, linked = path.with_suffix(".tmp"), path.with_suffix(".link")
     torch.save(dict(state), written)
     flush(written)
@@ -35,7 +35,7 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
 
 
 def before(path: Path) -> Path:
-    """Where the checkpoint before the newest is."""
+    """The path of the previous checkpoint."""
     return path.with_stem(f"{path.stem}-before")
 
 
@@ -45,9 +45,9 @@ def has_checkpoint(path: Path) -> bool:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """The newest checkpoint that is whole, on the CPU.
+    """The newest complete checkpoint, on the CPU.
 
-    Raises ``SystemExit`` if there is none, or none that is whole: to start anew is for a person to decide.
+    Raises ``SystemExit`` if there is none; starting again is the user's decision.
     """
     if not has_checkpoint(path):
         raise SystemExit(f"{path}: there is no such checkpoint; train first")
@@ -56,11 +56,11 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         if is_whole(file):
             return dict(torch.load(file, map_location="cpu", weights_only=True))
         print(f"{file} is damaged", flush=True)
-    raise SystemExit(f"no checkpoint is whole: remove {' and '.join(map(str, files))} to start anew")
+    raise SystemExit(f"no checkpoint is complete: remove {' and '.join(map(str, files))} to start again")
 
 
 def is_whole(checkpoint: Path) -> bool:
-    """Whether every part of a checkpoint has its checksum."""
+    """Whether all checksums of a checkpoint are correct."""
     try:
         with zipfile.ZipFile(checkpoint) as archive:
             return archive.testzip() is None
@@ -69,10 +69,10 @@ def is_whole(checkpoint: Path) -> bool:
 
 
 class Log:
-    """Rows of figures in a CSV file, each with the ``step`` it was taken at.
+    """Rows of figures in a CSV file, each with its training ``step``.
 
-    Rows after ``step`` are dropped: a training that goes on from an older checkpoint takes those steps again. A
-    figure that rows before did not have gets a column of its own.
+    Rows after ``step`` are removed, because a training that continues from an older checkpoint repeats those steps. A
+    new figure gets a new column.
     """
 
     def __init__(self, path: Path, step: int) -> None:
@@ -95,9 +95,9 @@ class Log:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold a file that no second training can hold at the same time; the system lets go of it when a process ends.
+    """Lock a file against a second training; the system releases the lock when the process ends.
 
-    The number of the process is in it. Raises ``SystemExit`` if it is held; on Windows none is refused.
+    The file contains the process's id. Raises ``SystemExit`` if it is locked; there is no lock on Windows.
     """
     with path.open("a+") as file:
         try:

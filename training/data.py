@@ -1,7 +1,7 @@
-"""Training pictures: unpack the archives once into one array, split them, and write a richer caption for each draw.
+"""Training pictures: unpack the archives once into one array, split them, and paraphrase captions.
 
-The split is by place, not by file: a tile at zoom 8 lies inside a tile at zoom 4, so all tiles under
-one zoom-4 tile are held out together. Otherwise the model would have seen the held-out land at another zoom.
+The split is by location, not by file: a tile at zoom 8 lies inside a tile at zoom 4, so all tiles under
+one zoom-4 tile are held out together. Otherwise the model would be trained on held-out land at another zoom.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Record:
 
 
 def brighten(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Lift the dark satellite tiles: gamma 0.65, then saturation times 1.15 around each pixel's mean."""
+    """Brighten dark satellite tiles: gamma 0.65, then saturation times 1.15 around each pixel's mean."""
     lifted = 255.0 * (pixels / 255.0) ** 0.65
     grey = lifted.mean(axis=-1, keepdims=True)
     brighter: NDArray[np.uint8] = np.clip(grey + 1.15 * (lifted - grey), 0, 255).round().astype(np.uint8)
@@ -42,7 +42,7 @@ def brighten(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def is_held_out(style: str, file: str) -> bool:
-    """Decide by place (tiles: their zoom-4 ancestor; photos: their name), the same on every machine."""
+    """Whether a picture is held out, by its location (tiles: the zoom-4 ancestor; photos: the name)."""
     key = Path(file).stem
     if style != "landscape":
         zoom, x, y = (int(part) for part in key.split("_"))
@@ -51,7 +51,7 @@ def is_held_out(style: str, file: str) -> bool:
 
 
 def crops(picture: Image.Image, style: str) -> list[NDArray[np.uint8]]:
-    """Cut a tile (as it is) or a photo (several square crops at two scales) into 256x256 arrays."""
+    """The 256x256 arrays of a tile (unchanged) or a photo (several square crops at two scales)."""
     if style != "landscape":
         pixels = np.asarray(picture.convert("RGB"))
         return [brighten(pixels) if style == "satellite" else pixels]
@@ -128,7 +128,7 @@ STYLE_WORDS = {
         "{}, photo", "{}, landscape photo", "{}, photograph",
     ),
 }  # fmt: skip
-"""By how the captions of a style begin, other ways to say what it is of. The subject goes where {} is."""
+"""Templates for paraphrases of a style, by the beginning of its captions; {} is the subject."""
 ARRANGEMENTS = {
     "coast, (.+) and blue sea": (
         "coast, {} and blue sea", "coast and blue sea", "a coast and the blue sea", "coast of {}", "the coast of {}",
@@ -147,8 +147,9 @@ ARRANGEMENTS = {
         "snowy mountains, {}", "snowy mountains", "snowy mountains and {}",
     ),
 }  # fmt: skip
-"""By a pattern of whole subjects, other orders of their parts, some of which leave one out: each word learns its own
-meaning. Lakes are never left out, or they come where nobody asks. What stands in the parentheses goes where {} is."""
+"""Paraphrases by a pattern of whole subjects, with other orders of their parts, some without a part, so that the model
+learns the meaning of each word. Lakes are never left out, because otherwise they would be generated without being
+prompted. {} is the text in parentheses."""
 SYNONYMS = {
     "islands in the blue sea": (
         "islands in the blue sea", "an archipelago", "islands", "islands in the ocean", "isles in the sea",
@@ -198,18 +199,18 @@ SYNONYMS = {
     "scattered towns": ("scattered towns", "small towns", "villages", "a few villages", "few lights"),
     "many city lights": ("many city lights", "cities", "many lights", "many cities", "city lights"),
 }  # fmt: skip
-"""Other ways to say a part of a subject, itself among them. Longer parts come first."""
+"""Paraphrases of parts of a subject, including the part itself. Longer parts come first."""
 SAYING_NOTHING = (
     "beautiful {}", "a beautiful {}", "a picture of {}", "a wide view of {}", "vast {}", "some {}", "only {}",
     "{}, highly detailed", "{}, very detailed", "{}, high resolution", "{}, 8k", "{}, 4k", "{}, beautiful colors",
     "{}, sharp", "{}, masterpiece", "{}, best quality", "{}, stunning", "{}, award winning",
 )  # fmt: skip
-"""What people add to prompts: a model that never read it takes it for something."""
+"""Common additions to prompts, which would otherwise be unknown to the model."""
 SHARE_SAYING_NOTHING = 0.15
 
 
 def paraphrase(caption: str, rng: random.Random) -> str:
-    """Say a caption in other words and another order, so that the model learns language, not 73 labels."""
+    """Paraphrase a caption, so that the model learns language, not 73 labels."""
     for usual, forms in STYLE_WORDS.items():
         if caption.startswith(usual):
             form, subject = rng.choice(forms), caption.removeprefix(usual)

@@ -2,8 +2,8 @@
 
     python -m training.denoiser --work DIR --minutes 2400 --init src/pixelsmith/embedded/model --threads 1 --nice 19
 
-The same command starts and goes on. It can be left alone: a file ``pause`` in DIR halts it as long as it is there, a
-signal ends it with a checkpoint, and it ends by itself when the loss on held-out pictures has stopped falling.
+The same command starts and continues a training. It can run unattended: it pauses while there is a file ``pause`` in
+DIR, a signal ends it with a checkpoint, and it ends when the loss on held-out pictures has stopped falling.
 
 On a GPU, where half an hour is worth a day of two cores: ``--device cuda --batch 256``.
 """
@@ -36,17 +36,17 @@ from training.text import build_text_encoder
 from training.validation import Validation, by_level, spread_timesteps
 
 VALIDATE_EVERY, SHEET_EVERY = 1800, 3600
-"""Seconds of core time."""
+"""Intervals in seconds of core time."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How a denoiser is trained.
+    """The settings of a training.
 
     - ``init``: an exported model to start from; ``minutes``: of core time; ``peak``: the highest learning rate.
-    - ``cooldown``: the share of the training, at its end, in which the rate falls to zero.
-    - ``crops``: the share of the training on crops of 16x16, of which a batch has three times ``batch``.
-    - ``mosaics``: whether crops of mosaics are drawn as well.
+    - ``cooldown``: the last share of the training, in which the learning rate falls to zero.
+    - ``crops``: the first share of the training, on crops of 16x16 latents, three times ``batch`` in a batch.
+    - ``mosaics``: whether crops of mosaics are used too.
     - ``patience``: the hours of core time without a lower loss on held-out pictures after which it ends.
     """
 
@@ -70,7 +70,7 @@ class Errors:
         self._alphas_cumprod: Tensor = build_scheduler().alphas_cumprod.to(device)
 
     def __call__(self, z: Tensor, ids: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
-        """Of latents (n, c, h, w), tokens (n, 32), noises like the latents and timesteps (n,): means (n,)."""
+        """The means (n,) for latents (n, c, h, w), tokens (n, 32), noise like the latents and timesteps (n,)."""
         alpha = self._alphas_cumprod[timestep].sqrt().view(-1, 1, 1, 1)
         sigma = (1 - self._alphas_cumprod[timestep]).sqrt().view(-1, 1, 1, 1)
         with half_precision(z.device):
@@ -118,24 +118,24 @@ def main() -> None:
     flush_denormals()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=Path("training/work"))
-    parser.add_argument("--minutes", type=float, default=80, help="of core time, of all that went on with it together")
+    parser.add_argument("--minutes", type=float, default=80, help="core time of the training with its continuations")
     parser.add_argument("--patience", type=float, default=10, help="core-hours without a lower loss that end it")
     parser.add_argument("--init", type=Path, help="an exported model to start from")
     parser.add_argument("--peak", type=float, default=1e-3, help="the highest learning rate")
     parser.add_argument(
         "--cooldown", type=float, default=0.15,
-        help="the share of the training, at its end, in which the rate falls to zero; to end one early, give it "
-        "fewer --minutes",
+        help="the last share of the training, in which the rate falls to zero; to end a training early, reduce "
+        "--minutes",
     )  # fmt: skip
     parser.add_argument(
         "--crops", type=float, default=0.5,
-        help="the share of the training, at its begin, that sees 16x16 crops of the latents: a quarter of the work",
+        help="the first share of the training, on 16x16 crops of the latents, a quarter of the work",
     )  # fmt: skip
-    parser.add_argument("--mosaics", action="store_true", help="draw from the crops of training.mosaics as well")
-    parser.add_argument("--device", default="cpu", help="where the network computes, in bfloat16 if it can")
-    parser.add_argument("--batch", type=int, default=10, help="pictures a step; of crops three times as many")
-    parser.add_argument("--threads", type=int, help="cores to compute on; all by default")
-    parser.add_argument("--nice", type=int, default=0, help="0 to 19, at which it takes only time that nobody wants")
+    parser.add_argument("--mosaics", action="store_true", help="use the crops of training.mosaics too")
+    parser.add_argument("--device", default="cpu", help="the device of the network, in bfloat16 if supported")
+    parser.add_argument("--batch", type=int, default=10, help="pictures per step; three times as many crops")
+    parser.add_argument("--threads", type=int, help="number of cores; all by default")
+    parser.add_argument("--nice", type=int, default=0, help="niceness from 0 to 19, which only uses idle time")
     args = vars(parser.parse_args())
     be_modest(args.pop("threads"), args.pop("nice"))
     train_denoiser(Settings(**args))

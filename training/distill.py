@@ -1,11 +1,11 @@
-"""A LoRA with which the model needs 4 steps and no guidance: it learns where 5 guided steps of its own lead.
+"""Train a LoRA with which the model needs 4 steps and no guidance: each step is distilled from 5 guided steps.
 
     python -m training.distill teach --pictures 1500    # the model's own guided denoisings, from noise to clean
     python -m training.distill train --minutes 40
     python -m training.distill export                   # into the model's folder
 
-Progressive distillation (arXiv 2202.00512) in one leap, on whole trajectories that are made once: each of the student's
-steps starts where the teacher was and must arrive where it came to, which a single prediction decides.
+Progressive distillation (arXiv 2202.00512) in one round, on trajectories of the teacher that are generated once: each
+of the student's steps starts from a state of the teacher and must arrive at a later one with a single prediction.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ from training.sampling import Shot, denoised
 STEPS = 4
 CHUNK = 16
 FIRST_SEED = 1_000_000
-"""Far from the seeds that people and evaluations take."""
+"""Far from the seeds of users and evaluations."""
 RANK = 64
-"""13.5 MB in fp16."""
+"""13.5 MB in float16."""
 LAYERS = (
     "conv1", "conv2", "conv", "conv_shortcut", "time_emb_proj", "proj_in", "proj_out", "to_q", "to_k", "to_v",
     "to_out.0", "ff.net.0.proj", "ff.net.2",
@@ -71,7 +71,7 @@ def load_teacher(model: str, device: str = "cpu", dtype: DtypeName = "float32") 
 
 
 def student_levels(family: Family) -> tuple[Level, ...]:
-    """The levels of the student's steps, all of which are the teacher's as well. Raises ``ValueError``."""
+    """The levels of the student's steps, which are also levels of the teacher. Raises ``ValueError``."""
     few, steps = family.schedule(STEPS).levels, family.facts.recommended.steps
     if steps % STEPS or [level.timestep for level in family.schedule(steps).levels[:: steps // STEPS]] != [
         level.timestep for level in few
@@ -81,9 +81,9 @@ def student_levels(family: Family) -> tuple[Level, ...]:
 
 
 def own_folder(work: Path, model: str) -> Path:
-    """Where all that is learnt of these weights is kept: another denoiser has trajectories and a student of its own.
+    """The folder for these weights; another denoiser has other trajectories and another student.
 
-    Another autoencoder of the same latents, and what comes after it, has the same ones.
+    It does not depend on the autoencoder and the texture network.
     """
     files = model_files(find_model(model), Parts())
     weights = [file for file in files if file.suffix == ".safetensors" and file.parent.name not in ("vae", "texture")]
@@ -94,7 +94,10 @@ def own_folder(work: Path, model: str) -> Path:
 
 
 def teach(family: Family, records: Sequence[Record], work: Path, count: int) -> None:
-    """Write ``work/trajectories/*.npz``: states (n, STEPS + 1, c, h, w) float16 and their captions. Goes on."""
+    """Write ``work/trajectories/*.npz``: states (n, STEPS + 1, c, h, w) float16 and their captions.
+
+    Existing files are kept, so an interrupted run continues.
+    """
     folder = work / "trajectories"
     folder.mkdir(exist_ok=True)
     weights, method = balanced_weights(records, STYLE_SHARES), Method().at(0, family.facts.recommended)
@@ -115,21 +118,21 @@ def teach(family: Family, records: Sequence[Record], work: Path, count: int) -> 
 
 
 def load_trajectories(work: Path) -> tuple[NDArray[np.float16], list[str]]:
-    """States (n, STEPS + 1, c, h, w) and captions of all that was taught."""
+    """The states (n, STEPS + 1, c, h, w) and captions of all trajectories."""
     chunks = [np.load(file) for file in sorted((work / "trajectories").glob("*.npz"))]
     states, captions = (np.concatenate([chunk[name] for chunk in chunks]) for name in ("states", "captions"))
     return states, captions.tolist()
 
 
 def leap(x_t: Tensor, x_s: Tensor, t: Level, s: Level) -> Tensor:
-    """The v that a step of DDIM from t to s needs to arrive at ``x_s`` (arXiv 2202.00512, appendix G)."""
+    """The v with which a DDIM step from t to s arrives at ``x_s`` (arXiv 2202.00512, appendix G)."""
     ratio = s.sigma / t.sigma
     clean = (x_s - ratio * x_t) / (s.alpha - ratio * t.alpha)
     return (t.alpha * x_t - clean) / t.sigma
 
 
 def add_lora(unet: nn.Module) -> nn.ParameterDict:
-    """Low-rank weights beside all larger layers, which alone are trained; at first they change nothing."""
+    """Add low-rank weights to all larger layers, with no effect at first; only they are trained."""
     torch.manual_seed(0)
     unet.requires_grad_(False)
     unet.add_adapter(LoraConfig(r=RANK, lora_alpha=RANK, target_modules=list(LAYERS)))  # type: ignore[operator]
@@ -138,7 +141,7 @@ def add_lora(unet: nn.Module) -> nn.ParameterDict:
 
 
 def contexts(family: Family, captions: Sequence[str]) -> Tensor:
-    """What the network is told of each caption."""
+    """The text encoder's output for each caption."""
     with torch.no_grad():
         return torch.cat([family.encode(caption, "")[0]["encoder_hidden_states"] for caption in captions])
 
@@ -169,7 +172,7 @@ def train_student(model: str, work: Path, progress: Progress, batch: int, peak: 
 
 
 def export(model: str, work: Path, output: Path) -> None:
-    """Write the LoRA into a model's folder, and into its ``pixelsmith.json`` how it is run."""
+    """Write the LoRA into a model's folder, and its settings into the folder's ``pixelsmith.json``."""
     pipeline = load_teacher(model).pipeline
     lora = add_lora(pipeline.unet)
     lora.load_state_dict(load_checkpoint(work / "few-steps.pt")["lora"])

@@ -1,11 +1,11 @@
-"""Real pictures, shrunk and made large again, against what is really there.
+"""Compare enlargements of scaled-down real pictures with the originals.
 
     python -m training.enlarged --data DIR --output out/enlarged --preset default --preset fast
 
-Pictures whose tiles are all there are shrunk to the model's own size and enlarged again (``--from-image``). Printed for
-each preset: the power of each octave against the real picture's (natural logarithm of the ratio; 0 is as much, coarsest
-first, the finest is the autoencoder's), and how well the layout agrees (PSNR at 16 and 64 pixels). The pictures stay in
-the output folder, ``real`` among them; what is there is not made again.
+Pictures composed of complete sets of tiles are scaled down to the model's native size and enlarged (``--from-image``).
+For each preset it prints the power of each octave relative to the real picture's (the natural logarithm of the ratio, 0
+for equal power, coarsest first; the finest is the autoencoder's), and the agreement of the layout (PSNR at 16 and 64
+pixels). The pictures are kept in the output folder, the originals in ``real``; existing ones are not made again.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Real:
-    """A real picture and what its tile is of."""
+    """A real picture and the caption of its tile."""
 
     name: str
     caption: str
@@ -45,7 +45,7 @@ class Real:
 
 
 def real_pictures(planet: Planet, factor: int, count: int) -> Iterator[Real]:
-    """So many of each style that has them, held-out ones first."""
+    """``count`` pictures of each style, held-out ones first."""
     left = dict.fromkeys(sorted({style for style, *_ in planet.tiles}), count)
     for place in planet.drawn(list(planet.tiles), len(planet.tiles)):
         if left[place[0]] and (pixels := planet.mosaic(place, factor)) is not None:
@@ -58,7 +58,7 @@ def _name(place: Place) -> str:
 
 
 def enlarged(real: Real, factor: int, preset: str, folder: Path) -> Pixels:
-    """The picture made from the shrunk one, kept in the folder. The fast preset has the model's LoRA for few steps."""
+    """The enlargement of the scaled-down picture, kept in the folder. The fast preset uses the few-step LoRA."""
     folder.mkdir(parents=True, exist_ok=True)
     file, start = folder / f"{real.name}.png", folder.parent / f"{real.name}-small.png"
     if not file.exists():
@@ -70,7 +70,7 @@ def enlarged(real: Real, factor: int, preset: str, folder: Path) -> Pixels:
 
 
 def figures(made: Sequence[Pixels], real: Sequence[Pixels]) -> tuple[NDArray[np.float64], float, float]:
-    """The mean logarithm of the ratio of powers by octave, and PSNR at 16 and at 64 pixels."""
+    """The mean log ratio of powers by octave, and PSNR at 16 and at 64 pixels."""
     ratios = [
         np.log(octave_powers(ours, OCTAVES)) - np.log(octave_powers(truth, OCTAVES))
         for ours, truth in zip(made, real, strict=True)

@@ -1,7 +1,7 @@
-"""Write the trained parts as a diffusers folder in fp16, the one that ships inside the package.
+"""Write the trained parts as a diffusers folder in float16, the one inside the package.
 
 python -m training.export --work training/work --output src/pixelsmith/embedded/model
-python -m training.export --texture-only     # beside the model for whose decoder it was trained
+python -m training.export --texture-only     # into the model whose decoder it was trained for
 python -m training.export --denoiser-only    # into the model whose latents the denoiser was trained on
 """
 
@@ -33,13 +33,13 @@ def export_texture(work: Path, output: Path) -> None:
 
 
 def named_for_pipelines(vae: AutoencoderDC, scaling_factor: float) -> AutoencoderDC:
-    """In fp16, with what ``StableDiffusionPipeline`` asks of every autoencoder to know its scale."""
+    """In float16, with the configuration entry from which ``StableDiffusionPipeline`` reads the scale."""
     vae.register_to_config(block_out_channels=vae.config.decoder_block_out_channels, scaling_factor=scaling_factor)
     return vae.half()
 
 
 def exported_autoencoder(model: Path) -> AutoencoderDC:
-    """That of an exported model, as it was."""
+    """The unchanged autoencoder of an exported model."""
     vae = load_autoencoder(model)
     return named_for_pipelines(vae, vae.config.scaling_factor)
 
@@ -52,7 +52,7 @@ def trained_autoencoder(work: Path) -> AutoencoderDC:
 
 
 def export(model: nn.ModuleDict, tokenizer: CLIPTokenizer, vae: AutoencoderDC, output: Path) -> None:
-    """Write a denoiser and its text encoder, by their names in a pipeline, in fp16 beside an autoencoder."""
+    """Write a denoiser and its text encoder, by their names in a pipeline, and an autoencoder, in float16."""
     pipeline = StableDiffusionPipeline(
         vae=vae,
         tokenizer=tokenizer,
@@ -79,8 +79,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("training/work"))
     parser.add_argument("--output", type=Path, default=Path("src/pixelsmith/embedded/model"))
     only = parser.add_mutually_exclusive_group()
-    only.add_argument("--texture-only", action="store_true", help="leave all else of --output as it is")
-    only.add_argument("--denoiser-only", action="store_true", help="leave the autoencoder of --output as it is")
+    only.add_argument("--texture-only", action="store_true", help="keep all other parts of --output")
+    only.add_argument("--denoiser-only", action="store_true", help="keep the autoencoder of --output")
     args = parser.parse_args()
     if args.texture_only:
         export_texture(args.work, args.output)

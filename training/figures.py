@@ -1,4 +1,4 @@
-"""Figures beside their targets: one table for people, one JSON for programs."""
+"""Figures with their targets, as a table in Markdown and as JSON."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Figure:
-    """One number that was measured; where there is a target it is at least ``least`` and at most ``most``.
+    """A measured number, with a target of at least ``least`` and at most ``most``, if given.
 
-    ``note``: what it depends on (threads, dtype, number of pictures).
+    ``note``: its conditions (threads, dtype, number of pictures).
     """
 
     name: str
@@ -24,7 +24,7 @@ class Figure:
 
     @property
     def reached(self) -> bool | None:
-        """Whether the target is; ``None`` without one. A number that is not one reaches none."""
+        """Whether the target is reached; ``None`` without a target. NaN reaches no target."""
         if self.least is None and self.most is None:
             return None
         above = self.least is None or self.value >= self.least
@@ -32,13 +32,13 @@ class Figure:
 
     @property
     def target(self) -> str:
-        """In words."""
+        """The target as text."""
         bounds = [f"{sign} {bound:g}" for sign, bound in (("≥", self.least), ("≤", self.most)) if bound is not None]
         return " and ".join(bounds)
 
 
 def least_at_most(figures: Sequence[Figure], most: float) -> list[Figure]:
-    """The same, the smallest with a target: of several ways to do something one has to reach it."""
+    """The figures, with a target for the smallest, because one of several variants has to reach it."""
     best = min(figures, key=lambda figure: figure.value)
     return [replace(figure, most=most) if figure is best else figure for figure in figures]
 
@@ -48,7 +48,7 @@ Results = Mapping[str, Sequence[Figure]]
 
 
 def load_results(file: Path, model: str) -> dict[str, list[Figure]]:
-    """What was measured of this model already; nothing where the file is of another one."""
+    """The stored results of this model; empty if the file is of another one."""
     values = json.loads(file.read_text()) if file.exists() else {}
     if values.get("model") != model:
         return {}
@@ -56,14 +56,14 @@ def load_results(file: Path, model: str) -> dict[str, list[Figure]]:
 
 
 def save_results(file: Path, model: str, results: Results) -> None:
-    """``model``: the hash of all that was measured."""
+    """``model``: the hash of everything that was measured."""
     rows = {name: [_row(figure) for figure in figures] for name, figures in results.items()}
     file.with_suffix(".tmp").write_text(json.dumps({"model": model, "figures": rows}, indent=1) + "\n")
     file.with_suffix(".tmp").rename(file)
 
 
 def _row(figure: Figure) -> dict[str, object]:
-    """JSON has no NaN."""
+    """A figure for JSON, which has no NaN."""
     value = figure.value if math.isfinite(figure.value) else None
     return asdict(figure) | {"value": value, "reached": figure.reached}
 

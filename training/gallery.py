@@ -1,11 +1,11 @@
-"""Pictures to judge by: wholes and their own pixels, beside what they grew from and what is really there.
+"""The pictures of the gallery: results at several scales, next to their bases and to real pictures.
 
     python -m training.gallery --data DIR --output docs/images
 
-``gallery-NAME.jpg``: above the enlarged base (Lanczos), below the picture; the whole, a part, and own pixels.
-``gallery-real-STYLE.jpg``: the same from a real picture that was shrunk first, with the real one as a third row.
-``zoom.jpg``: the same of the picture of ``make demo``, from the whole to its own pixels. What is in ``--work`` is not
-made again.
+``gallery-NAME.jpg``: the enlarged base (Lanczos) above the picture; the whole, a part, and a crop at full size.
+``gallery-real-STYLE.jpg``: the same from a scaled-down real picture, with the original as a third row.
+``zoom.jpg``: the same of the picture of ``make demo``, from the whole to full size. Pictures in ``--work`` are not made
+again.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ PROMPTS = {
 }
 FACTOR = 8
 SHOWN = 384
-"""Pixels a side of a panel."""
+"""The side of a panel in pixels."""
 ZOOMS = (1.0, 0.5, 0.3, SHOWN / 2048)
 CENTRE, DEMO_CENTRE = (0.42, 0.55), (0.18, 0.32)
-"""Where the panels of one row lie, as shares of width and height."""
+"""The centres of the panels of a row, as shares of width and height."""
 
 
 def panel(picture: Image.Image, share: float, centre: tuple[float, float]) -> Image.Image:
-    """So much of a picture's width around a place, as a panel."""
+    """A square part of a picture around a centre as a panel; ``share``: of the picture's width."""
     side = round(picture.width * share)
     left, top = (round(min(max(at * picture.width - side / 2, 0), picture.width - side)) for at in centre)
     part = picture.crop((left, top, left + side, top + side))
@@ -59,13 +59,13 @@ def sheet(
 
 
 def made(prompt: str, start: Path | None, preset: str, path: Path) -> Image.Image:
-    """A base picture, or what a preset makes of one. The fast one has the model's LoRA for few steps."""
+    """A base picture, or a preset's enlargement of one. The fast preset uses the few-step LoRA."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         side = SIZE if start is None else FACTOR * SIZE
         parts = Parts(few_steps=None if start and preset == "fast" else False)
         from_image = None if start is None else str(start)
-        # The start is the model's own, not a picture that is to be kept.
+        # The start is a generated base, not a given picture, for which the Slider would be 1.
         own = read_facts(find_model(EMBEDDED), EMBEDDED).recommended.slider
         method = replace(PRESETS[preset], slider=own)
         generate(Request(prompt, Size(side, side), seed=1, method=method, parts=parts, from_image=from_image), path)
@@ -73,7 +73,7 @@ def made(prompt: str, start: Path | None, preset: str, path: Path) -> Image.Imag
 
 
 def demo(side: int, work: Path) -> Image.Image:
-    """What ``make demo`` makes, or its base, at the size of the picture."""
+    """The picture of ``make demo``, or its base, at the size of the picture."""
     path = work / f"demo-{side}.png"
     if not path.exists():
         parts = Parts(few_steps=None)

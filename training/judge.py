@@ -1,13 +1,13 @@
-"""The classifier of style and subject that judges generated pictures: it is trained on the real ones alone.
+"""Train the judge, the classifier of style and subject for generated pictures, on real pictures alone.
 
     python -m training.judge train --work training/work --minutes 6
-    python -m training.judge export --work training/work    # the folder that ships inside the package
+    python -m training.judge export --work training/work    # the published folder inside the package
     python -m training.judge train --at-own-pixels          # another one, in own-pixels.pt ...
     python -m training.judge export --at-own-pixels --output training/work/own-pixels    # ... for training.restored
 
-It sees pictures at 128x128. What it cannot tell of real held-out pictures, which it has not seen either, cannot be
-asked of generated ones: ``training.evaluate`` gives all its figures for both. Shrunk pictures have lost their finest
-octave; the one at own pixels sees cut-outs instead.
+Its input is 128x128. ``training.evaluate`` gives its figures for real held-out pictures too, which are the upper bound
+for generated ones. Scaled-down pictures have lost their finest octave; the second judge is trained on full-size crops
+instead.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from training.loop import Losses, balanced_weights, cosine, flush_denormals, for
 
 
 def style_of(caption: str) -> str:
-    """The style of a caption by its first word. Raises ``StopIteration`` for one without any."""
+    """The style of a caption by its first word. Raises ``StopIteration`` if there is none."""
     return next(style for style in STYLES if caption.startswith(style))
 
 
 def subject_of(caption: str) -> str:
-    """The subject of a caption by its words. Raises ``ValueError`` for one without any."""
+    """The subject of a caption by its words. Raises ``ValueError`` if there is none."""
     for subject, word in SUBJECTS.items():
         if word in caption:
             return subject
@@ -45,26 +45,26 @@ def subject_of(caption: str) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Verdict:
-    """Of n pictures: ``features`` (n, 128), and the probabilities of ``styles`` (n, 4) and ``subjects`` (n, 14)."""
+    """The judge's output for n pictures: features (n, 128), probabilities of styles (n, 4) and subjects (n, 14)."""
 
     features: NDArray[np.float64]
     styles: NDArray[np.float64]
     subjects: NDArray[np.float64]
 
     def of(self, chosen: Sequence[int]) -> Verdict:
-        """Of some of the pictures."""
+        """The verdict for some of the pictures."""
         return Verdict(self.features[chosen], self.styles[chosen], self.subjects[chosen])
 
     def style_agreement(self, wanted: Sequence[str]) -> float:
-        """The share of pictures whose likeliest style is the one that was wanted."""
+        """The share of pictures whose most probable style is the expected one."""
         return _agreement(self.styles, STYLES, wanted)
 
     def subject_agreement(self, wanted: Sequence[str]) -> float:
-        """The same of subjects."""
+        """The share of pictures whose most probable subject is the expected one."""
         return _agreement(self.subjects, tuple(SUBJECTS), wanted)
 
     def likelihood(self, subjects: Sequence[str]) -> NDArray[np.float64]:
-        """How likely the judge finds it that each picture shows the subject that is given for it (n,)."""
+        """The probability of the given subject for each picture (n,)."""
         columns = [list(SUBJECTS).index(subject) for subject in subjects]
         return np.asarray(self.subjects[np.arange(len(columns)), columns])
 
@@ -75,14 +75,14 @@ def _agreement(found: NDArray[np.float64], names: Sequence[str], wanted: Sequenc
 
 @torch.inference_mode()
 def judged(judge: Judge, pixels: NDArray[np.uint8]) -> Verdict:
-    """What the judge says of pictures (n, h, w, 3)."""
+    """The judge's output for pictures (n, h, w, 3)."""
     parts = [judge(scaled(batch, SIDE) * 2 - 1) for batch in batches(pixels)]
     features, styles, subjects = (torch.cat(found).double() for found in zip(*parts, strict=True))
     return Verdict(features.numpy(), styles.softmax(1).numpy(), subjects.softmax(1).numpy())
 
 
 def cut_out(picture: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """A square of SIDE pixels of a picture (h, w, 3), as they are."""
+    """A full-size crop of SIDE pixels a side of a picture (h, w, 3)."""
     top, left = (rng.integers(0, side - SIDE + 1) for side in picture.shape[:2])
     return picture[top : top + SIDE, left : left + SIDE]
 
@@ -117,7 +117,7 @@ def checkpoint(work: Path, at_own_pixels: bool) -> Path:
 
 
 def export(work: Path, output: Path, at_own_pixels: bool = False) -> dict[str, float]:
-    """Write the folder that ships, and return what its fp16 weights reach on the pictures that were held out."""
+    """Write the published folder, and return the accuracy of its float16 weights on held-out pictures."""
     judge, pixels, rng = Judge(), load_pixels(work), np.random.default_rng(0)
     judge.load_state_dict(load_checkpoint(checkpoint(work, at_own_pixels))["model"])
     judge.eval().half().float()
@@ -140,7 +140,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("training/work"))
     parser.add_argument("--output", type=Path, default=Path("src/pixelsmith/embedded/judge"))
     parser.add_argument("--minutes", type=float, default=6)
-    parser.add_argument("--at-own-pixels", action="store_true", help="cut-outs as they are, not whole pictures shrunk")
+    parser.add_argument("--at-own-pixels", action="store_true", help="full-size crops instead of scaled-down pictures")
     args = parser.parse_args()
     if args.command == "train":
         train_judge(args.work, args.minutes, args.at_own_pixels)

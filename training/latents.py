@@ -28,7 +28,7 @@ BATCH = 16
 def encode_pictures(
     model: AutoencoderDC, count: int, pictures: Callable[[slice], NDArray[np.uint8]], path: Path
 ) -> NDArray[np.float16]:
-    """Write the latents (``count``, c, 32, 32) of pictures (n, 256, 256, 3), which are asked for batch by batch."""
+    """Write the latents (``count``, c, 32, 32) of pictures (n, 256, 256, 3), which are read batch by batch."""
     model.eval().to(memory_format=torch.channels_last)
     shape = (count, model.config.latent_channels, 32, 32)
     unfinished = path.with_suffix(".npy.tmp")

@@ -1,8 +1,8 @@
-"""Start an autoencoder at its best linear map, the principal components of blocks of 8x8 pixels.
+"""Initialise an autoencoder with its best linear map, the principal components of blocks of 8x8 pixels.
 
-Learning that map by steps takes the first hour of a training on two cores. An ``AutoencoderDC`` can hold it: its
-convolutions pass pixels on with the middle of their kernels, as ``pixel_unshuffle`` orders them, its residual blocks
-begin as identities, and what its shortcuts add is linear, so it can be taken off.
+Learning that map by gradient descent takes the first hour of a training on two cores. An ``AutoencoderDC`` can
+represent it: its convolutions pass pixels through the centres of their kernels in the order of ``pixel_unshuffle``, its
+residual blocks begin as identities, and the output of its shortcuts is linear, so it can be subtracted.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from diffusers import AutoencoderDC
 from torch import Tensor, nn
 
 LARGE = 100.0
-"""A constant beside which pixels are small, so that the decoder's last normalisation divides by it alone."""
+"""A constant that is large compared with pixels, so that the decoder's last normalisation only divides by it."""
 COMPONENTS_OF_4X4 = 32
 
 
 @torch.no_grad()
 def start_linear(model: AutoencoderDC, pixels: Tensor) -> None:
-    """Set a model of ``training.autoencoder`` to the principal components of ``pixels`` (n, 3, H, W), in -1..1.
+    """Initialise a model of ``training.autoencoder`` with the principal components of pixels (n, 3, H, W), in -1..1.
 
-    Components are scaled by the root of their spread, between keeping it and making all alike, to 1 in the mean.
+    Components are scaled such that each has the square root of its standard deviation, with a mean of 1.
     """
     for part in (*model.encoder.modules(), *model.decoder.modules()):
         if type(part).__name__ == "ResBlock":
@@ -54,7 +54,7 @@ def _start_decoder(decoder: Any, mean: Tensor, components: Tensor) -> None:
     repeated = torch.eye(latent_channels).repeat_interleave(channels // latent_channels, 0)
     _set(decoder.conv_in, _padded(torch.eye(latent_channels), repeated.shape) - repeated)
     _set(quarter.conv, _padded(components, quarter.conv.weight.shape[:2]) - _shortcut_of(quarter), mean)
-    # Positive and negative parts, which pass the last activation apart.
+    # Positive and negative parts separately, because of the last activation.
     both = torch.cat([torch.eye(48), -torch.eye(48)])
     constant = torch.zeros(len(half.conv.weight))
     constant[-4:] = LARGE
@@ -65,12 +65,12 @@ def _start_decoder(decoder: Any, mean: Tensor, components: Tensor) -> None:
 
 
 def _shortcut_of(block: Any) -> Tensor:
-    """What an upsampling block adds of its input, as a matrix (out, in)."""
+    """The shortcut of an upsampling block as a matrix (out, in)."""
     return torch.eye(block.conv.weight.shape[1]).repeat_interleave(block.repeats, 0)
 
 
 def _set(convolution: nn.Conv2d, matrix: Tensor, bias: Tensor | None = None) -> None:
-    """Make a convolution a matrix (out, in) at its middle, the rest of it zero."""
+    """Set a convolution to a matrix (out, in) at its centre and zeros elsewhere."""
     nn.init.zeros_(convolution.weight)
     convolution.weight[: matrix.shape[0], : matrix.shape[1], 1, 1] = matrix
     if convolution.bias is not None:
@@ -102,7 +102,7 @@ def _principal(rows: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _solved(features: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-    """The matrix (out, in) and bias (out,) that make of features what is wanted, in least squares."""
+    """The matrix (out, in) and bias (out,) that map features to targets, by least squares."""
     ones = F.pad(features, (0, 1), value=1.0).double()
     found = torch.linalg.lstsq(ones, wanted.double(), driver="gelsd").solution.float().T
     return found[:, :-1], found[:, -1]

@@ -1,12 +1,11 @@
-"""How much detail real pictures have from place to place, and how much more their larger selves have there.
+"""Measure the local detail of real pictures, and the additional detail of larger versions of them.
 
     python -m training.local_detail --data DIR --count 200 --mosaics 20
 
-First the quantiles of ``LocalDetail`` over real tiles, which say what counts as flat and what as busy
-(``pixelsmith.pixels.slider_map``). Then, on real pictures that are there at ``--factor`` times the sides: the
-local root mean square, as latents, of what the large picture has beyond its enlarged small self (new), against that of
-the small one's own finest band (fine), in eight classes of places from the flattest to the busiest. What
-``moderated`` rests on.
+First the quantiles of ``LocalDetail`` over real tiles, by which areas are flat or busy
+(``pixelsmith.pixels.slider_map``). Then, for real pictures that exist at ``--factor`` times the sides: the local root
+mean square, in latents, of the large picture's difference from its scaled-down and enlarged version (new), and that of
+the small picture's finest band (fine), in eight classes from flat to busy areas. ``moderated`` is based on these.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ LATENT_SCALE = 8
 
 
 def quantiles(planet: Planet, count: int) -> NDArray[np.float64]:
-    """Of the local detail in so many tiles of each style, all styles together."""
+    """The quantiles of local detail in ``count`` tiles of each style, over all styles."""
     found = []
     for style in sorted({style for style, *_ in planet.tiles}):
         places = planet.drawn([place for place in planet.tiles if place[0] == style], count)
@@ -52,7 +51,7 @@ def quantiles(planet: Planet, count: int) -> NDArray[np.float64]:
 
 @torch.inference_mode()
 def new_and_fine(planet: Planet, factor: int, count: int) -> Iterable[tuple[str, Tensor, Tensor]]:
-    """Style, and the two local root mean squares (1, 1, h, w), of real pictures."""
+    """The style and the two local root mean squares (1, 1, h, w) of real pictures."""
     autoencoder = load_autoencoder(MODEL).eval()
     scale = float(autoencoder.config.scaling_factor)
     for real in real_pictures(planet, factor, count):
@@ -69,13 +68,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--count", type=int, default=200, help="tiles of each style")
-    parser.add_argument("--mosaics", type=int, default=10, help="large pictures of each style, where there are so many")
+    parser.add_argument("--mosaics", type=int, default=10, help="large pictures of each style, if there are so many")
     parser.add_argument("--factor", type=int, choices=FACTORS, default=4)
     args = parser.parse_args()
     with (args.data / "captions.csv").open(newline="") as file:
         planet = Planet(list(csv.DictReader(file)), args.data)
     for share, value in zip(SHARES, quantiles(planet, args.count), strict=True):
-        print(f"{share:.0%} of the places in real tiles have a local detail of less than {value:.1f} grey values")
+        print(f"{share:.0%} of the area of real tiles has a local detail of less than {value:.1f} grey values")
     pairs = list(new_and_fine(planet, args.factor, args.mosaics))
     for style in ("all", *sorted({style for style, *_ in pairs})):
         chosen = [(new, fine) for of, new, fine in pairs if style in ("all", of)]

@@ -1,4 +1,4 @@
-"""What every training script shares: a resumable checkpoint, a loss log, a learning rate, a balanced draw."""
+"""The training loop of all scripts: resumable checkpoints, a loss log, learning rates, balanced sampling."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ SAVE_EVERY = 250
 
 Losses = dict[str, float]
 Progress = Callable[[int, float], float]
-"""(steps done, seconds of core time) -> the share of the training that is done; it ends at 1."""
+"""Maps (steps done, seconds of core time) to the completed share of the training, which ends at 1."""
 Rate = Callable[[int, float], float]
-"""(steps done, share that is done) -> the learning rate."""
+"""Maps (steps done, completed share) to the learning rate."""
 
 
 @dataclass(frozen=True)
 class Chore:
-    """What is done at the start, at the end, and each time that so many more ``seconds`` of core time have passed.
+    """A callback at the start, at the end, and after every interval of ``seconds`` of core time.
 
     ``action`` is called with the steps and the seconds; the training ends if it returns ``True``.
     """
@@ -45,15 +45,15 @@ class Chore:
 
 
 def for_minutes(minutes: float) -> Progress:
-    """A training that ends after so many minutes of core time, of all processes that went on with it together."""
+    """A training that ends after ``minutes`` of core time, summed over all processes that continued it."""
     return lambda _, seconds: seconds / (60 * minutes)
 
 
 def be_modest(threads: int | None, niceness: int) -> None:
-    """Take so many cores (by default all), and those only while nothing of more importance wants them.
+    """Limit the number of threads (by default all cores) and the priority of this process.
 
-    ``niceness`` is 0..19, at least; where the system knows none, it is ignored. For the first line of a script: threads
-    that start later take it over.
+    ``niceness``: 0..19, ignored if the system does not support it. Call it first in a script, because threads that
+    start later inherit it.
     """
     if threads:
         torch.set_num_threads(threads)
@@ -62,19 +62,19 @@ def be_modest(threads: int | None, niceness: int) -> None:
 
 
 def flush_denormals() -> None:
-    """Gradients of a network that has learnt are full of denormal numbers, which make a CPU three times slower.
+    """Flush denormal numbers, of which late gradients have many, and which make a CPU three times slower.
 
-    For the first line of a script: the threads that torch starts take it over from this one.
+    Call it first in a script, because PyTorch's threads inherit it from this one.
     """
     torch.set_flush_denormal(True)
 
 
 @contextmanager
 def half_precision(device: torch.device) -> Iterator[None]:
-    """Compute in bfloat16 where the hardware does, weights stay float32.
+    """Compute in bfloat16 if the hardware supports it, with float32 weights.
 
-    On a CPU attention is done as matrix products: the backward pass of torch's fused one is five times slower there, a
-    third of a step of the denoiser.
+    On a CPU attention is computed as matrix products, because the backward pass of PyTorch's fused attention is five
+    times slower there, a third of a step of the denoiser.
     """
     able = choose_dtype("auto", device) is torch.bfloat16
     attention = sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
@@ -92,8 +92,8 @@ def cosine(peak: float, warmup: int = 100) -> Rate:
 def held(peak: float, cooldown: float, warmup: int = 100) -> Rate:
     """Linear warm-up, the peak, and over the last share ``cooldown`` of the training a linear fall to zero.
 
-    A training of unknown length is ended at any time by a new length whose last share begins then, and loses nothing
-    against a cosine made for that length (arXiv 2405.18392).
+    A training of unknown length can be ended at any time by a new length whose last share begins then; the result is as
+    good as with a cosine of that length (arXiv 2405.18392).
     """
     return lambda step, share: peak * min(1.0, (step + 1) / warmup, max(0.0, 1 - share) / max(cooldown, 1e-9))
 
@@ -101,10 +101,10 @@ def held(peak: float, cooldown: float, warmup: int = 100) -> Rate:
 def balanced_weights(
     records: Sequence[Record], shares: Mapping[str, float] | None = None, emphasis: Mapping[str, float] | None = None
 ) -> np.ndarray:
-    """Probabilities (N,) that draw each caption by the square root of its frequency, held-out pictures never.
+    """Sampling probabilities (N,) by the square root of each caption's frequency; 0 for held-out pictures.
 
-    ``shares`` fixes how much of the draw each style gets; without it the styles share as their captions do.
-    ``emphasis`` is how many times as often captions with such words come, against others of their style.
+    ``shares``: the share of each style; by default it follows from the captions. ``emphasis``: factors by which
+    captions with certain words are drawn more often than others of their style.
     """
     counts = Counter(record.caption for record in records)
     weights = np.array([0.0 if record.held_out else counts[record.caption] ** -0.5 for record in records])
@@ -125,12 +125,12 @@ def train(
     step_fn: Callable[[int, float], Losses],
     chores: Sequence[Chore] = (),
 ) -> None:
-    """Run ``step_fn(step, share) -> losses`` until ``progress`` is 1, going on from the checkpoint ``path`` if any.
+    """Run ``step_fn(step, share) -> losses`` until ``progress`` is 1, from the checkpoint ``path`` if there is one.
 
     ``state`` maps names to objects with ``state_dict``/``load_state_dict``; they are saved with the optimizer.
-    ``step_fn`` leaves the gradients; the optimizer's step is taken here. Mean losses go to ``*.csv`` beside ``path``.
-    While there is a file ``pause`` beside it, nothing is done; SIGTERM and SIGINT end the training with a checkpoint.
-    Time is that of the processor, of all threads together: a busy machine makes a training later, not shorter.
+    ``step_fn`` computes gradients; the optimizer's step is made here. Mean losses are written to ``*.csv`` next to
+    ``path``. The training pauses while there is a file ``pause`` next to it; SIGTERM and SIGINT end it with a
+    checkpoint. Time is processor time of all threads, so the load of the machine does not affect the number of steps.
     Raises ``SystemExit`` if another process trains at the same ``path``, or all checkpoints are damaged.
     """
     saved = {**state, "optimizer": optimizer}
@@ -164,14 +164,14 @@ def train(
 
 
 class Due:
-    """Chores, and when each was done last; ``seconds``: when the training before ended, ``None`` for a new one."""
+    """Chores, and the time of their last calls; ``seconds``: the time of a continued training, otherwise ``None``."""
 
     def __init__(self, chores: Sequence[Chore], seconds: float | None) -> None:
         self._chores = chores
         self._times = [-1 if seconds is None else seconds // chore.seconds for chore in chores]
 
     def done(self, step: int, seconds: float, every: bool = False) -> bool:
-        """Do ``every`` one, or those whose time has come; whether one of them ends the training."""
+        """Call the chores that are due, or all with ``every``. Returns whether one of them ends the training."""
         ended = False
         for i, chore in enumerate(self._chores):
             if (times := seconds // chore.seconds) > self._times[i] or every:
@@ -181,7 +181,7 @@ class Due:
 
 
 def restore(path: Path, saved: Mapping[str, Any]) -> tuple[int, float]:
-    """Load the checkpoint, if there is one; the steps and the seconds that were trained before."""
+    """Load the checkpoint, if there is one. Returns its steps and seconds."""
     if not has_checkpoint(path):
         return 0, 0.0
     checkpoint = load_checkpoint(path)
@@ -191,7 +191,7 @@ def restore(path: Path, saved: Mapping[str, Any]) -> tuple[int, float]:
 
 
 def wait_while(pause: Path, stop: Event) -> None:
-    """Return when the file is gone, or the process is asked to end."""
+    """Wait until the file is removed, or the process is to end."""
     if pause.exists():
         print(f"paused while {pause} is there", flush=True)
     while pause.exists() and not stop.wait(1):
@@ -221,7 +221,7 @@ class Means:
         self._counts.update(losses.keys())
 
     def taken(self) -> Losses:
-        """The means since the last time."""
+        """The means since the last call."""
         means = {name: round(self._sums[name] / count, 5) for name, count in self._counts.items()}
         self._sums.clear()
         self._counts.clear()

@@ -1,10 +1,10 @@
-"""More pictures of the same planet: crops at any offset and scale of four neighbouring tiles, encoded once.
+"""Data augmentation: crops of four neighbouring tiles at any offset and scale, encoded once.
 
     python -m training.mosaics --data DIR --work training/work --init src/pixelsmith/embedded/model
 
-Tiles show every object cut at the same borders and at five zooms alone. A crop of 256 to 512 pixels of a mosaic of 2x2
-tiles of one zoom, shrunk to 256, lies anywhere between two zooms. ``work/mosaics.npy`` (M, c, 32, 32) and
-``work/mosaics.csv`` are read beside ``latents.npy`` and ``records.csv``. Mosaics with a held-out tile are left out.
+Tiles have fixed borders and five zoom levels. A crop of 256 to 512 pixels of a mosaic of 2x2 tiles, scaled to 256, has
+any position and a zoom between two levels. ``work/mosaics.npy`` (M, c, 32, 32) and ``work/mosaics.csv`` are used in
+addition to ``latents.npy`` and ``records.csv``. Mosaics with a held-out tile are left out.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from training.loop import be_modest, flush_denormals
 from training.truth import Place, Row, place_of
 
 TRIES = 8
-"""Crops that are tried of each mosaic."""
+"""The number of candidate crops of each mosaic."""
 LEAST_COVER = 0.7
-"""The share of a crop that tiles of one caption must cover for the caption to be the crop's."""
+"""The least share of a crop that tiles with the same caption must cover, so that the crop has this caption."""
 SYMMETRIES = {"satellite": (0, 4), "watercolor": tuple(range(8)), "night": tuple(range(8))}
-"""Of the eight flips and rotations, those that a style's crops are drawn in. Relief is lit from the upper left."""
+"""The flips and rotations that are used for each style. Relief must be lit from the upper left."""
 
 
 @dataclass(frozen=True)
 class Tile:
-    """Where a tile is among the pictures, and what it shows."""
+    """The index of a tile among the pictures, and its caption."""
 
     index: int
     caption: str
@@ -55,7 +55,7 @@ class Crop:
     symmetry: int
 
     def caption(self) -> str | None:
-        """That of tiles which cover most of it, or ``None`` if no caption does."""
+        """The caption of the tiles that cover most of it, or ``None`` if no caption does."""
         above, beside = (min(1.0, (SIZE - min(start, SIZE)) / self.side) for start in (self.top, self.left))
         cover, by_caption = np.outer([above, 1 - above], [beside, 1 - beside]).ravel(), defaultdict[str, float](float)
         for tile, share in zip(self.tiles, cover, strict=True):
@@ -64,7 +64,7 @@ class Crop:
         return best if by_caption[best] >= LEAST_COVER else None
 
     def pixels(self, pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """(256, 256, 3) of the pictures (N, 256, 256, 3)."""
+        """The crop (256, 256, 3), from the pictures (N, 256, 256, 3)."""
         a, b, c, d = (pictures[tile.index] for tile in self.tiles)
         mosaic = Image.fromarray(np.concatenate([np.concatenate([a, b], axis=1), np.concatenate([c, d], axis=1)]))
         box = (self.left, self.top, self.left + self.side, self.top + self.side)
@@ -72,13 +72,13 @@ class Crop:
 
 
 def turned(pixels: NDArray[np.uint8], symmetry: int) -> NDArray[np.uint8]:
-    """One of the eight flips and rotations of a square (s, s, 3): 0 as it is, 4 mirrored at the falling diagonal."""
+    """One of the eight flips and rotations of a square (s, s, 3): 0 is unchanged, 4 mirrored at the main diagonal."""
     flipped = pixels.swapaxes(0, 1) if symmetry >= 4 else pixels
     return np.rot90(flipped, symmetry % 4)
 
 
 def tiles_of(rows: Sequence[Row]) -> dict[Place, Tile]:
-    """All tiles by their place, from the rows of ``captions.csv``, in whose order the pictures were unpacked."""
+    """All tiles by location, from the rows of ``captions.csv``, in whose order the pictures were unpacked."""
     tiles, index = {}, 0
     for row in rows:
         if row["style"] != "landscape":
@@ -88,7 +88,7 @@ def tiles_of(rows: Sequence[Row]) -> dict[Place, Tile]:
 
 
 def crops_of(tiles: Mapping[Place, Tile]) -> Iterator[tuple[Crop, str, str]]:
-    """Crops with a caption, the caption and the style. Which ones depends on the place alone."""
+    """Crops with their caption and style, which depend on the location alone."""
     for style, zoom, column, row in sorted(tiles):
         places = [(style, zoom, column + x, row + y) for y in (0, 1) for x in (0, 1)]
         if not all(place in tiles and not tiles[place].held_out for place in places):
@@ -126,8 +126,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, default=Path("training/work"))
     parser.add_argument("--init", type=Path, required=True, help="the model whose autoencoder made the latents")
-    parser.add_argument("--threads", type=int, help="cores to compute on; all by default")
-    parser.add_argument("--nice", type=int, default=0, help="0 to 19, at which it takes only time that nobody wants")
+    parser.add_argument("--threads", type=int, help="number of cores; all by default")
+    parser.add_argument("--nice", type=int, default=0, help="niceness from 0 to 19, which only uses idle time")
     args = parser.parse_args()
     be_modest(args.threads, args.nice)
     write_mosaics(args.data, args.work, args.init)

@@ -18,7 +18,7 @@ from training.text import WIDTH
 TIMESTEPS = 1000
 EMA = 0.999
 AVERAGED_POWER = 6.94
-"""By which averaged weights have a spread of a tenth of the training."""
+"""The power with which averaged weights have a relative standard deviation of a tenth of the training."""
 ParamList = tuple[Tensor, ...] | list[Tensor]
 
 
@@ -80,20 +80,20 @@ def build_scheduler() -> DDIMScheduler:
 
 
 def start_from(model: nn.ModuleDict, folder: Path) -> None:
-    """Take over every weight of an exported model that has the same name and shape here."""
+    """Copy every weight of an exported model that has the same name and shape here."""
     for name, part in model.items():
         weights = part.state_dict()
         (file,) = (folder / name).glob("*.safetensors")
         found = {key: value for key, value in load_file(file).items() if weights[key].shape == value.shape}
         part.load_state_dict(weights | found)
-        print(f"{name}: {len(found)} of {len(weights)} tensors taken over", flush=True)
+        print(f"{name}: {len(found)} of {len(weights)} tensors copied", flush=True)
     before = DDIMScheduler.from_pretrained(folder / "scheduler").alphas_cumprod
     retime(model["unet"], before.double().numpy(), noise_levels())
 
 
 @torch.no_grad()
 def retime(unet: UNet2DConditionModel, before: NDArray[np.float64], now: NDArray[np.float64]) -> None:
-    """Refit how timesteps are embedded to another schedule, so that a level is embedded as it was in the one before.
+    """Refit the timestep embedding to another schedule, so that each noise level keeps its embedding.
 
     Both are ᾱ (1000,). Least squares on the first layer, a linear one.
     """
@@ -106,7 +106,7 @@ def retime(unet: UNet2DConditionModel, before: NDArray[np.float64], now: NDArray
     seen, meant = (unet.time_proj(torch.from_numpy(t)).double() for t in (timesteps, same))
     seen = torch.cat([seen, torch.ones(len(seen), 1, dtype=torch.double)], dim=1)
     told = meant @ layer.weight.double().T + layer.bias.double()
-    # A ridge: what no timestep needs stays small.
+    # Ridge regression, so that unneeded weights stay small.
     square = seen.T @ seen + torch.eye(seen.shape[1], dtype=torch.double)
     fitted = torch.linalg.solve(square, seen.T @ told)
     layer.weight.copy_(fitted[:-1].T)

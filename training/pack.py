@@ -1,10 +1,11 @@
-"""A part of the latents in one small file, to train the denoiser on another machine, and back.
+"""Pack part of the latents into one small file, to train the denoiser on another machine.
 
     python -m training.pack pack --work training/work --output pack.xz --megabytes 40
     python -m training.pack unpack --input pack.xz --work training/work
 
-As many pictures as fit are drawn as the training draws them, so that rare subjects stay; held-out ones never travel.
-Latents are rounded to a third of their spread: noise of a tenth of it, less than the autoencoder is trained to bear.
+Pictures are sampled as in the training until the file is full, so that rare subjects are included; held-out ones are
+excluded. Latents are rounded to a third of their standard deviation, which is noise of a tenth of it, less than in the
+autoencoder's training.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def packed(latents: np.ndarray, records: list[Record], chosen: np.ndarray, scali
     target = io.BytesIO()
     np.savez(
         target,
-        # Channel by channel, so that like is beside like.
+        # Channel by channel, which compresses better.
         steps=steps.clip(-127, 127).astype(np.int8).swapaxes(0, 1),
         records=np.array([(records[i].caption, records[i].style) for i in np.sort(chosen)]),
         scaling_factor=scaling_factor,
@@ -52,7 +53,7 @@ def pack(work: Path, output: Path, megabytes: float) -> None:
 
 
 def unpack(source: Path, work: Path) -> None:
-    """Write what the training of the denoiser reads: ``latents.npy``, ``latents.json`` and ``records.csv``."""
+    """Write the input of the denoiser's training: ``latents.npy``, ``latents.json`` and ``records.csv``."""
     found = np.load(io.BytesIO(lzma.decompress(source.read_bytes())))
     scaling_factor = float(found["scaling_factor"])
     latents = found["steps"].swapaxes(0, 1).astype(np.float32) / (LEVELS_A_SPREAD * scaling_factor)

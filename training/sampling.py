@@ -1,4 +1,4 @@
-"""Base pictures of many prompts in one batch, by Pixelsmith's own parts: those that ``generate`` makes one by one."""
+"""Base pictures of many prompts in one batch, equal to those that ``generate`` makes one by one."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Shot:
 
 @torch.inference_mode()
 def denoised(family: Family, shots: Sequence[Shot], method: StageMethod) -> Iterator[Tensor]:
-    """The latents (n, c, h, w) at each level, from noise to clean: one more than there are steps."""
+    """The latents (n, c, h, w) at each of the n + 1 levels of n steps, from noise to clean."""
     size, patch, levels = family.facts.native_size, family.facts.patch, family.schedule(method.schedule_steps).levels
     noises = [family.base_noise(shot.seed, patch) for shot in shots]
     x = torch.stack([noise.read(patch.window) for noise in noises]).to(family.device)
@@ -72,11 +72,11 @@ def decoded(family: Family, latents: Tensor, seeds: Sequence[int], strength: flo
 
 
 def _fresh(family: Family, shots: Sequence[Shot], step: int) -> Tensor:
-    """The noise (n, c, h, w) that a step adds where its rule draws any."""
+    """The noise (n, c, h, w) that the sampler adds in a step."""
     fields = [NoiseField(shot.seed, 0, family.facts.latent_channels, Purpose.STEP, step) for shot in shots]
     return torch.stack([field.read(family.facts.patch.window) for field in fields]).to(family.device)
 
 
 def _stacked(prompts: Sequence[Prompt]) -> Prompt:
-    """Prompts for a batch of one each, as one for a batch of them all."""
+    """Join prompts for one picture each into one for a batch."""
     return {name: torch.cat([prompt[name] for prompt in prompts]) for name in prompts[0]}

@@ -1,4 +1,4 @@
-"""Contact sheets to look at: two seeds of some prompts of each style, at the native size.
+"""Contact sheets: two seeds of some prompts of each style, at the native size.
 
 python -m training.sheets --output training/work/evaluation
 """
@@ -69,13 +69,13 @@ WATCHED = tuple(
         ("landscape", (0, 1, 3, 4)),
     )
 )
-"""The 16 prompts by which a training is watched, a row for each style."""
+"""The 16 prompts with which a training is monitored, a row for each style."""
 KEEP_EVERY = 10
-"""Core-hours after which a model is kept, to be measured."""
+"""The interval in core-hours after which a model is kept for measurements."""
 
 
 def contact_sheet(family: Family, rows: Sequence[Sequence[Shot]], path: Path) -> None:
-    """Write a picture of each shot, as the model recommends, row by row."""
+    """Write a picture of each shot, with the model's recommended settings, row by row."""
     method = Method().at(0, family.facts.recommended)
     made = [np.concatenate(list(pictures(family, row, method)), axis=1) for row in rows]
     Image.fromarray(np.concatenate(made, axis=0)).save(path, quality=90)
@@ -88,11 +88,11 @@ def family_of(model: str) -> Family:
 
 @dataclass(frozen=True, eq=False)
 class Watch:
-    """Exports the averaged weights of a training and writes a sheet of their pictures, each time that it is called.
+    """Exports the averaged weights of a training and writes a contact sheet of their pictures at each call.
 
     Models go to ``work/exports/latest``, every tenth hour to ``work/exports/010`` and so on, sheets to
-    ``work/sheets/012.jpg``. ``init`` is the model whose autoencoder and recommended settings are used; without it the
-    autoencoder is the one that was trained in ``work``.
+    ``work/sheets/012.jpg``. ``init``: the model whose autoencoder and recommended settings are used; by default the
+    autoencoder in ``work``.
     """
 
     work: Path

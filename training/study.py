@@ -1,4 +1,4 @@
-"""What all measurements share: the model, the judge, real held-out pictures, and generated ones, each made once."""
+"""The data of all measurements: the model, the judge, real held-out pictures, and generated ones, each made once."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from training.judge import Verdict, judged
 from training.sampling import Shot, pictures
 
 CHUNK = 8
-"""Pictures that are made in one batch, and kept in one file."""
+"""The number of pictures in a batch, and in a file."""
 
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
-    """``pixels`` (n, H, W, 3) and how long one took, in seconds."""
+    """``pixels`` (n, H, W, 3) and the seconds per picture."""
 
     pixels: NDArray[np.uint8]
     seconds: float
@@ -39,11 +39,11 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Study:
-    """One model under measurement.
+    """The measured model and its pictures.
 
     - ``model``: as for ``--model``; ``judge_folder``: of the judge.
-    - ``work``: the training pictures; ``output``: where generated pictures and what was computed of them is kept.
-    - ``count``: pictures that the large comparisons are made with.
+    - ``work``: the folder of training pictures; ``output``: the folder of generated pictures and results.
+    - ``count``: the number of pictures in the large comparisons.
     """
 
     model: str
@@ -54,7 +54,7 @@ class Study:
     dtype: DtypeName = "auto"
 
     def load(self, parts: Parts | None = None, compute: Compute | None = None) -> Family:
-        """The model, kept loaded where it is the same as the last."""
+        """The model, which stays loaded until another one is needed."""
         return _load(self.model, parts or Parts(), compute or Compute(dtype=self.dtype))
 
     @cached_property
@@ -63,31 +63,31 @@ class Study:
 
     @cached_property
     def folder(self) -> Path:
-        """The model's."""
+        """The model's folder."""
         return find_model(self.model)
 
     @cached_property
     def has_few_steps(self) -> bool:
-        """Whether the model has a variant for few steps."""
+        """Whether the model has a few-step variant."""
         few, usual = (model_files(self.folder, Parts(few_steps=given)) for given in (None, False))
         return few != usual
 
     @cached_property
     def identity(self) -> str:
-        """A hash of the model with all its variants, of the judge, of the code, and of how many pictures are made."""
+        """A hash of the model with all its variants, of the judge, of the code, and of the number of pictures."""
         files = [*model_files(self.folder, Parts(few_steps=None)), self.judge_folder]
         code = [code_digest(), code_digest(Path(__file__).parent)]
         return _hash([*(sha256_of(file) for file in files), *code, self.count, self.dtype])
 
     @cached_property
     def held_out(self) -> list[tuple[int, Record]]:
-        """Place among the pictures and record of those held out, in an order of no meaning."""
+        """The index and record of each held-out picture, in a shuffled order."""
         found = [(i, record) for i, record in enumerate(load_records(self.work)) if record.held_out]
         return [found[i] for i in np.random.default_rng(0).permutation(len(found))]
 
     @cached_property
     def captions(self) -> list[str]:
-        """Of ``base``: those of the held-out pictures, in their order, again and again."""
+        """The captions of ``base``: those of the held-out pictures, repeated in order."""
         return [self.held_out[i % len(self.held_out)][1].caption for i in range(self.count)]
 
     @cached_property
@@ -98,12 +98,12 @@ class Study:
 
     @cached_property
     def base(self) -> Pictures:
-        """Of every caption, as the model recommends."""
+        """Pictures of every caption, with the recommended settings."""
         return self.made([Shot(caption, seed) for seed, caption in enumerate(self.captions)])
 
     @cached_property
     def few(self) -> Pictures:
-        """The same with the variant for few steps."""
+        """The same with the few-step variant."""
         shots = [Shot(caption, seed) for seed, caption in enumerate(self.captions)]
         return self.made(shots, parts=Parts(few_steps=True))
 
@@ -116,7 +116,7 @@ class Study:
         return judged(self.judge, self.base.pixels)
 
     def made(self, shots: Sequence[Shot], method: Method | None = None, parts: Parts | None = None) -> Pictures:
-        """A picture for each shot; those that were made before are read."""
+        """A picture for each shot; existing ones are read."""
         parts = parts or Parts()
         recommended = read_facts(self.folder, self.model, parts).recommended
         settled = (method or Method()).at(0, recommended)
@@ -140,7 +140,7 @@ class Study:
 
 
 def save_arrays(file: Path, **arrays: object) -> None:
-    """All or nothing."""
+    """Write arrays to a file atomically."""
     with file.with_suffix(".tmp").open("wb") as opened:
         np.savez(opened, **arrays)  # type: ignore[arg-type]
     file.with_suffix(".tmp").rename(file)

@@ -1,4 +1,4 @@
-"""The tokenizer and the text encoder: CLIP's classes at a small size, with a vocabulary learnt from the captions."""
+"""The tokenizer and the text encoder: CLIP's classes at a small size, with a vocabulary learned from the captions."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def build_tokenizer(captions: Sequence[str], work: Path) -> CLIPTokenizer:
 
 
 def take_tokenizer(model: Path, work: Path) -> CLIPTokenizer:
-    """That of an exported model: its text encoder's weights are of its pieces."""
+    """Use the tokenizer of an exported model, to which its text encoder's weights belong."""
     tokenizer = CLIPTokenizer.from_pretrained(model / "tokenizer")
     tokenizer.save_pretrained(work / "tokenizer")
     return tokenizer

@@ -1,15 +1,15 @@
-"""Real pictures for ``pixelsmith evaluate --truth``: what the protocols' prompts should look like, from afar and near.
+"""Real pictures for ``pixelsmith evaluate --truth``, whole and as full-size crops, for the protocols' prompts.
 
     python -m training.truth --data DIR --output truth
 
-``whole.npy``: tiles of any zoom whose caption is a prompt. ``patches-2x.npy``, ``-4x``, ``-8x``: tiles that lie in a
-tile of that caption and are one to three zooms finer: crops, at full size, of a real picture with two to eight times
-the sides, whether or not all of its other tiles are here. As many of each prompt; those that were held out from
-training come first, and most were not.
+``whole.npy``: tiles of any zoom whose caption is a prompt. ``patches-2x.npy``, ``-4x``, ``-8x``: tiles within a tile of
+that caption, one to three zoom levels finer, which are full-size crops of a real picture of two to eight times the
+sides, even if its other tiles are missing. There are equally many for each prompt; held-out tiles are preferred, but
+most are not held out.
 
     python -m training.truth --data DIR --output mosaics --mosaics 4
 
-writes some such pictures in full, for the eye, and says how far each, shrunk, is from its own tile.
+writes some such pictures in full for inspection, and prints the PSNR of each, scaled down, and its own tile.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from training.data import SIZE, crops, is_held_out
 
 FACTORS = (2, 4, 8)
 MOST_MOSAICS = 4
-"""Of a style that are written to be looked at."""
+"""The number of mosaics of each style that are written."""
 Row = Mapping[str, str]
 Place = tuple[str, int, int, int]
 """Style, zoom, column and row of a tile."""
 
 
 class Planet:
-    """The tiles of all zooms and styles, by their place. ``rows``: those of ``captions.csv`` in the folder ``data``."""
+    """The tiles of all zooms and styles, by location. ``rows``: those of ``captions.csv`` in the folder ``data``."""
 
     def __init__(self, rows: Sequence[Row], data: Path) -> None:
         self._data = data
@@ -51,19 +51,19 @@ class Planet:
         return [place for place, row in self.tiles.items() if row["caption"] == caption]
 
     def inside(self, place: Place, factor: int) -> Iterator[Place]:
-        """The places in a tile that show it ``factor`` times as large, row by row."""
+        """The locations within a tile at ``factor`` times its resolution, row by row."""
         style, zoom, column, row = place
         for y in range(factor * row, factor * (row + 1)):
             for x in range(factor * column, factor * (column + 1)):
                 yield style, zoom + int(math.log2(factor)), x, y
 
     def details(self, caption: str, factor: int) -> list[Place]:
-        """The tiles there are inside those of this caption."""
+        """The existing tiles within those of this caption."""
         places = (inner for place in self.captioned(caption) for inner in self.inside(place, factor))
         return [place for place in places if place in self.tiles]
 
     def mosaic(self, place: Place, factor: int) -> NDArray[np.uint8] | None:
-        """The real picture of ``factor`` times the sides, or nothing where a tile is missing."""
+        """The real picture of ``factor`` times the sides, or ``None`` if a tile is missing."""
         places = list(self.inside(place, factor))
         if not all(place in self.tiles for place in places):
             return None
@@ -71,13 +71,13 @@ class Planet:
         return tiles.swapaxes(1, 2).reshape(factor * SIZE, factor * SIZE, 3)
 
     def pixels(self, places: Sequence[Place]) -> NDArray[np.uint8]:
-        """The tiles (n, 256, 256, 3) as the model was trained on them."""
+        """The tiles (n, 256, 256, 3), preprocessed as for the training."""
         rows = [self.tiles[place] for place in places]
         files = (io.BytesIO(self._archives[row["archive"]].read(row["file"])) for row in rows)
         return np.stack([crops(Image.open(file), row["style"])[0] for file, row in zip(files, rows, strict=True)])
 
     def drawn(self, places: Sequence[Place], count: int) -> list[Place]:
-        """So many of them at random, held-out ones first."""
+        """``count`` of them at random, held-out ones first."""
         order = [places[i] for i in np.random.default_rng(0).permutation(len(places))]
         return sorted(order, key=lambda place: not self.held_out(place))[:count]
 
@@ -90,15 +90,15 @@ class Planet:
 
 
 def place_of(row: Row) -> Place:
-    """Where a tile lies: its file is named by zoom, column and row."""
+    """The location of a tile, from the name of its file: zoom, column and row."""
     zoom, column, line = (int(part) for part in Path(row["file"]).stem.split("_"))
     return row["style"], zoom, column, line
 
 
 def sets(planet: Planet, prompts: Sequence[str]) -> Iterator[tuple[str, list[Place]]]:
-    """Each set of the truth by its name, with as many tiles of each prompt.
+    """Each set of the truth by name, with equally many tiles for each prompt.
 
-    Raises ``ValueError`` where a prompt has none.
+    Raises ``ValueError`` if a prompt has none.
     """
     named = {"whole": [planet.captioned(prompt) for prompt in prompts]}
     named |= {f"patches-{factor}x": [planet.details(prompt, factor) for prompt in prompts] for factor in FACTORS}
@@ -110,7 +110,7 @@ def sets(planet: Planet, prompts: Sequence[str]) -> Iterator[tuple[str, list[Pla
 
 
 def write_sets(planet: Planet, prompts: Sequence[str], output: Path) -> None:
-    """``whole.npy`` and the patches of each factor."""
+    """Write ``whole.npy`` and the patches of each factor."""
     for name, places in sets(planet, prompts):
         np.save(output / f"{name}.npy", planet.pixels(places))
         held_out = sum(planet.held_out(place) for place in places)
@@ -118,7 +118,7 @@ def write_sets(planet: Planet, prompts: Sequence[str], output: Path) -> None:
 
 
 def write_mosaics(planet: Planet, factor: int, output: Path) -> None:
-    """Some real pictures of each style in full; beside each is said how near its tile is to it (PSNR in dB)."""
+    """Write some real pictures of each style in full, and print the PSNR in dB of each and its tile."""
     left = dict.fromkeys(sorted({style for style, *_ in planet.tiles}), MOST_MOSAICS)
     for place in planet.drawn(list(planet.tiles), len(planet.tiles)):
         if not left[place[0]] or (pixels := planet.mosaic(place, factor)) is None:
@@ -137,7 +137,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--mosaics", type=int, choices=FACTORS)
-    parser.add_argument("--prompts", type=int, help="the first ones alone, as of pixelsmith evaluate --prompts")
+    parser.add_argument("--prompts", type=int, help="only the first ones, as for pixelsmith evaluate --prompts")
     args = parser.parse_args()
     with (args.data / "captions.csv").open(newline="") as file:
         planet = Planet(list(csv.DictReader(file)), args.data)

@@ -1,6 +1,6 @@
-"""The loss of the averaged weights on held-out pictures: the curve that says what an hour of training is worth.
+"""The loss of the averaged weights on held-out pictures.
 
-Latents, captions, noises and timesteps are always the same, so that two rows differ by the weights alone.
+Latents, captions, noise and timesteps are always the same, so that two rows differ only by the weights.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from training.loop import Losses
 from training.network import TIMESTEPS
 
 BANDS = 5
-"""Parts of the timesteps, of the same width, whose losses are logged apart."""
+"""The number of equal ranges of timesteps whose losses are logged separately."""
 BATCH = 32
 ROUNDS = 2
-"""Timesteps that each held-out picture is seen at."""
+"""The number of timesteps for each held-out picture."""
 SquaredErrors = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
-"""Latents (n, c, h, w), tokens (n, 32), noises (n, c, h, w), timesteps (n,) -> mean squared errors of v (n,)."""
+"""Maps latents (n, c, h, w), tokens (n, 32), noise (n, c, h, w), timesteps (n,) to mean squared errors of v (n,)."""
 
 
 def by_level(errors: Tensor, timestep: Tensor) -> Losses:
-    """The mean of errors (n,), and that of each band of timesteps (n,) that is among them: ``t0-199`` and so on."""
+    """The mean of errors (n,), and that of each range of timesteps (n,) that occurs: ``t0-199`` and so on."""
     width, losses = TIMESTEPS // BANDS, {"loss": float(errors.mean())}
     for first in range(0, TIMESTEPS, width):
         of_band = errors[(timestep >= first) & (timestep < first + width)]
@@ -38,14 +38,14 @@ def by_level(errors: Tensor, timestep: Tensor) -> Losses:
 
 
 def spread_timesteps(rng: np.random.Generator, count: int) -> Tensor:
-    """Random timesteps (count,), evenly over all: losses of different levels differ more than those of pictures."""
+    """Stratified random timesteps (count,), because losses differ more between levels than between pictures."""
     share = (rng.permutation(count) + rng.random(count)) / count
     return torch.from_numpy((share * TIMESTEPS).astype(np.int64))
 
 
 @torch.inference_mode()
 def validate(batches: Batches, squared_errors: SquaredErrors) -> Losses:
-    """The losses on all held-out pictures; none where no picture is held out."""
+    """The losses on all held-out pictures; empty if no picture is held out."""
     errors, timesteps = [], []
     for number in range(ROUNDS):
         for i, (z, ids) in enumerate(batches.held_out(BATCH)):

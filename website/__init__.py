@@ -1,1 +1,1 @@
-"""The documentation site: what is written by hand is in ``docs/``, what is made of the code is made here."""
+"""The documentation site: pages written by hand are in ``docs/``; this package generates the parts made from code."""

@@ -1,10 +1,10 @@
-"""Build the site into ``build/site``: gather the pages, run Zensical, look at what came out.
+"""Build the site into ``build/site``: gather the pages, run Zensical, check the result.
 
     python -m website.build
 
 The site keeps the layout of the repository, so a link from page to page is the same in both, and the README is the
-site's first page. Nothing is fetched when it is built, and nothing when it is read: fonts are those of the reader's
-system, equations are MathML.
+site's first page. Neither building nor reading the site fetches anything from other servers: fonts are those of the
+reader's system, equations are MathML.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from urllib.parse import unquote, urlsplit
 
 ROOT = Path(__file__).parents[1]
 PAGES, SITE = ROOT / "build" / "pages", ROOT / "build" / "site"
-"""What Zensical reads and writes (zensical.toml)."""
+"""The folders that Zensical reads and writes (zensical.toml)."""
 GATHERED = ("*.md", "LICENSE", "NOTICE", "docs/**/*", "benchmarks/*.md", "training/*.md", "website/*.css")
-"""Patterns of what belongs to the site."""
+"""Patterns of the files that belong to the site."""
 
 
 def gather(root: Path = ROOT, pages: Path = PAGES) -> None:
-    """Copy what belongs to the site into an empty folder, with the layout of the repository."""
+    """Copy the files of the site into an empty folder, with the layout of the repository."""
     shutil.rmtree(pages, ignore_errors=True)
     for source in (path for pattern in GATHERED for path in root.glob(pattern) if path.is_file()):
         target = pages / source.relative_to(root)
@@ -34,7 +34,7 @@ def gather(root: Path = ROOT, pages: Path = PAGES) -> None:
 
 
 class _References(HTMLParser):
-    """What a page loads by itself (``loaded``), and what it leads to (``links``)."""
+    """The resources that a page loads (``loaded``), and its links (``links``)."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -47,9 +47,9 @@ class _References(HTMLParser):
 
 
 def defects(site: Path = SITE) -> Iterator[str]:
-    """What is wrong with the pages of a built site, one line each: files that are not there, and foreign ones.
+    """The defects of a built site's pages, one line each: missing files, and resources from other servers.
 
-    Zensical looks at links from page to page, but not at pictures, at folders and at files of other kinds.
+    Zensical checks links between pages, but not pictures, folders and other files.
     """
     for page in sorted(site.rglob("*.html")):
         found, name = _References(page.read_text("utf-8")), page.relative_to(site)
@@ -66,7 +66,7 @@ def defects(site: Path = SITE) -> Iterator[str]:
 
 
 def main() -> None:
-    """Gather, build and look; a broken link ends it with exit code 1."""
+    """Gather, build and check; a defect makes the exit code 1."""
     gather()
     command = [sys.executable, "-m", "zensical", "build", "--clean", "--strict"]
     built = subprocess.run(command, cwd=ROOT, check=False).returncode  # noqa: S603 (no words of a user's)

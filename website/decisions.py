@@ -1,4 +1,4 @@
-"""``docs/decisions/README.md``: the decisions by their titles."""
+"""``docs/decisions/README.md``: the list of decisions with their titles."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ PAGE = Path(__file__).parents[1] / "docs" / "decisions" / "README.md"
 
 
 def generated() -> dict[str, str]:
-    """What stands between the markers of the page, by the name of the marker."""
+    """The generated parts of the page, by the names of their markers."""
     titles = ((page.name, title_of(page)) for page in sorted(PAGE.parent.glob("[0-9]*.md")))
     return {"decisions": "".join(f"- [{title}]({name})\n" for name, title in titles)}
 
 
 def title_of(page: Path) -> str:
-    """Its first heading."""
+    """The first heading of a page."""
     return page.read_text("utf-8").splitlines()[0].removeprefix("# ")

@@ -1,9 +1,9 @@
-"""The drawing of how it works: one part of a picture as it goes through a stage.
+"""The diagram of how Pixelsmith works: one part of a picture through the steps of a stage.
 
     python -m website.diagram BASE PICTURE docs/images/how-it-works.svg
 
-BASE is the base picture of PICTURE (the same prompt and seed at the model's own size). The first and the last part are
-theirs; the noisy ones between are drawn here from the two.
+BASE is the base picture of PICTURE (the same prompt and seed at the model's native size). The first and the last image
+are parts of these two; the noisy images between are computed from them.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ import numpy as np
 from PIL import Image
 
 SIDE = 150
-"""Pixels that a part has on the page; its file has twice as many."""
+"""The size of an image on the page in pixels; its file has twice as many."""
 PART = (0.12, 0.2, 0.3)
-"""Left, top and side of the part that is followed, as shares of the picture."""
+"""Left, top and side of the part that is shown, as shares of the picture."""
 GAP, TOP, LEFT = 44, 92, 24
 INK, FRAME, ACCENT, PAPER = "#24292f", "#8c959f", "#cf5c2e", "#ffffff"
 
 
 def part_of(picture: Image.Image, resample: Image.Resampling) -> Image.Image:
-    """The part that is followed, at the size of the drawing's files."""
+    """The part that is shown, at the size of the diagram's images."""
     x, y, side = (round(share * picture.width) for share in PART)
     return picture.crop((x, y, x + side, y + side)).resize((2 * SIDE, 2 * SIDE), resample)
 
 
 def noisy(picture: Image.Image, share: float) -> Image.Image:
-    """A picture with a share of it replaced by noise, in squares as large as a latent looks here."""
+    """A picture of which a share is replaced by noise, in squares of the size of a latent in the diagram."""
     grain = np.random.default_rng(0).normal(128, 70, (2 * SIDE // 5, 2 * SIDE // 5, 3)).clip(0, 255).astype(np.uint8)
     return Image.blend(picture, Image.fromarray(grain).resize(picture.size, Image.Resampling.NEAREST), share)
 
@@ -55,7 +55,7 @@ def arrow(path: str) -> str:
 
 
 def patches(x: float, y: float) -> str:
-    """The patches of one step, which overlap, and one of them."""
+    """The overlapping patches of one step, one of them highlighted."""
     side, step = 62, 44
     boxes = [(x + step * i, y + step * j) for j in range(3) for i in range(3)]
     frame = f'width="{side}" height="{side}" fill="none"'

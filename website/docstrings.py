@@ -1,4 +1,4 @@
-"""An extension of Griffe, which reads the docstrings for the reference: pages that they name become links."""
+"""An extension of Griffe, which reads the docstrings for the reference: names of pages become links."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from website.links import linked
 
 
 class Links(Extension):
-    """Change the docstrings of all that is shown."""
+    """Changes the docstrings of all documented objects."""
 
     def on_object(self, *, obj: Object, **_: Any) -> None:
-        """Called once everything is read."""
+        """Is called for each object after everything is read."""
         if obj.docstring:
             obj.docstring.value = linked(obj.docstring.value)

@@ -1,4 +1,4 @@
-"""A Markdown extension: equations become MathML when the site is built, so that a reader's browser needs no script."""
+"""A Markdown extension that converts equations to MathML when the site is built, so that pages need no script."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class _ToMathML(Treeprocessor):
 
 
 class Equations(Extension):
-    """Convert what ``pymdownx.arithmatex`` found. To be listed after it."""
+    """Convert the equations that ``pymdownx.arithmatex`` found. List this extension after it."""
 
     def extendMarkdown(self, md: Markdown) -> None:  # noqa: N802 (the name that Markdown calls)
         # Last of all, after the inline patterns have put the elements into the tree.
@@ -33,5 +33,5 @@ class Equations(Extension):
 
 
 def makeExtension(**options: object) -> Equations:  # noqa: N802 (the name that Markdown looks for)
-    """Tell Markdown of the extension."""
+    """Create the extension for Markdown."""
     return Equations(**options)

@@ -10,6 +10,6 @@ PAGE = Path(__file__).parents[1] / "docs" / "models.md"
 
 
 def generated() -> dict[str, str]:
-    """What stands between the markers of the page, by the name of the marker."""
+    """The generated parts of the page, by the names of their markers."""
     rows = (f"| {one['name']} | {one['native']} | {one['needs']} |\n" for one in list_families())
     return {"families": "".join(["| family | native size | what it needs |\n| --- | --- | --- |\n", *rows])}

@@ -1,4 +1,4 @@
-"""Pages that docstrings name, as links."""
+"""Links to the pages that docstrings name."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import re
 
 
 def linked(text: str) -> str:
-    """The text with decisions as links, for a page in ``docs/``."""
+    """The text with paths of decisions replaced by links, for a page in ``docs/``."""
     return re.sub(r"docs/(decisions/0*(\d+)-[\w-]+\.md)", r"[decision \2](\1)", text)

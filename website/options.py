@@ -1,6 +1,6 @@
-"""``docs/options.md``: every option of the command line, from the command line itself and the values that it fills in.
+"""``docs/options.md``: every option of the command line, from the commands and the dataclasses that options set.
 
-What an option does is said once: in its help, and in the docstring of the field that it sets.
+An option is described once: in its help, and in the docstring of the field that it sets.
 """
 
 from __future__ import annotations
@@ -25,34 +25,34 @@ from website.links import linked
 
 PAGE = Path(__file__).parents[1] / "docs" / "options.md"
 OWNERS: tuple[type, ...] = (Request, Method, Perturbation, Parts, Compute, Workers)
-"""The values that options fill in."""
+"""The dataclasses whose fields options set."""
 HELP, IN_PYTHON = "Help", "In Python, without an option"
-"""Parts of the page beside those of the groups in which help lists options."""
+"""Sections of the page besides the groups of options in the help."""
 RENAMED = {
     "model_config": (Parts, "config"),
     "perturbation_scale": (Perturbation, "scale"),
     "perturbation_interval": (Perturbation, "interval"),
     "perturbed_layers": (Perturbation, "layers"),
 }
-"""Options that are called otherwise than the field that they set."""
+"""Options whose names differ from those of the fields that they set."""
 CONTAINERS = {"parts", "method", "compute", "name"}
-"""Fields that hold the others, and a perturbation's name: they have no option of their own."""
+"""Fields without an option of their own: those that contain other fields, and a perturbation's name."""
 OF_THE_MODEL = {item.name for item in fields(Recommended)}
-"""What is as the model recommends where nothing is said."""
+"""Fields whose defaults the model recommends."""
 
 
 def generated() -> dict[str, str]:
-    """What stands between the markers of the page, by the name of the marker."""
+    """The generated parts of the page, by the names of their markers."""
     return {"presets": _presets(), "generate": _generate(), "commands": _commands(), "strategies": _strategies()}
 
 
 _HEAD = re.compile(r"(?:^|(?<=[;.] ))``\w+``(?:(?:,| and) ``\w+``)*(?=:|,)")
-"""What a field's description begins with: ``- ``a``, ``b``: text; ``c``: text``."""
+"""The beginning of a field's description: ``- ``a``, ``b``: text; ``c``: text``."""
 
 
 @cache
 def descriptions(owner: type) -> dict[str, str]:
-    """What the bullets in the docstring of a value say of each of its fields."""
+    """The descriptions of a dataclass's fields, from the bullets of its docstring."""
     names = {item.name for item in fields(owner)}
     said = dict[str, str]()
     for bullet in _bullets(getdoc(owner) or ""):
@@ -71,19 +71,19 @@ def _bullets(text: str) -> list[str]:
 
 
 def owner_of(option: click.Option) -> tuple[type, str] | None:
-    """The value and its field that an option sets; ``None`` for one of the command alone."""
+    """The dataclass and its field that an option sets; ``None`` if the option belongs only to the command."""
     if option.name in RENAMED:
         return RENAMED[option.name]
     return next(((owner, item.name) for owner in OWNERS for item in fields(owner) if item.name == option.name), None)
 
 
 def options_of(command: click.Command) -> list[click.Option]:
-    """Its options in the order of its help."""
+    """A command's options in the order of its help."""
     return [option for option in command.params if isinstance(option, click.Option)]
 
 
 def commands_in(group: click.Group, before: str = "") -> Iterator[tuple[str, click.Command]]:
-    """Every command by its full name, those of groups too."""
+    """Every command with its full name, including those of subgroups."""
     for name, command in group.commands.items():
         yield before + name, command
         if isinstance(command, click.Group):
@@ -108,7 +108,7 @@ def _generate() -> str:
 
 
 def _entry(option: click.Option, found: tuple[type, str] | None) -> str:
-    """One option: what the command line says of it, and what the field that it sets says of itself."""
+    """One option: its help, and the description of the field that it sets."""
     paragraphs = [_said(option, found)]
     if found:
         paragraphs.append(f"`{found[0].__name__}.{found[1]}`: {_description(*found)}")
@@ -116,7 +116,7 @@ def _entry(option: click.Option, found: tuple[type, str] | None) -> str:
 
 
 def _said(option: click.Option, found: tuple[type, str] | None = None) -> str:
-    """What its help says, its choices, its default."""
+    """An option's help, choices and default."""
     said, _, named = (option.help or "").partition("[default: ")
     choices = option.type.choices if isinstance(option.type, click.Choice) else ()
     default = named.rstrip("] ") or _default(option, found)
@@ -131,7 +131,7 @@ def _said(option: click.Option, found: tuple[type, str] | None = None) -> str:
 
 
 def _default(option: click.Option, found: tuple[type, str] | None) -> str:
-    """Where its help does not say it: its own, the field's, or that it is the model's choice."""
+    """The default, unless the help states it: the option's, the field's, or that the model recommends it."""
     if found and found[0] is Method and found[1] in OF_THE_MODEL:
         return "as the model recommends"
     of_field = next((item.default for item in fields(found[0]) if item.name == found[1]), None) if found else None
@@ -151,7 +151,7 @@ def _names(option: click.Option) -> str:
 
 
 def _presets() -> str:
-    """What each preset changes, a column each."""
+    """The table of the settings that presets change, with a column for each preset."""
     names = [name for name in PRESETS if name != "default"]
     changed = {name: _changes(PRESETS[name]) for name in names}
     rows = [item.name for item in fields(Method) if any(item.name in values for values in changed.values())]
@@ -169,7 +169,7 @@ def _changes(method: Method) -> dict[str, Any]:
 
 
 def _commands() -> str:
-    """The other commands: what they do, and what of their options the first one does not have."""
+    """The other commands: their help, and their options that the first command does not have."""
     known = {name for option in options_of(cli.commands["generate"]) for name in option.opts}
     return "\n".join(_command(name, command, known) for name, command in commands_in(cli) if name != "generate")
 

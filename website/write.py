@@ -1,4 +1,4 @@
-"""Write the parts of pages that are made from the program and from other pages.
+"""Write the parts of pages that are generated from the code and from other pages.
 
 python -m website.write
 """
@@ -11,11 +11,11 @@ from pathlib import Path
 from website import decisions, families, options
 
 WRITTEN = {module.PAGE: module.generated for module in (options, decisions, families)}
-"""Pages, and what makes their parts."""
+"""Pages, and the functions that generate their parts."""
 
 
 def filled(page: str, parts: Mapping[str, str]) -> str:
-    """The page with each part between its markers. Raises ``ValueError`` where they are not there once."""
+    """The page with each part between its markers. Raises ``ValueError`` unless both occur exactly once."""
     for name, text in parts.items():
         start, end = f"<!-- {name}: made by python -m website.write -->\n", f"<!-- end of {name} -->"
         if (page.count(start), page.count(end)) != (1, 1):
@@ -26,7 +26,7 @@ def filled(page: str, parts: Mapping[str, str]) -> str:
 
 
 def anew(page: Path) -> str:
-    """What the page should be."""
+    """The page with its generated parts up to date."""
     return filled(page.read_text("utf-8"), WRITTEN[page]())
 
 

@@ -8,10 +8,10 @@ from comfy_api.latest import ComfyExtension, io
 
 from .nodes import NODES
 
-# ComfyUI shows all that is logged, and libvips logs each of its pools of threads.
+# ComfyUI shows all log messages, and libvips logs each of its thread pools.
 logging.getLogger("pyvips").setLevel(logging.WARNING)
 WEB_DIRECTORY = "./web"
-"""Where the pages of the nodes are."""
+"""The folder of the nodes' help pages."""
 
 
 class Pixelsmith(ComfyExtension):
@@ -22,7 +22,7 @@ class Pixelsmith(ComfyExtension):
 
 
 async def comfy_entrypoint() -> Pixelsmith:
-    """What ComfyUI calls."""
+    """The entry point that ComfyUI calls."""
     return Pixelsmith()
 
 

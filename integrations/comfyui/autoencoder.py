@@ -1,4 +1,4 @@
-"""An autoencoder that is loaded in ComfyUI, as Pixelsmith calls one."""
+"""Adapts an autoencoder that is loaded in ComfyUI to Pixelsmith's interface."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from pixelsmith.extension import Window, steady, usual_tiling
 
 
 class ComfyAutoencoder:
-    """The ``vae`` of ComfyUI beside the ``model`` (of class ``BaseModel``) whose latents it makes."""
+    """ComfyUI's ``vae`` with the ``model`` (of class ``BaseModel``) that denoises its latents."""
 
     def __init__(self, vae: Any, model: Any) -> None:
         self._vae, self._model = vae, model
         self._video = model.latent_format.latent_dimensions == 3
         self.tiling = usual_tiling(vae.spacial_compression_encode())
-        # ComfyUI brings what it is given to its own device, and takes its results from there.
+        # ComfyUI moves inputs to its own device, and results back.
         self.device = torch.device("cpu")
 
     def encode(self, pixels: Tensor) -> Tensor:
         """Pixels (b, 3, H, W) in -1..1 to latents (b, c, h, w) as the model sees them, float32."""
-        # One at a time: autoencoders of videos take several for the frames of one.
+        # One at a time: video autoencoders take a batch of pictures for the frames of one video.
         found = [self._vae.encode(picture.movedim(0, -1)[None] / 2 + 0.5) for picture in pixels]
         latents: Tensor = self._model.process_latent_in(torch.cat(found)).float().cpu()
         return latents[:, :, 0] if self._video else latents

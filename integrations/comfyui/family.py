@@ -33,18 +33,18 @@ from pixelsmith.extension import (
 from .autoencoder import ComfyAutoencoder
 
 NATIVE = {"SD15": 512, "SD20": 768, "SD21UnclipL": 768, "SD21UnclipH": 768}
-"""Pixels on a side that models were trained at, by the class of their configuration; all others at ``USUAL``."""
+"""The native size of models in pixels by the class of their configuration; that of all others is ``USUAL``."""
 USUAL = 1024
 OF_A_PICTURE = ("area", "mask", "control", "gligen", "concat_latent_image", "reference_latents")
-"""What conditioning may hold that is meant for one whole picture."""
+"""Entries of conditioning that apply to one whole picture."""
 Watch = Callable[[Tensor, Sequence[Window], Size], None]
-"""Is called with the clean estimates (b, c, h, w) of patches, where they lie, and the canvas, all in latents."""
+"""Is called with the clean estimates (b, c, h, w) of patches, their windows, and the canvas size, all in latents."""
 
 
 def facts_of(patcher: Any, vae: Any, steps: int, cfg: float, native: int = 0) -> ModelFacts:
-    """What planning needs to know of a model patcher; ``native``: the size it was trained at, 0 where it is known.
+    """The facts that planning needs, of a model patcher; ``native``: the size it was trained at, 0 for the known one.
 
-    Classifier-free guidance is ComfyUI's own, with all that was patched into it: Pixelsmith only says the scale.
+    ComfyUI computes classifier-free guidance, with all patches to it: Pixelsmith only passes the scale.
     """
     model = patcher.model
     scale, side = vae.spacial_compression_encode(), native or NATIVE.get(type(model.model_config).__name__, USUAL)
@@ -68,7 +68,7 @@ def facts_of(patcher: Any, vae: Any, steps: int, cfg: float, native: int = 0) ->
 
 
 def _multiple(model: Any) -> int:
-    """What the sides of a patch are a multiple of: the patch of a transformer, or what a U-Net shrinks it by."""
+    """The number that divides the sides of a patch: a transformer's patch size, or a U-Net's downscaling factor."""
     config = model.model_config.unet_config
     if "channel_mult" in config:
         return int(2 ** (len(config["channel_mult"]) - 1))
@@ -77,21 +77,21 @@ def _multiple(model: Any) -> int:
 
 
 def check_conditioning(conditioning: Sequence[Any]) -> None:
-    """Raise ``RequestError`` for conditioning that is meant for one whole picture: each patch would have all of it."""
+    """Raise ``RequestError`` for conditioning of one whole picture, which would apply in full to each patch."""
     for _, options in conditioning:
         if found := [name for name in OF_A_PICTURE if options.get(name) is not None]:
             raise RequestError(
-                f"conditioning: {', '.join(found)} is for one whole picture, and this one is made in patches; leave "
-                "it out, and hold what it would say by a picture to start from"
+                f"conditioning: {', '.join(found)} is for one whole picture, and this one is denoised in patches; "
+                "leave it out, and start from a picture instead"
             )
 
 
 @dataclass(frozen=True)
 class ComfyFamily:
-    """The model of a guider that is prepared (``comfy.samplers.CFGGuider``), while it samples.
+    """The model of a prepared guider (``comfy.samplers.CFGGuider``), usable while it samples.
 
     - ``conds``: the guider's, as prepared; ``options``: the model's, with all patches.
-    - ``scheduler``: the name of ComfyUI's that chooses the levels.
+    - ``scheduler``: the name of the ComfyUI scheduler that chooses the noise levels.
     """
 
     facts: ModelFacts
@@ -109,11 +109,11 @@ class ComfyFamily:
 
     @property
     def is_flow(self) -> bool:
-        """Whether the model is made by flow matching, α = 1 − σ; else ComfyUI keeps x / α, and its σ is σ / α here."""
+        """Whether it is a flow-matching model, α = 1 − σ; otherwise ComfyUI stores x / α, and its σ is our σ / α."""
         return isinstance(self.guider.inner_model.model_sampling, comfy.model_sampling.CONST)
 
     def schedule(self, steps: int) -> Schedule:
-        """The levels of one of ComfyUI's schedulers; their timesteps are its sigmas."""
+        """The noise levels of a ComfyUI scheduler; their timesteps are its sigmas."""
         sigmas = comfy.samplers.calculate_sigmas(self.guider.inner_model.model_sampling, self.scheduler, steps)
         if len(sigmas) != steps + 1:
             raise RequestError(
@@ -135,8 +135,12 @@ class ComfyFamily:
         """Nothing: the guider has the conditioning."""
         return {}, {}
 
+    def encode_images(self, pictures: Sequence[Tensor]) -> tuple[Prompt, Prompt]:
+        """Nothing: requests of the nodes name no pictures of IP-Adapters."""
+        return {}, {}
+
     def base_noise(self, seed: int, canvas: Size) -> Noise:
-        """As ComfyUI draws it for an empty latent of this size."""
+        """The noise that ComfyUI draws for an empty latent of this size."""
         return DrawnNoise(seed, self.facts.latent_channels, canvas)
 
     def refuses(self, picture: Readable) -> bool:
@@ -160,7 +164,7 @@ class _Guider:
     def __call__(self, x: Tensor, level: Level, windows: Sequence[Window]) -> Tensor:
         family, guider = self.family, self.family.guider
         model = guider.inner_model
-        # The autoencoder may have taken its place.
+        # ComfyUI may have unloaded the model to make room for the autoencoder.
         needed = model.memory_required([2 * len(x), *x.shape[1:]])
         comfy.model_management.load_models_gpu([guider.model_patcher, *guider.loaded_models], memory_required=needed)
         guider.set_cfg(self.scale)
@@ -174,7 +178,7 @@ class _Guider:
         return clean
 
     def _placed(self, windows: Sequence[Window]) -> Mapping[str, Sequence[Mapping[str, Any]]]:
-        """The conditioning of patches; models that take a crop's size and position get those of each patch."""
+        """The conditioning of patches, with the size and position of each for models with such inputs."""
         model, conds = self.family.guider.inner_model, self.family.conds
         if not isinstance(model, comfy.model_base.SDXL | comfy.model_base.SDXLRefiner):
             return conds

@@ -1,4 +1,4 @@
-"""What tells one picture of ComfyUI from another: its model as it is patched, and its conditioning."""
+"""The identity of a picture in ComfyUI: digests of its model with all patches, and of its conditioning."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 import torch
 
 PASSING = ("uuid", "model_conds")
-"""Entries of conditioning that differ in each process."""
+"""Entries of conditioning that differ between processes, and are left out of the digest."""
 
 
 def digest_of(*values: object) -> str:
-    """SHA-256 of nested values: tensors and arrays by their numbers, objects by their class and their weights."""
+    """SHA-256 of nested values: of the numbers of tensors and arrays, of the class and weights of objects."""
     total = hashlib.sha256()
     for value in values:
         _add(total, value)
@@ -22,7 +22,7 @@ def digest_of(*values: object) -> str:
 
 
 def model_digest(patcher: Any, vae: Any) -> str:
-    """Of a model's weights as they were loaded, of what is patched into them, and of an autoencoder."""
+    """The digest of a model's weights as loaded, of its patches, and of an autoencoder."""
     unpatched = {name: kept.weight for name, kept in patcher.backup.items()}
     weights = {f"{name}": value for name, value in patcher.model.state_dict().items()}
     options = patcher.model_options.get("transformer_options", {})

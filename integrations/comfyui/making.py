@@ -1,4 +1,4 @@
-"""A picture with what is loaded in ComfyUI: prepared as for one of its samplers, made by Pixelsmith."""
+"""Generation with a model that is loaded in ComfyUI: ComfyUI prepares the model, Pixelsmith makes the picture."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from .identity import digest_of, model_digest
 from .progress import Shown
 
 PROMPT = "conditioning of ComfyUI"
-"""What stands for a text that is encoded already."""
+"""A placeholder for a prompt that is already encoded."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What of a picture does not depend on how its nodes are connected.
+    """The inputs of a node, which do not depend on how the nodes are connected.
 
-    - ``model``, ``vae``, ``positive``, ``negative``: as ComfyUI hands them on; ``scheduler``: the name of one of its.
-    - ``image`` (n, H, W, 3), ``slider_map``, ``mask`` (n, h, w): in 0..1, or ``None``; of each the first one is taken.
-    - ``native``: pixels on a side that the model was trained at, 0 where that is known.
+    - ``model``, ``vae``, ``positive``, ``negative``: ComfyUI's objects; ``scheduler``: the name of a ComfyUI scheduler.
+    - ``image`` (n, H, W, 3), ``slider_map``, ``mask`` (n, h, w): in 0..1, or ``None``; only the first of each is used.
+    - ``native``: pixels on a side that the model was trained at, 0 for the known size.
     """
 
     model: Any
@@ -57,7 +57,7 @@ class Wanted:
 
     @property
     def digest(self) -> str:
-        """Another one for every other picture. All weights are read once."""
+        """A digest that differs between pictures. All weights are read once."""
         pictures = (self.image, self.slider_map, self.mask)
         settings = (str(self.size), self.seed, self.steps, self.cfg, self.scheduler, self.slider, repr(self.method))
         return digest_of(self.model_digest, pictures, settings, self.native)
@@ -67,7 +67,7 @@ class Wanted:
         return digest_of(model_digest(self.model, self.vae), self.positive, self.negative, self.scheduler)
 
     def request(self, model: HeldModel, folder: Path) -> Request:
-        """The request that it is, with its pictures as files in a folder."""
+        """The request of these inputs, with their pictures as files in a folder."""
         named: Mapping[str, Tensor | None] = {"from_image": self.image, "mask": self.mask, "map": self.slider_map}
         files = {name: _written(value, folder / f"{name}.png") for name, value in named.items() if value is not None}
         # Guidance is an input of the network (``facts_of``), so stages have no separate scale.
@@ -84,9 +84,9 @@ class Wanted:
 
 
 def make(wanted: Wanted, use: Callable[[HeldModel, Shown], None]) -> None:
-    """Prepare the model as for sampling, and call ``use`` with it and the observer of its progress.
+    """Prepare the model for sampling, and call ``use`` with it and the observer of its progress.
 
-    Raises ``RequestError`` for conditioning that is meant for a whole picture, and what ``use`` raises.
+    Raises ``RequestError`` for conditioning of one whole picture, and the errors of ``use``.
     """
     for conditioning in (wanted.positive, wanted.negative):
         check_conditioning(conditioning)
@@ -104,7 +104,7 @@ def make(wanted: Wanted, use: Callable[[HeldModel, Shown], None]) -> None:
 
 @dataclass(frozen=True)
 class _Cascade(comfy.samplers.Sampler):
-    """A sampler of ComfyUI in name: while it runs, the guider is ready to be called for any patch."""
+    """A ComfyUI sampler that calls ``use`` instead of sampling: while it runs, the guider accepts any patch."""
 
     wanted: Wanted
     facts: ModelFacts
@@ -114,7 +114,7 @@ class _Cascade(comfy.samplers.Sampler):
     def sample(
         self, model_wrap: Any, sigmas: Tensor, extra_args: Mapping[str, Any], callback: Any, noise: Tensor, *rest: Any
     ) -> Tensor:
-        """Call ``use``; what is returned is looked at by nobody."""
+        """Call ``use``; the returned latents are unused."""
         wanted = self.wanted
         family = ComfyFamily(
             self.facts,
@@ -131,7 +131,7 @@ class _Cascade(comfy.samplers.Sampler):
 
 
 def _written(picture: Tensor, path: Path) -> str:
-    """The first picture (n, H, W, 3) or mask (n, h, w) of several in 0..1 as a file."""
+    """Write the first picture (n, H, W, 3) or mask (n, h, w) of a batch in 0..1 to a file."""
     values = (picture[0].clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
     Image.fromarray(values[..., :3] if values.ndim == 3 else values).save(path, compress_level=1)
     return str(path)

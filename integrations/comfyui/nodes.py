@@ -23,15 +23,15 @@ from .progress import Shown
 
 MethodType = io.Custom("PIXELSMITH_METHOD")
 LARGEST, LARGEST_FILE = 16_384, 1_000_000
-"""Pixels on a side of a picture that is handed on, and of one in a file."""
+"""The most pixels on a side of a picture for other nodes, and of one in a file."""
 PREVIEW = 1024
-"""Pixels on the longer side of what is shown of a file."""
+"""The default pixels on the longer side of a view of a file."""
 KINDS = ("tif", "png", "jpg", "webp", "dzi", "zip")
-"""Of files, as in ``pixelsmith.pixels.files.FORMATS``."""
+"""File formats, as in ``pixelsmith.pixels.files.FORMATS``."""
 
 
 def _inputs(largest: int) -> list[io.Input]:
-    """What both nodes that make pictures are given."""
+    """The inputs of both nodes that make pictures."""
     side: dict[str, Any] = {"min": 16, "max": largest, "step": 8}
     return [
         io.Model.Input("model"),
@@ -50,11 +50,11 @@ def _inputs(largest: int) -> list[io.Input]:
             min=0.0,
             max=1.0,
             step=0.01,
-            tooltip="How much of the smaller picture is held: 1 keeps all that it shows, 0 nothing.",
+            tooltip="How much of the smaller picture's content is held: 1 is all of it, 0 is none.",
         ),
         io.Image.Input("image", optional=True, tooltip="A picture to enlarge; without it one is made first."),
-        io.Mask.Input("slider_map", optional=True, tooltip="The Slider by place: white holds, black frees."),
-        io.Mask.Input("mask", optional=True, tooltip="What of the picture is refined (white) and what stays (black)."),
+        io.Mask.Input("slider_map", optional=True, tooltip="The Slider at each place: white is 1, black is 0."),
+        io.Mask.Input("mask", optional=True, tooltip="The part of the picture to refine, in white; black stays."),
         MethodType.Input("method", optional=True, tooltip="More choices, from the node Pixelsmith Method."),
     ]
 
@@ -72,7 +72,7 @@ def _as_image(pixels: np.ndarray) -> Tensor:
 
 
 class PixelsmithGenerate(io.ComfyNode):
-    """A picture of any size that memory holds."""
+    """A picture of any size that fits in memory."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -100,7 +100,7 @@ class PixelsmithGenerate(io.ComfyNode):
 
 
 class PixelsmithToFile(io.ComfyNode):
-    """A picture larger than memory, in a file; a run that was interrupted goes on."""
+    """A picture in a file, also larger than memory; an interrupted run is resumed."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -108,7 +108,7 @@ class PixelsmithToFile(io.ComfyNode):
             node_id="PixelsmithToFile",
             display_name="Pixelsmith to file",
             category="sampling/pixelsmith",
-            description="Makes a picture of any size into a file. Queued again after an interruption, it goes on.",
+            description="Writes a picture of any size to a file. Queue it again to resume after an interruption.",
             is_output_node=True,
             inputs=[
                 *_inputs(LARGEST_FILE),
@@ -125,7 +125,7 @@ class PixelsmithToFile(io.ComfyNode):
             filename_prefix, folder_paths.get_output_directory(), wanted.size.width, wanted.size.height
         )
         path = Path(folder) / f"{name}_{number:05}_.{kind}"
-        # By what it is made of, so that it is found again whatever number the file gets.
+        # Named by its inputs, so that the run is found again whatever number the file gets.
         work = Path(folder) / f".pixelsmith-{wanted.digest[:16]}"
 
         def use(model: HeldModel, shown: Shown) -> None:
@@ -142,7 +142,7 @@ class PixelsmithToFile(io.ComfyNode):
 
 
 class PixelsmithView(io.ComfyNode):
-    """A place of a picture file, however large that is."""
+    """A view of a part of a picture file of any size."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -150,7 +150,7 @@ class PixelsmithView(io.ComfyNode):
             node_id="PixelsmithView",
             display_name="Pixelsmith view",
             category="image/pixelsmith",
-            description="Shows a place of a picture file, of which only that place is read.",
+            description="Shows a part of a picture file, and reads only that part.",
             is_output_node=True,
             inputs=[
                 io.String.Input("path", tooltip="A file in ComfyUI's folders for output, input or temporary files."),
@@ -174,7 +174,7 @@ class PixelsmithView(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, path: str | None, **given: Any) -> float:
-        """When the file was last written; a path from another node is not known yet."""
+        """The file's modification time; a path from another node is not known yet."""
         place = None if path is None else _allowed(path)
         return place.stat().st_mtime if place is not None and place.exists() else 0.0
 
@@ -185,7 +185,7 @@ class PixelsmithView(io.ComfyNode):
 
 
 class PixelsmithMethod(io.ComfyNode):
-    """More of how a picture is denoised."""
+    """Further options of denoising."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -194,7 +194,7 @@ class PixelsmithMethod(io.ComfyNode):
             node_id="PixelsmithMethod",
             display_name="Pixelsmith method",
             category="sampling/pixelsmith",
-            description="More of how a picture is denoised; each is described in Pixelsmith's options.",
+            description="Further options of denoising, as described in Pixelsmith's documentation of options.",
             inputs=[
                 io.Combo.Input("preset", options=list(PRESETS), default="default"),
                 *(
@@ -209,9 +209,9 @@ class PixelsmithMethod(io.ComfyNode):
                     max=4096,
                     step=8,
                     tooltip="Pixels that the model was trained "
-                    "at; 0 where that is known: 512 for Stable Diffusion 1, 768 for 2, else 1024.",
+                    "at; 0 for the known size: 512 for Stable Diffusion 1, 768 for 2, else 1024.",
                 ),
-                io.Int.Input("batch_size", default=0, min=0, max=64, tooltip="Patches in a call; 0 chooses."),
+                io.Int.Input("batch_size", default=0, min=0, max=64, tooltip="Patches in a call; 0 is automatic."),
             ],
             outputs=[MethodType.Output(display_name="method")],
         )
@@ -233,7 +233,7 @@ def _temporary() -> str:
 
 
 def _allowed(path: str) -> Path:
-    """A path in one of ComfyUI's folders; a relative one is in that for output. Raises ``RequestError``."""
+    """Resolve a path in one of ComfyUI's folders, relative to the output folder. Raises ``RequestError``."""
     output = Path(folder_paths.get_output_directory())
     place = (output / path).resolve()
     folders = (output, folder_paths.get_input_directory(), folder_paths.get_temp_directory())
@@ -243,7 +243,7 @@ def _allowed(path: str) -> Path:
 
 
 def _place(path: Path, x: float, y: float, share: float, most: int) -> Tensor:
-    """A place of a picture file as (1, h, w, 3) in 0..1, scaled down to at most so many pixels on a side."""
+    """A part of a picture file as (1, h, w, 3) in 0..1, scaled down to at most ``most`` pixels on a side."""
     file = open_file(path)
     width, height = (max(1, round(side * share)) for side in (file.size.width, file.size.height))
     left = min(max(round(x * file.size.width) - width // 2, 0), file.size.width - width)

@@ -1,4 +1,4 @@
-"""Progress, previews and interruption by ComfyUI's own calls."""
+"""Progress, previews and interruption through ComfyUI's API."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from pixelsmith import Event, Progress, Size, Warned
 from pixelsmith.extension import Window
 
 UNITS = 1000
-"""Of the bar."""
+"""The length of the progress bar."""
 SIDE = 128
-"""Latents on the longer side of what is shown meanwhile, at most."""
+"""The most latents on the longer side of a preview."""
 
 
 class Shown:
-    """An observer for a bar, which shows the estimates of the canvas that is denoised, as far as it has them."""
+    """An observer that advances the bar and shows a preview of the current canvas from the estimates so far."""
 
     def __init__(self, patcher: Any) -> None:
         self._bar = comfy.utils.ProgressBar(UNITS)
@@ -32,7 +32,7 @@ class Shown:
         self._estimates = torch.empty(0)
 
     def watch(self, clean: Tensor, windows: Sequence[Window], canvas: Size) -> None:
-        """Keep the estimates (b, c, h, w) of patches that lie so on the canvas, in latents, as small as they show."""
+        """Keep the estimates (b, c, h, w) of patches for the preview, at its size; windows and canvas in latents."""
         if self._previewer is None:
             return
         shrunk = min(1.0, SIDE / max(canvas.width, canvas.height))

@@ -1,4 +1,4 @@
-"""Registries without a list: what the files of a folder define under one name."""
+"""Registries by discovery: the values that the modules of a package define under one name."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def defined_in(package: str, name: str) -> Iterator[Any]:
-    """What ``name`` is in each module of a package that defines it, in the order of the modules' names."""
+    """The value of ``name`` in each module of a package that defines it, in the order of the modules' names."""
     for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
         found = vars(importlib.import_module(f"{package}.{module.name}"))
         if name in found:

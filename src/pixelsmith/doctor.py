@@ -1,4 +1,4 @@
-"""What is here and whether it works: for a first look at a machine, and for bug reports."""
+"""Examination of a machine, for new installations and bug reports."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ from pixelsmith.geometry import Size
 from pixelsmith.system.remembered import cache_folder
 
 LONGEST = 20.0
-"""Seconds after which the self-test gives up, before the next batch of patches."""
+"""The limit of the self-test in seconds, which is checked before each batch of patches."""
 _OF_DEVELOPERS = {"dev", "docs"}
-"""Extras that no user needs."""
+"""Extras for developers only."""
 _FEW = Method(steps=4, stage_steps=2)
-"""Enough to go through every part of the work; not for looking at."""
+"""Enough steps to run every phase; the picture is of low quality."""
 
 
 @dataclass(frozen=True)
 class Device:
-    """A device that a model can run on, and the dtype that ``--dtype auto`` takes there; ``memory_bytes``: in all."""
+    """A device for models, the dtype that ``--dtype auto`` chooses there, and its total memory."""
 
     device: str
     processor: str
@@ -48,7 +48,7 @@ class Device:
 
 @dataclass(frozen=True)
 class Part:
-    """Something that not every install has, whether it is here, and the command that brings it."""
+    """An optional part of the installation, whether it is present, and the command that adds it."""
 
     name: str
     there: bool
@@ -57,7 +57,7 @@ class Part:
 
 @dataclass(frozen=True)
 class SelfTest:
-    """Whether a small picture of the embedded model could be made; ``said``: if not, why."""
+    """Whether a small picture could be made with the embedded model; ``said``: the reason if not."""
 
     passed: bool
     seconds: float
@@ -66,13 +66,13 @@ class SelfTest:
 
 @dataclass(frozen=True)
 class Examination:
-    """What was found.
+    """The result of an examination.
 
-    - ``versions``: of Pixelsmith, Python, the system and what Pixelsmith needs; ``None`` for what is not installed.
-    - ``devices``, ``parts``: those that there are, and optional parts.
+    - ``versions``: of Pixelsmith, Python, the system and the dependencies; ``None`` if not installed.
+    - ``devices``: the available devices; ``parts``: optional parts.
     - ``free_bytes``: on the disk of each folder that is written to, by its path.
-    - ``folders``: where facts and fetched models are kept.
-    - ``self_test``: ``None`` where it was not asked for.
+    - ``folders``: of cached values and downloaded models.
+    - ``self_test``: ``None`` if it was not requested.
     """
 
     versions: dict[str, str | None]
@@ -88,7 +88,7 @@ class Examination:
 
 
 def examine(self_test: bool = True, device: DeviceName = "auto") -> Examination:
-    """Look at this machine. ``device``: where the small picture of the self-test is made."""
+    """Examine this machine. ``device``: the device of the self-test."""
     folders = {"cache": str(cache_folder()), "models": str(HF_HUB_CACHE)}
     written = (Path.cwd(), Path(tempfile.gettempdir()), *map(Path, folders.values()))
     return Examination(
@@ -102,7 +102,7 @@ def examine(self_test: bool = True, device: DeviceName = "auto") -> Examination:
 
 
 def try_out(device: DeviceName = "auto", longest: float = LONGEST) -> SelfTest:
-    """Make a small picture in two stages; after ``longest`` seconds it is given up, once the model is loaded."""
+    """Make a small picture with a base and a stage, in at most ``longest`` seconds after the model is loaded."""
     token, began = CancelToken(), perf_counter()
     timer = Timer(longest, token.cancel)
     timer.start()
@@ -120,7 +120,7 @@ def try_out(device: DeviceName = "auto", longest: float = LONGEST) -> SelfTest:
 
 
 def _needs() -> Iterator[tuple[Requirement, str | None]]:
-    """What the package requires, each with the extra that it belongs to."""
+    """The requirements of the package, each with its extra."""
     for text in requires("pixelsmith") or ():
         need = Requirement(text)
         extra = str(need.marker).partition("extra ==")[2].strip(" \"'") if need.marker else None
@@ -140,10 +140,10 @@ def _versions() -> dict[str, str | None]:
 
 
 def _parts() -> Iterator[Part]:
-    """The extras for users, and the viewer's script, which is built apart."""
+    """The extras for users, and the viewer's script, which is built separately."""
     extras: dict[str, list[str]] = {}
     for need, extra in _needs():
-        # An extra of extras needs nothing of its own.
+        # An extra that only combines other extras has no requirements of its own.
         if extra is not None and extra not in _OF_DEVELOPERS and need.name != "pixelsmith":
             extras.setdefault(extra, []).append(need.name)
     for extra, names in extras.items():
@@ -154,7 +154,7 @@ def _parts() -> Iterator[Part]:
 
 
 def _devices() -> Iterator[Device]:
-    """Each accelerator that PyTorch sees, then the CPU."""
+    """All accelerators that PyTorch finds, then the CPU."""
     kinds = [kind for kind in ("cuda", "mps", "xpu") if getattr(torch, kind).is_available()]
     names = [f"{kind}:{index}" for kind in kinds for index in range(getattr(torch, kind).device_count())]
     for device in map(torch.device, [*names, "cpu"]):

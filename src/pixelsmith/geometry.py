@@ -11,15 +11,14 @@ from itertools import pairwise
 from pixelsmith.errors import RequestError
 
 MAX_SIDE = 10_000_000
-"""Pixels of a picture that can be asked for: terabytes of work for a single line of them, and planning still takes
-seconds."""
+"""The largest side of a picture in pixels, which takes terabytes even if the picture is narrow, and seconds to plan."""
 
 
 @dataclass(frozen=True, order=True)
 class Size:
     """Width and height of a picture (pixels) or of a canvas (latents), both at least 1.
 
-    Raises ``RequestError`` where one of them is not a positive whole number.
+    Raises ``RequestError`` if one of them is not a positive integer.
     """
 
     width: int
@@ -56,14 +55,14 @@ class Size:
         return Size(max(1, round(self.width * factor)), max(1, round(self.height * factor)))
 
     def padded(self, multiple: int) -> Size:
-        """The smallest size that holds this one with both sides a multiple of ``multiple``."""
+        """The smallest size that contains this one and whose sides are multiples of ``multiple``."""
         return Size(-(-self.width // multiple) * multiple, -(-self.height // multiple) * multiple)
 
     def divided(self, divisor: int) -> Size:
         return Size(self.width // divisor, self.height // divisor)
 
     def factor_over(self, other: Size) -> float:
-        """By how much the other is enlarged to cover this one."""
+        """The factor by which the other size must be scaled to cover this one."""
         return max(self.width / other.width, self.height / other.height)
 
     def fits_in(self, other: Size) -> bool:
@@ -106,7 +105,7 @@ class Window:
         )
 
     def common(self, other: Window) -> Window:
-        """What both have in common; they must overlap."""
+        """The intersection of both, which must overlap."""
         top, left = max(self.top, other.top), max(self.left, other.left)
         return Window(top, left, min(self.bottom, other.bottom) - top, min(self.right, other.right) - left)
 
@@ -115,7 +114,7 @@ class Window:
         return self._between(self.top - margin, self.left - margin, self.bottom + margin, self.right + margin, bounds)
 
     def around(self, margin: int) -> Window:
-        """The same without bounds."""
+        """This window with ``margin`` more on every side, without bounds."""
         return Window(self.top - margin, self.left - margin, self.height + 2 * margin, self.width + 2 * margin)
 
     def cut(self, bounds: Size) -> Window:
@@ -123,15 +122,15 @@ class Window:
         return self.grown(0, bounds)
 
     def relative_to(self, other: Window) -> Window:
-        """The same place in the coordinates of ``other``'s top left corner."""
+        """This window in coordinates relative to ``other``'s top left corner."""
         return Window(self.top - other.top, self.left - other.left, self.height, self.width)
 
     def within(self, other: Window) -> Window:
-        """The place that this window has in ``other``, counted as ``other`` is: ``relative_to`` the other way round."""
+        """The inverse of ``relative_to``: a window relative to ``other``, in the coordinates of ``other``."""
         return Window(self.top + other.top, self.left + other.left, self.height, self.width)
 
     def scaled(self, factor: int) -> Window:
-        """The same place at ``factor`` times the resolution: from latents to pixels."""
+        """This window at ``factor`` times the resolution, such as from latents to pixels."""
         return Window(self.top * factor, self.left * factor, self.height * factor, self.width * factor)
 
     @staticmethod
@@ -142,9 +141,9 @@ class Window:
 
 @dataclass(frozen=True)
 class Wrap:
-    """The axes on which a picture goes on at its other edge: ``x`` to the left and right, ``y`` up and down.
+    """The axes on which a picture continues at its opposite edge: ``x`` left and right, ``y`` top and bottom.
 
-    On such an axis a window may lie anywhere: it shows what it would on a plane that repeats the picture.
+    On such an axis a window may have any position, on a plane that repeats the picture.
     """
 
     x: bool = False
@@ -152,22 +151,22 @@ class Wrap:
 
     @classmethod
     def named(cls, name: str | None) -> Wrap:
-        """That of ``"x"``, ``"y"`` or ``"xy"``; none of ``None``."""
+        """The axes named by ``"x"``, ``"y"`` or ``"xy"``; no axes for ``None``."""
         return cls("x" in (name or ""), "y" in (name or ""))
 
     def __bool__(self) -> bool:
         return self.x or self.y
 
     def pieces(self, window: Window, size: Size) -> list[list[Window]]:
-        """Windows, in rows, that together show what a window does, and lie inside of ``size`` on axes that wrap."""
+        """A window divided into rows of windows that lie inside ``size`` on the axes that wrap."""
         rows = _cut_at_edges(window.top, window.bottom, size.height if self.y else None)
         columns = _cut_at_edges(window.left, window.right, size.width if self.x else None)
         return [[Window(top, left, height, width) for left, width in columns] for top, height in rows]
 
     def images(self, window: Window, size: Size, extent: Window) -> Iterator[Window]:
-        """Where else on the plane the same is shown, as far as it reaches into ``extent``, from top left on.
+        """The repetitions of a window on the plane that overlap ``extent``, from top left to bottom right.
 
-        At each place the order is the same, whichever window asks.
+        At each position the order is the same for all windows.
         """
         downs = moves(window.top, window.bottom, size.height, extent.top, extent.bottom) if self.y else (0,)
         acrosses = moves(window.left, window.right, size.width, extent.left, extent.right) if self.x else (0,)
@@ -183,7 +182,7 @@ class Wrap:
         return Window(top, left, height, width)
 
     def padded(self, size: Size, more: int) -> Size:
-        """A size with so much more on the axes that wrap."""
+        """A size with ``more`` on the axes that wrap."""
         return Size(size.width + more * self.x, size.height + more * self.y)
 
     def rounded(self, size: Size, multiple: int) -> Size:
@@ -196,7 +195,7 @@ NO_WRAP = Wrap()
 
 
 def _cut_at_edges(start: int, end: int, period: int | None) -> list[tuple[int, int]]:
-    """Where the parts of an interval begin, and how long they are; with a period they begin inside of it."""
+    """The parts of an interval as (start, length); with a period, each part lies within it."""
     if period is None:
         return [(start, end - start)]
     cuts = [start, *range((start // period + 1) * period, end, period), end]
@@ -204,13 +203,13 @@ def _cut_at_edges(start: int, end: int, period: int | None) -> list[tuple[int, i
 
 
 def moves(start: float, end: float, period: int, low: float, high: float) -> range:
-    """By how much an interval can be moved so that it reaches into another one, in whole periods, rising."""
+    """The shifts by multiples of the period for which an interval overlaps another one, in ascending order."""
     first, last = math.floor((low - end) / period) + 1, math.ceil((high - start) / period) - 1
     return range(first * period, last * period + 1, period)
 
 
 def tiles(bounds: Size, side: int) -> Iterator[Window]:
-    """Cover ``bounds`` with windows of ``side`` that do not overlap, row by row; the last ones are cut."""
+    """Windows of ``side`` that cover ``bounds`` without overlap, row by row; the last ones are smaller."""
     for top in range(0, bounds.height, side):
         for left in range(0, bounds.width, side):
             yield Window(top, left, side, side).cut(bounds)

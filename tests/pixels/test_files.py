@@ -78,7 +78,7 @@ def test_a_format_that_this_libvips_does_not_write_is_said_so(monkeypatch: pytes
     known = {suffix: kind for suffix, kind in formats.FORMATS.items() if suffix not in (".jxl", ".avif")}
     monkeypatch.setattr("pixelsmith.pixels.files.FORMATS", known)
     for suffix in (".jxl", ".avif"):
-        with pytest.raises(PictureError, match=rf"this build of libvips writes no \{suffix}; choose \.png, "):
+        with pytest.raises(PictureError, match=rf"this libvips cannot write \{suffix}; choose \.png, "):
             check_output(Path(f"a{suffix}"), Size(9, 9), SETTINGS)
 
 
@@ -169,7 +169,7 @@ def test_deep_zoom_has_a_tile_for_every_level(tmp_path: Path, suffix: str) -> No
 
 def test_settings_that_a_jpeg_cannot_hold_are_refused_before() -> None:
     long = {"request": {"prompt": "x" * 70_000}}
-    with pytest.raises(PictureError, match="no room"):
+    with pytest.raises(PictureError, match="too long"):
         check_output(Path("long.jpg"), Size(10, 10), long)
     check_output(Path("long.png"), Size(10, 10), long)
 

@@ -214,7 +214,7 @@ def test_a_request_round_trips_through_json() -> None:
         (["--regions", "wrong.json"], "expected a JSON list of objects"),
         (["--regions", "shapeless.json"], "region 'a sea': expected one of box, polygon, mask"),
         (["--regions", "line.json"], "expected three corners X,Y or more"),
-        (["--region", "0,0,9,9: a sea", "--memory", "encoders-released"], "forgets the text encoders"),
+        (["--region", "0,0,9,9: a sea", "--memory", "encoders-released"], "frees the text encoders"),
         (["--region", "0,0,9,9: a sea", "--strategy", "demofusion"], "demofusion samples the whole canvas"),
         (["--region", "0,0,9,9: a sea", "--strategy", "direct", "--regions-in", "stages"], "there are no stages"),
     ],

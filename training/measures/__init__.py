@@ -1,4 +1,4 @@
-"""What is measured of the embedded model: a function of a study for each target, by its name."""
+"""The measurements of the embedded model: functions of a study, by name."""
 
 from __future__ import annotations
 

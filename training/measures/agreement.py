@@ -1,4 +1,4 @@
-"""Does it follow its prompts: how often the judge finds the style and the subject that were asked for."""
+"""Agreement with prompts: how often the judge finds the style and the subject of the prompt."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from training.judge import style_of, subject_of
 from training.study import Study
 
 STYLE, SUBJECT = 0.98, 0.85
-"""Of all pictures; of the share that the judge finds in real ones."""
+"""The targets: a share of all pictures, and a share of the judge's accuracy on real ones."""
 
 
 def agreement(study: Study) -> list[Figure]:

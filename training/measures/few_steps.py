@@ -1,4 +1,4 @@
-"""The variant for few steps against the model as it is recommended."""
+"""The few-step variant compared with the model's recommended settings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MOST_RATIO = 1.5
 
 
 def few_steps(study: Study) -> list[Figure]:
-    """No figures where the model has no such variant."""
+    """No figures if the model has no such variant."""
     if not study.has_few_steps:
         return []
     verdict, usual = judged(study.judge, study.few.pixels), study.base_verdict.features

@@ -1,4 +1,4 @@
-"""Does it read: other words and order, prompts of nothing it knows, negative prompts, the guidance scale."""
+"""Understanding of language: paraphrases, unknown prompts, negative prompts, the guidance scale."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ OTHER_WORDS = {
     ),
     ("landscape", "photo"): ("a photograph of hills", "scenic view of a valley", "a beach, photo", "photo of the sea"),
 }  # fmt: skip
-"""By the style and the subject that the judge should find. Fifteen of the 35 are among the ways in which training says
-its captions (``training.data.paraphrase``); the others it never saw."""
+"""By the style and the subject that the judge should find. Fifteen of the 35 are among the paraphrases of the training
+(``training.data.paraphrase``), the others are not."""
 
 UNKNOWN = (
     "a red bicycle", "portrait of an old man", "a cat asleep on a sofa", "the theory of relativity", "xyzzy plugh",
@@ -51,7 +51,7 @@ SCALES = (1.0, 2.0, 4.0)
 
 
 def other_words(study: Study) -> list[Figure]:
-    """The targets are those of the captions' own words."""
+    """The targets are those of the original captions."""
     wanted = [(*key, prompt) for key, prompts in OTHER_WORDS.items() for prompt in prompts for _ in range(SEEDS)]
     styles, subjects, prompts = (list(column) for column in zip(*wanted, strict=True))
     verdict = judged(study.judge, study.made(_shots(prompts)).pixels)
@@ -71,7 +71,7 @@ def other_words(study: Study) -> list[Figure]:
 
 
 def unknown_prompts(study: Study) -> list[Figure]:
-    """Noise would be rougher and finer than any real picture, a plain colour smoother."""
+    """Noise would be rougher and finer than any real picture, a uniform colour smoother."""
     prompts = [prompt for prompt in UNKNOWN for _ in range(SEEDS)]
     found, real = (roughness(pixels) for pixels in (study.made(_shots(prompts)).pixels, study.real))
     inside = (found >= real.min(0)) & (found <= real.max(0))
@@ -80,8 +80,9 @@ def unknown_prompts(study: Study) -> list[Figure]:
 
 
 def roughness(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Of each picture (n, s, s, 3) its total variation, in grey values a pixel, and how much of it is at single pixels:
-    the variation against that of means of 2x2 pixels (n, 2). White noise has 2 for the latter, a smooth picture 0.5.
+    """The total variation of pictures (n, s, s, 3), in grey values per pixel, and its share at single pixels; (n, 2).
+
+    The latter is the ratio to the variation of 2x2 means: 2 for white noise, 0.5 for a smooth picture.
     """
     grey = pixels.astype(np.float64).mean(-1)
     halves = grey.reshape(len(grey), grey.shape[1] // 2, 2, -1, 2).mean((2, 4))
@@ -108,7 +109,7 @@ def negative_prompts(study: Study) -> list[Figure]:
 
 
 def guidance(study: Study) -> list[Figure]:
-    """Of the first held-out captions, with the same seeds at each scale."""
+    """For the first held-out captions, with the same seeds at each scale."""
     captions = study.captions[: 12 * SEEDS]
     subjects = [subject_of(caption) for caption in captions]
     found = [

@@ -1,4 +1,4 @@
-"""Whether single frequencies stand out of fine texture: a hatching of a few pixels, to which octaves are blind."""
+"""Whether single frequencies stand out from fine texture, such as hatching, which powers of octaves do not show."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 SIDE = 16
-"""Pixels a side of the neighbourhoods."""
+"""The side of the neighbourhoods in pixels."""
 FAINT = (0.5 / 127.5) ** 2
-"""Power that is nothing: of half a grey value."""
+"""The power of half a grey value, below which a neighbourhood counts as flat."""
 
 
 def peaks(pixels: Tensor) -> Tensor:
-    """How much single frequencies of pictures (n, 3, H, W) in -1..1 stand out of the finest octave, in neighbourhoods
-    of 16 pixels: the mean square of their powers against the mean power of all frequencies as high.
+    """How much single frequencies of pictures (n, 3, H, W) in -1..1 stand out from the finest octave.
 
-    2 for random texture without direction, if neighbourhoods are large; more where something comes again. Flat
+    In neighbourhoods of 16 pixels, the mean square of the frequencies' powers relative to the squared mean power of
+    frequencies of the same magnitude: 2 for isotropic random texture in large neighbourhoods, more for repetition. Flat
     neighbourhoods are left out; 0 if all are flat.
     """
     windows = F.unfold(pixels.mean(1, keepdim=True), SIDE, stride=SIDE // 2).transpose(1, 2)

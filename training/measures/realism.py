@@ -1,4 +1,4 @@
-"""Does it look real: distances in the judge's features, and the power of each fineness."""
+"""Realism: distances in the judge's features, and the power of each octave."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SPLITS = 20
 MOST_DISTANCE, MOST_POWER = 5.0, 0.1
 OCTAVES = ("third finest", "second finest", "finest")
 FEWEST = 20
-"""Pictures of a style below which there are no two halves to compare."""
+"""The least number of pictures of a style for a comparison of halves."""
 
 
 def realism(study: Study) -> list[Figure]:
@@ -36,7 +36,7 @@ def realism(study: Study) -> list[Figure]:
 
 
 def _groups(study: Study) -> Iterator[tuple[str, NDArray[np.int_]]]:
-    """All, and each style: which of the held-out pictures, and of the generated ones of their captions."""
+    """All pictures and each style: the indices of held-out pictures, and of generated ones of their captions."""
     pairs = study.held_out[: study.count]
     yield "all", np.arange(len(pairs))
     for style in STYLES:
@@ -56,11 +56,11 @@ def _distance(study: Study, name: str, chosen: NDArray[np.int_]) -> list[Figure]
 
 
 def distance_ratio(ours: Rows, theirs: Rows) -> tuple[float, float]:
-    """How much farther it is from real pictures to generated ones of the same captions than to other real ones.
+    """The distance between real and generated pictures of the same captions, relative to that between real ones.
 
-    Features (n, d), row by row of the same captions. A half of the real ones is compared with the other half, and with
-    what was generated for that one's captions: the same number of pictures of the same subjects. Also returns the
-    distance between the halves.
+    Features (n, d), with the same caption in each row. One half of the real pictures is compared with the other half,
+    and with the pictures generated for the other half's captions: the same number of pictures of the same subjects.
+    Also returns the distance between the halves.
     """
     rng, to_ours, to_theirs = np.random.default_rng(0), [], []
     for _ in range(SPLITS):
@@ -79,7 +79,7 @@ def _power(study: Study, name: str, chosen: NDArray[np.int_]) -> list[Figure]:
 
 
 def same_captions(study: Study) -> dict[int, int]:
-    """Where a training picture of the same caption is, for each held-out picture, by their order, that has one."""
+    """The index of a training picture with the same caption, by the index of each held-out picture that has one."""
     places = defaultdict(list)
     for i, record in enumerate(load_records(study.work)):
         if not record.held_out:
@@ -91,7 +91,7 @@ def same_captions(study: Study) -> dict[int, int]:
 def power_of_training_pictures(
     study: Study, name: str, chosen: NDArray[np.int_], trained: Mapping[int, int]
 ) -> list[Figure]:
-    """What a model would have that makes pictures like those it learnt from: the held-out places are other ones."""
+    """The power of an ideal model of the training pictures, because the held-out locations differ from them."""
     pixels = load_pixels(study.work)
     pairs = [(i, trained[i]) for i in chosen.tolist() if i in trained]
     if not pairs:

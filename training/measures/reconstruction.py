@@ -1,4 +1,4 @@
-"""The autoencoder: what comes back of held-out pictures, how fast, and whether tiles show."""
+"""The autoencoder: the reconstruction of held-out pictures, its speed, and differences between tiles."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from training.measures.timing import in_each_way
 from training.study import Study
 
 MOSAIC = 4
-"""Held-out pictures a side of what tiles and time are measured on: more than one tile."""
+"""The side, in held-out pictures, of the mosaic for tiles and speed, which is larger than one tile."""
 MOST_SECONDS = 0.8
-"""For a megapixel, decoded in bfloat16 on two cores."""
+"""The target for decoding a megapixel in bfloat16 on two cores."""
 
 
 def psnr(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
@@ -74,7 +74,7 @@ def _tiles(latents: Tensor, family: Family) -> Figure:
 
 
 def _decoded(latents: Tensor, family: Family) -> Tensor:
-    """Tile by tile, as a stage does."""
+    """Decode tile by tile, as in a stage."""
     canvas = Array(latents)
     tiles = family.autoencoder.tiling.tiles(canvas.size)
     picture = MemorySpace().open("picture", tiles.scaled(family.facts.latent_scale), 3)
@@ -83,7 +83,7 @@ def _decoded(latents: Tensor, family: Family) -> Tensor:
 
 
 def _mosaic(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Some pictures as one."""
+    """Join pictures into one."""
     chosen = pictures[np.arange(MOSAIC**2) % len(pictures)]
     rows = [np.concatenate(list(chosen[i : i + MOSAIC]), axis=1) for i in range(0, MOSAIC**2, MOSAIC)]
     return np.concatenate(rows, axis=0)

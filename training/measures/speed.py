@@ -1,4 +1,4 @@
-"""How long the network takes for a patch, how long for a picture, and how large the files are."""
+"""The time of the network per patch and per picture, and the size of the files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from training.study import Study
 
 BATCH = 8
 MOST_MILLISECONDS = 18
-"""Of a patch in bfloat16 on two cores."""
+"""The target for a patch in bfloat16 on two cores."""
 LARGEST_MODEL, LARGEST_VARIANT = 48, 16
 
 
@@ -37,7 +37,7 @@ def speed(study: Study) -> list[Figure]:
 
 
 def _call_of(family: Family) -> Callable[[], object]:
-    """One evaluation for some patches at the middle of the denoising."""
+    """An evaluation for some patches in the middle of the denoising."""
     facts, level = family.facts, family.schedule(2).levels[1]
     prompt, _ = family.encode("watercolor map of a coast", "")
     x = torch.ones(BATCH, facts.latent_channels, facts.patch.height, facts.patch.width, device=family.device)

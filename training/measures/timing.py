@@ -1,4 +1,4 @@
-"""How long something of a model takes, as it is and compiled."""
+"""Timing of a model's parts, eager and compiled."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def in_each_way(
     dtypes: tuple[DtypeName, ...] = ("bfloat16", "float32")
     figures = []
     for dtype, compiled in product(dtypes, (False, True)):
-        # Graphs of the other dtype count for torch's limit of graphs, beyond which blocks would run as they are.
+        # Graphs of the other dtype count towards PyTorch's limit, beyond which blocks would run uncompiled.
         torch.compiler.reset()
         seconds = _timed(work_of(study.load(compute=Compute(dtype=dtype, compile=compiled))))
         way = "compiled" if compiled else "as it is"
@@ -38,7 +38,7 @@ def in_each_way(
 
 
 def _timed(work: Callable[[], object]) -> float:
-    """The median seconds of some runs, after one that is not counted."""
+    """The median seconds of some runs, after a warm-up."""
     work()
     taken = []
     for _ in range(REPEATS):

@@ -1,4 +1,4 @@
-"""Is it varied: no copies of training pictures, and another map for another seed."""
+"""Variety: no copies of training pictures, and different pictures for different seeds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from training.study import Study, save_arrays
 
 THUMBNAIL = 16
 NEAR = 0.05
-"""The share of held-out pictures that are called near to a training picture."""
+"""The share of held-out pictures that count as near to a training picture."""
 MOST_NEAR, LEAST_RATIO = 2 * NEAR, 0.8
 Rows = NDArray[np.float32]
 
@@ -46,14 +46,14 @@ def variety(study: Study) -> list[Figure]:
 
 
 def nearest(rows: Rows, others: Rows) -> NDArray[np.float64]:
-    """How far the nearest of ``others`` (m, d) is from each row (n, d)."""
+    """The distance from each row (n, d) to the nearest of ``others`` (m, d)."""
     squares = np.square(others).sum(1)
     found = [np.square(row).sum() + (squares - 2 * others @ row).min() for row in rows]
     return np.sqrt(np.maximum(found, 0))
 
 
 def spread(rows: Rows, captions: Sequence[str]) -> float:
-    """The mean distance of two rows of one caption; each caption counts alike. ``nan`` where each is there once."""
+    """The mean distance of two rows of one caption, over captions; NaN if no caption has two."""
     groups = defaultdict(list)
     for row, caption in zip(rows, captions, strict=True):
         groups[caption].append(row)
@@ -66,7 +66,7 @@ def spread(rows: Rows, captions: Sequence[str]) -> float:
 
 
 def _described(study: Study, indices: list[int]) -> dict[str, Rows]:
-    """Of the training pictures: once for all models."""
+    """The rows of the training pictures, computed once for all models."""
     file = study.output / f"training-pictures-{sha256_of(study.judge_folder)[:8]}.npz"
     if not file.exists():
         pixels = load_pixels(study.work)
@@ -77,7 +77,7 @@ def _described(study: Study, indices: list[int]) -> dict[str, Rows]:
 
 
 def _rows(study: Study, pixels: NDArray[np.uint8]) -> dict[str, Rows]:
-    """What pictures are compared by: what the judge sees in them, and their colours from afar."""
+    """The rows that pictures are compared by: the judge's features, and thumbnails."""
     thumbnails = torch.cat(
         [scaled(part, THUMBNAIL).flatten(1) for part in np.array_split(pixels, 1 + len(pixels) // 64)]
     )

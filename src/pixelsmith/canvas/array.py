@@ -1,4 +1,4 @@
-"""A plain array that is read as a canvas is."""
+"""An array in memory with the interface of a canvas."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pixelsmith.geometry import Size, Window
 
 @dataclass(frozen=True, eq=False)
 class Array:
-    """Values (c, h, w) that are all in memory."""
+    """Values (c, h, w) in memory."""
 
     values: Tensor
 
@@ -20,5 +20,5 @@ class Array:
         return Size(self.values.shape[2], self.values.shape[1])
 
     def read(self, window: Window) -> Tensor:
-        """The values (c, h, w) of a window inside the array; a view, not to be written to."""
+        """The values (c, h, w) of a window inside the array, as a view that must not be modified."""
         return self.values[(..., *window.slices)]

@@ -1,7 +1,7 @@
-"""A canvas made of patches: each is kept as it was made, and reading a window averages those that meet there.
+"""A canvas that is stored as its patches: reading a window averages the patches that overlap there.
 
-So nothing is ever added up in place: a patch that is made twice, in another order or by another worker leaves the
-same bytes, and a run can stop and go on between any two of them.
+Nothing is accumulated in place, so a patch that is computed twice, in another order or by another worker leaves the
+same bytes, and a run can be interrupted after any patch.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pixelsmith.sampling.patches import Tiling
 class Mosaic:
     """An array (channels, h, w) of float32 latents or uint8 pixels, filled patch by patch.
 
-    ``size`` is the part of the tiling's canvas that is seen, from its top left corner; without it all of it.
+    ``size``: the visible part of the tiling's canvas, from its top left corner; by default all of it.
     """
 
     def __init__(
@@ -33,8 +33,9 @@ class Mosaic:
         self._slots, self._channels, self._dtype = slots, channels, dtype
 
     def read(self, window: Window) -> Tensor:
-        """The values (c, h, w) of a window inside the canvas, or over its edges where it wraps; all patches that it
-        touches must be there.
+        """The values (c, h, w) of a window, which may reach over the edges on axes that wrap.
+
+        All patches with a weight in it must exist.
         """
         shape = (self._channels, window.height, window.width)
         values = torch.zeros(shape, dtype=self._dtype).numpy()
@@ -46,13 +47,13 @@ class Mosaic:
                 mean = np.zeros(shape, np.float32) if mean is None else mean
                 mean[(..., *place.slices)] += weights * piece
         whole = torch.from_numpy(values)
-        # Where a patch counts alone no other one counts: each value is in one of the two.
+        # A value comes either from a single patch or from a weighted mean, never from both.
         return whole if mean is None else whole + _as_kept(torch.from_numpy(mean), self._dtype)
 
     def put(self, index: int, values: Tensor) -> None:
-        """Keep patch ``index``: values (c, h, w) of its whole window, rounded and cut to 0..255 where pixels are bytes.
+        """Store patch ``index``: values (c, h, w) of its whole window; for bytes, rounded and clamped to 0..255.
 
-        Raises ``OSError`` where the disk is full.
+        Raises ``OSError`` if the disk is full.
         """
         kept = self.tiling.kept(index).relative_to(self.tiling[index].window)
         (stored,) = self.stored(values[(..., *kept.slices)])
@@ -60,20 +61,19 @@ class Mosaic:
 
     @property
     def stored(self) -> Stored:
-        """What makes of patches (..., c, h, w) what is kept, on the device where they are."""
+        """Converts patches (..., c, h, w) to their stored form, on their device."""
         return Stored((self._dtype,))
 
     def keep(self, index: int, stored: Sequence[Tensor]) -> None:
-        """Keep a patch that is as ``stored`` makes it."""
+        """Store a patch that ``stored`` has converted."""
         (values,) = stored
         self.put(index, values)
 
     def missing(self, group: int = 1, even: bool = False) -> Iterator[range]:
-        """The groups of at most ``group`` patches of which one or more are missing; ``even``: of one size, as far as
-        that goes, or all of ``group`` but the last.
+        """The groups of at most ``group`` patches with any missing patch.
 
-        Groups always begin at the same patches: how far a network's rounding depends on its batch, a run that was
-        interrupted rounds as one that was not.
+        ``even``: whether groups are of nearly equal size, instead of ``group`` patches in all but the last. Groups
+        always begin at the same patches, so that an interrupted run has the same batches, and thus the same rounding.
         """
         for indices in groups_of(len(self.tiling), group, even):
             if not all(index in self._slots for index in indices):
@@ -84,19 +84,19 @@ class Mosaic:
         return next(self.missing(), None) is None
 
     def __contains__(self, index: int) -> bool:
-        """Whether a patch is there."""
+        """Whether a patch exists."""
         return index in self._slots
 
     def has(self, window: Window) -> bool:
-        """Whether every patch that counts in a window is there."""
+        """Whether every patch with a weight in a window exists."""
         return all(index in self._slots for index in counting(self.tiling, window))
 
     def sync(self) -> None:
-        """Return when all patches put would survive a power loss, as far as the storage can."""
+        """Flush all stored patches, so that they survive a power loss if the storage can."""
         self._slots.sync()
 
     def _pieces(self, window: Window) -> Iterator[tuple[Window, np.ndarray, Values]]:
-        """What each patch gives to a window: where in it, with which weights, which values."""
+        """The contribution of each patch to a window: the part of the window, the weights, the values."""
         for index, seen in _counting(self.tiling, window):
             kept = self.tiling.kept(index)
             if index not in self._slots:
@@ -109,12 +109,12 @@ class Mosaic:
 
 
 def counting(tiling: Tiling, window: Window) -> list[int]:
-    """The patches that count in a window, in rising order."""
+    """The patches with a weight in a window, in ascending order."""
     return sorted({index for index, _ in _counting(tiling, window)})
 
 
 def _counting(tiling: Tiling, window: Window) -> Iterator[tuple[int, Window]]:
-    """The same, each with the window, or an image of it, that it is seen in."""
+    """The same, each with the repetition of the window that it overlaps."""
     for seen in tiling.images(window):
         for index in tiling.touching(seen):
             if tiling.kept(index).overlaps(seen):
@@ -123,9 +123,9 @@ def _counting(tiling: Tiling, window: Window) -> Iterator[tuple[int, Window]]:
 
 @dataclass(frozen=True)
 class Stored:
-    """Makes of values what is kept of them: bytes are rounded and cut to 0..255.
+    """Converts values to their stored form; bytes are rounded and clamped to 0..255.
 
-    ``dtypes``: of what is kept: the values, and, where there are two, the same ``scale`` times smaller.
+    ``dtypes``: of the stored values and, if there are two, of an overview that is ``scale`` times smaller.
     """
 
     dtypes: tuple[torch.dtype, ...]
@@ -143,9 +143,9 @@ def _as_kept(values: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def groups_of(count: int, most: int, even: bool) -> Iterator[range]:
-    """As few groups of at most ``most`` as hold so many items: all of that size but the last, or ``even`` ones.
+    """Divide ``count`` items into the fewest groups of at most ``most``, of which only the last is smaller.
 
-    Nine in eights are eight and one, or five and four.
+    ``even``: into groups of nearly equal size, such as five and four instead of eight and one.
     """
     groups = -(-count // most)
     starts = [count * i // groups if even else most * i for i in range(groups)] + [count]
@@ -154,9 +154,9 @@ def groups_of(count: int, most: int, even: bool) -> Iterator[range]:
 
 @dataclass(frozen=True)
 class WithOverview:
-    """A picture and the same picture ``scale`` times smaller, filled together: to look at large ones from afar.
+    """A picture and an overview of it that is ``scale`` times smaller, filled together.
 
-    Both have the same tiles. Values that are put are those of the large one, (c, h, w).
+    Both have the same tiles. Stored values are those of the full picture, (c, h, w).
     """
 
     picture: Mosaic
@@ -171,22 +171,22 @@ class WithOverview:
         return self.picture.read(window)
 
     def put(self, index: int, values: Tensor) -> None:
-        """Keep a tile of both. Raises ``OSError`` where the disk is full."""
+        """Store a tile of both. Raises ``OSError`` if the disk is full."""
         self.keep(index, self.stored(values))
 
     @property
     def stored(self) -> Stored:
-        """What makes of tiles (..., c, h, w) what both keep, on the device where they are."""
+        """Converts tiles (..., c, h, w) to the stored form of both, on their device."""
         return Stored((*self.picture.stored.dtypes, *self.overview.stored.dtypes), self.scale)
 
     def keep(self, index: int, stored: Sequence[Tensor]) -> None:
-        """Keep a tile that is as ``stored`` makes it."""
+        """Store a tile that ``stored`` has converted."""
         picture, overview = stored
         self.overview.put(index, overview)
         self.picture.put(index, picture)
 
     def missing(self, group: int = 1, even: bool = False) -> Iterator[range]:
-        """The groups of tiles of which one or more are missing in one of the two."""
+        """The groups with any tile that is missing in the picture or the overview."""
         both = (*self.picture.missing(group, even), *self.overview.missing(group, even))
         there = {indices.start: indices for indices in both}
         yield from (there[start] for start in sorted(there))

@@ -1,4 +1,4 @@
-"""Numbered blocks of values, each written once as a whole: the pieces of a mosaic, in memory or in a file."""
+"""Numbered slots for blocks of values, each written once as a whole: the storage of mosaics, in memory or in files."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ from pixelsmith.system.durable import NotAFileError, open_to_keep, open_to_read,
 
 Values = NDArray[Any]
 _CACHE_BYTES = 16 << 20
-"""What a viewer's last read blocks may take in memory: tiles next to each other read the same ones."""
+"""The size of the viewer's cache of blocks in bytes, because neighbouring tiles read the same blocks."""
 
 
 @runtime_checkable
 class Slots(Protocol):
-    """``count`` blocks of at most ``capacity`` values of one dtype.
+    """Slots for blocks of values of one dtype.
 
-    A slot is there or not, and never changes once it is: what belongs into it follows from the request alone. So
-    a slot that is lost, or not known to be whole, can always be made again.
+    A slot is filled or not, and never changes once it is filled, because its content depends on the request alone. So a
+    slot that is lost, or may be damaged, can always be computed again.
     """
 
     def __contains__(self, index: int) -> bool: ...
 
     def read(self, index: int) -> Values:
-        """The block's values, flat, as many as were written or more. The slot must be there."""
+        """The values of a filled slot, flat, at least as many as were written."""
         ...
 
     def write(self, index: int, values: Values) -> None:
-        """Fill a slot. Raises ``OSError`` where there is no room for it."""
+        """Fill a slot. Raises ``OSError`` if there is no space."""
         ...
 
     def sync(self) -> None:
-        """Return when all that was written would survive a power loss, as far as this storage can."""
+        """Flush all written blocks, so that they survive a power loss if the storage can."""
         ...
 
 
@@ -68,8 +68,8 @@ class MemorySlots:
 class DiskSlots:
     """Slots in a file of equal blocks (``.data``) with a checksum for each in a second file (``.sums``).
 
-    The checksum is written after its block; it is the journal. Opening verifies every block that has one: what was
-    torn by a crash, cut off or damaged is simply not there. The two files may be sparse.
+    The checksum is written after its block, and is the journal. Opening verifies every block that has one; a block that
+    is incomplete or damaged counts as not filled. Both files may be sparse.
     """
 
     def __init__(self, path: Path, count: int, capacity: int, dtype: DTypeLike) -> None:
@@ -86,15 +86,14 @@ class DiskSlots:
         return bool(self._sums[index])
 
     def read(self, index: int) -> Values:
-        """The block's values, flat. Raises ``OSError`` where the file has become shorter.
+        """The block's values, flat. Raises ``OSError`` if the file has become shorter.
 
-        Nothing is kept: the system keeps the file's pages, and blocks that outlive what is computed between them would
-        scatter over the heap.
+        Blocks are not cached: the system caches the file's pages, and long-lived blocks would fragment the heap.
         """
         return np.frombuffer(self._data.read(self._bytes, index * self._bytes), self._dtype)
 
     def write(self, index: int, values: Values) -> None:
-        """Fill a slot. Raises ``OSError`` where the disk is full."""
+        """Fill a slot. Raises ``OSError`` if the disk is full."""
         block = np.zeros(self._capacity, self._dtype)
         block[: values.size] = values.ravel()
         content = block.view(np.uint8).data
@@ -104,23 +103,23 @@ class DiskSlots:
         self._sums[index] = checksum
 
     def sync(self) -> None:
-        """Return when all that was written is on the disk."""
+        """Flush all written blocks to the disk."""
         self._data.sync()
         self._sums_file.sync()
 
     def close(self) -> None:
-        """Give the files back to the system; the slots cannot be used afterwards."""
+        """Close the files; the slots cannot be used afterwards."""
         self._data.close()
         self._sums_file.close()
 
     @staticmethod
     def exist(path: Path) -> bool:
-        """Whether slots were made there."""
+        """Whether there are slots at a path."""
         return _file(path, ".sums").exists()
 
     @staticmethod
     def delete(path: Path) -> None:
-        """Remove the slots made there, if any: first what says that the blocks are good."""
+        """Remove the slots at a path, if there are any; the checksums first."""
         for suffix in (".sums", ".data"):
             _file(path, suffix).unlink(missing_ok=True)
 
@@ -128,13 +127,13 @@ class DiskSlots:
         for index in np.flatnonzero(self._sums).tolist():
             content = self._data.read(self._bytes, index * self._bytes)
             if _checksum(content, index) != self._sums[index]:
-                # In the file as well, for those who only watch.
+                # In the file as well, for processes that watch it.
                 self._sums_file.write(bytes(4), 4 * index)
                 self._sums[index] = 0
 
 
 class _File:
-    """A file of a fixed length, open until it is closed or nobody holds it; a shorter one gets zeros at its end."""
+    """An open file of a fixed length; a shorter one is extended with zeros."""
 
     def __init__(self, path: Path, length: int) -> None:
         self._descriptor = open_to_keep(path)
@@ -158,22 +157,22 @@ class _File:
 
 
 class WatchedSlots:
-    """The slots of a file that another process may be filling: for reading, and nothing is changed.
+    """Read-only slots of a file that another process may be filling.
 
-    Every block is checked when it is read. Raises ``LookupError`` for one that is not there, or not whole.
+    Every block is verified when it is read. Raises ``LookupError`` for a missing or incomplete block.
     """
 
     def __init__(self, path: Path, count: int, capacity: int, dtype: DTypeLike) -> None:
         self._path, self._count, self._dtype = path, count, np.dtype(dtype)
         self._bytes = capacity * self._dtype.itemsize
         self._sums = np.zeros(count, np.uint32)
-        # Of a function that does not know this object: what was looked at is gone as soon as nobody looks any more.
+        # A function without a reference to this object, so that the cache is freed together with the object.
         read = partial(_checked_block, _file(path, ".data"), self._bytes)
         self._cached = lru_cache(maxsize=max(4, _CACHE_BYTES // self._bytes))(read)
         self.refresh()
 
     def refresh(self) -> int:
-        """Look at what is there now, and return how many slots that is."""
+        """Read which slots are filled now. Returns their number."""
         content = _bytes_of(_file(self._path, ".sums"))[: 4 * self._count]
         self._sums = np.frombuffer(content.ljust(4 * self._count, b"\0"), np.uint32)
         return int(np.count_nonzero(self._sums))
@@ -186,7 +185,7 @@ class WatchedSlots:
         return np.frombuffer(self._cached(index, int(self._sums[index])), self._dtype)
 
     def write(self, index: int, values: Values) -> None:
-        """Never: these slots are for reading."""
+        """Always raises ``PermissionError``."""
         raise PermissionError(f"{self._path}: opened for reading")
 
     def sync(self) -> None:
@@ -194,7 +193,7 @@ class WatchedSlots:
 
 
 def _bytes_of(path: Path) -> bytes:
-    """All of a file; nothing of a pipe, which would be waited for."""
+    """The content of a file; empty for a pipe, which could block."""
     try:
         return read_whole(path)
     except NotAFileError:
@@ -203,7 +202,7 @@ def _bytes_of(path: Path) -> bytes:
 
 def _checked_block(path: Path, count: int, index: int, checksum: int) -> bytes:
     content = b""
-    # Of a pipe or a directory nothing can be read.
+    # Pipes and directories are ignored.
     with suppress(NotAFileError), os.fdopen(open_to_read(path), "rb") as file:
         content = os.pread(file.fileno(), count, index * count)
     if _checksum(content, index) != checksum:
@@ -216,5 +215,5 @@ def _file(path: Path, suffix: str) -> Path:
 
 
 def _checksum(content: bytes | memoryview, index: int) -> int:
-    """Of a block at its place, never 0: a block moved elsewhere does not fit."""
+    """The checksum of a block with its index, never 0, so that a block at another index does not match."""
     return zlib.crc32(content, index + 1) or 1

@@ -1,4 +1,4 @@
-"""Where the mosaics and texts of a run are: all in memory, or all in a folder, by name."""
+"""The storage of a run's mosaics and texts by name, in memory or in a folder."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _WATCHED = {str(dtype): dtype for dtype in (torch.uint8, torch.float32)}
 
 @runtime_checkable
 class Space(Protocol):
-    """Mosaics and texts by name. What was put into one of them is there when it is opened again."""
+    """Mosaics and texts by name, whose content persists when they are opened again."""
 
     def open(
         self, name: str, tiling: Tiling, channels: int, dtype: torch.dtype = torch.float32, size: Size | None = None
@@ -33,11 +33,11 @@ class Space(Protocol):
     def __contains__(self, name: str) -> bool: ...
 
     def drop(self, name: str) -> None:
-        """Forget a mosaic, if it is there, and free what it took."""
+        """Delete a mosaic, if it exists."""
         ...
 
     def texts(self, name: str, make: Callable[[], Iterable[str]]) -> list[str]:
-        """The texts of this name: what ``make`` returned when they were first asked for, also by another process."""
+        """The texts of this name, which ``make`` returns on the first call, possibly in an earlier process."""
         ...
 
 
@@ -58,18 +58,18 @@ class MemorySpace:
         return name in self._slots
 
     def drop(self, name: str) -> None:
-        """Forget a mosaic, if it is there."""
+        """Delete a mosaic, if it exists."""
         self._slots.pop(name, None)
 
     def texts(self, name: str, make: Callable[[], Iterable[str]]) -> list[str]:
-        """The texts of this name, made if they are not there."""
+        """The texts of this name, created by ``make`` if they do not exist."""
         if name not in self._texts:
             self._texts[name] = list(make())
         return self._texts[name]
 
 
 class DiskSpace:
-    """Mosaics in a folder, two files each; memory holds only the windows in work."""
+    """Mosaics in a folder, with two files each; memory contains only the windows that are being processed."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -78,7 +78,7 @@ class DiskSpace:
     def open(
         self, name: str, tiling: Tiling, channels: int, dtype: torch.dtype = torch.float32, size: Size | None = None
     ) -> Mosaic:
-        """The mosaic of this name, with what was put into it before, also by another process that is gone."""
+        """The mosaic of this name, with its existing content, possibly of an earlier process."""
         if name not in self._slots:
             path = self._folder / name
             _make_folder(path.parent)
@@ -93,19 +93,19 @@ class DiskSpace:
         return DiskSlots.exist(self._folder / name)
 
     def close(self) -> None:
-        """Give all files back to the system; the mosaics cannot be used afterwards."""
+        """Close all files; the mosaics cannot be used afterwards."""
         for slots in self._slots.values():
             slots.close()
 
     def drop(self, name: str) -> None:
-        """Delete a mosaic's files, if they are there."""
+        """Delete a mosaic's files, if they exist."""
         if name in self._slots:
             self._slots.pop(name).close()
         DiskSlots.delete(self._folder / name)
         _description(self._folder / name).unlink(missing_ok=True)
 
     def texts(self, name: str, make: Callable[[], Iterable[str]]) -> list[str]:
-        """The texts of this name, kept in a file with a checksum; made again if the file is missing or damaged."""
+        """The texts of this name, stored in a file with a checksum; created again if it is missing or damaged."""
         path = _description(self._folder / name)
         with suppress(FileNotFoundError, ValueError, KeyError, TypeError):
             kept = read_object(read_whole(path))
@@ -118,9 +118,9 @@ class DiskSpace:
 
 
 def watch(path: Path) -> tuple[Mosaic, WatchedSlots]:
-    """A mosaic in a folder that another process may be filling, for reading; and its slots, to refresh.
+    """A read-only mosaic in a folder that another process may be filling, and its slots, which can be refreshed.
 
-    ``path`` is the folder and the mosaic's name. Raises ``LookupError`` where there is none, or not yet.
+    ``path``: the folder and the mosaic's name. Raises ``LookupError`` if it does not exist (yet).
     """
     try:
         values = read_object(read_whole(_description(path)))
@@ -138,7 +138,7 @@ def _description(path: Path) -> Path:
 
 
 def _describe(path: Path, tiling: Grid, channels: int, dtype: torch.dtype, size: Size | None) -> None:
-    """What the mosaic of a file is, for those who watch it."""
+    """Write the description of a mosaic, for processes that watch it."""
     seen = size or tiling.canvas
     values = {
         "size": [seen.width, seen.height], "channels": channels, "dtype": str(dtype), "tiling": tiling.to_dict()
@@ -151,7 +151,7 @@ def _checksum(texts: Sequence[str]) -> int:
 
 
 def _make_folder(path: Path) -> None:
-    """Make a folder where there is none. Raises ``OSError`` where there is anything else, such as a link to one."""
+    """Create a folder if it does not exist. Raises ``OSError`` if there is something else, such as a link to one."""
     with suppress(FileExistsError):
         path.mkdir(parents=True, exist_ok=True)
     if path.is_symlink() or not path.is_dir():

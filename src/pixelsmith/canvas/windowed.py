@@ -1,4 +1,4 @@
-"""Parts of canvases: one seen by itself, one seen in its place, and one that is all that is filled of a mosaic."""
+"""Parts of canvases: a window as a canvas, a canvas of which a part is known, and a partly filled mosaic."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pixelsmith.sampling.readable import Readable, deferred
 
 @dataclass(frozen=True)
 class Part:
-    """A window of something, read as if it were all there is."""
+    """A window of a source as a source of its own."""
 
     whole: Readable
     window: Window
@@ -25,20 +25,20 @@ class Part:
         return Size(self.window.width, self.window.height)
 
     def read(self, window: Window) -> Tensor:
-        """The values (c, h, w) of a window, counted from the top left corner of the part."""
+        """The values (c, h, w) of a window, relative to the top left corner of the part."""
         return self.whole.read(window.within(self.window))
 
     def deferred(self, window: Window, device: torch.device) -> Callable[[], Tensor]:
-        """The same, read on the host, to be computed on a device."""
+        """Read a window on the host; the returned function computes it on a device."""
         return deferred(self.whole, window.within(self.window), device)
 
 
 @dataclass(frozen=True)
 class Placed:
-    """A canvas of which a part is known: ``known`` of it is read from ``part``, all else from ``elsewhere``.
+    """A canvas whose window ``known`` is read from ``part``, and everything else from ``elsewhere``.
 
-    ``part``: what lies at ``origin`` on the canvas; ``known`` is a window inside of that. Where the canvas wraps both
-    may lie over its edges.
+    ``part`` has the position ``origin`` on the canvas, and contains ``known``. On axes that wrap, both may reach over
+    the edges.
     """
 
     part: Readable
@@ -65,7 +65,7 @@ class Placed:
             place = common.relative_to(image).slices
             known[place] = True
             found.append((place, values))
-        # Beyond what is known there may be nothing to read.
+        # ``elsewhere`` may not be readable, so it is read only if needed.
         whole = found[0][1].new_empty(len(values), *known.shape) if known.all() else self.elsewhere.read(window).clone()
         for place, values in found:
             whole[(..., *place)] = values
@@ -74,7 +74,7 @@ class Placed:
 
 @dataclass(frozen=True)
 class PartlyFilled:
-    """A mosaic that is filled where its patches count in a window, and shows something else beyond that."""
+    """A mosaic of which only the patches with a weight in a window are filled; elsewhere another source is read."""
 
     mosaic: Mosaic
     window: Window
@@ -90,11 +90,11 @@ class PartlyFilled:
         return Placed(self.mosaic, self.size.window, self.window, self.elsewhere, self.wrap).read(window)
 
     def put(self, index: int, values: Tensor) -> None:
-        """Keep a patch."""
+        """Store a patch."""
         self.mosaic.put(index, values)
 
     def missing(self, group: int = 1, even: bool = False) -> Iterator[Sequence[int]]:
-        """The groups of patches that count in the window of which one or more are missing."""
+        """The groups of patches with a weight in the window of which any is missing."""
         there = counting(self.mosaic.tiling, self.window)
         for places in groups_of(len(there), group, even):
             indices = there[places.start : places.stop]

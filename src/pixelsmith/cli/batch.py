@@ -1,4 +1,4 @@
-"""Many pictures at once: rows of a file, each a request, which goes on where it stopped."""
+"""Batches of pictures from rows of a file, which continue after an interruption."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from pixelsmith.system.durable import read_object, read_whole
 from pixelsmith.system.places import at_home, given_place
 
 Row = Mapping[str, Any]
-"""What a row says, by the names of options; strings where it comes from CSV."""
+"""The values of a row by the names of options; strings if it comes from CSV."""
 Outcome = Literal["made", "there", "failed"]
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".gif", ".avif", ".heic", ".jxl", ".jp2")
-"""Suffixes of the files of a folder that are taken for pictures to start from."""
+"""Suffixes of the files of a folder that are used as pictures to start from."""
 RANDOM = "random"
 MOST_ROWS = 1_000_000
 _RANDOM_SEEDS = 2**32
 _SLUG = 60
-"""Characters of a text in a name."""
+"""The largest number of characters of a text in a file name."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """A picture of a batch: its number from 1, what to make, where it goes, and whether any seed will do."""
+    """A picture of a batch: its number from 1, the request, the output, and whether any seed is accepted."""
 
     number: int
     request: Request
@@ -44,7 +44,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Done:
-    """What became of a picture, and why it failed, where it did."""
+    """The outcome of a picture, with the reason of a failure."""
 
     task: Task
     outcome: Outcome
@@ -60,8 +60,8 @@ class Done:
 def rows_of(path: Path) -> list[Row]:
     """The rows of a ``.csv``, ``.jsonl`` or ``.toml`` file.
 
-    CSV has a line of names; JSON lines has an object a line; TOML has a table ``[[picture]]`` a row, and what stands
-    before them holds for all. Empty cells are not given. Raises ``RequestError`` where it cannot be read.
+    CSV has a line of names; JSON lines has an object per line; TOML has a table ``[[picture]]`` per row, and values
+    before them apply to all. Empty cells are ignored. Raises ``RequestError`` if the file cannot be read.
     """
     readers: dict[str, Callable[[str], Iterable[Row]]] = {
         ".csv": _csv, ".jsonl": _json_lines, ".ndjson": _json_lines, ".toml": _toml
@@ -105,9 +105,9 @@ def _toml(text: str) -> Iterator[Row]:
 
 
 def spread(row: Row) -> Iterator[Row]:
-    """A row for each picture of a folder as ``from_image``, and each of its ``seeds`` (``0-9,20``).
+    """A row for each picture of a folder given as ``from_image``, and each of its ``seeds`` (``0-9,20``).
 
-    Raises ``RequestError`` for a folder without pictures, and what are no seeds.
+    Raises ``RequestError`` for a folder without pictures, and for invalid seeds.
     """
     rows = [row]
     folder = row.get("from_image")
@@ -137,16 +137,16 @@ def seeds_of(text: str) -> list[int]:
 
 
 def random_seed() -> int:
-    """A seed that nobody chose."""
+    """A random seed."""
     return secrets.randbelow(_RANDOM_SEEDS)
 
 
 def output_of(template: str, number: int, count: int, request: Request) -> Path:
-    """The place of a picture by a template such as ``out/{index}-{name}-{seed}.png``.
+    """The path of a picture from a template such as ``out/{index}-{name}-{seed}.png``.
 
-    ``{index}`` is its number, with as many digits as ``count`` has; ``{name}`` that of the picture it starts from
-    without its ending, or else its prompt; the others are fields of the request. Raises ``RequestError`` for a name
-    that is none of them.
+    ``{index}`` is its number, with as many digits as ``count``; ``{name}`` is the name of the picture that it starts
+    from without the suffix, or otherwise the prompt; the others are fields of the request. Raises ``RequestError`` for
+    unknown names.
     """
     fields = {name: value for name, value in vars(request).items() if isinstance(value, str | int | float)}
     fields["size"] = str(request.size)
@@ -164,10 +164,10 @@ def output_of(template: str, number: int, count: int, request: Request) -> Path:
 def tasks_of(
     rows: Iterable[Row], defaults: Row, read: Callable[[Row, Row], tuple[dict[str, Any], Request]]
 ) -> list[Task]:
-    """The pictures of all rows, with a place for each.
+    """The pictures of all rows, with a path for each.
 
-    ``defaults``: for what rows leave open. ``read``: the options that a row with its defaults stands for, and their
-    request. Raises ``RequestError`` for what is wrong with any of them, before anything is made.
+    ``defaults``: values for rows without their own. ``read``: returns the options of a row with its defaults, and their
+    request. Raises ``RequestError`` for any invalid row, before anything is made.
     """
     if defaults.get("seed") is not None and defaults.get("seeds") is not None:
         raise RequestError("seeds: give one seed, or several with seeds, not both")
@@ -193,19 +193,19 @@ def _said(row: Row) -> Row:
 
 
 class _Padded(str):
-    """A number with its zeros, which a template may want with more of them."""
+    """A zero-padded number, which a template may pad further."""
 
     def __format__(self, spec: str) -> str:
         return format(int(self), spec) if spec else str(self)
 
 
 def _slug(text: str) -> str:
-    """Text as part of the name of a file: letters and digits of any script, and hyphens."""
+    """Text for a file name: letters and digits of any script, and hyphens."""
     return re.sub(r"[^\w.]+|_+", "-", text).strip("-.")[:_SLUG].strip("-.") or "picture"
 
 
 def check_tasks(tasks: Sequence[Task]) -> None:
-    """Raise ``RequestError`` where there is nothing to make, or two pictures would go to one place."""
+    """Raise ``RequestError`` if there is nothing to make, or two pictures have the same path."""
     if not tasks:
         raise RequestError("batch: there are no pictures to make; give a file with rows, --seeds or a folder")
     seen: dict[Path, int] = {}
@@ -220,20 +220,20 @@ def check_tasks(tasks: Sequence[Task]) -> None:
 
 @dataclass(frozen=True)
 class Known:
-    """What is known of pictures without making them.
+    """Checks of existing pictures.
 
-    - ``settings``: what the file of a request will say; ``inside``: what a file says, ``None`` where that is nothing.
+    - ``settings``: returns the settings of a request's future file; ``inside``: those in a file, or ``None``.
     """
 
     settings: Callable[[Request], Mapping[str, Any]]
     inside: Callable[[Path], Mapping[str, Any] | None]
 
     def is_there(self, task: Task) -> bool:
-        """Whether a picture is there, made as it is asked for."""
+        """Whether the file of a task exists with its settings."""
         return task.output.exists() and self._same(task, self.inside(task.output))
 
     def begun(self, task: Task) -> Path | None:
-        """The run directory to go on with, if its run was begun. Raises ``RunError`` where that is another one's."""
+        """The run directory of a task, if its run was begun. Raises ``RunError`` if it belongs to another picture."""
         directory = RunDirectory(Path(f"{task.output}.run"))
         if not directory.begun:
             return None
@@ -242,7 +242,7 @@ class Known:
         return directory.path
 
     def _same(self, task: Task, settings: Mapping[str, Any] | None) -> bool:
-        """Whether settings are those of a task: of any seed, where any will do."""
+        """Whether settings are those of a task, with any seed if any is accepted."""
         if settings is None:
             return False
         request, seed = task.request, settings["request"].get("seed")
@@ -254,11 +254,11 @@ class Known:
 def run_batch(
     tasks: Sequence[Task], known: Known, make: Callable[[Task, Path | None], object], tell: Callable[[Done], None]
 ) -> list[Done]:
-    """Make the pictures one after the other, but those that are there; what became of each.
+    """Make the pictures that do not exist, one after the other. Returns the outcome of each.
 
-    ``make``: makes one, or goes on with a run directory. One that cannot be made (``InputError``, ``RefusedError``)
-    does not keep the others from it; what stops the machine (a full disk, say) ends the batch. ``tell`` is called after
-    each.
+    ``make``: makes a picture, or resumes a run directory. A picture that cannot be made (``InputError``,
+    ``RefusedError``) does not stop the others; other errors, such as a full disk, end the batch. ``tell`` is called
+    after each.
     """
     finished: list[Done] = []
     for task in tasks:

@@ -103,7 +103,7 @@ def _label(task: Task) -> str:
 
 
 def _tell(done: Done, count: int, as_json: bool, quiet: bool) -> None:
-    """Say what became of a picture of a batch."""
+    """Print the outcome of a picture of a batch."""
     if as_json:
         click.echo(json.dumps({"event": "PictureFinished", **done.to_dict()}))
     elif not quiet:

@@ -1,4 +1,4 @@
-"""What ``--help`` prints: options by group, the rest of them with ``--help-all``, examples, commands in full."""
+"""The output of ``--help``: options by group, the rest of them with ``--help-all``, examples, full descriptions."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pixelsmith.config.method import PRESET_NOTES
 from pixelsmith.config.settings import Group
 
 _ALL = "pixelsmith.help-all"
-"""What says in a context that all options are asked for."""
+"""The key in a context for whether all options are shown."""
 _OTHERS = "More"
-"""The heading of options that name no group."""
+"""The heading of options without a group."""
 _FEW = 20
 """A command with no more options than these shows all of them."""
 
@@ -27,7 +27,7 @@ class GroupedOption(click.Option):
 
 
 class Command(click.Command):
-    """A command whose help lists options by group; ``examples``: what each is for, and its command line.
+    """A command whose help lists options by group; ``examples``: the purpose of each, and its command line.
 
     A command with many options, some of which are not common, shows those by ``--help-all``.
     """
@@ -49,7 +49,7 @@ class Command(click.Command):
             )
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Examples, a section for each group that has something to show, presets, how many options were left out."""
+        """Write examples, a section for each group with shown options, presets, and the number of hidden options."""
         if self.examples:
             with formatter.section("Examples"):
                 for meaning, line in self.examples.items():
@@ -93,7 +93,7 @@ class Commands(click.Group):
     group_class = type
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """As click does, but nothing is cut."""
+        """As in click, but without truncation."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, _first_sentence(one.help or "")) for name, one in self.commands.items()])
 

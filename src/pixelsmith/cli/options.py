@@ -1,7 +1,6 @@
-"""Options that describe a picture: the same for every command that takes a request, and the request that they make.
+"""The options of a request, which are the same for all commands with one, and creating the request from them.
 
-Most follow from the fields that they fill in (``pixelsmith.config.settings``); those whose text is read in a way of
-its own are written out here.
+Most follow from the fields that they set (``pixelsmith.config.settings``); those that need parsing are defined here.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ DEFAULT_SIZE = "2048x2048"
 
 
 def options_of(owner: type, left_open: bool = False) -> list[Callable[..., Any]]:
-    """An option for each setting of a value; ``left_open``: what is not given is not the default, but ``None``."""
+    """An option for each setting of a class; ``left_open``: omitted options are ``None`` instead of the default."""
     return [_option_of(setting, left_open or setting.optional) for setting in settings_of(owner)]
 
 
@@ -61,7 +60,7 @@ def _type_of(setting: Setting) -> Any:
 
 
 def listed(group: Group, *names: str, common: bool = False, **said: Any) -> Callable[..., Any]:
-    """An option that help lists under a heading; ``said``: what ``click.option`` takes."""
+    """An option that help lists under a heading; ``said``: the arguments of ``click.option``."""
     return click.option(*names, cls=GroupedOption, group=group, common=common, **said)
 
 
@@ -82,7 +81,7 @@ class Seed(click.ParamType):
 
 
 PART_OPTIONS = options_of(Parts)
-"""What is loaded: the same for every command that looks at a model."""
+"""The options of parts, the same for every command with a model."""
 
 _PICTURE_OPTIONS = (
     listed(
@@ -118,7 +117,7 @@ _PICTURE_OPTIONS = (
         help="Regions from a JSON file, also with polygons, masks and negative prompts.",
     ),
 )
-"""What is made, of what, and by which model."""
+"""The options of the picture, its source, and the model."""
 
 _METHOD_OPTIONS = (
     listed(
@@ -157,7 +156,7 @@ _METHOD_OPTIONS = (
         help="Numbers of the perturbed blocks, such as 7,8,9.  [default: in the middle]",
     ),
 )
-"""How it is denoised."""
+"""The options of the method."""
 
 
 WORKER_OPTIONS = (
@@ -175,7 +174,7 @@ WORKER_OPTIONS = (
         help="Share the work among all GPUs of a Ray cluster (auto, HOST:PORT); without an address one is started.",
     ),
 )
-"""Who computes it together; no part of what the picture is."""
+"""The options of workers, which do not affect the picture."""
 
 
 def workers_of(options: dict[str, Any]) -> Workers | None:
@@ -184,17 +183,17 @@ def workers_of(options: dict[str, Any]) -> Workers | None:
 
 
 def request_options(command: Callable[..., None]) -> Callable[..., None]:
-    """What describes a picture: the same options for every command that takes a request."""
+    """Add all options of a request, and its prompt."""
     return click.argument("prompt")(options_without_prompt(command))
 
 
 def options_without_prompt(command: Callable[..., None]) -> Callable[..., None]:
-    """All of it but the prompt."""
+    """Add all options of a request without the prompt."""
     return with_options(command, (*_PICTURE_OPTIONS, *PART_OPTIONS, *_METHOD_OPTIONS, *options_of(Compute)))
 
 
 def _values(owner: type, options: dict[str, Any]) -> dict[str, Any]:
-    """What the options of a value say."""
+    """The values of a class's fields from their options."""
     return {setting.name: options[setting.parameter] for setting in settings_of(owner)}
 
 
@@ -230,7 +229,7 @@ def make_request(options: dict[str, Any]) -> Request:
 
 
 def _shape(options: dict[str, Any], cascade: Sequence[Size]) -> Size:
-    """What an area has the proportions of: the last stage, the picture to start from, or the model's own size."""
+    """The size with the aspect ratio for an area: the last stage's, the given picture's, or the model's native size."""
     if cascade:
         return cascade[-1]
     if options["from_image"] is not None:
@@ -258,7 +257,7 @@ def parts_of(options: dict[str, Any]) -> Parts:
 
 
 def _captions(asked: str | None) -> tuple[Any, str | None]:
-    """Whether there are captions, and whose, where a captioner is named."""
+    """The setting of captions, and the captioner, if one is named."""
     return (asked, None) if asked in (None, *get_args(CaptionsName)) else ("auto", asked)
 
 
@@ -281,7 +280,7 @@ def _interval(name: str, text: str | None) -> Any:
 
 
 def numbers_in(text: str | None, kind: Callable[[str], float], expected: str) -> Any:
-    """The numbers between commas, ``None`` of nothing. Raises ``click.BadParameter`` that says what was expected."""
+    """Comma-separated numbers, or ``None``. Raises ``click.BadParameter``, whose message begins with ``expected``."""
     try:
         return None if text is None else tuple(kind(part) for part in text.split(","))
     except ValueError as error:

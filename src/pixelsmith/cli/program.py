@@ -74,7 +74,7 @@ def main() -> None:
     except click.ClickException as error:
         code = _complain(_with_advice(error), 2)
     except BrokenPipeError:
-        # Who read the output has enough of it; Python would complain of it once more when it ends.
+        # The reader has closed the pipe; without this, Python would report it again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         code = 1
     except Exception as error:
@@ -222,7 +222,7 @@ def preview_command(at: str, side: int | None, output: Path, overwrite: bool, qu
 
 
 def _previewed(options: dict[str, Any]) -> tuple[Request, Path | None]:
-    """The request that is looked into, and its run directory where it has one."""
+    """The request of a preview, and its run directory, if it has one."""
     run_dir = Path(options["prompt"])
     if not RunDirectory(run_dir).begun:
         return make_request(options | {"slider": None}), None

@@ -1,4 +1,4 @@
-"""Observers for the terminal: a progress bar for people, lines of JSON for programs."""
+"""Observers for the terminal: a progress bar, or lines of JSON."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pixelsmith.system.terminal import duration, printable
 LINE_SECONDS = 30.0
 MOST_WORKERS = 4
 _UNITS = {"caption": "place", "write": "row"}
-"""Of phases; the others go tile by tile."""
+"""The names of a phase's items; those of other phases are tiles."""
 
 
 def print_json(event: Event) -> None:
@@ -34,7 +34,7 @@ def print_json(event: Event) -> None:
 
 
 def shares(workers: Mapping[str, float]) -> str:
-    """How much each of several workers does in a second; the first ones of many."""
+    """The items per second of each worker, of many only the first ones."""
     if not workers:
         return ""
     shown = [f"{name} {speed:.1f}" for name, speed in list(workers.items())[:MOST_WORKERS]]
@@ -43,9 +43,9 @@ def shares(workers: Mapping[str, float]) -> str:
 
 
 class ProgressBar:
-    """Stage, phase, step, patch rate and the time left for the whole run, on standard error.
+    """Stage, phase, step, patch rate and the remaining time of the whole run, on standard error.
 
-    Where that is no terminal, as in a log file, there is a line of it every ``LINE_SECONDS`` instead of a bar.
+    If standard error is not a terminal, a line is printed every ``LINE_SECONDS`` instead of a bar.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -77,7 +77,7 @@ class ProgressBar:
     def __call__(self, event: Event) -> None:
         """Show one event."""
         if isinstance(event, RunStarted):
-            # Not before: what is wrong with a request is one clear line, without a bar.
+            # The bar starts only now, so that an invalid request prints one line without a bar.
             if self._bar.console.is_terminal:
                 self._bar.start()
         elif isinstance(event, Warned):
@@ -113,7 +113,7 @@ class ProgressBar:
         self._bar.console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
 
     def _rate(self, event: Progress) -> str:
-        """How fast the last batch was."""
+        """The rate of the last batch."""
         before, self._batch = self._batch, (event, time.monotonic())
         if before is None or event.phase != "denoise" or event.step != before[0].step:
             return ""

@@ -1,4 +1,4 @@
-"""What commands share: options for their output, and running with the observer that these ask for."""
+"""Output options of commands, and running with the observer that they select."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ overwrite_option = listed(Group.FILE, "--overwrite", common=True, is_flag=True, 
 
 
 def observed(run: Callable[[Observer], object], as_json: bool, quiet: bool) -> None:
-    """Run with the observer that was asked for."""
+    """Run with the selected observer."""
     if quiet or as_json:
         with quiet_hub():
             run(silent if quiet else print_json)

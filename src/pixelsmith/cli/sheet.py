@@ -1,4 +1,4 @@
-"""A contact sheet: many pictures, small, on one."""
+"""Contact sheets of many small pictures."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from pixelsmith.pixels.output import Output
 from pixelsmith.pixels.zoomable import open_file
 
 SIDE = 256
-"""Pixels that a picture has at most on a side."""
+"""The largest side of a picture in pixels."""
 MOST = 2_000
-"""Pictures of a sheet."""
+"""The largest number of pictures in a sheet."""
 _SAYS = "Pixelsmith contact sheet"
-"""What the file says, so that only a sheet is replaced by one."""
+"""The text in the file by which a sheet is recognised, so that only sheets are replaced."""
 _GAP, _LINE = 12, 18
 _PAPER, _INK = (245, 245, 245), (40, 40, 40)
 
@@ -27,8 +27,8 @@ _PAPER, _INK = (245, 245, 245), (40, 40, 40)
 def write_sheet(path: Path, pictures: Sequence[tuple[Path, str]], overwrite: bool = False) -> None:
     """Write a sheet of picture files with a line of text below each, as PNG or JPEG, replacing an earlier sheet.
 
-    Raises ``PictureError`` as ``check_sheet`` does or where a picture cannot be read, and ``OutputError`` where it
-    cannot be written.
+    Raises ``PictureError`` as ``check_sheet`` does or if a picture cannot be read, and ``OutputError`` if it cannot be
+    written.
     """
     check_sheet(path, len(pictures), overwrite)
     columns = math.ceil(math.sqrt(len(pictures)))
@@ -52,9 +52,9 @@ def write_sheet(path: Path, pictures: Sequence[tuple[Path, str]], overwrite: boo
 
 
 def check_sheet(path: Path, count: int, overwrite: bool = False) -> None:
-    """Raise ``PictureError`` where a sheet of so many pictures cannot be written by this name.
+    """Raise ``PictureError`` if a sheet of ``count`` pictures cannot be written to this path.
 
-    A file that is there and no sheet is kept, unless ``overwrite`` is set.
+    An existing file that is no sheet is kept, unless ``overwrite`` is set.
     """
     if path.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise PictureError(f"{path}: expected a name that ends in .png, .jpg, .jpeg")
@@ -86,7 +86,7 @@ def _small(path: Path) -> Image.Image:
 
 
 def _fitting(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -> str:
-    """As much of a text as there is room for."""
+    """A text, truncated to the width of a picture."""
     if font.getlength(text) <= SIDE:
         return text
     while text and font.getlength(f"{text}…") > SIDE:

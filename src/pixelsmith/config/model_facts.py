@@ -1,4 +1,4 @@
-"""What planning needs to know of a model."""
+"""The properties of a model that planning needs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pixelsmith.sampling.grid import TileLayout
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What planning needs to know of a model.
+    """The properties of a model that planning needs.
 
     - ``name``: folder, hub id or ``embedded``; ``pipeline``: the class named in its ``model_index.json``.
     - ``native_size``: the size it was trained at, in pixels; ``latent_scale``: pixels per latent on one axis.

@@ -148,7 +148,7 @@ class Parts:
     - ``loras``, in the order in which they are added; ``textual_inversions``: files, whose names are their tokens.
     - ``controlnets``: ControlNets, in the order of the request's ``control_images``.
     - ``ip_adapters``: IP-Adapters, in the order of the request's ``ip_adapter_images``; ``image_encoder``: the folder
-      of the CLIP vision model that they all see through, or a file of a hub id in such a folder
+      of the CLIP vision model that they all use, or a file of a hub id in such a folder
       (``owner/name/folder/model.safetensors``); ``None`` is the folder ``image_encoder`` beside the first of them.
     - ``few_steps``: whether to add the few-step LoRA that the model's folder names (docs/decisions/0021-few-steps.md),
       with its scheduler and steps; ``None`` adds it if there is one.
@@ -201,7 +201,7 @@ class Parts:
         metavar="PATH[:SCALE]",
     )
     image_encoder: str | None = setting(
-        None, "What IP-Adapters see through.  [default: the folder image_encoder beside the first]", Group.MODEL
+        None, "The CLIP vision model of IP-Adapters.  [default: the folder image_encoder beside the first]", Group.MODEL
     )
     few_steps: bool | None = setting(
         False, "Add the model's own LoRA for few steps.  [default: with --preset fast, if it has one]", Group.QUALITY

@@ -11,7 +11,7 @@ from pixelsmith.errors import RequestError
 from pixelsmith.geometry import MAX_SIDE, Size
 
 PRINT_DPI = 300.0
-"""What print shops expect where nothing else is said."""
+"""The resolution that print shops expect by default."""
 DPI_RANGE = (1, 10_000)
 _INCHES = {"mm": 1 / 25.4, "cm": 1 / 2.54, "m": 100 / 2.54, "in": 1.0}
 _PIXELS = {"mp": 1e6, "gp": 1e9}

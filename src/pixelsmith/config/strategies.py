@@ -1,8 +1,8 @@
-"""Strategies: ways from a model's own size to a larger picture, all of them on the one engine, to be compared or used.
+"""Strategies: methods to make a picture larger than a model's native size, all on the same engine, for comparisons.
 
 - ``pixelsmith``: the method of this package: held structure, or with ``merge="phase"`` the paper's (arXiv 2406.07251).
 - ``multidiffusion``: patch-wise image-to-image without a guide (after arXiv 2302.08113): a stage starts from the noised
-  picture below, half as noisy as noise if nothing is said of ``start``, and the patches, which overlap by half, are
+  picture below, half as noisy as noise unless ``start`` is given, and the patches, which overlap by half, are
   averaged.
 - ``demofusion``: DemoFusion (arXiv 2311.16973): every multiple of the base in turn, skip residual, dilated sampling.
 - ``direct``: the model is run at the size of the picture, as if it had been trained for it.
@@ -25,17 +25,17 @@ _OF_STAGES = (*_OF_PATCHES, "start", "stage_steps", "stage_guidance_scale", "cap
 
 @dataclass(frozen=True)
 class Strategy:
-    """What the plan and a stage need to know of a strategy.
+    """The properties of a strategy that planning and a stage need.
 
-    - ``growth``: the stages of a cascade that the user leaves open: ``factors`` (few and equal), ``multiples`` (2, 3, 4
+    - ``growth``: the default stages of a cascade: ``factors`` (few and equal), ``multiples`` (2, 3, 4
       ... times the base) or ``none``: there are no stages.
     - ``native_base``: whether the base has the model's own size, or that of the picture.
-    - ``start``: the share of the noise schedule that a stage goes through where nothing is said of it.
-    - ``merge``: how the guide is merged into patches, ``None`` for what the method says.
-    - ``guided``: whether it is merged at all; if not, it gives the first canvas.
+    - ``start``: the default share of the noise schedule that a stage goes through.
+    - ``merge``: how the guide is merged into patches; ``None`` is the method's setting.
+    - ``guided``: whether the guide is merged at all; if not, it only initialises the canvas.
     - ``half_overlap``: patches overlap by half and are averaged there, instead of the method's border and coverage.
     - ``dilated``: dilated sampling joins the patches (``pixelsmith.engine.dilated``).
-    - ``unused``: what of a ``Method`` it has no use for.
+    - ``unused``: the settings of a ``Method`` that it ignores.
     """
 
     growth: Literal["factors", "multiples", "none"] = "factors"

@@ -1,4 +1,4 @@
-"""Where and in which order the work of a phase is done."""
+"""The engine: executors, and the denoising, encoding and decoding of canvases by them."""
 
 from pixelsmith.engine.executor import Executor, Serial, Threaded, Work, executor_for
 from pixelsmith.engine.seldom import Seldom

@@ -1,4 +1,4 @@
-"""The bands that smaller pictures know, in the latents of an autoencoder: fitted to what it makes of synthetic ones."""
+"""The frequency bands of smaller pictures in the latents of an autoencoder, fitted to synthetic pictures."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from pixelsmith.sampling.readable import Readable
 from pixelsmith.system.device import room_for
 
 SYNTHETIC = 32
-"""A side of a synthetic picture, in latents."""
+"""The side of a synthetic picture in latents."""
 SAMPLES = 16
-"""Latents that are fitted to for each weight of a channel, at least."""
+"""The least number of latents per fitted weight of a channel."""
 
 
 def low_pass_bands(factor: float) -> Bands:
-    """Those of a guide that is the latents of the picture below, enlarged ``factor`` times."""
+    """The bands for a guide of the previous stage's latents, upsampled ``factor`` times."""
     return partial(_low_pass_band, factor)
 
 
@@ -39,11 +39,11 @@ def _low_pass_band(factor: float, position: float) -> Band:
 
 
 class FittedBands:
-    """Those of a guide that is the encoded picture below, enlarged ``factor`` times.
+    """The bands for a guide of the previous stage's picture, upsampled ``factor`` times and encoded.
 
-    At the Slider's 1 it is what the picture below knows, at ½ what it would at half of its size: the band of a
-    picture ``factor / position`` times smaller. From the latent scale on that is fitted for the latent scale, and the
-    rest is a low-pass. A fit takes a second or two on a CPU, and is made once for each factor.
+    At position 1 of the Slider it is the band of the previous stage, at ½ that of half of its size: the band of a
+    picture ``factor / position`` times smaller. Above the latent scale, the filter is fitted for the latent scale and
+    followed by a low-pass. A fit takes a second or two on a CPU, and is made once per factor.
     """
 
     def __init__(self, autoencoder: Autoencoder, latent_scale: int, factor: float, kernel: Kernel) -> None:
@@ -62,19 +62,19 @@ class FittedBands:
         return Band(of_clean, of_guide)
 
     def _there(self, fit: Filter) -> Filter:
-        """A filter that was fitted on the host, on the device where latents are: it is brought there once."""
+        """A filter that was fitted on the host, copied to the device of the latents once."""
         return fit if fit.kernel is None else replace(fit, kernel=fit.kernel.to(self._autoencoder.device))
 
     def _fit(self, shrunk: float) -> tuple[Filter, Filter]:
-        """What makes latents of pictures those of the same shrunk, and what makes the same of latents of the guide."""
+        """The filters for latents of pictures and for latents of the guide, by regression on synthetic pictures."""
         whole, below, wanted = (self._latents(factor) for factor in (1.0, self._factor, shrunk))
         of_clean = Filter(fit_kernel(zip(whole, wanted, strict=True)))
-        # Not of what is wanted: where both see the same, as where all is flat, both make the same of it.
+        # The target is the other filter's output, so that both agree where their inputs do, such as in flat areas.
         made = [of_clean(latents[None])[0] for latents in whole]
         return self._there(of_clean), self._there(Filter(fit_kernel(zip(below, made, strict=True))))
 
     def _latents(self, shrunk: float) -> list[Float[Tensor, "c h w"]]:
-        """Of synthetic pictures, shrunk by a factor and enlarged again."""
+        """The latents of synthetic pictures, scaled down by a factor and up again."""
         if shrunk not in self._encoded:
             self._encoded[shrunk] = list(self._made(shrunk))
         return self._encoded[shrunk]
@@ -98,12 +98,12 @@ class FittedBands:
 
 
 def synthetic_picture(size: Size, rng: np.random.Generator) -> UInt8[Tensor, "3 h w"]:
-    """Noise with the spectrum of photographs: the amplitude of a wave is as one over its frequency, in any colours."""
+    """Noise with the spectrum of photographs, whose amplitudes are proportional to 1/frequency, in random colours."""
     frequencies = np.hypot(np.fft.fftfreq(size.height)[:, None], np.fft.fftfreq(size.width))
     frequencies[0, 0] = 1 / max(size.height, size.width)
     white = rng.standard_normal((3, size.height, size.width))
     pink = np.fft.ifft2(np.fft.fft2(white) / frequencies).real
-    # The channels of photographs go together, more or less.
+    # The channels of photographs are correlated.
     coloured = np.einsum("ij,jhw->ihw", 0.5 + 0.5 * np.eye(3) + 0.3 * rng.standard_normal((3, 3)), pink)
     coloured *= rng.uniform(15, 60) / coloured.std()
     return torch.from_numpy((coloured + rng.uniform(60, 190, (3, 1, 1))).round().clip(0, 255).astype(np.uint8))

@@ -8,17 +8,17 @@ from pixelsmith.errors import CancelledError
 
 
 class CancelToken:
-    """Ends the runs that it was given to; any thread may call ``cancel``.
+    """Ends the runs that it is passed to; any thread may call ``cancel``.
 
-    A run looks at it after each batch of patches, tile, and band of rows that is written. What it kept in a run
-    directory stays there, to go on with.
+    A run checks it after each batch of patches, tile, and band of rows. A run directory is kept, so the run can be
+    resumed.
     """
 
     def __init__(self) -> None:
         self._event = Event()
 
     def cancel(self) -> None:
-        """Ask the runs to end."""
+        """End the runs."""
         self._event.set()
 
     @property
@@ -26,6 +26,6 @@ class CancelToken:
         return self._event.is_set()
 
     def check(self) -> None:
-        """Raise ``CancelledError`` where the runs are to end."""
+        """Raise ``CancelledError`` after ``cancel`` was called."""
         if self.cancelled:
             raise CancelledError("the run was cancelled")

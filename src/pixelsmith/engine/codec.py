@@ -1,7 +1,7 @@
-"""Between pixels and latents, tile by tile, with enough context that the result equals an untiled pass.
+"""Encoding and decoding tile by tile, with enough context that the result equals an untiled pass.
 
-Local autoencoders give exactly that. The others are held steady (one normalisation for the whole picture) and their
-tiles are averaged over a band.
+For local autoencoders it is exactly equal. Others use shared statistics of normalisation for the whole picture, and
+their tiles are averaged over a band.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ class Pixels(Patched, Protocol):
 
     @property
     def stored(self) -> Storing:
-        """Converts tiles (b, 3, H, W) in 0..255 to what is kept, on their device."""
+        """Converts tiles (b, 3, H, W) in 0..255 to their stored form, on their device."""
         ...
 
     def keep(self, index: int, stored: Sequence[Tensor]) -> None:
-        """Keep a tile (3, H, W) that ``stored`` has converted."""
+        """Store a tile (3, H, W) that ``stored`` has converted."""
         ...
 
 
@@ -57,9 +57,9 @@ def encode(
 ) -> None:
     """Encode a picture (3, H, W) uint8 into those tiles of ``latents`` that are missing.
 
-    A latent stands for ``scale`` pixels; the tiles are those of its ``tiling``. Where picture and canvas
-    ``wrap`` they lie over the edges, too. Raises ``DeviceError`` where the device has no memory for a tile, or a latent
-    is not finite.
+    A latent covers ``scale`` pixels a side; the tiles are those of the autoencoder's ``tiling``. On the axes of
+    ``wrap`` they reach over the edges. Raises ``DeviceError`` if the device has too little memory for a tile, or a
+    latent is not finite.
     """
 
     def read(window: Window) -> Callable[[], Tensor]:
@@ -93,10 +93,10 @@ def decode(
     texture: Texture | None = None,
     wrap: Wrap = NO_WRAP,
 ) -> None:
-    """Decode a canvas into those tiles of ``picture`` (3, H, W) in 0..255 that are missing, and draw texture into them.
+    """Decode a canvas into those tiles of ``picture`` (3, H, W) in 0..255 that are missing, and add texture to them.
 
-    They are the tiles of the latents at the scale of pixels; where both ``wrap`` they lie over the edges, too. Raises
-    ``DeviceError`` where the device has no memory for a tile, or a pixel is not finite.
+    The tiles are those of the latents at the scale of pixels; on the axes of ``wrap`` they reach over the edges. Raises
+    ``DeviceError`` if the device has too little memory for a tile, or a pixel is not finite.
     """
     tiles, device, sync = autoencoder.tiling.tiles(latents.size, wrap), autoencoder.device, Seldom(picture.sync)
     executor = executor or Serial()
@@ -104,7 +104,7 @@ def decode(
     def read(indices: Sequence[int]) -> _Tile:
         (index,) = indices
         window = tiles[index].window
-        # Tiles may meet in the middle of a latent: of the next one a part counts as well.
+        # Tiles may meet in the middle of a latent, so part of the next latent is used as well.
         more = 1 + (texture.context if texture else 0)
         kept = tiles.kept(index).around(more).common(window)
         noise = staged(texture.noise_of(kept), device) if texture and not executor.elsewhere else None
@@ -131,8 +131,8 @@ def decode(
 
 
 class _Tile(NamedTuple):
-    """A tile to decode: its latents (1, c, h, w), what is of use, ``inside`` them and in all; ``noise``: for texture
-    there, if it is read and not made where it is needed.
+    """A tile to decode: its latents (1, c, h, w), the used part relative to them (``inside``) and on the canvas, and
+    the noise for texture, unless it is generated elsewhere.
     """
 
     latents: Tensor
@@ -142,7 +142,7 @@ class _Tile(NamedTuple):
 
 
 def _pixels(tile: Callable[[], Tensor]) -> Float[Tensor, "1 3 H W"]:
-    """In -1..1, of bytes."""
+    """Pixels in -1..1 from bytes."""
     return tile().float()[None] / 127.5 - 1
 
 
@@ -151,11 +151,11 @@ def _encoded(autoencoder: Autoencoder, tile: Callable[[], Tensor]) -> Tensor:
 
 
 def _decoded(autoencoder: Autoencoder, texture: Texture | None, stored: Storing, tile: _Tile) -> tuple[Tensor, ...]:
-    """A tile as it is kept, and whether it was finite."""
+    """The stored form of a decoded tile, and whether it was finite."""
     pixels = autoencoder.decode(tile.latents, tile.inside)
     if texture:
         texture.add_to(pixels[0], tile.inside, texture.noise_of(tile.kept) if tile.noise is None else tile.noise)
-    # All that is done to pixels is done where they are, and in place: of a tile only bytes come down.
+    # Everything is computed in place on the device, so that only bytes are copied to the host.
     whole = pixels.isfinite().flatten(1).all(1)
     return (*stored(pixels.add_(1).mul_(127.5).clamp_(0, 255)), whole)
 
@@ -171,12 +171,12 @@ def _steady(
     samples: Iterator[Tensor],
     target: Patched,
 ) -> AbstractContextManager[None]:
-    """Hold an autoencoder steady, unless there is nothing to do or but one tile, which has its own statistics."""
+    """Use shared statistics, unless no tile is missing or there is only one tile, which has its own statistics."""
     return nullcontext() if target.complete or len(tiles) == 1 else steady(samples)
 
 
 def _sampled(patches: Grid) -> Iterator[Window]:
-    """Tiles at the corners, the middles of the edges and the centre."""
+    """The tiles at the corners, the middles of the edges and the centre."""
     tops, lefts = (sorted({getattr(patch.window, name) for patch in patches}) for name in ("top", "left"))
     rows, columns = ({starts[i * (len(starts) - 1) // 2] for i in range(3)} for starts in (tops, lefts))
     return (patch.window for patch in patches if patch.window.top in rows and patch.window.left in columns)

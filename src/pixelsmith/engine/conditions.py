@@ -1,4 +1,4 @@
-"""What the places of a canvas are conditioned on: the picture's prompts, and those of its regions."""
+"""The conditions of patches: the picture's prompts, those of its regions, and the guidance between them."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from pixelsmith.sampling.regional import Blended, Layers, owners_of
 class Conditions:
     """A prompt and a negative prompt for each layer of a canvas, the picture's own first.
 
-    ``texts``: both as they were asked for: layers of the same text share an estimate. ``prompts``, ``negatives``: what
-    the network is given for them. ``layers``: ``None`` where there is but one.
+    ``texts``: both prompts as text; layers with the same text share an estimate. ``prompts``, ``negatives``: the
+    encoded prompts for each patch. ``layers``: ``None`` if there is only one.
     """
 
     texts: Sequence[tuple[str, str]]
@@ -33,11 +33,11 @@ class Conditions:
         return replace(self, prompts=[*map(extend, self.prompts)], negatives=[*map(extend, self.negatives)])
 
     def positive(self, made: Callable[[PromptAt], Denoiser]) -> Denoiser:
-        """The denoisers that ``made`` makes of the prompts, blended."""
+        """The blended denoisers that ``made`` creates for the prompts."""
         return self._blended([text for text, _ in self.texts], self.prompts, made)
 
     def negative(self, made: Callable[[PromptAt], Denoiser]) -> Denoiser:
-        """The same of the negative prompts."""
+        """The same for the negative prompts."""
         return self._blended([text for _, text in self.texts], self.negatives, made)
 
     def _blended(
@@ -51,7 +51,7 @@ class Conditions:
 
 
 def guided_denoiser(family: Family, conditions: Conditions, method: StageMethod, picture: Size) -> Denoiser:
-    """The denoiser of each patch's prompts, and what it is pushed away from where that is ever on."""
+    """The denoiser of each patch's prompts, with its guidances if they are on at any step."""
     scale, aways = method.guidance_scale, []
 
     def made(prompt_at: PromptAt, perturbation: Perturbation | None = None) -> Denoiser:
@@ -63,7 +63,7 @@ def guided_denoiser(family: Family, conditions: Conditions, method: StageMethod,
         aways.append(Away(unwanted, scale, method.guides_at, GUIDANCES[method.guidance].combine))
     if method.perturbation:
         worse = conditions.positive(partial(made, perturbation=method.perturbation))
-        # Of n + s·(p − n) the push is s − 1 times the difference.
+        # In n + s·(p − n), the guidance added to p is s − 1 times the difference.
         aways.append(Away(worse, 1 + method.perturbation.scale, method.perturbs_at))
     guided = Guided(positive, aways, method.guidance_rescale) if aways else positive
     return guided if method.epsilon_scaling == 1 else EpsilonScaled(guided, method.epsilon_scaling)

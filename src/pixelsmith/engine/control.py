@@ -18,9 +18,9 @@ from pixelsmith.sampling.readable import Readable, read_wrapped
 
 @dataclass(frozen=True)
 class Controlled:
-    """The prompts of patches, with what ``pictures`` show there.
+    """The prompts of patches with the windows of ``pictures``.
 
-    They are pixels (3, H, W) uint8, of which a latent has ``scale`` on a side, or latents, of which it is 1.
+    The pictures are pixels (3, H, W) uint8, ``scale`` per latent on each axis, or latents, with a scale of 1.
     """
 
     prompt_at: PromptAt

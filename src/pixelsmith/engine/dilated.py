@@ -1,4 +1,4 @@
-"""Dilated sampling: each sample sees all of the canvas, every s-th latent of it (DemoFusion, arXiv 2311.16973, 3.4)."""
+"""Dilated sampling: each sample is every s-th latent of the whole canvas (DemoFusion, arXiv 2311.16973, 3.4)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WIDEST, NARROWEST = 1.0, 0.01
 
 
 def blurred(x: Batch, sigma: float, radius: int) -> Batch:
-    """Gaussian blur of ``sigma`` latents, cut off at ``radius``, the edges continued."""
+    """Gaussian blur of ``sigma`` latents, truncated at ``radius``, with edges repeated."""
     if radius == 0:
         return x
     places = torch.arange(-radius, radius + 1, dtype=x.dtype, device=x.device)
@@ -35,9 +35,9 @@ def blurred(x: Batch, sigma: float, radius: int) -> Batch:
 
 @dataclass(frozen=True)
 class Dilated:
-    """The clean estimate of a whole canvas from its s·s dilated samples; the canvas is held in memory.
+    """The clean estimate of a whole canvas from its s·s dilated samples; the canvas is kept in memory.
 
-    ``factor``: s, at least 1; ``multiple``: what the network needs the sides of a sample to be a multiple of.
+    ``factor``: s, at least 1; ``multiple``: the multiple that the sides of a sample must have for the network.
     """
 
     denoiser: Denoiser
@@ -52,7 +52,7 @@ class Dilated:
         executor: Executor | None = None,
         full: int | None = None,
     ) -> Float[Tensor, "c h w"]:
-        """x̂0 of a canvas. The noise is estimated on a blurred canvas, less and less blurred, so that samples agree.
+        """x̂0 of a canvas. The noise is estimated on a blurred canvas, with decreasing blur, so that samples agree.
 
         ``full``: as in ``Work``, of the samples.
         """
@@ -60,15 +60,15 @@ class Dilated:
         sides = [-side % (self.factor * self.multiple) for side in (width, height)]
         padded = F.pad(x[None], (0, sides[0], 0, sides[1]), mode="replicate")
         blurry = self._blurred(padded, level)
-        # Each sample shows the whole canvas, so networks that are conditioned on positions get its window.
+        # Each sample shows the whole canvas, so it has the canvas's window for networks conditioned on positions.
         clean = self._clean(blurry, level, Window(0, 0, height, width), batch_size, executor or Serial(), full)
         if level.alpha > 0:
-            # x̂0 = (x − σ·ε̂) / α with the ε̂ of the blurred canvas: what the blur took from the canvas comes back.
+            # x̂0 = (x − σ·ε̂) / α with the ε̂ of the blurred canvas, which restores the detail removed by the blur.
             clean = clean + (padded - blurry) / level.alpha
         return clean[0, :, :height, :width]
 
     def _blurred(self, x: Batch, level: Level) -> Batch:
-        """Blurred, with mean and spread as before: a network knows noise by its spread."""
+        """The blurred canvas with the original mean and standard deviation, which the network expects of noise."""
         sigma = NARROWEST + cosine_weight(level.progress) * (WIDEST - NARROWEST)
         blurry = blurred(x, sigma, self.factor - 1)
         return (blurry - blurry.mean()) / blurry.std().clamp_min(1e-8) * x.std() + x.mean()
@@ -78,7 +78,7 @@ class Dilated:
     ) -> Batch:
         """x̂0 of the blurred canvas, sample by sample."""
         height, width = blurry.shape[-2:]
-        # Channel by channel, the s·s samples come one after another.
+        # For each channel, the s·s samples are consecutive.
         samples = (
             F.pixel_unshuffle(blurry, self.factor)
             .reshape(blurry.shape[1], -1, height // self.factor, width // self.factor)
@@ -101,9 +101,9 @@ class Dilated:
 
 @dataclass(frozen=True)
 class Joined:
-    """A denoiser of patches joined by the estimate of the whole canvas (c, h, w): its share falls from 1 to 0.
+    """A denoiser of patches mixed with the estimate of the whole canvas (c, h, w), whose share falls from 1 to 0.
 
-    DemoFusion mixes what the two paths make of a step; the step is linear in x̂0, so mixing x̂0 is the same.
+    DemoFusion mixes the results of both paths' steps; a step is linear in x̂0, so mixing x̂0 is equivalent.
     """
 
     patches: Denoiser

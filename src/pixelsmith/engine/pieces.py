@@ -1,8 +1,8 @@
-"""An autoencoder whose tiles are computed in pieces where the device has no memory for a whole one.
+"""An autoencoder whose tiles are computed in pieces if the device has too little memory for a whole tile.
 
-The tiles are the layout of latents and pictures on the disk, so they stay as they are while a run goes on. What is
-computed at once may be less: a tile is cut as a canvas is, with the same context around each piece. So the result is
-the same where the network is local, and as near to it as tiles are to an untiled pass where it is not.
+The tiles are the layout of latents and pictures on disk, which must not change during a run. But a tile can be divided
+like a canvas, with the same context around each piece. The result is the same if the network is local, and otherwise as
+close as that of tiles to an untiled pass.
 """
 
 from __future__ import annotations
@@ -23,18 +23,17 @@ from pixelsmith.sampling.grid import Grid, TileLayout
 from pixelsmith.system.device import is_out_of_memory
 
 OnSmaller = Callable[[int], None]
-"""Is called with the pixels a side that are computed at once from now on, where memory ended."""
+"""A callback for when the device is out of memory, with the new side in pixels that is computed at once."""
 _Run = Callable[[Window, Window], Tensor]
-"""The values of a window of a tile, of which a part is of use; both in latents of the tile."""
+"""Computes the values of a window of a tile, of which a part is used; both in latents of the tile."""
 
 
 @dataclass
 class InPieces:
-    """An ``Autoencoder`` that runs another one on at most ``side`` latents a side, and on half of them where memory
-    ends.
+    """An ``Autoencoder`` that runs another one on at most ``side`` latents a side, halved if memory is exhausted.
 
-    ``side``: with context; ``None`` for whole tiles. ``scale``: pixels per latent. What is raised where there is no
-    memory for the smallest piece is the device's own error.
+    ``side``: with context; ``None`` for whole tiles. ``scale``: pixels per latent. If the memory is too small for the
+    smallest piece, the device's own error is raised.
     """
 
     autoencoder: Autoencoder
@@ -78,7 +77,7 @@ class InPieces:
     def _steady(
         self, steady: Callable[[Iterable[Tensor]], AbstractContextManager[None]], samples: Iterable[Tensor], unit: int
     ) -> Iterator[None]:
-        """Hold the other one steady by these samples, cut as tiles are; ``unit``: of their values for a latent."""
+        """Use shared statistics of these samples, divided like tiles; ``unit``: values of a sample per latent."""
         seen, rest = list[Tensor](), iter(samples)
 
         def cut() -> Iterator[Tensor]:
@@ -99,7 +98,7 @@ class InPieces:
             yield
 
     def _run(self, run: _Run, whole: Size, wanted: Window, unit: int) -> Tensor:
-        """The values of a tile, ``unit`` on each axis for a latent; only those of ``wanted`` are of use."""
+        """The values of a tile, ``unit`` per latent on each axis, of which only those of ``wanted`` are used."""
         while True:
             pieces = self._pieces(whole)
             try:
@@ -107,14 +106,14 @@ class InPieces:
             except RuntimeError as error:
                 if not (is_out_of_memory(error) and self._can_shrink(whole)):
                     raise
-            # Outside of the handler, which keeps what was computed alive.
+            # Outside of the handler, whose traceback keeps the computed tensors alive.
             self._shrink(whole)
 
     def _can_shrink(self, whole: Size) -> bool:
         return self._half(whole) >= self.tiling.least
 
     def _shrink(self, whole: Size) -> None:
-        """From now on keep half as much of a piece on an axis."""
+        """Halve the kept part of a piece on each axis from now on."""
         self.side = self._half(whole)
         if torch.accelerator.is_available():
             torch.accelerator.empty_cache()
@@ -139,7 +138,7 @@ def _joined(run: _Run, pieces: Grid, wanted: Window, unit: int) -> Tensor:
         if not pieces.kept(index).overlaps(wanted):
             continue
         window, place = pieces[index].window, fine.kept(index)
-        # Pieces may meet in the middle of a latent: of the next one a part counts as well.
+        # Pieces may meet in the middle of a latent, so part of the next latent is used as well.
         values = run(window, pieces.kept(index).grown(1, pieces.canvas).common(window))
         if whole is None:
             whole = values.new_zeros(*values.shape[:2], fine.canvas.height, fine.canvas.width)

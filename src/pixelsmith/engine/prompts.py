@@ -1,4 +1,4 @@
-"""The prompts of a request as the network is given them: its texts, and what IP-Adapters see of its pictures."""
+"""Encoding the prompts of a request: its texts, and the pictures of IP-Adapters."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pixelsmith.pixels.reading import read_picture
 
 @dataclass(frozen=True)
 class PromptEncoder:
-    """Encodes texts; ``images``: what the pictures of IP-Adapters add to each prompt and to each negative prompt."""
+    """Encodes texts; ``images``: the tensors that IP-Adapters add to each prompt and to each negative prompt."""
 
     family: Family
     weighted: bool
@@ -23,9 +23,9 @@ class PromptEncoder:
 
     @classmethod
     def of(cls, request: Request, family: Family, pictures: Sequence[Tensor] | None = None) -> PromptEncoder:
-        """That of a request; ``pictures`` (3, H, W) uint8 in place of those that it names.
+        """The encoder of a request; ``pictures``: (3, H, W) uint8, instead of those that the request names.
 
-        Raises ``PictureError`` for one that cannot be read.
+        Raises ``PictureError`` if a picture cannot be read.
         """
         if pictures is None:
             sources = [read_picture(Path(name)) for name in request.ip_adapter_images]
@@ -34,6 +34,6 @@ class PromptEncoder:
         return cls(family, request.prompt_weighting, images)
 
     def __call__(self, prompt: str, negative_prompt: str) -> tuple[Prompt, Prompt]:
-        """What the network is given for both."""
+        """The encoded prompt and negative prompt."""
         positive, negative = self.family.encode(prompt, negative_prompt, self.weighted)
         return {**positive, **self.images[0]}, {**negative, **self.images[1]}

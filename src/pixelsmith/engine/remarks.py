@@ -1,4 +1,4 @@
-"""What of a request will not show in its picture, in words, before anything is made."""
+"""Warnings about settings of a request that have no effect, before any work."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pixelsmith.sampling.merging import MERGES
 
 
 def remarks_on(request: Request, family: Family, methods: Collection[StageMethod]) -> Iterator[str]:
-    """What of a request will not show, or not as it was meant."""
+    """Warnings about settings that have no effect, or not the intended one."""
     best, guides = family.facts.recommended, any(method.guides for method in methods)
     strongest = max(method.guidance_scale for method in methods)
     if (best.guidance_told or best.guidance_scale <= 1) and strongest > 2 * best.guidance_scale:
@@ -29,7 +29,7 @@ def remarks_on(request: Request, family: Family, methods: Collection[StageMethod
     if request.method.perturbation and not any(method.perturbs for method in methods):
         yield "the perturbation is not used: none of the steps lies in its interval, or its scale is 0"
     if request.prompt_weighting:
-        # All of it is read.
+        # Weighted prompts have no token limit.
         return
     for prompt in dict.fromkeys(text for own, negative in texts for text in (own, negative if guides else "")):
         if unread := family.unread(prompt):
@@ -37,7 +37,7 @@ def remarks_on(request: Request, family: Family, methods: Collection[StageMethod
 
 
 def _needless(request: Request, best: Recommended) -> Iterator[str]:
-    """What was asked for that the strategy, or the way to merge the guide, has no use for."""
+    """Warnings about settings that the strategy or the merge ignores."""
     asked, strategy = request.method, STRATEGIES[request.method.strategy]
     plain = Method(merge=asked.merge, strategy=asked.strategy)
     plain = (plain.above_given_picture() if request.from_image else plain).settled(best)

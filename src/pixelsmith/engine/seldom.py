@@ -1,4 +1,4 @@
-"""What is worth doing again and again, but not each time."""
+"""Rate limiting of calls such as ``fsync``."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable
 
 SECONDS = 1.0
-"""Of work that a power loss may cost. To wait for a disk takes as long as a small model's batch."""
+"""The work in seconds that a power loss may cost; a flush takes as long as a batch of a small model."""
 
 
 class Seldom:
-    """Calls something when it is called, unless it did so less than ``seconds`` ago, or began to."""
+    """Calls a function, unless the last call, or the creation of this object, was less than ``seconds`` ago."""
 
     def __init__(self, call: Callable[[], None], seconds: float = SECONDS) -> None:
         self._call, self._seconds, self._last = call, seconds, time.monotonic()

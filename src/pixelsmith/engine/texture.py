@@ -1,4 +1,4 @@
-"""Texture that a network draws into decoded pixels, from noise that is keyed by seed, stage and place."""
+"""Texture that a network adds to decoded pixels, from noise keyed by seed, stage and position."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pixelsmith.sampling.noise import Noise, NoiseField, repeated
 
 @dataclass(frozen=True)
 class Texture:
-    """What of a picture's texture is drawn: ``strength`` 0..1 is the share that is added.
+    """The texture of a picture; ``strength``: the factor 0..1 with which it is added.
 
     ``noise`` has a value and channel for each pixel of the picture, so that tiles agree; ``scale``: pixels per latent.
     """
@@ -27,7 +27,7 @@ class Texture:
 
     @classmethod
     def of(cls, family: Family, seed: int, stage: int, strength: float) -> Texture | None:
-        """That of a rung's picture; ``None`` where the model has no texture network, or nothing of it is wanted."""
+        """The texture of a stage's picture; ``None`` if the model has no texture network, or the strength is 0."""
         if family.texture is None or not strength:
             return None
         noise = NoiseField(seed, stage, family.texture.noise_channels, Purpose.TEXTURE)
@@ -35,25 +35,26 @@ class Texture:
 
     @property
     def context(self) -> int:
-        """Latents around a window that decide what it becomes."""
+        """The margin in latents around a window on which its texture depends."""
         return -(-self.network.margin // self.scale)
 
     def on(self, picture: Size, wrap: Wrap) -> Texture:
-        """The same on a picture of so many pixels that may wrap."""
+        """The same for a picture of this size in pixels, which may wrap."""
         return replace(self, noise=repeated(self.noise, picture, wrap))
 
     def within(self, part: Window) -> Texture:
-        """The same where a window of the picture, in latents, is decoded as if it were all there is."""
+        """The same for a window of the picture, in latents, that is decoded as a picture of its own."""
         return replace(self, noise=_Shifted(self.noise, part.scaled(self.scale)))
 
     def noise_of(self, window: Window) -> Float[Tensor, "1 k H W"]:
-        """What is drawn from in a window, in latents."""
+        """The noise of a window, which is given in latents."""
         return self.noise.read(window.scaled(self.scale))[None]
 
     def add_to(self, pixels: Float[Tensor, "3 H W"], inside: Window, noise: Float[Tensor, "1 k h w"]) -> None:
-        """Draw into pixels (-1..1), in place, ``inside`` a window of theirs, in latents, which the noise is of.
+        """Add texture to pixels (-1..1) in place, in the window ``inside`` of them, in latents.
 
-        What is drawn is right but for ``context`` latents at those edges of the window that are none of the picture's.
+        ``noise`` is that of the window. The texture is correct except for ``context`` latents at those edges of the
+        window that are not the picture's.
         """
         part = pixels[(..., *inside.scaled(self.scale).slices)]
         part += self.strength * self.network(part[None], noise)[0]
@@ -61,7 +62,7 @@ class Texture:
 
 @dataclass(frozen=True)
 class _Shifted:
-    """Noise of a window, counted from its top left corner."""
+    """Noise relative to the top left corner of a window."""
 
     noise: Noise
     window: Window

@@ -1,7 +1,7 @@
-"""Captions for each window of a canvas: what the picture below shows there, added to the picture's prompt.
+"""Captions of the previous stage for each window of a canvas, which are added to the picture's prompt.
 
-A prompt is of a whole picture, and a patch of a large one shows a part of it. Words by place are those of a fixed grid
-of cells, wherever the patches of a step lie (arXiv 2602.03342 captions each tile).
+A prompt describes the whole picture, but a patch of a large one shows only a part of it. Captions belong to a fixed
+grid of cells, independent of the positions of a step's patches (arXiv 2602.03342 captions each tile).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pixelsmith.geometry import Size, Window
 
 @dataclass(frozen=True)
 class Cells:
-    """A canvas cut into rows and columns of cells of (nearly) one size, none larger than a patch. All in latents."""
+    """The cells of a canvas, of nearly equal size and none larger than a patch. All values are in latents."""
 
     canvas: Size
     patch: Size
@@ -40,7 +40,7 @@ class Cells:
                 yield Window(top, left, bottom - top, right - left)
 
     def under(self, window: Window) -> int:
-        """The number of the cell in which the middle of a window lies; past the canvas it is the cells once more."""
+        """The index of the cell that contains the centre of a window; beyond the canvas the cells repeat."""
         row = (2 * window.top + window.height) * self.rows // (2 * self.canvas.height)
         column = (2 * window.left + window.width) * self.columns // (2 * self.canvas.width)
         return row % self.rows * self.columns + column % self.columns
@@ -54,14 +54,14 @@ class Words:
     prompts: Sequence[str]
 
     def at(self, window: Window) -> str:
-        """The prompt of a patch that lies there."""
+        """The prompt of a patch with this window."""
         return self.prompts[self.cells.under(window)]
 
 
 def joined(caption: str, prompt: str) -> str:
-    """What is seen at a place, and the prompt of the whole picture, whose style it keeps.
+    """A caption followed by the prompt of the whole picture, which contains the style.
 
-    The place comes first: text encoders weigh what comes first most, and it is the end of a text that they have no room
-    for (docs/decisions/0026-captions.md).
+    The caption comes first, because text encoders give the first tokens the most weight, and truncate the end of a text
+    (docs/decisions/0026-captions.md).
     """
     return f"{caption}, {prompt}" if caption else prompt

@@ -41,7 +41,7 @@ class Traits:
     - ``recommended``: the settings that it works best with.
     - ``float16_safe``: whether activations stay in the range of float16; if not, float32 is used without bfloat16.
     - ``controlnet``: diffusers' class of its ControlNets, if they can be used.
-    - ``image_prompts``: whether it takes IP-Adapters that see through CLIP.
+    - ``image_prompts``: whether it takes IP-Adapters with a CLIP image encoder.
     - ``perturbable``: whether its network can be perturbed (``pixelsmith.families.shared.perturbed``).
     - ``stock_seeds``: whether a seed gives the picture that diffusers' own pipeline makes from it.
     """

@@ -46,7 +46,7 @@ def streamed(
 
     ``exif``: the EXIF block, which is a small TIFF.
 
-    What reading the picture raises is raised when the context ends, instead of what libvips then made of it.
+    An error of reading the picture is raised at the end of the context, instead of the error of libvips that it causes.
     """
     chunks, rest, failures = png_chunks(picture, on_rows, exif, encoding), memoryview(b""), list[BaseException]()
 
@@ -102,13 +102,13 @@ def png_chunks(picture: Readable, on_rows: OnRows, exif: bytes = b"", encoding: 
 
 
 def _halved(floats: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The bytes of floats (h, w, 4 c) as two whole numbers each, (h, 2, w, 2 c), as PNG has those of 16 bits."""
+    """The bytes of floats (h, w, 4 c) as two integers each, (h, 2, w, 2 c), in PNG's 16-bit format."""
     halves = floats.view(np.uint16).reshape(*floats.shape[:2], -1, 2).transpose(0, 3, 1, 2)
     return np.ascontiguousarray(halves.astype(">u2")).view(np.uint8)
 
 
 def _floats(halves: pyvips.Image) -> pyvips.Image:
-    """The floats whose halves lie beside each other."""
+    """The floats from their halves, which are side by side."""
     width = halves.width // 2
     first, second = (halves.crop(left, 0, width, halves.height).bandsplit() for left in (0, width))
     bands = [half for both in zip(first, second, strict=True) for half in both]

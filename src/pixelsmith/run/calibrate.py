@@ -28,7 +28,7 @@ def measure_rates(family: Family, request: Request, known: Rates) -> Rates:
         family.autoencoder, facts.latent_scale, lambda side: None, asked and asked // facts.latent_scale
     )
     batch_size = batch_size_of(request, family.device, facts.patch)
-    # What pictures show does not matter here, and the files may be on another machine.
+    # The content of pictures does not matter here, and the files may be on another machine.
     pictures = [torch.zeros(3, 8, 8, dtype=torch.uint8)] * len(request.ip_adapter_images)
     prompt, _ = PromptEncoder.of(request, family, pictures)(request.prompt, request.negative_prompt)
     if count := len(request.control_images):
@@ -60,7 +60,7 @@ def measure_rates(family: Family, request: Request, known: Rates) -> Rates:
 
 
 def _shown(family: Family, count: int) -> Tensor:
-    """What so many control pictures show at a patch, if they are black."""
+    """The input of ``count`` black control pictures for a patch."""
     facts, patch = family.facts, family.facts.patch
     if facts.control_latents:
         return torch.zeros(1, count, facts.latent_channels, patch.height, patch.width)

@@ -1,1 +1,1 @@
-"""What is asked of the operating system: safe file writes, signals, memory, paths and the terminal."""
+"""Functions of the operating system: safe file writes, signals, memory, paths and the terminal."""

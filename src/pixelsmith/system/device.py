@@ -1,4 +1,4 @@
-"""What a device can fail at in the middle of a run: its memory ends, or a number leaves the range of its dtype."""
+"""Failures of a device during a run: exhausted memory, and values that overflow their dtype."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pixelsmith.errors import DeviceError
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether the device has no memory left; Apple's, a CPU's and some of CUDA's errors say so in words only."""
+    """Whether an error means exhausted memory; Apple's, a CPU's and some of CUDA's are recognised by their text."""
     words = ("out of memory", "can't allocate memory", "not enough memory")
     return isinstance(error, torch.OutOfMemoryError) or any(word in str(error).lower() for word in words)
 
 
 @contextmanager
 def room_for(what: str) -> Iterator[None]:
-    """While open, the end of the device's memory is a ``DeviceError`` that says what there is no room for."""
+    """In this context exhausted memory raises a ``DeviceError`` that names ``what`` did not fit."""
     try:
         yield
     except RuntimeError as error:
@@ -32,18 +32,18 @@ def room_for(what: str) -> Iterator[None]:
 
 
 def staged(values: Tensor, device: torch.device) -> Tensor:
-    """The same values on the host, where a device takes them from without anyone waiting for it, if it can."""
+    """The values in pinned memory on the host, for copies without waiting, if the device supports it."""
     return values.pin_memory() if device.type == "cuda" else values
 
 
 def finite(values: Tensor, what: str) -> Tensor:
-    """The same values. Raises ``DeviceError`` where one is infinite or no number, which would become black pixels."""
+    """The same values. Raises ``DeviceError`` if one is infinite or NaN, which would become black pixels."""
     check_finite(values.isfinite(), what)
     return values
 
 
 def check_finite(are: Tensor, what: str) -> None:
-    """Raises ``DeviceError`` unless values are finite; ``are``: whether they are, some or each."""
+    """Raise ``DeviceError`` unless all values are finite; ``are``: whether each value, or each group of them, is."""
     if not are.all():
         raise DeviceError(
             f"{what} is not finite: the model overflows in this dtype, try --dtype bfloat16 or float32; where it does "

@@ -1,4 +1,4 @@
-"""SHA-256 of files and folders; of large files that have not changed it is remembered."""
+"""SHA-256 of files and folders, which is cached for large unchanged files."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from pixelsmith.system.durable import state_of
 from pixelsmith.system.remembered import Remembered
 
 LARGE = 32 << 20
-"""Bytes of a file that takes longer to read than to look up."""
+"""The size in bytes from which a file's digest is cached."""
 SETTLED = 2_000_000_000
-"""Nanoseconds that a file must have been left alone for: within the grain of a file system's clock two contents can
-have the same times."""
+"""The least age of a change in nanoseconds, because within the resolution of a file system's clock two contents can
+have the same time."""
 _DIGESTS = Remembered("digests.json")
 
 
@@ -42,7 +42,7 @@ def sha256_of(place: Path) -> str:
 
 
 def _of_file(path: Path) -> str:
-    """SHA-256 of a file. A large one is read again only if its size, times or place on the disk are others."""
+    """SHA-256 of a file. A large one is read again only if its size, times or inode have changed."""
     before, key = state_of(path), str(path.resolve())
     if before is None or before.size < LARGE:
         return _read(path)

@@ -1,7 +1,7 @@
-"""Opening files: nothing is written through a link or over what is there, and what was written survives a power loss.
+"""Opening and writing files safely: without following links or overwriting, and durable after a power loss.
 
-A run directory, or the folder of an output, may come from someone else. A link in it must not lead a write to another
-file, and a pipe or a device instead of a file must not hold a run up.
+A run directory, or the folder of an output, may come from somebody else. A link in it must not redirect a write to
+another file, and a pipe or a device instead of a file must not block a run.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from typing import Any, NamedTuple
 from filelock import FileLock
 
 PARTIAL = ".partial"
-"""What the names of files that are not yet whole end in."""
+"""The suffix of incomplete files."""
 _NO_FILE = (errno.ELOOP, errno.EISDIR, errno.ENXIO)
-"""What the system says of a link, a folder, and a pipe or a socket that nobody reads."""
+"""The error numbers for a link, a folder, and a pipe or a socket without a reader."""
 _EXPECTED = "expected a file, not a link, a folder, a pipe or a device"
 
 
 class NotAFileError(OSError):
-    """There is a link, a folder, a pipe or a device where a file is expected."""
+    """Raised if there is a link, a folder, a pipe or a device instead of a file."""
 
 
 def open_to_read(path: Path) -> int:
-    """A descriptor of a file for reading; of a link, of what it leads to. Raises ``OSError``."""
+    """A descriptor for reading a file; links are followed. Raises ``OSError``."""
     return _file(path, os.O_RDONLY, follow=True)
 
 
 def open_to_keep(path: Path) -> int:
-    """A descriptor for reading and writing a file that stays, made where there is none. Raises ``OSError``."""
+    """A descriptor for reading and writing a file, which is created if it does not exist. Raises ``OSError``."""
     descriptor = _file(path, os.O_RDWR | os.O_CREAT)
     if os.fstat(descriptor).st_nlink > 1:
         os.close(descriptor)
@@ -43,13 +43,13 @@ def open_to_keep(path: Path) -> int:
 
 
 def read_whole(path: Path) -> bytes:
-    """The content of a file. Raises ``OSError``, at once where it is a pipe or a device."""
+    """The content of a file. Raises ``OSError``, for a pipe or a device without waiting."""
     with os.fdopen(open_to_read(path), "rb") as file:
         return file.read()
 
 
 class FileState(NamedTuple):
-    """What of a file is another value whenever its content is: no program can set the time of its last change."""
+    """Properties of a file that change with its content; programs cannot set the time of its last status change."""
 
     size: int
     modified: int
@@ -58,7 +58,7 @@ class FileState(NamedTuple):
 
 
 def state_of(path: Path) -> FileState | None:
-    """The state of a file; times are nanoseconds. ``None`` where it cannot be looked at."""
+    """The state of a file, with times in nanoseconds; ``None`` if it cannot be read."""
     try:
         found = path.stat()
     except (OSError, ValueError):
@@ -67,7 +67,7 @@ def state_of(path: Path) -> FileState | None:
 
 
 def read_object(content: str | bytes) -> dict[str, Any]:
-    """A JSON object from its text. Raises ``ValueError`` for anything else, however it is wrong."""
+    """A JSON object from its text. Raises ``ValueError`` for any other text."""
     try:
         values = json.loads(content)
     except RecursionError as error:
@@ -78,17 +78,17 @@ def read_object(content: str | bytes) -> dict[str, Any]:
 
 
 def hold(lock: FileLock) -> None:
-    """Take a lock that does not wait.
+    """Acquire a lock without waiting.
 
-    Raises ``filelock.Timeout`` where another process has it, and ``OSError`` where no such file can be made, which the
-    lock itself can take for another process.
+    Raises ``filelock.Timeout`` if another process has it, and ``OSError`` if the file cannot be created, which the
+    library itself may report as a timeout.
     """
     os.close(open_to_keep(Path(lock.lock_file)))
     lock.acquire()
 
 
 def write_new(path: Path, content: bytes) -> None:
-    """Write a file that is not there. Raises ``OSError``, also where there is something by this name."""
+    """Write a new file. Raises ``OSError``, also if the file exists."""
     with os.fdopen(_file(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
         file.write(content)
         file.flush()
@@ -96,11 +96,11 @@ def write_new(path: Path, content: bytes) -> None:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file, or replace it, so that it is there whole or not at all, also after a power loss."""
+    """Write or replace a file atomically and durably."""
     if path.is_dir() and not path.is_symlink():
-        # The system would name the partial file.
+        # The system's error would name the partial file.
         raise NotAFileError(errno.EISDIR, _EXPECTED, str(path))
-    # By a name that no other process has: two writers do not meet in one file.
+    # With a random name, so that two writers never use the same file.
     partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}{PARTIAL}")
     try:
         write_new(partial, content)
@@ -113,7 +113,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def flush(*paths: Path) -> None:
-    """Return when files and the entries of folders would survive a power loss, where the system can tell."""
+    """Flush files and entries of folders to the disk, if the system supports it."""
     if os.name != "posix":
         return
     for path in paths:
@@ -125,8 +125,8 @@ def flush(*paths: Path) -> None:
 
 
 def _file(path: Path, flags: int, follow: bool = False) -> int:
-    """Open what must be a file, without waiting for the other end of a pipe."""
-    # Each of these is missing on some system.
+    """Open a file, without waiting for the other end of a pipe."""
+    # Each of these flags is missing on some system.
     names = ("O_NONBLOCK", "O_BINARY", "O_CLOEXEC", *(() if follow else ("O_NOFOLLOW",)))
     for name in names:
         flags |= getattr(os, name, 0)

@@ -1,4 +1,4 @@
-"""Ending by a signal as by Ctrl-C: what was made for this process alone is removed on the way out."""
+"""Handling of termination signals like Ctrl-C, so that temporary files are removed."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import threading
 from types import FrameType
 
 _SIGNALS = ("SIGTERM", "SIGHUP")
-"""What ends a process at once: the system's request to end, and a terminal that was closed."""
+"""Signals that would end the process at once: a request to terminate, and a closed terminal."""
 
 
 class Terminated(KeyboardInterrupt):
-    """A signal asked this process to end; ``code`` is the exit code that says so."""
+    """Raised by a termination signal; ``code``: the exit code for it."""
 
     def __init__(self, number: int) -> None:
         super().__init__(f"ended by {signal.Signals(number).name}")
@@ -19,17 +19,17 @@ class Terminated(KeyboardInterrupt):
 
 
 def end_orderly() -> None:
-    """Raise ``Terminated`` in the main thread where such a signal comes, unless it is ignored or handled already."""
+    """Let such signals raise ``Terminated`` in the main thread, unless they are ignored or have a handler."""
     if threading.current_thread() is not threading.main_thread():
         return
     for name in _SIGNALS:
-        # Not every system has each.
+        # Not every system has both.
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, _end)
 
 
 def _end(number: int, frame: FrameType | None) -> None:
-    # Once is enough: a second one must not end the cleaning up.
+    # A second signal must not interrupt the cleanup.
     signal.signal(number, signal.SIG_IGN)
     raise Terminated(number)

@@ -1,6 +1,7 @@
-"""Ctrl-C on the command line: one line and exit code 130 at any moment, without a traceback.
+"""Ctrl-C on the command line: one line and exit code 130 at any time, without a traceback.
 
-Imported before all else: what the package needs takes seconds to import, and Python would end them with a traceback.
+This is imported first, because the package's dependencies take seconds to import, during which Python would print a
+traceback.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 
 _AGAIN_SECONDS = 1.0
-"""Within which a second Ctrl-C is taken for the first: a process and its parent often get one each."""
+"""Within this time a second Ctrl-C counts as the first one, because a process and its parent often get one each."""
 
 
 def _end(number: int, frame: FrameType | None) -> None:
@@ -25,7 +26,7 @@ def _end(number: int, frame: FrameType | None) -> None:
 
 
 class _Once:
-    """The first one raises ``KeyboardInterrupt``, so that all is left in order; a later one ends the process."""
+    """A handler that raises ``KeyboardInterrupt`` for a clean end, and ends the process if it is called again."""
 
     def __init__(self) -> None:
         self.first: float | None = None
@@ -46,9 +47,9 @@ def _is_program() -> bool:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """While open, the first Ctrl-C is a ``KeyboardInterrupt`` and one after it ends the process.
+    """In this context the first Ctrl-C raises ``KeyboardInterrupt``, and a later one ends the process.
 
-    Where Ctrl-C is ignored, as in the background of a shell, or somebody else's, it stays so.
+    If Ctrl-C is ignored, as in the background of a shell, or has another handler, nothing is changed.
     """
     before = signal.getsignal(signal.SIGINT)
     main = threading.current_thread() is threading.main_thread()
@@ -60,7 +61,7 @@ def interruptible() -> Iterator[None]:
     try:
         yield
     finally:
-        # After an interrupt all that remains is to end, and another one must not show where.
+        # After an interrupt the process only ends, and another one must not print a traceback.
         if handler.first is None:
             signal.signal(signal.SIGINT, before)
 

@@ -11,19 +11,19 @@ from pathlib import Path
 from pixelsmith.errors import RequestError
 
 _NOTHING = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
-"""What the system says where there is nothing by a name."""
+"""The error numbers for a path that does not exist."""
 
 
 def at_home(path: str | Path) -> Path:
-    """A path, in the home folder that it begins with (``~``, ``~user``); as it is where there is no such user."""
-    # pathlib's own raises where there is none.
+    """A path with ``~`` or ``~user`` expanded; unchanged if there is no such user."""
+    # pathlib's own function raises an error in that case.
     return Path(os.path.expanduser(path))  # noqa: PTH111
 
 
 def given_place(name: str | Path) -> Path:
-    """Where a file or a folder is that a user names, ``~`` being the home folder; there may be nothing.
+    """The path of a file or a folder as given by a user, with ``~`` expanded; it may not exist.
 
-    Raises ``RequestError``, at once, for an empty name, a pipe, a socket or a device, and for what cannot be looked at.
+    Raises ``RequestError`` for an empty name, a pipe, a socket or a device, without waiting, and for unreadable paths.
     """
     if not str(name).strip():
         raise RequestError("a path is empty; give that of a file or a folder, or leave its option out")
@@ -31,7 +31,7 @@ def given_place(name: str | Path) -> Path:
     try:
         mode = place.stat().st_mode
     except ValueError:
-        # A name with a zero in it, which no file has.
+        # A name with a null character, which no file has.
         return place
     except OSError as error:
         if error.errno in _NOTHING:
@@ -43,12 +43,12 @@ def given_place(name: str | Path) -> Path:
 
 
 def picture_path(name: str, path: str) -> str:
-    """A picture that a request names, in the user's home where it begins with ``~``.
+    """The path of a picture in a request, with ``~`` expanded.
 
-    ``name``: what it is called in messages. Raises ``RequestError`` for nothing and for an address.
+    ``name``: its name in messages. Raises ``RequestError`` for an empty path and for a URL.
     """
     if not path.strip():
         raise RequestError(f"{name}: it is empty; give the path of a picture file")
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", path):
-        raise RequestError(f"{name}: expected the path of a file on this machine, got the address {path}")
+        raise RequestError(f"{name}: expected the path of a file on this machine, got the URL {path}")
     return str(at_home(path)) if path.startswith("~") else path

@@ -1,4 +1,4 @@
-"""Small facts that outlive a process, as JSON files in the user's cache. Losing them costs time, nothing else."""
+"""Small cached values as JSON files in the user's cache folder; losing them only costs time."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from typing import Any
 from pixelsmith.system.durable import read_object, read_whole, write_whole
 
 MOST = 512
-"""Values that a file keeps; the oldest go."""
+"""The largest number of values in a file; the oldest are removed."""
 
 
 @dataclass(frozen=True)
 class Remembered:
-    """Values of JSON by their keys, in a file of this name."""
+    """JSON values by key, in a file of this name."""
 
     name: str
 
     def get(self, key: str) -> Any:
-        """What was put last; ``None`` where there is nothing, or the file is damaged."""
+        """The value of a key; ``None`` if there is none, or the file is damaged."""
         return self._all().get(key)
 
     def put(self, key: str, value: Any) -> None:
-        """Keep a value; where the cache cannot be written to it is forgotten."""
+        """Store a value, if the cache is writable."""
         values = {other: kept for other, kept in self._all().items() if other != key}
         values = dict([*values.items(), (key, value)][-MOST:])
         with suppress(OSError):
@@ -45,5 +45,5 @@ class Remembered:
 
 
 def cache_folder() -> Path:
-    """Where facts are kept; it may not be there yet."""
+    """The cache folder, which may not exist yet."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pixelsmith"

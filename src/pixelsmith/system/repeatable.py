@@ -1,4 +1,4 @@
-"""What bytes depend on besides the request: nondeterministic algorithms, and software below PyTorch."""
+"""Reproducibility: deterministic algorithms, and the versions of software below PyTorch."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import torch
 
 _NVIDIA = Path("/proc/driver/nvidia/version")
 _WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
-"""Without it cuBLAS may choose another way to add up each time (its documentation, "Results reproducibility")."""
+"""Without this setting cuBLAS may change its order of summation (its documentation, "Results reproducibility")."""
 
 
 @contextmanager
 def deterministic_algorithms(on: bool) -> Iterator[None]:
-    """While open, and if ``on``, PyTorch uses only algorithms that give the same bytes each time.
+    """In this context, if ``on``, PyTorch uses only deterministic algorithms.
 
-    Where an operation has none PyTorch raises ``RuntimeError`` with its name. cuBLAS reads its setting when the process
-    first uses the device.
+    For an operation without one, PyTorch raises ``RuntimeError`` with its name. cuBLAS reads its setting when the
+    process first uses the device.
     """
     if not on:
         yield
@@ -37,9 +37,9 @@ def deterministic_algorithms(on: bool) -> Iterator[None]:
 
 
 def software_of(device: torch.device) -> dict[str, str]:
-    """The versions of what computes below PyTorch, as far as the system tells; on a CPU nothing does.
+    """The versions of drivers and libraries below PyTorch, as far as known; none for a CPU.
 
-    PyTorch's own is among the versions that a run insists on (``pixelsmith.run.Identity``).
+    PyTorch's own version is part of a run's identity (``pixelsmith.run.Identity``).
     """
     found: dict[str, str | None] = {}
     if device.type == "cuda":
@@ -56,7 +56,7 @@ def software_of(device: torch.device) -> dict[str, str]:
 
 
 def changed(before: Mapping[str, str], now: Mapping[str, str]) -> str | None:
-    """What is another version than before, in words."""
+    """The versions that have changed, for messages."""
     names = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
     unknown = "unknown"
     return ", ".join(f"{name} {before.get(name, unknown)} is now {now.get(name, unknown)}" for name in names) or None

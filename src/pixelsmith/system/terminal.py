@@ -1,4 +1,4 @@
-"""The terminal: paths as they are typed, text that can only be read, amounts in the units that suit them."""
+"""The terminal: paths in arguments, printable text, amounts in suitable units."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import click
 from pixelsmith.system.places import at_home
 
 _ACTIVE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-"""Control characters, which move the cursor or give commands to the terminal; line separators; those that turn the
-direction of writing; halves of characters, which no encoding has. Joiners stay: scripts and emoji need them."""
+"""Control characters, which move the cursor or control the terminal; line separators; characters that change the
+direction of writing; surrogates, which cannot be encoded. Joiners are allowed, because scripts and emoji need them."""
 _BYTES = ("B", "kB", "MB", "GB", "TB", "PB", "EB", "ZB")
 _MINUTE, _HOUR, _DAY, _YEAR = 60, 3600, 86_400, 365.25 * 86_400
 
 
 class _Place(click.Path):
-    """A path, in the user's home where it begins with ``~``: shells leave that to us in ``--output=~/x.png``."""
+    """A path with ``~`` expanded, which shells do not do in ``--output=~/x.png``."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         return super().convert(at_home(value), param, ctx)
@@ -29,17 +29,17 @@ PLACE = _Place(path_type=Path)
 
 
 def printable(text: object) -> str:
-    """Text of a file or a user as one line: what a terminal would act on is written out as its code."""
+    """Text from a file or a user as one line, with characters that affect a terminal escaped."""
     return _ACTIVE.sub(lambda match: match[0].encode("unicode_escape").decode(), str(text))
 
 
 def say(text: object, error: bool = False) -> None:
-    """Print one line, on standard output or as an error."""
+    """Print a line to standard output or standard error."""
     click.echo(printable(text), err=error)
 
 
 def amount(count: float) -> str:
-    """Bytes in the unit that suits them: ``"17.6 MB"``."""
+    """Bytes in a suitable unit, such as ``"17.6 MB"``."""
     unit = 0
     while count >= 999.95 and unit < len(_BYTES) - 1:
         count, unit = count / 1000, unit + 1
@@ -47,7 +47,7 @@ def amount(count: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time in the units that suit it: ``"40 s"``, ``"1:05 min"``, ``"3:20 h"``, ``"12 days"``, ``"90 years"``."""
+    """A time in suitable units: ``"40 s"``, ``"1:05 min"``, ``"3:20 h"``, ``"12 days"``, ``"90 years"``."""
     seconds = round(seconds)
     if seconds < 2 * _MINUTE:
         return f"{seconds} s"

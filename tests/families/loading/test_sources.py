@@ -153,8 +153,8 @@ def test_what_is_no_network_of_the_model_is_refused(flux: Path, tmp_path: Path) 
         ({"network": "flux/transformer"}, 'expected _class_name "UNet2DConditionModel", got "FluxTransformer2DModel"'),
         ({"network": "xl/unet"}, "expected cross_attention_dim 16, got 32"),
         ({"network": "xl/vae"}, 'got "AutoencoderKL"'),
-        ({"vae": "xl/unet"}, "no autoencoder"),
-        ({"vae": "flux/text_encoder"}, "no autoencoder"),
+        ({"vae": "xl/unet"}, "no known autoencoder"),
+        ({"vae": "flux/text_encoder"}, "no known autoencoder"),
         ({"vae": "flux/vae"}, "4 channels at 1/4 of the size, got 16"),
     ],
 )

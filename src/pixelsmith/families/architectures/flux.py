@@ -95,7 +95,7 @@ def position_ids(rows: int, columns: int, device: torch.device) -> Tensor:
 
 
 def _added(said: Sequence[Sequence[Tensor] | None], blocks: int) -> list[Tensor] | None:
-    """What ControlNets add to each of the network's blocks: as many in turn take the same."""
+    """The residuals of ControlNets for each of the network's blocks; consecutive blocks share one."""
     return added(said, lambda i, count: i // -(-blocks // count), blocks)
 
 

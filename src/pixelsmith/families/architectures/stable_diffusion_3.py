@@ -64,7 +64,7 @@ class StableDiffusion3:
 
 
 def _said(pipeline: Any, control: Control, x: Batch, timestep: Tensor, prompt: Prompt) -> Sequence[Tensor]:
-    """What a ControlNet adds to the network's blocks; the configuration says what of the prompt it takes."""
+    """The residuals of a ControlNet for the network's blocks; its configuration selects the parts of the prompt."""
     config, picture = control.network.config, control.picture
     conditions = dict(prompt)
     if config.force_zeros_for_pooled_projection:

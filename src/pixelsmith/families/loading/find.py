@@ -107,7 +107,7 @@ def find_image_encoder(parts: Parts, weights: bool = True) -> Path:
         place = fetched("image encoder", name, [(folder / f"*.{kind}").as_posix() for kind in kinds], weights) / folder
     if not (place / "config.json").is_file():
         raise ModelError(
-            f"{name}: expected the folder of a CLIP vision model with its config.json, which IP-Adapters see through; "
+            f"{name}: expected the image encoder of IP-Adapters, a folder of a CLIP vision model with its config.json; "
             "give it with --image-encoder"
         )
     return place

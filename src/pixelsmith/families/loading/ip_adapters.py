@@ -1,4 +1,4 @@
-"""IP-Adapters beside a model: whether they fit it and the image encoder, and loading them."""
+"""IP-Adapters for a model: checks that they match the model and the image encoder, and loading."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from pixelsmith.families.loading.model_files import Shapes, read_json, shapes_in
 from pixelsmith.families.registry import architecture_of
 
 _ENCODER = "clip_vision_model"
-"""What the configuration of an image encoder says that it is (``model_type``)."""
+"""The ``model_type`` in the configuration of an image encoder."""
 _KINDS = {
     "image_proj.proj.weight": ("image_proj.proj.weight", "projection_dim"),
     "image_proj.proj.3.weight": ("image_proj.proj.0.weight", "hidden_size"),
     "image_proj.latents": ("image_proj.proj_in.weight", "hidden_size"),
 }
-"""By a tensor that only this kind of IP-Adapter has (plain, full, plus): the one that takes what the encoder sees, and
-the encoder's name for the width of that."""
+"""By a tensor that only one kind of IP-Adapter has (plain, full, plus): the tensor for the encoder's output, and the
+name of the output's width in the encoder's configuration."""
 _XLABS = {
     "ip_adapter_proj_model.": "image_proj.",
     "double_blocks.": "ip_adapter.",
     "processor.ip_adapter_double_stream_k_proj": "to_k_ip",
 }
-"""How those of Flux.1 were published, and the names that diffusers has for the same."""
+"""The published names of Flux.1's tensors, and those of diffusers."""
 
 
 def check_ip_adapters(parts: Parts, configs: Configs, model: str) -> None:
-    """Whether those that are given are for this model, from configurations and shapes alone. Raises ``ModelError``."""
+    """Check that IP-Adapters are for this model, from configurations and shapes alone. Raises ``ModelError``."""
     if not parts.ip_adapters:
         return
     pipeline = str(configs["index"].get("_class_name"))
@@ -42,7 +42,7 @@ def check_ip_adapters(parts: Parts, configs: Configs, model: str) -> None:
     encoder = _encoder_config(find_image_encoder(parts, weights=False))
     entry = next(name for name in ("cross_attention_dim", "joint_attention_dim") if name in network)
     for adapter in parts.ip_adapters:
-        # Of a hub id that was not fetched yet, and of a pickle, nothing is known.
+        # The shapes of a hub id that was not fetched yet, and of a pickle, are unknown.
         if shapes := shapes_in(find_addition(adapter.path, parts.allow_pickle, weights=False)):
             _check_fits(adapter.path, _renamed(shapes), (entry, network[entry]), encoder)
 
@@ -59,7 +59,7 @@ def add_ip_adapters(pipeline: Any, parts: Parts, model: str, dtype: torch.dtype)
             folder, dtype=dtype, local_files_only=True, use_safetensors=safe
         )
     except Exception as error:
-        # Damaged files fail in the library that reads them, each with errors of its own.
+        # Each library raises its own errors for damaged files.
         raise ModelError(f"{folder}: the image encoder cannot be loaded: {reason_of(error)}") from error
     pipeline.register_modules(image_encoder=encoder.requires_grad_(False).eval())
     files = [find_addition(adapter.path, parts.allow_pickle) for adapter in parts.ip_adapters]
@@ -74,7 +74,7 @@ def add_ip_adapters(pipeline: Any, parts: Parts, model: str, dtype: torch.dtype)
         names = ", ".join(adapter.path for adapter in parts.ip_adapters)
         raise ModelError(f"{names}: it is no IP-Adapter of {model}: {reason_of(error)}") from error
     scales = [adapter.scale for adapter in parts.ip_adapters]
-    # To Flux's pipeline a list for one adapter is its scales by blocks.
+    # For Flux's pipeline a list with one adapter would mean scales by block.
     pipeline.set_ip_adapter_scale(scales[0] if len(scales) == 1 else scales)
 
 
@@ -86,7 +86,7 @@ def _encoder_config(folder: Path) -> dict[str, Any]:
 
 
 def _renamed(shapes: Shapes) -> Shapes:
-    """The same by diffusers' names."""
+    """The shapes by diffusers' names."""
     found = dict(shapes)
     for old, new in _XLABS.items():
         found = {name.replace(old, new): shape for name, shape in found.items()}
@@ -103,7 +103,7 @@ def _check_fits(name: str, shapes: Shapes, prompt: tuple[str, int], encoder: dic
         raise ModelError(f"{name}: it is an IP-Adapter of another family: expected {entry} {width}, got {keys[0][1]}")
     kind = next((own for key, own in _KINDS.items() if key in shapes), None)
     if kind is None:
-        # Such as those that take the vectors of a face recogniser.
+        # Such as those for the embeddings of a face recogniser.
         raise ModelError(f"{name}: expected an IP-Adapter that sees pictures through CLIP, plain, plus or full")
     takes, size = kind
     if shapes[takes][1] != encoder.get(size):

@@ -1,4 +1,4 @@
-"""Where the parts of a pipeline live, and which of them at the same time."""
+"""Moving the parts of a pipeline to devices, according to the memory mode."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from pixelsmith.system.device import is_out_of_memory
 
 
 def bring(pipeline: Any, device: torch.device, memory: MemoryMode) -> None:
-    """Bring a pipeline to its device in the way that was asked for.
+    """Move a pipeline to its device in a memory mode.
 
-    With ``encoders-released`` only the encoders of prompts come, and all else in their place with ``release_encoders``.
-    Raises ``RequestError`` where the device has no memory for it.
+    With ``encoders-released`` only the encoders of prompts are moved; ``release_encoders`` replaces them by all other
+    parts. Raises ``RequestError`` if the device has too little memory.
     """
     with quiet(), _fitting(device):
         if memory == "offload":
@@ -36,10 +36,10 @@ def bring(pipeline: Any, device: torch.device, memory: MemoryMode) -> None:
 
 
 def bring_beside(network: nn.Module, device: torch.device, memory: MemoryMode) -> None:
-    """Bring a ControlNet to the device of a pipeline; it stays there, but for ``sequential``, which takes it by layers.
+    """Move a ControlNet to the device of a pipeline, where it stays; with ``sequential``, layer by layer.
 
-    It works in the same calls as the network, so parts that are there one at a time would go back and forth with each.
-    Raises ``RequestError`` where the device has no memory for it.
+    It is called together with the network, so with one part at a time both would be moved at each call. Raises
+    ``RequestError`` if the device has too little memory.
     """
     with quiet(), _fitting(device):
         if memory == "sequential":
@@ -49,7 +49,7 @@ def bring_beside(network: nn.Module, device: torch.device, memory: MemoryMode) -
 
 
 def release_encoders(pipeline: Any, device: torch.device) -> None:
-    """Forget the encoders of prompts and bring all else to the device, so that both are never there at once."""
+    """Free the encoders of prompts and move all other parts to the device, so that both are never there at once."""
     for name in _encoders(pipeline):
         setattr(pipeline, name, None)
     gc.collect()
@@ -60,14 +60,14 @@ def release_encoders(pipeline: Any, device: torch.device) -> None:
 
 
 def to_channels_last(module: nn.Module) -> None:
-    """Another order of values for two-dimensional convolutions; those of video autoencoders have a dimension more."""
+    """Set the channels-last order for two-dimensional convolutions; three-dimensional ones stay as they are."""
     for parameter in module.parameters():
         if parameter.ndim == 4:
             parameter.data = parameter.data.to(memory_format=torch.channels_last)
 
 
 def _encoders(pipeline: Any) -> list[str]:
-    """Of texts, and of pictures for IP-Adapters."""
+    """The names of the encoders of texts, and of pictures for IP-Adapters."""
     return [
         name
         for name, part in pipeline.components.items()

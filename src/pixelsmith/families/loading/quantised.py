@@ -1,4 +1,4 @@
-"""Networks whose weights are kept in fewer bits than they compute in."""
+"""Networks with quantised weights."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pixelsmith.errors import ModelError
 
 
 def is_quantised(network: Any) -> bool:
-    """Whether diffusers loaded it so: from a GGUF file, or a folder that names its quantisation."""
+    """Whether diffusers loaded a quantised network: from a GGUF file, or a folder that declares its quantisation."""
     return getattr(network, "hf_quantizer", None) is not None
 
 
 def quantize(network: Any, parts: Parts, model: str) -> None:
-    """Bring a network's linear layers to the format that was asked for; LoRAs are part of its weights by then.
+    """Quantise a network's linear layers to the requested format, after LoRAs were fused.
 
     Raises ``ModelError`` for a network that is quantised already.
     """

@@ -1,4 +1,4 @@
-"""Keep what the libraries print to themselves: what a user must know, Pixelsmith says."""
+"""Suppression of the libraries' output; Pixelsmith prints its own messages."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 
 @contextmanager
 def quiet_hub(bars: bool = False) -> Iterator[None]:
-    """While open, the hub's library does not remark that it is offline; with ``bars`` those of downloads are shown.
+    """In this context the hub's library prints no messages; ``bars``: whether it shows progress bars of downloads.
 
-    Bars that the user has switched off stay off. It imports in moments, diffusers in seconds.
+    Bars that the user has disabled stay disabled. This does not import diffusers, which takes seconds.
     """
     import huggingface_hub.utils as hub
     import huggingface_hub.utils.logging as hub_log
@@ -31,9 +31,9 @@ def quiet_hub(bars: bool = False) -> Iterator[None]:
 
 @contextmanager
 def quiet(bars: bool = False) -> Iterator[None]:
-    """While open, diffusers and transformers print no progress bars, no remarks and no warnings to developers.
+    """In this context diffusers and transformers print no progress bars, messages or developer warnings.
 
-    With ``bars`` those of downloads are shown.
+    ``bars``: whether progress bars of downloads are shown.
     """
     import huggingface_hub.utils as hub
 
@@ -49,7 +49,7 @@ def quiet(bars: bool = False) -> Iterator[None]:
         for log in logs:
             log.set_verbosity_error()
             log.disable_progress_bar()
-        # The bars of transformers switch those of the hub as well.
+        # Enabling the bars of transformers also enables those of the hub.
         _show_bars(hub, bars)
         try:
             yield
@@ -65,14 +65,14 @@ def _without_bars(hub: Any) -> bool:
 
 
 def _show_bars(hub: Any, shown: bool) -> None:
-    # Where an environment variable decides on the bars, switching them is only warned of.
+    # If an environment variable controls the bars, changing them only causes a warning.
     with warnings.catch_warnings(action="ignore"):
         (hub.enable_progress_bars if shown else hub.disable_progress_bars)()
 
 
 @contextmanager
 def _without_logs() -> Iterator[None]:
-    """While open, nothing is logged: libraries that diffusers imports remark on what they were built without."""
+    """In this context nothing is logged, because libraries that diffusers imports log what they were built without."""
     level = logging.root.manager.disable
     logging.disable()
     try:

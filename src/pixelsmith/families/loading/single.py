@@ -1,4 +1,4 @@
-"""Read one part of a model from a folder or a single file."""
+"""Loading one part of a model from a folder or a single file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def read_part(source: Path, name: str, folder: Path, dtype: torch.dtype, parts: 
     if source.is_dir():
         options["variant"] = variant_in(source, parts.variant, parts.allow_pickle)
         options["use_safetensors"] = None if parts.allow_pickle else True
-        # The index beside a model's own part tells of which library it is.
+        # The index next to a model's own part contains its library.
         root, subfolder = (folder, name) if source == folder / name else (source, None)
         return diffusers.AutoModel.from_pretrained(str(root), subfolder=subfolder, **options)
     if source.suffix == ".gguf":
@@ -32,5 +32,5 @@ def read_part(source: Path, name: str, folder: Path, dtype: torch.dtype, parts: 
     try:
         return kind.from_single_file(str(source), config=str(folder), subfolder=name, **options)
     except Exception as error:
-        # Converters look for the names and shapes that they know, and fail in many ways.
+        # Converters raise various errors for unknown names and shapes.
         raise ModelError(f"{source}: it is no {name} of this model: {reason_of(error)}") from error

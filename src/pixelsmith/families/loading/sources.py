@@ -1,4 +1,4 @@
-"""Where the parts of a model are read from: its folder, its single file, or what was given in their place."""
+"""The sources of a model's parts: its folder, its single file, or a replacement."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from pixelsmith.families.registry import architecture_of
 from pixelsmith.families.textures import texture_of
 
 PartSources = Mapping[str, Path | None]
-"""The file or folder of each part of a model; ``None`` where it does without."""
+"""The file or folder of each part of a model; ``None`` for an absent optional part."""
 NETWORKS = ("transformer", "unet")
 IN_FILES = {
     "vae": ("first_stage_model.", "vae."),
@@ -32,16 +32,16 @@ IN_FILES = {
     "text_encoder_2": ("conditioner.embedders.1.", "text_encoders.clip_g."),
     "text_encoder_3": (),
 }
-"""What a single file can have beside the network, by how the names of its tensors begin."""
+"""The parts that a single file may contain besides the network, by the prefixes of their tensors."""
 T5 = "text_encoders.t5xxl."
-"""The same of a T5, which is Flux's second and Stable Diffusion 3's third text encoder."""
+"""The prefix of T5, which is Flux's second and Stable Diffusion 3's third text encoder."""
 _TEXTS = (".json", ".txt", ".model", ".jinja")
 
 
 def sources_of(place: Path, parts: Parts) -> PartSources:
-    """Of a model that was found.
+    """The sources of a model that was found.
 
-    Raises ``ModelError`` where a single file lacks a part that its configuration's folder lacks, too.
+    Raises ``ModelError`` if a single file and its configuration's folder both lack a part.
     """
     folder = config_folder(place, parts)
     index = read_json(folder / "model_index.json")
@@ -55,7 +55,7 @@ def sources_of(place: Path, parts: Parts) -> PartSources:
     without = [name for name, source in own.items() if _is_missing(name, source, place)]
     needed = [name for name in without if name not in optional]
     if needed and place.is_dir():
-        raise ModelError(f"{place}: it has no folder {', '.join(needed)}, of which its model_index.json tells")
+        raise ModelError(f"{place}: it has no folder {', '.join(needed)}, which its model_index.json names")
     if needed:
         raise ModelError(
             f"{place}: it has no {', '.join(needed)}, and its configuration comes without weights: give a folder that "
@@ -67,12 +67,12 @@ def sources_of(place: Path, parts: Parts) -> PartSources:
 
 
 def usual_source(name: str, place: Path, folder: Path) -> Path:
-    """Where diffusers itself reads a part from."""
+    """The source from which diffusers itself loads a part."""
     return place if place.is_file() and name in (*NETWORKS, *IN_FILES) else folder / name
 
 
 def model_files(place: Path, parts: Parts) -> list[Path]:
-    """All files that determine what a model computes, also those of added parts. Raises ``ModelError``."""
+    """All files that affect a model's output, including those of added parts. Raises ``ModelError``."""
     folder = config_folder(place, parts)
     parts = with_few_steps(folder, parts)
     found = sorted(folder.glob("*.json"))
@@ -110,21 +110,21 @@ def _given_part(name: str, parts: Parts) -> Path:
 
 
 def _holds(file: Path, name: str, kind: str) -> bool:
-    """Whether a single file has a part; one whose tensors are not known is taken to have all."""
+    """Whether a single file contains a part; a file with unknown tensors counts as containing all."""
     tensors = shapes_in(file)
     beginnings = T5 if kind == "T5EncoderModel" else IN_FILES.get(name, ())
     return name in NETWORKS or not tensors or any(tensor.startswith(beginnings) for tensor in tensors)
 
 
 def _is_missing(name: str, source: Path, place: Path) -> bool:
-    """Whether there is nothing to read. Of a hub id that was not fetched yet there are folders without weights."""
+    """Whether a part is missing; a hub id that was not fetched yet has folders without weights."""
     if place.is_dir():
         return not source.is_dir()
     return name in IN_FILES and source.is_dir() and not any(source.glob("*model*.safetensors"))
 
 
 def _part_files(source: Path, parts: Parts) -> list[Path]:
-    """Of a part its file, or of its folder the weights that are read and all that is text."""
+    """The file of a part, or the loaded weights and all text files of its folder."""
     if not source.is_dir():
         return [source]
     return [*_texts(source), *weight_files(source, parts.variant, parts.allow_pickle)]

@@ -1,4 +1,4 @@
-"""How much the weights of a model's parts take, from the headers of their files alone."""
+"""The size of the weights of a model's parts, from the headers of their files alone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PICKLES = (".bin", ".ckpt", ".pt", ".pth")
 
 @dataclass(frozen=True)
 class WeightCounts:
-    """``parameters``: numbers that are loaded in a run's dtype; ``quantised_bytes``: of those that stay as they are."""
+    """``parameters``: numbers converted to a run's dtype; ``quantised_bytes``: bytes of weights that stay as stored."""
 
     parameters: int = 0
     quantised_bytes: int = 0
@@ -24,12 +24,12 @@ class WeightCounts:
 
 
 def variant_in(folder: Path, variant: str | None, allow_pickle: bool = False) -> str | None:
-    """The variant where a part's folder has weight files of it; ``None`` stands for the plain ones."""
+    """The variant, if a part's folder has weight files of it, otherwise ``None``, which means the plain ones."""
     return variant if variant in variants_in(folder, allow_pickle) else None
 
 
 def variants_in(folder: Path, allow_pickle: bool = False) -> set[str | None]:
-    """The variants that a part's folder has weight files of; ``None`` stands for the plain ones."""
+    """The variants of the weight files in a part's folder; ``None`` means the plain ones."""
     return {_variant(path) for path in _all_weights(folder, allow_pickle) if not is_index(path)}
 
 
@@ -39,13 +39,13 @@ def pickles_in(folder: Path, variant: str | None) -> list[Path]:
 
 
 def weight_files(folder: Path, variant: str | None, allow_pickle: bool = False) -> list[Path]:
-    """What is read of a part's folder, one file or several shards and their index."""
+    """The weight files to load from a part's folder: one file, or several shards and their index."""
     taken = variant_in(folder, variant, allow_pickle)
     return [path for path in _all_weights(folder, allow_pickle) if _variant(path) == taken]
 
 
 def weights_of(source: Path, variant: str | None) -> WeightCounts:
-    """Of a file, or of a part's folder: of the variant where it has it."""
+    """The weights of a file, or of a part's folder in the variant, if it exists."""
     if source.suffix == ".gguf":
         return WeightCounts(quantised_bytes=source.stat().st_size if source.is_file() else 0)
     if not source.is_dir():
@@ -61,24 +61,24 @@ def _numbers_in(file: Path) -> int:
 
 
 def _all_weights(folder: Path, allow_pickle: bool) -> list[Path]:
-    """Of every variant, with the indices of shards."""
+    """The weight files of all variants, with the indices of shards."""
     kinds = (".safetensors", *(_PICKLES if allow_pickle else ()))
     found = (path for path in sorted(folder.glob("*model*")) if path.is_file())
     return [path for path in found if path.suffix in kinds or is_index(path)]
 
 
 def is_index(path: Path) -> bool:
-    """Whether a file tells which shard has which weights."""
+    """Whether a file is an index of shards."""
     return ".index." in path.name
 
 
 def _variant(path: Path) -> str | None:
-    """Of a weight file or its index: ``fp16`` of ``model.fp16-00001-of-00002.safetensors``."""
+    """The variant of a weight file or an index: ``fp16`` for ``model.fp16-00001-of-00002.safetensors``."""
     named = [piece for piece in path.name.split(".")[1:-1] if piece not in ("safetensors", "bin", "index")]
     return named[0].split("-")[0] if named else None
 
 
 def _config(folder: Path) -> dict[str, Any]:
-    """Of a tokenizer or a scheduler none."""
+    """The configuration of a part; empty for a tokenizer or a scheduler."""
     file = folder / "config.json"
     return read_json(file) if file.exists() else {}

@@ -1,4 +1,4 @@
-"""What ControlNets add to the blocks of a transformer."""
+"""The residuals that ControlNets add to the blocks of a transformer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 def added(
     residuals: Sequence[Sequence[Tensor] | None], block_of: Callable[[int, int], int], blocks: int
 ) -> list[Tensor] | None:
-    """The sum for each of so many blocks of what several ControlNets say; ``None`` where none says anything.
+    """The sum of several ControlNets' residuals for each of ``blocks`` blocks; ``None`` if there are none.
 
     A ControlNet has fewer blocks than its network. ``block_of``: which of its ``count`` blocks is for block ``i``, of
     ``(i, count)``.

@@ -1,4 +1,4 @@
-"""What IP-Adapters see of pictures, as the stock pipelines encode them (arXiv 2308.06721)."""
+"""The image embeddings of IP-Adapters, encoded as in the stock pipelines (arXiv 2308.06721)."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from torch import Tensor
 def encoded_images(
     pipeline: Any, pictures: Sequence[Tensor], device: torch.device
 ) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
-    """For the prompt and for the negative prompt, what each adapter of a pipeline sees of its picture (3, H, W) uint8.
+    """The embeddings of each adapter's picture (3, H, W) uint8, for the prompt and for the negative prompt.
 
-    Beside a negative prompt an adapter sees nothing, or a black picture, as its pipeline has it.
+    For the negative prompt they are zeros, or those of a black picture, as in the pipeline.
     """
     images = [Image.fromarray(picture.permute(1, 2, 0).numpy()) for picture in pictures]
     encode = pipeline.prepare_ip_adapter_image_embeds

@@ -57,7 +57,7 @@ def guidance_embedding(pipeline: Any, x: Tensor, scale: float) -> Tensor | None:
 
 
 def image_conditions(scene: Scene) -> dict[str, Any]:
-    """What a U-Net with IP-Adapters is conditioned on besides all else; empty without."""
+    """The image embeddings for a U-Net with IP-Adapters; empty without."""
     return {"image_embeds": list(scene.images)} if scene.images else {}
 
 
