@@ -15,7 +15,9 @@ LENGTH = rb"\000\000\000\000\000\000\000\011"
 """Nine bytes are announced."""
 
 
-@pytest.mark.parametrize("sent", [b"", LENGTH[:-8], LENGTH, LENGTH + b"half"], ids=["none", "header", "nothing", "half"])
+@pytest.mark.parametrize(
+    "sent", [b"", LENGTH[:-8], LENGTH, LENGTH + b"half"], ids=["none", "header", "nothing", "half"]
+)
 def test_a_process_that_is_killed_while_it_answers_is_lost_at_once(
     sent: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
