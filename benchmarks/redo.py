@@ -76,8 +76,16 @@ def outside(before: pyvips.Image, after: pyvips.Image, part: Window) -> str:
     return f"mean difference {difference.avg():.4f} of 255, largest {difference.max():.0f}, in {pixels:,} pixels"
 
 
+def step(picture: Array, first: int, last: int) -> float:
+    """The mean difference of neighbouring pixels across the sides of a square from ``first`` to ``last``."""
+    pixels = picture.read(picture.size.window).float()
+    across = [(pixels[:, first:last, side] - pixels[:, first:last, side - 1]).abs() for side in (first, last)]
+    down = [(pixels[:, side, first:last] - pixels[:, side - 1, first:last]).abs() for side in (first, last)]
+    return float(torch.stack([*across, *down]).mean())
+
+
 def border(before: pyvips.Image, after: pyvips.Image, part: Window) -> str:
-    """The seam index and the seam excess at the edge of a part, and in the middle of the feathered band."""
+    """Seam index, seam excess and gradient at the edge of a part, and in the middle of the feathered band."""
     old, new = (
         Array(torch.from_numpy(crop.numpy().copy()).permute(2, 0, 1))
         for crop in (
@@ -91,7 +99,11 @@ def border(before: pyvips.Image, after: pyvips.Image, part: Window) -> str:
         across = np.zeros((side, side - 1), bool)
         across[first:last, [first - 1, last - 1]] = True
         borders = Borders(across, across.T.copy(), SCALE)
-        found.append(f"{name}: index {seam_index(new, borders):.3f}, excess {seam_excess(new, old, borders):.3f}")
+        steps = [step(crop, AROUND + inset, AROUND + part.width - inset) for crop in (new, old)]
+        found.append(
+            f"{name}: index {seam_index(new, borders):.3f}, excess {seam_excess(new, old, borders):.3f}, "
+            f"gradient {steps[0] / steps[1]:.3f} times the old one's"
+        )
     return "; ".join(found)
 
 

@@ -128,7 +128,7 @@ def test_what_is_wrong_is_said_before_a_job_waits(client: StudioClient, form: di
         ("grow", form | {"slider": "1"}, {}, "slider: expected a number"),
         ("grow", form | {"seed": -1}, {}, "seed: expected"),
         ("grow", form | {"prompt": "a" * 10_001}, {}, "at most 10,000"),
-        ("grow", form, {"side": 3}, "no field 'side'"),
+        ("grow", form, {"side": 3}, "unknown field 'side'"),
         ("draw", form, {}, "kind: expected"),
         ("candidates", form, {"seeds": []}, "seeds: expected"),
         ("candidates", form, {"seeds": [1.5]}, "seeds: expected"),
@@ -207,7 +207,7 @@ def test_a_place_is_made_again_and_undone(client: StudioClient, form: dict[str, 
     assert current() == "0003-redo:0"
     client.remove(second["id"])
     assert client.job(third["id"])["of"] == root
-    with pytest.raises(RequestError, match="made again"):
+    with pytest.raises(RequestError, match="version of a redo"):
         client.remove(first["id"])
     for wrong, message in (
         ({"of": "0009-grow"}, "of: expected"),

@@ -70,7 +70,7 @@ class Form:
         """Read plain values. Raises ``RequestError`` for unknown names."""
         names = [item.name for item in fields(cls)]
         if unknown := [name for name in values if name not in names]:
-            raise RequestError(f"there is no field {unknown[0]!r}; known are {', '.join(names)}")
+            raise RequestError(f"unknown field {unknown[0]!r}; expected {', '.join(names)}")
         try:
             regions = regions_from(values.get("regions", ()))
         except TypeError as error:
