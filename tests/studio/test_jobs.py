@@ -124,7 +124,7 @@ def test_what_is_wrong_is_said_before_a_job_waits(client: StudioClient, form: di
         ("grow", form | {"size": "big"}, {}, "size: expected"),
         ("grow", form | {"prompt": " "}, {}, "prompt is empty"),
         ("grow", form | {"model": str(tmp_path / "none")}, {}, "none"),
-        ("grow", form | {"colour": 1}, {}, "no field 'colour'"),
+        ("grow", form | {"colour": 1}, {}, "unknown field 'colour'"),
         ("grow", form | {"slider": "1"}, {}, "slider: expected a number"),
         ("grow", form | {"seed": -1}, {}, "seed: expected"),
         ("grow", form | {"prompt": "a" * 10_001}, {}, "at most 10,000"),
