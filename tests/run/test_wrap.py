@@ -142,7 +142,10 @@ def test_a_given_picture_and_regions_wrap(tiny_model: Path, tmp_path: Path) -> N
     [
         ({"size": Size(150, 128)}, "multiples of 8 pixels where a picture wraps, got 150x128; the nearest is 152x128"),
         ({"cascade": (Size(96, 96), Size(128, 96))}, "cannot be cropped to another aspect ratio"),
-        ({"method": Method(coverage="random"), "size": Size(64, 64), "cascade": (Size(64, 64),)}, "stages longer than a patch of 64x64"),
+        (
+            {"method": Method(coverage="random"), "size": Size(64, 64), "cascade": (Size(64, 64),)},
+            "stages longer than a patch of 64x64",
+        ),
         ({"method": Method(strategy="demofusion")}, "demofusion samples the whole canvas at once"),
     ],
 )
