@@ -5,9 +5,10 @@
 
 A studio with the embedded model serves a library in a temporary folder. It prints the seconds and the processor time
 until candidates, and until previews of a part at three positions of the Slider, are finished; the time of a page's
-requests before any picture is made; and the same for many clients at once while a picture is enlarged. With ``--phases``
-only one part is made, with each of the margins; it prints the processor time of each phase, and how much the pixels
-differ from those of the widest margin.
+requests before any picture is made; and the same for many clients at once while a picture is enlarged.
+
+With ``--phases`` only one part is made, with each of the margins; it prints the processor time of each phase, and how
+much the pixels differ from those of the widest margin.
 """
 
 from __future__ import annotations
