@@ -1,10 +1,14 @@
 """Measure the response times of the studio, for one user and for many clients.
 
     python -m benchmarks.studio [--size 2048x2048] [--clients 20]
+    python -m benchmarks.studio --phases [--size 1024x1024] [--margins 0,1]
 
 A studio with the embedded model serves a library in a temporary folder. It prints the seconds and the processor time
 until candidates, and until previews of a part at three positions of the Slider, are finished; the time of a page's
 requests before any picture is made; and the same for many clients at once while a picture is enlarged.
+
+With ``--phases`` only one part is made, with each of the margins; it prints the processor time of each phase, and how
+much the pixels differ from those of the widest margin.
 """
 
 from __future__ import annotations
@@ -20,11 +24,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.request import urlopen
 
+import numpy as np
+
+from pixelsmith import Event, LoadedModel, PhaseFinished, StageStarted
 from pixelsmith.studio.client import StudioClient
+from pixelsmith.studio.form import Form
 from pixelsmith.studio.serving import StudioServer
+from pixelsmith.studio.work import PLACE_SIDE
 
 PROMPT = "watercolor map of islands in a turquoise sea"
 PAGE = ("", "studio.css", "openseadragon.min.js", "studio.js", "api.js", "form.js", "look.js")
+AT = [0.3, 0.6]
 POSITIONS = [0.25, 0.5, 0.75]
 
 
@@ -71,11 +81,43 @@ def opened(root: str, project: str) -> list[float]:
     return seconds
 
 
+def told_by_phase(size: str, margins: list[float]) -> None:
+    """Make one place with each margin, the widest first."""
+    request = Form(PROMPT, size=size, seed=1).request()
+    spent: dict[str, float] = {}
+    last = 0.0
+
+    def observe(event: Event) -> None:
+        nonlocal last
+        now = time.process_time()
+        if isinstance(event, PhaseFinished):
+            spent[f"{event.phase} {event.stage}"] = now - last
+        if isinstance(event, PhaseFinished | StageStarted):
+            last = now
+
+    with LoadedModel.of(request) as model:
+        model.base(request)  # loads it
+        exact = None
+        for margin in sorted(margins, reverse=True):
+            spent.clear()
+            found = model.preview(request, AT, (0.5,), PLACE_SIDE, observe, surroundings=margin).pixels.astype(int)
+            exact = found if exact is None else exact
+            difference = np.abs(found - exact)
+            phases = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in spent.items())
+            print(f"margin {margin:g}: {sum(spent.values()):.1f} s ({phases})")
+            print(f"  {difference.mean():.2f} levels of 255 from the widest, {difference.max()} at most", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", default="2048x2048")
     parser.add_argument("--clients", type=int, default=20)
+    parser.add_argument("--phases", action="store_true", help="The phases of one place.")
+    parser.add_argument("--margins", default="0,1", help="Around the place, in sides of a patch.")
     options = parser.parse_args()
+    if options.phases:
+        told_by_phase(options.size, [float(part) for part in options.margins.split(",")])
+        return
     with tempfile.TemporaryDirectory() as folder, serving(Path(folder)) as server:
         client, root = StudioClient(server.url), server.url.split("/?")[0]
         project = client.create({"prompt": PROMPT, "size": options.size, "seed": 1})["name"]
@@ -83,7 +125,7 @@ def main() -> None:
         print(f"the page before anything is made: {1000 * best:.0f} ms of answers, the best of 5", flush=True)
         waited(client, client.start(project, "candidates", seeds=[1, 2, 3, 4])["id"], "candidate")
         waited(client, client.start(project, "candidates", seeds=[5, 6, 7, 8])["id"], "candidate of a loaded model")
-        waited(client, client.start(project, "place", at=[0.3, 0.6], sliders=POSITIONS)["id"], "place")
+        waited(client, client.start(project, "place", at=AT, sliders=POSITIONS)["id"], "place")
         job = client.start(project, "grow")["id"]
         with ThreadPoolExecutor(options.clients) as pool:
             began = time.perf_counter()

@@ -17,7 +17,14 @@ settings.register_profile("pixelsmith", derandomize=True, deadline=None, max_exa
 settings.load_profile("pixelsmith")
 
 
-SLOW = ("tests/contracts/", "tests/workers/", "tests/studio/", "tests/viewer/", "tests/run/")
+SLOW = (
+    "tests/contracts/",
+    "tests/workers/",
+    "tests/studio/",
+    "tests/viewer/",
+    "tests/run/",
+    "tests/evaluate/test_experiment.py",
+)
 """What takes longest, file by file: begun last, one of these would be waited for by all other processes."""
 
 

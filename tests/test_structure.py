@@ -40,7 +40,7 @@ FLOORS = (
     {"engine"},
     {"run"},
     {"web", "workers"},
-    {"api", "extension", "viewer"},
+    {"api", "extension", "notebook", "viewer"},
     {"__init__"},
     {"doctor", "evaluate", "studio"},
     {"cli"},

@@ -245,11 +245,14 @@ def test_ctrl_c_stops_with_130_and_leaves_no_file(tiny_model: Path, tmp_path: Pa
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_an_interrupted_run_says_how_to_go_on_and_resume_does(call: Call, tiny_model: Path, tmp_path: Path) -> None:
     run_dir, output = tmp_path / "run", tmp_path / "x.png"
-    options = ("--size", 150, "--steps", 40, "--model", tiny_model, "--output", output, "--run-dir", run_dir)
+    options = ("--size", 150, "--steps", 20, "--model", tiny_model, "--output", output, "--run-dir", run_dir)
     with started("generate", "a map", *options) as process:
+        # Stopped for the while, it is still at work when the other one asks.
+        process.send_signal(signal.SIGSTOP)
         code, out, err = call("resume", run_dir)
         assert (code, out, err) == (2, "", f"pixelsmith: {run_dir}: another process works in it\n")
         process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGCONT)
         assert process.wait(timeout=60) == 130
         assert process.stderr is not None
         assert process.stderr.read().strip() == f"pixelsmith: interrupted; go on with 'pixelsmith resume {run_dir}'"

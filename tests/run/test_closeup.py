@@ -42,7 +42,7 @@ def model() -> Any:
         yield loaded
 
 
-def request_of(model: LoadedModel, size: str = "800x300", **method: Any) -> Request:
+def request_of(model: LoadedModel, size: str = "704x264", **method: Any) -> Request:
     return model.request("watercolor map of islands", Size.parse(size), seed=3, method=Method(steps=2, **method))
 
 
@@ -87,7 +87,8 @@ def patches_of(run: Callable[..., Any], *args: Any) -> int:
 
 
 def test_positions_of_the_slider_share_the_base_and_differ(tiny_model: Path) -> None:
-    request = Request("a map", Size(600, 500), model=str(tiny_model), method=Method(steps=2), compute=FLOAT)
+    method = Method(steps=2, guidance_scale=1.0, stage_guidance_scale=1.0)
+    request = Request("a map", Size(520, 440), model=str(tiny_model), method=method, compute=FLOAT)
     with load(str(tiny_model), compute=FLOAT) as model:
         whole = patches_of(model.generate, request)
         one = patches_of(model.preview, request, (0.5, 0.5), (0.5,))
@@ -103,7 +104,7 @@ def test_positions_of_the_slider_share_the_base_and_differ(tiny_model: Path) -> 
 def test_above_a_given_picture_and_above_the_finished_stages_of_a_run(model: LoadedModel, tmp_path: Path) -> None:
     start = tmp_path / "start.png"
     model.generate(request_of(model, "256"), start)
-    request = replace(request_of(model, "720x420"), from_image=str(start), cascade=(Size(400, 230), Size(720, 420)))
+    request = replace(request_of(model, "600x350"), from_image=str(start), cascade=(Size(360, 210), Size(600, 350)))
     result = model.generate(request, run_dir=tmp_path / "run")
     events: list[Event] = []
     found = model.preview(request, (0.3, 0.6), side=100, observer=events.append, run_dir=tmp_path / "run")

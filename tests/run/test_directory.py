@@ -51,17 +51,18 @@ from pixelsmith.run.directory import Identity, Record, RunDirectory, _checksum
 from tests.zoo.all import SPECIMENS
 
 SPAWN = multiprocessing.get_context("forkserver")
-SPAWN.set_forkserver_preload(["pixelsmith", "diffusers", "transformers"])
+# With the classes of the tiny model: what diffusers imports late, each process would import again.
+SPAWN.set_forkserver_preload(["pixelsmith", "tests.tiny"])
 
 
 def request_of(model: Path) -> Request:
-    """Three rungs, many patches and tiles."""
+    """Three rungs, many patches and tiles; without guidance, so that each patch is one pass of the network."""
     return Request(
         "a map",
         Size(150, 130),
         model=str(model),
         cascade=(Size(90, 80), Size(150, 130)),
-        method=Method(steps=3),
+        method=Method(steps=3, guidance_scale=1.0, stage_guidance_scale=1.0),
         compute=Compute(device="cpu", dtype="float32", batch_size=2),
     )
 
@@ -93,6 +94,42 @@ def interrupted(model: Path, folder: Path, events: int) -> Path:
         generate(request_of(model), folder / "map.png", stopped_after(events), folder / "run")
     assert caught.value.__notes__ == [f"go on with 'pixelsmith resume {folder / 'run'}'"]
     return folder / "run"
+
+
+Left = Callable[[int | None], Path]
+
+
+@pytest.fixture(scope="module")
+def left(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Left:
+    """The folder of a run and its picture as an interruption after so many events left it, or as it was finished.
+
+    Each is made once and then copied, always to one place, which the run's record names.
+    """
+    root = tmp_path_factory.mktemp("left")
+    place = root / "place"
+
+    def made(events: int | None) -> Path:
+        shutil.rmtree(place, ignore_errors=True)
+        kept = root / str(events)
+        if not kept.exists():
+            place.mkdir()
+            if events is None:
+                generate(request_of(tiny_model), place / "map.png", run_dir=place / "run")
+            else:
+                interrupted(tiny_model, place, events)
+            place.rename(kept)
+        shutil.copytree(kept, place)
+        return place
+
+    return made
+
+
+@pytest.fixture(scope="module")
+def events_in_all(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> int:
+    """Of the progress of an undisturbed run on disk."""
+    folder, seen = tmp_path_factory.mktemp("undisturbed"), list[Event]()
+    generate(request_of(tiny_model), folder / "map.png", seen.append, folder / "run")
+    return sum(isinstance(event, Progress) for event in seen)
 
 
 def test_a_run_on_disk_gives_the_bytes_of_one_in_memory(tiny_model: Path, expected: bytes, tmp_path: Path) -> None:
@@ -132,7 +169,7 @@ def test_killed_at_random_moments_again_and_again_it_ends_the_same(
         child.start()
         theirs.close()
         with suppress(EOFError):
-            for _ in range(rng.randint(2, 9)):
+            for _ in range(rng.randint(4, 14)):
                 ours.recv()
         child.join(rng.uniform(0, 0.02))
         child.kill()
@@ -149,23 +186,27 @@ def test_killed_at_random_moments_again_and_again_it_ends_the_same(
 @pytest.mark.parametrize("threads", [False, True])
 @pytest.mark.parametrize("events", [0, 3, 11, 19, 28])
 def test_interrupted_it_goes_on_and_loses_at_most_a_batch(
-    tiny_model: Path, expected: bytes, tmp_path: Path, events: int, threads: bool, monkeypatch: pytest.MonkeyPatch
+    tiny_model: Path,
+    expected: bytes,
+    events_in_all: int,
+    tmp_path: Path,
+    events: int,
+    threads: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if threads:
         monkeypatch.setattr(lifecycle, "executor_for", with_threads)
     run_dir, again = interrupted(tiny_model, tmp_path, events), []
     resume(run_dir, lambda event: again.append(event) if isinstance(event, Progress) else None)
     assert (tmp_path / "map.png").read_bytes() == expected
-    in_all: list[Event] = []
-    generate(request_of(tiny_model), tmp_path / "other.png", in_all.append, tmp_path / "other")
-    assert len(again) == sum(isinstance(event, Progress) for event in in_all) - events - 1
+    assert len(again) == events_in_all - events - 1
 
 
-def test_a_finished_run_writes_its_file_again(tiny_model: Path, expected: bytes, tmp_path: Path) -> None:
-    generate(request_of(tiny_model), tmp_path / "map.png", run_dir=tmp_path / "run")
-    (tmp_path / "map.png").unlink()
-    resume(tmp_path / "run")
-    assert (tmp_path / "map.png").read_bytes() == expected
+def test_a_finished_run_writes_its_file_again(left: Left, expected: bytes) -> None:
+    place = left(None)
+    (place / "map.png").unlink()
+    resume(place / "run")
+    assert (place / "map.png").read_bytes() == expected
 
 
 @pytest.mark.parametrize("threads", [False, True])
@@ -219,19 +260,19 @@ def limited(run_dir: Path, model: Path, output: Path, limit: int) -> None:
 
 @pytest.mark.parametrize(("limit", "finished"), [(3_000, False), (40_000, False), (20_000, True)])
 def test_the_system_s_own_limit_is_said_and_costs_nothing_but_time(
-    tiny_model: Path, expected: bytes, tmp_path: Path, limit: int, finished: bool
+    tiny_model: Path, left: Left, expected: bytes, tmp_path: Path, limit: int, finished: bool
 ) -> None:
     """Of a canvas at its beginning, of a later one, and of the picture file, which libvips writes."""
+    place = left(None) if finished else tmp_path
     if finished:
-        generate(request_of(tiny_model), tmp_path / "map.png", run_dir=tmp_path / "run")
-        (tmp_path / "map.png").unlink()
-    child = SPAWN.Process(target=limited, args=(tmp_path / "run", tiny_model, tmp_path / "map.png", limit))
+        (place / "map.png").unlink()
+    child = SPAWN.Process(target=limited, args=(place / "run", tiny_model, place / "map.png", limit))
     child.start()
     child.join()
     assert child.exitcode == 3
-    assert not (tmp_path / "map.png").exists()
-    resume(tmp_path / "run")
-    assert (tmp_path / "map.png").read_bytes() == expected
+    assert not (place / "map.png").exists()
+    resume(place / "run")
+    assert (place / "map.png").read_bytes() == expected
 
 
 @pytest.mark.parametrize(
@@ -241,40 +282,34 @@ def test_the_system_s_own_limit_is_said_and_costs_nothing_but_time(
         (5, "stage-1/guide"),
         (9, "stage-1/step-*"),
         (11, "stage-1/picture"),
-        (99, "stage-2/picture"),
+        (None, "stage-2/picture"),
     ],
 )
 @pytest.mark.parametrize("damage", ["flipped", "truncated", "gone", "journal"])
-def test_damaged_pieces_are_made_again(
-    tiny_model: Path, expected: bytes, tmp_path: Path, events: int, name: str, damage: str
-) -> None:
+def test_damaged_pieces_are_made_again(left: Left, expected: bytes, events: int | None, name: str, damage: str) -> None:
     """Pieces that what is still to do depends on."""
-    if events == 99:
-        generate(request_of(tiny_model), tmp_path / "map.png", run_dir=tmp_path / "run")
-        run_dir = tmp_path / "run"
-    else:
-        run_dir = interrupted(tiny_model, tmp_path, events)
-    path = min(run_dir.glob(f"{name}.{'sums' if damage == 'journal' else 'data'}"))
+    place = left(events)
+    path = min((place / "run").glob(f"{name}.{'sums' if damage == 'journal' else 'data'}"))
     content = bytearray(path.read_bytes())
     content[len(content) // 3] ^= 0xFF
     if damage == "gone":
         path.unlink()
     else:
         path.write_bytes(content[: len(content) // 2] if damage == "truncated" else content)
-    resume(run_dir)
-    assert (tmp_path / "map.png").read_bytes() == expected
+    resume(place / "run")
+    assert (place / "map.png").read_bytes() == expected
 
 
 def test_a_preview_of_what_is_damaged_does_not_end_the_run(
-    tiny_model: Path, expected: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    left: Left, expected: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pixelsmith.run.preview.PREVIEW_SECONDS", 0)
     monkeypatch.setattr("pixelsmith.run.preview.PREVIEW_COST", 0)
-    generate(request_of(tiny_model), tmp_path / "map.png", run_dir=tmp_path / "run")
-    path = tmp_path / "run" / "stage-2" / "overview.data"
+    place = left(None)
+    path = place / "run" / "stage-2" / "overview.data"
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    resume(tmp_path / "run")
-    assert (tmp_path / "map.png").read_bytes() == expected
+    resume(place / "run")
+    assert (place / "map.png").read_bytes() == expected
 
 
 def edited(run_dir: Path, model: Path) -> None:
@@ -321,8 +356,8 @@ def test_a_run_that_is_not_this_one_is_refused(
         resume(run_dir)
 
 
-def test_another_version_is_refused(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run_dir = interrupted(tiny_model, tmp_path, 5)
+def test_another_version_is_refused(left: Left, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_dir = left(5) / "run"
     monkeypatch.setattr("pixelsmith.run.directory.__version__", "99.0")
     with pytest.raises(RunError, match=r"versions pixelsmith was '[^']+', now it is '99\.0'"):
         resume(run_dir)
@@ -376,8 +411,8 @@ needs_permissions = pytest.mark.skipif(
 
 
 @needs_permissions
-def test_a_read_only_run_directory_is_refused_in_one_line(tiny_model: Path, expected: bytes, tmp_path: Path) -> None:
-    run_dir = interrupted(tiny_model, tmp_path, 5)
+def test_a_read_only_run_directory_is_refused_in_one_line(left: Left, expected: bytes) -> None:
+    run_dir = left(5) / "run"
     before = sorted(run_dir.rglob("*"))
     run_dir.chmod(0o500)
     try:
@@ -387,7 +422,7 @@ def test_a_read_only_run_directory_is_refused_in_one_line(tiny_model: Path, expe
     assert (code, said) == (2, f"pixelsmith: {run_dir}: it cannot be written to; check its permissions\n")
     assert sorted(run_dir.rglob("*")) == before
     resume(run_dir)
-    assert (tmp_path / "map.png").read_bytes() == expected
+    assert (run_dir.parent / "map.png").read_bytes() == expected
 
 
 @needs_permissions
@@ -403,14 +438,14 @@ def test_a_read_only_place_is_refused_before_any_work(
     assert [path.name for path in tmp_path.iterdir()] == ["locked"]
 
 
-def test_a_second_process_is_kept_out(tiny_model: Path, tmp_path: Path) -> None:
-    run_dir = interrupted(tiny_model, tmp_path, 5)
+def test_a_second_process_is_kept_out(left: Left) -> None:
+    run_dir = left(5) / "run"
     with RunDirectory(run_dir), pytest.raises(RunError, match="another process"):
         resume(run_dir)
 
 
-def test_a_place_that_is_taken_is_refused(tiny_model: Path, tmp_path: Path) -> None:
-    run_dir = interrupted(tiny_model, tmp_path, 5)
+def test_a_place_that_is_taken_is_refused(tiny_model: Path, left: Left, tmp_path: Path) -> None:
+    run_dir = left(5) / "run"
     with pytest.raises(RunError, match="pixelsmith resume"):
         generate(request_of(tiny_model), tmp_path / "map.png", run_dir=run_dir)
     (tmp_path / "full").mkdir()
@@ -532,24 +567,26 @@ def test_steps_that_the_scheduler_refuses_are_refused_before_the_base(tmp_path: 
 
 
 @pytest.mark.parametrize("events", [0, 3, 5, 7, 9, 11])
-def test_nothing_is_left_over_after_an_interruption(tiny_model: Path, tmp_path: Path, events: int) -> None:
-    run_dir = interrupted(tiny_model, tmp_path, events)
+def test_nothing_is_left_over_after_an_interruption(left: Left, events: int) -> None:
+    run_dir = left(events) / "run"
     resume(run_dir)
     kept = {path.relative_to(run_dir).as_posix() for path in run_dir.rglob("*.data")}
     assert kept == {f"stage-{i}/{name}.data" for i in range(3) for name in ("overview", "picture")}
 
 
 def test_the_settings_are_in_the_file(tiny_model: Path, tmp_path: Path) -> None:
-    interrupted(tiny_model, tmp_path, 9)
+    request = replace(request_of(tiny_model), method=Method(steps=3))
+    with pytest.raises(KeyboardInterrupt):
+        generate(request, tmp_path / "map.png", stopped_after(9), tmp_path / "run")
     resume(tmp_path / "run")
     best = read_facts(tiny_model, "tiny").recommended
-    expected = request_of(tiny_model).settled(best)
+    expected = request.settled(best)
     assert Request.from_dict(read_settings(tmp_path / "map.png")["request"]) == expected
     assert (expected.method.guidance, expected.method.guidance_scale) == ("cfg", 7.5), "nothing is left open"
 
 
-def test_a_preview_is_there_while_the_run_goes_on(tiny_model: Path, tmp_path: Path) -> None:
-    run_dir = interrupted(tiny_model, tmp_path, 9)
+def test_a_preview_is_there_while_the_run_goes_on(left: Left) -> None:
+    run_dir = left(9) / "run"
     with Image.open(run_dir / "preview.jpg") as image:
         assert max(image.size) <= 90, "what there is of it is the base"
     resume(run_dir)

@@ -16,7 +16,7 @@ from diffusers import ControlNetModel, DiffusionPipeline, EulerDiscreteScheduler
 from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import save_file
-from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+from transformers import CLIPConfig, CLIPModel, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from pixelsmith import (
     Compute,
@@ -328,7 +328,16 @@ def test_an_encoder_elsewhere_is_taken(folder: Path, tmp_path: Path) -> None:
         ip_adapters=(IPAdapter(str(tmp_path / "ip.safetensors")),), image_encoder=str(folder / "image_encoder")
     )
     request = request_of(folder)
-    assert np.array_equal(generate(replace(request, parts=parts)).pixels, generate(request).pixels)
+    made = generate(request).pixels
+    assert np.array_equal(generate(replace(request, parts=parts)).pixels, made)
+    # Or the half of a model that reads texts as well.
+    vision = build_image_encoder()
+    text = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "vocab_size": 9}
+    whole = CLIPModel(CLIPConfig(text_config=text, vision_config=vision.config.to_dict(), projection_dim=SEEN))
+    whole.load_state_dict(vision.state_dict(), strict=False)
+    whole.save_pretrained(tmp_path / "clip")
+    parts = replace(parts, image_encoder=str(tmp_path / "clip"))
+    assert np.array_equal(generate(replace(request, parts=parts)).pixels, made)
 
 
 def test_the_command_line_takes_it(folder: Path, tmp_path: Path) -> None:

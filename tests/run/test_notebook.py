@@ -1,4 +1,4 @@
-"""A result as a notebook shows it: small, whole, with a link to its file."""
+"""What a notebook shows: a result, small, whole, with a link to its file; and a run while it goes on."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
-from pixelsmith import Compute, Method, Request, Size, generate
+from pixelsmith import Compute, Method, PictureError, Request, Size, generate
+from pixelsmith.notebook import progress_bar
 
 
 def test_a_result_shows_itself(tiny_model: Path, tmp_path: Path) -> None:
@@ -24,3 +26,21 @@ def test_a_result_shows_itself(tiny_model: Path, tmp_path: Path) -> None:
         assert one.small(70).size == (70, 50)
     assert "a&lt;b&gt;.png" in in_file._repr_html_()
     assert "href" not in in_memory._repr_html_()
+
+
+def test_a_run_shows_a_bar_of_its_own(tiny_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    request = Request(
+        "a map", Size(140, 100), model=str(tiny_model), method=Method(steps=1), compute=Compute("cpu", "float32")
+    )
+    observe = progress_bar()
+    for name in ("first.png", "second.png"):
+        generate(request, tmp_path / name, observe)
+        out, err = capfd.readouterr()
+        shown = err.replace("\r", "\n").split("\n")
+        assert out == ""
+        assert shown[1].startswith("loading the model:   0%")
+        assert shown[-2].startswith("done in ")
+        assert "100%" in shown[-2]
+    with pytest.raises(PictureError):
+        generate(request, tmp_path / "third.gif", observe)
+    assert capfd.readouterr() == ("", "")

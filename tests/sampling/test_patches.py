@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pixelsmith.geometry import Size, Window
+from pixelsmith.geometry import Size, Window, Wrap
 from pixelsmith.sampling.grid import ShiftedGrid, fixed_grid
 from pixelsmith.sampling.patches import Patch, fewest_patches
 from pixelsmith.sampling.scattered import COVERAGES, RandomCoverage, _feathered
@@ -100,6 +100,35 @@ def test_random_patches_meet_along_ramps() -> None:
         moved = np.abs(np.diff(shares, axis=axis)).max(0)
         assert np.mean(moved > 0) > 0.15
         assert np.mean(moved > 1 / border + 1e-6) < 0.02
+
+
+@given(st.integers(17, 60), st.integers(17, 60), st.integers(0, 4), st.booleans(), st.booleans())
+def test_random_patches_on_a_ring_share_every_place(width: int, height: int, border: int, x: bool, y: bool) -> None:
+    """As those of a plane do, and a window finds those that reach over the edge."""
+    canvas, wrap = Size(width, height), Wrap(x, y)
+    patches = RandomCoverage(canvas, Size(16, 16), border, seed=0, stage=1, wrap=wrap).patches(0)
+    found = np.zeros((height, width), np.float32)
+    for seen in patches.images(canvas.window):
+        for index in patches.touching(seen):
+            inside = patches[index].window.common(seen)
+            found[inside.relative_to(seen).slices] += patches.weights(index, inside)
+    np.testing.assert_allclose(found, 1, atol=1e-5)
+    over = (
+        any(getattr(patch.window, end) > side for patch in patches)
+        for end, side in (("right", width), ("bottom", height))
+    )
+    assert [*over] == [x, y]
+
+
+def test_the_edges_of_a_ring_are_covered_as_all_else() -> None:
+    canvas = Size(64, 64)
+
+    def cuts(wrap: Wrap) -> int:
+        coverages = (RandomCoverage(canvas, Size(16, 16), 0, seed, 1, wrap) for seed in range(20))
+        return sum(patch.window.left % 64 == 0 for coverage in coverages for patch in coverage.patches(0))
+
+    # Of 64 places one is the edge; where nothing wraps all patches near it end there.
+    assert cuts(Wrap(x=True)) < cuts(Wrap()) / 4
 
 
 def test_averaging_off_is_a_hard_cut() -> None:

@@ -197,7 +197,7 @@ def test_what_cannot_be_served_is_said(
         StudioServer(tmp_path / "c", "")
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / ".token").write_text("short")
-    with pytest.raises(RequestError, match="no token"):
+    with pytest.raises(RequestError, match="no valid token"):
         StudioServer(tmp_path / "d")
     assert (tmp_path / "library" / ".token").stat().st_mode & 0o077 == 0
     monkeypatch.undo()

@@ -326,11 +326,11 @@ def completion_command(shell: str) -> None:
     type=PLACE,
     help="A picture file to compare with, such as the one given to --from-image.",
 )
-@click.option("--host", default="127.0.0.1", show_default=True, help="Other machines can see it at 0.0.0.0.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="0.0.0.0 lets other machines connect.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="[default: a free one]")
 @click.option("--browser/--no-browser", default=True, help="Open the page.")
 def view_command(path: Path, before: Path | None, host: str, port: int, browser: bool) -> None:
-    """Zoom into PATH like a map: a picture file, or a run directory while its run goes on."""
+    """Zoom into PATH like a map: a picture file, or a run directory, also of a run in progress."""
     from pixelsmith.viewer import PictureServer
 
     with PictureServer(path, host, port, before) as server:

@@ -31,9 +31,8 @@ def coverage_of(stage: int, canvas: Size, request: Request, facts: ModelFacts) -
     patch = Size(min(facts.patch.width, most.width), min(facts.patch.height, most.height))
     if half_overlap:
         border = min(border, patch.width // 2, patch.height // 2)
-    if half_overlap or wrap:
-        return ShiftedGrid(canvas, patch, border, request.seed, stage, wrap)
-    return COVERAGES[request.method.coverage](canvas, patch, border, request.seed, stage)
+    kind = ShiftedGrid if half_overlap else COVERAGES[request.method.coverage]
+    return kind(canvas, patch, border, request.seed, stage, wrap)
 
 
 def base_coverage(canvas: Size, request: Request, facts: ModelFacts) -> ShiftedGrid:

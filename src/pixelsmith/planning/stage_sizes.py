@@ -60,8 +60,9 @@ def check_wrap(request: Request, facts: ModelFacts, start: Size | None, sizes: S
         return
     if STRATEGIES[request.method.strategy].dilated:
         raise RequestError(f"wrap: {request.method.strategy} samples the whole canvas at once; choose another strategy")
-    if request.method.coverage == "random" and sizes:
-        raise RequestError("wrap: random coverage ends at the edges; leave it out, or give --coverage grid")
+    if request.method.coverage == "random":
+        # A base is one patch, whatever the coverage.
+        _check_random(wrap, facts, sizes if start else sizes[1:])
     given = [start] if start else []
     # With latent upsampling the given picture is encoded at its own size.
     for size in [*(given if request.method.upsampling == "latent" else []), *sizes]:
@@ -75,6 +76,17 @@ def check_wrap(request: Request, facts: ModelFacts, start: Size | None, sizes: S
             raise RequestError(
                 f"wrap: a picture that wraps cannot be cropped to another aspect ratio, from {before} to {after}; "
                 "give sizes of one aspect ratio"
+            )
+
+
+def _check_random(wrap: Wrap, facts: ModelFacts, sizes: Sequence[Size]) -> None:
+    """Raise ``RequestError`` if a patch at a random position would meet itself, at edges that nothing blends."""
+    least = facts.native_size
+    for size in sizes:
+        if (wrap.x and size.width <= least.width) or (wrap.y and size.height <= least.height):
+            raise RequestError(
+                f"wrap: random coverage needs stages longer than a patch of {least} where they wrap, got {size}; give "
+                "--coverage grid"
             )
 
 

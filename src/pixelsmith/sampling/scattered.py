@@ -6,11 +6,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelsmith.geometry import Size, Window
+from pixelsmith.geometry import NO_WRAP, Size, Window, Wrap
 from pixelsmith.sampling.grid import ShiftedGrid
 from pixelsmith.sampling.keyed import Purpose, keyed_generator
 from pixelsmith.sampling.patches import Patch, PatchWeights, support
@@ -21,7 +22,8 @@ class RandomCoverage:
     """Patches around random pixels that have not moved yet, until all have (paper, section 3.2).
 
     It takes about 2.2 times as many patches as a grid without overlap. ``border`` is the width in latents of the band
-    around a patch's new pixels over which it is blended into the earlier patches with linear ramps.
+    around a patch's new pixels over which it is blended into the earlier patches with linear ramps. On the axes that
+    ``wrap`` patches may reach over the edge.
     """
 
     canvas: Size
@@ -29,6 +31,7 @@ class RandomCoverage:
     border: int
     seed: int
     stage: int
+    wrap: Wrap = NO_WRAP
 
     @property
     def stride(self) -> Size:
@@ -39,12 +42,13 @@ class RandomCoverage:
         left, found = np.ones((self.canvas.height, self.canvas.width), np.float32), []
         # A patch gets its share of the weight that later patches leave, and all of it at its new pixels.
         for window, new in reversed(self.windows(step)):
-            weights = left[window.slices] * _feathered(new, self.border)
-            left[window.slices] -= weights
+            at = self._at(window)
+            weights = left[at] * _feathered(new, self.border)
+            left[at] -= weights
             found.append(Patch(window, weights))
         # They are drawn at random but processed by position, because neighbours read the same stored patches.
         found.sort(key=lambda patch: (patch.window.top // (2 * self.patch.height), patch.window.left))
-        return Scattered(self.canvas, found)
+        return Scattered(self.canvas, found, self.wrap)
 
     def count(self, step: int) -> int:
         return sum(1 for _ in self.windows(step))
@@ -61,12 +65,25 @@ class RandomCoverage:
         found = []
         for pixel in _unmoved(order, moved):
             row, column = divmod(pixel, self.canvas.width)
-            top = min(max(row - height // 2, 0), self.canvas.height - height)
-            left = min(max(column - width // 2, 0), self.canvas.width - width)
+            top = _start(row - height // 2, height, self.canvas.height, self.wrap.y)
+            left = _start(column - width // 2, width, self.canvas.width, self.wrap.x)
             window = Window(top, left, height, width)
-            found.append((window, ~moved[window.slices]))
-            moved[window.slices] = True
+            at = self._at(window)
+            found.append((window, ~moved[at]))
+            moved[at] = True
         return found
+
+    def _at(self, window: Window) -> Any:
+        """What a window is of an array of the canvas, by the index of that; slices are fastest."""
+        if window.bottom <= self.canvas.height and window.right <= self.canvas.width:
+            return window.slices
+        rows = np.arange(window.top, window.bottom) % self.canvas.height
+        return np.ix_(rows, np.arange(window.left, window.right) % self.canvas.width)
+
+
+def _start(start: int, side: int, length: int, wraps: bool) -> int:
+    """Where a patch starts on an axis: within its length where it wraps, else so that it ends inside."""
+    return start % length if wraps else min(max(start, 0), length - side)
 
 
 def _unmoved(order: NDArray[np.int64], moved: NDArray[np.bool_]) -> Iterator[int]:
@@ -103,9 +120,9 @@ def _kept(patch: Patch) -> Window:
 class Scattered(list[Patch]):
     """Patches of one size at any positions, indexed by the cells of a coarse grid."""
 
-    def __init__(self, canvas: Size, patches: Iterable[Patch]) -> None:
+    def __init__(self, canvas: Size, patches: Iterable[Patch], wrap: Wrap = NO_WRAP) -> None:
         super().__init__(patches)
-        self.canvas = canvas
+        self.canvas, self._wrap = canvas, wrap
         self._side = max(max(patch.window.height, patch.window.width) for patch in self)
         self._kept = [_kept(patch) for patch in self]
         self._cells: dict[tuple[int, int], list[int]] = defaultdict(list)
@@ -127,8 +144,10 @@ class Scattered(list[Patch]):
         near = {index for cell in self._cells_of(window) for index in self._cells.get(cell, ())}
         return sorted(index for index in near if self[index].window.overlaps(window))
 
-    def images(self, window: Window) -> tuple[Window, ...]:
-        return (window,)
+    def images(self, window: Window) -> Iterator[Window]:
+        most = self.largest
+        reach = Window(0, 0, self.canvas.height + most.height, self.canvas.width + most.width)
+        return self._wrap.images(window, self.canvas, reach)
 
     def _cells_of(self, window: Window) -> Iterator[tuple[int, int]]:
         rows = range(window.top // self._side, (window.bottom - 1) // self._side + 1)

@@ -1,4 +1,4 @@
-"""A page on this machine where a sentence becomes candidates, the Slider is chosen by looking, and the picture grows.
+"""Make pictures in the browser: candidates for a prompt, previews of the Slider, pictures that grow while one zooms.
 
-``pixelsmith studio`` serves it; programs use it through ``pixelsmith.studio.client``.
+``pixelsmith studio`` serves the page; programs use ``pixelsmith.studio.client``.
 """

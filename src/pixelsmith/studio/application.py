@@ -1,4 +1,4 @@
-"""The studio as an application for a web server: the page's files, the operations, and the stream of events."""
+"""The studio as an ASGI application: the page's files, the operations, and the stream of events."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from pixelsmith.web.responses import NO_STORE, http_error, page_files, page_rout
 
 
 def application(folder: Path, address: str, token: str) -> ASGIApp:
-    """The studio of a library, for an address that it is served at. Raises ``InputError``."""
+    """The studio of the library in ``folder``, for a server that listens on ``address``. Raises ``InputError``."""
     page, broadcast = page_files("pixelsmith.studio"), Broadcast()
 
     def tell(job: Job) -> None:
@@ -48,7 +48,7 @@ def application(folder: Path, address: str, token: str) -> ASGIApp:
 
 async def _events(broadcast: Broadcast, request: Request) -> Response:
     if broadcast.full:
-        raise HTTPException(503, "too many pages listen; close some")
+        raise HTTPException(503, "too many open event streams; close some pages")
     return StreamingResponse(broadcast.stream(), media_type="text/event-stream", headers=NO_STORE)
 
 

@@ -10,11 +10,11 @@ from typing import Any
 
 MAX_LISTENERS = 100
 BEAT_SECONDS = 15.0
-"""How often a comment is sent where there is nothing to tell, so that a page that is gone is noticed."""
+"""Interval of the comments that are sent when nothing changes, to detect closed connections."""
 
 
 class _Listener:
-    """What one page has not been told yet: of a job only the latest state, so it does not grow."""
+    """The events that one page has not received: only the latest state of each job, so they do not pile up."""
 
     def __init__(self) -> None:
         self.untold: dict[str, str] = {}
@@ -22,14 +22,14 @@ class _Listener:
 
 
 class Broadcast:
-    """Tells all that listen; ``tell`` may be called by any thread."""
+    """Sends events to all listeners; ``tell`` may be called from any thread."""
 
     def __init__(self) -> None:
         self._listeners: set[_Listener] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def open(self) -> None:
-        """Begin, in the loop of the server."""
+        """Start, in the event loop of the server."""
         self._loop = asyncio.get_running_loop()
 
     @property
@@ -37,9 +37,9 @@ class Broadcast:
         return len(self._listeners) >= MAX_LISTENERS
 
     def tell(self, key: str, values: Mapping[str, Any]) -> None:
-        """Tell the state of what ``key`` names; it takes the place of an earlier one that was not read."""
+        """Send the state of the object named by ``key``, in place of an earlier one that was not read yet."""
         if self._loop is not None:
-            # Before the server begins and after it ends nobody listens.
+            # Before the server starts and after it stops there are no listeners.
             with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._spread, key, f"data: {json.dumps(values)}\n\n")
 
@@ -49,7 +49,7 @@ class Broadcast:
             listener.something.set()
 
     async def stream(self) -> AsyncIterator[str]:
-        """What is told from now on, as the text of an event stream."""
+        """All events from now on, as the text of a ``text/event-stream``."""
         listener = _Listener()
         self._listeners.add(listener)
         try:
@@ -59,6 +59,6 @@ class Broadcast:
                     await asyncio.wait_for(listener.something.wait(), BEAT_SECONDS)
                 listener.something.clear()
                 untold, listener.untold = listener.untold, {}
-                yield "".join(untold.values()) or ": still here\n\n"
+                yield "".join(untold.values()) or ": keep-alive\n\n"
         finally:
             self._listeners.discard(listener)

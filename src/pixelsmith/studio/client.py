@@ -1,4 +1,4 @@
-"""The studio from a program: the same operations as the page's, without more than the standard library."""
+"""A client for the studio's HTTP API, with the standard library alone."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ _ENDED = ("done", "failed", "paused")
 
 
 class StudioClient:
-    """Uses a studio at the address, with its token, that ``pixelsmith studio`` prints.
+    """A client for the studio at ``url``, which is the URL with a token that ``pixelsmith studio`` prints.
 
-    All methods raise ``RequestError`` with the studio's own words where something cannot be done.
+    All methods raise ``RequestError`` with the studio's message when it refuses a request, and ``PixelsmithError`` when
+    it cannot be reached.
 
     Example::
 
@@ -35,15 +36,15 @@ class StudioClient:
         parts = urlsplit(url)
         tokens = parse_qs(parts.query).get("token", [])
         if parts.scheme != "http" or len(tokens) != 1:
-            raise RequestError(f"expected the address that 'pixelsmith studio' prints, with its token, got {url!r}")
+            raise RequestError(f"expected the URL that 'pixelsmith studio' prints, with its token, got {url!r}")
         self._root, self._token = f"http://{parts.netloc}", tokens[0]
 
     def create(self, form: Mapping[str, Any]) -> dict[str, Any]:
-        """A new project; ``form`` has the fields of ``pixelsmith.studio.form.Form``."""
+        """Create a project; ``form`` has the fields of ``pixelsmith.studio.form.Form``."""
         return self._object("POST", "/api/projects", form)
 
     def projects(self) -> list[dict[str, Any]]:
-        """All projects, the newest first."""
+        """All projects, newest first."""
         return list(json.loads(self.ask("GET", "/api/projects")))
 
     def project(self, name: str) -> dict[str, Any]:
@@ -51,36 +52,37 @@ class StudioClient:
         return self._object("GET", f"/api/projects/{name}")
 
     def give(self, name: str, picture: str | Path) -> dict[str, Any]:
-        """Let a project start from a picture file."""
+        """Upload a picture file for a project to start from."""
         return dict(json.loads(self.ask("PUT", f"/api/projects/{name}/given", Path(picture).read_bytes())))
 
     def paint(self, name: str, slider_map: str | Path) -> dict[str, Any]:
-        """Let a project have a Slider map: a grey picture file over the result, white holds and black frees."""
+        """Upload a Slider map: a grey picture file that covers the result; white holds, black frees."""
         return dict(json.loads(self.ask("PUT", f"/api/projects/{name}/map", Path(slider_map).read_bytes())))
 
     def start(self, name: str, kind: str, form: Mapping[str, Any] | None = None, **values: Any) -> dict[str, Any]:
-        """A job: ``candidates`` (with ``seeds``), ``place`` (``at``, ``sliders``), ``grow``, or ``redo`` (``of``: the
-        name of the job whose picture it is, without its project; ``polygon``: corners in percent).
+        """Queue a job of a project.
 
-        ``form``: that of the project where nothing is said.
+        - ``kind``: ``candidates`` (with ``seeds``), ``place`` (``at``, ``sliders``), ``grow``, or ``redo`` (``of``: the
+          name of the job with the finished picture, without its project; ``polygon``: corners in percent).
+        - ``form``: by default the project's.
         """
         chosen = self.project(name)["form"] if form is None else form
         return self._object("POST", f"/api/projects/{name}/jobs", {"kind": kind, "form": chosen, **values})
 
     def job(self, job: str) -> dict[str, Any]:
-        """A job by its id, as it is now."""
+        """The current state of a job, by its id."""
         return self._object("GET", self._path(job))
 
     def pause(self, job: str) -> dict[str, Any]:
-        """Stop a job; what it made stays."""
+        """Pause a job; its results are kept."""
         return self._object("POST", f"{self._path(job)}/pause", {})
 
     def resume(self, job: str) -> dict[str, Any]:
-        """Let a job go on where it stopped."""
+        """Resume a job where it stopped."""
         return self._object("POST", f"{self._path(job)}/resume", {})
 
     def use(self, job: str) -> dict[str, Any]:
-        """Let a version of a picture stand for it: later ones are undone, and stay until they are removed."""
+        """Make a version of a picture the current one; later versions are undone, but kept until they are removed."""
         return self._object("POST", f"{self._path(job)}/use", {})
 
     def remove(self, job: str) -> dict[str, Any]:
@@ -95,7 +97,7 @@ class StudioClient:
             while state["state"] not in _ENDED:
                 line = stream.readline().decode()
                 if not line:
-                    raise PixelsmithError("the studio ended; the job goes on when it is resumed")
+                    raise PixelsmithError("the studio stopped; resume the job after it has started again")
                 if line.startswith("data: ") and (told := json.loads(line[6:]))["id"] == job:
                     state = told
                     yield state
@@ -107,7 +109,7 @@ class StudioClient:
                 file.write(part)
 
     def ask(self, method: str, path: str, body: bytes | None = None) -> bytes:
-        """The answer to any other request."""
+        """The response to any other request."""
         with self._opened(method, path, body) as answer:
             return bytes(answer.read())
 
@@ -128,7 +130,7 @@ class StudioClient:
                 try:
                     said = json.loads(error.read())["error"]
                 except (ValueError, KeyError, TypeError):
-                    said = f"the studio answered {error.code}"
+                    said = f"the studio responded with status {error.code}"
             raise RequestError(said) from error
         except URLError as error:
-            raise PixelsmithError(f"{self._root}: the studio does not answer ({error.reason})") from error
+            raise PixelsmithError(f"{self._root}: the studio cannot be reached ({error.reason})") from error

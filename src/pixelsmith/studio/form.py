@@ -1,4 +1,4 @@
-"""What a person fills in, and the request that it stands for."""
+"""The form of the page, and the request made from it."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ MAX_REGIONS = 32
 
 @dataclass(frozen=True)
 class Form:
-    """One picture as it is asked for on the page.
+    """The fields of the form on the page.
 
     - ``prompt``, ``negative_prompt``: at most ``MAX_TEXT`` characters.
     - ``size``: pixels (``2048x1024``), a print (``60x90cm@300dpi``) or an area (``40MP``).
     - ``model``: ``embedded``, a folder, a file or a hub id; ``preset``: the name of one of ``PRESETS``.
-    - ``seed``: 0 to 2^53 − 1, what a page counts to exactly.
-    - ``slider``: 0..1, or ``None`` for what the model recommends.
-    - ``regions``: at most ``MAX_REGIONS`` parts with prompts of their own, each by its box or polygon.
+    - ``seed``: 0 to 2^53 − 1, the whole numbers that JavaScript represents exactly.
+    - ``slider``: 0..1, or ``None`` for the model's recommendation.
+    - ``regions``: at most ``MAX_REGIONS`` parts with prompts of their own, each a box or a polygon.
 
     Raises ``RequestError`` for anything else.
     """
@@ -62,7 +62,7 @@ class Form:
         if len(self.regions) > MAX_REGIONS:
             raise RequestError(f"regions: expected at most {MAX_REGIONS}, got {len(self.regions)}")
         if any(region.mask is not None for region in self.regions):
-            # Its path could lead anywhere on this machine.
+            # Its path could point to any file of this machine.
             raise RequestError("regions: expected a box or a polygon, got a mask")
 
     @classmethod
@@ -70,7 +70,7 @@ class Form:
         """Read plain values. Raises ``RequestError`` for unknown names."""
         names = [item.name for item in fields(cls)]
         if unknown := [name for name in values if name not in names]:
-            raise RequestError(f"there is no field {unknown[0]!r}; known are {', '.join(names)}")
+            raise RequestError(f"unknown field {unknown[0]!r}; expected {', '.join(names)}")
         try:
             regions = regions_from(values.get("regions", ()))
         except TypeError as error:
@@ -79,21 +79,21 @@ class Form:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        # As lists, which they are when they are read again.
+        # Through JSON, so that tuples become lists as in a file that is read again.
         return dict(json.loads(json.dumps(asdict(self))))
 
     @property
     def parts(self) -> Parts:
-        """Few steps are added to fast pictures by models that can."""
+        """The ``fast`` preset uses few-step weights where the model has them."""
         return Parts(few_steps=None if self.preset == "fast" else False)
 
     def request(
         self, given: Path | None = None, slider_map: Path | None = None, redo_of: Path | None = None
     ) -> Request:
-        """The request.
+        """The request. Raises ``InputError``.
 
-        ``given`` is a picture to start from, ``slider_map`` a painted one; ``redo_of`` a finished picture of which part
-        is made again, and whose size the request then has. Raises ``InputError``.
+        - ``given``: a picture to start from; ``slider_map``: a painted Slider map.
+        - ``redo_of``: for a redo, the finished picture; the request has its size instead of the form's.
         """
 
         def shape() -> Size:
@@ -116,7 +116,7 @@ class Form:
         return request.with_method(**{name: value for name, value in own.items() if value is not None})
 
     def command(self, given: Path | None = None, slider_map: Path | None = None, regions: Path | None = None) -> str:
-        """The command line that makes the same picture; ``regions``: the file that they are in."""
+        """The command line that makes the same picture; ``regions``: the file that contains them."""
         words = ["pixelsmith", "generate", self.prompt, "--size", self.size, "--seed", str(self.seed)]
         words += ["--preset", self.preset] if self.preset != "default" else []
         words += ["--negative-prompt", self.negative_prompt] if self.negative_prompt else []

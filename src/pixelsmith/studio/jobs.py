@@ -34,15 +34,15 @@ JOB_FILE, OUTPUT = "job.json", "picture.tif"
 
 @dataclass(frozen=True)
 class Job:
-    """Something to compute, and how far it is. ``folder`` is its own; the rest is kept in it.
+    """A job and its state, stored in ``folder``.
 
-    - ``form``: what of; ``seeds``: of candidates; ``at`` and ``sliders``: of a place, as ``LoadedModel.preview`` takes
-      them; ``given`` and ``map``: the files in the project that the picture starts from, if it does not start from the
-      model's, and of its painted Slider map.
-    - ``of`` and ``polygon``: of a place that is made again: the job whose picture has it, and its corners in percent of
-      width and height. The result is a version of that picture; ``undone``: an earlier one has taken its place.
-    - ``state``: ``waiting`` for its turn, ``running``, ``paused``, ``done`` or ``failed``, with ``error`` in words.
-    - ``share``: 0..1 of the work that is done; ``seconds_left``: as far as it is known; ``doing``: what is done now.
+    - ``form``: the form that it was started with. ``seeds``: for candidates. ``at`` and ``sliders``: for a place, as in
+      ``LoadedModel.preview``. ``given`` and ``map``: names of files in the project: the picture to start from and the
+      painted Slider map.
+    - ``of`` and ``polygon``: for a redo, the name of the job with the picture, and the corners of the part in percent
+      of width and height. The result is a new version of that picture; ``undone``: an earlier version is current.
+    - ``state``: ``waiting`` in the queue, ``running``, ``paused``, ``done``, or ``failed`` with the message ``error``.
+    - ``share``: 0..1, the part of the work that is done; ``seconds_left``: where known; ``doing``: the current phase.
     """
 
     folder: Path
@@ -65,7 +65,7 @@ class Job:
 
     @property
     def id(self) -> str:
-        """Its project and its own name."""
+        """The names of its project and its folder: ``project/job``."""
         return f"{self.project}/{self.folder.name}"
 
     @property
@@ -74,10 +74,10 @@ class Job:
 
     @property
     def request(self) -> Request:
-        """What it is made of. Raises ``InputError``."""
+        """The request to compute. Raises ``InputError``."""
         folder = self.folder.parent
         if self.kind == "candidates":
-            # They are what the model makes, whatever the project starts from.
+            # Candidates always come from the model, even where the project starts from a picture.
             return self.form.request()
         if self.kind == "redo":
             return self.form.request(redo_of=self.before)
@@ -85,12 +85,12 @@ class Job:
 
     @property
     def before(self) -> Path:
-        """The file that a place of is made again."""
+        """For a redo: the file of the picture before it."""
         return self.folder.parent / (self.of or "") / OUTPUT
 
     @property
     def mask(self) -> Path:
-        """Where the place is kept as a picture."""
+        """For a redo: the file of the part as a mask."""
         return self.folder / "mask.png"
 
     @property
@@ -102,12 +102,12 @@ class Job:
         return self.folder / OUTPUT
 
     def picture_of(self, number: float) -> Path:
-        """Where the picture of a seed or of a position of the Slider is."""
+        """The file of one result: of a seed, or of a position of the Slider."""
         return self.folder / (f"{number}.png" if self.kind == "candidates" else f"{number:.2f}.png")
 
     @property
     def results(self) -> list[float]:
-        """The seeds, or positions of the Slider, whose pictures are there."""
+        """The seeds, or positions of the Slider, that are finished."""
         wanted = {"candidates": self.seeds, "place": self.sliders}.get(self.kind, ())
         return [number for number in wanted if self.picture_of(number).is_file()]
 
@@ -115,14 +115,14 @@ class Job:
         """Plain values for the page and for programs."""
         return self._kept() | {"id": self.id, "results": self.results, "file": self.output.is_file()}
 
-    def begun(self) -> Job:
-        """The same in a folder of its own, where it waits."""
+    def created_on_disk(self) -> Job:
+        """Create its folder and save it there."""
         self.folder.mkdir()
         self.save()
         return self
 
     def save(self) -> None:
-        """Keep it in its folder."""
+        """Write it to its folder."""
         write_whole(self.folder / JOB_FILE, json.dumps(self._kept(), indent=1).encode())
 
     def _kept(self) -> dict[str, Any]:
@@ -131,19 +131,19 @@ class Job:
 
     @classmethod
     def read(cls, folder: Path) -> Job:
-        """The one in a folder. Raises ``RunError`` where there is none that can be read."""
+        """Read the job in a folder. Raises ``RunError`` if it cannot be used."""
         try:
             values = read_object(read_whole(folder / JOB_FILE))
             if values.pop("format") != FORMAT:
-                raise ValueError("its format is another one")
+                raise ValueError("it has another format")
             for name in ("seeds", "at", "sliders"):
                 values[name] = tuple(values[name])
             values["polygon"] = tuple(tuple(corner) for corner in values.get("polygon", ()))
             if values.get("of") is not None and not JOB_NAME.fullmatch(values["of"]):
-                raise ValueError("what it is a version of has another name")
+                raise ValueError("the name in 'of' is not that of a job")
             return cls(folder, **values | {"form": Form.from_dict(values["form"])})
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise RunError(f"{folder}: its {JOB_FILE} cannot be used ({error})") from error
+            raise RunError(f"{folder}: {JOB_FILE} cannot be used ({error})") from error
 
 
 def file_in(folder: Path, name: str | None) -> Path | None:
@@ -152,21 +152,21 @@ def file_in(folder: Path, name: str | None) -> Path | None:
 
 
 def check_job(kind: str, values: Mapping[str, Any]) -> None:
-    """What a job is asked to do. Raises ``RequestError``."""
+    """Check the values of a new job. Raises ``RequestError``."""
     if kind not in get_args(Kind):
         raise RequestError(f"kind: expected one of {', '.join(get_args(Kind))}, got {kind!r}")
     if unknown := set(values) - set(VALUES[kind]):
         raise RequestError(
-            f"{min(unknown)}: a job {kind!r} has no such value, only {', '.join(VALUES[kind]) or 'none'}"
+            f"{min(unknown)}: not a value of {kind!r} jobs; they take {', '.join(VALUES[kind]) or 'none'}"
         )
     seeds, at, sliders = (values.get(name, ()) for name in ("seeds", "at", "sliders"))
     if kind == "candidates" and not (0 < len(seeds) <= MAX_CANDIDATES and all(map(_is_seed, seeds))):
         raise RequestError(f"seeds: expected 1 to {MAX_CANDIDATES} whole numbers from 0, got {list(seeds)}")
     if kind == "place":
         if len(at) != 2 or not all(map(_is_share, at)):
-            raise RequestError(f"at: expected two shares in 0..1 such as [0.3, 0.6], got {list(at)}")
+            raise RequestError(f"at: expected two numbers in 0..1 such as [0.3, 0.6], got {list(at)}")
         if not 0 < len(sliders) <= MAX_POSITIONS or not all(map(_is_share, sliders)):
-            raise RequestError(f"sliders: expected 1 to {MAX_POSITIONS} shares in 0..1, got {list(sliders)}")
+            raise RequestError(f"sliders: expected 1 to {MAX_POSITIONS} numbers in 0..1, got {list(sliders)}")
     if kind == "redo":
         _check_outline(values.get("of"), values.get("polygon", ()))
 
@@ -181,7 +181,7 @@ def _check_outline(of: object, polygon: tuple[Any, ...]) -> None:
     if not all(map(_is_percent, (*xs, *ys))):
         raise RequestError("polygon: expected corners in 0..100 percent of width and height")
     if min(xs) == max(xs) or min(ys) == max(ys):
-        raise RequestError("polygon: it has no inside; draw around a place")
+        raise RequestError("polygon: its area is zero")
 
 
 def _is_percent(value: object) -> bool:

@@ -48,7 +48,7 @@ _READ_SIDE = 2048
 
 @dataclass(frozen=True)
 class Project:
-    """A folder of a library; ``form``: as it was left; ``given`` and ``map``: files in it, as in ``Job``."""
+    """A folder of a library, with its form; ``given`` and ``map`` are names of files in it, as in ``Job``."""
 
     folder: Path
     form: Form
@@ -70,7 +70,7 @@ class Project:
 
     @property
     def paths(self) -> tuple[Path | None, Path | None, Path | None]:
-        """Of its given picture, its Slider map and its regions, as ``Form.command`` takes them."""
+        """The files of its given picture, its Slider map and its regions, in the order of ``Form.command``."""
         return self.given_path, self.map_path, self.regions_path
 
     @property
@@ -78,7 +78,7 @@ class Project:
         return self.folder / _REGIONS_FILE if self.form.regions else None
 
     def jobs(self) -> list[Job]:
-        """All of them, in the order in which they were asked for."""
+        """All jobs that can be read, in the order in which they were created."""
         found = []
         for folder in sorted(self.folder.iterdir()):
             if JOB_NAME.fullmatch(folder.name):
@@ -87,13 +87,13 @@ class Project:
         return found
 
     def job(self, name: str) -> Job:
-        """One by its name. Raises ``LookupError``."""
+        """A job by its name. Raises ``LookupError``."""
         if not JOB_NAME.fullmatch(name) or not (self.folder / name / JOB_FILE).is_file():
             raise LookupError(name)
         return Job.read(self.folder / name)
 
     def new(self, kind: Kind, form: Form, **values: Any) -> Job:
-        """A job that is nowhere yet. Raises ``RequestError`` for values that make no sense."""
+        """A new job, not yet on disk. Raises ``RequestError`` for invalid values."""
         check_job(kind, values)
         if kind == "redo":
             form = self._form_of_redo(form, **values)
@@ -108,7 +108,7 @@ class Project:
         try:
             before = self.job(of)
         except LookupError as error:
-            raise RequestError(f"of: expected a job with a finished picture, got {of!r}") from error
+            raise RequestError(f"of: expected the name of a job with a finished picture, got {of!r}") from error
         if not before.output.is_file():
             raise RequestError(f"of: {of} has no finished picture; wait until it is done")
         own = replace(form, size=before.form.size, regions=())
@@ -116,10 +116,10 @@ class Project:
         return own
 
     def versions(self, job: Job) -> list[Job]:
-        """The finished versions of a picture, the first one first: what has grown, and what was made of it again."""
+        """The finished versions of the picture that a job belongs to, oldest first: the grown one and all redos."""
         grown: dict[str, str] = {}
         for one in (jobs := self.jobs()):
-            # Versions come after what they are made from; one whose origin was removed by hand belongs to no picture.
+            # A version comes after the one it was made from; if that was removed by hand, it belongs to no picture.
             if one.kind == "grow":
                 grown[one.folder.name] = one.folder.name
             elif one.kind == "redo" and one.of in grown:
@@ -128,7 +128,7 @@ class Project:
         return [one for one in jobs if picture and grown.get(one.folder.name) == picture and one.output.is_file()]
 
     def use(self, version: Job) -> list[Job]:
-        """Let a version stand for its picture: later ones are undone, and stay. Returns those that changed."""
+        """Make a version the current one; later ones are marked as undone. Returns the jobs that changed."""
         later = [job for job in self.versions(version) if job.folder.name > version.folder.name]
         changed = [replace(job, undone=True) for job in later if not job.undone]
         changed += [replace(version, undone=False)] if version.undone else []
@@ -136,10 +136,10 @@ class Project:
             job.save()
         return changed
 
-    def forget(self, version: Job) -> list[Job]:
-        """Remove a version that was made again; those made from it follow the one before. Returns these.
+    def remove_version(self, version: Job) -> list[Job]:
+        """Remove the version of a redo; versions made from it are attached to the one before. Returns those.
 
-        Raises as ``check_version``.
+        Raises as ``check_version`` does.
         """
         changed = [replace(job, of=version.of) for job in self.check_version(version)]
         for job in changed:
@@ -148,27 +148,27 @@ class Project:
         return changed
 
     def check_version(self, version: Job) -> list[Job]:
-        """What was made from a version that is to be removed.
+        """The versions made from one that is to be removed.
 
-        Raises ``RequestError`` for any other job, and while another one is made from it.
+        Raises ``RequestError`` unless it is a redo, and while another version is being made from it.
         """
         if version.kind != "redo":
-            raise RequestError(f"{version.id}: expected a place that was made again; remove the project to remove all")
+            raise RequestError(f"{version.id}: expected the version of a redo; or remove the whole project")
         after = [job for job in self.jobs() if job.of == version.folder.name]
         if any(job.state in ("waiting", "running") for job in after):
-            raise RequestError(f"{version.id}: another version is made from it; wait, or pause that")
+            raise RequestError(f"{version.id}: another version is being made from it; wait, or pause that job")
         return after
 
     def save(self) -> None:
-        """Keep its form, and its regions for the command line."""
+        """Write the form, and the regions as a file for the command line."""
         pictures = {"given": self.given, "map": self.map}
         values = {"format": FORMAT, "form": self.form.to_dict(), "created": self.created, **pictures}
         write_whole(self.folder / _PROJECT_FILE, json.dumps(values, indent=1).encode())
         if self.regions_path is not None:
             write_whole(self.regions_path, json.dumps(self.form.to_dict()["regions"], indent=1).encode())
 
-    def keeping(self, kind: Picture, content: bytes) -> Project:
-        """The same with this picture. Raises ``PictureError`` where it is none that can be read."""
+    def with_upload(self, kind: Picture, content: bytes) -> Project:
+        """The project with an uploaded picture. Raises ``PictureError`` if that cannot be read."""
         name = f"{kind}-{hashlib.sha256(content).hexdigest()[:8]}"
         partial = self.folder / f"{name}{PARTIAL}"
         write_whole(partial, content)
@@ -177,7 +177,7 @@ class Project:
             if size.area > MAX_GIVEN:
                 raise PictureError(f"expected a picture of at most {MAX_GIVEN:,} pixels, got one of {size}")
             picture, _ = read_start(partial)
-            # All of it: a file that ends too early is told now.
+            # Read completely, so that a truncated file is refused now.
             for window in tiles(size, _READ_SIDE):
                 picture.read(window)
             partial.replace(self.folder / name)
@@ -186,7 +186,7 @@ class Project:
         return self.with_picture(kind, name)
 
     def with_picture(self, kind: Picture, name: str | None) -> Project:
-        """The same with another file of this kind, or with none."""
+        """The project with another file of this kind, or none."""
         return replace(self, given=name) if kind == "given" else replace(self, map=name)
 
     def to_dict(self) -> dict[str, Any]:
@@ -197,17 +197,17 @@ class Project:
 
 
 class Library:
-    """The projects in a folder, which is made where there is none. Raises ``RequestError`` where that cannot be."""
+    """The projects in a folder, which is created if needed. Raises ``RequestError`` if it cannot be."""
 
     def __init__(self, folder: Path) -> None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise RequestError(f"{folder}: it cannot be a library of projects ({error.strerror})") from error
+            raise RequestError(f"{folder}: projects cannot be stored here ({error.strerror})") from error
         self.folder = folder.resolve()
 
     def __iter__(self) -> Iterator[Project]:
-        """Its projects, the newest first."""
+        """All projects, newest first."""
         found = []
         for folder in self.folder.iterdir():
             with suppress(LookupError):
@@ -215,7 +215,7 @@ class Library:
         return iter(sorted(found, key=lambda project: project.created, reverse=True))
 
     def project(self, name: str) -> Project:
-        """One by its name. Raises ``LookupError`` for none, and for a link that leads elsewhere."""
+        """A project by its name. Raises ``LookupError`` if there is none, or if it is a symbolic link."""
         folder = self.folder / name
         if not _PROJECT_NAME.fullmatch(name) or folder.is_symlink():
             raise LookupError(name)
@@ -223,13 +223,13 @@ class Library:
             values = read_object(read_whole(folder / _PROJECT_FILE))
             pictures = {name: values.get(name) for name in get_args(Picture)}
             if not all(name is None or _PICTURE_NAME.fullmatch(name) for name in pictures.values()):
-                raise ValueError("its pictures have other names")
+                raise ValueError("a name in 'given' or 'map' is not that of an uploaded picture")
             return Project(folder, Form.from_dict(values["form"]), float(values["created"]), **pictures)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise LookupError(name) from error
 
     def create(self, form: Form) -> Project:
-        """A new project, named by the first words of its prompt."""
+        """Create a project, named by the first words of its prompt."""
         words = re.findall(r"[a-z0-9]+", form.prompt.lower())[:_WORDS_OF_NAME]
         folder = self.folder / "-".join([*(word[:12] for word in words), secrets.token_hex(3)])
         folder.mkdir()
@@ -238,5 +238,5 @@ class Library:
         return project
 
     def remove(self, name: str) -> None:
-        """A project with all that is in it. Raises ``LookupError``."""
+        """Delete a project with everything in it. Raises ``LookupError``."""
         shutil.rmtree(self.project(name).folder)

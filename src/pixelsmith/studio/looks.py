@@ -1,4 +1,4 @@
-"""What of a project can be looked at: the given picture, candidates, and every stage of what has grown or grows."""
+"""The pictures of a project that can be viewed: the given one, candidates, stages and versions."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _CACHED_TILES = 2000
 
 @dataclass(frozen=True)
 class Look:
-    """A picture: ``key`` is its address in the project, ``label`` what people call it.
+    """A picture: ``key`` identifies it in URLs of the project, ``label`` is shown to people.
 
-    ``picture``: of stages and versions of a picture the job that it grew in; ``current``: of versions whether it is the
-    one that stands for the picture.
+    ``picture``: for stages and versions, the job in which the picture grew; ``current``: for versions, whether it is
+    the current one.
     """
 
     key: str
@@ -44,7 +44,7 @@ class Look:
 
 
 class Looks:
-    """The pictures of all projects, open as long as they are looked at."""
+    """The viewable pictures of all projects, with caches of open files and of tiles."""
 
     def __init__(self) -> None:
         self._file = lru_cache(maxsize=_OPEN_FILES)(_opened)
@@ -52,7 +52,7 @@ class Looks:
         self.tile = lru_cache(maxsize=_CACHED_TILES)(self._tile)
 
     def of(self, project: Project) -> list[Look]:
-        """All pictures of a project, as they are now; what cannot be read is left out."""
+        """All pictures of a project; those that cannot be read are left out."""
         found: list[Look] = []
         if project.given_path is not None:
             with suppress(InputError, OSError):
@@ -69,7 +69,7 @@ class Looks:
         return found
 
     def cover(self, project: Project) -> str | None:
-        """The key of the picture that stands for a project: the last one that was made. Candidates are not opened."""
+        """The key of a project's thumbnail: its newest picture. Candidates are not opened."""
         for job in reversed(project.jobs()):
             with suppress(InputError, OSError):
                 if job.kind == "grow" and (looks := [*self._stages(job), *self._versions(project, job)]):
@@ -79,7 +79,7 @@ class Looks:
         return None if project.given is None else "given"
 
     def source(self, project: Project, key: str) -> Zoomable:
-        """A picture by its key. Raises ``LookupError``, and ``InputError`` where it cannot be read."""
+        """A picture by its key. Raises ``LookupError``, and ``InputError`` if it cannot be read."""
         if key == "given":
             if project.given_path is None:
                 raise LookupError(key)
@@ -117,7 +117,7 @@ class Looks:
         return Look(f"{job.folder.name}:{seed}", f"seed {seed}", self._source_of_file(job.picture_of(seed)))
 
     def _stages(self, job: Job, number: int = 1) -> list[Look]:
-        """What there is of a picture, which is the project's ``number``-th one."""
+        """The stages of a picture, which is the project's ``number``-th one."""
         if not RunDirectory(job.run_dir).begun:
             return []
         shown = self._runs[job.run_dir] = show(job.run_dir)
@@ -131,12 +131,12 @@ class Looks:
                 job.folder.name,
             )
             for i, (name, source) in enumerate(shown.pictures.items())
-            # A base of which nothing is there yet has nothing below to show.
+            # While the base is empty there is nothing below it to show.
             if i or source.version
         ]
 
     def _versions(self, project: Project, job: Job, number: int = 1) -> list[Look]:
-        """What of a picture was made again, in order; the last one that is not undone stands for the picture."""
+        """The redone versions of a picture, in order; the last one that is not undone is current."""
         later = [version for version in project.versions(job) if version.kind == "redo"]
         current = max((version.folder.name for version in later if not version.undone), default="")
         return [

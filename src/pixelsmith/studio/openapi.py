@@ -1,4 +1,4 @@
-"""The description of the studio's routes for programs (OpenAPI 3.1)."""
+"""The OpenAPI 3.1 description of the studio's operations."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ def description(operations: Sequence[Operation]) -> dict[str, Any]:
     paths: dict[str, Any] = {}
     for operation in operations:
         paths.setdefault(operation.path, {})[operation.method.lower()] = _described(operation)
-    stream = {"description": "Each job as it changes.", "content": {"text/event-stream": {}}}
-    paths[EVENTS] = {"get": {"operationId": "events", "summary": "Jobs as they change.", "responses": {"200": stream}}}
+    stream = {"description": "The state of each job when it changes.", "content": {"text/event-stream": {}}}
+    paths[EVENTS] = {
+        "get": {"operationId": "events", "summary": "State changes of all jobs.", "responses": {"200": stream}}
+    }
     scheme = {"type": "apiKey", "in": "query", "name": "token"}
     return {
         "openapi": "3.1.0",

@@ -1,4 +1,4 @@
-"""What can be asked of the studio, as a table: the routes and their description are both made from it."""
+"""The operations of the HTTP API as a table, from which the routes and the OpenAPI description are made."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ from pixelsmith.web.tiles import box_of, number_of, small_of
 
 MAX_JSON = 100_000
 MAX_UPLOAD = 256 * 1024 * 1024
-"""Bytes of a body."""
+"""The largest request body in bytes."""
 SMALL_SIDE = 512
 """Pixels on the longer side of a picture in a list."""
 
 
 @dataclass(frozen=True)
 class Studio:
-    """What all operations work with."""
+    """The state that all operations work on."""
 
     library: Library
     queue: Queue
     looks: Looks
 
     def now(self, project: Project) -> dict[str, Any]:
-        """A project with its jobs as they are at this moment."""
+        """A project with the current state of its jobs."""
         jobs = [self.queue.now(job).to_dict() for job in project.jobs()]
         return project.to_dict() | {"jobs": jobs}
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A request: the parts of its path, its query, its body."""
+    """A request: the parameters of its path and its query, and its body."""
 
     path: Mapping[str, str]
     query: Mapping[str, str]
@@ -62,7 +62,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Operation:
-    """One way to use the studio. ``body``: the JSON schema of what is sent; ``upload``: a picture file is sent."""
+    """An operation. ``body``: the JSON schema of the request body; ``upload``: the body is a picture file."""
 
     method: str
     path: str
@@ -76,7 +76,7 @@ class Operation:
 
     @property
     def most(self) -> int:
-        """Bytes of its body."""
+        """The largest body in bytes."""
         return MAX_UPLOAD if self.upload else MAX_JSON
 
 
@@ -116,7 +116,7 @@ def _remove(studio: Studio, asked: Asked) -> dict[str, Any]:
 
 
 def _keep(studio: Studio, asked: Asked, kind: Picture) -> dict[str, Any]:
-    project = _project(studio, asked).keeping(kind, asked.body)
+    project = _project(studio, asked).with_upload(kind, asked.body)
     project.save()
     return studio.now(project)
 
@@ -148,12 +148,12 @@ def _start(studio: Studio, asked: Asked) -> dict[str, Any]:
     values = asked.object()
     kind, form = values.pop("kind", None), Form.from_dict(_mapping(values.pop("form", None)))
     if unknown := set(values) - set(schemas.JOB_VALUES):
-        raise RequestError(f"there is no field {min(unknown)!r}; known are kind, form, {', '.join(schemas.JOB_VALUES)}")
+        raise RequestError(f"unknown field {min(unknown)!r}; expected kind, form, {', '.join(schemas.JOB_VALUES)}")
     project = _project(studio, asked)
     given = {name: value if name == "of" else _tuple(name, value) for name, value in values.items()}
     job = project.new(kind, form, **given)
     plan(job.request)
-    return studio.queue.add(job.begun()).to_dict()
+    return studio.queue.add(job.created_on_disk()).to_dict()
 
 
 def _job(studio: Studio, asked: Asked) -> Job:
@@ -173,7 +173,7 @@ def _forget(studio: Studio, asked: Asked) -> dict[str, Any]:
     project, job = _project(studio, asked), _job(studio, asked)
     project.check_version(job)
     studio.queue.stop(job)
-    for changed in project.forget(job):
+    for changed in project.remove_version(job):
         studio.queue.tell(changed)
     return studio.now(project)
 
@@ -245,41 +245,44 @@ _OF = "/api/projects/{project}"
 _OF_JOB = _OF + "/jobs/{job}"
 
 OPERATIONS = (
-    Operation("GET", "/api/projects", "projects", "All projects, the newest first.", _projects),
-    Operation("POST", "/api/projects", "create_project", "Make a project.", _create, schemas.FORM),
+    Operation("GET", "/api/projects", "projects", "All projects, newest first.", _projects),
+    Operation("POST", "/api/projects", "create_project", "Create a project.", _create, schemas.FORM),
     Operation("GET", _OF, "project", "A project: its form and its jobs.", _read),
-    Operation("PUT", _OF, "change_project", "Keep another form of a project.", _change, schemas.FORM),
-    Operation("DELETE", _OF, "remove_project", "Remove a project with all that is in it.", _remove),
+    Operation("PUT", _OF, "change_project", "Replace the form of a project.", _change, schemas.FORM),
+    Operation("DELETE", _OF, "remove_project", "Delete a project with everything in it.", _remove),
     Operation(
-        "PUT", _OF + "/given", "give_picture", "A picture to start from.", partial(_keep, kind="given"), upload=True
+        "PUT", _OF + "/given", "give_picture", "Upload a picture to start from.",
+        partial(_keep, kind="given"), upload=True,
     ),
     Operation(
-        "DELETE", _OF + "/given", "take_picture_back", "Start from the model's own picture.",
+        "DELETE", _OF + "/given", "take_picture_back", "Remove it, so that the picture starts from the model.",
         partial(_take_back, kind="given"),
     ),
-    Operation("GET", _OF + "/map", "slider_map", "The painted Slider map, small.", _map, answers="image/jpeg"),
+    Operation("GET", _OF + "/map", "slider_map", "A thumbnail of the painted Slider map.", _map, answers="image/jpeg"),
     Operation(
-        "PUT", _OF + "/map", "paint_map", "A grey picture over the result, white holds and black frees.",
+        "PUT", _OF + "/map", "paint_map", "Upload a Slider map, a grey picture: white holds, black frees.",
         partial(_keep, kind="map"), upload=True,
     ),
     Operation(
-        "DELETE", _OF + "/map", "remove_map", "The Slider is the same everywhere.", partial(_take_back, kind="map")
+        "DELETE", _OF + "/map", "remove_map", "Remove it, so that the Slider is the same everywhere.",
+        partial(_take_back, kind="map"),
     ),
-    Operation("POST", "/api/plan", "plan", "What a picture would take; nothing is made.", _plan, schemas.PLAN),
-    Operation("POST", _OF + "/jobs", "start_job", "Let a job wait for its turn.", _start, schemas.JOB),
-    Operation("GET", _OF_JOB, "job", "A job as it is now.", _read_job),
-    Operation("POST", _OF_JOB + "/pause", "pause_job", "Stop a job; what it made stays.", _pause),
-    Operation("POST", _OF_JOB + "/resume", "resume_job", "Let a job go on where it stopped.", _resume),
-    Operation("POST", _OF_JOB + "/use", "use_version", "Let a version stand for its picture; later ones stay.", _use),
+    Operation("POST", "/api/plan", "plan", "Estimate the cost of a picture, without making it.", _plan, schemas.PLAN),
+    Operation("POST", _OF + "/jobs", "start_job", "Queue a job.", _start, schemas.JOB),
+    Operation("GET", _OF_JOB, "job", "The state of a job.", _read_job),
+    Operation("POST", _OF_JOB + "/pause", "pause_job", "Pause a job; its results are kept.", _pause),
+    Operation("POST", _OF_JOB + "/resume", "resume_job", "Resume a job where it stopped.", _resume),
+    Operation("POST", _OF_JOB + "/use", "use_version", "Make a version the current one; later ones are kept.", _use),
     Operation("DELETE", _OF_JOB, "remove_version", "Remove a version of a picture.", _forget),
     Operation("GET", _OF_JOB + "/picture.tif", "file", "The finished picture.", _file, answers="image/tiff"),
     Operation(
-        "GET", _OF_JOB + "/place/{slider}", "place", "A place at a position such as 0.50.", _place, answers="image/png"
+        "GET", _OF_JOB + "/place/{slider}", "place", "The preview at one position of the Slider, such as 0.50.", _place,
+        answers="image/png",
     ),
-    Operation("GET", _OF + "/looks", "looks", "The pictures of a project that can be looked at.", _looks),
-    Operation("GET", _OF + "/looks/{look}/small", "small", "One of them, small.", _small, answers="image/jpeg"),
+    Operation("GET", _OF + "/looks", "looks", "The pictures of a project that can be viewed.", _looks),
+    Operation("GET", _OF + "/looks/{look}/small", "small", "The thumbnail of a picture.", _small, answers="image/jpeg"),
     Operation(
-        "GET", _OF + "/looks/{look}/region", "region", "A part of it.", _region,
+        "GET", _OF + "/looks/{look}/region", "region", "Part of a picture.", _region,
         answers="image/png", query=("left", "top", "right", "bottom"),
     ),
     Operation(

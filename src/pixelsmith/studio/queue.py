@@ -1,4 +1,4 @@
-"""Jobs wait for their turn: one computes at a time, in a thread of its own, with a model that stays loaded."""
+"""A queue of jobs: one runs at a time, in a thread of its own, with a model that stays loaded."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from pixelsmith.studio.library import Library
 from pixelsmith.studio.work import do
 
 TOLD_SECONDS = 0.25
-"""How often a job that computes says how far it is, at most."""
+"""The shortest interval between two progress events of a running job."""
 SAVED_SECONDS = 5.0
-"""How often that is kept on disk, for the next server."""
+"""The shortest interval at which its progress is written to disk."""
 PAUSING = "pausing"
 _QUICK = ("candidates", "place")
-"""Kinds that are seconds of work: they come before pictures that wait to grow."""
+"""Kinds that take seconds: they go before pictures that wait in the queue."""
 
 
 class Queue:
-    """Computes the jobs of a library. ``tell`` is called, by any thread, with each job whose state is another one.
+    """Runs the jobs of a library. ``tell`` is called, from any thread, with each job whose state has changed.
 
-    Jobs that a server left unfinished are paused: nothing computes that nobody asked for since.
+    Jobs that an earlier server left unfinished are paused: nothing runs until someone resumes it.
     """
 
     def __init__(self, library: Library, tell: Callable[[Job], None]) -> None:
@@ -47,10 +47,10 @@ class Queue:
         self._thread.start()
 
     def add(self, job: Job) -> Job:
-        """Let a job wait for its turn, also one that was paused or has failed. Raises ``RequestError``."""
+        """Queue a job, which may be new, paused or failed. Raises ``RequestError`` for any other."""
         with self._changed:
             if job.state == "done" or job.id in [other.id for other in self._unfinished()]:
-                raise RequestError(f"{job.id}: it is {job.state} already")
+                raise RequestError(f"{job.id}: it is already {job.state}")
             job = self._keep(job, state="waiting", error=None)
             place = len(self._waiting)
             if job.kind in _QUICK:
@@ -60,7 +60,7 @@ class Queue:
         return job
 
     def pause(self, job: Job) -> Job:
-        """Take a job from those that wait, or let the one that computes end with its batch. What it made stays."""
+        """Take a job out of the queue, or stop the running one after its current batch. Its results are kept."""
         with self._changed:
             if self._running is not None and self._running.id == job.id:
                 self._token.cancel()
@@ -73,13 +73,13 @@ class Queue:
         return job
 
     def stop(self, job: Job) -> None:
-        """Pause a job, and return when nothing of it computes any more."""
+        """Pause a job and wait until it has stopped."""
         self.pause(job)
         with self._changed:
             self._changed.wait_for(lambda: self._running is None or self._running.id != job.id)
 
     def close(self) -> None:
-        """Pause what computes and what waits, and free the model."""
+        """Pause all jobs, stop the thread and free the model."""
         with self._changed:
             self._closed = True
             self._token.cancel()
@@ -103,7 +103,7 @@ class Queue:
             self._model.close()
 
     def _next(self) -> Job | None:
-        """The job whose turn it is, once there is one; ``None`` when all ends."""
+        """Wait for the next job; ``None`` once the queue is closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._closed)
             if self._closed:
@@ -113,13 +113,13 @@ class Queue:
             return self._running
 
     def _done(self, job: Job) -> dict[str, Any]:
-        """Compute a job; what became of it."""
+        """Run a job and return the changes of its state."""
         try:
             self._model = do(job, self._model, self._observer(job), self._token, lambda: self.tell(job))
         except CancelledError:
             return {"state": "paused"}
         except Exception as error:
-            # Whatever it is, those that wait have their turn.
+            # Whatever failed, the next jobs run.
             said = str(error) if isinstance(error, PixelsmithError) else reason_of(error)
             return {"state": "failed", "error": said}
         return {"state": "done", "share": 1.0, "seconds_left": None, "doing": ""}
@@ -143,7 +143,7 @@ class Queue:
         return observe
 
     def _keep(self, job: Job, **changes: Any) -> Job:
-        """Keep another state of a job on disk, and tell of it. A project that is gone needs neither."""
+        """Save a changed job and tell listeners. If its project was deleted, it cannot be saved."""
         changed = replace(job, **changes)
         with suppress(OSError):
             changed.save()
@@ -151,6 +151,6 @@ class Queue:
         return changed
 
     def now(self, job: Job) -> Job:
-        """A job as it is at this moment: what computes knows more than its file."""
+        """The current state of a job: the running one is ahead of its file."""
         running = self._running
         return running if running is not None and running.id == job.id else job

@@ -41,10 +41,10 @@ JOB_VALUES = {
     "seeds": _NUMBERS,
     "at": _NUMBERS,
     "sliders": _NUMBERS,
-    "of": {"type": "string", "description": "The job whose picture has the place that is made again."},
-    "polygon": {**_POINTS, "description": "Its corners in percent of width and height."},
+    "of": {"type": "string", "description": "For a redo: the name of the job with the finished picture."},
+    "polygon": {**_POINTS, "description": "For a redo: corners of the part in percent of width and height."},
 }
-"""What is said of jobs besides their form, each kind its own."""
+"""Values of a job besides its form; ``pixelsmith.studio.jobs.VALUES`` says which kind has which."""
 JOB: Mapping[str, Any] = {
     "type": "object",
     "properties": {

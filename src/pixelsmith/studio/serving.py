@@ -21,7 +21,7 @@ _TOKEN = ".token"  # noqa: S105 (the name of a file)
 class StudioServer(WebServer):
     """Serves the library in ``folder`` at ``url``, which has the token; use it in a ``with`` statement.
 
-    ``port`` 0 takes a free one. When it ends, what computes is paused. Raises ``RequestError`` where the folder or the
+    ``port`` 0 takes a free one. On shutdown the running job is paused. Raises ``RequestError`` where the folder or the
     address cannot be used, and ``MissingPartError`` where the page was not built into this install.
     """
 
@@ -39,7 +39,7 @@ class StudioServer(WebServer):
 
 
 def _token_of(folder: Path) -> str:
-    """The library's own, so that a page that is open goes on with the next server."""
+    """The token of a library, stored in it, so that an open page keeps working after a restart of the server."""
     path = folder / _TOKEN
     with suppress(FileExistsError):
         write_new(path, secrets.token_urlsafe(16).encode())
@@ -47,7 +47,7 @@ def _token_of(folder: Path) -> str:
     try:
         token = read_whole(path).decode()
     except (OSError, ValueError) as error:
-        raise RequestError(f"{path}: the token cannot be read ({error}); remove the file for another one") from error
+        raise RequestError(f"{path}: the token cannot be read ({error}); delete the file to get a new one") from error
     if len(token) < 16 or not token.isascii() or os.linesep in token:
-        raise RequestError(f"{path}: this is no token; remove the file for another one")
+        raise RequestError(f"{path}: this is no valid token; delete the file to get a new one")
     return token

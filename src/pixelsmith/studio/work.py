@@ -1,4 +1,4 @@
-"""What the jobs of the studio compute."""
+"""The computation of each kind of job."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from pixelsmith.run.directory import RunDirectory
 from pixelsmith.studio.jobs import Job, Kind
 
 MASK_SIDE = 4096
-"""Pixels on the longer side of the mask of a place that is made again, at most."""
+"""The longest side of the mask of a redo, in pixels."""
 PLACE_SIDE = 192
-"""Pixels on a side of a place: enough to judge by, and seconds of work (docs/decisions/0037-studio.md)."""
+"""The side of a preview in pixels: enough to judge by, in seconds (docs/decisions/0037-studio.md)."""
 
 
 def do(
     job: Job, model: LoadedModel | None, observer: Observer, cancel: CancelToken, tell: Callable[[], None]
 ) -> LoadedModel:
-    """Compute what is missing of a job, and return the model that did, to be used again.
+    """Compute the missing results of a job, and return the model for the next job.
 
-    ``tell`` is called after each picture of several. Raises as ``LoadedModel.generate`` does.
+    ``tell`` is called after each result. Raises as ``LoadedModel.generate`` does.
     """
     request = job.request
     model = LoadedModel.of(request) if model is None else model.serving(request)
@@ -42,7 +42,7 @@ def do(
 def _candidates(
     job: Job, request: Request, model: LoadedModel, observer: Observer, cancel: CancelToken, tell: Callable[[], None]
 ) -> None:
-    """Base pictures of several seeds: each is what a picture with its seed grows from."""
+    """The base picture for each seed: a picture with that seed grows from it."""
     for seed in job.seeds:
         if seed not in job.results:
             own = job.form.with_seed(seed).request()
@@ -53,7 +53,7 @@ def _candidates(
 def _place(
     job: Job, request: Request, model: LoadedModel, observer: Observer, cancel: CancelToken, tell: Callable[[], None]
 ) -> None:
-    """One place at several positions of the Slider; each is there as soon as it is made."""
+    """A preview of one place at each position of the Slider, saved one by one."""
     for slider in job.sliders:
         if slider not in job.results:
             found = model.preview(request, job.at, (slider,), PLACE_SIDE, observer, cancel=cancel, surroundings=0)
@@ -64,7 +64,7 @@ def _place(
 def _grow(
     job: Job, request: Request, model: LoadedModel, observer: Observer, cancel: CancelToken, tell: Callable[[], None]
 ) -> None:
-    """The picture itself, in a run directory, from where it was left."""
+    """The picture, in a run directory, from which it is resumed if it was begun before."""
     if RunDirectory(job.run_dir).begun:
         model.resume(job.run_dir, observer, job.output, overwrite=True, cancel=cancel)
     else:
@@ -74,11 +74,11 @@ def _grow(
 def _redo(
     job: Job, request: Request, model: LoadedModel, observer: Observer, cancel: CancelToken, tell: Callable[[], None]
 ) -> None:
-    """The next version of a picture: another one of a place, the same elsewhere."""
+    """A new version of a picture, in which only one part changes."""
 
     def observe(event: Event) -> None:
         if isinstance(event, Progress) and event.phase == "denoise":
-            # One stage is made, and nearly all of its time are its steps.
+            # Only one stage runs, and denoising takes nearly all of its time.
             event = replace(event, share=(event.step - 1 + event.done / event.total) / event.steps)
         observer(event)
 
@@ -89,7 +89,7 @@ def _redo(
 
 
 def _paint(job: Job, size: Size) -> None:
-    """Keep the outline of a place as a mask, as ``pixelsmith redo`` takes one."""
+    """Write the outline of the part as a mask, as for ``pixelsmith redo --mask``."""
     small = size.scaled(min(1.0, MASK_SIDE / max(size.width, size.height)))
     mask = Image.new("L", (small.width, small.height))
     corners = Region(job.form.prompt, polygon=job.polygon, unit="percent").corners(small)

@@ -1,4 +1,4 @@
-"""A page on this machine that zooms into a picture or a run directory like a map."""
+"""Zoom into a picture or a run directory in the browser, like a map."""
 
 from pixelsmith.pixels.zoomable import open_file
 from pixelsmith.run.shown import Shown, show, write_preview

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from pixelsmith.config.parts import Parts
 from pixelsmith.errors import ModelError, reason_of
 from pixelsmith.families.architecture import Configs
 from pixelsmith.families.loading.find import find_addition, find_image_encoder
+from pixelsmith.families.loading.fitting import check_same
 from pixelsmith.families.loading.model_files import Shapes, read_json, shapes_in
 from pixelsmith.families.registry import architecture_of
 
@@ -40,11 +42,11 @@ def check_ip_adapters(parts: Parts, configs: Configs, model: str) -> None:
         raise ModelError(f"{model}: how an IP-Adapter prompts a {pipeline} is not known; leave it out")
     network = configs.get("unet") or configs["transformer"]
     encoder = _encoder_config(find_image_encoder(parts, weights=False))
-    entry = next(name for name in ("cross_attention_dim", "joint_attention_dim") if name in network)
+    widths = {key: network[key] for key in ("cross_attention_dim", "joint_attention_dim") if key in network}
     for adapter in parts.ip_adapters:
         # The shapes of a hub id that was not fetched yet, and of a pickle, are unknown.
         if shapes := shapes_in(find_addition(adapter.path, parts.allow_pickle, weights=False)):
-            _check_fits(adapter.path, _renamed(shapes), (entry, network[entry]), encoder)
+            _check_fits(adapter.path, _renamed(shapes), widths, encoder)
 
 
 def add_ip_adapters(pipeline: Any, parts: Parts, model: str, dtype: torch.dtype) -> None:
@@ -80,6 +82,9 @@ def add_ip_adapters(pipeline: Any, parts: Parts, model: str, dtype: torch.dtype)
 
 def _encoder_config(folder: Path) -> dict[str, Any]:
     config = read_json(folder / "config.json")
+    if config.get("model_type") == "clip":
+        # Of both halves the one that sees.
+        config = {**config.get("vision_config", {}), "model_type": _ENCODER}
     if config.get("model_type") != _ENCODER:
         raise ModelError(f"{folder}: expected an image encoder of the type {_ENCODER}, got {config.get('model_type')}")
     return config
@@ -93,14 +98,12 @@ def _renamed(shapes: Shapes) -> Shapes:
     return found
 
 
-def _check_fits(name: str, shapes: Shapes, prompt: tuple[str, int], encoder: dict[str, Any]) -> None:
-    """Check the kind of an adapter, the width of the ``prompt`` and that of the encoder. Raises ``ModelError``."""
+def _check_fits(name: str, shapes: Shapes, widths: Mapping[str, int], encoder: Mapping[str, Any]) -> None:
+    """Check the kind of an adapter, the width of the prompt and that of the encoder. Raises ``ModelError``."""
     keys = [shape for key, shape in shapes.items() if key.startswith("ip_adapter.") and key.endswith("to_k_ip.weight")]
     if not keys or not any(key.startswith("image_proj.") for key in shapes):
         raise ModelError(f"{name}: expected an IP-Adapter with tensors of image_proj and ip_adapter; it has others")
-    entry, width = prompt
-    if keys[0][1] != width:
-        raise ModelError(f"{name}: it is an IP-Adapter of another family: expected {entry} {width}, got {keys[0][1]}")
+    check_same(name, "it is an IP-Adapter of another family", tuple(widths), dict.fromkeys(widths, keys[0][1]), widths)
     kind = next((own for key, own in _KINDS.items() if key in shapes), None)
     if kind is None:
         # Such as those for the embeddings of a face recogniser.

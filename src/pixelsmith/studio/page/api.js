@@ -16,7 +16,7 @@ export async function ask(method, path, body) {
       body: body === undefined || body instanceof Blob ? body : JSON.stringify(body),
     });
   } catch {
-    throw new Error("The studio does not answer. Start it again: nothing is lost.");
+    throw new Error("The studio cannot be reached. Start it again; nothing is lost.");
   }
   const found = await answer.json();
   if (!answer.ok) throw new Error(found.error);
@@ -50,15 +50,18 @@ export const element = (id) => document.getElementById(id);
 
 export function duration(seconds) {
   const whole = Math.round(seconds);
-  if (whole < 60) return `${Math.max(1, whole)} s`;
-  if (whole < 3600) return `${Math.round(whole / 60)} min`;
-  if (whole < 48 * 3600) return `${(whole / 3600).toFixed(1)} h`;
-  return `${Math.round(whole / 86400)} days`;
+  if (whole < 60) return `${Math.max(1, whole)} s`;
+  if (whole < 3600) return `${Math.round(whole / 60)} min`;
+  if (whole < 48 * 3600) return `${(whole / 3600).toFixed(1)} h`;
+  return `${Math.round(whole / 86400)} days`;
 }
 
 export function amount(bytes) {
   const units = ["B", "kB", "MB", "GB", "TB"];
   let unit = 0;
   for (; bytes >= 1000 && unit < units.length - 1; unit++) bytes /= 1000;
-  return `${bytes.toFixed(bytes < 10 && unit > 0 ? 1 : 0)} ${units[unit]}`;
+  return `${bytes.toFixed(bytes < 10 && unit > 0 ? 1 : 0)} ${units[unit]}`;
 }
+
+// With the sign for sizes that people read: 768 × 768.
+export const labelOf = (look) => look.label.replace(/(\d)x(\d)/, "$1 × $2");

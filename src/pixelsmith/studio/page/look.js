@@ -1,5 +1,5 @@
 // Looking: one picture that zooms like a map, or two of the same place.
-import { address, element, projectPath } from "./api.js";
+import { address, element, labelOf, projectPath } from "./api.js";
 
 const STEP = 1.6; // of one press of a zoom button or key
 const REFRESH_MS = 30000;
@@ -154,7 +154,7 @@ export class Looking {
     const [first, second] = [element("name-first"), element("name-second")];
     first.hidden = second.hidden = !this.other;
     if (!this.other) return;
-    const [a, b] = [this.first.label, this.other.label];
+    const [a, b] = [this.first, this.other].map(labelOf);
     const swapped = this.mode === "beside";
     first.textContent = swapped ? b : a;
     second.textContent = swapped ? a : b;

@@ -1,5 +1,5 @@
 // The studio: a library of projects, and one project with its form, its pictures and its work.
-import { address, ask, duration, element, jobPath, listen, made, projectPath } from "./api.js";
+import { address, ask, duration, element, jobPath, labelOf, listen, made, projectPath } from "./api.js";
 import { Form, NEW, randomSeed } from "./form.js";
 import { Drawing } from "./draw.js";
 import { Looking, coverOf } from "./look.js";
@@ -207,7 +207,7 @@ async function showLooks() {
   element("compare").hidden = rest.length === 0;
   element("mode").hidden = !compared;
   if (document.activeElement !== others) {
-    others.replaceChildren(new Option("nothing", ""), ...rest.map((look) => new Option(look.label, look.key)));
+    others.replaceChildren(new Option("nothing", ""), ...rest.map((look) => new Option(labelOf(look), look.key)));
   }
   others.value = compared;
   element("mode").value = mode;
@@ -347,7 +347,7 @@ function button(text, act) {
 function stateOf(job) {
   if (job.state === "failed") return job.error;
   if (job.state === "paused") return `paused at ${Math.round(100 * job.share)} %`;
-  if (job.state === "waiting") return "waits for its turn";
+  if (job.state === "waiting") return "in the queue";
   if (job.kind === "redo" && job.state === "done") return `seed ${job.form.seed}`;
   if (job.state === "done") return job.form.size.includes("@") ? job.form.size : job.form.size.replace("x", " × ");
   if (job.doing === "pausing") return "pausing";
@@ -458,7 +458,7 @@ const around = (slider) => [...new Set([Math.max(0, slider - 0.25), slider, Math
 
 function showPlace(job) {
   element("place").hidden = false;
-  const waits = job.state === "failed" ? job.error : job.state === "waiting" ? "waits for its turn" : "…";
+  const waits = job.state === "failed" ? job.error : job.state === "waiting" ? "in the queue" : "…";
   keptUp(
     element("crops"),
     job.sliders.map((slider) => {
@@ -491,7 +491,7 @@ function closePlace() {
 element("try").onclick = () => aim();
 element("close-place").onclick = closePlace;
 
-// --- drawing: a place that is made again, a region, a Slider map
+// --- drawing: a redo, a region, a Slider map
 
 const RESULT = 0.5; // the Slider of places that are not painted, while the model chooses
 let tool = null; // {kind, done, corners}
@@ -503,7 +503,7 @@ function frameOf(look, [width, height]) {
 }
 
 function openTool(kind, { says, word, shape, frame, done }) {
-  if (!lookOf(chosen)) throw new Error("Choose a picture first: draw in it where.");
+  if (!lookOf(chosen)) throw new Error("Choose a picture first.");
   closePlace();
   aim(false);
   tool = { kind, done, corners: null };
@@ -552,13 +552,13 @@ async function redoPlace(job) {
   element("tool-prompt").value = form.values.prompt;
   element("tool-seed").value = randomSeed();
   element("tool-slider").value = RESULT;
-  element("tool-value").textContent = "as it was";
+  element("tool-value").textContent = "as before";
   element("tool-slider").oninput = (event) => {
     slider = Number(event.target.value);
     element("tool-value").textContent = slider.toFixed(2);
   };
   openTool("redo", {
-    says: "Draw around the place that is to be another one.",
+    says: "Draw around the part to redo.",
     word: "Redo",
     shape: "rectangle",
     frame: { x: 0, y: 0, width: 1, height: look.height / look.width },
@@ -595,13 +595,13 @@ function frameOfResult() {
 element("add-region").onclick = safely(() => {
   element("tool-prompt").value = "";
   openTool("region", {
-    says: "Draw around a part of the picture, and say what is to be seen there.",
+    says: "Draw around a part of the picture and type its prompt.",
     word: "Add",
     shape: "rectangle",
     frame: frameOfResult(),
     done: (corners) => {
       const prompt = element("tool-prompt").value.trim();
-      if (!prompt) throw new Error("Say what is to be seen in the region.");
+      if (!prompt) throw new Error("Type a prompt for the region.");
       form.chooseRegions([...form.regions, { prompt, polygon: percent(corners), unit: "percent" }]);
     },
   });
@@ -610,7 +610,7 @@ element("add-region").onclick = safely(() => {
 
 element("paint").onclick = safely(async () => {
   openTool("map", {
-    says: "Paint where the picture keeps what is there, and where it invents.",
+    says: "Paint white where the picture is kept, black where the model invents.",
     word: "Done",
     shape: "hold",
     frame: frameOfResult(),
@@ -641,6 +641,11 @@ element("tool").onsubmit = (event) => {
   })();
 };
 element("tool-cancel").onclick = closeTool;
+element("tool-prompt").onkeydown = (event) => {
+  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+  event.preventDefault();
+  element("tool").requestSubmit();
+};
 element("brush").oninput = (event) => (drawing.size = Number(event.target.value));
 element("visible").onclick = () => drawing.visible();
 for (const one of document.querySelectorAll("#tool [data-tool]")) one.onclick = () => useShape(one.dataset.tool);
@@ -717,7 +722,7 @@ async function route() {
 
 let listened = false;
 listen(told, (there) => {
-  element("status").textContent = there ? "" : "The studio does not answer.";
+  element("status").textContent = there ? "" : "The studio cannot be reached.";
   // What happened while nothing was told.
   if (there && listened && project) refresh().catch((error) => say(error.message));
   listened ||= there;
