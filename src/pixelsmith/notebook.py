@@ -16,8 +16,8 @@ def progress_bar() -> Observer:
     """An observer that shows a run as ``tqdm.auto`` does: a widget in a notebook, a line on standard error elsewhere.
 
     It names the stage and the phase, and how long the rest of the run takes, as far as it is known. The bar appears
-    when the request has been checked, so what is wrong with it is an error and no bar. It may be used again once a run
-    has finished.
+    when the request has been checked, so what is wrong with it is an error and no bar. It may be used again for
+    another run.
 
     Examples:
         >>> from pixelsmith import Method, Request, Size, generate
@@ -34,6 +34,9 @@ def progress_bar() -> Observer:
             tqdm.write(event.message, file=sys.stderr)
             return
         if isinstance(event, RunStarted) or bar is None:
+            if bar is not None:
+                # The run before was interrupted.
+                bar.close()
             stage, bar = "", tqdm(total=1.0, desc="loading the model", bar_format=_FORMAT, miniters=0)
         if isinstance(event, StageStarted):
             stage = f"stage {event.stage} of {event.stages}" if event.stage else "base"

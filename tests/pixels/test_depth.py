@@ -64,6 +64,12 @@ def test_floats_are_stored_as_they_are(tmp_path: Path, suffix: str, channels: in
         assert np.abs(shown.astype(int) - as_bytes(values).permute(1, 2, 0).numpy()).max() <= 1
 
 
+def test_floats_end_at_black_and_white() -> None:
+    values = torch.tensor([[[-20.0, 0.0, 51.0, 255.0, 280.0]]])
+    stored = Encoding(32).stored(values, Window(0, 0, 1, 5))
+    assert np.allclose(stored.view(np.float32).ravel(), [0, 0, 0.2, 1, 1])
+
+
 def test_a_pyramid_of_floats_keeps_its_mean(tmp_path: Path) -> None:
     path = tmp_path / "float.tif"
     write_picture(Array(GRADIENT.repeat(1, 4, 3)), path, SETTINGS, encoding=Encoding(32))

@@ -24,6 +24,7 @@ from pixelsmith import (
 from pixelsmith.planning.forecast import Forecast, Rates, load_rates, rated_as, save_rates, seconds_of, work_of
 from pixelsmith.planning.planner import make_plan
 from pixelsmith.run import calibrate
+from pixelsmith.run.found import FoundModel
 from tests.planning.test_planner import EMBEDDED_LIKE
 
 METHOD = Method(steps=4, guidance_interval=(0.0, 0.5))
@@ -155,6 +156,12 @@ def test_damaged_rates_are_unknown_rates(tmp_path: Path, monkeypatch: pytest.Mon
 )
 def test_rates_are_kept_apart_by_what_changes_them(parts: Parts, compute: Compute, name: str) -> None:
     assert rated_as("m", parts, compute) == name
+
+
+def test_rates_hold_for_every_revision_of_a_model_and_its_parts(tiny_model: Path) -> None:
+    found = FoundModel.of(str(tiny_model), Parts(), Compute())
+    parts = Parts(vae="owner/vae@0123abc", network="owner/net@0123abc/q4.gguf")
+    assert replace(found, parts=parts).rated_as == f"{found.facts.name} vae=owner/vae network=owner/net/q4.gguf"
 
 
 def test_a_plan_knows_the_time_after_a_run_or_a_calibration(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -147,9 +147,9 @@ def test_plans_count_its_latents(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("family", "changes", "match"),
     [
-        ("sd3", {"extra_conditioning_channels": 1}, "sees a mask"),
+        ("sd3", {"extra_conditioning_channels": 1}, "needs a mask"),
         ("flux", {"num_mode": 3}, "ControlNet-Union"),
-        ("flux", {"conditioning_embedding_channels": 4}, "it sees pixels"),
+        ("flux", {"conditioning_embedding_channels": 4}, "its input is pixels"),
         ("flux", {"joint_attention_dim": 48}, "another family: expected joint_attention_dim 16, got 48"),
         (
             "sd3",

@@ -37,7 +37,11 @@ from pixelsmith import (
 )
 from pixelsmith.cli.program import cli
 from pixelsmith.config.workers import Workers
+from pixelsmith.engine.prompts import _reduced
 from pixelsmith.families.loading.quiet import quiet
+from pixelsmith.geometry import Window
+from pixelsmith.pixels.reading import read_picture
+from pixelsmith.pixels.resample import Resized
 from tests.stopping import stop_at
 from tests.tiny import build_stable_diffusion
 from tests.zoo.all import SPECIMENS
@@ -224,6 +228,22 @@ def test_stages_and_previews_follow_it(folder: Path, tmp_path: Path) -> None:
     assert difference(closeup.pictures[0], whole[closeup.window.slices]) <= 2
 
 
+def test_large_pictures_are_read_in_strips(tmp_path: Path) -> None:
+    wide = np.tile(np.linspace(0, 255, 2400, dtype=np.uint8)[None, :, None], (2200, 1, 3))
+    Image.fromarray(wide).save(tmp_path / "wide.png")
+    source = read_picture(tmp_path / "wide.png")
+    found = _reduced(source)
+    whole = Resized(source, source.size, Size(2234, 2048), "lanczos").read(Window(0, 0, 2048, 2234))
+    assert torch.equal(found, whole)
+
+
+def test_the_image_encoder_is_the_first_part_that_is_offloaded(folder: Path) -> None:
+    request = request_of(folder)
+    with load(request.model, request.parts, request.compute) as model:
+        family: Any = model.load()
+        assert family.pipeline.model_cpu_offload_seq == "image_encoder->text_encoder->unet->vae"
+
+
 def test_scale_zero_changes_nothing(folder: Path) -> None:
     plain = generate(request_of(folder, adapters={}))
     assert difference(generate(request_of(folder, adapters={"plain": 0.0})).pixels, plain.pixels) <= 1
@@ -314,8 +334,10 @@ def test_what_does_not_fit_is_refused_before_anything_is_made(folder: Path, tmp_
     )
     refused("type clip_vision_model, got clip_text_model", parts=text)
     shutil.rmtree(tmp_path / "image_encoder")
+    with pytest.raises(RequestError, match="only IP-Adapters use it"):
+        Parts(image_encoder=str(folder / "image_encoder"))
     alone = Parts(ip_adapters=(IPAdapter(str(tmp_path / "other.safetensors")),))
-    refused("give it with --image-encoder", parts=alone)
+    refused("give its folder, or .* on the hub, with --image-encoder", parts=alone)
     refused("how an IP-Adapter prompts a", model=str(SPECIMENS["pixart-sigma"].save(tmp_path / "pixart")))
     cut = {name: value for name, value in weights.items() if not name.startswith("ip_adapter.3")}
     with pytest.raises(ModelError, match="no IP-Adapter of"):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pixelsmith import Compute, Method, PictureError, Request, Size, generate
+from pixelsmith import CancelledError, CancelToken, Compute, Method, PictureError, Request, Size, generate
 from pixelsmith.notebook import progress_bar
 
 
@@ -44,3 +44,10 @@ def test_a_run_shows_a_bar_of_its_own(tiny_model: Path, tmp_path: Path, capfd: p
     with pytest.raises(PictureError):
         generate(request, tmp_path / "third.gif", observe)
     assert capfd.readouterr() == ("", "")
+    cancelled = CancelToken()
+    cancelled.cancel()
+    with pytest.raises(CancelledError):
+        generate(request, tmp_path / "fourth.png", observe, cancel=cancelled)
+    generate(request, tmp_path / "fifth.png", observe)
+    # A second bar at the same time would be drawn below the first.
+    assert "\x1b[A" not in capfd.readouterr().err

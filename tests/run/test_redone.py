@@ -50,6 +50,22 @@ def test_only_the_region_is_another_picture(made: tuple[Request, Path], tmp_path
     assert len(read_settings(tmp_path / "twice.png")["redone"]) == 2
 
 
+def test_pictures_of_more_than_eight_bits_are_refused(tiny_model: Path, tmp_path: Path) -> None:
+    request = Request("a map", Size(130, 100), model=str(tiny_model), method=Method(steps=1), compute=FLOAT, depth=16)
+    generate(request, tmp_path / "deep.png")
+    with load(request.model, compute=FLOAT) as model:
+        with pytest.raises(RequestError, match="expected a picture with 8 bits per channel, got ushort"):
+            model.redo(request, tmp_path / "deep.png", Window(0, 0, 32, 32))
+        assert model.preview(request).settings["request"]["depth"] == 8
+
+
+def test_the_settings_of_a_redone_picture_are_those_of_its_file(tiny_model: Path, tmp_path: Path, call: Call) -> None:  # noqa: F811
+    request = Request("a map", Size(130, 100), model=str(tiny_model), method=Method(steps=1), compute=FLOAT)
+    generate(replace(request, profile="display-p3"), tmp_path / "wide.png")
+    assert call("redo", str(tmp_path / "wide.png"), "--region", "0,0,32,32", "-q") == (0, "", "")
+    assert read_settings(tmp_path / "wide-redone.png")["request"]["profile"] == "srgb"
+
+
 def test_a_mask_says_where(made: tuple[Request, Path], tmp_path: Path) -> None:
     request, path = made
     grey = np.zeros((120, 150), np.uint8)

@@ -87,8 +87,8 @@ def resume(
     A run directory may come from somebody else, so arguments that could do harm must be given again: ``output``, if the
     picture is written outside the directory's parent folder (it may also change), and ``allow_pickle``. An existing
     file is replaced if it is the same picture, otherwise only with ``overwrite``. ``placement`` changes the device,
-    memory mode, tile or batch size of the run, or the devices that share the work; another device or batch size changes
-    the picture by rounding.
+    memory mode, tile, batch size or attention backend of the run, or the devices that share the work; another device,
+    batch size or backend changes the picture by rounding.
 
     Raises ``RunError`` if the directory is damaged, another process uses it, or the model, the given picture, the
     libraries or the version of Pixelsmith differ from those of the run; ``OutputError``, ``DeviceError``,

@@ -30,7 +30,7 @@ from pixelsmith.families import Family
 from pixelsmith.geometry import Size, Window
 from pixelsmith.pixels.depth import as_bytes
 from pixelsmith.pixels.output import Output
-from pixelsmith.pixels.reading import is_transparent, read_picture
+from pixelsmith.pixels.reading import header, is_transparent, read_picture
 from pixelsmith.pixels.settings_inside import has_settings, settings_inside
 from pixelsmith.run.closeup import MOST_SURROUNDINGS, SURROUNDINGS, Closeup, close_up, finished_below, place_at
 from pixelsmith.run.job import Job, Result, base_of, check_file, given_of
@@ -38,6 +38,9 @@ from pixelsmith.run.redone import Place, Redone, redo
 from pixelsmith.run.resuming import Resumed, resumed
 from pixelsmith.run.room import check_disk, check_memory
 from pixelsmith.system.repeatable import changed, software_of
+
+_EIGHT_BITS: dict[str, Any] = {"depth": 8, "dither": False, "profile": "srgb"}
+"""How previews and redone pictures are stored, whatever the request says of its own file."""
 
 
 def load(
@@ -134,10 +137,12 @@ class LoadedModel:
     ) -> Result:
         """Continue a run of this model, as ``pixelsmith.resume`` does, with the same errors.
 
-        It continues with the ``compute`` settings of this model: ``memory`` may differ from that of the run.
+        It continues with the memory mode, the tile and the attention backend of this model.
         """
         compute = self._model.chosen.compute
-        placement = Placement(memory=compute.memory, tile=compute.tile, workers=self._model.workers)
+        placement = Placement(
+            memory=compute.memory, tile=compute.tile, attention=compute.attention, workers=self._model.workers
+        )
         allow_pickle = self._model.chosen.parts.allow_pickle
         with resumed(Path(run_dir), None if output is None else Path(output), allow_pickle, placement) as there:
             # Runs keep what was found: commits of hub ids, and whether there is a variant for few steps.
@@ -213,7 +218,9 @@ class LoadedModel:
         requests = [request.with_method(slider=slider) for slider in sliders] or [request]
         chosen = tuple(own.method.at(last, facts.recommended, last).slider for own in requests)
         place = f"{window.width}x{window.height}+{window.left}+{window.top}"
-        settings = self._model.found.settings(request) | {"preview": {"window": place, "sliders": list(chosen)}}
+        settings = self._model.found.settings(replace(request, **_EIGHT_BITS)) | {
+            "preview": {"window": place, "sliders": list(chosen)}
+        }
         return Closeup(window, chosen, tuple(map(made, requests)), settings)
 
     def redo(
@@ -235,6 +242,8 @@ class LoadedModel:
         """
         self._model.check(request)
         path, request = Path(picture), replace(request, from_image=None, mask=None)
+        if (stored := header(path).format) != "uchar":
+            raise RequestError(f"{path}: expected a picture with 8 bits per channel, got {stored}")
         old = read_picture(path)
         if is_transparent(path) or old.size != request.size:
             raise RequestError(f"{path}: expected a picture of {request.size} without transparency, got {old.size}")
@@ -250,12 +259,12 @@ class LoadedModel:
         observe = _ended_by(cancel or CancelToken(), observer)
         with torch.inference_mode(), self._model.cascade(request, the_plan, observe, MemorySpace()) as cascade:
             made = redo(cascade, the_plan, old, place, SURROUNDINGS)
-        about = self._model.found.settings(request)
-        before = settings_inside(path) or about
+        before = settings_inside(path) or self._model.found.settings(request)
         at, method = place.window, request.method.at(len(the_plan.stages), self.facts.recommended, len(the_plan.stages))
         step = {"window": f"{at.width}x{at.height}+{at.left}+{at.top}", "prompt": request.prompt, "seed": request.seed}
         history = [*before.get("redone", []), step | {"slider": method.slider}]
-        return Redone(made, place.window, {**before, "redone": history})
+        settings = {**before, "request": {**before["request"], **_EIGHT_BITS}, "redone": history}
+        return Redone(made, place.window, settings)
 
     def go_on(self, there: Resumed, observer: Observer, overwrite: bool, cancel: CancelToken | None = None) -> Result:
         """Continue the run of an open run directory."""

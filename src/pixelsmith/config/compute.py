@@ -103,5 +103,5 @@ class Placement:
     def of(self, compute: Compute) -> Compute:
         """``compute`` with these changes."""
         compute = compute if self.workers is None else replace(compute, device="auto")
-        given = {name: getattr(self, name) for name in ("device", "memory", "batch_size", "attention")}
+        given = {name: getattr(self, name) for name in ("device", "memory", "batch_size", "tile", "attention")}
         return replace(compute, **{name: value for name, value in given.items() if value is not None})

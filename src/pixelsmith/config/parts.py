@@ -222,6 +222,8 @@ class Parts:
         for name, text in (*named.items(), *(("textual inversion", text) for text in self.textual_inversions)):
             if text is not None:
                 check_text(name, text, "a name")
+        if self.image_encoder is not None and not self.ip_adapters:
+            raise RequestError("image encoder: only IP-Adapters use it; leave it out, or give --ip-adapter")
         for name, choices in (("few_steps", (True, False, None)), ("allow_pickle", (True, False))):
             value = getattr(self, name)
             if not any(value is choice for choice in choices):

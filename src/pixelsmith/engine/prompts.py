@@ -6,11 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from pixelsmith.config.request import Request
 from pixelsmith.families import Family, Prompt
-from pixelsmith.pixels.reading import read_picture
+from pixelsmith.geometry import Window
+from pixelsmith.pixels.reading import FilePicture, read_picture
+from pixelsmith.pixels.resample import Resized
+
+_SHORTER_SIDE, _STRIP = 2048, 64
 
 
 @dataclass(frozen=True)
@@ -28,8 +33,7 @@ class PromptEncoder:
         Raises ``PictureError`` if a picture cannot be read.
         """
         if pictures is None:
-            sources = [read_picture(Path(name)) for name in request.ip_adapter_images]
-            pictures = [source.read(source.size.window) for source in sources]
+            pictures = [_reduced(read_picture(Path(name))) for name in request.ip_adapter_images]
         images: tuple[Prompt, Prompt] = family.encode_images(pictures) if pictures else ({}, {})
         return cls(family, request.prompt_weighting, images)
 
@@ -37,3 +41,11 @@ class PromptEncoder:
         """The encoded prompt and negative prompt."""
         positive, negative = self.family.encode(prompt, negative_prompt, self.weighted)
         return {**positive, **self.images[0]}, {**negative, **self.images[1]}
+
+
+def _reduced(source: FilePicture) -> Tensor:
+    """A picture (3, H, W) uint8, scaled down in strips if it is large: image encoders see some hundred pixels."""
+    size = source.size.scaled(min(1.0, _SHORTER_SIDE / min(source.size.width, source.size.height)))
+    picture = Resized(source, source.size, size, "lanczos")
+    tops = range(0, size.height, _STRIP)
+    return torch.cat([picture.read(Window(top, 0, min(_STRIP, size.height - top), size.width)) for top in tops], 1)

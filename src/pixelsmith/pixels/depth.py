@@ -35,7 +35,7 @@ class Encoding:
         16-bit integers are in big-endian order, floats in that of this machine.
         """
         if self.floats:
-            whole = (values.float() / 255).permute(1, 2, 0).numpy()
+            whole = (values.float() / 255).clamp(0, 1).permute(1, 2, 0).numpy()
         elif self.bits == 16:
             whole = (values.float() * 257).round().clamp(0, 65535).permute(1, 2, 0).numpy().astype(">u2")
         elif self.dither and values.is_floating_point():

@@ -229,7 +229,7 @@ class CloseupCascade(Cascade):
         self, stage: int, picture: Resized, size: Size, name: str = "guide", phase: str = "encode"
     ) -> Readable:
         facts, reach = self.family.facts, self._reach(stage).encoded
-        if self.request.method.upsampling == "latent":
+        if name == "guide" and self.request.method.upsampling == "latent":
             return super()._encoded(stage, picture, size, name, phase)
         part = Part(picture, reach.scaled(facts.latent_scale))
         tiles = self.family.autoencoder.tiling.tiles(Size(reach.width, reach.height))

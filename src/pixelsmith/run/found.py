@@ -76,8 +76,9 @@ class FoundModel:
 
     @property
     def rated_as(self) -> str:
-        """The model without its revision, with what else changes the cost of its calls."""
-        return rated_as(unpinned(self.facts.name), self.parts, self.compute)
+        """The model and its parts without revisions, with the settings that change the cost of its calls."""
+        vae, network = (None if name is None else unpinned(name) for name in (self.parts.vae, self.parts.network))
+        return rated_as(unpinned(self.facts.name), replace(self.parts, vae=vae, network=network), self.compute)
 
     @property
     def rates(self) -> Rates | None:

@@ -105,7 +105,9 @@ class TimedProtocol(H11Protocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        self._start_limit()
+        # With pipelining the next request may have begun.
+        if self.conn.their_state is h11.IDLE:
+            self._start_limit()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._cancel_limit()

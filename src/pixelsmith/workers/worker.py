@@ -110,7 +110,7 @@ class Worker:
         return self._answer(lambda: load_rates(name, self._device.type, dtype))
 
     def calibrate(self, request: Request) -> tuple[str, Any]:
-        """Measure the loaded model for some seconds. The resulting ``Rates`` are also saved on this machine."""
+        """Measure the ``Rates`` of the loaded model, which takes some seconds."""
         return self._answer(lambda: self._calibrated(request))
 
     def open(self, spec: ModelSpec) -> tuple[str, Any]:

@@ -107,8 +107,8 @@ def find_image_encoder(parts: Parts, weights: bool = True) -> Path:
         place = fetched("image encoder", name, [(folder / f"*.{kind}").as_posix() for kind in kinds], weights) / folder
     if not (place / "config.json").is_file():
         raise ModelError(
-            f"{name}: expected the image encoder of IP-Adapters, a folder of a CLIP vision model with its config.json; "
-            "give it with --image-encoder"
+            f"{name}: expected the image encoder of IP-Adapters, a CLIP vision model with its config.json; give its "
+            "folder, or owner/name/folder/model.safetensors on the hub, with --image-encoder"
         )
     return place
 

@@ -64,6 +64,9 @@ def add_ip_adapters(pipeline: Any, parts: Parts, model: str, dtype: torch.dtype)
         # Each library raises its own errors for damaged files.
         raise ModelError(f"{folder}: the image encoder cannot be loaded: {reason_of(error)}") from error
     pipeline.register_modules(image_encoder=encoder.requires_grad_(False).eval())
+    # In this order each part frees the device of the previous one, and pictures are encoded before texts.
+    others = [name for name in pipeline.model_cpu_offload_seq.split("->") if name != "image_encoder"]
+    pipeline.model_cpu_offload_seq = "->".join(["image_encoder", *others])
     files = [find_addition(adapter.path, parts.allow_pickle) for adapter in parts.ip_adapters]
     try:
         pipeline.load_ip_adapter(

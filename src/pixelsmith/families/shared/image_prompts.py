@@ -15,7 +15,7 @@ def encoded_images(
 ) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
     """The embeddings of each adapter's picture (3, H, W) uint8, for the prompt and for the negative prompt.
 
-    For the negative prompt they are zeros, or those of a black picture, as in the pipeline.
+    For the negative prompt they are what the pipeline takes: zeros, embeddings of zeros, or those of a black picture.
     """
     images = [Image.fromarray(picture.permute(1, 2, 0).numpy()) for picture in pictures]
     encode = pipeline.prepare_ip_adapter_image_embeds

@@ -234,8 +234,12 @@ async function start() {
   describe();
   while (!shown.pictures.length) {
     await pause(POLL_MS);
-    shown = await fetchShown();
-    describe();
+    try {
+      shown = await fetchShown();
+      describe();
+    } catch (error) {
+      element("status").textContent = `no answer: ${error.message}`;
+    }
   }
   const place = new URLSearchParams(location.hash.slice(1));
   if (place.get("with") !== null) other.value = place.get("with");
