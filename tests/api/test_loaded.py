@@ -187,7 +187,13 @@ def test_a_run_goes_on_with_another_memory_mode_batch_size_device_attention_and_
 
 
 def test_another_attention_backend_is_checked_as_that_of_a_new_run(tiny_model: Path, tmp_path: Path) -> None:
-    changes: dict[str, Any] = {"device": "cpu", "memory": "offload", "batch_size": 3, "tile": 512, "attention": "native"}
+    changes: dict[str, Any] = {
+        "device": "cpu",
+        "memory": "offload",
+        "batch_size": 3,
+        "tile": 512,
+        "attention": "native",
+    }
     assert asdict(Placement(**changes).of(Compute(attention="sage"))).items() >= changes.items()
     run_dir = interrupted(tiny_model, tmp_path)
     with pytest.raises(RequestError, match="attention: flash needs a GPU"):
