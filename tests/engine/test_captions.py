@@ -38,7 +38,7 @@ from pixelsmith.engine.inputs import Rung
 from pixelsmith.engine.stage import Cascade
 from pixelsmith.engine.words import Cells
 from pixelsmith.events import Event, silent
-from pixelsmith.families import PromptAt, load_family, read_facts
+from pixelsmith.families import Prompt, PromptAt, load_family, read_facts
 from pixelsmith.families.architecture import DiffusersFamily
 from pixelsmith.geometry import Window
 from pixelsmith.planning.planner import make_plan
@@ -136,12 +136,15 @@ def test_patches_get_the_words_of_their_places(tiny_model: Path, monkeypatch: py
         cascade.stage(1, Rung(Array(halves()), None), Size(256, 256))
     assert set(encoded) == {"a map", "sea, a map", "forest, a map"}
     positive, negative = told
+    shared: dict[str, Prompt] = {}
     for window, word in (
         (Window(0, 0, 16, 16), "sea"),
         (Window(20, 12, 16, 16), "sea"),
         (Window(48, 30, 16, 16), "forest"),
     ):
-        assert positive(window) is encoded[f"{word}, a map"]
+        found = positive(window)
+        assert found == encoded[f"{word}, a map"]
+        assert found is shared.setdefault(word, found)
         assert torch.equal(
             negative(window)["encoder_hidden_states"], own_encode(family, "", "", False)[0]["encoder_hidden_states"]
         )
