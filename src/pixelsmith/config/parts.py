@@ -226,9 +226,8 @@ class Parts:
         object.__setattr__(self, "ip_adapters", tuple(self.ip_adapters))
         kinds = {"scheduler": SchedulerName, "timestep_spacing": TimestepSpacing, "quantize": Quantization}
         check_choices(self, **{name: kind for name, kind in kinds.items() if getattr(self, name) is not None})
-        named = {
-            name: getattr(self, name) for name in ("variant", "config", "vae", "network", "image_encoder", "upsampler")
-        }
+        named_parts = ("variant", "config", "vae", "network", "image_encoder", "upsampler")
+        named = {name: getattr(self, name) for name in named_parts}
         for name, text in (*named.items(), *(("textual inversion", text) for text in self.textual_inversions)):
             if text is not None:
                 check_text(name, text, "a name")

@@ -56,7 +56,7 @@ class Enlarged:
     source: Readable
     upsampler: Upsampler
     wrap: Wrap = NO_WRAP
-    _lock: Any = field(default_factory=Lock, repr=False, compare=False)
+    _lock: Any = field(default_factory=Lock, init=False, repr=False, compare=False)
 
     @property
     def size(self) -> Size:
@@ -78,7 +78,7 @@ class Enlarged:
         return pixels
 
     def sees(self, window: Window) -> Window:
-        """The window of the source, past its edges where it wraps, on which a window, possibly past the edges, depends."""
+        """The window of the source on which a window depends; both may reach over edges that wrap."""
         size, scale = self.source.size, self.upsampler.scale
         top, left = window.top // scale, window.left // scale
         bottom, right = -(-window.bottom // scale), -(-window.right // scale)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -14,7 +15,6 @@ from pixelsmith.config.parts import Parts
 from pixelsmith.errors import MissingPartError, ModelError, reason_of
 from pixelsmith.families.loading.find import find_addition
 from pixelsmith.families.loading.model_files import check_weights
-from pixelsmith.families.loading.quiet import quiet
 from pixelsmith.system.device import finite, room_for
 
 _TILE = "a tile of the upsampler"
@@ -80,7 +80,7 @@ def _check(file: Path, size: int, changed: int) -> None:
 
 def _read(file: Path) -> Any:
     check_weights(file)
-    with quiet():
+    with warnings.catch_warnings(action="ignore"):
         try:
             import spandrel
         except Exception as error:
