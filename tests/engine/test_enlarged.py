@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import pytest
@@ -84,6 +85,17 @@ def test_a_tile_is_computed_once_for_neighbouring_windows() -> None:
     for left in range(0, found.size.width - 100, 50):
         found.read(Window(0, left, 100, 100))
     assert network.calls == 3
+
+
+def test_threads_that_read_at_once_share_the_tiles() -> None:
+    network, pixels = Convolved(2), picture_of(LARGE)
+    found = Enlarged(Array(pixels), network)
+    windows = [Window(top, 200, 90, 700) for top in range(0, 480, 20)]
+    with ThreadPoolExecutor(4) as pool:
+        parts = list(pool.map(found.read, windows))
+    assert network.calls == 4
+    whole = network(pixels)
+    assert all(levels(part, whole[:, *window.slices]) <= 1 for part, window in zip(parts, windows, strict=True))
 
 
 @pytest.mark.parametrize(

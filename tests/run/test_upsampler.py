@@ -48,9 +48,8 @@ FLOAT = Compute("cpu", "float32")
 @pytest.fixture
 def spandrel() -> Any:
     """The library; what needs it is not tested without."""
-    return pytest.importorskip(
-        "spandrel", reason="spandrel is not installed; it needs a torchvision that fits torch", exc_type=ImportError
-    )
+    reason = "spandrel is not installed; it needs a torchvision that fits torch"
+    return pytest.importorskip("spandrel", reason=reason, exc_type=ImportError)
 
 
 @pytest.fixture
