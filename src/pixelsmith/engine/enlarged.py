@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from threading import Lock
 from typing import Any
 
@@ -88,18 +89,21 @@ class Enlarged:
         return self.wrap.grown(Window(top, left, bottom - top, right - left), CONTEXT, size)
 
     @cached_property
-    def _tile(self) -> Any:
-        """The function ``_computed``, whose last results are kept."""
-        return lru_cache(max(4, _KEPT_BYTES // (3 * (TILE * self.upsampler.scale) ** 2)))(self._computed)
+    def _tile(self) -> Callable[[int, int], Tensor]:
+        """The function for a tile, whose last results are kept."""
+        most = max(4, _KEPT_BYTES // (3 * (TILE * self.upsampler.scale) ** 2))
+        # Without a reference to this object, or both would only be freed by the garbage collector.
+        return lru_cache(most)(partial(_computed, self.source, self.upsampler, self.wrap))
 
-    def _computed(self, top: int, left: int) -> Tensor:
-        """The tile at this corner of the enlarged picture."""
-        size, scale = self.source.size, self.upsampler.scale
-        tile = Window(top // scale, left // scale, TILE, TILE).cut(size)
-        around = self.wrap.grown(tile, CONTEXT, size)
-        pixels = self.upsampler(read_wrapped(self.source.read, around, size, self.wrap))
-        # A copy, because the tile would keep its surroundings in memory.
-        return pixels[:, *tile.relative_to(around).scaled(scale).slices].clone()
+
+def _computed(source: Readable, upsampler: Upsampler, wrap: Wrap, top: int, left: int) -> Tensor:
+    """The tile at this corner of the enlarged picture."""
+    size, scale = source.size, upsampler.scale
+    tile = Window(top // scale, left // scale, TILE, TILE).cut(size)
+    around = wrap.grown(tile, CONTEXT, size)
+    pixels = upsampler(read_wrapped(source.read, around, size, wrap))
+    # A copy, because the tile would keep its surroundings in memory.
+    return pixels[:, *tile.relative_to(around).scaled(scale).slices].clone()
 
 
 def _in_tiles(start: int, end: int, length: int) -> tuple[int, int]:
