@@ -323,14 +323,21 @@ def test_a_family_without_loras_says_so(tmp_path: Path) -> None:
         loaded(tmp_path / "model", Parts(textual_inversions=(file,)))
 
 
-@pytest.mark.parametrize(("parts", "library"), [(Parts(quantize="int8"), "torchao"), (Parts(network="a.gguf"), "gguf")])
+@pytest.mark.parametrize(
+    ("parts", "library", "extra"),
+    [
+        (Parts(quantize="int8"), "torchao", "quantized"),
+        (Parts(network="a.gguf"), "gguf", "quantized"),
+        (Parts(upsampler="a.safetensors"), "spandrel", "upsampler"),
+    ],
+)
 def test_without_a_library_the_message_has_the_command(
-    tiny_model: Path, parts: Parts, library: str, monkeypatch: pytest.MonkeyPatch
+    tiny_model: Path, parts: Parts, library: str, extra: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(needs, "find_spec", lambda name: None)
     # The file is not there: nothing of it is looked at.
     request = Request("a sea", Size(64, 64), model=str(tiny_model), parts=parts)
-    with pytest.raises(MissingPartError, match=rf"needs {library}.*pip install 'pixelsmith\[quantized\]'"):
+    with pytest.raises(MissingPartError, match=rf"needs {library}.*pip install 'pixelsmith\[{extra}\]'"):
         generate(request)
 
 

@@ -19,7 +19,7 @@ from pixelsmith.engine import executor_for
 from pixelsmith.engine.stage import Cascade, batch_size_of
 from pixelsmith.errors import RequestError
 from pixelsmith.events import Observer, Warned
-from pixelsmith.families import Captioner, Family, load_captioner, load_family, pin
+from pixelsmith.families import Captioner, Family, Upsampler, load_captioner, load_family, load_upsampler, pin
 from pixelsmith.planning.forecast import Rates, load_rates, save_rates
 from pixelsmith.run.calibrate import measure_rates
 from pixelsmith.run.found import FoundModel
@@ -44,7 +44,7 @@ class ModelChoice:
 
 
 class Lifecycle:
-    """Loads a model, and its captioner, on first use and frees them on ``close``.
+    """Loads a model, its captioner and its upsampler on first use and frees them on ``close``.
 
     With ``once`` they are freed as soon as a cascade ends. With ``workers`` the model is loaded by each of these, and
     the main process computes nothing. Raises ``RequestError`` if the workers cannot be used with these settings.
@@ -53,8 +53,9 @@ class Lifecycle:
     def __init__(self, chosen: ModelChoice, once: bool = False, workers: Workers | None = None) -> None:
         if workers is not None:
             check_workers(workers, chosen.compute)
-            if chosen.parts.controlnets:
-                raise RequestError("control: several devices cannot share it yet; leave out --devices and --ray")
+            for what, used in (("control", chosen.parts.controlnets), ("upsampler", chosen.parts.upsampler)):
+                if used:
+                    raise RequestError(f"{what}: several devices cannot share it yet; leave out --devices and --ray")
         self.chosen, self.workers = chosen, workers
         self.fleet = None if workers is None else Fleet(workers)
         self._once = once or chosen.compute.memory == "encoders-released"
@@ -62,6 +63,7 @@ class Lifecycle:
         self._fetched: FoundModel | None = None
         self._family: Family | None = None
         self._captioner: Captioner | None = None
+        self._upsampler: Upsampler | None = None
 
     @property
     def found(self) -> FoundModel:
@@ -111,8 +113,8 @@ class Lifecycle:
         """Free the model and end the workers. The model is loaded again on its next use."""
         if self.fleet is not None:
             self.fleet.close()
-        if self._family is not None or self._captioner is not None:
-            self._family = self._captioner = None
+        if (self._family, self._captioner, self._upsampler) != (None, None, None):
+            self._family = self._captioner = self._upsampler = None
             give_back_memory()
             if torch.accelerator.is_available():
                 torch.accelerator.empty_cache()
@@ -126,20 +128,20 @@ class Lifecycle:
 
     @contextmanager
     def cascade(self, request: Request, the_plan: Plan, observer: Observer, space: Space) -> Iterator[Cascade]:
-        """The cascade of a request with this model, and its captioner if the plan has captions."""
+        """The cascade of a request with this model, with its captioner if the plan has captions and its upsampler."""
         # No local variable refers to the yielded cascade, so that with ``once`` the model is freed when this ends.
         try:
-            captioner = self._load_captioner() if the_plan.captions else None
+            others = self._load_captioner() if the_plan.captions else None, self._load_upsampler(the_plan)
             on_split, found = partial(_warn_of_split, observer), self.fetch()
             with deterministic_algorithms(request.compute.deterministic):
                 if self.fleet is None:
                     with executor_for(found.device, on_split) as executor:
-                        yield Cascade.of(request, self.load(), the_plan, observer, space, captioner, executor)
+                        yield Cascade.of(request, self.load(), the_plan, observer, space, *others, executor)
                     return
                 # The batch size follows from the workers' devices: the run itself computes nothing.
                 request = request.with_batch_size(batch_size_of(request, found.device, found.facts.patch))
                 with self.fleet.executor(on_split, observer) as (executor, observed):
-                    yield Cascade.of(request, self.load(), the_plan, observed, space, captioner, executor)
+                    yield Cascade.of(request, self.load(), the_plan, observed, space, *others, executor)
         finally:
             if self._once:
                 self.close()
@@ -171,6 +173,12 @@ class Lifecycle:
             found = self.fetch()
             self._captioner = load_captioner(found.place, self.chosen.compute, found.dtype, found.parts)
         return self._captioner
+
+    def _load_upsampler(self, the_plan: Plan) -> Upsampler | None:
+        parts = self.fetch().parts
+        if self._upsampler is None and parts.upsampler is not None and the_plan.stages:
+            self._upsampler = load_upsampler(parts.upsampler, parts.allow_pickle, self.fetch().device)
+        return self._upsampler
 
     def _with_team(self, found: FoundModel) -> FoundModel:
         return found if self.fleet is None else found.with_team(self.fleet.team(found, self.chosen.compute))

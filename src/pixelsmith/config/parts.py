@@ -150,6 +150,8 @@ class Parts:
     - ``ip_adapters``: IP-Adapters, in the order of the request's ``ip_adapter_images``; ``image_encoder``: the folder
       of the CLIP vision model that they all use, or a file of a hub id in such a folder
       (``owner/name/folder/model.safetensors``); ``None`` is the folder ``image_encoder`` beside the first of them.
+    - ``upsampler``: a super-resolution network that enlarges the picture below each stage, before it is resampled to
+      the stage's size (``Method.upsampling``): a file that spandrel loads, or a hub id's.
     - ``few_steps``: whether to add the few-step LoRA that the model's folder names (docs/decisions/0021-few-steps.md),
       with its scheduler and steps; ``None`` adds it if there is one.
     - ``scheduler``, ``timestep_spacing``: replace the scheduler's class and its timestep spacing, as LoRAs and
@@ -203,6 +205,12 @@ class Parts:
     image_encoder: str | None = setting(
         None, "The CLIP vision model of IP-Adapters.  [default: the folder image_encoder beside the first]", Group.MODEL
     )
+    upsampler: str | None = setting(
+        None,
+        "A super-resolution network that enlarges the picture below each stage: a .safetensors file.",
+        Group.MODEL,
+        metavar="FILE",
+    )
     few_steps: bool | None = setting(
         False, "Add the model's own LoRA for few steps.  [default: with --preset fast, if it has one]", Group.QUALITY
     )
@@ -218,7 +226,8 @@ class Parts:
         object.__setattr__(self, "ip_adapters", tuple(self.ip_adapters))
         kinds = {"scheduler": SchedulerName, "timestep_spacing": TimestepSpacing, "quantize": Quantization}
         check_choices(self, **{name: kind for name, kind in kinds.items() if getattr(self, name) is not None})
-        named = {name: getattr(self, name) for name in ("variant", "config", "vae", "network", "image_encoder")}
+        named_parts = ("variant", "config", "vae", "network", "image_encoder", "upsampler")
+        named = {name: getattr(self, name) for name in named_parts}
         for name, text in (*named.items(), *(("textual inversion", text) for text in self.textual_inversions)):
             if text is not None:
                 check_text(name, text, "a name")
@@ -242,6 +251,7 @@ class Parts:
             controlnets=tuple(replace(net, path=located(net.path, folder)) for net in self.controlnets),
             ip_adapters=tuple(replace(one, path=located(one.path, folder)) for one in self.ip_adapters),
             image_encoder=None if self.image_encoder is None else located(self.image_encoder, folder),
+            upsampler=None if self.upsampler is None else located(self.upsampler, folder),
             captioner=None if self.captioner is None else located(self.captioner, folder),
         )
 

@@ -21,13 +21,14 @@ from pixelsmith.engine.conditions import Conditions, guided_denoiser
 from pixelsmith.engine.control import Controlled
 from pixelsmith.engine.denoise import Guide, Patched
 from pixelsmith.engine.dilated import Dilated
+from pixelsmith.engine.enlarged import enlarged_to
 from pixelsmith.engine.pieces import InPieces
 from pixelsmith.engine.prompts import PromptEncoder
 from pixelsmith.engine.seldom import Seldom
 from pixelsmith.engine.texture import Texture
 from pixelsmith.engine.words import Cells, Words, joined
 from pixelsmith.events import Observer, PhaseFinished, Progress, Warned
-from pixelsmith.families import Captioner, Family, Prompt, PromptAt, everywhere
+from pixelsmith.families import Captioner, Family, Prompt, PromptAt, Upsampler, everywhere
 from pixelsmith.geometry import Size, Window, Wrap
 from pixelsmith.pixels.resample import Resized
 from pixelsmith.pixels.slider_map import flatness_map, slider_map
@@ -59,6 +60,7 @@ class StageInputs:
     - ``prompts``: the encoded prompt and negative prompt; ``regions``: those of each region of the request.
     - ``layers``: where the regions lie on the canvas of each stage; ``controls``: the control pictures of each stage.
     - ``captioner``: describes the parts of a picture; ``None`` if the request has no captions.
+    - ``upsampler``: enlarges the picture below each stage; ``None`` resamples it alone.
     - ``executor``: runs the batches of patches and the tiles.
     """
 
@@ -70,6 +72,7 @@ class StageInputs:
     observer: Observer
     space: Space
     captioner: Captioner | None = None
+    upsampler: Upsampler | None = None
     executor: Executor = field(default_factory=Serial)
     regions: Sequence[tuple[Prompt, Prompt]] = ()
     layers: Mapping[int, Layers] = field(default_factory=dict)
@@ -140,7 +143,10 @@ class StageInputs:
         return _filled(self.space.open(f"stage-{stage}/{name}", tiles, 1), tiles, source)
 
     def _bands(self, factor: float) -> Bands:
-        """The frequency bands in which a picture is known from one that is ``factor`` times smaller."""
+        """The frequency bands in which a picture is known from one that is ``factor`` times smaller.
+
+        An upsampler makes finer detail than these, which is not known and so is not held.
+        """
         upsampling = self.request.method.upsampling
         if upsampling == "latent":
             return low_pass_bands(factor)
@@ -154,7 +160,7 @@ class StageInputs:
             endless = Resized(below.picture, below.picture.size, below.picture.size, "bicubic", wrap=self.wrap)
             latents = below.latents or self._encoded(stage, endless, below.picture.size)
             return Resized(latents, below.picture.size, size, "bicubic", unit=scale, wrap=self.wrap)
-        enlarged = Resized(below.picture, below.picture.size, size, upsampling, wrap=self.wrap)
+        enlarged = enlarged_to(size, below.picture, upsampling, self.upsampler, self.wrap)
         return self._encoded(stage, enlarged, size)
 
     def _encoded(

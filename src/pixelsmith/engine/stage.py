@@ -21,7 +21,7 @@ from pixelsmith.engine.prompts import PromptEncoder
 from pixelsmith.engine.remarks import remarks_on
 from pixelsmith.errors import RefusedError, RequestError
 from pixelsmith.events import Observer, Warned
-from pixelsmith.families import Captioner, Family, PromptAt
+from pixelsmith.families import Captioner, Family, PromptAt, Upsampler
 from pixelsmith.geometry import Size
 from pixelsmith.pixels.region_masks import layers_of
 from pixelsmith.planning.coverages import base_coverage, coverage_of
@@ -60,6 +60,7 @@ class Cascade(StageInputs):
         observer: Observer,
         space: Space,
         captioner: Captioner | None = None,
+        upsampler: Upsampler | None = None,
         executor: Executor | None = None,
     ) -> Cascade:
         """Encode the prompts and warn about settings that have no effect.
@@ -87,8 +88,9 @@ class Cascade(StageInputs):
         controls = control_of(request.control_images, request.size, sizes, wrap)
         executor = executor or Serial()
         return cls(
-            request, family, methods, encode, prompts, observer, space, captioner, executor, regions, layers, controls
-        )
+            request, family, methods, encode, prompts, observer, space, captioner, upsampler, executor, regions, layers,
+            controls,
+        )  # fmt: skip
 
     def base(self, size: Size) -> Rung:
         """Generate the base picture (stage 0): without a guide, in one patch that covers the canvas.

@@ -10,14 +10,17 @@ from pixelsmith.families.loading.loader import choose_device, choose_dtype, load
 from pixelsmith.families.loading.needs import check_parts
 from pixelsmith.families.loading.sources import model_files
 from pixelsmith.families.shared.weighting import check_weighting
+from pixelsmith.families.upsamplers import Upsampler, check_upsampler, load_upsampler
 
 __all__ = [
     "Captioner",
     "Family",
     "Prompt",
     "PromptAt",
+    "Upsampler",
     "check_complete",
     "check_parts",
+    "check_upsampler",
     "check_weighting",
     "choose_device",
     "choose_dtype",
@@ -26,6 +29,7 @@ __all__ = [
     "find_model",
     "load_captioner",
     "load_family",
+    "load_upsampler",
     "memory_of",
     "model_files",
     "pin",

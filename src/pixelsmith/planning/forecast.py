@@ -166,6 +166,7 @@ def rated_as(model: str, parts: Parts, compute: Compute) -> str:
         "quantize": parts.quantize,
         "controlnets": sum(net.conditioning_scale > 0 for net in parts.controlnets),
         "ip-adapters": sum(adapter.scale > 0 for adapter in parts.ip_adapters),
+        "upsampler": parts.upsampler,
         "memory": compute.memory if compute.memory in ("offload", "sequential") else None,
         "compile": compute.compile,
         "attention": compute.attention,

@@ -26,11 +26,12 @@ from pixelsmith.config.model_facts import ModelFacts
 from pixelsmith.config.plans import Plan
 from pixelsmith.engine.codec import decode, encode
 from pixelsmith.engine.denoise import Denoising, Guide, Patched
+from pixelsmith.engine.enlarged import enlarged_to, seen_through
 from pixelsmith.engine.inputs import Rung
 from pixelsmith.engine.stage import Cascade, StageSteps
 from pixelsmith.engine.words import Cells, joined
 from pixelsmith.errors import RequestError
-from pixelsmith.families import Prompt, PromptAt
+from pixelsmith.families import Prompt, PromptAt, Upsampler
 from pixelsmith.geometry import NO_WRAP, Size, Window, Wrap
 from pixelsmith.pixels.resample import Resized
 from pixelsmith.run.given import Given
@@ -108,7 +109,7 @@ def close_up(
     def kept(rung: Rung, stages: int) -> Rung:
         return replace(rung, picture=given.kept(rung.picture, sizes[:stages])) if given and stages else rung
 
-    reaches = reaches_of(window, the_plan, size, done + 1, facts, surroundings, cascade.wrap)
+    reaches = reaches_of(window, the_plan, size, done + 1, facts, surroundings, cascade.wrap, cascade.upsampler)
     own, rung = CloseupCascade.over(cascade, reaches, cascade.space), kept(start, done)
     for number in reaches:
         rung = kept(own.stage(number, rung, sizes[number - 1]), number)
@@ -168,6 +169,7 @@ def reaches_of(
     facts: ModelFacts,
     surroundings: float,
     wrap: Wrap = NO_WRAP,
+    upsampler: Upsampler | None = None,
 ) -> dict[int, Reach]:
     """The reach of each stage from ``first`` on for a window of the final picture, whose size is ``picture``."""
     sizes = {number: stage.size for number, stage in enumerate(the_plan.stages, start=1)}
@@ -180,16 +182,19 @@ def reaches_of(
         reaches[number] = Reach.around(wanted, sizes[number], facts, surroundings, wrap)
         if number > first:
             enlarged = reaches[number].encoded.scaled(facts.latent_scale)
-            wanted = seen(sizes[number - 1], sizes[number], enlarged, _DETAIL_REACH * facts.latent_scale, wrap)
+            margin = _DETAIL_REACH * facts.latent_scale
+            wanted = seen(sizes[number - 1], sizes[number], enlarged, margin, wrap, upsampler)
     return dict(sorted(reaches.items()))
 
 
-def seen(below: Size, size: Size, window: Window, margin: int, wrap: Wrap = NO_WRAP) -> Window:
+def seen(
+    below: Size, size: Size, window: Window, margin: int, wrap: Wrap = NO_WRAP, upsampler: Upsampler | None = None
+) -> Window:
     """The window of a picture of size ``below`` from which a window of its enlargement to ``size`` is computed.
 
     ``margin`` is added around it.
     """
-    around = Resized(_Empty(below), below, size, "lanczos", wrap=wrap).sees(window)
+    around = seen_through(enlarged_to(size, _Empty(below), "lanczos", upsampler, wrap), window)
     return wrap.grown(around, margin, below)
 
 

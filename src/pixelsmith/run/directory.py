@@ -31,7 +31,7 @@ FORMAT = 1
 """The version of the directory's format; it changes when older directories can no longer be read."""
 _LIBRARIES = (
     "torch", "diffusers", "transformers", "tokenizers", "safetensors", "accelerate", "peft", "compel", "gguf",
-    "torchao", "bitsandbytes", "numpy", "pillow", "pyvips", "pyvips-binary",
+    "torchao", "bitsandbytes", "spandrel", "numpy", "pillow", "pyvips", "pyvips-binary",
 )  # fmt: skip
 _ANOTHER_THING = (NotAFileError, FileExistsError, IsADirectoryError, NotADirectoryError)
 """Errors that occur if something else is in the place of one of the run's files."""

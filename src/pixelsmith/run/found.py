@@ -20,6 +20,7 @@ from pixelsmith.errors import RunError
 from pixelsmith.families import (
     check_complete,
     check_parts,
+    check_upsampler,
     check_weighting,
     choose_device,
     choose_dtype,
@@ -59,6 +60,7 @@ class FoundModel:
         check_parts(parts)
         place = fetch(name, parts) if fetched else find_model(name, False, parts)
         check_complete(place, parts, fetched)
+        check_upsampler(parts, fetched)
         facts, device = read_facts(place, name, parts), choose_device(compute.device)
         dtype = choose_dtype(compute.dtype, device, facts.float16_safe)
         return cls(name, place, parts, facts, device, dtype, compute)

@@ -64,13 +64,15 @@ def find_part(name: str, allow_pickle: bool, weights: bool = True) -> Path:
 
 
 def find_addition(name: str, allow_pickle: bool, weights: bool = True) -> Path:
-    """The weight file of a LoRA or textual inversion, given as a file, a folder, or a hub id. Raises ``ModelError``.
+    """The weight file of a LoRA, a textual inversion or an upsampler: a file, a folder, or a hub id's.
 
-    Without ``weights`` that of a hub id is not fetched, and its folder is returned.
+    Without ``weights`` that of a hub id is not fetched, and its folder is returned. Raises ``ModelError``.
     """
     place = given_place(name)
     if not place.exists():
-        place = fetched("LoRA or textual inversion", name, ["*.safetensors" if weights else "*.json"], weights)
+        place = fetched(
+            "LoRA, textual inversion or upsampler", name, ["*.safetensors" if weights else "*.json"], weights
+        )
         if not weights:
             return place
     found = sorted(place.glob("*.safetensors")) if place.is_dir() else [place]
@@ -195,11 +197,12 @@ def pin(model: str, parts: Parts) -> tuple[str, Parts]:
     # Said from now on: workers that have the files elsewhere find none beside them.
     encoder = image_encoder_of(parts) if adapters else None
     encoder = encoder and pinned(encoder, find_image_encoder(parts, weights=False))
+    upsampler = parts.upsampler and _pinned_addition(parts.upsampler, parts)
     place = find_model(model, False, parts)
     few = bool(few_steps_of(config_folder(place, parts), parts))
     found = replace(
         parts, vae=vae, network=network, loras=loras, textual_inversions=words, few_steps=few, captioner=captioner,
-        controlnets=controlnets, ip_adapters=adapters, image_encoder=encoder,
+        controlnets=controlnets, ip_adapters=adapters, image_encoder=encoder, upsampler=upsampler,
     )  # fmt: skip
     return pinned(model, place), found
 

@@ -15,8 +15,11 @@ def check_parts(parts: Parts) -> None:
     gguf = parts.network is not None and parts.network.endswith(".gguf")
     if gguf and parts.quantize:
         raise ModelError(f"{parts.network}: it is quantised already; leave out --quantize {parts.quantize}")
-    for used, what, library in ((parts.quantize, "--quantize", "torchao"), (gguf, f"{parts.network}", "gguf")):
+    needed = (
+        (parts.quantize, "--quantize", "torchao", "quantized"),
+        (gguf, f"{parts.network}", "gguf", "quantized"),
+        (parts.upsampler, "--upsampler", "spandrel", "upsampler"),
+    )
+    for used, what, library, extra in needed:
         if used and find_spec(library) is None:
-            raise MissingPartError(
-                f"{what} needs {library}, which is not installed: pip install 'pixelsmith[quantized]'"
-            )
+            raise MissingPartError(f"{what} needs {library}, which is not installed: pip install 'pixelsmith[{extra}]'")

@@ -93,7 +93,8 @@ def model_files(place: Path, parts: Parts) -> list[Path]:
 def additions_of(parts: Parts) -> list[str]:
     """The names of all files with weights that are added to a model's."""
     adapters = (one.path for one in parts.ip_adapters)
-    return [*(lora.path for lora in parts.loras), *parts.textual_inversions, *adapters]
+    upsampler = [parts.upsampler] if parts.upsampler is not None else []
+    return [*(lora.path for lora in parts.loras), *parts.textual_inversions, *adapters, *upsampler]
 
 
 def _given(network: str, parts: Parts) -> dict[str, str]:
