@@ -29,14 +29,19 @@ GRADIENT = torch.linspace(100, 104, SIZE.width).expand(3, SIZE.height, -1).conti
 """A sky: four grey values in 300 pixels."""
 
 
+def written(path: Path, channels: int, encoding: Encoding) -> tuple[torch.Tensor, pyvips.Image]:
+    """Random values in 0..255, and the file that they are written into."""
+    values = torch.rand(channels, SIZE.height, SIZE.width, generator=torch.Generator().manual_seed(0)) * 255
+    picture = Array(values) if channels == 3 else WithAlpha(Array(values[:3]), Array(values[3:]))
+    write_picture(picture, path, SETTINGS, encoding=encoding)
+    return values, pyvips.Image.new_from_file(str(path))
+
+
 @pytest.mark.parametrize("channels", [3, 4])
 @pytest.mark.parametrize("suffix", ["png", "tif", "tiff"])
 def test_sixteen_bits_hold_what_was_decoded(tmp_path: Path, suffix: str, channels: int) -> None:
-    values = torch.rand(channels, SIZE.height, SIZE.width, generator=torch.Generator().manual_seed(0)) * 255
     path = tmp_path / f"deep.{suffix}"
-    picture = Array(values) if channels == 3 else WithAlpha(Array(values[:3]), Array(values[3:]))
-    write_picture(picture, path, SETTINGS, encoding=Encoding(16))
-    image = pyvips.Image.new_from_file(str(path))
+    values, image = written(path, channels, Encoding(16))
     assert (image.format, image.bands) == ("ushort", channels)
     found = image.numpy().astype(np.float64) / 257
     assert np.abs(found - values.permute(1, 2, 0).numpy()).max() <= 0.51 / 257
@@ -49,11 +54,8 @@ def test_sixteen_bits_hold_what_was_decoded(tmp_path: Path, suffix: str, channel
 @pytest.mark.parametrize("channels", [3, 4])
 @pytest.mark.parametrize("suffix", ["tif", "tiff"])
 def test_floats_are_stored_as_they_are(tmp_path: Path, suffix: str, channels: int) -> None:
-    values = torch.rand(channels, SIZE.height, SIZE.width, generator=torch.Generator().manual_seed(0)) * 255
     path = tmp_path / f"float.{suffix}"
-    picture = Array(values) if channels == 3 else WithAlpha(Array(values[:3]), Array(values[3:]))
-    write_picture(picture, path, SETTINGS, encoding=Encoding(32))
-    image = pyvips.Image.new_from_file(str(path))
+    values, image = written(path, channels, Encoding(32))
     assert (image.format, image.bands) == ("float", channels)
     assert np.array_equal(image.numpy(), (values / 255).permute(1, 2, 0).numpy())
     assert read_settings(path) == SETTINGS
