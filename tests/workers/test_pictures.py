@@ -75,7 +75,7 @@ LONG = Leases(least=900)
 
 
 def give_up(model: LoadedModel, pid: int, said: list[str]) -> None:
-    """Let the lease of one that sleeps end, when the others have done what it is late with, and add what is told."""
+    """Expire the lease of a stopped worker once others have done its late jobs; its message is added to ``said``."""
     assert model._model.fleet is not None
     crew, abouts = model._model.fleet.crew, model._model.fleet.abouts
     crew.wait(lambda: not any(member.jobs for member in crew.ready if abouts[member].pid != pid), 120)
@@ -162,7 +162,7 @@ def test_workers_that_are_killed_and_one_that_sleeps_for_ever_change_nothing(
     with load(str(tiny_model), compute=COMPUTE, workers=Workers(("cpu",) * 5)) as model:
         wait_for(model, 5)
 
-        def hear(event: Event) -> None:
+        def observe(event: Event) -> None:
             if isinstance(event, Warned):
                 said.append(event.message)
             elif is_early(event, ("encode", "denoise", "decode")) and event.phase not in hit:
@@ -170,7 +170,7 @@ def test_workers_that_are_killed_and_one_that_sleeps_for_ever_change_nothing(
             elif is_first(event, "denoise") and "first denoise" not in hit:
                 strike(model, hit, "first denoise", signal.SIGKILL)
 
-        pixels = model.generate(request, observer=hear).pixels
+        pixels = model.generate(request, observer=observe).pixels
         give_up(model, hit["denoise"], said)
     assert hit.keys() == {"first denoise", "encode", "denoise", "decode"}
     ends = ["its process was ended by SIGKILL", "no answer for"]

@@ -49,13 +49,13 @@ def test_three_actors_of_which_one_dies_and_one_sleeps_for_ever(
     with load(str(tiny_model), compute=COMPUTE, workers=Workers(("cpu",) * 3, cluster.address)) as model:
         wait_for(model, 3)
 
-        def hear(event: Event) -> None:
+        def observe(event: Event) -> None:
             if isinstance(event, Warned):
                 said.append(event.message)
             elif is_early(event, ("encode", "denoise")) and event.phase not in hit:
                 strike(model, hit, event.phase, signal.SIGKILL if event.phase == "encode" else signal.SIGSTOP)
 
-        pixels = model.generate(request, observer=hear).pixels
+        pixels = model.generate(request, observer=observe).pixels
         give_up(model, hit["denoise"], said)
     assert len(said) == 2, said
     assert "its process ended" in said[0]

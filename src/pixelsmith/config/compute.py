@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 from pixelsmith.config.checks import check_choices, check_flag
@@ -103,5 +103,5 @@ class Placement:
     def of(self, compute: Compute) -> Compute:
         """``compute`` with these changes."""
         compute = compute if self.workers is None else replace(compute, device="auto")
-        given = {name: getattr(self, name) for name in ("device", "memory", "batch_size", "tile", "attention")}
+        given = {own.name: getattr(self, own.name) for own in fields(self) if own.name != "workers"}
         return replace(compute, **{name: value for name, value in given.items() if value is not None})

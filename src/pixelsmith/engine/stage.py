@@ -86,11 +86,21 @@ class Cascade(StageInputs):
         scale, wrap = family.facts.latent_scale, request.wrapped_axes
         layers = layers_of(request.regions, request.size, sizes, scale, wrap) if regions else {}
         controls = control_of(request.control_images, request.size, sizes, wrap)
-        executor = executor or Serial()
         return cls(
-            request, family, methods, encode, prompts, observer, space, captioner, upsampler, executor, regions, layers,
-            controls,
-        )  # fmt: skip
+            request,
+            family,
+            methods,
+            encode,
+            prompts,
+            observer,
+            space,
+            captioner=captioner,
+            upsampler=upsampler,
+            executor=executor or Serial(),
+            regions=regions,
+            layers=layers,
+            controls=controls,
+        )
 
     def base(self, size: Size) -> Rung:
         """Generate the base picture (stage 0): without a guide, in one patch that covers the canvas.

@@ -34,7 +34,7 @@ _LIBRARIES = (
     "torchao", "bitsandbytes", "spandrel", "numpy", "pillow", "pyvips", "pyvips-binary",
 )  # fmt: skip
 _ANOTHER_THING = (NotAFileError, FileExistsError, IsADirectoryError, NotADirectoryError)
-"""Errors that occur if something else is in the place of one of the run's files."""
+"""Errors of opening one of the run's files if a folder or a link has its name."""
 _RECORD, _LOCK, _FINISHED = "run.json", "lock", "finished"
 
 

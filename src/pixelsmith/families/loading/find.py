@@ -194,7 +194,7 @@ def pin(model: str, parts: Parts) -> tuple[str, Parts]:
         for net in parts.controlnets
     )
     adapters = tuple(replace(one, path=_pinned_addition(one.path, parts)) for one in parts.ip_adapters)
-    # Said from now on: workers that have the files elsewhere find none beside them.
+    # Recorded explicitly, because workers may have the files in another folder, without an encoder beside them.
     encoder = image_encoder_of(parts) if adapters else None
     encoder = encoder and pinned(encoder, find_image_encoder(parts, weights=False))
     upsampler = parts.upsampler and _pinned_addition(parts.upsampler, parts)

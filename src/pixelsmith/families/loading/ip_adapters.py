@@ -86,7 +86,7 @@ def add_ip_adapters(pipeline: Any, parts: Parts, model: str, dtype: torch.dtype)
 def _encoder_config(folder: Path) -> dict[str, Any]:
     config = read_json(folder / "config.json")
     if config.get("model_type") == "clip":
-        # Of both halves the one that sees.
+        # A whole CLIP model, of which only the vision model is used.
         config = {**config.get("vision_config", {}), "model_type": _ENCODER}
     if config.get("model_type") != _ENCODER:
         raise ModelError(f"{folder}: expected an image encoder of the type {_ENCODER}, got {config.get('model_type')}")
