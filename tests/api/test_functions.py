@@ -32,9 +32,11 @@ from pixelsmith import (
     generate,
     plan,
 )
+from pixelsmith.engine import inputs
 from pixelsmith.families import memory_of
 from pixelsmith.families.loading.quiet import quiet
 from pixelsmith.pixels.settings_inside import read_settings
+from pixelsmith.pixels.slider_map import CHAINED, flatness_map
 from pixelsmith.run.found import FoundModel
 from pixelsmith.run.room import check_memory
 from tests.stopping import stop_at
@@ -317,6 +319,20 @@ def test_new_detail_is_moderated_where_the_picture_below_is_flat(tiny_model: Pat
 
     moderated, even = departure("auto"), departure("even")
     assert moderated[:, 16:40].mean() < 0.8 * even[:, 16:40].mean()
+
+
+def test_flat_areas_are_moderated_less_in_the_stages_after_the_first(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[float] = []
+
+    def recorded(*args: Any, most: float) -> Any:
+        used.append(most)
+        return flatness_map(*args, most=most)
+
+    monkeypatch.setattr(inputs, "flatness_map", recorded)
+    generate(Request("a map", Size(192, 192), model=str(tiny_model), cascade=(Size(128, 128),), method=Method(steps=1)))
+    assert used == [1.0, CHAINED]
 
 
 def test_a_missing_map_is_said_before_any_work(tiny_model: Path) -> None:

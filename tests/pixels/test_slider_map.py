@@ -48,6 +48,12 @@ def test_a_picture_is_flat_where_nothing_is_and_busy_where_much_is() -> None:
     assert torch.equal(values[..., 36:], torch.zeros(1, 32, 12))
 
 
+def test_flatness_is_scaled_to_its_most() -> None:
+    whole, less = (flatness_map(half_noise(), Size(384, 256), 8, most=most) for most in (1.0, 0.3))
+    window = whole.size.window
+    torch.testing.assert_close(less.read(window), 0.3 * whole.read(window))
+
+
 def test_a_painted_map_gives_positions_from_black_to_white(tmp_path: Path) -> None:
     """Of another size than the canvas, which is read in windows."""
     grey = np.zeros((50, 100), np.uint8)

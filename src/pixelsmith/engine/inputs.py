@@ -31,7 +31,7 @@ from pixelsmith.events import Observer, PhaseFinished, Progress, Warned
 from pixelsmith.families import Captioner, Family, Prompt, PromptAt, Upsampler, everywhere
 from pixelsmith.geometry import Size, Window, Wrap
 from pixelsmith.pixels.resample import Resized
-from pixelsmith.pixels.slider_map import flatness_map, slider_map
+from pixelsmith.pixels.slider_map import CHAINED, flatness_map, slider_map
 from pixelsmith.sampling.denoiser import Denoiser
 from pixelsmith.sampling.grid import Grid
 from pixelsmith.sampling.merging import MERGES, Bands, Lead
@@ -182,13 +182,13 @@ class StageInputs:
         factor = size.factor_over(below.picture.size)
         merge = strategy.merge_of(own)
         moderates = own.slider_map == "auto" and "slider_map" not in MERGES[merge].unused
-        flatness = flatness_map(below.picture, size, facts.latent_scale, self.wrap) if moderates else None
+        flatness = flatness_map(below.picture, size, facts.latent_scale, self.wrap, most=1.0 if stage == 1 else CHAINED)
         lead = Lead(
             weights=strategy.weights(own),
             positions=slider_map(own.slider_map, own.slider, size, facts.latent_scale, self.wrap),
             bands=self._bands(factor),
             factor=factor,
-            flatness=flatness and self._map(stage, "flatness", flatness),
+            flatness=self._map(stage, "flatness", flatness) if moderates else None,
             chess_mask=own.chess_mask,
         )
         return Guide(self._guide_latents(stage, below, size), MERGES[merge].made_of(lead))

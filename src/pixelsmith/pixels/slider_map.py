@@ -21,6 +21,10 @@ SIGMA = 4.0
 FLAT, BUSY = 6.0, 10.4
 """Local detail, in grey values, up to which an area is flat and from which on it is busy. In real pictures it is below
 5.2 in a third of the area and below 10.4 in half of it (docs/decisions/0023-held-structure.md)."""
+CHAINED = 0.3
+"""The flatness of a flat area in the stages after the first. The first leaves less detail there than real pictures have;
+moderated as much, each further stage would leave still less, until forest is fog
+(docs/decisions/0023-held-structure.md)."""
 _RADIUS = 3 * round(SIGMA)
 _SMOOTHING = torch.tensor([0.25, 0.5, 0.25])
 
@@ -60,16 +64,20 @@ def _blurred(pixels: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Flatness:
-    """1 where the previous stage is flat, 0 where it is busy. ``detail``: its ``LocalDetail``, at the canvas's size."""
+    """``most`` where the previous stage is flat, 0 where it is busy.
+
+    ``detail``: its ``LocalDetail``, at the canvas's size.
+    """
 
     detail: Resized
+    most: float
 
     @property
     def size(self) -> Size:
         return self.detail.size
 
     def read(self, window: Window) -> Tensor:
-        return ((BUSY - self.detail.read(window)) / (BUSY - FLAT)).clamp(0, 1)
+        return self.most * ((BUSY - self.detail.read(window)) / (BUSY - FLAT)).clamp(0, 1)
 
 
 @dataclass(frozen=True)
@@ -112,7 +120,9 @@ def slider_map(kind: str, position: float, picture: Size, latent_scale: int, wra
     return Painted(Resized(painted, painted.size, canvas, "bicubic", wrap=wrap))
 
 
-def flatness_map(below: Readable, picture: Size, latent_scale: int, wrap: Wrap = NO_WRAP) -> Readable:
-    """The flatness of a stage for each latent: 1 where the previous picture ``below`` is flat, 0 where it is busy."""
+def flatness_map(
+    below: Readable, picture: Size, latent_scale: int, wrap: Wrap = NO_WRAP, *, most: float = 1.0
+) -> Readable:
+    """The flatness of a stage for each latent: ``most`` where the picture ``below`` is flat, 0 where it is busy."""
     detail = LocalDetail(below, latent_scale, wrap)
-    return Flatness(Resized(detail, below.size, picture, "bicubic", latent_scale, wrap=wrap))
+    return Flatness(Resized(detail, below.size, picture, "bicubic", latent_scale, wrap=wrap), most)
