@@ -22,8 +22,8 @@ FLAT, BUSY = 6.0, 10.4
 """Local detail, in grey values, up to which an area is flat and from which on it is busy. In real pictures it is below
 5.2 in a third of the area and below 10.4 in half of it (docs/decisions/0023-held-structure.md)."""
 CHAINED = 0.3
-"""The flatness of a flat area in the stages after the first. The first leaves less detail there than real pictures have;
-moderated as much, each further stage would leave still less, until forest is fog
+"""The flatness of a flat area in stages after the first. The first leaves less detail there than real pictures have.
+Moderated as much, each further stage would leave still less, until forest is fog
 (docs/decisions/0023-held-structure.md)."""
 _RADIUS = 3 * round(SIGMA)
 _SMOOTHING = torch.tensor([0.25, 0.5, 0.25])
