@@ -41,7 +41,7 @@ class Traits:
     - ``recommended``: the settings that it works best with.
     - ``float16_safe``: whether activations stay in the range of float16; if not, float32 is used without bfloat16.
     - ``controlnet``: diffusers' class of its ControlNets, if they can be used.
-    - ``image_prompts``: whether it takes IP-Adapters with a CLIP image encoder.
+    - ``image_encoder``: transformers' ``model_type`` of the image encoder of its IP-Adapters, if they can be used.
     - ``perturbable``: whether its network can be perturbed (``pixelsmith.families.shared.perturbed``).
     - ``stock_seeds``: whether a seed gives the picture that diffusers' own pipeline makes from it.
     """
@@ -52,7 +52,7 @@ class Traits:
     float16_safe: bool = True
     perturbable: bool = False
     controlnet: str | None = None
-    image_prompts: bool = False
+    image_encoder: str | None = None
     stock_seeds: bool = True
 
 

@@ -96,7 +96,7 @@ def find_captioner(name: str, allow_pickle: bool, weights: bool = True) -> Path:
 
 
 def find_image_encoder(parts: Parts, weights: bool = True) -> Path:
-    """The folder of the CLIP vision model of IP-Adapters, or a hub id's; without ``weights`` those are not fetched.
+    """The folder of the vision model of IP-Adapters, or a hub id's; without ``weights`` those are not fetched.
 
     Raises ``ModelError``.
     """
@@ -109,7 +109,7 @@ def find_image_encoder(parts: Parts, weights: bool = True) -> Path:
         place = fetched("image encoder", name, [(folder / f"*.{kind}").as_posix() for kind in kinds], weights) / folder
     if not (place / "config.json").is_file():
         raise ModelError(
-            f"{name}: expected the image encoder of IP-Adapters, a CLIP vision model with its config.json; give its "
+            f"{name}: expected the image encoder of IP-Adapters, a vision model with its config.json; give its "
             "folder, or owner/name/folder/model.safetensors on the hub, with --image-encoder"
         )
     return place
