@@ -154,7 +154,7 @@ def test_the_memory_estimate_is_above_what_architectures_hold_at_once(name: str)
 
 
 def test_what_is_alive_at_once_is_counted() -> None:
-    with footprint.Alive([]) as alive:
+    with footprint.LiveTensors([]) as alive:
         one = torch.zeros(1000)
         two = one + 1
         del one

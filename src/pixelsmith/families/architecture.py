@@ -267,10 +267,14 @@ def alike(prompts: Sequence[Prompt]) -> list[list[int]]:
 
 def stacked(prompts: Sequence[Prompt]) -> Prompt:
     """Prompts of the same shapes as one for a batch of them all."""
-    first, count = prompts[0], len(prompts)
-    if all(prompt is first for prompt in prompts):
-        return {name: value.expand(count, *value.shape[1:]) for name, value in first.items()}
-    return {name: torch.cat([prompt[name] for prompt in prompts]) for name in first}
+
+    def of_all(name: str) -> Tensor:
+        values = [prompt[name] for prompt in prompts]
+        if all(value is values[0] for value in values):
+            return values[0].expand(len(values), *values[0].shape[1:])
+        return torch.cat(values)
+
+    return {name: of_all(name) for name in prompts[0]}
 
 
 def network_of(pipeline: Any) -> Any:
