@@ -58,7 +58,8 @@ def per_unit(case: Case) -> float:
             module: nn.Module = getattr(diffusers, case.kind)(**case.config).eval()
             others = case.beside(module)
             weights = [value for part in (module, *others) for value in (*part.parameters(), *part.buffers())]
-            with LiveTensors(weights) as alive:
+            alive = LiveTensors(weights)
+            with alive:
                 case.call(module, *others)
         finally:
             torch.set_default_dtype(torch.float32)
@@ -146,8 +147,8 @@ def cases() -> dict[str, Case]:
     own = _own("vae")
     own.pop("block_out_channels", None)
     found = {f"SDXL, {n} patches": _unet(UNET, 128, n) for n in (1, 8)}
-    found |= {f"SDXL with {n} ControlNets": _unet(UNET, 128, 1, controlnets=n) for n in (1, 3)}
-    found["SDXL with an IP-Adapter"] = _unet(UNET, 128, 1, ip_adapter=True)
+    found |= {f"SDXL, ControlNets: {n}": _unet(UNET, 128, 1, controlnets=n) for n in (1, 3)}
+    found["SDXL, an IP-Adapter"] = _unet(UNET, 128, 1, ip_adapter=True)
     found |= {"SD 1.5": _unet(sd, 64, 1), "the embedded model": _unet(_own("unet"), 32, 8), "Flux.1": _flux(1)}
     for name, decodes in (("encoder", False), ("decoder", True)):
         found[f"SDXL's {name}"] = _autoencoder("AutoencoderKL", kl, 8, 4, decodes)

@@ -95,7 +95,7 @@ class Enlarged:
         size, scale = self.source.size, self.upsampler.scale
         return Size(size.width * scale, size.height * scale)
 
-    @property
+    @cached_property
     def tiles(self) -> Grid:
         """Its tiles, which may reach beyond the right and the bottom edge."""
         side = TILE * self.upsampler.scale
@@ -103,12 +103,11 @@ class Enlarged:
 
     def read(self, window: Window) -> Tensor:
         """The pixels of a window inside the picture. Raises ``DeviceError``."""
-        tiles = self.tiles
         pixels = torch.empty(3, window.height, window.width, dtype=torch.uint8)
         # Executors read in several threads; a tile that two windows need is computed once.
         with self._lock:
-            for index in tiles.touching(window):
-                place = tiles[index].window
+            for index in self.tiles.touching(window):
+                place = self.tiles[index].window
                 part = place.common(window)
                 pixels[:, *part.relative_to(window).slices] = self._tile(place)[:, *part.relative_to(place).slices]
         return pixels

@@ -104,7 +104,8 @@ def pixel_values(network: nn.Module, scale: int) -> int:
     """
     network.to("meta")
     try:
-        with torch.no_grad(), LiveTensors([*network.parameters(), *network.buffers()]) as live:
+        live = LiveTensors([*network.parameters(), *network.buffers()])
+        with torch.no_grad(), live:
             network(torch.empty(1, 3, _COUNTED_SIDE, _COUNTED_SIDE, device="meta"))
     except Exception:
         # Networks are written by many people.
