@@ -75,7 +75,7 @@ def values_table(values: Mapping[str, Any]) -> str:
 
 def _shown(value: object) -> str:
     if isinstance(value, Mapping):
-        said = {name.replace("_", " "): item for name, item in value.items() if item is not None}
+        said = {name.replace("_", " "): item for name, item in value.items() if item not in (None, "", [])}
         return ", ".join(f"{name} {_shown(item)}" for name, item in said.items()) or "-"
     if isinstance(value, list):
         between = "; " if any(isinstance(item, Mapping) for item in value) else ", "
