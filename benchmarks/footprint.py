@@ -14,6 +14,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import nn
@@ -23,7 +24,7 @@ from benchmarks.sdxl_model import UNET
 from pixelsmith.config.request import EMBEDDED
 from pixelsmith.families import find_model
 from pixelsmith.families.architecture import Control, Scene
-from pixelsmith.families.footprint import autoencoder_values, network_values
+from pixelsmith.families.footprint import autoencoder_values, controlnet_values, network_values
 from pixelsmith.families.live_tensors import LiveTensors
 from pixelsmith.families.shared.unet import controlled
 from pixelsmith.geometry import Size
@@ -72,8 +73,7 @@ def _unet(config: Mapping[str, Any], side: int, batch: int, controlnets: int = 0
         prompt = torch.empty(batch, 77, config["cross_attention_dim"])
         told = {"text_embeds": torch.empty(batch, 1280), "time_ids": torch.empty(batch, 6)}
         more: dict[str, Any] = {"added_cond_kwargs": told} if config.get("addition_embed_type") else {}
-        shown = torch.empty(batch, 3, 8 * side, 8 * side)
-        controls = [Control(net, shown, 1.0) for net in nets]
+        controls = [Control(net, torch.empty(batch, 3, 8 * side, 8 * side), 1.0) for net in nets]
         scene = Scene([], Size(8 * side, 8 * side), 1.0, controls)
         more |= controlled(scene, x, time, encoder_hidden_states=prompt, **more)
         if ip_adapter:
@@ -84,11 +84,17 @@ def _unet(config: Mapping[str, Any], side: int, batch: int, controlnets: int = 0
         from diffusers import ControlNetModel
 
         if ip_adapter:
-            unet._load_ip_adapter_weights([_ip_adapter(unet)])
+            # At its end the weights would be moved to where they are, which these cannot be.
+            with patch.object(type(unet), "to", lambda self, **_: self):
+                unet._load_ip_adapter_weights([_ip_adapter(unet)], low_cpu_mem_usage=False)
         return [ControlNetModel.from_unet(unet, load_weights_from_unet=False).eval() for _ in range(controlnets)]
 
     units = batch * side**2
-    return Case("UNet2DConditionModel", config, call, units, lambda known: network_values(known, 4), beside=beside)
+
+    def values(known: Mapping[str, Any]) -> int:
+        return network_values(known, 4) + controlnets * controlnet_values(known, 4)
+
+    return Case("UNet2DConditionModel", config, call, units, values, beside=beside)
 
 
 def _ip_adapter(unet: Any) -> dict[str, dict[str, torch.Tensor]]:

@@ -187,7 +187,7 @@ def test_a_controlnet_that_a_worker_lacks_is_sent_or_named(tiny_model: Path, tmp
     # On the same machine nothing is sent.
     what, reason = Worker("cpu").open(replace(spec, digest=None))
     assert what == "refused"
-    assert f"unknown part '{place}': there is no such file or folder here" in reason
+    assert f"ControlNet '{place}': there is no such file or folder here" in reason
     worker = Worker("cpu")
     assert worker.open(spec) == ("done", None)
     worker.receive(packed)

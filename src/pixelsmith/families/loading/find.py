@@ -60,19 +60,19 @@ def find_part(name: str, allow_pickle: bool, weights: bool = True) -> Path:
     if place.exists():
         return place
     kinds = ["safetensors", *(["bin"] if allow_pickle else [])] if weights else []
-    return fetched("part", name, ["*.json", *(f"diffusion_pytorch_model*.{kind}" for kind in kinds)], weights)
+    kind = "autoencoder, network or ControlNet"
+    return fetched(kind, name, ["*.json", *(f"diffusion_pytorch_model*.{kind}" for kind in kinds)], weights)
 
 
 def find_addition(name: str, allow_pickle: bool, weights: bool = True) -> Path:
-    """The weight file of a LoRA, a textual inversion or an upsampler: a file, a folder, or a hub id's.
+    """The weight file of a LoRA, a textual inversion, an IP-Adapter or an upsampler: a file, a folder, or a hub id's.
 
     Without ``weights`` that of a hub id is not fetched, and its folder is returned. Raises ``ModelError``.
     """
     place = given_place(name)
     if not place.exists():
-        place = fetched(
-            "LoRA, textual inversion or upsampler", name, ["*.safetensors" if weights else "*.json"], weights
-        )
+        kind = "LoRA, textual inversion, IP-Adapter or upsampler"
+        place = fetched(kind, name, ["*.safetensors" if weights else "*.json"], weights)
         if not weights:
             return place
     found = sorted(place.glob("*.safetensors")) if place.is_dir() else [place]
