@@ -13,12 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from pixelsmith import DeviceError
 from pixelsmith.canvas import Array, MemorySpace
 from pixelsmith.engine import Serial
 from pixelsmith.engine.enlarged import CONTEXT, TILE, Enlarged, enlarged_to, fill, passes_of, seen_through
 from pixelsmith.geometry import NO_WRAP, Size, Window, Wrap
 from pixelsmith.pixels.resample import Resized
-from tests.upsamplers import Convolved, Nearest
+from tests.upsamplers import Convolved, Cramped, Nearest
 
 LARGE = Size(2 * TILE + 30, TILE + 40)
 
@@ -87,6 +88,11 @@ def test_a_tile_is_computed_once_for_neighbouring_windows() -> None:
     for left in range(0, found.size.width - 100, 50):
         found.read(Window(0, left, 100, 100))
     assert network.calls == 3
+
+
+def test_a_tile_without_room_is_named() -> None:
+    with pytest.raises(DeviceError, match="no memory for a tile of the upsampler"):
+        Enlarged(Array(picture_of(LARGE)), Cramped(Convolved(2), 20)).read(Window(0, 0, 9, 9))
 
 
 def test_threads_that_read_at_once_share_the_tiles() -> None:

@@ -21,6 +21,7 @@ from pixelsmith.geometry import NO_WRAP, Size, Window, Wrap
 from pixelsmith.pixels.resample import Kernel, Resized
 from pixelsmith.sampling.grid import Grid, TileLayout
 from pixelsmith.sampling.readable import Readable, read_wrapped
+from pixelsmith.system.device import room_for
 
 TILE = 256
 """The side of a tile in pixels of the source."""
@@ -182,9 +183,10 @@ def _upsampled(upsampler: Upsampler, read: _Surrounded) -> Tensor:
 
 
 def _computed(source: Readable, upsampler: Upsampler, wrap: Wrap, place: Window) -> Tensor:
-    """The tile (3, H, W) at this place of the enlarged picture."""
-    # A copy, because the tile would keep its surroundings in memory.
-    return _upsampled(upsampler, _Surrounded.of(source, place, upsampler.scale, wrap))[0].clone()
+    """The tile (3, H, W) at this place of the enlarged picture. Raises ``DeviceError`` without memory for it."""
+    with room_for(TILE_OF_UPSAMPLER):
+        # A copy, because the tile would keep its surroundings in memory.
+        return _upsampled(upsampler, _Surrounded.of(source, place, upsampler.scale, wrap))[0].clone()
 
 
 def _in_tiles(start: int, end: int, length: int) -> tuple[int, int]:

@@ -23,7 +23,7 @@ from pixelsmith.families.family import Autoencoder
 from pixelsmith.families.upsamplers import Upsampler
 from pixelsmith.geometry import Size, Window
 from pixelsmith.sampling.grid import Grid, TileLayout
-from pixelsmith.system.device import is_out_of_memory, room_for
+from pixelsmith.system.device import is_out_of_memory
 
 OnSmaller = Callable[[int], None]
 """A callback for when the device is out of memory, with the new side in pixels that is computed at once."""
@@ -158,14 +158,13 @@ class UpsamplerInPieces(_InPieces):
         return LAYOUT
 
     def __call__(self, pixels: UInt8[Tensor, "3 h w"]) -> UInt8[Tensor, "3 H W"]:
-        """The enlarged picture. Raises ``DeviceError`` if the memory is too small for the smallest piece."""
+        """The enlarged picture."""
 
         def run(window: Window, _: Window) -> Tensor:
             return self.upsampler(pixels[:, *window.slices])[None].float()
 
         whole = _size_of(pixels)
-        with room_for("a piece of a tile of the upsampler"):
-            return self._run(run, whole, whole.window, self.scale)[0].to(torch.uint8)
+        return self._run(run, whole, whole.window, self.scale)[0].to(torch.uint8)
 
 
 def _untold(side: int) -> None:
