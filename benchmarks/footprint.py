@@ -11,60 +11,42 @@ from __future__ import annotations
 
 import argparse
 import json
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from unittest.mock import patch
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from benchmarks.sdxl_model import UNET
 from pixelsmith.config.request import EMBEDDED
 from pixelsmith.families import find_model
-from pixelsmith.families.footprint import autoencoder_values, network_values
+from pixelsmith.families.architecture import Control, Scene
+from pixelsmith.families.footprint import autoencoder_values, controlnet_values, network_values
+from pixelsmith.families.live_tensors import LiveTensors
+from pixelsmith.families.shared.unet import controlled
+from pixelsmith.geometry import Size
 
-
-class Alive(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the bytes of all tensors created in its context; ``peak`` is the largest sum."""
-
-    def __init__(self, weights: Sequence[Tensor]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.now = self.peak = 0
-        self._known = {weight.untyped_storage()._cdata: 0 for weight in weights}
-
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        found = function(*args, **(kwargs or {}))
-        for value in tree_leaves(found):
-            if isinstance(value, Tensor):
-                self._note(value.untyped_storage())
-        return found
-
-    def _note(self, storage: Any) -> None:
-        key = storage._cdata
-        if key not in self._known:
-            self._known[key] = storage.nbytes()
-            self.now += storage.nbytes()
-            self.peak = max(self.peak, self.now)
-            weakref.finalize(storage, self._gone, key)
-
-    def _gone(self, key: int) -> None:
-        self.now -= self._known.pop(key)
+SEEN = 1280
+"""Values of an image encoder's projection."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """An architecture of diffusers, a call of it, and the number of latents or pixels of the call."""
+    """An architecture of diffusers, a call of it, and the number of latents or pixels of the call.
+
+    ``beside``: adds to the network, and returns others that are called with it.
+    """
 
     kind: str
     config: Mapping[str, Any]
-    call: Callable[[Any], object]
+    call: Callable[..., object]
     units: int
     of: Callable[[Mapping[str, Any]], int]
     half: torch.dtype = field(default=torch.bfloat16)
+    beside: Callable[[Any], Sequence[nn.Module]] = field(default=lambda network: ())
 
 
 def per_unit(case: Case) -> float:
@@ -75,22 +57,59 @@ def per_unit(case: Case) -> float:
         torch.set_default_dtype(case.half)
         try:
             module: nn.Module = getattr(diffusers, case.kind)(**case.config).eval()
-            alive = Alive([*module.parameters(), *module.buffers()])
+            others = case.beside(module)
+            weights = [value for part in (module, *others) for value in (*part.parameters(), *part.buffers())]
+            alive = LiveTensors(weights)
             with alive:
-                case.call(module)
+                case.call(module, *others)
         finally:
             torch.set_default_dtype(torch.float32)
     return alive.peak / case.half.itemsize / case.units
 
 
-def _unet(config: Mapping[str, Any], side: int, batch: int) -> Case:
-    def call(unet: Any) -> None:
+def _unet(config: Mapping[str, Any], side: int, batch: int, controlnets: int = 0, ip_adapter: bool = False) -> Case:
+    def call(unet: Any, *nets: Any) -> None:
+        x, time = torch.empty(batch, config.get("in_channels", 4), side, side), torch.empty(batch)
         prompt = torch.empty(batch, 77, config["cross_attention_dim"])
         told = {"text_embeds": torch.empty(batch, 1280), "time_ids": torch.empty(batch, 6)}
-        more = {"added_cond_kwargs": told} if config.get("addition_embed_type") else {}
-        unet(torch.empty(batch, config.get("in_channels", 4), side, side), torch.empty(batch), prompt, **more)
+        more: dict[str, Any] = {"added_cond_kwargs": told} if config.get("addition_embed_type") else {}
+        controls = [Control(net, torch.empty(batch, 3, 8 * side, 8 * side), 1.0) for net in nets]
+        scene = Scene([], Size(8 * side, 8 * side), 1.0, controls)
+        more |= controlled(scene, x, time, encoder_hidden_states=prompt, **more)
+        if ip_adapter:
+            more["added_cond_kwargs"] = told | {"image_embeds": [torch.empty(batch, 1, SEEN)]}
+        unet(x, time, prompt, **more)
 
-    return Case("UNet2DConditionModel", config, call, batch * side**2, lambda known: network_values(known, 4))
+    def beside(unet: Any) -> list[nn.Module]:
+        from diffusers import ControlNetModel
+
+        if ip_adapter:
+            # At its end the weights would be moved to where they are, which these cannot be.
+            with patch.object(type(unet), "to", lambda self, **_: self):
+                unet._load_ip_adapter_weights([_ip_adapter(unet)], low_cpu_mem_usage=False)
+        return [ControlNetModel.from_unet(unet, load_weights_from_unet=False).eval() for _ in range(controlnets)]
+
+    units = batch * side**2
+
+    def values(known: Mapping[str, Any]) -> int:
+        return network_values(known, 4) + controlnets * controlnet_values(known, 4)
+
+    return Case("UNet2DConditionModel", config, call, units, values, beside=beside)
+
+
+def _ip_adapter(unet: Any) -> dict[str, dict[str, torch.Tensor]]:
+    """The tensors of a plain IP-Adapter: four tokens for each attention to the prompt."""
+    width = unet.config.cross_attention_dim
+    shapes: dict[str, tuple[int, ...]] = {
+        "proj.weight": (4 * width, SEEN), "proj.bias": (4 * width,), "norm.weight": (width,), "norm.bias": (width,)
+    }  # fmt: skip
+    attentions = [unet.get_submodule(name[: -len(".processor")]) for name in unet.attn_processors if "attn2" in name]
+    keys = {
+        f"{2 * number + 1}.to_{kind}_ip.weight": torch.empty(attention.inner_dim, width)
+        for number, attention in enumerate(attentions)
+        for kind in "kv"
+    }
+    return {"image_proj": {name: torch.empty(shape) for name, shape in shapes.items()}, "ip_adapter": keys}
 
 
 def _autoencoder(kind: str, config: Mapping[str, Any], scale: int, channels: int, decodes: bool) -> Case:
@@ -134,6 +153,8 @@ def cases() -> dict[str, Case]:
     own = _own("vae")
     own.pop("block_out_channels", None)
     found = {f"SDXL, {n} patches": _unet(UNET, 128, n) for n in (1, 8)}
+    found |= {f"SDXL, ControlNets: {n}": _unet(UNET, 128, 1, controlnets=n) for n in (1, 3)}
+    found["SDXL, an IP-Adapter"] = _unet(UNET, 128, 1, ip_adapter=True)
     found |= {"SD 1.5": _unet(sd, 64, 1), "the embedded model": _unet(_own("unet"), 32, 8), "Flux.1": _flux(1)}
     for name, decodes in (("encoder", False), ("decoder", True)):
         found[f"SDXL's {name}"] = _autoencoder("AutoencoderKL", kl, 8, 4, decodes)

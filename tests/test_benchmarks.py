@@ -21,6 +21,7 @@ from benchmarks.watched import most_resident
 from pixelsmith import PRESETS, Size
 from pixelsmith.config.plans import StagePlan
 from pixelsmith.config.recommended import Recommended
+from pixelsmith.families.live_tensors import LiveTensors
 from pixelsmith.families.loading.quiet import quiet
 from pixelsmith.pixels.reading import picture_size
 
@@ -154,7 +155,7 @@ def test_the_memory_estimate_is_above_what_architectures_hold_at_once(name: str)
 
 
 def test_what_is_alive_at_once_is_counted() -> None:
-    with footprint.Alive([]) as alive:
+    with LiveTensors([]) as alive:
         one = torch.zeros(1000)
         two = one + 1
         del one

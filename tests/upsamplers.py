@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from pixelsmith.families import Upsampler
+
 
 @dataclass
 class Nearest:
@@ -31,6 +33,23 @@ class Convolved:
         weights = torch.rand(3 * self.scale**2, 3, 5, 5, generator=torch.Generator().manual_seed(0)) / 75
         found = F.pixel_shuffle(F.conv2d(pixels.float()[None], weights, padding=2), self.scale)[0]
         return found.round().clamp(0, 255).to(torch.uint8)
+
+
+@dataclass
+class Cramped:
+    """An upsampler on a device that has memory for pictures of at most ``most`` pixels a side."""
+
+    upsampler: Upsampler
+    most: int
+
+    @property
+    def scale(self) -> int:
+        return self.upsampler.scale
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        if max(pixels.shape[1:]) > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return self.upsampler(pixels)
 
 
 def compact(scale: int = 2, seed: int | None = 0, channels: int = 3, features: int = 8) -> dict[str, Tensor]:

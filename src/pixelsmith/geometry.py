@@ -65,6 +65,10 @@ class Size:
         """The factor by which the other size must be scaled to cover this one."""
         return max(self.width / other.width, self.height / other.height)
 
+    def resembles(self, other: Size) -> bool:
+        """Whether the aspect ratios differ by at most 2 %."""
+        return abs(self.width * other.height / (self.height * other.width) - 1) <= 0.02
+
     def fits_in(self, other: Size) -> bool:
         return self.width <= other.width and self.height <= other.height
 

@@ -22,10 +22,13 @@ import torch
 from torch import Tensor
 
 from pixelsmith import Compute, DeviceError, Method, Request, Size, Workers, generate
+from pixelsmith.canvas import Array
 from pixelsmith.engine import Executor, Seldom, Serial, Threaded, Work
 from pixelsmith.engine.crew import Crew, Link, Links
 from pixelsmith.engine.executor import OnDone, OnSplit
 from pixelsmith.engine.many import Many
+from pixelsmith.geometry import Window
+from pixelsmith.sampling.readable import Readable
 from pixelsmith.workers.cluster import RayLinks
 from pixelsmith.workers.processes import Processes
 from tests.devices import DEVICES
@@ -234,6 +237,31 @@ def test_every_item_is_kept_and_reported_once_in_order(kind: str, device: str, c
     run(kind, desk, on_done=report)
     assert desk.kept == {i: i for i in range(count)}
     assert reported == [range(i, min(i + 4, count)) for i in range(0, count, 4)]
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Adds what a canvas has at each item."""
+
+    compute: Callable[[Tensor], Tensor]
+    canvas: Readable
+
+    def __call__(self, items: Tensor) -> Tensor:
+        beside = [self.canvas.read(Window(0, int(item), 1, 1)).flatten() for item in items]
+        return self.compute(items) + torch.stack(beside)
+
+
+@EVERY
+def test_windows_that_are_declared_can_be_read_where_it_is_computed(kind: str) -> None:
+    desk, canvas = Desk(10), Array(100.0 * torch.arange(10.0).reshape(1, 1, 10))
+    work = desk.work_of(kind)
+
+    def reads(indices: Sequence[int]) -> list[tuple[Readable, Window]]:
+        return [(canvas, Window(0, index, 1, 1)) for index in indices]
+
+    with EXECUTORS[kind](unheard) as executor:
+        executor.run(replace(work, compute=Beside(work.compute, canvas), reads=reads), lambda group: None)
+    assert desk.kept == {i: 101 * i for i in range(10)}
 
 
 @EVERY

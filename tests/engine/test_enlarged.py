@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 import torch
@@ -12,11 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pixelsmith.canvas import Array
-from pixelsmith.engine.enlarged import CONTEXT, TILE, Enlarged, enlarged_to, seen_through
-from pixelsmith.geometry import Size, Window, Wrap
+from pixelsmith import DeviceError
+from pixelsmith.canvas import Array, MemorySpace
+from pixelsmith.engine import Serial
+from pixelsmith.engine.enlarged import CONTEXT, TILE, Enlarged, enlarged_to, fill, passes_of, seen_through
+from pixelsmith.geometry import NO_WRAP, Size, Window, Wrap
 from pixelsmith.pixels.resample import Resized
-from tests.upsamplers import Convolved, Nearest
+from tests.upsamplers import Convolved, Cramped, Nearest
 
 LARGE = Size(2 * TILE + 30, TILE + 40)
 
@@ -87,6 +90,11 @@ def test_a_tile_is_computed_once_for_neighbouring_windows() -> None:
     assert network.calls == 3
 
 
+def test_a_tile_without_room_is_named() -> None:
+    with pytest.raises(DeviceError, match="no memory for a tile of the upsampler"):
+        Enlarged(Array(picture_of(LARGE)), Cramped(Convolved(2), 20)).read(Window(0, 0, 9, 9))
+
+
 def test_threads_that_read_at_once_share_the_tiles() -> None:
     network, pixels = Convolved(2), picture_of(LARGE)
     found = Enlarged(Array(pixels), network)
@@ -96,6 +104,24 @@ def test_threads_that_read_at_once_share_the_tiles() -> None:
     assert network.calls == 4
     whole = network(pixels)
     assert all(levels(part, whole[:, *window.slices]) <= 1 for part, window in zip(parts, windows, strict=True))
+
+
+@pytest.mark.parametrize("wrap", [NO_WRAP, Wrap(x=True)])
+def test_tiles_that_are_stored_are_those_that_are_read(wrap: Wrap) -> None:
+    found = enlarged_to(
+        Size(4 * LARGE.width, 4 * LARGE.height), Array(picture_of(LARGE)), "lanczos", Convolved(2), wrap
+    )
+    window, said = Window(900, 0, 300, 200), list[tuple[int, int]]()
+    first: Any = found.source
+    source: Any = first.source.source
+    for number, (one, around) in enumerate(passes_of(found, window)):
+        stored = replace(one, source=source)
+        kept = MemorySpace().open(f"pass-{number}", stored.tiles, 3, torch.uint8, stored.size)
+        fill(kept, stored, around, lambda done, total: said.append((done, total)), Serial())
+        source = kept
+    assert torch.equal(replace(found, source=source).read(window), found.read(window))
+    assert not source.complete, "only what the window needs"
+    assert said[-1][0] == said[-1][1]
 
 
 @pytest.mark.parametrize(

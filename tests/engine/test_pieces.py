@@ -13,13 +13,14 @@ from torch import Tensor
 
 from pixelsmith import Compute, DeviceError, Event, Method, Placement, Request, Size, Warned, generate, resume
 from pixelsmith.config.request import EMBEDDED
-from pixelsmith.engine.pieces import InPieces
+from pixelsmith.engine.pieces import InPieces, UpsamplerInPieces
 from pixelsmith.families import Family, find_model, load_family, read_facts
 from pixelsmith.families.autoencoders.autoencoder import DiffusersAutoencoder
 from pixelsmith.geometry import Window
 from pixelsmith.sampling.grid import TileLayout
 from tests.api.test_loaded import interrupted, request_of
 from tests.tiny import build_autoencoder
+from tests.upsamplers import Convolved, Cramped
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +99,17 @@ def test_samples_without_room_are_halved_too() -> None:
     with InPieces(autoencoder, 4, heard.append, side=40).steady_decoding(iter([latents, -latents])):
         expected = InPieces(autoencoder, 4, heard.append, side=40).decode(latents)
     assert torch.equal(found, expected), "the samples that were let through before count once"
+
+
+def test_a_tile_of_an_upsampler_without_room_is_halved_too() -> None:
+    pixels = torch.randint(0, 256, (3, 300, 280), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    network, heard = Convolved(2), list[int]()
+    pieces = UpsamplerInPieces(Cramped(network, 200), 2, heard.append)
+    found = pieces(pixels)
+    assert (found.int() - network(pixels).int()).abs().max() <= 1, "sums of floats may be rounded otherwise"
+    assert heard == [2 * (64 + (300 - 64) // 2)]
+    with pytest.raises(torch.OutOfMemoryError):
+        UpsamplerInPieces(Cramped(network, 20), 2, heard.append)(pixels)
 
 
 @torch.inference_mode()

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,19 @@ import pytest
 import torch
 from PIL import Image
 
-from pixelsmith import Progress, Request, RequestError, RunStarted, Size, StageStarted, Warned, cli, interrupt, plan
+from pixelsmith import (
+    Progress,
+    Region,
+    Request,
+    RequestError,
+    RunStarted,
+    Size,
+    StageStarted,
+    Warned,
+    cli,
+    interrupt,
+    plan,
+)
 from pixelsmith.canvas import Array
 from pixelsmith.cli import program as commands
 from pixelsmith.cli.progress import LINE_SECONDS, ProgressBar
@@ -63,6 +76,10 @@ def test_a_setting_is_shown_once_and_as_it_was_used() -> None:
     assert [line.split()[-1] for line in lines if line.startswith(("device", "dtype"))] == ["cpu", "float32"]
     assert "name pag, interval 0.0, 1.0" in settings_table(SETTINGS)
     assert "path x, weight 0.5" in settings_table(SETTINGS)
+    regions = [Region("a sea", box=(0, 0, 9, 9), strength=0.5), Region("an isle", mask="m.png")]
+    shown = settings_table(json.loads(json.dumps({"request": {"regions": [asdict(region) for region in regions]}})))
+    assert "prompt a sea, box 0, 0, 9, 9, unit pixels, strength 0.5" in shown
+    assert "; prompt an isle, mask m.png," in shown
 
 
 def test_a_terminal_without_the_letters_of_a_prompt_gets_their_codes(

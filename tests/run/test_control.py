@@ -41,7 +41,7 @@ from pixelsmith import (
 from pixelsmith.canvas import Array
 from pixelsmith.cli.program import cli
 from pixelsmith.config.workers import Workers
-from pixelsmith.engine.control import Controlled
+from pixelsmith.engine.control import Controlled, Shown
 from pixelsmith.families.family import CONTROL, everywhere
 from pixelsmith.families.loading.quiet import quiet
 from pixelsmith.geometry import Window, Wrap
@@ -259,9 +259,15 @@ def test_damaged_weights_are_named(folder: Path, tmp_path: Path) -> None:
         generate(request_of(folder, parts=Parts(controlnets=(ControlNet(str(place)),))))
 
 
-def test_several_devices_are_refused(folder: Path) -> None:
-    with pytest.raises(RequestError, match="several devices"):
-        plan(request_of(folder, compute=Compute()), workers=Workers.parse("cpu,cpu", None))
+def test_two_processes_make_the_same_picture(folder: Path) -> None:
+    nets: dict[int, dict[str, Any]] = {1: {}, 2: {"guidance_end": 0.5}}
+    of_two = Compute(dtype="float32", batch_size=2)
+    request = request_of(folder, controlnets=nets, size=Size(152, 130), wrap="x", compute=of_two)
+    with load(request.model, request.parts, of_two, workers=Workers(("cpu", "cpu"))) as model:
+        made = model.generate(request).pixels
+        assert np.array_equal(made, generate(request).pixels)
+        other = replace(request, control_images=request.control_images[::-1])
+        assert difference(model.generate(other).pixels, made) > 8
 
 
 def test_the_command_line_takes_control(folder: Path, tmp_path: Path) -> None:
@@ -289,7 +295,8 @@ def test_a_picture_is_seen_as_far_as_it_lies_over_the_last_one() -> None:
 
 def test_patches_over_the_edge_follow_what_is_at_the_other_one(folder: Path) -> None:
     pixels = torch.arange(3 * 32 * 48).reshape(3, 32, 48).to(torch.uint8)
-    controlled = Controlled(everywhere({}), [Array(pixels)], 4, Wrap(x=True))
+    around = LaidOver(Array(pixels), Size(48, 32), Size(48, 32), "lanczos", wrap=Wrap(x=True))
+    controlled = Controlled(everywhere({}), Shown([around], 4))
     seen = controlled(Window(0, 8, 8, 8))[CONTROL]
     assert torch.equal(seen[0, 0], pixels.roll(-32, 2)[..., :32])
     assert generate(replace(request_of(folder), size=Size(96, 96), wrap="x")).pixels.shape == (96, 96, 3)

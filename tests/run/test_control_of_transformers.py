@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pixelsmith import Compute, ControlNet, Method, ModelError, Parts, Request, Size, generate, load, plan, resume
+from pixelsmith.config.workers import Workers
 from pixelsmith.families.loading.quiet import quiet
 from tests.run.test_control import difference
 from tests.stopping import stop_at
@@ -137,6 +138,14 @@ def test_stages_follow_it_and_previews_and_runs_that_go_on_are_the_same(
     with pytest.raises(KeyboardInterrupt):
         generate(request, tmp_path / "a.png", stop_at(stage=1, phase="denoise", step=1), tmp_path / "run")
     assert np.array_equal(resume(tmp_path / "run").pixels, whole)
+
+
+def test_two_processes_make_the_same_picture(folder: Path) -> None:
+    """They encode the control picture tile by tile, and get the windows of its latents with their patches."""
+    compute = Compute(dtype="float32", batch_size=2)
+    request = request_of(folder, "sd3", {1: {}}, size=Size(112, 96), compute=compute)
+    made = generate(request, workers=Workers(("cpu", "cpu"))).pixels
+    assert np.array_equal(made, generate(request).pixels)
 
 
 def test_plans_count_its_latents(folder: Path) -> None:

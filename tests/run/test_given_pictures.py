@@ -167,7 +167,7 @@ def test_what_stays_stays_through_several_stages_and_on_disk(tiny_model: Path, t
     """Black everywhere: the result is the start, enlarged step by step as the guide of each stage is."""
     start = tmp_path / "start.png"
     Image.fromarray(noisy(64, 48)).save(start)
-    Image.new("L", (8, 8)).save(tmp_path / "black.png")
+    Image.new("L", (8, 6)).save(tmp_path / "black.png")
     cascade = (Size(101, 75), Size(256, 192))
     request = request_of(tiny_model, start, mask=str(tmp_path / "black.png"), cascade=cascade)
     generate(request, tmp_path / "whole.png")
@@ -186,12 +186,12 @@ def test_what_stays_stays_through_several_stages_and_on_disk(tiny_model: Path, t
 
 
 def test_a_run_does_not_go_on_with_another_mask(tiny_model: Path, tmp_path: Path) -> None:
-    start, mask = write_photo(tmp_path / "photo.jpg"), mask_of(tmp_path / "mask.png")
+    start, mask = write_photo(tmp_path / "photo.jpg"), mask_of(tmp_path / "mask.png", (24, 32))
     request = request_of(tiny_model, start, "192x256", mask=str(mask))
 
     with pytest.raises(KeyboardInterrupt):
         generate(request, tmp_path / "big.png", stop_at(), run_dir=tmp_path / "run")
-    mask_of(mask, (16, 12))
+    mask_of(mask, (12, 16))
     with pytest.raises(RunError, match="pictures was"):
         resume(tmp_path / "run")
 
@@ -209,6 +209,13 @@ def test_a_run_does_not_go_on_with_another_mask(tiny_model: Path, tmp_path: Path
 def test_a_mask_that_cannot_be_is_refused(tiny_model: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(RequestError, match=message):
         request_of(tiny_model, Path("start.png"), **changes)
+
+
+def test_a_mask_of_another_shape_is_told_before_any_work(tiny_model: Path, tmp_path: Path) -> None:
+    start, mask = write_photo(tmp_path / "photo.jpg"), mask_of(tmp_path / "mask.png", (40, 10))
+    request = request_of(tiny_model, start, "192x256", mask=str(mask))
+    with pytest.raises(RequestError, match=r"mask: expected the aspect ratio of .*photo\.jpg \(.*\) or of the result"):
+        plan(request)
 
 
 def test_a_missing_mask_is_told_before_any_work(tiny_model: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -13,10 +14,19 @@ import pytest
 import torch
 from click.testing import CliRunner
 from diffusers import ControlNetModel, DiffusionPipeline, EulerDiscreteScheduler
+from diffusers.models.embeddings import IPAdapterTimeImageProjection
 from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import save_file
-from transformers import CLIPConfig, CLIPModel, CLIPVisionConfig, CLIPVisionModelWithProjection
+from transformers import (
+    CLIPConfig,
+    CLIPModel,
+    CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
+    SiglipImageProcessor,
+    SiglipVisionConfig,
+    SiglipVisionModel,
+)
 
 from pixelsmith import (
     Compute,
@@ -45,19 +55,26 @@ from pixelsmith.pixels.resample import Resized
 from tests.stopping import stop_at
 from tests.tiny import build_stable_diffusion
 from tests.zoo.all import SPECIMENS
-from tests.zoo.transformers import build_flux
+from tests.zoo.transformers import build_3, build_flux
 from tests.zoo.unets import BETAS, LEADING, build_xl
 
 STEPS, SCALE = 2, 3.0
 SEEN, PATCHES = 12, 16
 """Values of the image encoder's projection, and of each of its patches."""
+VISION: dict[str, int] = {
+    "hidden_size": PATCHES,
+    "intermediate_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "image_size": 32,
+    "patch_size": 8,
+}
 
 
 def build_image_encoder() -> CLIPVisionModelWithProjection:
     """Of 32x32 pixels."""
     torch.manual_seed(0)
-    sizes = {"hidden_size": PATCHES, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
-    return CLIPVisionModelWithProjection(CLIPVisionConfig(**sizes, image_size=32, patch_size=8, projection_dim=SEEN))
+    return CLIPVisionModelWithProjection(CLIPVisionConfig(**VISION, projection_dim=SEEN))
 
 
 def build_adapter(unet: Any, seed: int, plus: bool = False) -> dict[str, torch.Tensor]:
@@ -120,9 +137,33 @@ def build_adapter_of_flux(network: Any, seed: int) -> dict[str, torch.Tensor]:
     return {name: torch.randn(*shape, generator=generator) for name, shape in shapes.items()}
 
 
+def build_adapter_of_3(network: Any, seed: int) -> dict[str, torch.Tensor]:
+    """The same for Stable Diffusion 3, whose adapters depend on the time of the step, by their published names."""
+    generator = torch.Generator().manual_seed(seed)
+    inner, width, head = 64, network.inner_dim, network.config.attention_head_dim
+    projection = IPAdapterTimeImageProjection(PATCHES, width, inner, heads=1, num_queries=4, timestep_in_dim=8)
+    published = {
+        "ln0": "0.norm1", "ln1": "0.norm2", "attn.to_q": "0.to_q", "attn.to_kv": "0.to_kv", "attn.to_out.0": "0.to_out",
+        "adaln_norm": "1.0", "ff.net.0.proj": "1.1", "ff.net.2": "1.3", "adaln_proj": "2.1",
+    }  # fmt: skip
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, value in projection.state_dict().items():
+        for own, other in published.items():
+            name = re.sub(rf"^(layers\.\d)\.{re.escape(own)}\.", rf"\1.{other}.", name)
+        shapes[f"image_proj.{name}"] = value.shape
+    for number in range(len(network.attn_processors)):
+        of_block = {"norm_ip.linear.weight": (2 * width, inner), "norm_ip.linear.bias": (2 * width,)}
+        of_block |= {f"to_{kind}_ip.weight": (width, width) for kind in "kv"}
+        of_block |= {f"norm_{kind}.weight": (head,) for kind in ("q", "k", "ip_k")}
+        shapes |= {f"ip_adapter.{number}.{name}": shape for name, shape in of_block.items()}
+    # Small values, or its latents attend to themselves alone; large ones, because the network's gates weaken them.
+    spread = {name: 4.0 if "to_v" in name else 0.1 for name in shapes}
+    return {name: spread[name] * torch.randn(*shape, generator=generator) for name, shape in shapes.items()}
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Tiny models of three families with their adapters, the image encoder beside those, and pictures."""
+    """Tiny models of four families with their adapters, the image encoder beside those, and pictures."""
     root = tmp_path_factory.mktemp("ip-adapter")
     pipelines = {"sd": build_stable_diffusion(), "xl": build_xl(EulerDiscreteScheduler(**BETAS, **LEADING))}
     build_image_encoder().save_pretrained(root / "image_encoder")
@@ -135,6 +176,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "flux" / "pixelsmith.json").write_text(json.dumps({"native_size": "64x64"}))
     for number, kind in enumerate(("plain", "other")):
         save_file(build_adapter_of_flux(flux.transformer, number), root / f"flux-{kind}.safetensors")
+    third = build_3()
+    third.save_pretrained(root / "sd3")
+    for number, kind in enumerate(("plain", "other")):
+        save_file(build_adapter_of_3(third.transformer, number), root / f"sd3-{kind}.safetensors")
+    torch.manual_seed(0)
+    siglip = SiglipVisionModel(SiglipVisionConfig(**VISION))
+    for parameter in siglip.parameters():
+        torch.nn.init.normal_(parameter)
+    siglip.save_pretrained(root / "siglip")
+    SiglipImageProcessor(size={"height": 32, "width": 32}).save_pretrained(root / "siglip")
     for number in (1, 2):
         pixels = np.random.default_rng(number).integers(0, 256, (48, 40, 3), np.uint8)
         Image.fromarray(pixels).save(root / f"{number}.png")
@@ -151,7 +202,7 @@ def request_of(folder: Path, family: str = "sd", **changes: Any) -> Request:
         Size(64, 64),
         negative_prompt="" if family == "flux" else "roads",
         model=str(folder / family),
-        parts=Parts(ip_adapters=given),
+        parts=Parts(ip_adapters=given, image_encoder=str(folder / "siglip") if family == "sd3" and given else None),
         method=own,
         compute=Compute("cpu", "float32"),
         ip_adapter_images=tuple(str(folder / f"{i}.png") for i in range(1, len(given) + 1)),
@@ -169,11 +220,20 @@ def stock(folder: Path, family: str, adapters: dict[str, float]) -> NDArray[np.u
         options: dict[str, Any] = {"negative_prompt": "roads", "latents": noise}
         if family == "flux":
             options = {"latents": pipeline._pack_latents(noise, 1, 16, 16, 16)}
+        alone = len(names) == 1
+        if family == "sd3":
+            pipeline.register_modules(
+                image_encoder=SiglipVisionModel.from_pretrained(folder / "siglip"),
+                feature_extractor=SiglipImageProcessor.from_pretrained(folder / "siglip"),
+            )
         pipeline.load_ip_adapter(
-            [str(folder)] * len(names), subfolder="", weight_name=names, **(of_flux if family == "flux" else {})
+            str(folder) if alone else [str(folder)] * len(names),
+            subfolder="",
+            weight_name=names[0] if alone else names,
+            **(of_flux if family == "flux" else {}),
         )
         scales = list(adapters.values())
-        pipeline.set_ip_adapter_scale(scales if len(scales) > 1 else scales[0])
+        pipeline.set_ip_adapter_scale(scales[0] if alone else scales)
         pipeline.set_progress_bar_config(disable=True)
         images = [Image.open(folder / f"{i}.png").convert("RGB") for i in range(1, len(names) + 1)]
         return np.asarray(
@@ -202,6 +262,7 @@ def difference(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> int:
         ("xl", {"plain": 0.4, "plus": 1.0}),
         ("flux", {"plain": 0.7}),
         ("flux", {"plain": 1.0, "other": 0.3}),
+        ("sd3", {"plain": 0.7}),
     ],
 )
 def test_a_base_is_the_stock_pipelines(folder: Path, family: str, adapters: dict[str, float]) -> None:
@@ -214,11 +275,12 @@ def test_a_base_is_the_stock_pipelines(folder: Path, family: str, adapters: dict
     assert difference(made, generate(others).pixels) > 3
 
 
-def test_stages_and_previews_follow_it(folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("family", ["sd", "sd3"])
+def test_stages_and_previews_follow_it(folder: Path, family: str, tmp_path: Path) -> None:
     Image.fromarray(np.full((64, 64, 3), 128, np.uint8)).save(tmp_path / "start.png")
     start: dict[str, Any] = {"size": Size(128, 96), "from_image": str(tmp_path / "start.png")}
     one, other = (
-        replace(request_of(folder, **start), ip_adapter_images=(f"{folder}/{i}.png",)).with_method(slider=0.0)
+        replace(request_of(folder, family, **start), ip_adapter_images=(f"{folder}/{i}.png",)).with_method(slider=0.0)
         for i in (1, 2)
     )
     with load(one.model, one.parts, one.compute) as model:
@@ -244,9 +306,48 @@ def test_the_image_encoder_is_the_first_part_that_is_offloaded(folder: Path) -> 
         assert family.pipeline.model_cpu_offload_seq == "image_encoder->text_encoder->unet->vae"
 
 
-def test_scale_zero_changes_nothing(folder: Path) -> None:
-    plain = generate(request_of(folder, adapters={}))
-    assert difference(generate(request_of(folder, adapters={"plain": 0.0})).pixels, plain.pixels) <= 1
+@pytest.mark.parametrize("family", ["sd", "sd3"])
+def test_scale_zero_changes_nothing(folder: Path, family: str) -> None:
+    plain = generate(request_of(folder, family, adapters={}))
+    assert difference(generate(request_of(folder, family, adapters={"plain": 0.0})).pixels, plain.pixels) <= 1
+
+
+def test_those_of_stable_diffusion_3_go_with_perturbed_attention(folder: Path) -> None:
+    perturbed = request_of(folder, "sd3").with_method(perturbation="pag")
+    made = generate(perturbed).pixels
+    assert difference(made, generate(request_of(folder, "sd3")).pixels) > 3
+
+
+def test_those_of_stable_diffusion_3_that_do_not_fit_are_refused(folder: Path, tmp_path: Path) -> None:
+    def refused(match: str, parts: Parts) -> None:
+        pictures = (f"{folder}/1.png",) * len(parts.ip_adapters)
+        with pytest.raises(ModelError, match=match):
+            plan(request_of(folder, "sd3", parts=parts, ip_adapter_images=pictures))
+
+    own = request_of(folder, "sd3").parts
+    refused(
+        "expected one IP-Adapter for a StableDiffusion3Pipeline, got 2", replace(own, ip_adapters=own.ip_adapters * 2)
+    )
+    refused(
+        "type siglip_vision_model, got clip_vision_model", replace(own, image_encoder=str(folder / "image_encoder"))
+    )
+    refused("through SigLIP", replace(own, ip_adapters=(IPAdapter(str(folder / "xl-plus.safetensors")),)))
+    weights = build_adapter_of_3(build_3().transformer, 1)
+    for name, changed, match in (
+        ("ip_adapter.0.to_k_ip.weight", torch.zeros(16, 99), "another family: expected .* 16, got 99"),
+        ("image_proj.proj_in.weight", torch.zeros(64, 99), "image encoder with a hidden_size of 99, this one has 16"),
+    ):
+        save_file(weights | {name: changed}, tmp_path / "other.safetensors")
+        refused(match, replace(own, ip_adapters=(IPAdapter(str(tmp_path / "other.safetensors")),)))
+    cut = {name: value for name, value in weights.items() if not name.startswith("ip_adapter.2")}
+    save_file(cut, tmp_path / "cut.safetensors")
+    with pytest.raises(ModelError, match=r"no IP-Adapter of .*: it lacks \d weights"):
+        generate(
+            request_of(folder, "sd3", parts=replace(own, ip_adapters=(IPAdapter(str(tmp_path / "cut.safetensors")),)))
+        )
+    shutil.copytree(folder / "siglip", tmp_path / "siglip")
+    (tmp_path / "siglip" / "preprocessor_config.json").unlink()
+    refused("expected a preprocessor_config.json", replace(own, image_encoder=str(tmp_path / "siglip")))
 
 
 def test_it_goes_with_a_controlnet_and_is_calibrated(folder: Path, tmp_path: Path) -> None:

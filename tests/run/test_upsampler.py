@@ -35,6 +35,7 @@ from pixelsmith.canvas import Array
 from pixelsmith.cli.program import cli
 from pixelsmith.config.workers import Workers
 from pixelsmith.engine import enlarged, inputs
+from pixelsmith.events import Event, PhaseFinished
 from pixelsmith.families import Upsampler, load_upsampler
 from pixelsmith.geometry import NO_WRAP, Wrap
 from pixelsmith.pixels.resample import Kernel, Resized
@@ -148,6 +149,30 @@ def test_a_run_goes_on_with_its_file_and_no_other(spandrel: Any, tiny_model: Pat
         resume(tmp_path / "copy")
 
 
+def test_two_processes_make_the_same_picture(
+    spandrel: Any, tiny_model: Path, start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first stage has two passes of the network, the second one."""
+    monkeypatch.setattr(enlarged, "TILE", 32)
+    parts, compute = saved(tmp_path / "up.safetensors", compact()), Compute(dtype="float32", batch_size=2)
+    sizes = (Size(160, 117), Size(248, 182))
+    request = request_of(tiny_model, start, sizes[-1], cascade=sizes, parts=parts, compute=compute, wrap="x")
+    with load(str(tiny_model), parts, compute, workers=Workers(("cpu", "cpu"))) as model:
+        seen: list[Event] = []
+        whole = model.generate(request, observer=seen.append).pixels
+        passes = [event.stage for event in seen if isinstance(event, PhaseFinished) and event.phase == "upsample"]
+        assert passes == [1, 1, 2]
+        # A run that goes on keeps the tiles that it has.
+        with pytest.raises(KeyboardInterrupt):
+            model.generate(request, tmp_path / "a.png", stop_at(stage=2, phase="upsample"), run_dir=tmp_path / "run")
+        assert len([*(tmp_path / "run" / "stage-2").glob("upsampled-0*")]) > 0
+        assert np.array_equal(model.resume(tmp_path / "run").pixels, whole)
+        closeup = model.preview(request, (0.5, 0.5), side=48, surroundings=1)
+    with load(str(tiny_model), parts, compute) as alone:
+        assert np.array_equal(whole, alone.generate(request).pixels)
+        assert np.array_equal(closeup.pixels, alone.preview(request, (0.5, 0.5), side=48, surroundings=1).pixels)
+
+
 def test_what_does_not_fit_is_refused_before_anything_is_made(
     spandrel: Any, tiny_model: Path, start: Path, tmp_path: Path
 ) -> None:
@@ -172,12 +197,28 @@ def test_what_does_not_fit_is_refused_before_anything_is_made(
     assert np.array_equal(generate(trusted).pixels, generate(replace(trusted, parts=right)).pixels)
 
 
+def test_plans_count_its_memory_and_what_several_devices_store(
+    spandrel: Any, tiny_model: Path, start: Path, tmp_path: Path
+) -> None:
+    large = saved(tmp_path / "large.safetensors", compact(4, features=256))
+    request = request_of(tiny_model, start, compute=Compute(dtype="float32"))
+    without, with_it = plan(request), plan(replace(request, parts=large))
+    assert with_it.peak_memory_bytes > without.peak_memory_bytes + 4 * (256 + 256) * 320**2
+    assert with_it.canvas_bytes == without.canvas_bytes
+    smaller = replace(request, parts=large, compute=replace(request.compute, tile=400))
+    assert plan(smaller).peak_memory_bytes < with_it.peak_memory_bytes
+    workers = Workers(("cpu", "cpu"))
+    # One tile of four times the sides, though only a part of it is used.
+    stored = (
+        plan(replace(request, parts=large), workers=workers).canvas_bytes - plan(request, workers=workers).canvas_bytes
+    )
+    assert stored == 3 * (4 * 256) ** 2
+
+
 def test_what_excludes_it_is_refused(tiny_model: Path, start: Path) -> None:
     parts = Parts(upsampler="up.safetensors")
     with pytest.raises(RequestError, match="latents cannot be enlarged by --upsampler"):
         request_of(tiny_model, start, parts=parts, method=Method(upsampling="latent"))
-    with pytest.raises(RequestError, match="upsampler: several devices"):
-        generate(request_of(tiny_model, start, parts=parts, compute=Compute()), workers=Workers(("cpu", "cpu")))
 
 
 def test_settings_keep_it(tiny_model: Path) -> None:

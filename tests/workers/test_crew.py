@@ -13,14 +13,16 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import ControlNetModel, DiffusionPipeline
 from torch import Tensor
 
 from benchmarks.spread import ThreadLink, ThreadLinks, limit
-from pixelsmith import Compute, DeviceError, MissingPartError, Parts, Placement, RequestError, Size, Workers
+from pixelsmith import Compute, ControlNet, DeviceError, MissingPartError, Parts, Placement, RequestError, Size, Workers
 from pixelsmith.cli.progress import shares
 from pixelsmith.engine import Work
 from pixelsmith.engine.crew import Crew, Leases, Link
 from pixelsmith.engine.many import Many, ask
+from pixelsmith.families.loading.quiet import quiet
 from pixelsmith.planning.forecast import Rates
 from pixelsmith.run.team import Team, together
 from pixelsmith.workers.cluster import check_ray
@@ -172,6 +174,26 @@ def test_a_worker_with_other_files_is_refused_and_one_without_gets_them(tiny_mod
     what, opened = worker.open(replace(spec, sent=True))
     assert what == "done", opened
     assert worker._part_at("family", None).facts.native_size == Size(64, 64)
+
+
+def test_a_controlnet_that_a_worker_lacks_is_sent_or_named(tiny_model: Path, tmp_path: Path) -> None:
+    place = tmp_path / "a control"
+    with quiet():
+        unet = DiffusionPipeline.from_pretrained(tiny_model).unet
+        ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(16, 32, 32)).save_pretrained(place)
+    files = ModelFiles(str(tiny_model), tiny_model, Parts(controlnets=(ControlNet(str(place)),)))
+    spec, packed = ModelSpec(files.spelled, files.parts, Compute(dtype="float32"), files.digest), files.packed
+    place.rename(tmp_path / "moved")
+    # On the same machine nothing is sent.
+    what, reason = Worker("cpu").open(replace(spec, digest=None))
+    assert what == "refused"
+    assert f"ControlNet '{place}': there is no such file or folder here" in reason
+    worker = Worker("cpu")
+    assert worker.open(spec) == ("done", None)
+    worker.receive(packed)
+    what, opened = worker.open(replace(spec, sent=True))
+    assert what == "done", opened
+    assert len(worker._part_at("family", None).controlnets) == 1
 
 
 def test_a_question_is_answered_by_whoever_is_there() -> None:

@@ -53,9 +53,6 @@ class Lifecycle:
     def __init__(self, chosen: ModelChoice, once: bool = False, workers: Workers | None = None) -> None:
         if workers is not None:
             check_workers(workers, chosen.compute)
-            for what, used in (("control", chosen.parts.controlnets), ("upsampler", chosen.parts.upsampler)):
-                if used:
-                    raise RequestError(f"{what}: several devices cannot share it yet; leave out --devices and --ray")
         self.chosen, self.workers = chosen, workers
         self.fleet = None if workers is None else Fleet(workers)
         self._once = once or chosen.compute.memory == "encoders-released"
@@ -176,6 +173,9 @@ class Lifecycle:
 
     def _load_upsampler(self, the_plan: Plan) -> Upsampler | None:
         parts = self.fetch().parts
+        if self.fleet is not None:
+            self.load()
+            return self.fleet.upsampler
         if self._upsampler is None and parts.upsampler is not None and the_plan.stages:
             self._upsampler = load_upsampler(parts.upsampler, parts.allow_pickle, self.fetch().device)
         return self._upsampler

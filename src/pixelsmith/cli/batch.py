@@ -179,6 +179,9 @@ def tasks_of(
         try:
             asked += [read(_said(one), {**defaults, "seeds": None}) for one in spread(own | named)]
         except InputError as error:
+            if not row:
+                # There is no file: all of it is from the options.
+                raise
             raise RequestError(f"row {number}: {error}") from error
     tasks = [
         Task(number, request, output_of(options["output"], number, len(asked), request), options["seed"] == RANDOM)

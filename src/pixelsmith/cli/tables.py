@@ -75,9 +75,11 @@ def values_table(values: Mapping[str, Any]) -> str:
 
 def _shown(value: object) -> str:
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_shown(item)}" for name, item in value.items()) or "-"
+        said = {name.replace("_", " "): item for name, item in value.items() if item not in (None, "", [])}
+        return ", ".join(f"{name} {_shown(item)}" for name, item in said.items()) or "-"
     if isinstance(value, list):
-        return ", ".join(map(_shown, value)) or "-"
+        between = "; " if any(isinstance(item, Mapping) for item in value) else ", "
+        return between.join(map(_shown, value)) or "-"
     return "-" if value is None or value == "" else str(value)
 
 

@@ -29,8 +29,8 @@ class Compute:
       CUDA, whose Tensor Cores compute convolutions in that order.
     - ``attention``: diffusers' name of the attention backend, such as ``flash``, ``sage`` or ``xformers``; ``None`` is
       diffusers' default, PyTorch's own. Another backend changes the picture by rounding; ``sage`` quantises to int8.
-    - ``tile``: the largest side in pixels that the autoencoder computes at once; ``None`` chooses by the model. Smaller
-      tiles need less memory and more time (``pixelsmith.engine.pieces``).
+    - ``tile``: the largest side in pixels that the autoencoder and an upsampler compute at once; ``None`` chooses by
+      the model. Smaller tiles need less memory and more time (``pixelsmith.engine.pieces``).
     - ``deterministic``: use only PyTorch's deterministic algorithms, some of which are slower
       (docs/decisions/0034-devices-as-they-are.md).
 
@@ -64,7 +64,7 @@ class Compute:
     )
     tile: int | None = setting(
         None,
-        "The largest side in pixels that the autoencoder computes at once.  [default: by model]",
+        "The largest side in pixels that the autoencoder and an upsampler compute at once.  [default: by model]",
         Group.MACHINE,
         least=1,
     )
@@ -88,7 +88,9 @@ class Placement:
     device: DeviceName | None = setting(None, "Continue on another device.", Group.MACHINE)
     memory: MemoryMode | None = setting(None, "Another memory mode than the run began with.", Group.MACHINE)
     batch_size: int | None = setting(None, "Another batch size; it changes the picture by rounding.", Group.MACHINE)
-    tile: int | None = setting(None, "The largest side in pixels that the autoencoder computes at once.", Group.MACHINE)
+    tile: int | None = setting(
+        None, "The largest side in pixels that the autoencoder and an upsampler compute at once.", Group.MACHINE
+    )
     attention: str | None = setting(
         None,
         "Another attention backend of diffusers, such as native, PyTorch's own.",

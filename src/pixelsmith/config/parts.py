@@ -148,7 +148,7 @@ class Parts:
     - ``loras``, in the order in which they are added; ``textual_inversions``: files, whose names are their tokens.
     - ``controlnets``: ControlNets, in the order of the request's ``control_images``.
     - ``ip_adapters``: IP-Adapters, in the order of the request's ``ip_adapter_images``; ``image_encoder``: the folder
-      of the CLIP vision model that they all use, or a file of a hub id in such a folder
+      of the CLIP or SigLIP vision model that they all use, or a file of a hub id in such a folder
       (``owner/name/folder/model.safetensors``); ``None`` is the folder ``image_encoder`` beside the first of them.
     - ``upsampler``: a super-resolution network that enlarges the picture below each stage, before it is resampled to
       the stage's size (``Method.upsampling``): a file that spandrel loads, or a hub id's.
@@ -203,7 +203,9 @@ class Parts:
         metavar="PATH[:SCALE]",
     )
     image_encoder: str | None = setting(
-        None, "The CLIP vision model of IP-Adapters.  [default: the folder image_encoder beside the first]", Group.MODEL
+        None,
+        "The CLIP or SigLIP vision model of IP-Adapters.  [default: the folder image_encoder beside the first]",
+        Group.MODEL,
     )
     upsampler: str | None = setting(
         None,

@@ -13,25 +13,33 @@ from pixelsmith.families.family import CONTROL
 from pixelsmith.geometry import Size, Window, Wrap
 from pixelsmith.pixels.reading import read_picture
 from pixelsmith.pixels.resample import LaidOver
-from pixelsmith.sampling.readable import Readable, read_wrapped
+from pixelsmith.sampling.readable import Readable
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The control pictures of a stage: pixels (3, H, W) uint8, ``scale`` per latent on each axis, or latents, with a
+    scale of 1. Their windows may reach over edges that wrap.
+    """
+
+    pictures: Sequence[Readable]
+    scale: int
+
+    def reads(self, window: Window) -> list[tuple[Readable, Window]]:
+        """The pictures and the window of each at a patch."""
+        return [(picture, window.scaled(self.scale)) for picture in self.pictures]
 
 
 @dataclass(frozen=True)
 class Controlled:
-    """The prompts of patches with the windows of ``pictures``.
-
-    The pictures are pixels (3, H, W) uint8, ``scale`` per latent on each axis, or latents, with a scale of 1.
-    """
+    """The prompts of patches with the windows of control pictures."""
 
     prompt_at: PromptAt
-    pictures: Sequence[Readable]
-    scale: int
-    wrap: Wrap
+    shown: Shown
 
     def __call__(self, window: Window) -> Prompt:
-        pixels = window.scaled(self.scale)
-        shown = torch.stack([read_wrapped(one.read, pixels, one.size, self.wrap) for one in self.pictures])
-        return {**self.prompt_at(window), CONTROL: shown[None]}
+        values = torch.stack([picture.read(place) for picture, place in self.shown.reads(window)])
+        return {**self.prompt_at(window), CONTROL: values[None]}
 
 
 def control_of(

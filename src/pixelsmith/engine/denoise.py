@@ -6,7 +6,7 @@ All patches of a step read the canvas of the previous step and write their resul
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
@@ -72,6 +72,7 @@ class Denoising:
     - ``seed``, ``stage``: the keys of the chess mask's random phases, as of ``noise`` and ``coverage``.
     - ``dilated``: dilated sampling, which adds an estimate of the whole canvas to those of the patches.
     - ``wrap``: the axes on which the canvas and all inputs wrap.
+    - ``reads``: the windows of sources that ``denoiser`` itself reads at a patch (``Work.reads``).
     """
 
     denoiser: Denoiser
@@ -84,6 +85,7 @@ class Denoising:
     rule: Rule = SAMPLERS["ddim"]
     dilated: Dilated | None = None
     wrap: Wrap = NO_WRAP
+    reads: Callable[[Window], Iterable[tuple[Readable, Window]]] | None = None
 
     @property
     def channels(self) -> int:
@@ -155,9 +157,14 @@ class Denoising:
         def place(indices: Sequence[int]) -> str:
             return f"patches {indices[0] + 1} to {indices[-1] + 1} of {len(patches)}, step {i + 1}, stage {self.stage}"
 
+        def reads(indices: Sequence[int]) -> Iterator[tuple[Readable, Window]]:
+            if self.reads is not None:
+                for index in indices:
+                    yield from self.reads(patches[index].window)
+
         # On a CPU the batch size does not affect the time per patch but may affect rounding, so batches stay full.
         groups = target.missing(batches.size, even=batches.device.type != "cpu")
-        return Work(PATCH, groups, read, partial(self._move, i), write, place, batches.full)
+        return Work(PATCH, groups, read, partial(self._move, i), write, place, batches.full, reads)
 
     def _furthest(self, steps: Steps) -> tuple[int, Readable]:
         """The number of completed steps, and the canvas after them."""

@@ -1,28 +1,37 @@
-"""Pictures that an upsampler enlarges, window by window."""
+"""Pictures that an upsampler enlarges, window by window or, by several devices, tile by tile."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, partial
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
+from pixelsmith.engine.codec import OnTile
+from pixelsmith.engine.denoise import Patched
+from pixelsmith.engine.executor import Executor, Work
+from pixelsmith.engine.seldom import Seldom
 from pixelsmith.families import Upsampler
 from pixelsmith.geometry import NO_WRAP, Size, Window, Wrap
 from pixelsmith.pixels.resample import Kernel, Resized
+from pixelsmith.sampling.grid import Grid, TileLayout
 from pixelsmith.sampling.readable import Readable, read_wrapped
+from pixelsmith.system.device import room_for
 
 TILE = 256
 """The side of a tile in pixels of the source."""
 CONTEXT = 32
 """The pixels around a tile that the network sees too. Both are multiples of the windows of transformers (8, 16, 32), so
 that these lie on the same grid in every tile."""
+LAYOUT = TileLayout(TILE + 2 * CONTEXT, CONTEXT, 0)
 LEAST_FACTOR = 1.1
 """The least factor for which the network is used; sizes are rounded, so 2x may be 2.003x. The rest is resampled."""
+TILE_OF_UPSAMPLER = "a tile of the upsampler"
 _KEPT_BYTES = 256 * 2**20
 
 
@@ -31,19 +40,42 @@ def enlarged_to(
 ) -> Resized:
     """A picture (3, H, W) uint8, enlarged by the upsampler until it covers ``target``, then resampled to that size."""
     found = picture
-    while upsampler is not None and target.factor_over(found.size) >= LEAST_FACTOR:
-        found = Enlarged(found, upsampler, wrap)
+    if upsampler is not None:
+        for _ in sizes_of_passes(target, picture.size, upsampler.scale):
+            found = Enlarged(found, upsampler, wrap)
     return Resized(found, found.size, target, kernel, wrap=wrap)
+
+
+def sizes_of_passes(target: Size, size: Size, scale: int) -> Iterator[Size]:
+    """The sizes to which an upsampler enlarges a picture of a ``size`` until it covers ``target``."""
+    while target.factor_over(size) >= LEAST_FACTOR:
+        size = Size(size.width * scale, size.height * scale)
+        yield size
+
+
+def stored_bytes(target: Size, size: Size, scale: int) -> int:
+    """The bytes of the canvases in which the results of these passes are stored."""
+    return sum(3 * found.padded(TILE * scale).area for found in sizes_of_passes(target, size, scale))
 
 
 def seen_through(picture: Resized, window: Window) -> Window:
     """The window of the picture that was enlarged by ``enlarged_to``, possibly past its edges, on which ``window``
     depends.
     """
+    passes = passes_of(picture, window)
+    return passes[0][0].sees(passes[0][1]) if passes else picture.sees(window)
+
+
+def passes_of(picture: Resized, window: Window) -> list[tuple[Enlarged, Window]]:
+    """The passes of the upsampler below a picture, in their order, each with its own window on which ``window``
+    depends; these may reach past the edges.
+    """
+    passes: list[tuple[Enlarged, Window]] = []
     around, source = picture.sees(window), picture.source
     while isinstance(source, Enlarged):
+        passes.insert(0, (source, around))
         around, source = source.sees(around), source.source
-    return around
+    return passes
 
 
 @dataclass(frozen=True)
@@ -64,18 +96,21 @@ class Enlarged:
         size, scale = self.source.size, self.upsampler.scale
         return Size(size.width * scale, size.height * scale)
 
+    @cached_property
+    def tiles(self) -> Grid:
+        """Its tiles, which may reach beyond the right and the bottom edge."""
+        side = TILE * self.upsampler.scale
+        return TileLayout(side, 0, 0).tiles(self.size.padded(side))
+
     def read(self, window: Window) -> Tensor:
         """The pixels of a window inside the picture. Raises ``DeviceError``."""
-        side = TILE * self.upsampler.scale
         pixels = torch.empty(3, window.height, window.width, dtype=torch.uint8)
         # Executors read in several threads; a tile that two windows need is computed once.
         with self._lock:
-            for top in range(window.top // side * side, window.bottom, side):
-                for left in range(window.left // side * side, window.right, side):
-                    place = Window(top, left, side, side)
-                    part = place.common(window)
-                    rows, columns = part.relative_to(window).slices
-                    pixels[:, rows, columns] = self._tile(top, left)[:, *part.relative_to(place).slices]
+            for index in self.tiles.touching(window):
+                place = self.tiles[index].window
+                part = place.common(window)
+                pixels[:, *part.relative_to(window).slices] = self._tile(place)[:, *part.relative_to(place).slices]
         return pixels
 
     def sees(self, window: Window) -> Window:
@@ -89,21 +124,69 @@ class Enlarged:
         return self.wrap.grown(Window(top, left, bottom - top, right - left), CONTEXT, size)
 
     @cached_property
-    def _tile(self) -> Callable[[int, int], Tensor]:
+    def _tile(self) -> Callable[[Window], Tensor]:
         """The function for a tile, whose last results are kept."""
         most = max(4, _KEPT_BYTES // (3 * (TILE * self.upsampler.scale) ** 2))
         # Without a reference to this object, or both would only be freed by the garbage collector.
         return lru_cache(most)(partial(_computed, self.source, self.upsampler, self.wrap))
 
 
-def _computed(source: Readable, upsampler: Upsampler, wrap: Wrap, top: int, left: int) -> Tensor:
-    """The tile at this corner of the enlarged picture."""
-    size, scale = source.size, upsampler.scale
-    tile = Window(top // scale, left // scale, TILE, TILE).cut(size)
-    around = wrap.grown(tile, CONTEXT, size)
-    pixels = upsampler(read_wrapped(source.read, around, size, wrap))
-    # A copy, because the tile would keep its surroundings in memory.
-    return pixels[:, *tile.relative_to(around).scaled(scale).slices].clone()
+def fill(kept: Patched, picture: Enlarged, around: Window, on_tile: OnTile, executor: Executor) -> None:
+    """Compute those tiles of ``picture.tiles`` that are missing in a canvas with an executor.
+
+    ``around``: only the tiles on which this window depends, which may reach over edges that wrap.
+    """
+    tiles, size, sync = picture.tiles, picture.size, Seldom(kept.sync)
+    pieces = [piece for row in picture.wrap.pieces(around, size) for piece in row]
+    needed = {index for piece in pieces for index in tiles.touching(piece.cut(size))}
+    groups = [group for group in kept.missing() if group[0] in needed]
+
+    def write(group: Sequence[int], values: Tensor) -> None:
+        missing = tiles.largest.width - values.shape[3], tiles.largest.height - values.shape[2]
+        kept.put(group[0], pad(values[0], (0, missing[0], 0, missing[1])))
+        sync()
+
+    work = Work(
+        kind=TILE_OF_UPSAMPLER,
+        groups=groups,
+        read=lambda group: _Surrounded.of(
+            picture.source, tiles[group[0]].window, picture.upsampler.scale, picture.wrap
+        ),
+        compute=partial(_upsampled, picture.upsampler),
+        write=write,
+        place=lambda group: f"tile {group[0] + 1} of {len(tiles)} to upsample",
+    )
+    done = len(needed) - len(groups)
+    order = {group[0]: number for number, group in enumerate(groups, start=done + 1)}
+    executor.run(work, lambda group: on_tile(order[group[0]], len(needed)))
+    kept.sync()
+
+
+class _Surrounded(NamedTuple):
+    """A tile of a source with its context: the pixels (3, h, w), and the tile's place in them."""
+
+    pixels: Tensor
+    tile: Window
+
+    @classmethod
+    def of(cls, source: Readable, place: Window, scale: int, wrap: Wrap) -> _Surrounded:
+        """The tile at this place of the enlarged picture."""
+        size = source.size
+        tile = Window(place.top // scale, place.left // scale, TILE, TILE).cut(size)
+        around = wrap.grown(tile, CONTEXT, size)
+        return cls(read_wrapped(source.read, around, size, wrap), tile.relative_to(around))
+
+
+def _upsampled(upsampler: Upsampler, read: _Surrounded) -> Tensor:
+    """The enlarged tile (1, 3, H, W)."""
+    return upsampler(read.pixels)[None, :, *read.tile.scaled(upsampler.scale).slices]
+
+
+def _computed(source: Readable, upsampler: Upsampler, wrap: Wrap, place: Window) -> Tensor:
+    """The tile (3, H, W) at this place of the enlarged picture. Raises ``DeviceError`` without memory for it."""
+    with room_for(TILE_OF_UPSAMPLER):
+        # A copy, because the tile would keep its surroundings in memory.
+        return _upsampled(upsampler, _Surrounded.of(source, place, upsampler.scale, wrap))[0].clone()
 
 
 def _in_tiles(start: int, end: int, length: int) -> tuple[int, int]:

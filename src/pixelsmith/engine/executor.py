@@ -20,6 +20,8 @@ import torch
 from torch import Tensor
 
 from pixelsmith.engine.host_threads import Found, HostThreads
+from pixelsmith.geometry import Window
+from pixelsmith.sampling.readable import Readable
 from pixelsmith.system.device import is_out_of_memory, room_for
 
 READERS = max(1, min(4, (os.cpu_count() or 1) // 4))
@@ -39,6 +41,11 @@ def unsaid(kind: str, most: int) -> None:
     """The default ``OnSplit``, which does nothing."""
 
 
+def nothing(indices: Sequence[int]) -> Iterable[tuple[Readable, Window]]:
+    """The default ``Work.reads``: no window."""
+    return ()
+
+
 @dataclass(frozen=True)
 class Work(Generic[Inputs, Outputs]):
     """Groups of items, and the functions that process each group.
@@ -51,6 +58,7 @@ class Work(Generic[Inputs, Outputs]):
     - ``write``: stores the values of a group, which have been copied to the host; one group at a time, in order.
     - ``full``: a fixed batch size, for networks that are compiled for one: smaller batches are padded by repeating
       their last item. ``None``: batches are not padded.
+    - ``reads``: the windows of sources that ``compute`` reads besides its inputs. Jobs for other processes carry them.
     """
 
     kind: str
@@ -60,6 +68,7 @@ class Work(Generic[Inputs, Outputs]):
     write: Callable[[Sequence[int], Outputs], None]
     place: Callable[[Sequence[int]], str]
     full: int | None = None
+    reads: Callable[[Sequence[int]], Iterable[tuple[Readable, Window]]] = nothing
 
 
 @runtime_checkable

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
@@ -18,11 +18,11 @@ from pixelsmith.engine import Executor, Serial
 from pixelsmith.engine.bands import FittedBands, low_pass_bands
 from pixelsmith.engine.codec import TILE, encode
 from pixelsmith.engine.conditions import Conditions, guided_denoiser
-from pixelsmith.engine.control import Controlled
+from pixelsmith.engine.control import Controlled, Shown
 from pixelsmith.engine.denoise import Guide, Patched
 from pixelsmith.engine.dilated import Dilated
-from pixelsmith.engine.enlarged import enlarged_to
-from pixelsmith.engine.pieces import InPieces
+from pixelsmith.engine.enlarged import TILE_OF_UPSAMPLER, enlarged_to, fill, passes_of
+from pixelsmith.engine.pieces import InPieces, UpsamplerInPieces
 from pixelsmith.engine.prompts import PromptEncoder
 from pixelsmith.engine.seldom import Seldom
 from pixelsmith.engine.texture import Texture
@@ -90,11 +90,20 @@ class StageInputs:
     def autoencoder(self) -> InPieces:
         """The family's autoencoder, which divides tiles further if requested or if the memory is too small."""
         scale, asked = self.family.facts.latent_scale, self.request.compute.tile
-        return InPieces(self.family.autoencoder, scale, self._warn_of_pieces, asked and asked // scale)
+        return InPieces(self.family.autoencoder, scale, partial(self._warn_of_pieces, TILE), asked and asked // scale)
 
-    def _warn_of_pieces(self, side: int) -> None:
-        what = f"the device has no memory for {TILE}; going on with pieces of {side} pixels a side"
-        self.observer(Warned(what))
+    @property
+    def _enlarger(self) -> UpsamplerInPieces | None:
+        """The upsampler, which divides tiles in the same way."""
+        if self.upsampler is None:
+            return None
+        scale, asked = self.upsampler.scale, self.request.compute.tile
+        return UpsamplerInPieces(
+            self.upsampler, scale, partial(self._warn_of_pieces, TILE_OF_UPSAMPLER), asked and asked // scale
+        )
+
+    def _warn_of_pieces(self, what: str, side: int) -> None:
+        self.observer(Warned(f"the device has no memory for {what}; going on with pieces of {side} pixels a side"))
 
     @contextmanager
     def _phase(self, stage: int, phase: str) -> Iterator[Callable[[int, int, int], None]]:
@@ -160,7 +169,7 @@ class StageInputs:
             endless = Resized(below.picture, below.picture.size, below.picture.size, "bicubic", wrap=self.wrap)
             latents = below.latents or self._encoded(stage, endless, below.picture.size)
             return Resized(latents, below.picture.size, size, "bicubic", unit=scale, wrap=self.wrap)
-        enlarged = enlarged_to(size, below.picture, upsampling, self.upsampler, self.wrap)
+        enlarged = enlarged_to(size, below.picture, upsampling, self._enlarger, self.wrap)
         return self._encoded(stage, enlarged, size)
 
     def _encoded(
@@ -168,12 +177,27 @@ class StageInputs:
     ) -> Readable:
         """A picture as latents, which are stored under this ``name``."""
         facts = self.family.facts
-        tiles = self._tiles(facts.latent_size(size))
-        latents = self.space.open(f"stage-{stage}/{name}", tiles, facts.latent_channels)
+        canvas, scale = facts.latent_size(size), facts.latent_scale
+        latents = self.space.open(f"stage-{stage}/{name}", self._tiles(canvas), facts.latent_channels)
+        read = picture if latents.complete else self._upsampled(stage, picture, canvas.window.scaled(scale))
         with self._phase(stage, phase) as on_tile:
-            scale = facts.latent_scale
-            encode(picture, scale, self.autoencoder, latents, partial(on_tile, 0), self.executor, self.wrap)
+            encode(read, scale, self.autoencoder, latents, partial(on_tile, 0), self.executor, self.wrap)
+        for number in range(len(passes_of(picture, canvas.window.scaled(scale)))):
+            self.space.drop(_upsampled_name(stage, number))
         return latents
+
+    def _upsampled(self, stage: int, picture: Resized, window: Window) -> Resized:
+        """The picture, if other processes compute, with the tiles of the upsampler on which a window depends stored;
+        otherwise they are computed when they are read.
+        """
+        source: Readable | None = None
+        for number, (enlarged, around) in enumerate(passes_of(picture, window) if self.executor.elsewhere else ()):
+            enlarged = enlarged if source is None else replace(enlarged, source=source)
+            kept = self.space.open(_upsampled_name(stage, number), enlarged.tiles, 3, torch.uint8, enlarged.size)
+            with self._phase(stage, "upsample") as on_tile:
+                fill(kept, enlarged, around, partial(on_tile, 0), self.executor)
+            source = kept
+        return picture if source is None else replace(picture, source=source)
 
     def _guide(self, stage: int, below: Rung, size: Size) -> Guide:
         """The guide of a stage, and how it is merged into the patches."""
@@ -193,15 +217,20 @@ class StageInputs:
         )
         return Guide(self._guide_latents(stage, below, size), MERGES[merge].made_of(lead))
 
-    def _denoiser(self, stage: int, size: Size, prompts_at: Sequence[PromptAt]) -> Denoiser:
+    def _denoiser(self, stage: int, size: Size, prompts_at: Sequence[PromptAt], shown: Shown | None = None) -> Denoiser:
         negatives = [everywhere(negative) for _, negative in self._encoded_texts(stage)]
         texts, layers = self.request.texts(stage), self.layers.get(stage)
         conditions = Conditions(texts, prompts_at, negatives, layers if len(texts) > 1 else None)
-        if shown := self._control(stage, size):
-            facts = self.family.facts
-            scale = 1 if facts.control_latents else facts.latent_scale
-            conditions = conditions.extended(partial(Controlled, pictures=shown, scale=scale, wrap=self.wrap))
+        if shown is not None:
+            conditions = conditions.extended(partial(Controlled, shown=shown))
         return guided_denoiser(self.family, conditions, self.methods[stage], size)
+
+    def _shown(self, stage: int, size: Size) -> Shown | None:
+        """The control pictures of a stage, if there are any."""
+        if stage not in self.controls:
+            return None
+        facts = self.family.facts
+        return Shown(self._control(stage, size), 1 if facts.control_latents else facts.latent_scale)
 
     def _control(self, stage: int, size: Size) -> Sequence[Readable]:
         """The control pictures of a stage, stored because every step reads them."""
@@ -227,6 +256,11 @@ class StageInputs:
     def _texture(self, stage: int, size: Size) -> Texture | None:
         texture = Texture.of(self.family, self.request.seed, stage, self.methods[stage].texture)
         return texture and texture.on(size, self.wrap)
+
+
+def _upsampled_name(stage: int, number: int) -> str:
+    """The name of the canvas for a pass of the upsampler."""
+    return f"stage-{stage}/upsampled-{number}"
 
 
 def _filled(kept: Patched, tiles: Grid, source: Readable) -> Readable:

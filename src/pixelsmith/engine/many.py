@@ -205,10 +205,10 @@ class _Run:
         try:
             work, group = self.work, self.groups[job.index]
             parts = [group[i : i + job.most] for i in range(0, len(group), job.most)]
-            with placed(work, group, "read"):
-                read = [work.read(filled(part, job.most if work.full else len(part))) for part in parts]
-            packed = [self._sender.pack(inputs) for inputs in read]
             counts = [len(part) for part in parts]
+            with placed(work, group, "read"):
+                filled_parts = [filled(part, job.most if work.full else len(part)) for part in parts]
+                packed = [self._sender.pack_job(work.read(part), work.reads(part)) for part in filled_parts]
             future = job.member.link.call("compute", self._number, packed, counts)
         except Exception as error:
             self._crew.happened(partial(self._failed, job, error))

@@ -1,4 +1,4 @@
-"""An autoencoder whose tiles are computed in pieces if the device has too little memory for a whole tile.
+"""Autoencoders and upsamplers whose tiles are computed in pieces if the device has too little memory for a whole tile.
 
 The tiles are the layout of latents and pictures on disk, which must not change during a run. But a tile can be divided
 like a canvas, with the same context around each piece. The result is the same if the network is local, and otherwise as
@@ -7,6 +7,7 @@ close as that of tiles to an untiled pass.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
@@ -14,10 +15,12 @@ from itertools import chain
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from pixelsmith.engine.enlarged import LAYOUT
 from pixelsmith.families.family import Autoencoder
+from pixelsmith.families.upsamplers import Upsampler
 from pixelsmith.geometry import Size, Window
 from pixelsmith.sampling.grid import Grid, TileLayout
 from pixelsmith.system.device import is_out_of_memory
@@ -28,13 +31,60 @@ _Run = Callable[[Window, Window], Tensor]
 """Computes the values of a window of a tile, of which a part is used; both in latents of the tile."""
 
 
-@dataclass
-class InPieces:
-    """An ``Autoencoder`` that runs another one on at most ``side`` latents a side, halved if memory is exhausted.
+class _InPieces(ABC):
+    """Something that is run on at most ``side`` values of its input a side, halved if memory is exhausted.
 
-    ``side``: with context; ``None`` for whole tiles. ``scale``: pixels per latent. If the memory is too small for the
-    smallest piece, the device's own error is raised.
+    ``side``: with context; ``None`` for whole tiles. ``scale``: the pixels, on each side, for a value of the input. If
+    the memory is too small for the smallest piece, the device's own error is raised.
     """
+
+    scale: int
+    on_smaller: OnSmaller
+    side: int | None
+
+    @property
+    @abstractmethod
+    def tiling(self) -> TileLayout:
+        """How tiles overlap, in values of the input."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The callback stays in this process; copies in other processes report nothing."""
+        return vars(self) | {"on_smaller": _untold}
+
+    def _run(self, run: _Run, whole: Size, wanted: Window, unit: int) -> Tensor:
+        """The values of a tile, ``unit`` per latent on each axis, of which only those of ``wanted`` are used."""
+        while True:
+            pieces = self._pieces(whole)
+            try:
+                return run(whole.window, wanted) if len(pieces) == 1 else _joined(run, pieces, wanted, unit)
+            except RuntimeError as error:
+                if not (is_out_of_memory(error) and self._can_shrink(whole)):
+                    raise
+            # Outside of the handler, whose traceback keeps the computed tensors alive.
+            self._shrink(whole)
+
+    def _can_shrink(self, whole: Size) -> bool:
+        return self._half(whole) >= self.tiling.least
+
+    def _shrink(self, whole: Size) -> None:
+        """Halve the kept part of a piece on each axis from now on."""
+        self.side = self._half(whole)
+        if torch.accelerator.is_available():
+            torch.accelerator.empty_cache()
+        self.on_smaller(self.side * self.scale)
+
+    def _half(self, whole: Size) -> int:
+        window, around = self._pieces(whole)[0].window, 2 * self.tiling.context
+        return (max(window.width, window.height) - around) // 2 + around
+
+    def _pieces(self, whole: Size) -> Grid:
+        side = max(whole.width, whole.height) if self.side is None else max(self.side, self.tiling.least)
+        return TileLayout(side, self.tiling.context, self.tiling.blend).tiles(whole)
+
+
+@dataclass
+class InPieces(_InPieces):
+    """An ``Autoencoder`` that runs another one piece by piece; ``scale``: pixels per latent."""
 
     autoencoder: Autoencoder
     scale: int
@@ -48,10 +98,6 @@ class InPieces:
     @property
     def device(self) -> torch.device:
         return self.autoencoder.device
-
-    def __getstate__(self) -> dict[str, Any]:
-        """The callback stays in this process; copies in other processes report nothing."""
-        return vars(self) | {"on_smaller": _untold}
 
     def encode(self, pixels: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b c h w"]:
         def run(window: Window, _: Window) -> Tensor:
@@ -97,35 +143,28 @@ class InPieces:
             seen.clear()
             yield
 
-    def _run(self, run: _Run, whole: Size, wanted: Window, unit: int) -> Tensor:
-        """The values of a tile, ``unit`` per latent on each axis, of which only those of ``wanted`` are used."""
-        while True:
-            pieces = self._pieces(whole)
-            try:
-                return run(whole.window, wanted) if len(pieces) == 1 else _joined(run, pieces, wanted, unit)
-            except RuntimeError as error:
-                if not (is_out_of_memory(error) and self._can_shrink(whole)):
-                    raise
-            # Outside of the handler, whose traceback keeps the computed tensors alive.
-            self._shrink(whole)
 
-    def _can_shrink(self, whole: Size) -> bool:
-        return self._half(whole) >= self.tiling.least
+@dataclass
+class UpsamplerInPieces(_InPieces):
+    """An ``Upsampler`` that runs another one piece by piece; ``scale``: that of both."""
 
-    def _shrink(self, whole: Size) -> None:
-        """Halve the kept part of a piece on each axis from now on."""
-        self.side = self._half(whole)
-        if torch.accelerator.is_available():
-            torch.accelerator.empty_cache()
-        self.on_smaller(self.side * self.scale)
+    upsampler: Upsampler
+    scale: int
+    on_smaller: OnSmaller
+    side: int | None = None
 
-    def _half(self, whole: Size) -> int:
-        window, around = self._pieces(whole)[0].window, 2 * self.tiling.context
-        return (max(window.width, window.height) - around) // 2 + around
+    @property
+    def tiling(self) -> TileLayout:
+        return LAYOUT
 
-    def _pieces(self, whole: Size) -> Grid:
-        side = max(whole.width, whole.height) if self.side is None else max(self.side, self.tiling.least)
-        return TileLayout(side, self.tiling.context, self.tiling.blend).tiles(whole)
+    def __call__(self, pixels: UInt8[Tensor, "3 h w"]) -> UInt8[Tensor, "3 H W"]:
+        """The enlarged picture."""
+
+        def run(window: Window, _: Window) -> Tensor:
+            return self.upsampler(pixels[:, *window.slices])[None].float()
+
+        whole = _size_of(pixels)
+        return self._run(run, whole, whole.window, self.scale)[0].to(torch.uint8)
 
 
 def _untold(side: int) -> None:

@@ -1,7 +1,7 @@
 """Serialisation of values between a run and its workers, with references to what a worker has itself.
 
 A ``Sender`` pickles the function of a job. Parts of the model are pickled as names, which each worker resolves to its
-own parts; the device becomes the worker's. Canvases and pictures are not sent, because a job contains what was read
+own parts; the device becomes the worker's. Canvases and pictures are not sent, because a job carries what was read
 from them (docs/decisions/0033-many-devices.md).
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from threading import Lock
 from typing import Any
 
@@ -36,11 +36,16 @@ class OfModel:
 
 
 class Kept:
-    """A placeholder for an object that stayed with the run."""
+    """A placeholder for an object that stayed with the run, with the windows of it that the current job carries."""
+
+    def __init__(self) -> None:
+        self.carried: dict[Window, Tensor] = {}
 
     def read(self, window: Window) -> Tensor:
-        """Always raises ``LookupError``: a job contains everything that it reads."""
-        raise LookupError("a worker was asked for a place of a canvas that its job does not carry")
+        """The values of a window. Raises ``LookupError`` if the job does not carry it."""
+        if window not in self.carried:
+            raise LookupError("a worker was asked for a place of a canvas that its job does not carry")
+        return self.carried[window]
 
 
 class Sender:
@@ -58,6 +63,10 @@ class Sender:
         except (pickle.PicklingError, AttributeError, TypeError) as error:
             raise TypeError(f"it cannot be sent to a worker: {error}") from error
         return buffer.getvalue()
+
+    def pack_job(self, inputs: Any, reads: Iterable[tuple[Readable, Window]]) -> bytes:
+        """The inputs of a job, with the windows of sources that its function reads. Raises ``TypeError``."""
+        return self.pack((inputs, [(source, window, source.read(window)) for source, window in reads]))
 
     def _name(self, value: Any) -> tuple[Any, ...] | None:
         if isinstance(value, _SENT_AS_THEY_ARE):
@@ -82,6 +91,15 @@ class Receiver:
 
     def unpack(self, data: bytes) -> Any:
         return _Unpickler(io.BytesIO(data), self._found).load()
+
+    def unpack_job(self, data: bytes) -> Any:
+        """The inputs of a job. The windows that it carries can be read until the next job is unpacked."""
+        inputs, carried = self.unpack(data)
+        for kept in self._kept.values():
+            kept.carried.clear()
+        for source, window, values in carried:
+            source.carried[window] = values
+        return inputs
 
     def _found(self, kind: str, *name: Any) -> Any:
         if kind == "model":

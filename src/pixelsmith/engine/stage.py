@@ -152,13 +152,13 @@ class Cascade(StageInputs):
     def _denoising(
         self, stage: int, size: Size, coverage: Coverage, prompts_at: Sequence[PromptAt], guide: Guide | None
     ) -> Denoising:
-        denoiser = self._denoiser(stage, size, prompts_at)
+        shown = self._shown(stage, size)
         seed, facts = self.request.seed, self.family.facts
         canvas = facts.latent_size(size)
         keyed = NoiseField(seed, stage, facts.latent_channels, rows=Size(canvas.width, facts.patch.height))
         noise = keyed if stage else self.family.base_noise(seed, canvas)
         return Denoising(
-            denoiser=denoiser,
+            denoiser=self._denoiser(stage, size, prompts_at, shown),
             schedule=_schedule(self.family, self.methods[stage]),
             coverage=coverage,
             noise=repeated(noise, canvas, self.wrap),
@@ -168,6 +168,7 @@ class Cascade(StageInputs):
             rule=SAMPLERS[self.methods[stage].sampler],
             dilated=self._dilated(stage, size),
             wrap=self.wrap,
+            reads=None if shown is None else shown.reads,
         )
 
     def _forget(self, stage: int) -> None:

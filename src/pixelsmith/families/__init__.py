@@ -10,7 +10,7 @@ from pixelsmith.families.loading.loader import choose_device, choose_dtype, load
 from pixelsmith.families.loading.needs import check_parts
 from pixelsmith.families.loading.sources import model_files
 from pixelsmith.families.shared.weighting import check_weighting
-from pixelsmith.families.upsamplers import Upsampler, check_upsampler, load_upsampler
+from pixelsmith.families.upsamplers import Upsampler, UpsamplerFacts, load_upsampler, read_upsampler
 
 __all__ = [
     "Captioner",
@@ -18,9 +18,9 @@ __all__ = [
     "Prompt",
     "PromptAt",
     "Upsampler",
+    "UpsamplerFacts",
     "check_complete",
     "check_parts",
-    "check_upsampler",
     "check_weighting",
     "choose_device",
     "choose_dtype",
@@ -35,5 +35,6 @@ __all__ = [
     "pin",
     "processor_of",
     "read_facts",
+    "read_upsampler",
     "unpinned",
 ]

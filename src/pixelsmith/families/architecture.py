@@ -41,7 +41,7 @@ class Traits:
     - ``recommended``: the settings that it works best with.
     - ``float16_safe``: whether activations stay in the range of float16; if not, float32 is used without bfloat16.
     - ``controlnet``: diffusers' class of its ControlNets, if they can be used.
-    - ``image_prompts``: whether it takes IP-Adapters with a CLIP image encoder.
+    - ``image_encoder``: transformers' ``model_type`` of the image encoder of its IP-Adapters, if they can be used.
     - ``perturbable``: whether its network can be perturbed (``pixelsmith.families.shared.perturbed``).
     - ``stock_seeds``: whether a seed gives the picture that diffusers' own pipeline makes from it.
     """
@@ -52,7 +52,7 @@ class Traits:
     float16_safe: bool = True
     perturbable: bool = False
     controlnet: str | None = None
-    image_prompts: bool = False
+    image_encoder: str | None = None
     stock_seeds: bool = True
 
 
@@ -267,10 +267,14 @@ def alike(prompts: Sequence[Prompt]) -> list[list[int]]:
 
 def stacked(prompts: Sequence[Prompt]) -> Prompt:
     """Prompts of the same shapes as one for a batch of them all."""
-    first, count = prompts[0], len(prompts)
-    if all(prompt is first for prompt in prompts):
-        return {name: value.expand(count, *value.shape[1:]) for name, value in first.items()}
-    return {name: torch.cat([prompt[name] for prompt in prompts]) for name in first}
+
+    def of_all(name: str) -> Tensor:
+        values = [prompt[name] for prompt in prompts]
+        if all(value is values[0] for value in values):
+            return values[0].expand(len(values), *values[0].shape[1:])
+        return torch.cat(values)
+
+    return {name: of_all(name) for name in prompts[0]}
 
 
 def network_of(pipeline: Any) -> Any:

@@ -14,6 +14,9 @@ UNET = 40
 """For a U-Net, numbers per latent and channel of its first level; counted: 16 without attention there, 26 with."""
 TRANSFORMER = 24
 """For a transformer, numbers per token and unit of its width; counted: 12 to 18, and the tokens of the prompt."""
+CONTROLNET = 8
+"""For each ControlNet of a U-Net, numbers per latent and channel of its first level: its residuals, which are held
+while the U-Net runs, and its picture; counted: 6.4 for the first, 2 for each further one."""
 RESIDUAL = 8
 """For an autoencoder, numbers per pixel and channel at full size; counted: 6 or 7, and 8 with shared statistics."""
 FEW = 4
@@ -27,13 +30,29 @@ def network_values(config: Mapping[str, Any], latent_channels: int) -> int:
     if "block_out_channels" in config:
         first: int = config["block_out_channels"][0]
         return UNET * first
+    return -(-TRANSFORMER * _width(config) // _latents_of_token(config, latent_channels))
+
+
+def controlnet_values(config: Mapping[str, Any], latent_channels: int) -> int:
+    """The numbers per latent of a patch that are held for a ControlNet of this configuration."""
+    if "block_out_channels" in config:
+        return CONTROLNET * int(config["block_out_channels"][0])
+    # A transformer's returns a residual of each of its blocks.
+    blocks = sum(int(config.get(name) or 0) for name in ("num_layers", "num_single_layers"))
+    return -(-blocks * _width(config) // _latents_of_token(config, latent_channels))
+
+
+def _width(config: Mapping[str, Any]) -> int:
+    """The width of a transformer's tokens."""
     heads = config.get("num_attention_heads", 0) * config.get("attention_head_dim", 0)
-    width = heads or next((config[name] for name in ("hidden_size", "dim", "inner_dim") if name in config), 0)
+    return int(heads or next((config[name] for name in ("hidden_size", "dim", "inner_dim") if name in config), 0))
+
+
+def _latents_of_token(config: Mapping[str, Any], latent_channels: int) -> int:
+    """The latents in a token."""
     # Some pipelines pack 2x2 latents before the call; other transformers have their own patch size.
-    packed = max(1, config.get("in_channels", 0) // latent_channels)
-    side = 1 if packed > 1 else _patch_side(config)
-    tokens = packed * side**2
-    return -(-TRANSFORMER * int(width) // int(tokens))
+    packed = int(config.get("in_channels", 0)) // latent_channels
+    return packed if packed > 1 else _patch_side(config) ** 2
 
 
 def _patch_side(config: Mapping[str, Any]) -> int:

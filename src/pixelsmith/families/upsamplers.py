@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import warnings
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import UInt8
-from torch import Tensor
+from torch import Tensor, nn
 
 from pixelsmith.config.parts import Parts
 from pixelsmith.errors import MissingPartError, ModelError, reason_of
+from pixelsmith.families.live_tensors import LiveTensors
 from pixelsmith.families.loading.find import find_addition
 from pixelsmith.families.loading.model_files import check_weights
-from pixelsmith.system.device import finite, room_for
+from pixelsmith.system.device import finite
 
 _TILE = "a tile of the upsampler"
+_COUNTED_SIDE = 128
+_WIDEST = 4
 
 
 @runtime_checkable
@@ -34,6 +39,17 @@ class Upsampler(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class UpsamplerFacts:
+    """``scale``: the factor on each side; ``parameters``: the number of weights; ``pixel_values``: an upper estimate of
+    the numbers that are held at once for each pixel of the source.
+    """
+
+    scale: int
+    parameters: int
+    pixel_values: int
+
+
 class SuperResolution:
     """A network of spandrel, in float32 on a device."""
 
@@ -47,24 +63,24 @@ class SuperResolution:
 
     @torch.inference_mode()
     def __call__(self, pixels: UInt8[Tensor, "3 h w"]) -> UInt8[Tensor, "3 H W"]:
-        """The enlarged picture. Raises ``DeviceError`` without memory for it, or if a value is not finite."""
-        with room_for(_TILE):
-            found = self._network(pixels.to(self._device).float()[None] / 255)[0]
-            return (255 * finite(found, _TILE)).round().to(torch.uint8).cpu()
+        """The enlarged picture. Raises ``DeviceError`` if a value is not finite."""
+        found = self._network(pixels.to(self._device).float()[None] / 255)[0]
+        return (255 * finite(found, _TILE)).round().to(torch.uint8).cpu()
 
 
-def check_upsampler(parts: Parts, fetched: bool) -> None:
-    """Check that the upsampler, if there is one, is a super-resolution network for three channels.
+def read_upsampler(parts: Parts, fetched: bool) -> UpsamplerFacts | None:
+    """The facts of the upsampler, if there is one: a super-resolution network for three channels.
 
-    Without ``fetched`` that of a hub id is checked only if it is here. Raises ``ModelError``, and ``MissingPartError``
-    if spandrel cannot be imported.
+    Without ``fetched`` that of a hub id is read only if it is here. Raises ``ModelError``, and ``MissingPartError`` if
+    spandrel cannot be imported.
     """
     if parts.upsampler is None:
-        return
+        return None
     file = find_addition(parts.upsampler, parts.allow_pickle, weights=fetched)
-    if file.is_file():
-        found = file.stat()
-        _check(file, found.st_size, found.st_mtime_ns)
+    if not file.is_file():
+        return None
+    found = file.stat()
+    return _facts(file, found.st_size, found.st_mtime_ns)
 
 
 def load_upsampler(name: str, allow_pickle: bool, device: torch.device) -> Upsampler:
@@ -73,9 +89,30 @@ def load_upsampler(name: str, allow_pickle: bool, device: torch.device) -> Upsam
 
 
 @lru_cache(maxsize=16)
-def _check(file: Path, size: int, changed: int) -> None:
-    """Check a file, once for each state of it, because it is read as a whole."""
-    _read(file)
+def _facts(file: Path, size: int, changed: int) -> UpsamplerFacts:
+    """The facts of a file, once for each state of it, because it is read as a whole."""
+    network = _read(file)
+    parameters = sum(values.numel() for values in network.model.state_dict().values())
+    return UpsamplerFacts(int(network.scale), parameters, pixel_values(network.model, int(network.scale)))
+
+
+def pixel_values(network: nn.Module, scale: int) -> int:
+    """The numbers per pixel of the source that a network holds at once, which loses its weights.
+
+    It is run with tensors without data, and the largest sum of live tensors is counted; kernels need half as much
+    besides. Where a network cannot be run so, the output of its widest convolution is taken several times.
+    """
+    network.to("meta")
+    try:
+        live = LiveTensors([*network.parameters(), *network.buffers()])
+        with torch.no_grad(), live:
+            network(torch.empty(1, 3, _COUNTED_SIDE, _COUNTED_SIDE, device="meta"))
+    except Exception:
+        # Networks are written by many people.
+        return (
+            _WIDEST * scale**2 * max((len(values) for values in network.parameters() if values.ndim == 4), default=64)
+        )
+    return math.ceil(1.5 * live.peak / 4 / _COUNTED_SIDE**2)
 
 
 def _read(file: Path) -> Any:

@@ -194,4 +194,4 @@ def _name(model: str, device: str, dtype: str) -> str:
 
 def _order(key: Key) -> tuple[int, int]:
     stage, phase = key
-    return stage, ("", "caption", "encode", "control", "denoise", "decode", "write").index(phase)
+    return stage, ("", "caption", "upsample", "encode", "control", "denoise", "decode", "write").index(phase)

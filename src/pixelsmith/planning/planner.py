@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from statistics import fmean
 
@@ -36,13 +37,25 @@ LARGE_CANVAS = SAMPLE_SIDE**2
 the area; the count varies by about 1 %."""
 
 
+def no_bytes(size: Size, below: Size) -> int:
+    """For results that are not stored."""
+    return 0
+
+
 @dataclass(frozen=True)
 class Numbers:
-    """Bytes per number in the network and in the autoencoder, and patches per batch."""
+    """Bytes per number in the network and in the autoencoder, and patches per batch.
+
+    With an upsampler also the bytes of its weights and of one of its tiles, and ``upsampled_bytes``: those of the
+    canvases for its results, for the size of a stage and that of the picture below it.
+    """
 
     network: int = 4
     autoencoder: int = 4
     batch_size: int = 1
+    upsampler_bytes: int = 0
+    upsampler_tile_bytes: int = 0
+    upsampled_bytes: Callable[[Size, Size], int] = no_bytes
 
 
 _FLOAT32 = Numbers()
@@ -82,6 +95,7 @@ def make_plan(request: Request, facts: ModelFacts, start: Size | None = None, nu
     calls = sum(_calls(stage, request.method.at(1, facts.recommended)) for stage in stages)
     calls += _calls(base, request.method.at(0, facts.recommended)) if base else 0
     canvases = _canvas_bytes(rungs, request, facts)
+    canvases += max(map(numbers.upsampled_bytes, sizes, [origin, *sizes[:-1]]), default=0)
     on_disk = canvases > MEMORY_LIMIT
     captions = _captions(stages, request, facts)
     return Plan(
@@ -91,6 +105,7 @@ def make_plan(request: Request, facts: ModelFacts, start: Size | None = None, nu
         on_disk=on_disk,
         peak_memory_bytes=facts.parameters * numbers.network
         + facts.quantised_bytes
+        + (numbers.upsampler_bytes if stages else 0)
         + _working_set(rungs, request, facts, numbers, tile)
         + ((facts.captioner_parameters or 0) * numbers.network if captions else 0)
         + (0 if on_disk else canvases),
@@ -210,7 +225,7 @@ def _tiles_area(canvas: Size, tiling: TileLayout, wrap: Wrap) -> int:
 
 
 def _working_set(rungs: list[StagePlan], request: Request, facts: ModelFacts, numbers: Numbers, tile: int) -> int:
-    """The memory of the libraries, of one batch or one tile, whichever is larger, and of whole canvases.
+    """The memory of the libraries, of one batch or one tile, whichever is largest, and of whole canvases.
 
     Measured: docs/decisions/0006-memory.md, 0034-devices-as-they-are.md.
     """
@@ -226,7 +241,8 @@ def _working_set(rungs: list[StagePlan], request: Request, facts: ModelFacts, nu
     canvas, largest = max(rung.latent_size.area for rung in rungs), Size(tile, tile)
     batch = numbers.batch_size * min(facts.patch.area, canvas) * of_patch
     pixels = min(largest.area, canvas) * facts.latent_scale**2
-    return a_latent * canvas + LIBRARIES + max(batch, pixels * facts.tile_values * numbers.autoencoder)
+    of_tile = pixels * facts.tile_values * numbers.autoencoder
+    return a_latent * canvas + LIBRARIES + max(batch, of_tile, numbers.upsampler_tile_bytes)
 
 
 def _tile_side(request: Request, facts: ModelFacts) -> int:

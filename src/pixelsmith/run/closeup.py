@@ -236,7 +236,7 @@ class CloseupCascade(Cascade):
         facts, reach = self.family.facts, self._reach(stage).encoded
         if name == "guide" and self.request.method.upsampling == "latent":
             return super()._encoded(stage, picture, size, name, phase)
-        part = Part(picture, reach.scaled(facts.latent_scale))
+        part = Part(self._upsampled(stage, picture, reach.scaled(facts.latent_scale)), reach.scaled(facts.latent_scale))
         tiles = self.family.autoencoder.tiling.tiles(Size(reach.width, reach.height))
         latents = self.space.open(f"stage-{stage}/{name}", tiles, facts.latent_channels)
         with self._phase(stage, phase) as on_tile:

@@ -15,12 +15,13 @@ from pixelsmith.config.model_facts import ModelFacts
 from pixelsmith.config.parts import Parts
 from pixelsmith.config.plans import Plan
 from pixelsmith.config.request import Request
+from pixelsmith.engine.enlarged import LAYOUT, stored_bytes
 from pixelsmith.engine.stage import batch_size_of
 from pixelsmith.errors import RunError
 from pixelsmith.families import (
+    UpsamplerFacts,
     check_complete,
     check_parts,
-    check_upsampler,
     check_weighting,
     choose_device,
     choose_dtype,
@@ -29,13 +30,15 @@ from pixelsmith.families import (
     model_files,
     processor_of,
     read_facts,
+    read_upsampler,
     unpinned,
 )
-from pixelsmith.geometry import Size
+from pixelsmith.geometry import MAX_SIDE, Size
 from pixelsmith.pixels.reading import picture_size
 from pixelsmith.planning.forecast import Rates, load_rates, rated_as, seconds_of
-from pixelsmith.planning.planner import Numbers, make_plan
+from pixelsmith.planning.planner import Numbers, make_plan, no_bytes
 from pixelsmith.run.directory import Identity
+from pixelsmith.run.given import check_mask
 from pixelsmith.run.team import Team
 from pixelsmith.system.digests import digest_of
 from pixelsmith.version import __version__
@@ -53,6 +56,7 @@ class FoundModel:
     dtype: torch.dtype
     compute: Compute = field(default_factory=Compute)
     team: Team | None = None
+    upsampler: UpsamplerFacts | None = None
 
     @classmethod
     def of(cls, name: str, parts: Parts, compute: Compute, fetched: bool = False) -> FoundModel:
@@ -60,10 +64,10 @@ class FoundModel:
         check_parts(parts)
         place = fetch(name, parts) if fetched else find_model(name, False, parts)
         check_complete(place, parts, fetched)
-        check_upsampler(parts, fetched)
+        upsampler = read_upsampler(parts, fetched)
         facts, device = read_facts(place, name, parts), choose_device(compute.device)
         dtype = choose_dtype(compute.dtype, device, facts.float16_safe)
-        return cls(name, place, parts, facts, device, dtype, compute)
+        return cls(name, place, parts, facts, device, dtype, compute, upsampler=upsampler)
 
     def with_team(self, team: Team) -> FoundModel:
         """The same model, computed by these workers."""
@@ -95,6 +99,7 @@ class FoundModel:
         for named in request.pictures:
             # An unreadable picture is reported now, not when the first stage begins.
             picture_size(named)
+        check_mask(request)
         the_plan = make_plan(request, self.facts, _start_size(request), self._numbers(request))
         rates = self.rates
         method_at = partial(request.method.at, recommended=self.facts.recommended)
@@ -102,7 +107,17 @@ class FoundModel:
 
     def _numbers(self, request: Request) -> Numbers:
         size, upcast = self.dtype.itemsize, self.facts.float32_autoencoder and self.dtype == torch.float16
-        return Numbers(size, 4 if upcast else size, batch_size_of(request, self.device, self.facts.patch))
+        numbers = Numbers(size, 4 if upcast else size, batch_size_of(request, self.device, self.facts.patch))
+        upsampler = self.upsampler
+        if upsampler is None:
+            return numbers
+        side = min(LAYOUT.side, max(LAYOUT.least, (request.compute.tile or MAX_SIDE) // upsampler.scale))
+        return replace(
+            numbers,
+            upsampler_bytes=4 * upsampler.parameters,
+            upsampler_tile_bytes=4 * upsampler.pixel_values * side**2,
+            upsampled_bytes=partial(stored_bytes, scale=upsampler.scale) if self.team else no_bytes,
+        )
 
     def settings(self, request: Request) -> dict[str, Any]:
         """The settings stored in a picture file: the request, and the device and dtype that ``auto`` chose."""

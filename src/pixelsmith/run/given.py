@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pixelsmith.config.checks import colour_of
 from pixelsmith.config.request import Request
+from pixelsmith.errors import RequestError
 from pixelsmith.geometry import NO_WRAP, Size, Wrap
 from pixelsmith.pixels.mask import Feathered, Kept
 from pixelsmith.pixels.metadata import Metadata, read_metadata
@@ -58,6 +59,18 @@ class Given:
     def _at(self, own: Readable, sizes: Sequence[Size]) -> Readable:
         """The given picture, its alpha or its mask, resized and cropped through these sizes to the last one."""
         return Resized(own, own.size, sizes[-1], self.kernel, via=tuple(sizes[:-1]), wrap=self.wrap)
+
+
+def check_mask(request: Request) -> None:
+    """Raise ``RequestError`` if the mask has neither the shape of the given picture nor that of the result."""
+    if request.mask is None or request.from_image is None:
+        return
+    size, start = picture_size(Path(request.mask)), picture_size(Path(request.from_image))
+    if not (size.resembles(start) or size.resembles(request.size)):
+        raise RequestError(
+            f"mask: expected the aspect ratio of {request.from_image} ({start}) or of the result ({request.size}), "
+            f"got {size}"
+        )
 
 
 def about(request: Request, stages: Sequence[Size] = ()) -> Metadata:

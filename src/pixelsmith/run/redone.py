@@ -61,7 +61,7 @@ class Place:
     @classmethod
     def of_mask(cls, mask: Readable, size: Size, wrap: Wrap = NO_WRAP) -> Place:
         """The white parts of a grey picture (3, h, w) uint8 of this aspect ratio. Raises ``RequestError``."""
-        if abs(mask.size.width / mask.size.height / (size.width / size.height) - 1) > 0.02:
+        if not mask.size.resembles(size):
             raise RequestError(f"mask: expected one of the shape of {size}, got {mask.size}")
         small = mask.size.scaled(min(1.0, _SEARCHED / max(mask.size.width, mask.size.height)))
         shown = Resized(mask, mask.size, small, "lanczos").read(small.window).float().mean(0) > 0.5

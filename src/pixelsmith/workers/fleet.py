@@ -16,6 +16,7 @@ from pixelsmith.config.workers import Workers
 from pixelsmith.engine.codec import TILE
 from pixelsmith.engine.crew import Crew, Leases, LostError, Member, Shared, raised
 from pixelsmith.engine.denoise import PATCH
+from pixelsmith.engine.enlarged import TILE_OF_UPSAMPLER
 from pixelsmith.engine.executor import OnSplit
 from pixelsmith.engine.many import Many
 from pixelsmith.engine.stage import batch_size_on
@@ -29,10 +30,10 @@ from pixelsmith.run.team import SPREAD, Team, common, name_of, together
 from pixelsmith.workers.cluster import RayLinks, check_ray
 from pixelsmith.workers.model_transfer import ModelFiles
 from pixelsmith.workers.processes import Processes
-from pixelsmith.workers.remote import RemoteFamily
+from pixelsmith.workers.remote import RemoteFamily, RemoteUpsampler
 from pixelsmith.workers.worker import About, ModelSpec, Opened
 
-_KINDS = {"denoise": PATCH, "encode": TILE, "decode": TILE}
+_KINDS = {"denoise": PATCH, "encode": TILE, "control": TILE, "decode": TILE, "upsample": TILE_OF_UPSAMPLER}
 """The kind of item that each phase processes."""
 LEASES = Leases()
 GATHER_SECONDS = 300.0
@@ -80,6 +81,12 @@ class Fleet:
             raise RequestError(f"devices: {error}") from error
         return RemoteFamily(facts, self.crew, self._opened.texture)
 
+    @property
+    def upsampler(self) -> RemoteUpsampler | None:
+        """The upsampler that the workers have loaded with the model, if it has one."""
+        scale = None if self._opened is None else self._opened.upsampler
+        return None if scale is None else RemoteUpsampler(scale, self.crew)
+
     def calibrate(self, request: Request, known: Rates) -> Rates:
         """Let all workers measure their rates for some seconds, all at once because some share a processor.
 
@@ -94,7 +101,7 @@ class Fleet:
         """The executor of the workers, and an observer whose progress events contain their speeds."""
 
         def observed(event: Event) -> None:
-            if isinstance(event, Progress) and event.phase in SPREAD:
+            if isinstance(event, Progress) and event.phase in _KINDS:
                 event = replace(event, workers=self.crew.speeds(_KINDS[event.phase]))
             observer(event)
 

@@ -60,6 +60,7 @@ class ModelFiles:
             *(net.path for net in parts.controlnets),
             *(one.path for one in parts.ip_adapters),
             parts.image_encoder,
+            parts.upsampler,
         ]
         places = {name: given_place(name) for name in names if name is not None}
         return {self.spelled: self.place} | {name: place for name, place in places.items() if place.exists()}
@@ -95,4 +96,5 @@ def renamed(parts: Parts, places: Mapping[str, str]) -> Parts:
         controlnets=tuple(replace(net, path=places.get(net.path, net.path)) for net in parts.controlnets),
         ip_adapters=tuple(replace(one, path=places.get(one.path, one.path)) for one in parts.ip_adapters),
         image_encoder=at(parts.image_encoder),
+        upsampler=at(parts.upsampler),
     )

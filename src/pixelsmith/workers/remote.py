@@ -18,7 +18,7 @@ from pixelsmith.engine.crew import Crew
 from pixelsmith.engine.many import ask
 from pixelsmith.engine.shipping import OfModel
 from pixelsmith.families import Family, Prompt, PromptAt
-from pixelsmith.families.family import Autoencoder, TextureNetwork, base_noise
+from pixelsmith.families.family import CONTROL, Autoencoder, TextureNetwork, base_noise
 from pixelsmith.geometry import Size, Window
 from pixelsmith.sampling.denoiser import Batch, Denoiser
 from pixelsmith.sampling.grid import TileLayout
@@ -127,6 +127,19 @@ class RemoteTexture(OfModel):
         return found
 
 
+@dataclass(eq=False)
+class RemoteUpsampler(OfModel):
+    """The ``Upsampler`` of a crew."""
+
+    scale: int
+    crew: Crew
+    part: str = field(default="upsampler", init=False)
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        found: Tensor = ask(self.crew, partial(_called, self, "__call__", pixels))
+        return found
+
+
 @dataclass(frozen=True)
 class _Described:
     """A denoiser that each worker creates from its own family on the first call."""
@@ -148,18 +161,23 @@ class _Described:
 
 @dataclass(eq=False)
 class _OnDevice:
-    """The prompts of patches, each copied to the device once."""
+    """The prompts of patches, whose tensors are copied to the device once; the control pictures differ at each patch
+    and are copied where they are used.
+    """
 
     prompt_at: PromptAt
     device: torch.device
-    _known: dict[int, tuple[Prompt, Prompt]] = field(default_factory=dict)
+    _known: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
     def __call__(self, window: Window) -> Prompt:
         prompt = self.prompt_at(window)
-        if id(prompt) not in self._known:
-            # The dictionary keeps the prompt alive, so that no other one can get the same id.
-            self._known[id(prompt)] = prompt, {name: value.to(self.device) for name, value in prompt.items()}
-        return self._known[id(prompt)][1]
+        return {name: value if name == CONTROL else self._brought(value) for name, value in prompt.items()}
+
+    def _brought(self, value: Tensor) -> Tensor:
+        if id(value) not in self._known:
+            # The dictionary keeps the tensor alive, so that no other one can get the same id.
+            self._known[id(value)] = value, value.to(self.device)
+        return self._known[id(value)][1]
 
 
 def _called(part: Any, method: str, *given: Any) -> Any:

@@ -24,10 +24,12 @@ from pixelsmith.engine.shipping import Receiver, Sender
 from pixelsmith.errors import ModelError, PixelsmithError, reason_of
 from pixelsmith.families import (
     Family,
+    Upsampler,
     choose_device,
     choose_dtype,
     fetch,
     load_family,
+    load_upsampler,
     memory_of,
     model_files,
     processor_of,
@@ -82,9 +84,12 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class Opened:
-    """A loaded model. ``texture``: the noise channels and the margin of its texture network, if it has one."""
+    """A loaded model. ``texture``: the noise channels and the margin of its texture network, if it has one;
+    ``upsampler``: the scale of its upsampler, if it has one.
+    """
 
     texture: tuple[int, int] | None
+    upsampler: int | None
 
 
 @dataclass
@@ -96,6 +101,7 @@ class Worker:
 
     device: str = "auto"
     _family: Family | None = None
+    _upsampler: Upsampler | None = None
     _places: dict[str, str] = field(default_factory=dict)
     _folder: Path | None = None
     _programs: dict[int, _Program] = field(default_factory=dict)
@@ -139,7 +145,7 @@ class Worker:
             program = self._programs[number]
             function, inference = program.function
             with torch.inference_mode(inference):
-                values = [function(program.receiver.unpack(data)) for data in parts]
+                values = [function(program.receiver.unpack_job(data)) for data in parts]
                 data = self._sender.pack(_joined(values, counts))
             return "done", time.perf_counter() - began, data
         except RuntimeError as error:
@@ -175,11 +181,17 @@ class Worker:
         if digest != spec.digest:
             raise ModelError(f"the files of {spec.name} there are not those of the run")
         family = load_family(place, read_facts(place, spec.name, parts), compute, parts)
+        upsampler = None
+        if parts.upsampler is not None:
+            upsampler = load_upsampler(parts.upsampler, parts.allow_pickle, self._device)
         if self._folder is not None:
             # They are removed at once, because a worker can be killed at any moment.
             shutil.rmtree(self._folder, ignore_errors=True)
-        self._family, texture = family, family.texture
-        return Opened(None if texture is None else (texture.noise_channels, texture.margin))
+        self._family, self._upsampler, texture = family, upsampler, family.texture
+        return Opened(
+            None if texture is None else (texture.noise_channels, texture.margin),
+            None if upsampler is None else upsampler.scale,
+        )
 
     def _calibrated(self, request: Request) -> Rates:
         family: Family = self._part_at("family", None)
@@ -194,6 +206,8 @@ class Worker:
         family = self._family
         if family is None:
             raise ModelError("a worker has loaded no model yet")
+        if part == "upsampler":
+            return self._upsampler
         if part == "autoencoder" and statistics is not None:
             return _Held(family.autoencoder, statistics)
         return family if part == "family" else getattr(family, part)

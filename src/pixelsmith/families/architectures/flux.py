@@ -13,6 +13,7 @@ from pixelsmith.config.recommended import Recommended
 from pixelsmith.families.architecture import Configs, Scene, Traits, repeated
 from pixelsmith.families.family import Prompt
 from pixelsmith.families.shared.blocks import added
+from pixelsmith.families.shared.image_prompts import CLIP
 from pixelsmith.families.shared.packing import over_tokens, pack
 from pixelsmith.families.shared.schedules import flow_schedule
 from pixelsmith.geometry import Size
@@ -37,7 +38,7 @@ class Flux:
         # dev takes its guidance scale as an input; schnell is distilled to few steps and has none.
         dev = configs["transformer"]["guidance_embeds"]
         best = Recommended(28, guidance_scale=3.5, guidance_told=True) if dev else Recommended(4, guidance_scale=1.0)
-        return Traits(NATIVE, 2, best, controlnet="FluxControlNetModel", image_prompts=True)
+        return Traits(NATIVE, 2, best, controlnet="FluxControlNetModel", image_encoder=CLIP)
 
     def reader(self, pipeline: Any) -> tuple[Any, int]:
         return pipeline.tokenizer_2, _room(pipeline)

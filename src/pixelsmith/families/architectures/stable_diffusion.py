@@ -9,6 +9,7 @@ from torch import Tensor
 from pixelsmith.config.recommended import Recommended
 from pixelsmith.families.architecture import Configs, Scene, Traits, repeated
 from pixelsmith.families.family import Prompt, named
+from pixelsmith.families.shared.image_prompts import CLIP
 from pixelsmith.families.shared.schedules import schedule_of
 from pixelsmith.families.shared.unet import (
     attends_in_the_middle,
@@ -39,7 +40,7 @@ class StableDiffusion:
         perturbable = attends_in_the_middle(configs)
         return Traits(
             unet_native(configs), multiple, best, perturbable=perturbable, controlnet="ControlNetModel",
-            image_prompts=True, stock_seeds=stock,
+            image_encoder=CLIP, stock_seeds=stock,
         )  # fmt: skip
 
     def reader(self, pipeline: Any) -> tuple[Any, int]:

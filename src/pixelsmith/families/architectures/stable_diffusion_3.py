@@ -12,6 +12,7 @@ from pixelsmith.config.recommended import Recommended
 from pixelsmith.families.architecture import Configs, Control, Scene, Traits, repeated
 from pixelsmith.families.family import Prompt, named
 from pixelsmith.families.shared.blocks import added
+from pixelsmith.families.shared.image_prompts import SIGLIP
 from pixelsmith.families.shared.schedules import flow_schedule, schedule_of
 from pixelsmith.geometry import Size
 from pixelsmith.sampling.denoiser import Batch
@@ -33,7 +34,10 @@ class StableDiffusion3:
         network = configs["transformer"]
         side = network["sample_size"]
         best = Recommended(28, guidance_scale=7.0)
-        return Traits(Size(side, side), network["patch_size"], best, perturbable=True, controlnet="SD3ControlNetModel")
+        return Traits(
+            Size(side, side), network["patch_size"], best, perturbable=True,
+            controlnet="SD3ControlNetModel", image_encoder=SIGLIP,
+        )  # fmt: skip
 
     def reader(self, pipeline: Any) -> tuple[Any, int]:
         if pipeline.text_encoder_3 is not None:
@@ -58,6 +62,7 @@ class StableDiffusion3:
             timestep=timestep,
             **prompt,
             block_controlnet_hidden_states=added(said, lambda i, count: i * count // blocks, blocks),
+            joint_attention_kwargs={"ip_adapter_image_embeds": scene.images[0]} if scene.images else None,
             return_dict=False,
         )[0]
         return output

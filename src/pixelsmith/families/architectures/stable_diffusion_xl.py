@@ -10,6 +10,7 @@ from torch import Tensor
 from pixelsmith.config.recommended import Recommended
 from pixelsmith.families.architecture import Configs, Scene, Traits, brought, repeated
 from pixelsmith.families.family import Prompt, named
+from pixelsmith.families.shared.image_prompts import CLIP
 from pixelsmith.families.shared.schedules import schedule_of
 from pixelsmith.families.shared.unet import (
     attends_in_the_middle,
@@ -42,7 +43,7 @@ class StableDiffusionXL:
             best,
             perturbable=perturbable,
             controlnet="ControlNetModel",
-            image_prompts=True,
+            image_encoder=CLIP,
         )
 
     def reader(self, pipeline: Any) -> tuple[Any, int]:

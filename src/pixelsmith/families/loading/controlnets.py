@@ -45,11 +45,17 @@ def check_controlnets(parts: Parts, configs: Configs, model: str) -> None:
     kind = architecture_of(pipeline, model).traits(configs).controlnet
     if kind is None:
         raise ModelError(f"{model}: ControlNets for a {pipeline} are not supported; leave them out")
-    for net in parts.controlnets:
-        place = find_part(net.path, parts.allow_pickle, weights=False)
+    for net, config in zip(parts.controlnets, controlnet_configs(parts), strict=True):
+        _check_fits(net.path, config, configs, kind)
+
+
+def controlnet_configs(parts: Parts) -> list[dict[str, Any]]:
+    """The configurations of the ControlNets. Raises ``ModelError``."""
+    places = [find_part(net.path, parts.allow_pickle, weights=False) for net in parts.controlnets]
+    for net, place in zip(parts.controlnets, places, strict=True):
         if not (place / "config.json").is_file():
             raise ModelError(f"{net.path}: expected the folder of a ControlNet with its config.json, or a hub id")
-        _check_fits(net.path, read_json(place / "config.json"), configs, kind)
+    return [read_json(place / "config.json") for place in places]
 
 
 def load_controlnets(parts: Parts, beside: Any, dtype: torch.dtype) -> Sequence[LoadedControlNet]:

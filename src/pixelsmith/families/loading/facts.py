@@ -14,8 +14,8 @@ from pixelsmith.config.parts import Parts
 from pixelsmith.errors import InputError, ModelError, RequestError
 from pixelsmith.families.architecture import Configs, Traits
 from pixelsmith.families.autoencoders.autoencoder import latent_space, tiling_of
-from pixelsmith.families.footprint import autoencoder_values, network_values
-from pixelsmith.families.loading.controlnets import LATENT_CONTROLNETS, check_controlnets
+from pixelsmith.families.footprint import autoencoder_values, controlnet_values, network_values
+from pixelsmith.families.loading.controlnets import LATENT_CONTROLNETS, check_controlnets, controlnet_configs
 from pixelsmith.families.loading.find import (
     NO_PARTS,
     OWN,
@@ -80,7 +80,8 @@ def read_facts(place: Path, name: str, parts: Parts = NO_PARTS) -> ModelFacts:
     _check_vae(facts, parts)
     check_controlnets(parts, configs, name)
     check_ip_adapters(parts, configs, name)
-    return facts
+    controls = sum(controlnet_values(config, facts.latent_channels) for config in controlnet_configs(parts))
+    return replace(facts, patch_values=facts.patch_values + controls)
 
 
 def facts_of(

@@ -60,19 +60,19 @@ def find_part(name: str, allow_pickle: bool, weights: bool = True) -> Path:
     if place.exists():
         return place
     kinds = ["safetensors", *(["bin"] if allow_pickle else [])] if weights else []
-    return fetched("part", name, ["*.json", *(f"diffusion_pytorch_model*.{kind}" for kind in kinds)], weights)
+    kind = "autoencoder, network or ControlNet"
+    return fetched(kind, name, ["*.json", *(f"diffusion_pytorch_model*.{kind}" for kind in kinds)], weights)
 
 
 def find_addition(name: str, allow_pickle: bool, weights: bool = True) -> Path:
-    """The weight file of a LoRA, a textual inversion or an upsampler: a file, a folder, or a hub id's.
+    """The weight file of a LoRA, a textual inversion, an IP-Adapter or an upsampler: a file, a folder, or a hub id's.
 
     Without ``weights`` that of a hub id is not fetched, and its folder is returned. Raises ``ModelError``.
     """
     place = given_place(name)
     if not place.exists():
-        place = fetched(
-            "LoRA, textual inversion or upsampler", name, ["*.safetensors" if weights else "*.json"], weights
-        )
+        kind = "LoRA, textual inversion, IP-Adapter or upsampler"
+        place = fetched(kind, name, ["*.safetensors" if weights else "*.json"], weights)
         if not weights:
             return place
     found = sorted(place.glob("*.safetensors")) if place.is_dir() else [place]
@@ -96,7 +96,7 @@ def find_captioner(name: str, allow_pickle: bool, weights: bool = True) -> Path:
 
 
 def find_image_encoder(parts: Parts, weights: bool = True) -> Path:
-    """The folder of the CLIP vision model of IP-Adapters, or a hub id's; without ``weights`` those are not fetched.
+    """The folder of the vision model of IP-Adapters, or a hub id's; without ``weights`` those are not fetched.
 
     Raises ``ModelError``.
     """
@@ -109,7 +109,7 @@ def find_image_encoder(parts: Parts, weights: bool = True) -> Path:
         place = fetched("image encoder", name, [(folder / f"*.{kind}").as_posix() for kind in kinds], weights) / folder
     if not (place / "config.json").is_file():
         raise ModelError(
-            f"{name}: expected the image encoder of IP-Adapters, a CLIP vision model with its config.json; give its "
+            f"{name}: expected the image encoder of IP-Adapters, a vision model with its config.json; give its "
             "folder, or owner/name/folder/model.safetensors on the hub, with --image-encoder"
         )
     return place

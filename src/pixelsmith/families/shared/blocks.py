@@ -1,8 +1,9 @@
-"""The residuals that ControlNets add to the blocks of a transformer."""
+"""The residuals that ControlNets add to the blocks of a network."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -19,4 +20,15 @@ def added(
     said = [one for one in residuals if one]
     if not said:
         return None
-    return [torch.stack([one[block_of(i, len(one))] for one in said]).sum(0) for i in range(blocks)]
+    # Blocks that take the same residuals share their sum, which is as large as a block's output.
+    taken = [tuple(block_of(i, len(one)) for one in said) for i in range(blocks)]
+    sums = {
+        numbers: summed([one[number] for one, number in zip(said, numbers, strict=True)])
+        for numbers in dict.fromkeys(taken)
+    }
+    return [sums[numbers] for numbers in taken]
+
+
+def summed(values: Sequence[Tensor]) -> Tensor:
+    """The sum of one or more tensors; one alone is not copied."""
+    return reduce(torch.add, values)

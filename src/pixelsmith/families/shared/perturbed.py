@@ -145,7 +145,7 @@ class _Apart(TorchFunctionMode):
         if func is not scaled_dot_product_attention:
             return called()
         self.masked += 1
-        tokens, device = args[0].shape[-2], args[0].device
-        seen = torch.ones(tokens, tokens, dtype=torch.bool, device=device)
+        (queries, keys), device = (values.shape[-2] for values in args[:2]), args[0].device
+        seen = torch.ones(queries, keys, dtype=torch.bool, device=device)
         seen[: self._images, : self._images] = torch.eye(self._images, dtype=torch.bool, device=device)
         return called(attn_mask=seen)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pixelsmith.config.recommended import Recommended
 from pixelsmith.families.architecture import Configs, Scene, brought
+from pixelsmith.families.shared.blocks import summed
 from pixelsmith.geometry import Size
 
 FEW_STEPS = 4
@@ -81,6 +82,6 @@ def controlled(scene: Scene, x: Tensor, timestep: Tensor, **conditions: Any) -> 
         return {}
     down, middle = zip(*added, strict=True)
     return {
-        "down_block_additional_residuals": [sum(same) for same in zip(*down, strict=True)],
-        "mid_block_additional_residual": sum(middle),
+        "down_block_additional_residuals": [summed(same) for same in zip(*down, strict=True)],
+        "mid_block_additional_residual": summed(middle),
     }
