@@ -15,6 +15,7 @@ from pixelsmith import (
     Method,
     Parts,
     PhaseFinished,
+    Plan,
     Progress,
     Request,
     Size,
@@ -31,16 +32,16 @@ METHOD = Method(steps=4, guidance_interval=(0.0, 0.5))
 METHOD_AT = partial(METHOD.at, recommended=EMBEDDED_LIKE.recommended)
 CASCADE = (Size(724, 724), Size(2048, 2048))
 PLAN = make_plan(Request("a map", Size(2048, 2048), method=METHOD, cascade=CASCADE), EMBEDDED_LIKE)
-TRUE = Rates(encode=1.7, denoise=0.2, decode=0.4, write=0.01)
+TRUE = Rates(encode=1.7, denoise=0.2, decode=0.4, write=0.01, control=1.1)
 
 
-def events_of_a_run(seconds: list[float], true: Rates = TRUE) -> list[tuple[float, Event]]:
+def events_of_a_run(seconds: list[float], true: Rates = TRUE, plan: Plan = PLAN) -> list[tuple[float, Event]]:
     """All events of a run at the true rates, with the time of each."""
     now = 0.0
     found: list[tuple[float, Event]] = []
-    work = work_of(PLAN, METHOD_AT)
+    work = work_of(plan, METHOD_AT)
     for (stage, phase), units in work.items():
-        rung = PLAN.base if stage == 0 else PLAN.stages[stage - 1]
+        rung = plan.base if stage == 0 else plan.stages[stage - 1]
         assert rung is not None
         if phase == "denoise":
             for step in range(1, 5):
@@ -69,12 +70,13 @@ def test_the_work_is_what_the_plan_counts() -> None:
     assert seconds_of(PLAN, METHOD_AT, TRUE) == pytest.approx(sum(TRUE.of(phase) * u for (_, phase), u in work.items()))
 
 
-def test_time_left_is_right_after_a_tenth_and_comes_down_to_nothing() -> None:
-    """Also where the rates of the last run were wrong by a factor: what is measured now takes their place."""
+@pytest.mark.parametrize("plan", [PLAN, replace(PLAN, encoded_controls=3)], ids=["plain", "controlled"])
+def test_time_left_is_accurate_after_a_tenth_of_a_run_and_ends_at_zero(plan: Plan) -> None:
+    """Also if the rates of the last run were wrong by a factor: rates measured in this run replace them."""
     seconds: list[float] = []
-    events = events_of_a_run(seconds)
+    events = events_of_a_run(seconds, plan=plan)
     now = 0.0
-    forecast = Forecast(PLAN, METHOD_AT, Rates(1.5, 0.1, 0.5, 0.01), lambda: now)
+    forecast = Forecast(plan, METHOD_AT, Rates(1.5, 0.1, 0.5, 0.01, control=0.5), lambda: now)
     shares = []
     for now, event in events:
         forecast(event)
@@ -84,6 +86,14 @@ def test_time_left_is_right_after_a_tenth_and_comes_down_to_nothing() -> None:
     assert shares[-1] == 1
     assert forecast.seconds_left == 0
     assert forecast.rates.denoise == pytest.approx(TRUE.denoise, rel=0.05)
+
+
+def test_control_pictures_are_encoded_in_the_base_and_in_each_stage() -> None:
+    work = work_of(replace(PLAN, encoded_controls=2), METHOD_AT)
+    assert PLAN.base is not None
+    expected = {number: 2 * rung.size.area / 1e6 for number, rung in enumerate((PLAN.base, *PLAN.stages))}
+    assert {stage: units for (stage, phase), units in work.items() if phase == "control"} == expected
+    assert not any(phase == "control" for _, phase in work_of(PLAN, METHOD_AT))
 
 
 def test_the_first_run_of_a_model_soon_knows_how_fast_it_is() -> None:

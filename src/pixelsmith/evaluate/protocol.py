@@ -169,8 +169,8 @@ class EvaluationProtocol:
         )
 
     def tiny(self) -> EvaluationProtocol:
-        """A test of the protocol: two pictures per variant, as small as has several patches, in as few steps as distinguish
-        the variants.
+        """A dry run of the protocol: two pictures per variant that are just large enough for several patches, in as few
+        steps as distinguish the variants.
         """
         quick = {"steps": 6, "stage_steps": None}
         return replace(

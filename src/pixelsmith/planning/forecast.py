@@ -35,6 +35,7 @@ class Rates:
     decode: float = 1.4
     write: float = 0.06
     caption: float = 0.02
+    control: float = 0.9
 
     def of(self, phase: str) -> float:
         """The rate of a phase by its name."""
@@ -51,6 +52,8 @@ def work_of(plan: Plan, method_at: MethodAt) -> dict[Key, float]:
             work[stage, "caption"] = rung.fewest_patches_per_step
         if stage:
             work[stage, "encode"] = rung.size.area / 1e6
+        if plan.encoded_controls:
+            work[stage, "control"] = plan.encoded_controls * rung.size.area / 1e6
         calls = method_at(stage).calls(prompts=rung.prompts, negatives=rung.negatives)
         work[stage, "denoise"] = rung.patches_per_step * calls
         work[stage, "decode"] = rung.size.area / 1e6
@@ -149,12 +152,16 @@ class Forecast:
 
 
 def _guessed(measured: Mapping[str, float], alone: float | None) -> Rates:
-    """Guessed rates: the network as measured with one patch, encoding as fast as decoding and vice versa."""
+    """Guessed rates: the network as measured with one patch; encoding and decoding as many times slower than the
+    defaults as the one that was measured.
+    """
     plain = Rates()
     guess = plain if alone is None else replace(plain, denoise=alone)
-    for one, other in (("encode", "decode"), ("decode", "encode")):
+    of_pixels = ("decode", "control", "encode")
+    for one in of_pixels:
         if one in measured:
-            guess = replace(guess, **{other: plain.of(other) * measured[one] / plain.of(one)})
+            ratio = measured[one] / plain.of(one)
+            guess = replace(guess, **{other: plain.of(other) * ratio for other in of_pixels})
     return guess
 
 
