@@ -32,7 +32,7 @@ from pixelsmith.workers.processes import Processes
 from pixelsmith.workers.remote import RemoteFamily
 from pixelsmith.workers.worker import About, ModelSpec, Opened
 
-_KINDS = {"denoise": PATCH, "encode": TILE, "decode": TILE}
+_KINDS = {"denoise": PATCH, "encode": TILE, "control": TILE, "decode": TILE}
 """The kind of item that each phase processes."""
 LEASES = Leases()
 GATHER_SECONDS = 300.0
