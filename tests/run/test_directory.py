@@ -303,7 +303,9 @@ def test_damaged_files_are_computed_again(
     assert (place / "map.png").read_bytes() == expected
 
 
-def test_a_preview_of_damaged_files_does_not_end_the_run(left: Left, expected: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_preview_of_damaged_files_does_not_end_the_run(
+    left: Left, expected: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("pixelsmith.run.preview.PREVIEW_SECONDS", 0)
     monkeypatch.setattr("pixelsmith.run.preview.PREVIEW_COST", 0)
     place = left(None)
