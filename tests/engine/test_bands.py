@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from pixelsmith.canvas import Array
 from pixelsmith.config.compute import Compute
-from pixelsmith.engine.bands import FittedBands, low_pass_bands, synthetic_picture
+from pixelsmith.engine.bands import _FITS, FittedBands, low_pass_bands, synthetic_picture
 from pixelsmith.families import find_model, load_family, read_facts
 from pixelsmith.families.family import Autoencoder
 from pixelsmith.geometry import Size
@@ -58,8 +59,28 @@ def test_the_fitted_band_matches_latents_of_the_downscaled_picture(
 
 def test_a_fit_is_deterministic(autoencoder: Autoencoder) -> None:
     clean, guide = torch.randn(2, 1, 16, 12, 12, generator=torch.Generator().manual_seed(0))
-    first, again = (FittedBands(autoencoder, 8, 4.0, "lanczos")(0.7).correction(clean, guide) for _ in range(2))
+    first = FittedBands(autoencoder, 8, 4.0, "lanczos")(0.7).correction(clean, guide)
+    _FITS.clear()
+    again = FittedBands(autoencoder, 8, 4.0, "lanczos")(0.7).correction(clean, guide)
     assert torch.equal(first, again)
+
+
+def test_pictures_of_a_loaded_autoencoder_share_its_fits(
+    autoencoder: Autoencoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit, fitted = FittedBands._fit, list[float]()
+
+    def counted(self: FittedBands, shrunk: float) -> Any:
+        fitted.append(shrunk)
+        return fit(self, shrunk)
+
+    monkeypatch.setattr(FittedBands, "_fit", counted)
+    _FITS.clear()
+    first, again = (FittedBands(autoencoder, 8, 4.0, "lanczos")(1.0) for _ in range(2))
+    assert first.of_clean.kernel is again.of_clean.kernel
+    assert fitted == [4.0]
+    FittedBands(autoencoder, 8, 2.0, "lanczos")(1.0)
+    assert fitted == [4.0, 2.0]
 
 
 @pytest.mark.parametrize("position", [1.0, 0.7, 0.25])

@@ -22,6 +22,7 @@ from pixelsmith import (
     DeviceError,
     LoadedModel,
     Method,
+    Placement,
     Progress,
     Region,
     Request,
@@ -142,14 +143,12 @@ def test_a_plan_combines_the_rates_of_all_workers(tiny_model: Path, two: LoadedM
     assert alone / 3 <= together < alone, "all phases but writing are shared"
 
 
-def test_rates_of_workers_that_share_a_processor_are_not_saved_for_one(tiny_model: Path) -> None:
-    request = replace(request_of(tiny_model), compute=replace(COMPUTE, attention="native"))
+def test_rates_of_workers_that_share_a_processor_are_not_saved_for_one(tiny_model: Path, two: LoadedModel) -> None:
+    request = request_of(tiny_model)
     assert plan(request).seconds is None
-    workers = Workers(("cpu",) * 2)
-    with load(str(tiny_model), compute=request.compute, workers=workers) as model:
-        measured = model.plan(request, calibrate=True).seconds
+    measured = two.plan(request, calibrate=True).seconds
     assert measured is not None
-    assert plan(request, workers=workers).seconds == measured
+    assert plan(request, workers=Workers(("cpu",) * 2)).seconds == measured
     assert plan(request).seconds is None
 
 
@@ -212,7 +211,7 @@ def test_workers_end_with_a_killed_run_which_resumes_with_another_number_of_them
     assert len(children) == 2
     _, alive = psutil.wait_procs(children, timeout=60)
     assert not alive
-    subprocess.run([*command, "resume", str(run), "--devices", "cpu", "--quiet"], check=True, timeout=240)
+    resume(run, placement=Placement(workers=Workers(("cpu",))))
     generate(request_of(tiny_model, 300), tmp_path / "one.png")
     made = (read_picture(tmp_path / name) for name in ("many.png", "one.png"))
     many_pixels, one_pixels = (picture.read(picture.size.window) for picture in made)
