@@ -72,7 +72,7 @@ def descriptors(picture: Readable, cell: int) -> NDArray[np.float32]:
         # Many rows at once, because a picture is read and enlarged in far less time so.
         count = min(CELLS, rows - first)
         band = picture.read(Window(first * cell, 0, count * cell, columns * cell))
-        for row, pixels in enumerate(band.split(cell, dim=1), start=first):
+        for row, pixels in enumerate(torch.split(band, cell, dim=1), start=first):
             found[:, row] = _described(pixels.float(), cell)
     return found - _coarse(found)
 
