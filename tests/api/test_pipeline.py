@@ -112,7 +112,7 @@ def test_the_facts_equal_those_of_the_files(stock: Any, folder: Path) -> None:
         assert model.facts.parameters == expected.parameters
 
 
-def test_the_step_callback_can_interrupt(stock: Any) -> None:
+def test_the_step_callback_is_called_and_can_interrupt(stock: Any) -> None:
     told = list[tuple[int, float, dict[str, Any]]]()
     pipe = PixelsmithPipeline.from_pipe(stock)
 
@@ -203,7 +203,7 @@ def test_start_pictures_and_masks_are_pil_images(pipe: PixelsmithPipeline, tmp_p
     assert not np.array_equal(painted, call(pipe, image=start))
 
 
-def test_a_picture_too_large_for_memory_needs_a_run_directory(
+def test_a_picture_too_large_for_memory_uses_a_run_directory(
     pipe: PixelsmithPipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = call(pipe)
