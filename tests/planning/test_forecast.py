@@ -50,9 +50,13 @@ def events_of_a_run(seconds: list[float], true: Rates = TRUE, plan: Plan = PLAN)
                     now += evaluations / 10 * true.denoise
                     found.append((now, Progress(stage, phase, step, 4, batch, 10)))
         elif phase != "write":
-            for tile in range(1, 9):
-                now += units / 8 * true.of(phase)
-                found.append((now, Progress(stage, phase, 1, 1, tile, 8)))
+            times = plan.encoded_controls if phase == "control" else 1
+            for number in range(times):
+                for tile in range(1, 9):
+                    now += units / 8 / times * true.of(phase)
+                    found.append((now, Progress(stage, phase, 1, 1, tile, 8)))
+                if number < times - 1:
+                    found.append((now, PhaseFinished(stage, phase, units / times * true.of(phase))))
         else:
             now += units * true.write
         found.append((now, PhaseFinished(stage, phase, units * true.of(phase))))
@@ -94,6 +98,17 @@ def test_control_pictures_are_encoded_in_the_base_and_in_each_stage() -> None:
     expected = {number: 2 * rung.size.area / 1e6 for number, rung in enumerate((PLAN.base, *PLAN.stages))}
     assert {stage: units for (stage, phase), units in work.items() if phase == "control"} == expected
     assert not any(phase == "control" for _, phase in work_of(PLAN, METHOD_AT))
+
+
+def test_each_control_picture_is_encoded_in_its_own_phase() -> None:
+    forecast = Forecast(replace(PLAN, encoded_controls=2), METHOD_AT, TRUE)
+    assert PLAN.base is not None
+    whole, one = forecast.seconds_left, PLAN.base.size.area / 1e6 * TRUE.control
+    for ended in (1, 2):
+        forecast(Progress(0, "control", 1, 1, 1, 2))
+        assert whole - forecast.seconds_left == pytest.approx((ended - 0.5) * one)
+        forecast(PhaseFinished(0, "control", 1.0))
+        assert whole - forecast.seconds_left == pytest.approx(ended * one)
 
 
 def test_the_first_run_of_a_model_measures_its_rates_early() -> None:

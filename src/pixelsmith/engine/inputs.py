@@ -16,7 +16,7 @@ from pixelsmith.config.request import Request
 from pixelsmith.config.strategies import STRATEGIES
 from pixelsmith.engine import Executor, Serial
 from pixelsmith.engine.bands import FittedBands, low_pass_bands
-from pixelsmith.engine.codec import TILE, OnTile, encode
+from pixelsmith.engine.codec import TILE, encode
 from pixelsmith.engine.conditions import Conditions, guided_denoiser
 from pixelsmith.engine.control import Controlled
 from pixelsmith.engine.denoise import Guide, Patched
@@ -39,9 +39,6 @@ from pixelsmith.sampling.patches import dilation
 from pixelsmith.sampling.readable import Readable
 from pixelsmith.sampling.regional import Layers
 from pixelsmith.system.memory import give_back_memory
-
-GUIDE = "guide"
-"""The name of the canvas with the latents of a stage's guide."""
 
 
 @dataclass(frozen=True)
@@ -161,21 +158,21 @@ class StageInputs:
         if upsampling == "latent":
             # The canvas is padded beyond the picture; there the picture's edge is repeated.
             endless = Resized(below.picture, below.picture.size, below.picture.size, "bicubic", wrap=self.wrap)
-            latents = below.latents or self._encoded_guide(stage, endless, below.picture.size)
+            latents = below.latents or self._encoded(stage, endless, below.picture.size)
             return Resized(latents, below.picture.size, size, "bicubic", unit=scale, wrap=self.wrap)
         enlarged = enlarged_to(size, below.picture, upsampling, self.upsampler, self.wrap)
-        return self._encoded_guide(stage, enlarged, size)
+        return self._encoded(stage, enlarged, size)
 
-    def _encoded_guide(self, stage: int, picture: Resized, size: Size) -> Readable:
-        with self._phase(stage, "encode") as on_tile:
-            return self._encoded(stage, picture, size, GUIDE, partial(on_tile, 0))
-
-    def _encoded(self, stage: int, picture: Resized, size: Size, name: str, on_tile: OnTile) -> Readable:
+    def _encoded(
+        self, stage: int, picture: Resized, size: Size, name: str = "guide", phase: str = "encode"
+    ) -> Readable:
         """A picture as latents, which are stored under this ``name``."""
         facts = self.family.facts
         tiles = self._tiles(facts.latent_size(size))
         latents = self.space.open(f"stage-{stage}/{name}", tiles, facts.latent_channels)
-        encode(picture, facts.latent_scale, self.autoencoder, latents, on_tile, self.executor, self.wrap)
+        with self._phase(stage, phase) as on_tile:
+            scale = facts.latent_scale
+            encode(picture, scale, self.autoencoder, latents, partial(on_tile, 0), self.executor, self.wrap)
         return latents
 
     def _guide(self, stage: int, below: Rung, size: Size) -> Guide:
@@ -208,22 +205,16 @@ class StageInputs:
 
     def _control(self, stage: int, size: Size) -> Sequence[Readable]:
         """The control pictures of a stage, stored because every step reads them."""
-        facts, sources = self.family.facts, self.controls.get(stage, ())
-        named = [(f"control-{number}", source) for number, source in enumerate(sources)]
-        if not facts.control_latents:
-            tiles = self._tiles(facts.latent_size(size)).scaled(facts.latent_scale)
-            return [
-                _filled(self.space.open(f"stage-{stage}/{name}", tiles, 3, torch.uint8), tiles, source)
-                for name, source in named
-            ]
-        if not sources:
-            return []
-        with self._phase(stage, "control") as on_tile:
-            # One phase for all of them, whose tiles are counted together.
-            return [
-                self._encoded(stage, source, size, name, partial(_of_several, on_tile, number, len(sources)))
-                for number, (name, source) in enumerate(named)
-            ]
+        facts, found = self.family.facts, []
+        tiles = self._tiles(facts.latent_size(size)).scaled(facts.latent_scale)
+        for number, source in enumerate(self.controls.get(stage, ())):
+            name = f"control-{number}"
+            if facts.control_latents:
+                found.append(self._encoded(stage, source, size, name, "control"))
+            else:
+                kept = self.space.open(f"stage-{stage}/{name}", tiles, 3, torch.uint8)
+                found.append(_filled(kept, tiles, source))
+        return found
 
     def _dilated(self, stage: int, size: Size) -> Dilated | None:
         facts = self.family.facts
@@ -246,11 +237,6 @@ def _filled(kept: Patched, tiles: Grid, source: Readable) -> Readable:
         sync()
     kept.sync()
     return kept
-
-
-def _of_several(on_tile: Callable[[int, int, int], None], number: int, count: int, done: int, total: int) -> None:
-    """Report the tiles done of picture ``number`` as a part of those of all ``count`` pictures."""
-    on_tile(0, number * total + done, count * total)
 
 
 def _worded(words: Words, encoded: Mapping[str, Prompt], window: Window) -> Prompt:

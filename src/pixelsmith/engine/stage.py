@@ -16,7 +16,7 @@ from pixelsmith.engine import Executor, Serial
 from pixelsmith.engine.codec import decode
 from pixelsmith.engine.control import control_of
 from pixelsmith.engine.denoise import Denoising, Guide, Patched
-from pixelsmith.engine.inputs import GUIDE, Rung, StageInputs
+from pixelsmith.engine.inputs import Rung, StageInputs
 from pixelsmith.engine.prompts import PromptEncoder
 from pixelsmith.engine.remarks import remarks_on
 from pixelsmith.errors import RefusedError, RequestError
@@ -172,7 +172,7 @@ class Cascade(StageInputs):
 
     def _forget(self, stage: int) -> None:
         """Delete the intermediate canvases of a finished picture."""
-        for name in (GUIDE, "flatness", *(f"control-{i}" for i in range(len(self.controls.get(stage, ()))))):
+        for name in ("guide", "flatness", *(f"control-{i}" for i in range(len(self.controls.get(stage, ()))))):
             self.space.drop(f"stage-{stage}/{name}")
         steps = StageSteps(self.space, stage, 0)
         for step in range(1, self.methods[stage].steps + 1):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 
@@ -77,6 +77,8 @@ class Forecast:
     ) -> None:
         self._method_at, self._clock = method_at, clock
         self._last, self._work = rates, work_of(plan, method_at)
+        # Control pictures are encoded one after another, each in a phase of the same name.
+        self._times, self._ended = {"control": max(1, plan.encoded_controls)}, Counter[Key]()
         self._done: dict[Key, float] = {}
         self._seconds: dict[str, float] = defaultdict(float)
         self._units: dict[str, float] = defaultdict(float)
@@ -96,7 +98,8 @@ class Forecast:
             self._done[key] = done
         elif isinstance(event, PhaseFinished):
             key = (event.stage, event.phase)
-            self._done[key] = self._work.get(key, 0.0)
+            self._ended[key] += 1
+            self._done[key] = self._work.get(key, 0.0) * min(1.0, self._ended[key] / self._times.get(event.phase, 1))
             if event.phase == "write":
                 # There is one such phase, so its start and end are included.
                 self._units["write"], self._seconds["write"] = self._done[key], event.seconds
@@ -145,7 +148,8 @@ class Forecast:
 
     def _share_of(self, event: Progress) -> float:
         if event.phase != "denoise":
-            return event.done / event.total
+            ended = self._ended[event.stage, event.phase]
+            return (ended + event.done / event.total) / self._times.get(event.phase, 1)
         method = self._method_at(event.stage)
         before, after = method.calls(event.step - 1), method.calls(event.step)
         return (before + (after - before) * event.done / event.total) / method.calls()

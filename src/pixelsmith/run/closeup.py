@@ -24,10 +24,10 @@ from pixelsmith.canvas import Array, Mosaic, Part, PartlyFilled, Placed, Space, 
 from pixelsmith.config.checks import check_whole
 from pixelsmith.config.model_facts import ModelFacts
 from pixelsmith.config.plans import Plan
-from pixelsmith.engine.codec import OnTile, decode, encode
+from pixelsmith.engine.codec import decode, encode
 from pixelsmith.engine.denoise import Denoising, Guide, Patched
 from pixelsmith.engine.enlarged import enlarged_to, seen_through
-from pixelsmith.engine.inputs import GUIDE, Rung
+from pixelsmith.engine.inputs import Rung
 from pixelsmith.engine.stage import Cascade, StageSteps
 from pixelsmith.engine.words import Cells, joined
 from pixelsmith.errors import RequestError
@@ -230,14 +230,17 @@ class CloseupCascade(Cascade):
             return super()._control(stage, size)
         return self.controls.get(stage, ())
 
-    def _encoded(self, stage: int, picture: Resized, size: Size, name: str, on_tile: OnTile) -> Readable:
+    def _encoded(
+        self, stage: int, picture: Resized, size: Size, name: str = "guide", phase: str = "encode"
+    ) -> Readable:
         facts, reach = self.family.facts, self._reach(stage).encoded
-        if name == GUIDE and self.request.method.upsampling == "latent":
-            return super()._encoded(stage, picture, size, name, on_tile)
+        if name == "guide" and self.request.method.upsampling == "latent":
+            return super()._encoded(stage, picture, size, name, phase)
         part = Part(picture, reach.scaled(facts.latent_scale))
         tiles = self.family.autoencoder.tiling.tiles(Size(reach.width, reach.height))
         latents = self.space.open(f"stage-{stage}/{name}", tiles, facts.latent_channels)
-        encode(part, facts.latent_scale, self.autoencoder, latents, on_tile, self.executor)
+        with self._phase(stage, phase) as on_tile:
+            encode(part, facts.latent_scale, self.autoencoder, latents, partial(on_tile, 0), self.executor)
         return Placed(latents, reach, reach, _Empty(facts.latent_size(size)), self.wrap)
 
     def _prompts_at(self, stage: int, below: Rung, size: Size) -> list[PromptAt]:
