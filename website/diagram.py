@@ -74,13 +74,13 @@ def drawing(base: Image.Image, picture: Image.Image) -> str:
         noisy(finished, 0.35),
         finished,
     ]
-    titles = ["base picture", "enlarge, encode", "add noise", "denoise, patch by patch", "decode, tile by tile"]
+    titles = ["base picture", "upsample, encode", "add noise", "denoise in patches", "decode in tiles"]
     notes = [
-        ("made by the model", "at its own size"),
-        ("it shows where things", "are, and is soft"),
-        ("of the larger size,", "the same at any tiling"),
-        ("what is known is held,", "finer detail is drawn"),
-        ("sharp at its own pixels;", "goes on to the file"),
+        ("generated at the", "model's native size"),
+        ("structure of the smaller", "picture, no fine detail"),
+        ("keyed by seed and position,", "independent of patches"),
+        ("low frequencies are held,", "fine detail is generated"),
+        ("sharp at full resolution,", "written to the file"),
     ]
     lefts = [LEFT + k * (SIDE + GAP) for k in range(len(shown))]
     middle = TOP + SIDE / 2
@@ -89,7 +89,7 @@ def drawing(base: Image.Image, picture: Image.Image) -> str:
     parts = [
         f'<rect x="{box_left}" y="34" width="{right + 18 - box_left}" height="{bottom - 34}" rx="10" fill="#f6f8fa" '
         f'stroke="{FRAME}" stroke-dasharray="5 4"/>',
-        label((box_left + right) / 2, 26, "a stage: 2 to 8 times the sides", weight="bold"),
+        label((box_left + right) / 2, 26, "a stage: each side 2 to 8 times as long", weight="bold"),
     ]
     for k, x in enumerate(lefts):
         parts.append(image(shown[k], x, TOP))
@@ -100,8 +100,8 @@ def drawing(base: Image.Image, picture: Image.Image) -> str:
     parts.append(patches(lefts[3], TOP))
     back = bottom + 22
     parts.append(arrow(f"M {right - SIDE / 2} {bottom} V {back} H {lefts[1] + SIDE / 2} V {bottom + 4}"))
-    parts.append(label((lefts[1] + right) / 2, back - 6, "again, until the picture has the size that was asked for"))
-    held = "All of it lies on disk in pieces: memory does not grow with the picture, a crash loses one piece of work."
+    parts.append(label((lefts[1] + right) / 2, back - 6, "repeated until the requested size is reached"))
+    held = "Large pictures are kept on disk in tiles: memory does not grow, and a crash loses one batch at most."
     parts.append(label((LEFT + right) / 2, back + 30, held))
     width, height = right + LEFT + 8, back + 46
     return (

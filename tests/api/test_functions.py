@@ -1,4 +1,4 @@
-"""The whole way from a request to pixels, on a tiny model in the true format."""
+"""From a request to pixels, with a tiny model in the real format."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def request_of(model: Path, size: str = "150x130", **changes: Any) -> Request:
 
 
 @pytest.mark.parametrize("size", ["64", "150x130", "97x203", "33x20"])
-def test_the_size_is_exact_whatever_it_is(tiny_model: Path, size: str) -> None:
+def test_pictures_of_any_size_have_it_exactly(tiny_model: Path, size: str) -> None:
     expected = Size.parse(size)
     pixels = generate(request_of(tiny_model, size)).pixels
     assert pixels.shape == (expected.height, expected.width, 3)
@@ -88,7 +88,7 @@ def test_batch_size_does_not_change_the_picture(tiny_model: Path, coverage: str)
         ({"prompt": "a (map)9x", "prompt_weighting": True, "model": "flux"}, "prompt weighting"),
     ],
 )
-def test_a_mistake_is_told_before_anything_is_fetched_or_loaded(
+def test_mistakes_are_reported_before_anything_is_fetched_or_loaded(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: dict[str, Any], message: str
 ) -> None:
     if "model" in wrong:
@@ -112,7 +112,7 @@ def warnings_of(request: Request) -> list[str]:
     return [event.message for event in heard if isinstance(event, Warned)]
 
 
-def test_a_negative_prompt_without_guidance_is_said_to_be_unused(tiny_model: Path) -> None:
+def test_an_unused_negative_prompt_gives_a_warning(tiny_model: Path) -> None:
     request = request_of(tiny_model, "64", negative_prompt="roads")
     assert warnings_of(request) == []
     assert warnings_of(request.with_method(guidance_scale=1.0)) == [
@@ -120,7 +120,7 @@ def test_a_negative_prompt_without_guidance_is_said_to_be_unused(tiny_model: Pat
     ]
 
 
-def test_a_guidance_that_is_never_on_is_said_to_be_unused(tiny_model: Path) -> None:
+def test_an_unused_guidance_gives_a_warning(tiny_model: Path) -> None:
     request = request_of(tiny_model, "64").with_method(guidance="apg")
     assert warnings_of(request) == []
     assert warnings_of(request.with_method(guidance_scale=1.0)) == [
@@ -128,8 +128,8 @@ def test_a_guidance_that_is_never_on_is_said_to_be_unused(tiny_model: Path) -> N
     ]
 
 
-def test_a_perturbation_that_no_step_is_in_the_interval_of_is_said_to_be_unused(tiny_model: Path) -> None:
-    """Three steps are at 0, 0.33 and 0.67 of the denoising; skipped layers are on from 0.01 to 0.2 by default."""
+def test_a_perturbation_without_a_step_in_its_interval_gives_a_warning(tiny_model: Path) -> None:
+    """Three steps are at 0, 0.33 and 0.67 of the denoising; by default layers are skipped from 0.01 to 0.2."""
     request = request_of(tiny_model, "64")
     assert warnings_of(request.with_method(perturbation=PERTURBATIONS["pag"])) == []
     [remark] = warnings_of(request.with_method(perturbation=PERTURBATIONS["slg"]))
@@ -142,7 +142,7 @@ def test_guidance_of_velocities_is_for_flow_matching(tiny_model: Path, guidance:
         generate(request_of(tiny_model, "64").with_method(guidance=guidance))
 
 
-def test_guidance_on_a_distilled_model_is_remarked_on(tmp_path: Path) -> None:
+def test_guidance_on_a_distilled_model_gives_a_warning(tmp_path: Path) -> None:
     with quiet():
         SPECIMENS["sdxl-turbo"].save(tmp_path)
     assert warnings_of(request_of(tmp_path, "64")) == []
@@ -196,7 +196,7 @@ def test_any_number_of_stages_at_any_factor(tiny_model: Path, cascade: str) -> N
     assert [stage.size for stage in result.plan.stages] == list(sizes)
 
 
-def test_a_given_picture_keeps_its_structure_when_the_guide_leads(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_given_picture_keeps_its_structure_at_a_high_slider(tiny_model: Path, tmp_path: Path) -> None:
     path = tmp_path / "start.png"
     ramp = np.linspace(0, 255, 80).astype(np.uint8)
     Image.fromarray(np.broadcast_to(ramp[None, :, None], (60, 80, 3)).copy()).save(path)
@@ -207,14 +207,14 @@ def test_a_given_picture_keeps_its_structure_when_the_guide_leads(tiny_model: Pa
     assert generate(request).pixels.shape == (120, 160, 3)
 
 
-def test_the_picture_can_be_repeated_from_what_its_file_says(tiny_model: Path, tmp_path: Path) -> None:
+def test_the_settings_in_a_file_reproduce_its_picture(tiny_model: Path, tmp_path: Path) -> None:
     first, second = tmp_path / "first.png", tmp_path / "second.png"
     generate(request_of(tiny_model, seed=5, negative_prompt="roads"), first)
     generate(Request.from_dict(read_settings(first)["request"]), second)
     assert first.read_bytes() == second.read_bytes()
 
 
-def test_events_tell_the_plan_every_stage_and_every_patch(tiny_model: Path, tmp_path: Path) -> None:
+def test_events_report_the_plan_every_stage_and_every_patch(tiny_model: Path, tmp_path: Path) -> None:
     heard: list[Event] = []
     request = request_of(tiny_model)
     the_plan = plan(request)
@@ -240,15 +240,15 @@ def test_an_observer_that_fails_stops_the_run_and_leaves_no_file(tiny_model: Pat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_rates_are_those_of_a_file_of_whichever_revision(tiny_model: Path) -> None:
-    """After a run the name is pinned; another file of the same repository is another model."""
+def test_rates_of_a_model_in_one_file_do_not_depend_on_its_revision(tiny_model: Path) -> None:
+    """After a run its name contains a revision; another file of the same repository is another model."""
     model = FoundModel.of(str(tiny_model), Parts(), FLOAT)
     names = ("a/b/c.safetensors", "a/b@v1/c.safetensors", "a/b@v1/d.safetensors", "a/b@v1")
     found = [replace(model, facts=replace(model.facts, name=name)).machine[0] for name in names]
     assert found == ["a/b/c.safetensors", "a/b/c.safetensors", "a/b/d.safetensors", "a/b"]
 
 
-def test_a_model_that_the_machine_has_no_memory_for_is_refused_by_name(
+def test_a_model_too_large_for_the_machine_is_refused_by_name(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pixelsmith.run.room.memory_of", lambda device: 500_000_000)
@@ -258,9 +258,7 @@ def test_a_model_that_the_machine_has_no_memory_for_is_refused_by_name(
         generate(request_of(tiny_model))
 
 
-def test_an_accelerators_memory_is_what_counts_there_and_too_little_of_it_is_told(
-    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_on_an_accelerator_its_own_memory_is_checked(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     request, heard, asked = request_of(tiny_model), list[Event](), list[str]()
 
     def little(device: torch.device) -> int:
@@ -278,14 +276,16 @@ def test_an_accelerators_memory_is_what_counts_there_and_too_little_of_it_is_tol
     assert "cuda has 500.0 MB; --memory encoders-released" in warned.message
 
 
-def test_this_machine_tells_how_much_memory_it_has() -> None:
+def test_the_memory_of_this_machine_is_known() -> None:
     there = memory_of(torch.device("cpu"))
     assert there is not None
     assert 2**28 < there < 2**50
 
 
 def test_a_painted_map_holds_one_half_and_frees_the_other(tiny_model: Path, tmp_path: Path) -> None:
-    """Two pictures that differ in the seed of their stage: where the map is white, both show what is below, shrunk."""
+    """Two pictures whose stages have different seeds: where the map is white, both equal the previous stage when
+    scaled down.
+    """
     Image.new("RGB", (64, 64), "teal").save(tmp_path / "start.png")
     grey = np.zeros((10, 20), np.uint8)
     grey[:, :10] = 255
@@ -303,8 +303,8 @@ def test_a_painted_map_holds_one_half_and_frees_the_other(tiny_model: Path, tmp_
     assert apart[:, :8].mean() < 0.3 * apart[:, 24:].mean()
 
 
-def test_new_detail_is_moderated_where_the_picture_below_is_flat(tiny_model: Path, tmp_path: Path) -> None:
-    """With a map that is the same everywhere the left half, which is plain, departs more from what is below."""
+def test_new_detail_is_moderated_where_the_previous_stage_is_flat(tiny_model: Path, tmp_path: Path) -> None:
+    """With a constant map, the flat left half would differ more from the previous stage."""
     start = np.full((64, 64, 3), 120, np.uint8)
     start[:, 32:] = np.random.default_rng(0).integers(0, 255, (64, 32, 3))
     Image.fromarray(start).save(tmp_path / "start.png")
@@ -335,6 +335,6 @@ def test_flat_areas_are_moderated_less_in_the_stages_after_the_first(
     assert used == [1.0, CHAINED]
 
 
-def test_a_missing_map_is_said_before_any_work(tiny_model: Path) -> None:
+def test_a_missing_map_is_reported_before_any_work(tiny_model: Path) -> None:
     with pytest.raises(PictureError, match=r"nowhere\.png"):
         generate(request_of(tiny_model).with_method(slider_map="nowhere.png"))

@@ -1,4 +1,4 @@
-"""A model that is loaded once makes the pictures that are made one by one."""
+"""A model that is loaded once for several pictures."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def request_of(model: Path, **changes: Any) -> Request:
 
 @pytest.fixture
 def loads(monkeypatch: pytest.MonkeyPatch) -> list[weakref.ref[Family]]:
-    """Every model that is loaded, as long as it is there."""
+    """The models that were loaded and are still in memory."""
     real, found = load_family, list[weakref.ref[Family]]()
 
     def counted(*given: Any) -> Family:
@@ -55,7 +55,7 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[weakref.ref[Family]]:
     return found
 
 
-def test_pictures_of_one_loaded_model_are_those_of_one_by_one(
+def test_a_loaded_model_makes_the_same_pictures_as_generate(
     tiny_model: Path, tmp_path: Path, loads: list[weakref.ref[Family]]
 ) -> None:
     requests = [
@@ -80,7 +80,7 @@ def test_pictures_of_one_loaded_model_are_those_of_one_by_one(
     assert loads[-1]() is None, "it is freed"
 
 
-def test_a_picture_alone_frees_the_model_before_it_is_written(
+def test_generate_frees_the_model_before_the_picture_is_written(
     tiny_model: Path, tmp_path: Path, loads: list[weakref.ref[Family]]
 ) -> None:
     there: list[bool] = []
@@ -95,7 +95,7 @@ def test_a_picture_alone_frees_the_model_before_it_is_written(
     assert not any(there)
 
 
-def test_encoders_that_are_released_are_there_for_the_next_picture(
+def test_released_encoders_are_loaded_again_for_the_next_picture(
     tiny_model: Path, loads: list[weakref.ref[Family]]
 ) -> None:
     compute = replace(FLOAT, memory="encoders-released")
@@ -116,7 +116,7 @@ def test_a_request_for_another_model_is_refused(tiny_model: Path) -> None:
 
 
 def cancelling(token: CancelToken, events: int) -> Callable[[Event], None]:
-    """An observer that asks the run to end at the n-th unit of work."""
+    """An observer that cancels the run at the n-th unit of work."""
     seen = 0
 
     def observe(event: Event) -> None:
@@ -129,7 +129,7 @@ def cancelling(token: CancelToken, events: int) -> Callable[[Event], None]:
 
 
 @pytest.mark.parametrize("events", [1, 4, 8])
-def test_a_cancelled_run_ends_at_once_and_goes_on(tiny_model: Path, tmp_path: Path, events: int) -> None:
+def test_a_cancelled_run_ends_at_once_and_can_be_resumed(tiny_model: Path, tmp_path: Path, events: int) -> None:
     request = request_of(tiny_model, compute=replace(FLOAT, batch_size=2))
     expected = generate(request).pixels
     with load(str(tiny_model), compute=FLOAT) as model:
@@ -160,7 +160,7 @@ def interrupted(model: Path, folder: Path, compute: Compute = FLOAT) -> Path:
     return folder / "run"
 
 
-def test_a_run_of_another_model_is_not_gone_on_with(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_run_of_another_model_is_not_resumed(tiny_model: Path, tmp_path: Path) -> None:
     run_dir = interrupted(tiny_model, tmp_path)
     with load(compute=FLOAT) as model, pytest.raises(RunError, match="begun with the model"):
         model.resume(run_dir)
@@ -175,7 +175,7 @@ def test_a_run_of_another_model_is_not_gone_on_with(tiny_model: Path, tmp_path: 
         Placement(attention="native"),
     ],
 )
-def test_a_run_goes_on_with_another_memory_mode_batch_size_device_attention_and_output(
+def test_a_run_resumes_with_another_placement_and_output(
     tiny_model: Path, tmp_path: Path, placement: Placement
 ) -> None:
     expected = generate(request_of(tiny_model)).pixels
@@ -186,7 +186,7 @@ def test_a_run_goes_on_with_another_memory_mode_batch_size_device_attention_and_
     assert np.abs(result.pixels.astype(int) - expected).max() <= (1 if placement.batch_size else 0)
 
 
-def test_another_attention_backend_is_checked_as_that_of_a_new_run(tiny_model: Path, tmp_path: Path) -> None:
+def test_the_attention_backend_of_a_resumed_run_is_checked(tiny_model: Path, tmp_path: Path) -> None:
     changes: dict[str, Any] = {
         "device": "cpu",
         "memory": "offload",
@@ -209,7 +209,7 @@ def test_the_dtype_of_a_run_is_kept_on_another_device(tiny_model: Path, tmp_path
         Placement(batch_size=0)
 
 
-def test_a_base_is_the_picture_that_the_run_starts_from(tiny_model: Path, tmp_path: Path) -> None:
+def test_the_base_equals_the_picture_that_a_run_starts_from(tiny_model: Path, tmp_path: Path) -> None:
     request = request_of(tiny_model, seed=3)
     generate(request, tmp_path / "map.png", run_dir=tmp_path / "run")
     base = next(iter(show(tmp_path / "run").pictures.values()))

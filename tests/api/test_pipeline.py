@@ -1,4 +1,4 @@
-"""Pixelsmith as a pipeline of diffusers, made of tiny true pipelines."""
+"""Pixelsmith as a diffusers pipeline, built from tiny pipelines in the real classes."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def stock(folder: Path) -> Iterator[Any]:
 
 
 def pointers(pipeline: Any) -> dict[str, int]:
-    """Where each weight lies in memory."""
+    """The memory address of each weight."""
     parts = {name: part for name, part in pipeline.components.items() if isinstance(part, torch.nn.Module)}
     return {
         f"{part}.{name}": value.untyped_storage().data_ptr()
@@ -78,7 +78,7 @@ def call(pipe: PixelsmithPipeline, **options: Any) -> Any:
     return pipe(**(usual | options)).images
 
 
-def test_a_loaded_pipeline_is_used_where_it_lies(stock: Any, folder: Path) -> None:
+def test_the_weights_of_a_loaded_pipeline_are_not_copied(stock: Any, folder: Path) -> None:
     before = pointers(stock)
     pipe = PixelsmithPipeline.from_pipe(stock)
     found = call(pipe, slider=0.4, negative_prompt="roads")
@@ -98,21 +98,21 @@ def test_a_loaded_pipeline_is_used_where_it_lies(stock: Any, folder: Path) -> No
     assert np.array_equal(np.round(found[0] * 255), generate(request).pixels)
 
 
-def test_from_pretrained_is_from_pipe_of_what_diffusers_reads(stock: Any, folder: Path) -> None:
+def test_from_pretrained_equals_from_pipe_of_the_loaded_pipeline(stock: Any, folder: Path) -> None:
     pipe = PixelsmithPipeline.from_pretrained(str(folder), dtype=torch.float32)
     pipe.pipeline.set_progress_bar_config(disable=True)
     assert type(pipe.pipeline) is type(stock)
     assert np.array_equal(call(pipe), call(PixelsmithPipeline.from_pipe(stock)))
 
 
-def test_the_facts_are_those_of_the_files(stock: Any, folder: Path) -> None:
+def test_the_facts_equal_those_of_the_files(stock: Any, folder: Path) -> None:
     with PixelsmithPipeline.from_pipe(stock).loaded() as model:
         expected = read_facts(folder, str(folder))
         assert replace(model.facts, parameters=0) == replace(expected, parameters=0)
         assert model.facts.parameters == expected.parameters
 
 
-def test_steps_are_told_as_they_end_and_can_be_interrupted(stock: Any) -> None:
+def test_the_step_callback_is_called_and_can_interrupt(stock: Any) -> None:
     told = list[tuple[int, float, dict[str, Any]]]()
     pipe = PixelsmithPipeline.from_pipe(stock)
 
@@ -139,7 +139,7 @@ def test_steps_are_told_as_they_end_and_can_be_interrupted(stock: Any) -> None:
     assert call(pipe).shape[0] == 1, "and it can be called again"
 
 
-def test_a_scheduler_that_is_changed_changes_the_picture(stock: Any) -> None:
+def test_another_scheduler_changes_the_picture(stock: Any) -> None:
     pipe, usual = PixelsmithPipeline.from_pipe(stock), stock.scheduler
     before = call(pipe)
     key = "shift" if "shift" in usual.config else "beta_end"
@@ -160,7 +160,7 @@ def pipe(tiny_model: Path) -> PixelsmithPipeline:
     return made
 
 
-def test_a_picture_without_a_size_has_the_models_own(pipe: PixelsmithPipeline) -> None:
+def test_the_default_size_is_the_models_native_size(pipe: PixelsmithPipeline) -> None:
     (picture,) = pipe("a coast", num_inference_steps=1).images
     assert isinstance(picture, Image.Image)
     assert picture.size == (64, 64)
@@ -177,7 +177,7 @@ def test_prompts_and_generators_in_lists(pipe: PixelsmithPipeline) -> None:
         call(pipe, prompt=["a", "b"], generator=[seeded(1)])
 
 
-def test_a_generator_gives_its_seed_and_then_others() -> None:
+def test_a_generator_gives_its_seed_first_and_then_other_seeds() -> None:
     generator = seeded(7)
     assert seed_of(generator) == 7
     second, third = seed_of(generator), seed_of(generator)
@@ -189,7 +189,7 @@ def test_a_generator_gives_its_seed_and_then_others() -> None:
     assert seed_of(None) != seed_of(None)
 
 
-def test_pictures_to_start_from_and_masks_are_pil_images(pipe: PixelsmithPipeline, tmp_path: Path) -> None:
+def test_start_pictures_and_masks_are_pil_images(pipe: PixelsmithPipeline, tmp_path: Path) -> None:
     rows, columns = np.mgrid[0:55, 0:72]
     start = Image.fromarray(np.stack([rows * 4, columns * 3, rows + columns], -1).astype(np.uint8))
     mask = Image.fromarray(np.where(columns < 36, 0, 255).astype(np.uint8))
@@ -203,7 +203,7 @@ def test_pictures_to_start_from_and_masks_are_pil_images(pipe: PixelsmithPipelin
     assert not np.array_equal(painted, call(pipe, image=start))
 
 
-def test_a_picture_too_large_for_memory_is_made_through_a_run_directory(
+def test_a_picture_too_large_for_memory_uses_a_run_directory(
     pipe: PixelsmithPipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = call(pipe)
@@ -211,7 +211,7 @@ def test_a_picture_too_large_for_memory_is_made_through_a_run_directory(
     assert np.array_equal(call(pipe), expected)
 
 
-def test_a_file_is_made_by_the_loaded_model_and_a_run_goes_on(pipe: PixelsmithPipeline, tmp_path: Path) -> None:
+def test_the_loaded_model_writes_files_and_resumes_runs(pipe: PixelsmithPipeline, tmp_path: Path) -> None:
     with pipe.loaded() as model:
         request = model.request("a coast", SIZE, method=Method(steps=2))
         assert model.plan(request).stages
@@ -229,7 +229,7 @@ def test_a_file_is_made_by_the_loaded_model_and_a_run_goes_on(pipe: PixelsmithPi
         assert np.array_equal(np.asarray(picture), expected)
 
 
-def test_a_run_of_changed_weights_is_not_gone_on_with(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_run_of_changed_weights_is_not_resumed(tiny_model: Path, tmp_path: Path) -> None:
     with quiet():
         own = PixelsmithPipeline.from_pretrained(str(tiny_model))
     with own.loaded() as model:
@@ -240,7 +240,7 @@ def test_a_run_of_changed_weights_is_not_gone_on_with(tiny_model: Path, tmp_path
         model.resume(tmp_path / "run")
 
 
-def test_what_cannot_be_done_is_said(pipe: PixelsmithPipeline) -> None:
+def test_unsupported_calls_are_refused(pipe: PixelsmithPipeline) -> None:
     with pytest.raises(RequestError, match="sldier: there is no such option"):
         pipe("a coast", sldier=0.5)
     with pytest.raises(RequestError, match="output type: expected one of pil, np, pt, got 'latent'"):
@@ -258,7 +258,7 @@ def test_what_cannot_be_done_is_said(pipe: PixelsmithPipeline) -> None:
         PixelsmithPipeline.from_pipe(DDPMPipeline(network, DDPMScheduler()))
 
 
-def test_an_autoencoder_that_overflows_is_float32_for_the_call_only() -> None:
+def test_an_overflowing_autoencoder_is_in_float32_during_the_call_only() -> None:
     stock = SPECIMENS["sdxl"].build()
     stock.vae.to(torch.float16)
     with family_of(stock):

@@ -1,4 +1,4 @@
-"""Many pictures at once."""
+"""The command ``pixelsmith batch``."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ def test_rows_are_the_same_in_every_format(tmp_path: Path) -> None:
         ("a.toml", "prompt = \n", "a.toml: "),
     ],
 )
-def test_what_is_no_table_is_refused_in_words(tmp_path: Path, name: str, text: str, message: str) -> None:
+def test_invalid_tables_are_refused_with_the_reason(tmp_path: Path, name: str, text: str, message: str) -> None:
     with pytest.raises(RequestError, match=message):
         rows_of(write(tmp_path / name, text))
 
 
-def test_bytes_that_are_no_text_and_no_file_are_refused(tmp_path: Path) -> None:
+def test_binary_and_missing_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(b"prompt\n\xff\n")
     with pytest.raises(RequestError, match=r"expected text in UTF-8 .* at byte 7"):
         rows_of(tmp_path / "a.csv")
@@ -71,12 +71,12 @@ def test_seeds_are_numbers_and_ranges(parts: list[tuple[int, int]]) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "3-1", "a", "1,,2", "-1", "0-99999999", str(2**64)])
-def test_what_are_no_seeds_is_refused(text: str) -> None:
+def test_invalid_seeds_are_refused(text: str) -> None:
     with pytest.raises(RequestError, match="seeds: expected numbers and ranges such as 0-9,20"):
         seeds_of(text)
 
 
-def test_a_folder_and_seeds_are_a_row_each(tmp_path: Path) -> None:
+def test_each_picture_of_a_folder_and_each_seed_is_a_row(tmp_path: Path) -> None:
     for name in ("b.JPG", "a.png", "notes.txt"):
         (tmp_path / name).touch()
     rows = list(spread({"from_image": str(tmp_path), "seeds": "0-1"}))
@@ -107,13 +107,13 @@ def test_names_follow_a_template(template: str, changes: dict[str, Any], expecte
 
 
 @pytest.mark.parametrize("template", ["{colour}.png", "{}.png", "{index", "{size.width}.png", "{seed:x y}.png"])
-def test_what_is_no_template_is_refused(template: str) -> None:
+def test_invalid_templates_are_refused(template: str) -> None:
     with pytest.raises(RequestError, match=r"output: expected a name with .*\{index\}, .*\{name\}"):
         output_of(template, 1, 1, Request("a map", Size(80, 60)))
 
 
 @given(st.text(min_size=1).filter(str.strip))
-def test_no_prompt_leads_out_of_the_folder(prompt: str) -> None:
+def test_prompts_in_names_cannot_leave_the_folder(prompt: str) -> None:
     try:
         request = Request(prompt, Size(80, 60))
     except RequestError:
@@ -128,7 +128,7 @@ def common(tiny_model: Path) -> tuple[object, ...]:
     return "--model", tiny_model, "--steps", 1, "--size", "64", "--device", "cpu", "--dtype", "float32"
 
 
-def test_rows_are_made_over_defaults_and_not_made_again(
+def test_rows_override_defaults_and_existing_pictures_are_kept(
     call: Call,
     common: tuple[object, ...],
     tmp_path: Path,
@@ -163,7 +163,7 @@ def test_rows_are_made_over_defaults_and_not_made_again(
     assert "is there already" in out
 
 
-def test_a_picture_that_cannot_be_made_does_not_keep_the_others(
+def test_a_failed_picture_does_not_stop_the_others(
     call: Call,
     common: tuple[object, ...],
     tmp_path: Path,
@@ -178,7 +178,7 @@ def test_a_picture_that_cannot_be_made_does_not_keep_the_others(
     assert (code, err) == (1, "pixelsmith: 1 of 3 pictures were not made: 2\n")
 
 
-def test_a_batch_goes_on_with_a_run_that_was_begun(
+def test_a_batch_resumes_an_interrupted_run(
     call: Call,
     common: tuple[object, ...],
     tmp_path: Path,
@@ -206,7 +206,9 @@ def test_a_batch_goes_on_with_a_run_that_was_begun(
     assert not output.exists(), "the run is that of another picture"
 
 
-def test_a_random_seed_is_said_and_found_again(call: Call, common: tuple[object, ...], tmp_path: Path) -> None:
+def test_a_random_seed_is_reported_and_kept_for_the_next_run(
+    call: Call, common: tuple[object, ...], tmp_path: Path
+) -> None:
     code, out, _ = call("generate", "a map", *common, "--seed", "random", "-o", tmp_path / "one.png")
     seed = read_settings(tmp_path / "one.png")["request"]["seed"]
     assert code == 0
@@ -235,7 +237,7 @@ def test_pictures_of_a_folder_are_listed_before_they_are_made(
     assert out.splitlines() == ["1  a.png  190x126  seed 0", "2  b.png  190x126  seed 0"]
 
 
-def test_a_sheet_replaces_only_a_sheet(call: Call, common: tuple[object, ...], tmp_path: Path) -> None:
+def test_a_contact_sheet_replaces_only_a_contact_sheet(call: Call, common: tuple[object, ...], tmp_path: Path) -> None:
     photo = tmp_path / "sheet.jpg"
     Image.new("RGB", (9, 9)).save(photo)
     before = photo.read_bytes()
@@ -264,7 +266,7 @@ def test_a_sheet_replaces_only_a_sheet(call: Call, common: tuple[object, ...], t
         ('{"prompt": "a"}', ("--sheet", "sheet.gif"), "expected a name that ends in .png"),
     ],
 )
-def test_what_is_wrong_with_a_row_is_one_line_before_any_work(
+def test_an_invalid_row_is_refused_in_one_line_before_any_work(
     call: Call,
     tmp_path: Path,
     text: str,

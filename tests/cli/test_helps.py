@@ -1,4 +1,4 @@
-"""What help shows, and where."""
+"""The help of the command line."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def said(*words: str) -> str:
 
 
 def options_in(text: str) -> set[str]:
-    """The long options that a help text lists, at the start of their lines."""
+    """The long options at the start of the lines of a help text."""
     return set(re.findall(r"^  (?:-\w, )?(--[\w-]+)", text, re.MULTILINE))
 
 
@@ -33,7 +33,7 @@ def headings_in(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("name", WITH_A_REQUEST)
-def test_help_shows_what_is_common_and_help_all_everything(name: str) -> None:
+def test_help_shows_common_options_and_help_all_every_option(name: str) -> None:
     command = cli.commands[name]
     options = [one for one in command.params if isinstance(one, click.Option)]
     rare = {one.opts[0] for one in options if isinstance(one, GroupedOption) and not one.common}
@@ -45,7 +45,7 @@ def test_help_shows_what_is_common_and_help_all_everything(name: str) -> None:
     assert "more options" not in said(name, "--help-all")
 
 
-def test_an_artist_sees_about_ten_options_in_groups() -> None:
+def test_help_shows_about_ten_options_in_groups() -> None:
     text = said("generate", "--help")
     assert 10 <= len(options_in(text) - {"--help", "--help-all"}) <= 14
     headings = headings_in(text)
@@ -60,7 +60,7 @@ def test_every_option_of_a_picture_has_a_group() -> None:
     assert ungrouped == {"prompt", "--help-all"}
 
 
-def test_examples_are_understood() -> None:
+def test_examples_are_valid_commands() -> None:
     command = cli.commands["generate"]
     assert isinstance(command, Command)
     assert len(command.examples) == 2
@@ -71,14 +71,14 @@ def test_examples_are_understood() -> None:
         assert line in said("generate", "--help")
 
 
-def test_what_a_preset_does_is_said() -> None:
+def test_presets_are_described() -> None:
     assert set(PRESET_NOTES) == set(PRESETS)
     for note in PRESET_NOTES.values():
         assert " ".join(note.split()) in " ".join(said("generate", "--help").split())
 
 
 @pytest.mark.parametrize("words", [(), ("models",)])
-def test_short_helps_are_whole_sentences(words: tuple[str, ...]) -> None:
+def test_short_helps_are_complete_sentences(words: tuple[str, ...]) -> None:
     text = said(*words, "--help")
     assert "..." not in text.replace("[ARGS]...", "")
     assert set(re.findall(r"^  (\w+)  ", text, re.MULTILINE)) == set(
@@ -86,14 +86,14 @@ def test_short_helps_are_whole_sentences(words: tuple[str, ...]) -> None:
     )
 
 
-def test_without_a_command_it_says_what_to_do_first() -> None:
+def test_without_a_command_the_first_steps_are_shown() -> None:
     assert said() == f"{FIRST_STEPS}\n"
     for line in re.findall(r"pixelsmith (\w+)", FIRST_STEPS):
         assert line in {*cli.commands, "turns"}
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_is_printed_and_completes(shell: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shell_completion_works(shell: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "_PIXELSMITH_COMPLETE" in said("completion", shell)
     monkeypatch.setenv("COMP_WORDS", "pixelsmith gen")
     monkeypatch.setenv("COMP_CWORD", "gen" if shell == "fish" else "1")

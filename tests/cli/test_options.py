@@ -18,7 +18,7 @@ from pixelsmith.errors import RequestError
 
 @dataclass(frozen=True)
 class Painted:
-    """A value with a setting of each kind."""
+    """A dataclass with a setting of each kind."""
 
     layers: int = setting(3, "How many.", Group.PICTURE, least=1)
     brush: Literal["flat", "round"] = setting("flat", "Which.", Group.FILE, common=True)
@@ -38,7 +38,7 @@ def painted_with(*words: str, left_open: bool = False) -> dict[str, object]:
     return dict(command.make_context("paint", list(words)).params)
 
 
-def test_a_field_is_all_that_an_option_needs() -> None:
+def test_an_option_is_derived_from_a_field() -> None:
     assert painted_with() == {"layers": 3, "brush": "flat", "share": None, "wet": False, "names": ()}
     words = ("--layers", "2", "--brush", "round", "--share", "0.5", "--wet", "--name", "red", "--name", "blue")
     assert Painted(**painted_with(*words)) == Painted(2, "round", 0.5, True, ("red", "blue"))  # type: ignore[arg-type]
@@ -46,12 +46,12 @@ def test_a_field_is_all_that_an_option_needs() -> None:
         painted_with("--brush", "wide")
 
 
-def test_what_is_left_open_is_nobodys_default() -> None:
+def test_omitted_options_are_not_replaced_by_defaults() -> None:
     assert set(painted_with(left_open=True).values()) == {None, ()}
     assert painted_with("--no-wet", left_open=True)["wet"] is False
 
 
-def test_numbers_are_in_the_range_of_their_setting() -> None:
+def test_numbers_outside_their_range_are_refused() -> None:
     with pytest.raises(RequestError, match="layers: expected a whole number of at least 1, got 0"):
         Painted(layers=0)
     with pytest.raises(RequestError, match="share: expected a number from 0 to 1, got 2"):

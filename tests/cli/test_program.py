@@ -1,4 +1,4 @@
-"""The command line as a user calls it."""
+"""The command line."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Call = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Call:
-    """Run the entry point with arguments; returns exit code, standard output and standard error."""
+    """Run the command with arguments; returns the exit code, standard output and standard error."""
 
     def run(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["pixelsmith", *map(str, arguments)])
@@ -167,7 +167,9 @@ def test_plan_prints_one_object_and_a_table(call: Call) -> None:
         (["x", "--no-such-option"], "no-such-option"),
     ],
 )
-def test_wrong_input_is_one_clear_line_and_code_2(call: Call, tmp_path: Path, arguments: list[str], said: str) -> None:
+def test_invalid_input_is_refused_in_one_line_with_exit_code_2(
+    call: Call, tmp_path: Path, arguments: list[str], said: str
+) -> None:
     for command in (["plan", *arguments], ["generate", *arguments, "--output", str(tmp_path / "x.png")]):
         code, out, err = call(*command)
         assert (code, out, err.count("\n")) == (2, "", 1), err
@@ -176,13 +178,13 @@ def test_wrong_input_is_one_clear_line_and_code_2(call: Call, tmp_path: Path, ar
 
 
 @pytest.mark.parametrize("output", ["x.gif", "no/such/folder/x.png"])
-def test_an_unwritable_output_is_said_before_any_work(call: Call, tmp_path: Path, output: str) -> None:
+def test_an_unwritable_output_is_refused_before_any_work(call: Call, tmp_path: Path, output: str) -> None:
     code, out, err = call("generate", "x", "--output", tmp_path / output)
     assert (code, out, err.count("\n")) == (2, "", 1)
 
 
 @pytest.mark.parametrize(("size", "coverage", "said"), [("3000000", "grid", "disk"), ("600000", "random", "memory")])
-def test_a_picture_that_the_machine_cannot_hold_is_refused_before_any_work(
+def test_a_picture_beyond_the_machines_memory_or_disk_is_refused_before_any_work(
     call: Call, tmp_path: Path, size: str, coverage: str, said: str
 ) -> None:
     options = ("--size", size, "--coverage", coverage, "--output", tmp_path / "x.tif")
@@ -192,7 +194,7 @@ def test_a_picture_that_the_machine_cannot_hold_is_refused_before_any_work(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_end_of_a_long_prompt_is_said_to_be_unread(call: Call, tiny_model: Path, tmp_path: Path) -> None:
+def test_a_truncated_prompt_gives_a_warning(call: Call, tiny_model: Path, tmp_path: Path) -> None:
     common = ("--size", "64", "--steps", 1, "--model", tiny_model, "-o", tmp_path / "x.png", "--json", "--overwrite")
     warnings = []
     for options in ([], ["--prompt-weighting"]):
@@ -214,7 +216,7 @@ def test_help_and_version(call: Call) -> None:
 
 @contextmanager
 def started(*arguments: object) -> Iterator[subprocess.Popen[str]]:
-    """The command in a process of its own, once it has begun to denoise."""
+    """The command in a separate process, after it has begun to denoise."""
     command = [sys.executable, "-m", "pixelsmith", *map(str, arguments), "--json"]
     environment = os.environ | {"HF_HUB_OFFLINE": "1"}
     # Under a shell's background job signals are ignored, and children inherit that.
@@ -231,7 +233,7 @@ def started(*arguments: object) -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
-def test_ctrl_c_stops_with_130_and_leaves_no_file(tiny_model: Path, tmp_path: Path) -> None:
+def test_ctrl_c_exits_with_130_and_leaves_no_file(tiny_model: Path, tmp_path: Path) -> None:
     options = ("--size", 400, "--steps", 500, "--model", tiny_model, "--output", tmp_path / "x.png")
     with started("generate", "a map", *options) as process:
         time.sleep(0.2)
@@ -243,7 +245,7 @@ def test_ctrl_c_stops_with_130_and_leaves_no_file(tiny_model: Path, tmp_path: Pa
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
-def test_an_interrupted_run_says_how_to_go_on_and_resume_does(call: Call, tiny_model: Path, tmp_path: Path) -> None:
+def test_an_interrupted_run_names_the_command_that_resumes_it(call: Call, tiny_model: Path, tmp_path: Path) -> None:
     run_dir, output = tmp_path / "run", tmp_path / "x.png"
     options = ("--size", 150, "--steps", 20, "--model", tiny_model, "--output", output, "--run-dir", run_dir)
     with started("generate", "a map", *options) as process:
@@ -265,14 +267,14 @@ def test_an_interrupted_run_says_how_to_go_on_and_resume_does(call: Call, tiny_m
         assert image.size == (150, 150)
 
 
-def test_resume_of_what_is_no_run_is_one_clear_line(call: Call, tmp_path: Path) -> None:
+def test_resuming_what_is_not_a_run_is_refused_in_one_line(call: Call, tmp_path: Path) -> None:
     for place in (tmp_path, tmp_path / "nowhere", Path(__file__)):
         code, out, err = call("resume", place)
         assert (code, out, err.count("\n")) == (2, "", 1)
         assert "run" in err
 
 
-def test_families_are_listed_and_a_model_is_recognised(call: Call, tiny_model: Path) -> None:
+def test_models_lists_families_and_inspects_a_model(call: Call, tiny_model: Path) -> None:
     families = json.loads(call("models", "--json")[1])["families"]
     assert {name for family in families for name in family["pipelines"]} >= {"FluxPipeline", "StableDiffusionPipeline"}
     assert all(family["native"] and family["needs"] for family in families)

@@ -1,4 +1,4 @@
-"""Sizes as people ask for them."""
+"""Sizes as users write them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ WIDE = Size(300, 200)
         ("1.5GP", None, Size(47434, 31623), None),
     ],
 )  # fmt: skip
-def test_a_size_is_pixels_a_print_or_an_area(text: str, dpi: float | None, size: Size, said: float | None) -> None:
+def test_sizes_in_pixels_as_prints_and_as_areas(text: str, dpi: float | None, size: Size, said: float | None) -> None:
     assert asked_size(text, dpi, lambda: WIDE) == (size, said)
 
 
@@ -53,13 +53,13 @@ def test_a_size_is_pixels_a_print_or_an_area(text: str, dpi: float | None, size:
         ("9" * 400 + "MP", None, "expected WIDTHxHEIGHT in pixels"),
     ],
 )  # fmt: skip
-def test_what_is_no_size_is_refused_in_words(text: str, dpi: float | None, message: str) -> None:
+def test_invalid_sizes_are_refused_with_the_reason(text: str, dpi: float | None, message: str) -> None:
     with pytest.raises(RequestError, match=message):
         asked_size(text, dpi, lambda: WIDE)
 
 
 @given(st.floats(0.01, 2000), st.integers(50, 5000), st.integers(50, 5000))
-def test_an_area_has_the_shape_and_as_many_pixels_as_asked(area: float, width: int, height: int) -> None:
+def test_an_area_has_the_requested_aspect_ratio_and_number_of_pixels(area: float, width: int, height: int) -> None:
     size, _ = asked_size(f"{area:.4f}MP", None, lambda: Size(width, height))
     exact = Size(width, height).scaled((area * 1e6 / (width * height)) ** 0.5)
     assert abs(size.width - exact.width) <= 1
@@ -68,14 +68,14 @@ def test_an_area_has_the_shape_and_as_many_pixels_as_asked(area: float, width: i
 
 
 @given(st.floats(1, 200), st.floats(1, 200), st.integers(30, 600))
-def test_a_print_is_as_long_as_asked_to_half_a_dot(width: float, height: float, dpi: int) -> None:
+def test_a_print_has_the_requested_length_to_half_a_dot(width: float, height: float, dpi: int) -> None:
     size, said = asked_size(f"{width:.3f}x{height:.3f}cm@{dpi}dpi", None, lambda: WIDE)
     assert said == dpi
     for pixels, asked in ((size.width, width), (size.height, height)):
         assert abs(pixels / dpi - asked / 2.54) <= 0.51 / dpi
 
 
-def test_only_an_area_asks_for_a_shape() -> None:
+def test_only_an_area_needs_an_aspect_ratio() -> None:
     def shape() -> Size:
         raise AssertionError("the model would be looked for")
 

@@ -1,4 +1,4 @@
-"""Strategies as a user chooses them, from the plan to the picture."""
+"""Strategies, from the plan to the picture."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_every_name_is_a_strategy() -> None:
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_every_strategy_gives_a_picture_of_the_size_and_repeats(tiny_model: Path, strategy: StrategyName) -> None:
+def test_every_strategy_gives_a_repeatable_picture_of_the_size(tiny_model: Path, strategy: StrategyName) -> None:
     request = request_of(tiny_model, strategy)
     pixels = generate(request).pixels
     assert pixels.shape == (144, 144, 3)
@@ -40,14 +40,14 @@ def test_they_differ_from_each_other(tiny_model: Path) -> None:
     assert len(set(pictures)) == len(STRATEGIES)
 
 
-def test_lanczos_is_the_base_enlarged(tiny_model: Path) -> None:
+def test_lanczos_equals_the_enlarged_base(tiny_model: Path) -> None:
     base = generate(request_of(tiny_model, "pixelsmith", 64)).pixels
     below = Array(torch.from_numpy(base.copy()).permute(2, 0, 1))
     expected = Resized(below, Size(64, 64), Size(144, 144), "lanczos").read(Size(144, 144).window)
     assert np.array_equal(generate(request_of(tiny_model, "lanczos")).pixels, expected.permute(1, 2, 0))
 
 
-def test_what_a_strategy_has_no_use_for_is_said(tiny_model: Path) -> None:
+def test_settings_that_a_strategy_does_not_use_give_a_warning(tiny_model: Path) -> None:
     method = {"slider": 0.3, "border": 0, "start": 0.5}
     for strategy, expected in (("demofusion", "slider, border"), ("lanczos", "slider, border, start")):
         heard: list[object] = []
@@ -57,9 +57,7 @@ def test_what_a_strategy_has_no_use_for_is_said(tiny_model: Path) -> None:
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_where_nothing_was_asked_for_nothing_is_needless(
-    tiny_model: Path, tmp_path: Path, strategy: StrategyName
-) -> None:
+def test_defaults_give_no_warnings(tiny_model: Path, tmp_path: Path, strategy: StrategyName) -> None:
     start = tmp_path / "start.png"
     Image.new("RGB", (64, 64), "teal").save(start)
     # Those without stages take no picture to start from.
@@ -69,8 +67,10 @@ def test_where_nothing_was_asked_for_nothing_is_needless(
         assert not [event for event in heard if isinstance(event, Warned)]
 
 
-def test_the_plans(tiny_model: Path) -> None:
-    """Native size 64: demofusion climbs by multiples and its samples are counted; direct and lanczos do not climb."""
+def test_plans_of_strategies(tiny_model: Path) -> None:
+    """Native size 64: demofusion has stages of all multiples and its samples are counted; direct and lanczos have no
+    stages.
+    """
     plans = {name: plan(request_of(tiny_model, name, 256)) for name in STRATEGIES}
     sizes = {name: [stage.size.width for stage in made.stages] for name, made in plans.items()}
     assert sizes == {
@@ -87,7 +87,7 @@ def test_the_plans(tiny_model: Path) -> None:
     [("direct", {"cascade": (Size(144, 144),)}, "cascade"), ("lanczos", {"cascade": (Size(144, 144),)}, "cascade"),
      ("direct", {"from_image": "photo.png"}, "given"), ("lanczos", {"from_image": "photo.png"}, "given")],
 )  # fmt: skip
-def test_what_does_not_fit_together_is_said(
+def test_settings_that_exclude_each_other_are_refused(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, strategy: str, changes: dict, said: str
 ) -> None:
     from PIL import Image
@@ -98,7 +98,7 @@ def test_what_does_not_fit_together_is_said(
         plan(request_of(tiny_model, strategy, **changes))
 
 
-def test_what_a_way_to_merge_has_no_use_for_is_said(tiny_model: Path) -> None:
+def test_settings_that_a_merge_does_not_use_give_a_warning(tiny_model: Path) -> None:
     for method, expected in (
         ({"merge": "phase", "slider_steps": 0.5}, "merge: phase has no use for slider steps"),
         ({"chess_mask": False}, "merge: hold has no use for chess mask"),

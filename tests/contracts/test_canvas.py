@@ -1,4 +1,4 @@
-"""What every place for slots must do, and what a mosaic is whichever it uses; a new one is added to ``SPACES``."""
+"""The contract of slots, and mosaics on each kind of them; a new kind is added to ``SPACES``."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SPACES: dict[str, Callable[[Path], Space]] = {"memory": lambda folder: MemorySpa
 
 @pytest.mark.parametrize("kind", SLOTS)
 class TestSlots:
-    def test_a_slot_is_there_once_it_is_written(self, kind: str, tmp_path: Path) -> None:
+    def test_a_slot_exists_after_it_is_written(self, kind: str, tmp_path: Path) -> None:
         slots = SLOTS[kind](tmp_path)
         assert [i in slots for i in range(COUNT)] == [False] * COUNT
         values = np.arange(CAPACITY, dtype=np.float32).reshape(3, 4)
@@ -38,7 +38,7 @@ class TestSlots:
         assert [i in slots for i in range(COUNT)] == [False, False, False, True, False]
         np.testing.assert_array_equal(slots.read(3)[:CAPACITY], values.ravel())
 
-    def test_a_slot_may_hold_less_than_it_could_and_is_not_shared(self, kind: str, tmp_path: Path) -> None:
+    def test_a_slot_may_be_partly_filled_and_is_a_copy(self, kind: str, tmp_path: Path) -> None:
         slots, values = SLOTS[kind](tmp_path), np.ones((1, 2), np.float32)
         slots.write(0, values)
         slots.write(1, values[:, :0])
@@ -47,7 +47,7 @@ class TestSlots:
         assert 1 in slots
 
 
-def test_damage_that_was_found_is_known_to_those_who_watch(tmp_path: Path) -> None:
+def test_watchers_see_damage_that_was_found(tmp_path: Path) -> None:
     path, values = tmp_path / "slots", np.arange(CAPACITY, dtype=np.float32)
     slots = DiskSlots(path, COUNT, CAPACITY, np.float32)
     for index in (1, 3):
@@ -79,9 +79,7 @@ class TestSpace:
         assert len(list(space.open("a/b", tiling, 1).missing())) == 4
 
     @given(width=st.integers(8, 50), height=st.integers(8, 50), name=st.sampled_from(sorted(COVERAGES)))
-    def test_a_mosaic_reads_as_the_weighted_mean_of_its_patches(
-        self, kind: str, width: int, height: int, name: str
-    ) -> None:
+    def test_a_mosaic_is_the_weighted_mean_of_its_patches(self, kind: str, width: int, height: int, name: str) -> None:
         size = Size(width, height)
         tiling = COVERAGES[name](size, Size(min(16, width), min(16, height)), 2, seed=1, stage=1).patches(0)
         expected = np.zeros((2, height, width), np.float32)
@@ -102,7 +100,7 @@ class TestSpace:
             part = Window(height // 3, width // 4, height // 2, width // 2)
             assert torch.equal(mosaic.read(part), whole[(..., *part.slices)])
 
-    def test_pixels_are_bytes_and_stay_exact_where_tiles_meet_hard(self, kind: str, tmp_path: Path) -> None:
+    def test_pixels_are_bytes_and_exact_where_tiles_do_not_overlap(self, kind: str, tmp_path: Path) -> None:
         tiling: Tiling = fixed_grid(Size(5, 4), 4, 2, 0).scaled(3)
         mosaic = SPACES[kind](tmp_path).open("p", tiling, 3, torch.uint8, Size(13, 11))
         for index in range(len(tiling)):
@@ -112,7 +110,7 @@ class TestSpace:
         assert found.dtype == torch.uint8
         assert set(found.flatten().tolist()) == {13, 53}
 
-    def test_only_groups_with_a_patch_missing_are_to_be_done(self, kind: str, tmp_path: Path) -> None:
+    def test_only_groups_with_a_missing_patch_are_computed(self, kind: str, tmp_path: Path) -> None:
         mosaic = SPACES[kind](tmp_path).open("m", fixed_grid(Size(28, 4), 4, 0, 0), 1)
         for index in (0, 1, 2, 3):
             mosaic.put(index, torch.zeros(1, 4, 4))
@@ -127,7 +125,7 @@ class TestSpace:
 
 
 class TestDamage:
-    """A file of slots after a crash: what is not whole is not there."""
+    """A file of slots after a crash: incomplete slots are missing."""
 
     def filled(self, folder: Path) -> DiskSlots:
         slots = DiskSlots(folder / "slots", COUNT, CAPACITY, np.float32)
@@ -139,12 +137,12 @@ class TestDamage:
         slots = DiskSlots(folder / "slots", COUNT, CAPACITY, np.float32)
         return [i in slots for i in range(COUNT)]
 
-    def test_another_process_finds_what_was_written(self, tmp_path: Path) -> None:
+    def test_another_process_reads_what_was_written(self, tmp_path: Path) -> None:
         self.filled(tmp_path).close()
         slots = DiskSlots(tmp_path / "slots", COUNT, CAPACITY, np.float32)
         assert [slots.read(i)[0] for i in range(COUNT)] == [1, 2, 3, 4, 5]
 
-    def test_a_damaged_block_is_not_there(self, tmp_path: Path) -> None:
+    def test_a_damaged_block_is_missing(self, tmp_path: Path) -> None:
         self.filled(tmp_path).close()
         with (tmp_path / "slots.data").open("r+b") as file:
             file.seek(2 * 4 * CAPACITY + 9)
@@ -157,7 +155,7 @@ class TestDamage:
             file.truncate(3 * 4 * CAPACITY + 5)
         assert self.reopened(tmp_path) == [True, True, True, False, False]
 
-    def test_a_damaged_journal_vouches_for_nothing_false(self, tmp_path: Path) -> None:
+    def test_a_damaged_journal_confirms_no_damaged_block(self, tmp_path: Path) -> None:
         self.filled(tmp_path).close()
         journal = tmp_path / "slots.sums"
         content = bytearray(journal.read_bytes())
@@ -169,7 +167,7 @@ class TestDamage:
         journal.unlink()
         assert self.reopened(tmp_path) == [False] * COUNT
 
-    def test_a_block_at_another_place_does_not_count(self, tmp_path: Path) -> None:
+    def test_a_block_at_another_position_is_missing(self, tmp_path: Path) -> None:
         self.filled(tmp_path).close()
         for name, size in (("slots.data", 4 * CAPACITY), ("slots.sums", 4)):
             content = (tmp_path / name).read_bytes()

@@ -1,4 +1,4 @@
-"""What every captioner must do: the embedded model's own, and tiny image-to-text models in the format of the hub."""
+"""The contract of captioners: the embedded model's own, and tiny image-to-text models in the format of transformers."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def captioner(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 
 
 def pictures(side: int = 64) -> Tensor:
-    """A sea of fine waves, a green place and a white one, (3, 3, side, side)."""
+    """Fine waves of sea, a green place and a white one, (3, 3, side, side)."""
     noise = torch.randn(3, 1, side, side, generator=torch.Generator().manual_seed(0))
     colours = torch.tensor([[5.0, 20.0, 60.0], [40.0, 80.0, 30.0], [240.0, 240.0, 245.0]])
     return (colours[:, :, None, None] + 6 * noise).clamp(0, 255).to(torch.uint8)
 
 
-def test_there_is_a_line_of_words_for_each_picture(captioner: Captioner) -> None:
+def test_each_picture_has_a_caption_of_one_line(captioner: Captioner) -> None:
     found = captioner(pictures())
     assert len(found) == 3
     assert any(found)
@@ -38,7 +38,7 @@ def test_there_is_a_line_of_words_for_each_picture(captioner: Captioner) -> None
         assert not set(text) & set("()+")
 
 
-def test_what_is_said_depends_on_the_picture_alone(captioner: Captioner) -> None:
+def test_a_caption_depends_on_its_picture_only(captioner: Captioner) -> None:
     together = captioner(pictures())
     assert together == [captioner(picture[None])[0] for picture in pictures()]
     assert together == captioner(pictures())

@@ -1,4 +1,4 @@
-"""What every executor must do; a new one is added to ``EXECUTORS``."""
+"""The contract of executors; a new one is added to ``EXECUTORS``."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ EVERY = pytest.mark.parametrize(
 
 @cache
 def links_of(kind: str) -> list[Link]:
-    """Workers without a model. They are started once, and serve all tests."""
+    """Workers without a model, which are started once for all tests."""
     links = Processes(["cpu", "cpu"]) if kind == "processes" else RayLinks(Workers(("cpu", "cpu"), "local"))
     started[kind] = links
     return list(links.more())
@@ -61,7 +61,7 @@ started: dict[str, Links] = {}
 
 @dataclass(frozen=True)
 class Spared:
-    """A way to a worker that other tests need as well."""
+    """A link that is not killed, because other tests use its worker."""
 
     link: Link
 
@@ -111,7 +111,7 @@ def new_file() -> Path:
 
 @dataclass(frozen=True)
 class Log:
-    """What was done by whom, in order: a line each in a file, which several processes can write."""
+    """What was done by which thread or process, in order: one line each in a file that several processes write."""
 
     path: Path = field(default_factory=new_file)
 
@@ -127,7 +127,7 @@ class Log:
 
 @dataclass(frozen=True)
 class Bench:
-    """What computes: it goes to other processes."""
+    """The computation, which is sent to other processes."""
 
     log: Log
     room: int
@@ -183,7 +183,7 @@ class Desk:
 
     @property
     def calls(self) -> list[int]:
-        """How many items were computed at once, each time."""
+        """The number of items of each call."""
         return [count for what, _, count, _ in self.log.lines if what == "compute"]
 
     @property
@@ -226,7 +226,7 @@ def run(kind: str, desk: Desk, on_split: OnSplit = unheard, on_done: OnDone = la
 @EVERY
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("count", [0, 1, 4, 10, 33])
-def test_every_item_is_kept_and_reported_once_in_order(kind: str, device: str, count: int) -> None:
+def test_every_item_is_written_and_reported_once_in_order(kind: str, device: str, count: int) -> None:
     desk, reported = Desk(count, device=device), list[Sequence[int]]()
 
     def report(group: Sequence[int]) -> None:
@@ -266,7 +266,7 @@ def test_windows_that_are_declared_can_be_read_where_it_is_computed(kind: str) -
 
 @EVERY
 @pytest.mark.parametrize("seed", range(3))
-def test_timing_changes_nothing(kind: str, seed: int) -> None:
+def test_results_do_not_depend_on_timing(kind: str, seed: int) -> None:
     chance = random.Random(seed)
     desk = Desk(30, delay=lambda: time.sleep(chance.choice([0, 0, 0.003])))
     run(kind, desk)
@@ -275,8 +275,8 @@ def test_timing_changes_nothing(kind: str, seed: int) -> None:
 
 
 @EVERY
-def test_no_more_is_read_ahead_than_is_said(kind: str) -> None:
-    """Whatever is slow: memory does not grow with the work."""
+def test_reading_ahead_is_limited(kind: str) -> None:
+    """Whatever is slow, so that memory does not grow with the work."""
     for slow in ("read", "compute", "write"):
         desk = Desk(40)
         read = {"most": 0}
@@ -292,8 +292,8 @@ def test_no_more_is_read_ahead_than_is_said(kind: str) -> None:
         assert read["most"] <= 4 + 3, "read ahead, in work, computed and on its way to be written"
 
 
-def test_reading_and_writing_do_not_keep_the_device_waiting() -> None:
-    """A group is computed while the next one is read and the one before is written: here each waits for the others."""
+def test_reading_and_writing_overlap_with_computing() -> None:
+    """A group is computed while the next one is read and the last one is written: here each waits for the others."""
     desk = Desk(40)
     begun = {(what, first): threading.Event() for what in ("read", "compute", "write") for first in range(0, 40, 4)}
 
@@ -322,9 +322,7 @@ def test_reading_and_writing_do_not_keep_the_device_waiting() -> None:
 
 @EVERY
 @pytest.mark.parametrize(("room", "heard"), [(8, []), (5, [4]), (3, [4, 2]), (1, [4, 2, 1])])
-def test_a_group_that_does_not_fit_is_halved_until_it_does_and_nothing_is_lost(
-    kind: str, room: int, heard: list[int]
-) -> None:
+def test_a_group_that_does_not_fit_into_memory_is_halved_until_it_does(kind: str, room: int, heard: list[int]) -> None:
     desk, told = Desk(43, size=8, room=room), list[tuple[str, int]]()
     run(kind, desk, on_split=lambda name, most: told.append((name, most)))
     assert desk.kept == {i: i for i in range(43)}
@@ -335,14 +333,14 @@ def test_a_group_that_does_not_fit_is_halved_until_it_does_and_nothing_is_lost(
 
 
 @EVERY
-def test_one_item_that_does_not_fit_is_an_error_that_says_where(kind: str) -> None:
+def test_an_item_that_does_not_fit_into_memory_is_an_error_with_its_place(kind: str) -> None:
     with pytest.raises(DeviceError, match="no memory for one item") as caught:
         run(kind, Desk(6, size=2, room=0))
     assert caught.value.__notes__ == ["to compute items 0 to 2"]
 
 
 @EVERY
-def test_a_device_that_says_in_words_alone_that_its_memory_ends_is_understood_and_no_other_error_is(kind: str) -> None:
+def test_out_of_memory_errors_are_recognised_by_their_message_too(kind: str) -> None:
     apple = RuntimeError("MPS backend out of memory (MPS allocated: 17.10 GB, max allowed: 18.13 GB)")
     desk = Desk(room=2, error=apple)
     run(kind, desk)
@@ -353,8 +351,8 @@ def test_a_device_that_says_in_words_alone_that_its_memory_ends_is_understood_an
 
 @EVERY
 @pytest.mark.parametrize("room", [8, 3])
-def test_a_compiled_network_meets_one_batch_size_only(kind: str, room: int) -> None:
-    """Whatever a group leaves over; a size that does not fit and those above it apart."""
+def test_a_compiled_network_is_called_with_one_batch_size_only(kind: str, room: int) -> None:
+    """Also for incomplete groups, except for halved batches."""
     for count in (8, 5, 1, 19):
         desk = Desk(count, size=8, room=room, full=8)
         run(kind, desk)
@@ -377,7 +375,7 @@ def test_what_fails_is_told_with_its_place_and_nothing_is_written_after_it(kind:
 
 
 @EVERY
-def test_an_interruption_by_who_is_told_leaves_what_was_reported_and_no_more(kind: str) -> None:
+def test_an_interruption_by_the_observer_keeps_exactly_what_was_reported(kind: str) -> None:
     desk = Desk(40)
 
     def interrupt(group: Sequence[int]) -> None:
@@ -401,8 +399,8 @@ def test_an_executor_can_be_used_again_after_a_failure(kind: str) -> None:
 
 
 @EVERY
-def test_what_is_done_beside_the_work_is_there_when_it_is_asked_for(kind: str) -> None:
-    """Ahead of it at the latest then; behind it after all that was written, before all that will be."""
+def test_background_tasks_are_done_when_their_result_is_needed(kind: str) -> None:
+    """Those ahead of work, at the latest before it; those behind it, after its writes and before later ones."""
     desk, later = Desk(), Desk()
     with EXECUTORS[kind](unheard) as executor:
         opened = executor.ahead(lambda: torch.is_inference_mode_enabled())
@@ -415,7 +413,7 @@ def test_what_is_done_beside_the_work_is_there_when_it_is_asked_for(kind: str) -
 
 
 @EVERY
-def test_what_is_done_beside_the_work_says_what_went_wrong_there(kind: str) -> None:
+def test_errors_of_background_tasks_are_raised(kind: str) -> None:
     def broken() -> None:
         raise ValueError("broken")
 
@@ -428,8 +426,8 @@ def test_what_is_done_beside_the_work_says_what_went_wrong_there(kind: str) -> N
 
 
 @EVERY
-def test_several_values_of_each_item_come_together(kind: str) -> None:
-    """Also where memory ends, and where the last ones are filled up."""
+def test_several_values_of_each_item_are_kept_together(kind: str) -> None:
+    """Also if memory runs out, and for padded groups."""
     desk, kept = Desk(10, room=2, full=4), dict[int, tuple[float, ...]]()
     work = desk.work_of(kind)
 
@@ -442,7 +440,7 @@ def test_several_values_of_each_item_come_together(kind: str) -> None:
     assert kept == {i: (i, i > 4, i) for i in range(10)}
 
 
-def test_what_is_seldom_done_is_done_again_when_its_time_has_come(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_seldom_repeats_a_call_after_its_interval(monkeypatch: pytest.MonkeyPatch) -> None:
     now, done = [0.0], list[float]()
     monkeypatch.setattr("pixelsmith.engine.seldom.time.monotonic", lambda: now[0])
     seldom = Seldom(lambda: done.append(now[0]), seconds=1.0)
@@ -452,7 +450,7 @@ def test_what_is_seldom_done_is_done_again_when_its_time_has_come(monkeypatch: p
 
 
 @EVERY
-def test_all_threads_keep_gradients_or_not_as_the_one_that_asks(kind: str) -> None:
+def test_threads_use_the_inference_mode_of_the_caller(kind: str) -> None:
     for mode in (True, False):
         log = Log()
         note = partial(note_mode, log)
@@ -474,7 +472,7 @@ def note_mode(log: Log, *given: Any) -> Tensor:
 
 @pytest.fixture
 def threads(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
-    """Says whether whole pictures are made with threads."""
+    """Whether whole pictures are made with threads."""
 
     def say(threaded: bool) -> None:
         kind = "threaded" if threaded else "serial"
@@ -493,7 +491,7 @@ METHODS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_picture_is_the_same_with_threads_and_without_on_disk_and_in_memory(
+def test_threads_and_disks_do_not_change_a_picture(
     tiny_model: Path, tmp_path: Path, threads: Callable[[bool], None], method: str
 ) -> None:
     request = Request(
@@ -512,8 +510,8 @@ def test_a_picture_is_the_same_with_threads_and_without_on_disk_and_in_memory(
         assert np.array_equal(other, made[0])
 
 
-def test_the_embedded_model_too(tmp_path: Path, threads: Callable[[bool], None]) -> None:
-    """Several of the exactly local autoencoder's tiles, and captions."""
+def test_threads_do_not_change_pictures_of_the_embedded_model(tmp_path: Path, threads: Callable[[bool], None]) -> None:
+    """With several tiles of its local autoencoder, and captions."""
     request = Request(
         "watercolor map of islands", Size(700, 200), method=Method(steps=2), compute=Compute("cpu", "float32")
     )

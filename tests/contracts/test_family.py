@@ -1,4 +1,4 @@
-"""What every model family must do, on the embedded model and on tiny pipelines in the true format."""
+"""The contract of model families: the embedded model, and tiny pipelines in the real format."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ OWN = Specimen("embedded", "StableDiffusionPipeline", lambda: None, usual_call, 
 
 @dataclass(frozen=True)
 class Case:
-    """A specimen, its folder, loaded as a family and as the pipeline that it is."""
+    """A specimen, its folder, loaded as a family and as a pipeline."""
 
     specimen: Specimen
     folder: Path
@@ -67,12 +67,12 @@ class Case:
     pipeline: Any
 
     def canvas_noise(self) -> Tensor:
-        """What the base canvas starts from, (1, c, h, w)."""
+        """The initial noise of the base canvas, (1, c, h, w)."""
         patch, level = self.family.facts.patch, self.family.schedule(self.specimen.steps).levels[0]
         return math.hypot(level.alpha, level.sigma) * self.family.base_noise(0, patch).read(patch.window)[None]
 
     def stock(self, output: str, noise: Tensor | None, prompts: tuple[str, str | None] = PROMPTS["short"]) -> Tensor:
-        """What the pipeline itself makes of this noise, or of that of seed 0, at its native size."""
+        """The stock pipeline's result for this noise, or for that of seed 0, at its native size."""
         size, specimen = self.family.facts.native_size, self.specimen
         stock = Stock(noise, (size.height, size.width), specimen.steps, specimen.scale, output, *prompts)
         return specimen.call(self.pipeline, stock)
@@ -80,13 +80,13 @@ class Case:
     def denoisers(
         self, picture: Size | None = None, prompt: str = PROMPT, negative: str | None = NEGATIVE
     ) -> list[Denoiser]:
-        """With the prompt and with the negative one."""
+        """With the prompt and with the negative prompt."""
         prompts = self.family.encode(prompt, negative or "")
         size = picture or self.family.facts.native_size
         return [self.family.denoiser(everywhere(told), size, self.specimen.scale) for told in prompts]
 
     def guided(self, prompt: str, negative: str | None) -> Denoiser:
-        """As it is recommended, at the specimen's scale."""
+        """With the recommended guidance, at the specimen's scale."""
         best, scale = self.family.facts.recommended, self.specimen.scale
         positive, other = self.denoisers(None, prompt, negative)
         if best.guidance_told or scale <= 1:
@@ -110,7 +110,7 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 def missing_parts(folder: Path) -> list[str]:
-    """Parts that this folder can do without."""
+    """Optional parts that this folder does not have."""
     return [name for name in ("text_encoder_3", "tokenizer_3") if "without-t5" in folder.name]
 
 
@@ -120,7 +120,7 @@ def patches_of(family: Family, count: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(0))
 
 
-def test_it_is_recognised_and_its_facts_are_those_of_the_loaded_parts(case: Case) -> None:
+def test_its_facts_equal_those_of_the_loaded_parts(case: Case) -> None:
     facts, pipeline = case.family.facts, case.pipeline
     assert facts.pipeline == type(pipeline).__name__ == case.specimen.pipeline
     native = case.specimen.native or facts.native_size.width
@@ -137,7 +137,7 @@ def test_it_is_recognised_and_its_facts_are_those_of_the_loaded_parts(case: Case
 
 
 @pytest.mark.parametrize("steps", [2, 4, 20])
-def test_levels_fall_from_noise_to_clean(case: Case, steps: int) -> None:
+def test_levels_decrease_from_noise_to_clean(case: Case, steps: int) -> None:
     levels = case.family.schedule(steps).levels
     assert len(levels) == steps + 1
     sigmas = [level.sigma for level in levels]
@@ -152,7 +152,7 @@ def test_levels_fall_from_noise_to_clean(case: Case, steps: int) -> None:
 @torch.inference_mode()
 @pytest.mark.parametrize(("prompt", "negative"), PROMPTS.values(), ids=PROMPTS.keys())
 def test_one_patch_without_a_guide_equals_the_stock_pipeline(case: Case, prompt: str, negative: str | None) -> None:
-    """Same canvas, same prompts, same guidance, same steps: the latents that diffusers gives."""
+    """The same canvas, prompts, guidance and steps give the latents of diffusers."""
     family, patch = case.family, case.family.facts.patch
     job = Denoising(
         denoiser=case.guided(prompt, negative),
@@ -170,8 +170,8 @@ def test_one_patch_without_a_guide_equals_the_stock_pipeline(case: Case, prompt:
 
 @torch.inference_mode()
 @pytest.mark.parametrize("merge", ["hold", "phase"])
-def test_the_guide_leads_a_larger_canvas_as_far_as_the_slider_says(case: Case, merge: str) -> None:
-    """In patches, in a shape that is not square."""
+def test_a_larger_canvas_follows_the_guide_as_set_by_the_slider(case: Case, merge: str) -> None:
+    """In patches, for a canvas that is not square."""
     family, patch = case.family, case.family.facts.patch
     canvas = Size(2 * patch.width, 3 * patch.height // 2)
     values = torch.randn(
@@ -217,7 +217,7 @@ def test_the_base_picture_is_the_stock_pipelines_of_that_seed(case: Case) -> Non
 
 
 @torch.inference_mode()
-def test_a_batch_gives_what_its_patches_give_one_by_one(case: Case) -> None:
+def test_a_batch_equals_its_patches_one_by_one(case: Case) -> None:
     patch, level = case.family.facts.patch, case.family.schedule(10).levels[4]
     denoiser = case.denoisers(Size(4096, 2048))[0]
     x = patches_of(case.family, 3)
@@ -228,8 +228,8 @@ def test_a_batch_gives_what_its_patches_give_one_by_one(case: Case) -> None:
 
 
 @torch.inference_mode()
-def test_patches_of_a_batch_have_prompts_of_their_own(case: Case) -> None:
-    """Of other lengths, too, which some encoders do not pad."""
+def test_patches_of_a_batch_have_their_own_prompts(case: Case) -> None:
+    """Also of different lengths, which some encoders do not pad."""
     patch, level = case.family.facts.patch, case.family.schedule(10).levels[4]
     prompts = [case.family.encode(text, NEGATIVE)[0] for text in (PROMPT, "ice", PROMPT + " with a bay", "ice")]
     windows = [Window(0, 4 * i, patch.height, patch.width) for i in range(len(prompts))]
@@ -244,10 +244,8 @@ def test_patches_of_a_batch_have_prompts_of_their_own(case: Case) -> None:
 
 @torch.inference_mode()
 @pytest.mark.parametrize("perturbation", PERTURBATIONS.values(), ids=PERTURBATIONS.keys())
-def test_a_network_is_perturbed_for_its_own_calls_only_or_that_is_refused(
-    case: Case, perturbation: Perturbation
-) -> None:
-    """Each patch of a batch for itself."""
+def test_a_perturbation_affects_its_own_calls_only_or_is_refused(case: Case, perturbation: Perturbation) -> None:
+    """Each patch of a batch independently."""
     family, patch = case.family, case.family.facts.patch
     request = Request(PROMPT, family.facts.native_size, method=Method(perturbation=perturbation))
     if not family.facts.perturbable:
@@ -266,7 +264,7 @@ def test_a_network_is_perturbed_for_its_own_calls_only_or_that_is_refused(
 
 
 @torch.inference_mode()
-def test_the_prompt_matters(case: Case) -> None:
+def test_the_prompt_changes_the_estimate(case: Case) -> None:
     x, level = patches_of(case.family, 1), case.family.schedule(10).levels[4]
     window = case.family.facts.patch.window
     positive, negative = (denoiser(x, level, [window]) for denoiser in case.denoisers())
@@ -274,7 +272,7 @@ def test_the_prompt_matters(case: Case) -> None:
 
 
 @torch.inference_mode()
-def test_the_autoencoder_goes_both_ways_at_its_scale(case: Case) -> None:
+def test_the_autoencoder_encodes_and_decodes_at_its_scale(case: Case) -> None:
     pixels = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(0)) * 2 - 1
     scale, autoencoder = case.family.facts.latent_scale, case.family.autoencoder
     latents = autoencoder.encode(pixels)
@@ -283,7 +281,7 @@ def test_the_autoencoder_goes_both_ways_at_its_scale(case: Case) -> None:
     assert torch.equal(autoencoder.encode(pixels), latents)
 
 
-def test_what_it_has_no_room_for_is_told(case: Case) -> None:
+def test_the_unread_end_of_a_prompt_is_reported(case: Case) -> None:
     assert case.family.unread("a coast") == ""
     end = case.family.unread("a " * 1500 + "zebra")
     assert end.strip().endswith("zebra")
@@ -291,7 +289,7 @@ def test_what_it_has_no_room_for_is_told(case: Case) -> None:
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_bfloat16_runs_and_is_close(case: Case, device: DeviceName) -> None:
-    """To float32 on the CPU, whatever it runs on."""
+    """To float32 on the CPU, on any device."""
     low = load_family(case.folder, case.family.facts, Compute(device, "bfloat16"))
     window, level, x = case.family.facts.patch.window, case.family.schedule(10).levels[4], patches_of(case.family, 1)
     with torch.inference_mode():
@@ -309,8 +307,8 @@ def test_bfloat16_runs_and_is_close(case: Case, device: DeviceName) -> None:
     assert (found - expected).abs().mean() < 0.15 * expected.abs().mean()
 
 
-def test_a_cascade_to_twice_the_size_goes_on_where_it_stopped(case: Case, tmp_path: Path) -> None:
-    """In a shape that is not square, guided by the picture below."""
+def test_a_cascade_to_twice_the_size_can_be_resumed(case: Case, tmp_path: Path) -> None:
+    """For a canvas that is not square, guided by the previous stage."""
     if case.specimen is OWN:
         pytest.skip("tests/families/test_embedded.py and tests/run/test_directory.py have it")
     side = case.family.facts.native_size.width

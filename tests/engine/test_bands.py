@@ -1,8 +1,9 @@
-"""What a smaller picture knows, in the latents of true autoencoders."""
+"""The frequency bands of smaller pictures, in the latents of real autoencoders."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from pixelsmith.canvas import Array
 from pixelsmith.config.compute import Compute
-from pixelsmith.engine.bands import FittedBands, low_pass_bands, synthetic_picture
+from pixelsmith.engine.bands import _FITS, FittedBands, low_pass_bands, synthetic_picture
 from pixelsmith.families import find_model, load_family, read_facts
 from pixelsmith.families.family import Autoencoder
 from pixelsmith.geometry import Size
@@ -31,7 +32,7 @@ def autoencoder() -> Autoencoder:
 
 
 def encoded(autoencoder: Autoencoder, picture: Array, shrunk: float = 1) -> Tensor:
-    """Of the picture, or of what is left of it when it is shrunk and enlarged again."""
+    """The latents of a picture, or of the picture scaled down and up again."""
     seen, small = picture.read(picture.size.window), Size(*(round(side / shrunk) for side in (128, 128)))
     if shrunk > 1:
         below = Array(Resized(picture, picture.size, small, "lanczos").read(small.window))
@@ -40,10 +41,10 @@ def encoded(autoencoder: Autoencoder, picture: Array, shrunk: float = 1) -> Tens
 
 
 @pytest.mark.parametrize(("factor", "position"), [(4.0, 1.0), (4.0, 0.5), (8.0, 1.0), (4.0, 0.25)])
-def test_the_band_of_latents_is_the_latents_of_what_shrinking_leaves(
+def test_the_fitted_band_matches_latents_of_the_downscaled_picture(
     autoencoder: Autoencoder, factor: float, position: float
 ) -> None:
-    """On a picture that was not fitted to, of what shrinking takes away hardly any is missed."""
+    """On a picture that was not used for the fit, less than a tenth of the removed power is left over."""
     band = FittedBands(autoencoder, 8, factor, "lanczos")(position).of_clean
     picture = Array(synthetic_picture(Size(128, 128), np.random.default_rng(1)))
     latents, wanted = encoded(autoencoder, picture), encoded(autoencoder, picture, factor / position)
@@ -56,15 +57,35 @@ def test_the_band_of_latents_is_the_latents_of_what_shrinking_leaves(
         assert float((plain - wanted)[inside].square().mean()) > 0.3 * taken
 
 
-def test_a_fit_is_the_same_again(autoencoder: Autoencoder) -> None:
+def test_a_fit_is_deterministic(autoencoder: Autoencoder) -> None:
     clean, guide = torch.randn(2, 1, 16, 12, 12, generator=torch.Generator().manual_seed(0))
-    first, again = (FittedBands(autoencoder, 8, 4.0, "lanczos")(0.7).correction(clean, guide) for _ in range(2))
+    first = FittedBands(autoencoder, 8, 4.0, "lanczos")(0.7).correction(clean, guide)
+    _FITS.clear()
+    again = FittedBands(autoencoder, 8, 4.0, "lanczos")(0.7).correction(clean, guide)
     assert torch.equal(first, again)
 
 
+def test_pictures_of_a_loaded_autoencoder_share_its_fits(
+    autoencoder: Autoencoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit, fitted = FittedBands._fit, list[float]()
+
+    def counted(self: FittedBands, shrunk: float) -> Any:
+        fitted.append(shrunk)
+        return fit(self, shrunk)
+
+    monkeypatch.setattr(FittedBands, "_fit", counted)
+    _FITS.clear()
+    for _ in range(2):
+        FittedBands(autoencoder, 8, 4.0, "lanczos")(1.0)
+    assert fitted == [4.0]
+    FittedBands(autoencoder, 8, 2.0, "lanczos")(1.0)
+    assert fitted == [4.0, 2.0]
+
+
 @pytest.mark.parametrize("position", [1.0, 0.7, 0.25])
-def test_an_estimate_that_is_right_is_left_alone(autoencoder: Autoencoder, position: float) -> None:
-    """Also at frequencies that shrinking only weakens: nothing of them is taken away again."""
+def test_an_exact_estimate_is_not_changed(autoencoder: Autoencoder, position: float) -> None:
+    """Also at frequencies that scaling down only attenuates: they are not attenuated again."""
     picture = Array(synthetic_picture(Size(128, 128), np.random.default_rng(1)))
     clean, guide = encoded(autoencoder, picture), encoded(autoencoder, picture, 4.0)
     band = FittedBands(autoencoder, 8, 4.0, "lanczos")(position)
@@ -72,7 +93,7 @@ def test_an_estimate_that_is_right_is_left_alone(autoencoder: Autoencoder, posit
     lost = (clean - guide)[inside]
 
     def share(correction: Tensor) -> float:
-        """How much of what shrinking takes away a correction gives, or takes."""
+        """The share of the frequencies removed by scaling down that a correction adds or removes."""
         return float((correction[inside] * lost).sum() / lost.square().sum())
 
     assert share(band.correction(clean, guide)) == pytest.approx(0, abs=0.03)
@@ -83,7 +104,7 @@ def test_an_estimate_that_is_right_is_left_alone(autoencoder: Autoencoder, posit
 
 @pytest.mark.parametrize("colour", [(0, 0, 0), (255, 255, 255), (50, 100, 160), (200, 180, 120)])
 @pytest.mark.parametrize("factor", [4.0, 12.0])
-def test_flat_colours_keep_their_tone(autoencoder: Autoencoder, colour: tuple[int, ...], factor: float) -> None:
+def test_flat_colours_keep_their_mean(autoencoder: Autoencoder, colour: tuple[int, ...], factor: float) -> None:
     flat = torch.tensor(colour, dtype=torch.uint8)[:, None, None].expand(3, 128, 128).contiguous()
     latents = encoded(autoencoder, Array(flat))
     # At the edges an autoencoder sees no flat colour.
@@ -92,7 +113,7 @@ def test_flat_colours_keep_their_tone(autoencoder: Autoencoder, colour: tuple[in
 
 
 def test_synthetic_pictures_have_the_spectrum_of_photographs() -> None:
-    """The power of an octave of waves falls by four from one to the next finer one; each is another picture."""
+    """Power falls by a factor of four from one octave to the next finer one; each picture is different."""
     rng = np.random.default_rng(0)
     pictures = [synthetic_picture(Size(256, 256), rng).float() for _ in range(8)]
     assert not torch.equal(pictures[0], pictures[1])

@@ -1,4 +1,4 @@
-"""Words for each place: each patch is conditioned on what the picture below shows where it lies."""
+"""Captions for places: each patch is conditioned on what the previous stage shows there."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def request_of(model: Path, captioner: Path, **changes: Any) -> Request:
 
 
 @pytest.mark.parametrize("size", [(16, 16), (40, 33), (97, 16), (5, 130)])
-def test_cells_tile_a_canvas_and_every_window_has_one(size: tuple[int, int]) -> None:
+def test_cells_tile_a_canvas_and_every_window_maps_to_one(size: tuple[int, int]) -> None:
     canvas = Size(*size)
     cells = Cells(canvas, PATCH)
     found = list(cells)
@@ -108,8 +108,10 @@ def sea_or_forest(pictures: Tensor) -> list[str]:
     return ["sea" if red.mean() < 25 else "forest" for red, _, _ in pictures.float()]
 
 
-def test_patches_get_the_words_of_their_places(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And places with the same words share their encoding."""
+def test_patches_are_conditioned_on_the_captions_of_their_places(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Places with the same caption share its encoding."""
     request = Request("a map", Size(256, 256), model=str(tiny_model), method=Method(steps=1, captions="auto"))
     facts = replace(read_facts(tiny_model, "tiny"), captioner_parameters=1)
     family = load_family(tiny_model, facts, FLOAT)
@@ -150,7 +152,7 @@ def test_patches_get_the_words_of_their_places(tiny_model: Path, monkeypatch: py
         )
 
 
-def test_the_embedded_model_says_what_it_was_trained_with(picture: Path, tmp_path: Path) -> None:
+def test_the_embedded_captioner_uses_the_prompts_of_the_training(picture: Path, tmp_path: Path) -> None:
     method = replace(PRESETS["fast"], captions="auto", stage_steps=1)
     request = Request("a map", Size(512, 512), from_image=str(picture), method=method, compute=FLOAT)
     generate(request, tmp_path / "map.png", run_dir=tmp_path / "run")
@@ -162,9 +164,7 @@ def test_the_embedded_model_says_what_it_was_trained_with(picture: Path, tmp_pat
     assert "forest" in below_right
 
 
-def test_captions_change_the_picture_and_off_is_as_if_there_were_no_captioner(
-    tiny_model: Path, captioner: Path
-) -> None:
+def test_captions_change_the_picture_and_off_equals_no_captioner(tiny_model: Path, captioner: Path) -> None:
     plain = Request("a map", Size(150, 130), model=str(tiny_model), method=Method(steps=3), compute=FLOAT)
     with_captioner = replace(plain, parts=Parts(captioner=str(captioner)))
     pictures = [
@@ -175,8 +175,8 @@ def test_captions_change_the_picture_and_off_is_as_if_there_were_no_captioner(
     assert not np.array_equal(pictures[0], pictures[2])
 
 
-def test_a_prompt_that_has_no_room_behind_captions_is_told(tiny_model: Path, captioner: Path) -> None:
-    """The tiny text encoder reads 14 bytes, its captioner says 30 of them."""
+def test_a_prompt_truncated_by_captions_is_reported(tiny_model: Path, captioner: Path) -> None:
+    """The tiny text encoder reads 14 bytes, and its captioner returns 30."""
     remarks = list[str]()
     generate(
         request_of(tiny_model, captioner),
@@ -189,7 +189,7 @@ def test_a_prompt_that_has_no_room_behind_captions_is_told(tiny_model: Path, cap
     ("asked", "captions", "whose"),
     [(None, None, None), ("off", "off", None), ("auto", "auto", None), ("a/b", "auto", "a/b")],
 )
-def test_the_command_line_names_a_captioner(asked: str | None, captions: str | None, whose: str | None) -> None:
+def test_captioner_from_the_command_line(asked: str | None, captions: str | None, whose: str | None) -> None:
     command = generate_command.make_context(
         "generate", ["a map", "-o", "x.png", *(["--captions", asked] if asked else [])]
     )
@@ -199,7 +199,7 @@ def test_the_command_line_names_a_captioner(asked: str | None, captions: str | N
     assert Request.from_dict(request.to_dict()) == request
 
 
-def test_batch_size_does_not_change_the_words(tiny_model: Path, captioner: Path, tmp_path: Path) -> None:
+def test_batch_size_does_not_change_the_captions(tiny_model: Path, captioner: Path, tmp_path: Path) -> None:
     texts, pixels = [], []
     for size in (1, 5):
         request = request_of(tiny_model, captioner, compute=Compute("cpu", "float32", batch_size=size))
@@ -210,7 +210,7 @@ def test_batch_size_does_not_change_the_words(tiny_model: Path, captioner: Path,
     assert np.abs(pixels[0] - pixels[1]).max() <= 1
 
 
-def test_a_run_that_goes_on_has_the_same_words_and_bytes(
+def test_a_resumed_run_has_the_same_captions_and_bytes(
     tiny_model: Path, captioner: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     request, phases = request_of(tiny_model, captioner), list[str]()
@@ -232,7 +232,7 @@ def test_a_run_that_goes_on_has_the_same_words_and_bytes(
 
 
 @pytest.mark.parametrize("damage", ["", "{}", '{"texts": ["x"], "checksum": 1}'])
-def test_damaged_words_are_made_again(tiny_model: Path, captioner: Path, tmp_path: Path, damage: str) -> None:
+def test_damaged_captions_are_recomputed(tiny_model: Path, captioner: Path, tmp_path: Path, damage: str) -> None:
     request, file = request_of(tiny_model, captioner), tmp_path / "run" / "stage-1" / "captions.json"
 
     def interrupting(event: Event) -> None:
@@ -247,7 +247,7 @@ def test_damaged_words_are_made_again(tiny_model: Path, captioner: Path, tmp_pat
     assert file.read_bytes() == words
 
 
-def test_another_captioner_is_another_run(tiny_model: Path, captioner: Path, tmp_path: Path) -> None:
+def test_resuming_with_another_captioner_is_refused(tiny_model: Path, captioner: Path, tmp_path: Path) -> None:
     mine = save_vit_gpt2(tmp_path / "mine")
 
     def interrupting(event: Event) -> None:
@@ -261,7 +261,7 @@ def test_another_captioner_is_another_run(tiny_model: Path, captioner: Path, tmp
         resume(tmp_path / "run")
 
 
-def test_a_plan_tells_what_captions_cost(tiny_model: Path, captioner: Path) -> None:
+def test_a_plan_includes_the_cost_of_captions(tiny_model: Path, captioner: Path) -> None:
     request = request_of(tiny_model, captioner)
     off, on = plan(request.with_method(captions="off")), plan(request)
     assert off.captions == 0
@@ -270,7 +270,7 @@ def test_a_plan_tells_what_captions_cost(tiny_model: Path, captioner: Path) -> N
     assert plan(replace(request, size=Size(64, 64))).captions == 0
 
 
-def test_what_cannot_caption_is_refused_before_any_work(tiny_model: Path, captioner: Path, tmp_path: Path) -> None:
+def test_unusable_captioners_are_refused_before_any_work(tiny_model: Path, captioner: Path, tmp_path: Path) -> None:
     request, events = request_of(tiny_model, tmp_path / "nothing"), list[Event]()
     with pytest.raises(ModelError, match="unknown captioner"):
         generate(request, observer=events.append)
@@ -283,7 +283,7 @@ def test_what_cannot_caption_is_refused_before_any_work(tiny_model: Path, captio
     assert not events
 
 
-def test_a_captioner_that_is_none_is_refused_by_name(tiny_model: Path, captioner: Path, tmp_path: Path) -> None:
+def test_a_path_that_is_not_a_captioner_is_named(tiny_model: Path, captioner: Path, tmp_path: Path) -> None:
     bad = save_vit_gpt2(tmp_path / "bad")
     config = json.loads((bad / "config.json").read_text())
     (bad / "config.json").write_text(json.dumps({**config, "architectures": ["ViTModel"]}))

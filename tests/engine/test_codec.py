@@ -50,14 +50,14 @@ def decoded(
 
 
 def smooth_picture(size: Size) -> torch.Tensor:
-    """Shapes of many sizes and strong light-to-dark gradients: what tone shifts show on."""
+    """Shapes of many sizes and strong gradients, on which shifts of tone are visible."""
     noise = torch.randn(1, 3, size.height // 8, size.width // 8, generator=torch.Generator().manual_seed(0))
     rough = torch.nn.functional.interpolate(noise, (size.height, size.width), mode="bicubic")[0]
     return ((rough * 30 + torch.linspace(20, 230, size.width)).clamp(0, 255)).to(torch.uint8)
 
 
 @torch.inference_mode()
-def test_tiles_of_the_embedded_model_equal_the_whole(embedded: Family, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tiles_of_the_embedded_model_equal_an_untiled_pass(embedded: Family, monkeypatch: pytest.MonkeyPatch) -> None:
     size = Size(640, 512)
     autoencoder = embedded.autoencoder
     picture = Array(smooth_picture(size))
@@ -73,13 +73,13 @@ def test_tiles_of_the_embedded_model_equal_the_whole(embedded: Family, monkeypat
 
 
 @torch.inference_mode()
-def test_a_picture_that_needs_padding_is_delivered_at_its_exact_size(embedded: Family) -> None:
+def test_a_padded_picture_has_its_exact_size(embedded: Family) -> None:
     latents = Array(NoiseField(0, 0, embedded.facts.latent_channels).read(Size(12, 8).window))
     assert decoded(latents, embedded.autoencoder, Size(91, 50), 8).shape == (3, 50, 91)
 
 
 @torch.inference_mode()
-def test_texture_is_no_matter_of_tiles(embedded: Family, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_texture_does_not_depend_on_tiles(embedded: Family, monkeypatch: pytest.MonkeyPatch) -> None:
     channels, size = embedded.facts.latent_channels, Size(640, 512)
     latents = Array(NoiseField(0, 0, channels).read(Size(80, 64).window))
     network = NetworkTexture(build_texture(), torch.device("cpu"))
@@ -110,8 +110,8 @@ def test_only_missing_tiles_are_decoded(embedded: Family, monkeypatch: pytest.Mo
 
 
 @torch.inference_mode()
-def test_a_global_autoencoder_shows_no_jump_of_tone_between_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Held steady, tiles are far nearer to an untiled pass than tiles that normalise themselves."""
+def test_a_global_autoencoder_has_no_tone_jumps_between_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With shared statistics, tiles are far closer to an untiled pass than tiles normalised separately."""
     autoencoder = DiffusersAutoencoder(build_autoencoder(), torch.device("cpu"))
     assert autoencoder.tiling.blend > 0
     size = Size(384, 256)
@@ -130,8 +130,8 @@ def test_a_global_autoencoder_shows_no_jump_of_tone_between_tiles(monkeypatch: p
 
 
 @torch.inference_mode()
-def test_numbers_that_leave_the_range_of_their_dtype_are_an_error_and_no_black_tiles() -> None:
-    """In float32 the same weights serve."""
+def test_overflow_is_an_error_instead_of_black_tiles() -> None:
+    """In float32 the same weights work."""
     latents = Array(NoiseField(0, 0, 4).read(Size(16, 16).window))
     for dtype in (torch.float32, torch.float16):
         vae = build_autoencoder()
@@ -152,7 +152,7 @@ def test_numbers_that_leave_the_range_of_their_dtype_are_an_error_and_no_black_t
 
 
 @torch.inference_mode()
-def test_a_device_without_memory_for_a_tile_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory_for_a_tile_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     autoencoder = DiffusersAutoencoder(build_autoencoder(), torch.device("cpu"))
     monkeypatch.setattr(autoencoder, "tiling", TileLayout(side=48, context=12, blend=12))
 
@@ -165,7 +165,7 @@ def test_a_device_without_memory_for_a_tile_says_so(monkeypatch: pytest.MonkeyPa
 
 
 class Shapes:
-    """An autoencoder of whose device only the shapes are known."""
+    """An autoencoder on the meta device, which has shapes but no data."""
 
     device = torch.device("meta")
     tiling = TileLayout(side=16, context=4, blend=0)
@@ -184,12 +184,12 @@ class Shapes:
 
 
 @torch.inference_mode()
-def test_pixels_are_computed_on_the_device_and_come_down_as_bytes() -> None:
-    """Up go the source's own bytes: nothing is computed on the host."""
+def test_pixels_are_computed_on_the_device_and_copied_as_bytes() -> None:
+    """The source's bytes are copied to the device; nothing is computed on the host."""
     seen: list[tuple[torch.Size, torch.dtype]] = []
 
     class Watching:
-        """An executor that sees what would come down, and brings zeros."""
+        """An executor that records what would be copied to the host, and returns zeros."""
 
         elsewhere = False
 

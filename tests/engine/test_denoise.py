@@ -1,4 +1,4 @@
-"""The engine on analytic denoisers: what it computes can be said without a network."""
+"""The engine with analytic denoisers, whose results are known in closed form."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SCHEDULE = Schedule(
 
 @dataclass
 class Smoothing:
-    """An estimate that depends on the whole patch and on the level, as a network's does; keeps what it was asked."""
+    """An estimate that depends on the whole patch and on the level, as a network's does; it records its calls."""
 
     asked: list[tuple[Level, Window]] = field(default_factory=list)
 
@@ -45,7 +45,7 @@ class Smoothing:
 
 @dataclass(frozen=True)
 class Backwards:
-    """Another coverage with the patches of each step in the opposite order."""
+    """A coverage whose patches are in the opposite order in each step."""
 
     forwards: Any
 
@@ -93,15 +93,15 @@ def test_batch_size_and_order_of_patches_do_not_change_the_latents(coverage: str
 
 
 @given(width=st.integers(4, 40), height=st.integers(4, 40), slider=st.floats(0, 1))
-def test_every_shape_and_slider_gives_finite_latents_and_repeats(width: int, height: int, slider: float) -> None:
+def test_every_shape_and_slider_gives_finite_and_repeatable_latents(width: int, height: int, slider: float) -> None:
     size = Size(width, height)
     latents = run(denoising(size, slider=slider), size)
     assert latents.isfinite().all()
     assert torch.equal(run(denoising(size, slider=slider), size), latents)
 
 
-def test_every_patch_of_a_step_sees_the_canvas_from_before_the_step() -> None:
-    """A denoiser that returns what it sees: one step is the sampler's step of the whole canvas, overlaps or not."""
+def test_all_patches_of_a_step_read_the_canvas_before_the_step() -> None:
+    """For a denoiser that returns its input, a step equals the sampler's step on the whole canvas, at any overlap."""
     size = Size(40, 40)
     schedule = Schedule((SCHEDULE.levels[1], SCHEDULE.levels[2]))
     job = denoising(size, guide=None, schedule=schedule, denoiser=lambda x, level, windows: x)
@@ -120,16 +120,16 @@ def test_one_patch_without_a_guide_is_plain_sampling() -> None:
     torch.testing.assert_close(run(job, size), x[0])
 
 
-def test_slider_zero_is_the_prompt_alone_after_the_first_canvas() -> None:
-    """The guide still gives the first canvas, but neither fusion nor mask act."""
+def test_slider_zero_uses_the_guide_for_the_first_canvas_only() -> None:
+    """Neither fusion nor the chess mask is used."""
     size = Size(30, 30)
     plain = run(denoising(size, slider=0.0), size)
     guide = Guide(guide_latents(size), Unmerged())
     assert torch.equal(run(denoising(size, guide=guide), size), plain)
 
 
-def test_a_replaced_patch_with_the_mask_returns_the_guide_where_the_network_is_right() -> None:
-    """Fusion "guide", all steps guided and a network that knows the guide: the result is the guide itself."""
+def test_the_merge_guide_returns_the_guide_for_an_exact_network() -> None:
+    """Merge "guide", all steps guided, and a network that returns the guide: the result is the guide."""
     size = Size(30, 22)
     guide = Guide(guide_latents(size), Fused(guide_weights(SCHEDULE.steps, 1.0), FUSIONS["guide"]))
 
@@ -140,8 +140,8 @@ def test_a_replaced_patch_with_the_mask_returns_the_guide_where_the_network_is_r
     torch.testing.assert_close(latents, guide.latents.read(size.window), atol=1e-5, rtol=0)
 
 
-def test_the_chess_mask_puts_the_guide_on_half_of_the_pixels() -> None:
-    """One guided step whose next one is guided too: half of the pixels are the guide at that level, exactly."""
+def test_the_chess_mask_replaces_half_of_the_pixels_by_the_guide() -> None:
+    """A guided step before another guided one: half of the pixels equal the guide at that level."""
     size = Size(16, 16)
     schedule = Schedule(SCHEDULE.levels[:2])
     whole = ShiftedGrid(size, size, 0, 3, 1)
@@ -163,7 +163,7 @@ def test_the_chess_mask_puts_the_guide_on_half_of_the_pixels() -> None:
     assert share(masked=False) == 0.0
 
 
-def test_the_network_is_asked_once_per_patch_and_step() -> None:
+def test_the_network_is_called_once_per_patch_and_step() -> None:
     size, model = Size(40, 40), Smoothing()
     job = denoising(size, denoiser=model)
     run(job, size)
@@ -182,8 +182,8 @@ def test_progress_counts_up_to_the_patches_of_each_step() -> None:
 
 @pytest.mark.parametrize("rule", SAMPLERS)
 @pytest.mark.parametrize("done", [0, 1, 7, 12, 20, 29])
-def test_a_run_that_was_interrupted_goes_on_and_ends_the_same(done: int, rule: str) -> None:
-    """Interrupted after so many batches: what was made is not made again, and every latent is the same."""
+def test_an_interrupted_run_resumes_to_the_same_latents(done: int, rule: str) -> None:
+    """Interrupted after some batches: finished patches are not computed again."""
     size = Size(45, 38)
     job = denoising(size, rule=SAMPLERS[rule])
     whole = KeptSteps(job.channels)
@@ -204,7 +204,7 @@ def test_a_run_that_was_interrupted_goes_on_and_ends_the_same(done: int, rule: s
     assert in_all - 2 * (done + 1) <= len(model.asked) <= in_all - 2 * done
 
 
-def test_a_step_is_forgotten_once_the_next_one_is_done() -> None:
+def test_the_canvas_of_a_step_is_deleted_after_the_next_step() -> None:
     size, kept = Size(45, 38), KeptSteps(CHANNELS)
     denoising(size).run(kept, 4, CPU)
     assert [step for step in range(9) if step in kept] == [SCHEDULE.steps]

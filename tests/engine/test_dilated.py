@@ -1,4 +1,4 @@
-"""DemoFusion and MultiDiffusion as the papers write them, in whole-canvas loops, against the engine."""
+"""DemoFusion and MultiDiffusion as loops over whole canvases, as in the papers, compared with the engine."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def test_the_dilation_is_the_smallest_that_fits_a_patch(size: Size, expected: in
     assert dilation(size, PATCH) == expected
 
 
-def test_each_sample_takes_every_sth_latent_and_gives_it_back_in_its_place() -> None:
-    """Against slicing, on a level where nothing is blurred any more; sides that s does not divide are continued."""
+def test_dilated_samples_are_strided_slices_of_the_canvas() -> None:
+    """Compared with slicing, at a level without blur; sides that s does not divide are extended."""
     model, level, x = Smoothing(), replace(CLEAN, sigma=0.1), canvas(Size(45, 31))
     padded = torch.nn.functional.pad(x[None], (0, 3, 0, 5), mode="replicate")[0]
     expected = torch.empty_like(padded)
@@ -49,7 +49,7 @@ def test_each_sample_takes_every_sth_latent_and_gives_it_back_in_its_place() -> 
 
 
 def test_the_blur_is_a_gaussian() -> None:
-    """A single 1 becomes the kernel; a plain canvas stays, edges included."""
+    """An impulse becomes the kernel; a constant canvas is unchanged, also at its edges."""
     dot = torch.zeros(1, 1, 21, 21)
     dot[..., 10, 10] = 1
     squares = (torch.arange(21) - 10.0) ** 2
@@ -60,10 +60,9 @@ def test_the_blur_is_a_gaussian() -> None:
 
 
 def demofusion_as_written(model: Smoothing, noise: Tensor, guide: Tensor, coverage: ShiftedGrid) -> Tensor:
-    """The paper's loop over whole canvases: both paths take their own step, and the results are mixed (eq. 4 to 9).
-
-    As in the authors' code, the blurred canvas has the mean and spread of the one before, and the noise that is found
-    in its samples is taken from the samples of the canvas itself.
+    """The paper's loop over whole canvases: both paths take their own step, and the results are mixed (eq. 4 to 9). As
+    in the authors' code, the blurred canvas has the mean and the standard deviation of the original one, and the noise
+    estimated in its samples is subtracted from samples of the canvas itself.
     """
     levels, steps = SCHEDULE.levels, SCHEDULE.steps
     x = levels[0].alpha * guide + levels[0].sigma * noise
@@ -88,7 +87,7 @@ def demofusion_as_written(model: Smoothing, noise: Tensor, guide: Tensor, covera
 
 
 @pytest.mark.parametrize("batch_size", [1, 5])
-def test_demofusion_is_what_the_paper_writes(batch_size: int) -> None:
+def test_demofusion_equals_the_papers_loop(batch_size: int) -> None:
     model = Smoothing()
     schedule = Schedule(tuple(replace(level, progress=i / SCHEDULE.steps) for i, level in enumerate(SCHEDULE.levels)))
     coverage = ShiftedGrid(SIZE, PATCH, 8, seed=3, stage=1)
@@ -107,7 +106,7 @@ def test_demofusion_is_what_the_paper_writes(batch_size: int) -> None:
     torch.testing.assert_close(run(job, SIZE, batch_size), expected, atol=1e-5, rtol=0)
 
 
-def test_a_run_with_dilated_sampling_goes_on_after_an_interruption() -> None:
+def test_a_run_with_dilated_sampling_resumes_after_an_interruption() -> None:
     model = Smoothing()
     guide = Guide(guide_latents(SIZE), SkipResidual(cosine_weights(SCHEDULE.steps, 3)))
     job = Denoising(
@@ -125,8 +124,8 @@ def test_a_run_with_dilated_sampling_goes_on_after_an_interruption() -> None:
     assert torch.equal(job.run(kept, 4, CPU).read(SIZE.window), expected)
 
 
-def test_multidiffusion_is_the_weighted_mean_of_what_the_patches_become() -> None:
-    """MultiDiffusion's closed form (arXiv 2302.08113, equation 5): the sum of W·F(patch), divided by that of W."""
+def test_multidiffusion_is_the_weighted_mean_of_its_patches() -> None:
+    """MultiDiffusion's closed form (arXiv 2302.08113, equation 5): the sum of W·F(patch), divided by the sum of W."""
     model, t, s = Smoothing(), SCHEDULE.levels[1], SCHEDULE.levels[2]
     schedule, coverage = Schedule((t, s)), ShiftedGrid(SIZE, PATCH, 8, 3, 1)
     guide, noise = guide_latents(SIZE), NoiseField(3, 1, CHANNELS)
@@ -152,8 +151,8 @@ def test_levels_reach_the_network_unchanged() -> None:
     assert asked == [SCHEDULE.levels[1]]
 
 
-def test_the_network_sees_as_much_noise_as_there_is() -> None:
-    """A blur of one latent brings noise of spread 1 down to about 0.3; the network is told that there is 1."""
+def test_blurred_samples_keep_the_noise_level() -> None:
+    """A blur of one latent reduces noise of standard deviation 1 to about 0.3, but the network is conditioned on 1."""
     seen: list[Tensor] = []
 
     def model(x: Tensor, level: Level, windows: Sequence[Window]) -> Tensor:
@@ -165,8 +164,8 @@ def test_the_network_sees_as_much_noise_as_there_is() -> None:
     assert seen[0].std() == pytest.approx(float(x.std()), rel=0.02)
 
 
-def test_without_a_signal_the_estimate_is_that_of_the_network() -> None:
-    """At zero terminal SNR noise says nothing of x̂0."""
+def test_at_zero_snr_the_estimate_is_the_networks() -> None:
+    """At zero terminal SNR the noise contains no information about x̂0."""
     level = replace(SCHEDULE.levels[0], alpha=0.0)
     found = Dilated(lambda x, level, windows: torch.full_like(x, 0.25), 3, 1).estimate(canvas(), level, 4)
     torch.testing.assert_close(found, torch.full_like(found, 0.25))

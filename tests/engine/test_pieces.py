@@ -1,4 +1,4 @@
-"""Tiles in pieces: the same where the autoencoder is local, near where it is not, and no dead end without memory."""
+"""Tiles computed in pieces: equal for local autoencoders, close for others, and halved if memory runs out."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def embedded() -> Family:
 
 
 def with_room_for(side: int, call: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """An autoencoder's pass on a device that has memory for so many values a side."""
+    """An autoencoder's pass on a device that has memory for this many values a side."""
 
     def limited(values: Tensor, *more: Any) -> Tensor:
         if max(values.shape[-2:]) > side:
@@ -41,7 +41,7 @@ def with_room_for(side: int, call: Callable[..., Tensor]) -> Callable[..., Tenso
 
 
 @torch.inference_mode()
-def test_pieces_of_a_local_autoencoder_are_the_whole_tile(embedded: Family) -> None:
+def test_pieces_of_a_local_autoencoder_equal_the_tile(embedded: Family) -> None:
     autoencoder, channels = embedded.autoencoder, embedded.facts.latent_channels
     rng = torch.Generator().manual_seed(0)
     latents, pixels = torch.randn(1, channels, 60, 72, generator=rng), torch.rand(1, 3, 480, 576, generator=rng)
@@ -59,8 +59,8 @@ def _bytes(pixels: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def test_pieces_of_a_global_autoencoder_are_near() -> None:
-    """Nearer than tiles that normalise by themselves, whose tones jump."""
+def test_pieces_of_a_global_autoencoder_are_close_to_the_tile() -> None:
+    """Closer than tiles that are normalised separately, whose tones jump."""
     autoencoder = DiffusersAutoencoder(build_autoencoder(), torch.device("cpu"), TileLayout(64, 12, 12))
     latents = torch.randn(1, 4, 64, 64, generator=torch.Generator().manual_seed(0)) + torch.linspace(-2, 2, 64)
     whole = autoencoder.decode(latents)
@@ -72,7 +72,7 @@ def test_pieces_of_a_global_autoencoder_are_near() -> None:
 
 
 @torch.inference_mode()
-def test_a_tile_without_room_is_halved_until_it_has_some(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tile_is_halved_until_it_fits_into_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     autoencoder = DiffusersAutoencoder(build_autoencoder(), torch.device("cpu"), TileLayout(64, 8, 8))
     latents = torch.randn(1, 4, 64, 64, generator=torch.Generator().manual_seed(0))
     monkeypatch.setattr(autoencoder, "decode", with_room_for(45, autoencoder.decode))
@@ -85,7 +85,7 @@ def test_a_tile_without_room_is_halved_until_it_has_some(monkeypatch: pytest.Mon
 
 
 @torch.inference_mode()
-def test_samples_without_room_are_halved_too() -> None:
+def test_samples_for_statistics_are_halved_too() -> None:
     autoencoder = DiffusersAutoencoder(build_autoencoder(), torch.device("cpu"), TileLayout(64, 8, 8))
     latents = torch.randn(1, 4, 64, 64, generator=torch.Generator().manual_seed(0))
     forward = autoencoder._vae.decoder.forward
@@ -113,7 +113,7 @@ def test_a_tile_of_an_upsampler_without_room_is_halved_too() -> None:
 
 
 @torch.inference_mode()
-def test_there_is_a_smallest_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pieces_have_a_least_size(monkeypatch: pytest.MonkeyPatch) -> None:
     autoencoder = DiffusersAutoencoder(build_autoencoder(), torch.device("cpu"), TileLayout(64, 8, 8))
     monkeypatch.setattr(autoencoder, "encode", with_room_for(4, autoencoder.encode))
     heard: list[int] = []
@@ -124,7 +124,7 @@ def test_there_is_a_smallest_piece(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def small_memory(monkeypatch: pytest.MonkeyPatch, side: int) -> None:
-    """While the test runs, decoders have room for so many latents a side."""
+    """During the test, decoders have memory for this many latents a side."""
     monkeypatch.setattr(
         DiffusersAutoencoder,
         "decode",
@@ -134,7 +134,7 @@ def small_memory(monkeypatch: pytest.MonkeyPatch, side: int) -> None:
     )
 
 
-def test_a_run_whose_tiles_have_no_room_goes_on_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_continues_in_pieces_if_tiles_do_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     request = Request(
         "a sea", Size(512, 384), method=Method(steps=1, stage_steps=1, texture=0), compute=Compute("cpu", "float32")
     )
@@ -148,7 +148,7 @@ def test_a_run_whose_tiles_have_no_room_goes_on_in_pieces(monkeypatch: pytest.Mo
     assert all("no memory for a tile of the autoencoder; going on with pieces of" in message for message in said)
 
 
-def test_a_run_that_ended_without_memory_is_resumed_with_smaller_tiles(
+def test_a_run_that_ran_out_of_memory_resumes_with_smaller_tiles(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_dir = interrupted(tiny_model, tmp_path)

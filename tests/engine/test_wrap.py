@@ -1,4 +1,4 @@
-"""Canvases and tiles that lie over the edges of what wraps give what those inside give."""
+"""Patches and tiles that cross the edges of a wrapping canvas give the same values as those inside."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def quiet(done: int, total: int) -> None:
 
 
 def of_each_place(x: Tensor, level: Level, windows: Sequence[Window]) -> Tensor:
-    """An estimate that depends on nothing around a place: windows do not show, unless one is read or put wrongly."""
+    """A pointwise estimate, which shows whether windows are read and written at the right places."""
     return torch.tanh(x) * level.alpha
 
 
 def of_neighbours(x: Tensor, level: Level, windows: Sequence[Window]) -> Tensor:
-    """One that sees the edges of a patch, and how long it is."""
+    """An estimate that depends on neighbouring latents and on the length of the patch."""
     return torch.tanh(x - 0.5 * x.mean((2, 3), keepdim=True)) * level.alpha
 
 
@@ -73,21 +73,23 @@ def denoised(
 @pytest.mark.parametrize("sampler", ["dpmpp-2m", "euler-a"])
 @pytest.mark.parametrize("wrap", [ALL, Wrap(x=True), Wrap(y=True)])
 @pytest.mark.parametrize("size", [Size(40, 31), Size(12, 12), Size(64, 9)], ids=str)
-def test_where_surroundings_do_not_count_it_is_the_same_canvas(size: Size, wrap: Wrap, sampler: str) -> None:
+def test_a_pointwise_denoiser_gives_the_same_canvas_with_and_without_wrapping(
+    size: Size, wrap: Wrap, sampler: str
+) -> None:
     most = wrap.padded(size, 3)
     patch = Size(min(16, most.width), min(16, most.height))
     plain = denoised(size, Size(min(16, size.width), min(16, size.height)), NO_WRAP, sampler=sampler)
     assert torch.allclose(denoised(size, patch, wrap, sampler=sampler), plain, atol=1e-5)
 
 
-def test_batches_do_not_show() -> None:
+def test_batch_size_does_not_change_a_wrapping_canvas() -> None:
     one, seven = (denoised(Size(40, 31), Size(16, 16), ALL, count, of_neighbours) for count in (1, 7))
     assert torch.allclose(one, seven, atol=1e-6)
 
 
 @torch.inference_mode()
-def test_a_rolled_picture_has_the_rolled_latents_and_back(embedded: Family) -> None:
-    """Local autoencoders see nothing but their context: so no tile, and no edge, shows anywhere."""
+def test_encoding_and_decoding_commute_with_rolling(embedded: Family) -> None:
+    """The output of a local autoencoder depends only on its context, so neither tiles nor edges are visible."""
     autoencoder, scale, size = embedded.autoencoder, embedded.facts.latent_scale, Size(384, 192)
     canvas = size.divided(scale)
     pixels = torch.randint(0, 256, (3, 24, 48), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
@@ -122,7 +124,7 @@ def test_a_rolled_picture_has_the_rolled_latents_and_back(embedded: Family) -> N
 
 
 class _Plane:
-    """A canvas that wraps on both axes, whose windows are written out as indices."""
+    """A canvas that wraps on both axes, whose windows are read by explicit indices."""
 
     def __init__(self, values: Tensor) -> None:
         self.values, self.size, self.channels = values, Size(values.shape[2], values.shape[1]), len(values)

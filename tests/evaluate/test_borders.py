@@ -1,4 +1,4 @@
-"""Seams and repetitions on pictures that have them, or have not."""
+"""Metrics of seams and repetitions on pictures with and without them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def noise(side: int, seed: int = 0) -> torch.Tensor:
     return torch.from_numpy(np.random.default_rng(seed).integers(0, 256, (3, side, side), np.uint8))
 
 
-def test_borders_lie_where_the_next_tile_begins() -> None:
+def test_borders_are_where_the_next_tile_begins() -> None:
     borders = Borders.of([fixed_grid(CANVAS, 16, 4, 0)], CANVAS, SCALE)
     assert borders.across.shape == (36, 39)
     assert borders.down.shape == (35, 40)
@@ -41,7 +41,7 @@ def test_every_coverage_has_borders_and_most_places_have_none(name: str) -> None
 
 
 def test_a_step_on_every_border_in_closed_form() -> None:
-    """A slope of 1 a pixel both ways with a step of 4 more at borders: 5 against 1."""
+    """A slope of 1 per pixel on both axes with a step of 4 more at borders: 5 against 1."""
     borders = Borders.of([fixed_grid(CANVAS, 16, 4, 0)], CANVAS, SCALE)
     values = []
     for axis, mask in ((0, borders.down[:, 0]), (1, borders.across[0])):
@@ -61,7 +61,7 @@ def test_noise_has_no_seams(name: str) -> None:
     assert seam_index(Array(noise(256)), borders) == pytest.approx(1, abs=0.03)
 
 
-def test_patches_of_different_brightness_show() -> None:
+def test_patches_of_different_brightness_have_seams() -> None:
     coverage = ShiftedGrid(Size(64, 64), Size(16, 16), 0, 0, 1).patches(0)
     picture = noise(256).float() / 8
     for i, patch in enumerate(coverage):
@@ -71,8 +71,8 @@ def test_patches_of_different_brightness_show() -> None:
     assert seam_index(Array(picture), Borders.of([coverage], Size(64, 64), SCALE)) > 1.3
 
 
-def test_a_faint_seam_is_seen_against_the_same_picture_without_it() -> None:
-    """Patches that differ by a few grey values, under noise of 256: hardly told from chance by the picture alone."""
+def test_a_faint_seam_is_measured_against_the_same_picture_without_it() -> None:
+    """Patches that differ by a few grey values under noise of 256, which is hardly significant in the picture alone."""
     coverage = ShiftedGrid(Size(64, 64), Size(16, 16), 0, 0, 1).patches(0)
     borders = Borders.of([coverage], Size(64, 64), SCALE)
     found = []
@@ -87,15 +87,15 @@ def test_a_faint_seam_is_seen_against_the_same_picture_without_it() -> None:
     assert (against > 0).all()
 
 
-def test_other_contrast_everywhere_is_no_seam() -> None:
+def test_a_change_of_contrast_everywhere_is_no_seam() -> None:
     picture, borders = noise(256).float(), Borders.of([fixed_grid(Size(64, 64), 16, 4, 0)], Size(64, 64), SCALE)
     assert seam_excess(Array(picture / 2), Array(picture), borders) == pytest.approx(1, abs=1e-6)
     alone = Borders.of([fixed_grid(Size(16, 16), 16, 4, 0)], Size(16, 16), SCALE)
     assert np.isnan(seam_excess(Array(noise(64)), Array(noise(64)), alone))
 
 
-def test_both_ends_of_a_plain_mean_are_borders() -> None:
-    """Random patches share a band half and half: the picture may jump where it begins, and where it ends."""
+def test_both_ends_of_an_averaged_band_are_borders() -> None:
+    """Random patches average a band in equal parts: the picture may have a step where it begins and where it ends."""
     weights = np.ones((2, 16, 24), np.float32)
     weights[0, :, 20:] = weights[1, :, :4] = 0.5
     pair = [Patch(Window(0, left, 16, 24), weights[i]) for i, left in enumerate((0, 20))]
@@ -114,7 +114,7 @@ def test_without_borders_there_is_no_index() -> None:
     assert np.isnan(seam_index(Array(noise(64)), borders))
 
 
-def test_autocorrelation_is_that_of_sums() -> None:
+def test_autocorrelation_equals_its_definition() -> None:
     x = np.random.default_rng(0).standard_normal((2, 9, 7)).astype(np.float32)
     found = autocorrelation(x)
     scaled = (x - x.mean((1, 2), keepdims=True)) / x.std((1, 2), keepdims=True)
@@ -137,15 +137,15 @@ def index(picture: torch.Tensor, stride: int, base: torch.Tensor | None = None) 
     return duplication_index(Array(picture), Array(base), SPACING, Size(stride, stride))
 
 
-def test_a_picture_repeats_itself_as_much_as_its_base() -> None:
+def test_an_enlarged_base_has_the_index_one() -> None:
     found = [index(smooth(seed), SPACING) for seed in range(8)]
     assert np.mean(found) == pytest.approx(1, abs=0.2)
 
 
 @pytest.mark.parametrize("period", [64, 60, 32])
 @pytest.mark.parametrize("moved", [0, 1])
-def test_a_tiled_picture_repeats_itself(period: int, moved: int) -> None:
-    """The same patch everywhere, also where each copy is a little off: a patch apart, a border nearer, half a patch."""
+def test_a_tiled_picture_is_detected(period: int, moved: int) -> None:
+    """The same patch everywhere, also with displaced copies: at a distance of a patch, of a stride, of half a patch."""
     tile, times = noise(period), 256 // period + 1
     rows = [torch.cat([tile.roll((moved * i, moved * j), (1, 2)) for j in range(times)], 2) for i in range(times)]
     tiled = torch.cat(rows, 1)[:, :256, :256]
@@ -153,8 +153,8 @@ def test_a_tiled_picture_repeats_itself(period: int, moved: int) -> None:
     assert index(tiled, period) > 2 * index(tiled, period * 3 // 2 + 5)
 
 
-def test_what_the_base_repeats_is_not_of_the_patches() -> None:
-    """Fields and waves of the scene itself, which a picture shows with detail of its own."""
+def test_repetitions_of_the_base_are_not_counted() -> None:
+    """Fields and waves of the scene itself, to which the picture adds detail."""
     tiled = noise(SPACING).repeat(1, 4, 4)
     detailed = (tiled.float() + noise(256, 5).float()) / 2
     assert index(detailed, SPACING) > 2
@@ -171,8 +171,8 @@ def likeness(picture: torch.Tensor, base: torch.Tensor) -> float:
     return patch_likeness(small, alone, 4, 4)
 
 
-def test_what_sets_patches_apart_is_kept_halved_or_gone() -> None:
-    """Parts of plain colours, half as far from their mean, and all the same."""
+def test_likeness_of_parts_with_the_same_half_and_no_differences() -> None:
+    """Parts of plain colours: as different as the base's, half as different, and all the same."""
     base = (2 * (noise(4) // 2)).repeat_interleave(16, 1).repeat_interleave(16, 2)
     assert likeness(base, base) == 0
     assert likeness(base // 2 + 64, base) == pytest.approx(0.5)
@@ -180,8 +180,8 @@ def test_what_sets_patches_apart_is_kept_halved_or_gone() -> None:
     assert likeness(base, base // 2) == 0
 
 
-def test_subjects_in_every_patch_are_seen_wherever_they_lie() -> None:
-    """One bright square in the base; one in each patch, at places that no lag has in common."""
+def test_subjects_in_every_patch_are_detected_at_any_position() -> None:
+    """One bright square in the base; one in each patch, at positions without a common lag."""
     rng, (picture, base) = np.random.default_rng(1), torch.zeros(2, 3, 256, 256, dtype=torch.uint8)
     base[:, 70:110, 80:120] = 255
     for row, column in np.ndindex(4, 4):
@@ -190,6 +190,6 @@ def test_subjects_in_every_patch_are_seen_wherever_they_lie() -> None:
     assert likeness(picture, base) > 0.9
 
 
-def test_one_part_is_like_no_other() -> None:
+def test_one_part_has_no_likeness() -> None:
     pixels = noise(64).permute(1, 2, 0).numpy()
     assert np.isnan(patch_likeness(pixels, pixels, 1, 1))

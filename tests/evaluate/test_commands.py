@@ -1,4 +1,4 @@
-"""``pixelsmith evaluate`` and ``figures`` as a user calls them."""
+"""The commands ``pixelsmith evaluate`` and ``pixelsmith figures``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ method = {steps = 1}
 """
 
 
-def test_a_protocol_of_ones_own_from_the_command_line(call: Call, tiny_model: Path, tmp_path: Path) -> None:
+def test_a_user_defined_protocol_from_the_command_line(call: Call, tiny_model: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text(OWN)
     arguments = ("evaluate", tmp_path / "mine.toml", "--output", tmp_path / "out", "--model", tiny_model)
     code, out, err = call(*arguments)
@@ -38,7 +38,7 @@ def test_a_protocol_of_ones_own_from_the_command_line(call: Call, tiny_model: Pa
 
 
 def test_a_part_of_a_protocol(call: Call, tiny_model: Path, tmp_path: Path) -> None:
-    """Fewer prompts and variants, another size; the reference is always there."""
+    """Fewer prompts and variants, another size; the reference is always included."""
     (tmp_path / "mine.toml").write_text(
         OWN.replace('["a map"]', '["a map", "a sea"]') + '[[variants]]\nname = "more"\n'
     )
@@ -68,7 +68,7 @@ def test_a_part_of_a_protocol(call: Call, tiny_model: Path, tmp_path: Path) -> N
         (["figures", "sweep", "--factor", "0.5"], "factor"),
     ],
 )
-def test_wrong_input_is_one_line_before_any_picture(
+def test_invalid_input_is_refused_in_one_line_before_any_picture(
     call: Call,
     tmp_path: Path,
     arguments: list[str],

@@ -14,8 +14,10 @@ def rows(n: int, d: int, seed: int = 0) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("n", "d"), [(200, 8), (6, 40)])
-def test_frechet_of_a_moved_and_a_scaled_set_in_closed_form(n: int, d: int) -> None:
-    """Moved by m: |m|². Scaled by s about its mean: (s − 1)² times the trace of the covariance. Few rows or many."""
+def test_frechet_distance_of_a_shifted_and_a_scaled_set_in_closed_form(n: int, d: int) -> None:
+    """Shifted by m: |m|². Scaled by s about its mean: (s − 1)² times the trace of the covariance. For few rows and
+    many.
+    """
     a = rows(n, d)
     assert frechet_distance(a, a) == pytest.approx(0, abs=1e-9)
     assert frechet_distance(a, a + 3.0) == pytest.approx(9 * d)
@@ -23,7 +25,7 @@ def test_frechet_of_a_moved_and_a_scaled_set_in_closed_form(n: int, d: int) -> N
     assert frechet_distance(a, scaled) == pytest.approx(0.25 * np.trace(np.cov(a, rowvar=False)))
 
 
-def test_frechet_is_that_of_another_formulation() -> None:
+def test_frechet_distance_equals_another_formulation() -> None:
     """By the eigenvalues of the product of the covariances."""
     a, b = rows(50, 12), rows(70, 12, 1) @ rows(12, 12, 2)
     covariances = [np.cov(x, rowvar=False) for x in (a, b)]
@@ -32,7 +34,7 @@ def test_frechet_is_that_of_another_formulation() -> None:
     assert frechet_distance(a, b) == pytest.approx(expected)
 
 
-def test_kernel_distance_is_that_of_torchmetrics() -> None:
+def test_kernel_distance_equals_torchmetrics() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from torchmetrics.image.kid import poly_mmd
@@ -47,8 +49,10 @@ def test_kernel_distance_of_sets_from_one_distribution_is_about_zero() -> None:
     assert kernel_distance(rows(40, 8), rows(40, 8, 1) + 1) > max(found)
 
 
-def test_two_crops_of_one_picture_are_no_pair() -> None:
-    """Crops that are alike within each picture: the distance of a set from its own kind is still about zero."""
+def test_crops_of_one_picture_are_not_compared() -> None:
+    """For crops that are similar within each picture, the distance of two sets from one distribution is still about
+    zero.
+    """
     real, found = rows(400, 8, 99), []
     for seed in range(40):
         crops = np.repeat(rows(10, 8, seed), 16, axis=0)
@@ -57,7 +61,7 @@ def test_two_crops_of_one_picture_are_no_pair() -> None:
     assert abs(np.mean(found)) < 3 * np.std(found) / np.sqrt(len(found)) + 0.02
 
 
-def test_inception_score_reaches_from_one_to_the_number_of_classes() -> None:
+def test_inception_score_ranges_from_one_to_the_number_of_classes() -> None:
     assert inception_score(np.eye(7)) == pytest.approx(7)
     assert inception_score(np.full((9, 7), 1 / 7)) == pytest.approx(1)
     assert inception_score(np.tile(np.eye(7)[2], (9, 1))) == pytest.approx(1)

@@ -1,4 +1,4 @@
-"""Protocols from the file to the table, tiny, on the tiny model."""
+"""Protocols from their file to the table, in their tiny version and with the tiny model."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Doubled(nn.Module):
 
 
 def tiny_protocol(name: str) -> EvaluationProtocol:
-    """The paper's border of 10 latents does not fit into the tiny model's patch of 16."""
+    """The tiny version, with a smaller border: the paper's 10 latents do not fit into the tiny model's patch of 16."""
     tiny = load_protocol(name).tiny()
     variants = (replace(v, method={**v.method, "border": 5}) if v.preset == "paper" else v for v in tiny.variants)
     return replace(tiny, variants=tuple(variants))
@@ -58,7 +58,9 @@ def setting(model: Path, **changes: object) -> Setting:
 
 @pytest.fixture(scope="module")
 def outcomes(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Outcome, Path]]:
-    """Each protocol of the package in its tiny version, in one folder: what two have in common is made once."""
+    """The results of each protocol of the package in its tiny version, in one folder, so that common pictures are made
+    once.
+    """
     folder, found = tmp_path_factory.mktemp("evaluation"), {}
     program = torch.export.export(Doubled(), (torch.zeros(1, 3, 32, 32),))
     torch.export.save(program, folder / "doubled.pt2")
@@ -74,7 +76,7 @@ def outcomes(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_protocol_ends_in_tables_and_pictures(outcomes: dict[str, tuple[Outcome, Path]], name: str) -> None:
+def test_every_protocol_writes_tables_and_pictures(outcomes: dict[str, tuple[Outcome, Path]], name: str) -> None:
     outcome, output = outcomes[name]
     protocol = tiny_protocol(name)
     missing = {"2x latent upscaler"} if name == "table3" else set()
@@ -105,8 +107,8 @@ def test_every_protocol_ends_in_tables_and_pictures(outcomes: dict[str, tuple[Ou
     assert (said["device"], said["dtype"], len(said["code_sha256"])) == ("cpu", "float32", 64)
 
 
-def test_what_is_known_of_a_variant_is_in_its_numbers(outcomes: dict[str, tuple[Outcome, Path]]) -> None:
-    """An enlarged base keeps all of its structure and its colours, and has no detail."""
+def test_metrics_of_an_enlarged_base(outcomes: dict[str, tuple[Outcome, Path]]) -> None:
+    """It has all of the base's structure and colours, and no detail."""
     rows = {row.variant: row for row in outcomes["table2"][0].rows}
     values = {name: found.value for name, found in rows["lanczos"].values.items()}
     assert values["structure"] > 0.98
@@ -117,7 +119,7 @@ def test_what_is_known_of_a_variant_is_in_its_numbers(outcomes: dict[str, tuple[
         assert same.values[name].value == pytest.approx(values[name], abs=1e-3)
 
 
-def test_the_processor_is_named_where_the_system_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_processor_is_named_if_the_system_reports_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told = tmp_path / "cpuinfo"
     monkeypatch.setattr(report, "_CPUINFO", told)
     assert report.processor() == (platform.processor() or platform.machine())
@@ -137,7 +139,7 @@ PAIR = EvaluationProtocol(
 )
 
 
-def test_the_second_run_makes_nothing(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_second_run_makes_no_pictures(tiny_model: Path, tmp_path: Path) -> None:
     first = run(PAIR, tmp_path, setting(tiny_model), lambda line: None)
     files = {path: path.stat().st_mtime_ns for path in (tmp_path / "pictures").iterdir()}
     second = run(PAIR, tmp_path, setting(tiny_model), lambda line: None)
@@ -150,7 +152,7 @@ def test_the_second_run_makes_nothing(tiny_model: Path, tmp_path: Path) -> None:
     assert files.items() < now.items()
 
 
-def test_an_interrupted_experiment_goes_on(tiny_model: Path, tmp_path: Path) -> None:
+def test_an_interrupted_experiment_is_continued(tiny_model: Path, tmp_path: Path) -> None:
     def stop(line: str) -> None:
         raise KeyboardInterrupt
 
@@ -162,7 +164,7 @@ def test_an_interrupted_experiment_goes_on(tiny_model: Path, tmp_path: Path) -> 
     assert done.items() < {path: path.stat().st_mtime_ns for path in (tmp_path / "pictures").iterdir()}.items()
 
 
-def test_the_picture_of_a_variant_is_what_generate_makes(tiny_model: Path, tmp_path: Path) -> None:
+def test_the_picture_of_a_variant_equals_that_of_generate(tiny_model: Path, tmp_path: Path) -> None:
     outcome = run(PAIR, tmp_path, setting(tiny_model), lambda line: None)
     request = Request(
         "a map", Size(96, 96), model=str(tiny_model), method=PAIR.variants[1].chosen,
@@ -174,7 +176,7 @@ def test_the_picture_of_a_variant_is_what_generate_makes(tiny_model: Path, tmp_p
 
 
 def test_borders_are_those_of_the_last_step(tiny_model: Path) -> None:
-    """Where its grid has one patch end and the next begin; a picture without patches takes the default's."""
+    """At the borders of its grid; a picture without patches has those of the default method."""
     facts = read_facts(tiny_model, str(tiny_model))
     request = Request("a map", Size(256, 256), model=str(tiny_model))
     borders = borders_of(request, facts)
@@ -213,7 +215,7 @@ def test_borders_are_those_of_the_last_step(tiny_model: Path) -> None:
         ({"variants": (Variant("one", expected={"seam_index": "lower"}),)}, "seam_index"),
     ],
 )
-def test_a_wrong_protocol_is_said(changes: dict, said: str) -> None:
+def test_invalid_protocols_are_refused(changes: dict, said: str) -> None:
     with pytest.raises(RequestError, match=said):
         replace(PAIR, **changes)
 
@@ -227,7 +229,7 @@ def test_a_wrong_protocol_is_said(changes: dict, said: str) -> None:
         ({"factors": (16.0,), "variants": (Variant("one"), Variant("two", stages=2))}, "same pictures"),
     ],
 )
-def test_what_does_not_fit_the_model_is_said_before_any_picture(
+def test_variants_that_do_not_fit_the_model_are_refused_before_any_picture(
     tiny_model: Path, tmp_path: Path, changes: dict, said: str
 ) -> None:
     with pytest.raises(RequestError, match=said):
@@ -235,10 +237,10 @@ def test_what_does_not_fit_the_model_is_said_before_any_picture(
     assert not list(tmp_path.rglob("*.png"))
 
 
-def test_a_row_that_fails_is_left_out_and_the_others_are_there(
+def test_a_failed_row_is_left_out_with_its_reason(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was found so far is told after each row."""
+    """The results so far are reported after each row."""
 
     def made(self: Pictures, request: Request) -> Made:
         if request.method.steps == 2:
@@ -255,8 +257,8 @@ def test_a_row_that_fails_is_left_out_and_the_others_are_there(
     assert [len(found.rows) for found in told] == [1, 1, 2]
 
 
-def test_detail_that_is_as_fine_as_a_pixel_is_seen() -> None:
-    """A checkerboard of ±40 on plain grey: gone where a crop is shrunk to what the network looks at."""
+def test_metrics_of_crops_depend_on_single_pixels() -> None:
+    """A checkerboard of ±40 on grey, which vanishes if a crop is scaled down to the network's input."""
     rows, columns = np.ogrid[:256, :256]
     plain = np.full((3, 256, 256), 128, np.uint8)
     checked = np.broadcast_to(128 + 40 * (2 * ((rows + columns) % 2) - 1), (3, 256, 256)).astype(np.uint8)
@@ -271,7 +273,7 @@ def test_detail_that_is_as_fine_as_a_pixel_is_seen() -> None:
     assert abs(values[1] - values[0]) > 0.01 * values[0]
 
 
-def test_crops_of_other_prompts_lie_elsewhere() -> None:
+def test_crops_of_other_prompts_are_at_other_positions() -> None:
     picture, base = Array(torch.from_numpy(noise(1, 128)[0]).permute(2, 0, 1)), noise(1, 32)[0]
     borders = Borders.of([], Size(4, 4), 8)
     a, b = (Shot(prompt, picture, base, borders, 32, Size(32, 32), 0).crops(32) for prompt in ("a", "b"))
@@ -280,13 +282,13 @@ def test_crops_of_other_prompts_lie_elsewhere() -> None:
 
 
 @pytest.mark.parametrize("text", ["variants = 3", "not toml", 'title = "x"'])
-def test_a_file_that_is_no_protocol_is_said(tmp_path: Path, text: str) -> None:
+def test_files_that_are_not_protocols_are_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "mine.toml").write_text(text)
     with pytest.raises(RequestError, match=r"mine\.toml"):
         load_protocol(str(tmp_path / "mine.toml"))
 
 
-def test_a_protocol_of_ones_own(tmp_path: Path) -> None:
+def test_a_user_defined_protocol(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text(
         'title = "Mine"\nseeds = [3]\nfactors = [2]\nreference = "a"\nmetrics = ["structure"]\n'
         '[[variants]]\nname = "a"\n[[variants]]\nname = "b"\npreset = "fast"\nmethod = {slider = 0.3}\n'
@@ -300,7 +302,7 @@ def test_a_protocol_of_ones_own(tmp_path: Path) -> None:
 
 
 def test_positions_of_the_slider_make_a_series(tmp_path: Path) -> None:
-    """One number, or one for each of two stages, whose sides grow by equal factors."""
+    """One number, or one for each of two stages with equal factors."""
     (tmp_path / "mine.toml").write_text(
         'title = "Mine"\nseeds = [3]\nfactors = [4]\nreference = "a, Slider 0.5"\nmetrics = ["structure"]\n'
         '[[variants]]\nname = "a"\nsliders = [0, 0.5]\n[[variants]]\nname = "b"\nstages = 2\nsliders = [[0.5, 1]]\n'
@@ -313,7 +315,7 @@ def test_positions_of_the_slider_make_a_series(tmp_path: Path) -> None:
     assert cascades == [(), (), (Size(512, 512), Size(1024, 1024))]
 
 
-def test_a_series_may_be_asked_for_by_its_name() -> None:
+def test_a_series_is_selected_by_its_name() -> None:
     names = [variant.name for variant in load_protocol("sweep").part(only=["fast"]).variants]
     positions = ("0.1", "0.2", "0.35", "0.5", "1")
     assert names == ["default, Slider 0.2", *(f"fast, Slider {position}" for position in positions)]
@@ -327,8 +329,8 @@ def test_a_series_may_be_asked_for_by_its_name() -> None:
         ([2.0, 2.0], 0.1, "not significant ("),
     ],
 )
-def test_what_a_protocol_expects_is_judged(values: list[float], spread: float, said: str) -> None:
-    """By the paired difference of the variant from the reference, of twelve prompts."""
+def test_expected_directions_are_tested(values: list[float], spread: float, said: str) -> None:
+    """By the paired difference of the variant from the reference over twelve prompts."""
     noise_a, noise_b = np.random.default_rng(0).standard_normal((2, 12)) * spread
     # Freed of their means, so that the difference is the one asked for.
     kept = [value + part - part.mean() for value, part in zip(values, (noise_a, noise_b), strict=True)]
@@ -352,7 +354,7 @@ def test_protocols_name_only_metrics_that_exist() -> None:
 
 
 def test_truth_from_files(tmp_path: Path) -> None:
-    """A folder of pictures, an array, and a folder with one for wholes and one for patches."""
+    """A folder of pictures, an array, and a folder with separate whole pictures and patches."""
     for i, pixels in enumerate(noise(3, 96)):
         Image.fromarray(pixels).save(tmp_path / f"{i}.png")
     truth = load_truth(tmp_path, 64, 2)
@@ -368,7 +370,7 @@ def test_truth_from_files(tmp_path: Path) -> None:
     assert len(load_truth(both / "whole.npy", 64, 2).patches) == 5
 
 
-def test_what_is_twice_as_large_has_a_truth_that_is_twice_as_fine(tmp_path: Path) -> None:
+def test_each_factor_has_real_pictures_of_its_resolution(tmp_path: Path) -> None:
     for name, count in (("whole", 3), ("patches-2x", 4), ("patches-4x", 5)):
         np.save(tmp_path / f"{name}.npy", noise(count))
     assert [len(load_truth(tmp_path, 64, factor).patches) for factor in (1.0, 2.0, 4.0)] == [3, 4, 5]
@@ -377,7 +379,7 @@ def test_what_is_twice_as_large_has_a_truth_that_is_twice_as_fine(tmp_path: Path
 
 
 @pytest.mark.parametrize("what", ["missing", "empty", "small", "array", "wide", "several.npz", "nothing.npy"])
-def test_truth_that_cannot_be_used_is_said(tmp_path: Path, what: str) -> None:
+def test_unusable_truth_is_refused(tmp_path: Path, what: str) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "small").mkdir()
     for i in range(2):

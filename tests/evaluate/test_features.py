@@ -36,8 +36,8 @@ def features(request: pytest.FixtureRequest, tmp_path: Path) -> Features:
     return load_features(str(tmp_path / "colours.pt2"))
 
 
-def test_every_network_keeps_the_contract(features: Features) -> None:
-    """A row a picture, the same whatever is beside it; probabilities, where there are such, add up to one."""
+def test_every_network_meets_the_contract(features: Features) -> None:
+    """One row per picture that does not depend on the other pictures; probabilities, if any, add up to one."""
     assert isinstance(features, Features)
     pixels = pictures()
     described = features(pixels)
@@ -48,7 +48,7 @@ def test_every_network_keeps_the_contract(features: Features) -> None:
         np.testing.assert_allclose(described.probabilities.sum(1), 1, atol=1e-6)
 
 
-def test_an_exported_program_is_run_as_it_is(tmp_path: Path) -> None:
+def test_an_exported_program_is_run_unchanged(tmp_path: Path) -> None:
     torch.export.save(torch.export.export(Colours(), (torch.zeros(1, 3, 32, 32),)), tmp_path / "c.pt2")
     found = load_features(str(tmp_path / "c.pt2"))(pictures()).features
     np.testing.assert_allclose(found, pictures().mean((1, 2)) / 255, atol=1e-6)
@@ -60,7 +60,7 @@ def test_a_network_without_classes_has_no_inception_score(tmp_path: Path) -> Non
         load_metric("inception_score", Tools(load_features(str(tmp_path / "c.pt2"))))
 
 
-def test_a_saved_judge_judges_as_before(tmp_path: Path) -> None:
+def test_a_saved_judge_gives_the_same_features(tmp_path: Path) -> None:
     torch.manual_seed(0)
     judge = Judge().eval()
     save_judge(judge, tmp_path, note="a test")
@@ -77,7 +77,7 @@ def test_a_saved_judge_judges_as_before(tmp_path: Path) -> None:
     [("nothing", "no feature network"), ("inception:/no/such.pth", "without a download"), ("{tmp}", "judge's folder"),
      ("{tmp}/x.pt2", "torch.export")],
 )  # fmt: skip
-def test_what_cannot_be_used_is_said(tmp_path: Path, source: str, said: str) -> None:
+def test_unusable_networks_are_refused(tmp_path: Path, source: str, said: str) -> None:
     (tmp_path / "x.pt2").write_bytes(b"no archive")
     with pytest.raises(ModelError, match=said):
         load_features(source.format(tmp=tmp_path))
@@ -107,7 +107,7 @@ def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_clip_score_is_the_cosine_of_the_embeddings(clip_folder: Path) -> None:
-    """Against the two towers and the projections by themselves, on a picture that needs no scaling."""
+    """Compared with both towers and projections, on a picture that needs no scaling."""
     from transformers import CLIPModel
 
     score, model = ClipScore(str(clip_folder)), CLIPModel.from_pretrained(clip_folder).eval()
@@ -126,6 +126,6 @@ def test_clip_score_is_the_cosine_of_the_embeddings(clip_folder: Path) -> None:
     assert 0 <= score(pictures(1, 50)[0][:, :40], "a very long prompt " * 9) <= 100
 
 
-def test_a_missing_clip_is_said(tmp_path: Path) -> None:
+def test_a_missing_clip_model_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="openai/clip"):
         ClipScore(str(tmp_path))

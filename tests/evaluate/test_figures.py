@@ -40,7 +40,7 @@ def test_every_figure_is_drawn(tiny_model: Path, tmp_path: Path, name: str) -> N
 def test_panels_show_different_pictures(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, count: int, different: int
 ) -> None:
-    """Every position of the Slider makes another picture."""
+    """Every position of the Slider gives another picture."""
     shown: list[np.ndarray] = []
 
     def kept(path: Path, rows: list[list[np.ndarray]], *titles: object) -> Path:
@@ -54,7 +54,7 @@ def test_panels_show_different_pictures(
 
 
 @pytest.mark.parametrize("coverage", ["grid", "random"])
-def test_each_latent_moves_once_a_step(tiny_model: Path, tmp_path: Path, coverage: str) -> None:
+def test_each_latent_is_denoised_once_per_step(tiny_model: Path, tmp_path: Path, coverage: str) -> None:
     request = scene(tiny_model, tmp_path).request.with_method(coverage=coverage)
     states = list(moved(request))
     assert states[0].max() == 0
@@ -63,21 +63,21 @@ def test_each_latent_moves_once_a_step(tiny_model: Path, tmp_path: Path, coverag
     assert (states[-1] == 2).all()
 
 
-def test_random_patches_come_in_the_order_of_the_paper(tiny_model: Path, tmp_path: Path) -> None:
-    """Around random pixels: after a quarter of a step what has moved reaches into the lower half as well."""
+def test_random_patches_are_in_the_order_of_the_paper(tiny_model: Path, tmp_path: Path) -> None:
+    """Around random pixels: after a quarter of a step some of the lower half is denoised as well."""
     request = replace(scene(tiny_model, tmp_path).request, size=Size(512, 512)).with_method(coverage="random")
     quarter = list(moved(request))[3]
     assert quarter[:64].any()
     assert quarter[64:].any()
 
 
-def test_a_panel_shows_the_window_asked_for() -> None:
+def test_a_panel_shows_the_requested_window() -> None:
     pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, 60, 80), np.uint8))
     found = seen(Array(pixels), Window(10, 20, 30, 40))
     assert np.array_equal(found, pixels[:, 10:40, 20:60].permute(1, 2, 0))
 
 
-def test_without_matplotlib_the_command_is_named(
+def test_without_matplotlib_the_error_names_the_command_that_installs_it(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)

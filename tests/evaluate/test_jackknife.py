@@ -12,12 +12,12 @@ def mean(kept: object) -> float:
 
 
 @pytest.mark.parametrize(("freedom", "published"), [(2, 4.303), (5, 2.571), (11, 2.201), (23, 2.069), (120, 1.980)])
-def test_quantiles_are_those_of_the_tables(freedom: int, published: float) -> None:
+def test_quantiles_equal_published_tables(freedom: int, published: float) -> None:
     assert t_95(freedom) == pytest.approx(published, rel=0.01)
 
 
-def test_the_error_of_a_mean_is_the_usual_one() -> None:
-    """The spread of the values over the root of their number; of two values a prompt, that of the prompts' means."""
+def test_the_standard_error_of_a_mean_equals_the_usual_formula() -> None:
+    """The standard deviation over the root of the number; for two values per prompt, that of the prompts' means."""
     values = np.random.default_rng(1).standard_normal(60)
     alone = estimate(values.mean(), without_each(mean, list(values), range(60)))
     assert alone.error == pytest.approx(values.std(ddof=1) / np.sqrt(60))
@@ -26,8 +26,8 @@ def test_the_error_of_a_mean_is_the_usual_one() -> None:
     assert (alone.prompts, pairs.prompts) == (60, 30)
 
 
-def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
-    """12 prompts with two seeds each, whose values agree half-way (correlation 0.5): 95 in 100."""
+def test_intervals_cover_the_true_value_as_often_as_claimed() -> None:
+    """12 prompts with two seeds each, whose values have a correlation of 0.5: 95 of 100."""
     rng, held = np.random.default_rng(2), 0
     for _ in range(400):
         values = (rng.standard_normal(12)[:, None] + rng.standard_normal((12, 2))).ravel() / np.sqrt(2) + 5
@@ -37,8 +37,8 @@ def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
     assert 368 <= held <= 392
 
 
-def test_a_bootstrap_of_twelve_prompts_holds_the_truth_less_often() -> None:
-    """The 95 % of resampled means are too narrow for so few: why intervals are not taken from there."""
+def test_bootstrap_intervals_of_twelve_prompts_are_too_narrow() -> None:
+    """The reason why intervals are not those of 95 % of resampled means."""
     rng, held = np.random.default_rng(4), np.zeros(2)
     for _ in range(600):
         values = rng.standard_normal(12)
@@ -48,8 +48,8 @@ def test_a_bootstrap_of_twelve_prompts_holds_the_truth_less_often() -> None:
     assert held[0] / 600 < 0.93 < held[1] / 600
 
 
-def test_the_error_of_a_set_distance_is_its_spread_over_sets() -> None:
-    """Sets of 24 are drawn again and again, and the distance of each is taken: that spread is what the error says."""
+def test_the_standard_error_of_a_set_distance_equals_its_spread_over_sets() -> None:
+    """The standard deviation of the distance over many sets of 24."""
     rng = np.random.default_rng(3)
     real = rng.standard_normal((400, 16))
 
@@ -62,8 +62,8 @@ def test_the_error_of_a_set_distance_is_its_spread_over_sets() -> None:
     assert np.mean(errors) == pytest.approx(spread, rel=0.25)
 
 
-def test_pairs_are_told_apart_where_sets_are_not() -> None:
-    """Pictures vary far more than the two variants do: only the paired difference sees that one is always better."""
+def test_paired_differences_are_significant_where_sets_overlap() -> None:
+    """Pictures vary far more than the two variants do: only the paired difference shows that one is always better."""
     rng = np.random.default_rng(3)
     a = 10 * rng.standard_normal(20)
     b = a + 0.5 + 0.1 * rng.standard_normal(20)
@@ -72,7 +72,7 @@ def test_pairs_are_told_apart_where_sets_are_not() -> None:
     assert not difference(a.mean(), b.mean(), first, second).is_zero
 
 
-def test_nothing_is_significant_where_too_little_is_known() -> None:
+def test_too_few_values_are_not_significant() -> None:
     assert Estimate(float("nan"), float("nan"), 40).is_zero
     assert not Estimate(5, 0.1, FEW).is_zero
     assert Estimate(5, 0.0, FEW - 1).is_zero

@@ -1,4 +1,4 @@
-"""Measures that tell layout from grain, and things that grew where nothing was."""
+"""Metrics that distinguish layout from grain, and content that was added in flat areas."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pixelsmith.evaluate.structure import invented, layout_psnr
 
 
 def waves(period: int, amplitude: float, side: int = 256) -> NDArray[np.float64]:
-    """Grey waves (side, side, 3) of so many pixels, from left to right, about 128."""
+    """Grey waves (side, side, 3) of this length in pixels, from left to right, around 128."""
     wave = 128 + amplitude * np.sin(2 * math.pi * np.arange(side) / period)
     return np.broadcast_to(wave[None, :, None], (side, side, 3)).copy()
 
@@ -22,7 +22,7 @@ def pixels(values: NDArray[np.float64]) -> NDArray[np.uint8]:
     return values.round().clip(0, 255).astype(np.uint8)
 
 
-def test_grain_does_not_count_as_layout_and_a_shift_of_tones_does() -> None:
+def test_layout_depends_on_tones_but_not_on_grain() -> None:
     picture = pixels(waves(64, 40))
     grain = pixels(waves(64, 40) + np.random.default_rng(0).normal(0, 20, (256, 256, 3)))
     assert layout_psnr(picture, picture, 16) == pytest.approx(10 * np.log10(255**2 / 1e-10))
@@ -33,7 +33,7 @@ def test_grain_does_not_count_as_layout_and_a_shift_of_tones_does() -> None:
     assert layout_psnr(picture, lighter, 16) == pytest.approx(10 * np.log10(255**2 / 25), abs=0.2)
 
 
-def test_only_what_differs_within_flat_blocks_is_invented() -> None:
+def test_only_differences_within_flat_blocks_count_as_invented() -> None:
     base = pixels(waves(8, 60))
     base[:, :128] = 90
     assert invented(base, base) == 0
@@ -50,7 +50,7 @@ def test_only_what_differs_within_flat_blocks_is_invented() -> None:
 
 
 @pytest.mark.parametrize(("period", "octave"), [(3, 3), (6, 2), (12, 1), (24, 0)])
-def test_a_wave_is_in_the_octave_of_its_length(period: int, octave: int) -> None:
+def test_the_power_of_a_wave_is_in_the_octave_of_its_length(period: int, octave: int) -> None:
     powers = octave_powers(pixels(waves(period, 40)), 4)
     assert int(powers.argmax()) == octave
     assert powers[octave] > 10 * np.delete(powers, octave).max()

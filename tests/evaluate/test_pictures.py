@@ -1,4 +1,4 @@
-"""What pictures are kept by, and what an interruption leaves."""
+"""The keys of kept pictures, and their state after an interruption."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def pixels_of(path: Path) -> NDArray[np.uint8]:
         return np.asarray(image)
 
 
-def test_what_a_model_recommends_is_in_the_key(tiny_model: Path, tmp_path: Path) -> None:
-    """Left open, rescale is the model's: the same picture as when it is asked for, another one than with another."""
+def test_recommended_settings_are_part_of_the_key(tiny_model: Path, tmp_path: Path) -> None:
+    """The recommended rescale has the same key if it is given explicitly, and another value another key."""
     model = tmp_path / "model"
     shutil.copytree(tiny_model, model)
     (model / "pixelsmith.json").write_text(json.dumps({"method": {"guidance_rescale": 0.3}}))
@@ -47,23 +47,21 @@ def test_what_a_model_recommends_is_in_the_key(tiny_model: Path, tmp_path: Path)
 
 
 def test_a_picture_whose_record_was_not_written_is_made_again(tiny_model: Path, tmp_path: Path) -> None:
-    """What is there of it may be from any moment; in the command line it would be kept."""
+    """The file may be incomplete; the command line would keep it."""
     path = made(request_of(tiny_model), tmp_path)
     path.with_suffix(".json").unlink()
     assert made(request_of(tiny_model), tmp_path) == path
     assert path.with_suffix(".json").exists()
 
 
-def test_another_state_of_the_code_makes_its_own_pictures(
-    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_changed_code_changes_the_keys(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = made(request_of(tiny_model), tmp_path)
     assert made(request_of(tiny_model), tmp_path) == before
     monkeypatch.setattr(module, "code_digest", lambda: "another")
     assert made(request_of(tiny_model), tmp_path) != before
 
 
-def test_code_that_only_looks_at_pictures_is_not_in_the_key(tmp_path: Path) -> None:
+def test_code_that_only_reads_pictures_is_not_part_of_the_key(tmp_path: Path) -> None:
     for name in ("sampling/chess.py", "evaluate/seams.py", "evaluate/upscalers.py"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("x = 1")
@@ -79,10 +77,10 @@ def test_code_that_only_looks_at_pictures_is_not_in_the_key(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("when", ["begin", "delete"])
-def test_a_start_or_a_clean_up_that_was_killed_does_not_block(
+def test_runs_killed_at_their_start_or_clean_up_are_recovered(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
-    """With canvases on disk: before there is a record of the run, and after the picture is there."""
+    """With canvases on disk: before the run's record exists, and after the picture is written."""
     monkeypatch.setattr(planner, "MEMORY_LIMIT", 0)
     request = request_of(tiny_model)
     expected = pixels_of(made(request, tmp_path / "whole"))
@@ -99,10 +97,8 @@ def test_a_start_or_a_clean_up_that_was_killed_does_not_block(
     assert not list((tmp_path / "killed").glob("*.run"))
 
 
-def test_a_picture_that_was_interrupted_goes_on(
-    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The base is not made again, and nobody says that the rest was all of the time."""
+def test_an_interrupted_picture_is_resumed(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The base is not made again, and the time of the rest is not reported as that of the whole."""
     monkeypatch.setattr(planner, "MEMORY_LIMIT", 0)
     request = request_of(tiny_model)
 
@@ -129,7 +125,7 @@ def test_a_picture_that_was_interrupted_goes_on(
 
 
 @pytest.mark.parametrize("changes", [{}, {"strategy": "demofusion"}, {"strategy": "direct"}, {"upsampling": "latent"}])
-def test_a_picture_that_starts_from_the_kept_base_is_what_generate_makes(
+def test_a_picture_from_the_kept_base_equals_that_of_generate(
     tiny_model: Path, tmp_path: Path, changes: dict[str, Any]
 ) -> None:
     request = request_of(tiny_model, **changes)
@@ -138,7 +134,7 @@ def test_a_picture_that_starts_from_the_kept_base_is_what_generate_makes(
     assert len(list(tmp_path.glob("*.png"))) == 1 + own_base
 
 
-def test_the_pictures_of_one_model_load_it_once(
+def test_the_model_is_loaded_once_for_all_its_pictures(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loads: list[object] = []

@@ -1,4 +1,4 @@
-"""Metrics of pixels on pictures whose answer is known."""
+"""Metrics of pixels on pictures whose values are known."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def readable(pixels: NDArray[np.uint8]) -> Array:
     return Array(torch.from_numpy(pixels).permute(2, 0, 1))
 
 
-def test_ssim_is_that_of_torchmetrics() -> None:
+def test_ssim_equals_torchmetrics() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from torchmetrics.functional.image import structural_similarity_index_measure
@@ -39,8 +39,8 @@ def test_ssim_is_that_of_torchmetrics() -> None:
     assert ssim(a, 255 - a) < 0
 
 
-def test_a_picture_is_shrunk_as_pillow_shrinks_it() -> None:
-    """Window by window or at once; Pillow's own 8-bit arithmetic rounds once more."""
+def test_downscaling_equals_pillow() -> None:
+    """Window by window or at once; Pillow's 8-bit arithmetic rounds once more."""
     from PIL import Image
 
     pixels = noise(264, 396, 3)
@@ -55,7 +55,7 @@ def test_a_picture_is_shrunk_as_pillow_shrinks_it() -> None:
     [((255, 255, 255), (100, 0, 0)), ((0, 0, 0), (0, 0, 0)), ((255, 0, 0), (53.24, 80.09, 67.20)),
      ((0, 0, 255), (32.30, 79.19, -107.86)), ((119, 119, 119), (50.03, 0, 0))],
 )  # fmt: skip
-def test_colours_whose_place_in_cielab_is_published(rgb: tuple[int, ...], expected: tuple[float, ...]) -> None:
+def test_colours_with_published_cielab_values(rgb: tuple[int, ...], expected: tuple[float, ...]) -> None:
     assert lab(np.array(rgb, np.uint8)) == pytest.approx(expected, abs=0.02)
 
 
@@ -68,8 +68,8 @@ def test_colour_drift_of_plain_pictures_and_of_contrast() -> None:
     assert colour_drift(half, half) == (0, 0)
 
 
-def test_spectrum_of_a_wave_is_in_its_band() -> None:
-    """A wave of 1/4 per pixel: nearly all power in the band that holds it. Half the contrast: ln 4 in that band."""
+def test_the_spectrum_of_a_wave_is_in_its_band() -> None:
+    """A wave of 1/4 per pixel: nearly all power is in the band that contains it. Half the contrast: ln 4 less."""
     wave = 127 + 100 * np.sin(np.arange(128) * np.pi / 2)
     pixels = np.broadcast_to(wave[None, :, None], (128, 128, 3)).round().astype(np.uint8)
     edges = np.geomspace(3 / 128, 0.5, BANDS + 1)
@@ -88,14 +88,14 @@ def test_spectrum_distance_is_the_logarithm_of_power() -> None:
 
 
 def test_white_noise_has_the_same_power_at_all_frequencies() -> None:
-    """As much as its variance: that of three independent channels, weighted as grey."""
+    """Equal to its variance: that of three independent channels, weighted as for grey."""
     spectrum = radial_spectrum(noise(40, 64, 64, 3))
     expected = (256**2 - 1) / 12 * np.square([0.299, 0.587, 0.114]).sum()
     np.testing.assert_allclose(spectrum, expected, rtol=0.15)
 
 
 def test_detail_is_the_power_that_an_enlarged_picture_lacks() -> None:
-    """White noise of a known variance has it at all frequencies; half of the contrast is 6 dB less."""
+    """White noise of a known variance has it at all frequencies; half the contrast is 6 dB less."""
     pixels = noise(40, 64, 64, 3) // 2 + 64
     variance = (128**2 - 1) / 12 * np.square([0.299, 0.587, 0.114]).sum()
     for factor in (1.5, 4.0):
@@ -117,7 +117,7 @@ def test_an_enlarged_picture_has_less_detail_than_a_sharp_one() -> None:
     assert detail(enlarged[None], 4) < detail(sharp[None], 4) - 6
 
 
-def test_the_pyramid_adds_up_and_sorts_by_octave() -> None:
+def test_the_pyramid_sums_to_the_picture_and_separates_octaves() -> None:
     pixels = torch.from_numpy(noise(2, 3, 64, 64)).float()
     bands = laplacian_pyramid(pixels, 3)
     assert [tuple(band.shape[-2:]) for band in bands] == [(64, 64), (32, 32), (16, 16)]
@@ -131,7 +131,7 @@ def test_the_pyramid_adds_up_and_sorts_by_octave() -> None:
     assert plain[0][..., 4:-4, 4:-4].abs().max() < 1e-4
 
 
-def test_sliced_wasserstein_tells_sets_apart_and_not_equal_ones() -> None:
+def test_sliced_wasserstein_is_zero_for_equal_sets_only() -> None:
     band = torch.from_numpy(noise(8, 3, 32, 32)).float()
     same = [slices(neighbourhoods(band, 400, seed)) for seed in (0, 1)]
     assert sliced_wasserstein(same[0], same[0]) == 0
@@ -140,10 +140,9 @@ def test_sliced_wasserstein_tells_sets_apart_and_not_equal_ones() -> None:
 
 
 def test_sliced_wasserstein_of_two_values_in_closed_form() -> None:
-    """One pixel neighbourhoods would be ±1; here all pixels are ±1 together, and the other set is standard normal.
-
-    Along a direction w the sets are ±|Σw| and |Σw|·normal: the distance of ±1 and a normal is 0.4838 of |Σw|, whose
-    mean over random unit directions in 147 dimensions, as channels are equal, is sqrt(2/π).
+    """All pixels of a neighbourhood are ±1 together, and the other set is standard normal. Along a direction w the
+    sets are ±|Σw| and |Σw|·normal: the distance of ±1 and a normal is 0.4838 of |Σw|, whose mean over random unit
+    directions in 147 dimensions, with equal channels, is sqrt(2/π).
     """
     rng = np.random.default_rng(0)
     signs = np.repeat([-1.0, 1.0], 4000)[:, None, None, None] * np.ones((1, 3, 7, 7))

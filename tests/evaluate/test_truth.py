@@ -1,4 +1,4 @@
-"""The truth set: tiles by place, and what lies in them at finer zooms."""
+"""The truth set: tiles by position, with their parts at finer zooms."""
 
 from __future__ import annotations
 
@@ -18,9 +18,8 @@ COAST, TOWN = "watercolor map of a coast", "night photo from space of a town"
 
 @pytest.fixture
 def planet(tmp_path: Path) -> Planet:
-    """A coast at zoom 4 with all of zoom 5 and one of 6 and 7; a town at zoom 5 with two of 6 and one of 7 and 8.
-
-    Each tile is plain: its grey is its number.
+    """A coast at zoom 4 with all of zoom 5 and one of 6 and 7; a town at zoom 5 with two of 6 and one of 7 and 8. Each
+    tile is plain: its grey value is its number.
     """
     places = [
         ("watercolor", COAST, 4, 3, 2), ("watercolor", "a", 5, 6, 4), ("watercolor", "b", 5, 7, 4),
@@ -42,14 +41,14 @@ def planet(tmp_path: Path) -> Planet:
     return Planet(rows, tmp_path)
 
 
-def test_details_lie_in_their_tile_and_are_as_much_finer(planet: Planet) -> None:
+def test_patches_are_inside_their_tile_at_finer_zooms(planet: Planet) -> None:
     assert {planet.tiles[place]["caption"] for place in planet.details(COAST, 2)} == {"a", "b", "c", "d"}
     assert [planet.tiles[place]["caption"] for place in planet.details(COAST, 4)] == ["e"]
     assert {planet.tiles[place]["caption"] for place in planet.details(TOWN, 2)} == {"f", "g"}
     assert [planet.tiles[place]["caption"] for place in planet.details(TOWN, 4)] == ["h"]
 
 
-def test_a_mosaic_has_each_tile_in_its_place_or_is_none(planet: Planet) -> None:
+def test_a_mosaic_is_complete_or_left_out(planet: Planet) -> None:
     found = planet.mosaic(("watercolor", 4, 3, 2), 2)
     assert found is not None
     assert found.shape == (512, 512, 3)
@@ -57,8 +56,8 @@ def test_a_mosaic_has_each_tile_in_its_place_or_is_none(planet: Planet) -> None:
     assert planet.mosaic(("night", 5, 1, 1), 2) is None
 
 
-def test_every_prompt_has_as_many_of_each_set(planet: Planet, tmp_path: Path) -> None:
-    """As many as the prompt with the fewest has; the model's world reads them by factor."""
+def test_every_prompt_has_the_same_number_of_pictures(planet: Planet, tmp_path: Path) -> None:
+    """As many as the prompt with the fewest."""
     assert {name: len(places) for name, places in sets(planet, [COAST, TOWN])} == {
         "whole": 2, "patches-2x": 4, "patches-4x": 2, "patches-8x": 2,
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""What enlarges a base picture without being ours, in the true classes with random weights."""
+"""Other upscalers of a base picture, in the real classes with random weights."""
 
 from __future__ import annotations
 
@@ -69,8 +69,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> UpscalerWeights:
 
 
 @pytest.mark.parametrize("name", UPSCALERS)
-def test_every_upscaler_reaches_the_size_and_repeats(weights: UpscalerWeights, name: str) -> None:
-    """A size that is not twice or four times the base's, so that something has to be scaled down again."""
+def test_every_upscaler_reaches_the_size_and_is_deterministic(weights: UpscalerWeights, name: str) -> None:
+    """A size that is not two or four times the base's, so that the result has to be scaled down."""
     size = Size(100, 100)
     found = [load_upscaler(name, weights)(BASE, "a sea", 3, size).read(size.window) for _ in range(2)]
     assert found[0].shape == (3, 100, 100)
@@ -78,7 +78,7 @@ def test_every_upscaler_reaches_the_size_and_repeats(weights: UpscalerWeights, n
 
 
 @pytest.mark.parametrize("name", ["lanczos", "bicubic"])
-def test_kernels_are_those_of_pillow(weights: UpscalerWeights, name: str) -> None:
+def test_kernels_equal_pillows(weights: UpscalerWeights, name: str) -> None:
     size = Size(128, 128)
     found = load_upscaler(name, weights)(BASE, "", 0, size).read(size.window).permute(1, 2, 0)
     expected = np.asarray(Image.fromarray(BASE).resize((128, 128), Image.Resampling[name.upper()]))
@@ -86,14 +86,14 @@ def test_kernels_are_those_of_pillow(weights: UpscalerWeights, name: str) -> Non
     assert np.abs(found.numpy().astype(int) - expected)[inside].max() <= 2
 
 
-def test_super_resolution_runs_tile_by_tile_as_on_the_whole(weights: UpscalerWeights) -> None:
-    """A network that looks at one pixel only: tiles of 32 of a picture of 64 make what it makes of all of it, twice."""
+def test_super_resolution_in_tiles_equals_the_whole(weights: UpscalerWeights) -> None:
+    """For a network that sees only one pixel: tiles of 32 of a picture of 64, for two passes."""
     size = Size(256, 256)
     found = load_upscaler("super-resolution", weights)(BASE, "", 0, size).read(size.window).permute(1, 2, 0)
     assert np.array_equal(found, BASE.repeat(4, axis=0).repeat(4, axis=1))
 
 
-def test_missing_weights_are_a_reason_and_wrong_ones_an_error(tmp_path: Path) -> None:
+def test_missing_weights_leave_out_a_row_and_invalid_ones_are_an_error(tmp_path: Path) -> None:
     for name, said in (("latent", "--latent-upscaler"), ("super-resolution", "--super-resolution")):
         with pytest.raises(UnavailableError, match=said):
             load_upscaler(name, UpscalerWeights())
@@ -101,7 +101,7 @@ def test_missing_weights_are_a_reason_and_wrong_ones_an_error(tmp_path: Path) ->
             load_upscaler(name, UpscalerWeights(str(tmp_path), str(tmp_path)))
 
 
-def test_weights_are_told_apart_by_content_and_only_by_those_that_are_used(tmp_path: Path) -> None:
+def test_the_digest_depends_on_the_content_of_used_weights_only(tmp_path: Path) -> None:
     file, other = tmp_path / "a.pt2", tmp_path / "b.pt2"
     file.write_bytes(b"one")
     other.write_bytes(b"two")

@@ -1,4 +1,4 @@
-"""Parts that stay as they are."""
+"""Masked parts that are not changed."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def noise(seed: int, channels: int = 3) -> Array:
 
 
 def halves(edge: int) -> Array:
-    """White left of a column, black from it on."""
+    """White to the left of a column, black from it on."""
     grey = torch.zeros(3, SIZE.height, SIZE.width, dtype=torch.uint8)
     grey[:, :, :edge] = 255
     return Array(grey)
 
 
 @given(st.integers(0, 40), st.integers(25, 55))
-def test_edges_are_ramps_and_the_rest_is_as_it_was(width: int, edge: int) -> None:
+def test_masks_have_ramps_at_edges_only(width: int, edge: int) -> None:
     shares = Feathered(halves(edge), width).read(SIZE.window)[0]
     assert torch.equal(shares, shares[:1].expand_as(shares)), "along the edge nothing changes"
     row, reach = shares[0], width // 2
@@ -41,7 +41,7 @@ def test_edges_are_ramps_and_the_rest_is_as_it_was(width: int, edge: int) -> Non
     st.integers(0, 59), st.integers(0, 79), st.integers(1, 60), st.integers(1, 80), st.integers(0, 30),
     st.integers(5, 90),
 )  # fmt: skip
-def test_every_window_is_that_of_the_whole(
+def test_windows_equal_those_of_the_whole(
     top: int, left: int, height: int, width: int, feather: int, side: int
 ) -> None:
     window = Window(top, left, height, width).cut(SIZE)
@@ -51,7 +51,7 @@ def test_every_window_is_that_of_the_whole(
     assert (kept.read(window).int() - whole[(..., *window.slices)]).abs().max() <= 1
 
 
-def test_white_is_refined_and_black_is_the_original_to_the_bit() -> None:
+def test_white_is_changed_and_black_equals_the_original() -> None:
     refined, original = noise(1), noise(2)
     mixed = Kept(refined, original, Feathered(halves(40), 10)).read(SIZE.window)
     assert torch.equal(mixed[:, :, :35], refined.values[:, :, :35])
@@ -61,7 +61,7 @@ def test_white_is_refined_and_black_is_the_original_to_the_bit() -> None:
     assert (mixed[:, :, 35:45] <= between.amax(0)).all()
 
 
-def test_what_does_not_count_is_not_read() -> None:
+def test_pixels_without_weight_are_not_read() -> None:
     class Untouchable:
         size = SIZE
 

@@ -1,4 +1,4 @@
-"""What was in the photo stays: read here by Pillow, written by libvips and by this package."""
+"""Metadata of photos is kept: written by libvips and this package, and read with Pillow."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ directories = st.dictionaries(st.integers(40_000, 40_100), values, max_size=6)
 
 
 @given(directories, st.none() | directories, st.none() | directories)
-def test_tags_come_back_from_exif(first: Tags, inner: Tags | None, places: Tags | None) -> None:
+def test_exif_tags_round_trip(first: Tags, inner: Tags | None, places: Tags | None) -> None:
     whole = {**first, **({} if inner is None else {34665: inner}), **({} if places is None else {34853: places})}
     assert exif_tags(exif_of(whole)) == whole
     assert exif_tags(b"Exif\0\0" + exif_of(whole)) == whole
 
 
 @given(st.binary(max_size=60), st.integers(0, 200), directories)
-def test_damaged_exif_is_no_error(noise: bytes, place: int, first: Tags) -> None:
+def test_damaged_exif_is_ignored(noise: bytes, place: int, first: Tags) -> None:
     content = bytearray(exif_of({**first, 34665: {36867: Value.ascii("2020:01:02 03:04:05")}}))
     content[place : place + len(noise)] = noise
     assert isinstance(exif_tags(bytes(content)), dict)
@@ -62,7 +62,7 @@ def test_damaged_exif_is_no_error(noise: bytes, place: int, first: Tags) -> None
 
 
 @pytest.mark.parametrize("big", [False, True])
-def test_tags_are_added_to_a_tiff_and_nothing_else_changes(tmp_path: Path, big: bool) -> None:
+def test_adding_tags_to_a_tiff_changes_nothing_else(tmp_path: Path, big: bool) -> None:
     path = tmp_path / "a.tif"
     image = pyvips.Image.new_from_array(picture())
     image.tiffsave(str(path), bigtiff=big, pyramid=True, tile=True, tile_width=64, tile_height=64)
@@ -99,7 +99,7 @@ def test_tags_are_added_in_the_byte_order_of_the_file(tmp_path: Path) -> None:
 
 
 def read_back(path: Path) -> dict[str, Any]:
-    """What Pillow finds in a file."""
+    """The metadata that Pillow reads from a file."""
     with Image.open(path) as image:
         exif, inner = image.getexif(), image.getexif().get_ifd(ExifTags.IFD.Exif)
         places = image.getexif().get_ifd(ExifTags.IFD.GPSInfo)
@@ -119,7 +119,7 @@ def read_back(path: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("target", ["jpg", "png", "webp", "tif", "tiff", *written("avif")])
 @pytest.mark.parametrize("source", ["jpg", "png", "webp", "tif"])
-def test_what_was_in_the_photo_stays(tmp_path: Path, source: str, target: str) -> None:
+def test_metadata_of_a_photo_is_kept(tmp_path: Path, source: str, target: str) -> None:
     photo, made = write_photo(tmp_path / f"photo.{source}"), tmp_path / f"big.{target}"
     about = read_metadata(photo).of([Size(96, 128), BIG])
     check_output(made, BIG, SETTINGS, about)
@@ -148,7 +148,7 @@ def test_what_was_in_the_photo_stays(tmp_path: Path, source: str, target: str) -
 
 
 @pytest.mark.parametrize("target", ["jpg", "png", "tif"])
-def test_without_metadata_nothing_is_said(tmp_path: Path, target: str) -> None:
+def test_without_metadata_none_is_written(tmp_path: Path, target: str) -> None:
     path = tmp_path / f"plain.{target}"
     write_picture(Array(PIXELS), path, SETTINGS)
     found = read_back(path)
@@ -157,7 +157,7 @@ def test_without_metadata_nothing_is_said(tmp_path: Path, target: str) -> None:
     assert read_metadata(path).of([BIG, BIG]).description is None
 
 
-def test_thumbnails_do_not_stay(tmp_path: Path) -> None:
+def test_thumbnails_are_not_kept(tmp_path: Path) -> None:
     photo = write_photo(tmp_path / "photo.jpg")
     small = io.BytesIO()
     Image.new("RGB", (8, 8), "red").save(small, "JPEG")
@@ -171,7 +171,7 @@ def test_thumbnails_do_not_stay(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("what", ["exif", "xmp", "iptc"])
-def test_what_a_jpeg_has_no_room_for_is_told_before(what: str) -> None:
+def test_metadata_that_does_not_fit_into_a_jpeg_is_reported_before_the_work(what: str) -> None:
     long: dict[str, Any] = {"exif": {315: Value.ascii("x" * 70_000)}, "xmp": b"x" * 70_000, "iptc": b"\x1c" * 70_000}
     about = Metadata(**{what: long[what]})
     with pytest.raises(PictureError, match=r"--strip"):
@@ -181,7 +181,7 @@ def test_what_a_jpeg_has_no_room_for_is_told_before(what: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["plain.png", "grey.tif"])
-def test_a_picture_that_says_nothing_has_nothing(tmp_path: Path, name: str) -> None:
+def test_a_picture_without_metadata_has_none(tmp_path: Path, name: str) -> None:
     if name == "plain.png":
         Image.fromarray(picture()).save(tmp_path / name)
     else:
@@ -205,7 +205,7 @@ larger = st.builds(Size, st.integers(90, 160), st.integers(90, 160))
 
 @given(sizes, st.lists(larger, min_size=1, max_size=3), st.sampled_from(["scale", "points", "matrix"]), st.booleans())
 def test_every_place_keeps_its_coordinates(size: Size, targets: list[Size], how: str, point: bool) -> None:
-    """Against the resampling itself: a ramp tells where in the first picture a pixel of the last one comes from."""
+    """Compared with the resampling itself: a ramp shows from which position of the start picture a pixel comes."""
     keys = Value.short(1, 1, 0, 2, 1024, 0, 1, 1, 1025, 0, 1, 2 if point else 1)
     turned = [3.0, 1.0, 0, 700, 0.5, -2.0, 0, 900, 0, 0, 1, 0, 0, 0, 0, 1]
     tags = {
@@ -215,7 +215,7 @@ def test_every_place_keeps_its_coordinates(size: Size, targets: list[Size], how:
     }[how] | {34735: keys}  # fmt: skip
 
     def world(tags: Tags, x: float, y: float) -> tuple[float, float]:
-        """The coordinates on earth of a place, in pixels from the corner of the picture."""
+        """The coordinates of a position, in pixels from the corner of the picture."""
         column, row = (x - 0.5, y - 0.5) if point else (x, y)
         found = {tag: value.numbers for tag, value in tags.items() if isinstance(value, Value)}
         if how == "matrix":
@@ -244,7 +244,7 @@ def test_every_place_keeps_its_coordinates(size: Size, targets: list[Size], how:
 
 @pytest.mark.parametrize("matrix", [False, True])
 @pytest.mark.parametrize("suffix", ["tif", "tiff"])
-def test_a_map_keeps_its_place_on_earth(tmp_path: Path, suffix: str, matrix: bool) -> None:
+def test_a_geotiff_keeps_its_coordinates(tmp_path: Path, suffix: str, matrix: bool) -> None:
     source, made = write_map(tmp_path / "map.tif", matrix=matrix), tmp_path / f"big.{suffix}"
     about = read_metadata(source).of([Size(128, 96), Size(512, 384)])
     write_picture(Array(torch.zeros(3, 384, 512, dtype=torch.uint8)), made, SETTINGS, about=about)
@@ -261,8 +261,8 @@ def test_a_map_keeps_its_place_on_earth(tmp_path: Path, suffix: str, matrix: boo
     assert read_settings(made) == SETTINGS
 
 
-def test_a_map_of_centres_of_pixels_keeps_its_corners(tmp_path: Path) -> None:
-    """The first centre lies half a pixel inside, and so it does when pixels are four times smaller."""
+def test_a_geotiff_of_pixel_centres_keeps_its_corners(tmp_path: Path) -> None:
+    """The first centre is half a pixel inside, also when pixels are four times smaller."""
     about = read_metadata(write_map(tmp_path / "map.tif", point=True)).of([Size(128, 96), Size(512, 384)])
     scale, points = about.geo[33550], about.geo[33922]
     assert isinstance(scale, Value)
@@ -273,13 +273,13 @@ def test_a_map_of_centres_of_pixels_keeps_its_corners(tmp_path: Path) -> None:
     assert (east - i * 2.5, north + j * 2.5) == pytest.approx((500000 - 3.75, 5300000 + 3.75))
 
 
-def test_a_turned_map_loses_its_place_and_says_so(tmp_path: Path) -> None:
+def test_a_rotated_geotiff_loses_its_coordinates_with_a_warning(tmp_path: Path) -> None:
     about = read_metadata(write_map(tmp_path / "map.tif", orientation=6)).of([Size(96, 128), Size(192, 256)])
     assert about.unplaced
     assert not about.has_place
 
 
-def test_what_wraps_is_stretched_and_keeps_its_place_on_earth() -> None:
+def test_a_wrapping_geotiff_is_stretched_and_keeps_its_coordinates() -> None:
     tags: Tags = {33550: Value.double(1.0, 1.0, 0.0), 33922: Value.double(0, 0, 0, 10, 50, 0)}
     now = enlarged_geo(tags, [Size(100, 50), Size(252, 128)], Wrap(x=True))
     scale, tiepoint = now[33550], now[33922]

@@ -1,4 +1,4 @@
-"""The place of a picture: one process has it, names are tried before the work, nothing is lost or left behind."""
+"""The output file: one process writes it, names are checked before the work, and nothing is lost or left behind."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def names(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif", "dzi", "zip"])
-def test_a_second_writer_is_refused_and_the_first_is_not_disturbed(tmp_path: Path, suffix: str) -> None:
+def test_a_second_writer_is_refused_without_effect_on_the_first(tmp_path: Path, suffix: str) -> None:
     path, refused = tmp_path / f"map.{suffix}", []
 
     class Watched:
@@ -56,7 +56,7 @@ def test_a_second_writer_is_refused_and_the_first_is_not_disturbed(tmp_path: Pat
     write_picture(Array(PIXELS), path, SETTINGS)
 
 
-def test_writers_at_once_leave_one_whole_file(tmp_path: Path) -> None:
+def test_concurrent_writers_leave_one_complete_file(tmp_path: Path) -> None:
     path, ends = tmp_path / "map.png", []
 
     def write() -> None:
@@ -76,7 +76,7 @@ def test_writers_at_once_leave_one_whole_file(tmp_path: Path) -> None:
     assert names(tmp_path) == ["map.png"]
 
 
-def test_outputs_of_other_names_do_not_meet(tmp_path: Path) -> None:
+def test_outputs_of_different_names_are_independent(tmp_path: Path) -> None:
     with Output(tmp_path / "a.png"), Output(tmp_path / "b.png"), Output(tmp_path / "a.tif"):
         assert len(names(tmp_path)) == 6
     assert names(tmp_path) == []
@@ -84,8 +84,8 @@ def test_outputs_of_other_names_do_not_meet(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["x" * 247, "東" * 80, "x" * 251])
 @pytest.mark.parametrize("suffix", [".png", ".dzi", ".zip"])
-def test_a_name_that_is_too_long_is_refused_before(tmp_path: Path, name: str, suffix: str) -> None:
-    """The name itself counts, and of the folder of tiles: 255 bytes are the most here."""
+def test_a_name_that_is_too_long_is_refused_before_the_work(tmp_path: Path, name: str, suffix: str) -> None:
+    """The name itself and that of the folder of tiles: at most 255 bytes here."""
     fits = len(f"{name}_files".encode() if suffix == ".dzi" else f"{name}{suffix}".encode()) <= 255
     path = tmp_path / f"{name}{suffix}"
     if fits:
@@ -111,7 +111,7 @@ def test_a_name_in_another_encoding_is_written_and_read(tmp_path: Path, suffix: 
 
 
 def test_a_name_beyond_the_locale_is_written_and_read(tmp_path: Path) -> None:
-    """Python that takes names for ASCII, as with the locale C and without its UTF-8 mode."""
+    """With Python's file names in ASCII, as in the locale C without UTF-8 mode."""
     code = (
         "import sys, torch; from pathlib import Path; from pixelsmith.canvas import Array\n"
         "from pixelsmith.pixels.files import write_picture\n"
@@ -129,7 +129,7 @@ def test_a_name_beyond_the_locale_is_written_and_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["png", "dzi"])
-def test_what_is_there_stays_unless_it_may_be_replaced(tmp_path: Path, suffix: str) -> None:
+def test_existing_files_are_replaced_only_on_request(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"map.{suffix}"
     write_picture(Array(PIXELS), path, SETTINGS)
     before = path.read_bytes()
@@ -145,15 +145,15 @@ def test_what_is_there_stays_unless_it_may_be_replaced(tmp_path: Path, suffix: s
     assert read_settings(path)["request"]["prompt"] == "another"
 
 
-def test_an_empty_file_is_nothing_to_lose(tmp_path: Path) -> None:
-    """Programs make one to have its name."""
+def test_an_empty_file_is_replaced(tmp_path: Path) -> None:
+    """Programs create one to reserve its name."""
     (tmp_path / "map.png").touch()
     with Output(tmp_path / "map.png") as output:
         write_into(output, Array(PIXELS), SETTINGS)
     assert read_settings(tmp_path / "map.png") == SETTINGS
 
 
-def test_a_link_is_replaced_and_what_it_leads_to_stays(tmp_path: Path) -> None:
+def test_a_link_is_replaced_but_not_its_target(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     (tmp_path / "map.png").symlink_to("mine.txt")
     with pytest.raises(PictureError, match="--overwrite"), Output(tmp_path / "map.png"):
@@ -166,8 +166,8 @@ def test_a_link_is_replaced_and_what_it_leads_to_stays(tmp_path: Path) -> None:
         pass
 
 
-def test_a_prepared_folder_leads_nowhere(tmp_path: Path) -> None:
-    """Links where earlier versions and this one write beside the output."""
+def test_links_beside_the_output_are_not_followed(tmp_path: Path) -> None:
+    """At the names that earlier versions and this one write beside the output."""
     mine, folder = tmp_path / "mine.txt", tmp_path / "work"
     mine.write_text("mine")
     folder.mkdir()
@@ -181,7 +181,7 @@ def test_a_prepared_folder_leads_nowhere(tmp_path: Path) -> None:
     assert mine.read_text() == "mine"
 
 
-def test_what_a_killed_process_left_is_removed_by_the_next_for_the_same_file(tmp_path: Path) -> None:
+def test_files_of_a_killed_process_are_removed_by_the_next_writer(tmp_path: Path) -> None:
     code = (
         "import os, sys; from pathlib import Path; from pixelsmith.pixels.output import Output\n"
         "with Output(Path(sys.argv[1])) as output:\n"
@@ -199,8 +199,8 @@ def test_what_a_killed_process_left_is_removed_by_the_next_for_the_same_file(tmp
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 @pytest.mark.parametrize("name", ["map.png", "map.dzi", "map.zip"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_to_end_leaves_nothing(tmp_path: Path, name: str, number: signal.Signals) -> None:
-    """While a picture is written; the command line installs what turns the signal into an exception."""
+def test_sigterm_leaves_no_files(tmp_path: Path, name: str, number: signal.Signals) -> None:
+    """While a picture is written; the command line installs the handler that turns the signal into an exception."""
     code = (
         "import sys, time, torch; from pathlib import Path\n"
         "from pixelsmith.system.ending import Terminated, end_orderly\n"
@@ -226,8 +226,8 @@ def test_a_signal_to_end_leaves_nothing(tmp_path: Path, name: str, number: signa
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
-def test_the_same_picture_is_the_same_bytes(tmp_path: Path, suffix: str) -> None:
-    """Also of DeepZoom, whose writer adds dates."""
+def test_the_same_picture_gives_the_same_bytes(tmp_path: Path, suffix: str) -> None:
+    """Also for DeepZoom, whose writer adds dates."""
     made = []
     for i in range(2):
         (tmp_path / str(i)).mkdir()
@@ -240,7 +240,7 @@ def test_the_same_picture_is_the_same_bytes(tmp_path: Path, suffix: str) -> None
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="Linux")
-def test_where_no_file_can_be_made_the_system_s_reason_is_said() -> None:
+def test_the_systems_reason_is_given_if_no_file_can_be_created() -> None:
     with (
         pytest.raises(PictureError, match=r"it cannot be written \(No such file or directory\)"),
         Output(Path("/proc/x.png")),

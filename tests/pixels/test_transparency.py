@@ -1,4 +1,4 @@
-"""Transparency: kept by the kernel that keeps the colours, and no fringe at its edges."""
+"""Transparency: resampled by the same kernel as the colours, without fringes at edges."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SETTINGS = {"request": {"prompt": "a disc"}}
 
 
 def disc(side: int, hidden: tuple[int, int, int] = (0, 255, 0)) -> np.ndarray:
-    """A red disc with a smooth edge, and another colour under what is transparent."""
+    """A red disc with a smooth edge, and another colour under transparent pixels."""
     y, x = np.mgrid[0:side, 0:side] + 0.5
     alpha = np.clip(0.4 * side + 0.5 - np.hypot(x - side / 2, y - side / 2), 0, 1)
     pixels = np.zeros((side, side, 4), np.uint8)
@@ -61,7 +61,7 @@ def test_an_enlarged_edge_has_no_fringe(tmp_path: Path, hidden: tuple[int, int, 
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(1, 40))
-def test_what_is_opaque_keeps_its_colours(seed: int, width: int, height: int) -> None:
+def test_opaque_pixels_keep_their_colours(seed: int, width: int, height: int) -> None:
     rng = np.random.default_rng(seed)
     colours = rng.integers(0, 256, (height, width, 3), np.uint8)
     alpha = rng.choice(np.array([0, 90, 255], np.uint8), (height, width, 1))
@@ -76,7 +76,7 @@ def test_what_is_opaque_keeps_its_colours(seed: int, width: int, height: int) ->
         assert (spread == 255).all()
 
 
-def test_a_background_is_what_transparency_is_laid_over(tmp_path: Path) -> None:
+def test_transparent_pixels_are_composited_over_a_background(tmp_path: Path) -> None:
     path = save(tmp_path / "disc.png", disc(40))
     colours, alpha = read_start(path, (10, 20, 30))
     assert alpha is None
@@ -87,14 +87,14 @@ def test_a_background_is_what_transparency_is_laid_over(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P"])
-def test_what_is_opaque_everywhere_has_no_alpha(tmp_path: Path, mode: str) -> None:
+def test_opaque_pictures_have_no_alpha(tmp_path: Path, mode: str) -> None:
     Image.fromarray(picture()).convert(mode).save(tmp_path / "a.png")
     assert not is_transparent(tmp_path / "a.png")
     assert read_start(tmp_path / "a.png")[1] is None
 
 
 @pytest.mark.parametrize("mode", ["LA", "P", "turned"])
-def test_alpha_is_found_whatever_the_colours_are(tmp_path: Path, mode: str) -> None:
+def test_alpha_is_found_in_every_colour_space(tmp_path: Path, mode: str) -> None:
     pixels = np.full((20, 30, 4), 255, np.uint8)
     pixels[:, :10] = 0
     image = Image.fromarray(pixels)
@@ -115,7 +115,7 @@ def test_alpha_is_found_whatever_the_colours_are(tmp_path: Path, mode: str) -> N
     assert float(mask.float().mean()) == pytest.approx(170)
 
 
-def test_premultiplied_colours_of_a_tiff_are_made_straight(tmp_path: Path) -> None:
+def test_premultiplied_colours_of_a_tiff_are_unpremultiplied(tmp_path: Path) -> None:
     pixels = np.pad(disc(96).astype(int), ((0, 0), (0, 32), (0, 0)))
     pixels[..., :3] = np.round(pixels[..., :3] * pixels[..., 3:] / 255)
     strips = [pixels.astype(np.uint8).tobytes()]
@@ -144,7 +144,7 @@ def test_formats_with_alpha_keep_it(tmp_path: Path, suffix: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "dzi", "zip"])
-def test_formats_without_alpha_say_so_before_the_work(tmp_path: Path, suffix: str) -> None:
+def test_formats_without_alpha_are_refused_before_the_work(tmp_path: Path, suffix: str) -> None:
     with pytest.raises(PictureError, match=rf"\.{suffix} files cannot be; write \.png, .*--background white"):
         check_output(tmp_path / f"a.{suffix}", Size(9, 9), SETTINGS, alpha=True)
 
@@ -155,7 +155,9 @@ def test_a_large_tiff_with_alpha_stays_lossless() -> None:
     assert format_of(Path("a.tif"), size, alpha=True).options["compression"] == "deflate"
 
 
-def test_a_file_is_looked_through_once_while_it_stays_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_is_checked_for_transparency_once_until_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     looks: list[Path] = []
     parted = reading._parted
 

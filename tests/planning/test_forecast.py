@@ -15,6 +15,7 @@ from pixelsmith import (
     Method,
     Parts,
     PhaseFinished,
+    Plan,
     Progress,
     Request,
     Size,
@@ -31,16 +32,16 @@ METHOD = Method(steps=4, guidance_interval=(0.0, 0.5))
 METHOD_AT = partial(METHOD.at, recommended=EMBEDDED_LIKE.recommended)
 CASCADE = (Size(724, 724), Size(2048, 2048))
 PLAN = make_plan(Request("a map", Size(2048, 2048), method=METHOD, cascade=CASCADE), EMBEDDED_LIKE)
-TRUE = Rates(encode=1.7, denoise=0.2, decode=0.4, write=0.01)
+TRUE = Rates(encode=1.7, denoise=0.2, decode=0.4, write=0.01, control=1.1)
 
 
-def events_of_a_run(seconds: list[float], true: Rates = TRUE) -> list[tuple[float, Event]]:
+def events_of_a_run(seconds: list[float], true: Rates = TRUE, plan: Plan = PLAN) -> list[tuple[float, Event]]:
     """All events of a run at the true rates, with the time of each."""
     now = 0.0
     found: list[tuple[float, Event]] = []
-    work = work_of(PLAN, METHOD_AT)
+    work = work_of(plan, METHOD_AT)
     for (stage, phase), units in work.items():
-        rung = PLAN.base if stage == 0 else PLAN.stages[stage - 1]
+        rung = plan.base if stage == 0 else plan.stages[stage - 1]
         assert rung is not None
         if phase == "denoise":
             for step in range(1, 5):
@@ -49,9 +50,13 @@ def events_of_a_run(seconds: list[float], true: Rates = TRUE) -> list[tuple[floa
                     now += evaluations / 10 * true.denoise
                     found.append((now, Progress(stage, phase, step, 4, batch, 10)))
         elif phase != "write":
-            for tile in range(1, 9):
-                now += units / 8 * true.of(phase)
-                found.append((now, Progress(stage, phase, 1, 1, tile, 8)))
+            times = plan.encoded_controls if phase == "control" else 1
+            for number in range(times):
+                for tile in range(1, 9):
+                    now += units / 8 / times * true.of(phase)
+                    found.append((now, Progress(stage, phase, 1, 1, tile, 8)))
+                if number < times - 1:
+                    found.append((now, PhaseFinished(stage, phase, units / times * true.of(phase))))
         else:
             now += units * true.write
         found.append((now, PhaseFinished(stage, phase, units * true.of(phase))))
@@ -59,7 +64,7 @@ def events_of_a_run(seconds: list[float], true: Rates = TRUE) -> list[tuple[floa
     return found
 
 
-def test_the_work_is_what_the_plan_counts() -> None:
+def test_the_work_of_a_run_follows_from_its_plan() -> None:
     work = work_of(PLAN, METHOD_AT)
     assert sum(units for (_, phase), units in work.items() if phase == "denoise") == pytest.approx(
         PLAN.model_calls, 0.01
@@ -69,12 +74,13 @@ def test_the_work_is_what_the_plan_counts() -> None:
     assert seconds_of(PLAN, METHOD_AT, TRUE) == pytest.approx(sum(TRUE.of(phase) * u for (_, phase), u in work.items()))
 
 
-def test_time_left_is_right_after_a_tenth_and_comes_down_to_nothing() -> None:
-    """Also where the rates of the last run were wrong by a factor: what is measured now takes their place."""
+@pytest.mark.parametrize("plan", [PLAN, replace(PLAN, encoded_controls=3)], ids=["plain", "controlled"])
+def test_time_left_is_accurate_after_a_tenth_of_a_run_and_ends_at_zero(plan: Plan) -> None:
+    """Also if the rates of the last run were wrong by a factor: rates measured in this run replace them."""
     seconds: list[float] = []
-    events = events_of_a_run(seconds)
+    events = events_of_a_run(seconds, plan=plan)
     now = 0.0
-    forecast = Forecast(PLAN, METHOD_AT, Rates(1.5, 0.1, 0.5, 0.01), lambda: now)
+    forecast = Forecast(plan, METHOD_AT, Rates(1.5, 0.1, 0.5, 0.01, control=0.5), lambda: now)
     shares = []
     for now, event in events:
         forecast(event)
@@ -86,8 +92,27 @@ def test_time_left_is_right_after_a_tenth_and_comes_down_to_nothing() -> None:
     assert forecast.rates.denoise == pytest.approx(TRUE.denoise, rel=0.05)
 
 
-def test_the_first_run_of_a_model_soon_knows_how_fast_it_is() -> None:
-    """A network and an autoencoder that are slower than any guess, each by another factor."""
+def test_control_pictures_are_encoded_in_the_base_and_in_each_stage() -> None:
+    work = work_of(replace(PLAN, encoded_controls=2), METHOD_AT)
+    assert PLAN.base is not None
+    expected = {number: 2 * rung.size.area / 1e6 for number, rung in enumerate((PLAN.base, *PLAN.stages))}
+    assert {stage: units for (stage, phase), units in work.items() if phase == "control"} == expected
+    assert not any(phase == "control" for _, phase in work_of(PLAN, METHOD_AT))
+
+
+def test_each_control_picture_is_encoded_in_its_own_phase() -> None:
+    forecast = Forecast(replace(PLAN, encoded_controls=2), METHOD_AT, TRUE)
+    assert PLAN.base is not None
+    whole, one = forecast.seconds_left, PLAN.base.size.area / 1e6 * TRUE.control
+    for ended in (1, 2):
+        forecast(Progress(0, "control", 1, 1, 1, 2))
+        assert whole - forecast.seconds_left == pytest.approx((ended - 0.5) * one)
+        forecast(PhaseFinished(0, "control", 1.0))
+        assert whole - forecast.seconds_left == pytest.approx(ended * one)
+
+
+def test_the_first_run_of_a_model_measures_its_rates_early() -> None:
+    """The network and the autoencoder are slower than the defaults, by different factors."""
     seconds: list[float] = []
     events = events_of_a_run(seconds, Rates(encode=9.0, denoise=20.0, decode=14.0, write=0.06))
     now = 0.0
@@ -99,15 +124,15 @@ def test_the_first_run_of_a_model_soon_knows_how_fast_it_is() -> None:
     assert forecast.known
 
 
-def test_what_was_not_denoised_tells_nothing_of_the_model() -> None:
-    """A run that goes on when only its file is to be written."""
+def test_a_run_without_denoising_does_not_measure_rates() -> None:
+    """A resumed run of which only the file is left to write."""
     forecast = Forecast(PLAN, METHOD_AT, None)
     forecast(PhaseFinished(len(PLAN.stages), "write", 3.0))
     assert not forecast.known
     assert Forecast(PLAN, METHOD_AT, TRUE).known
 
 
-def test_a_run_that_goes_on_does_not_count_what_it_finds_done() -> None:
+def test_a_resumed_run_does_not_count_finished_work() -> None:
     seconds: list[float] = []
     events = events_of_a_run(seconds)
     half = len(events) // 2
@@ -118,7 +143,7 @@ def test_a_run_that_goes_on_does_not_count_what_it_finds_done() -> None:
         assert forecast.seconds_left == pytest.approx(seconds[0] - now, rel=0.05, abs=0.01 * seconds[0])
 
 
-def test_rates_are_remembered_by_model_and_machine() -> None:
+def test_rates_are_saved_by_model_and_device() -> None:
     assert load_rates("m", "cpu", "float32") is None
     save_rates(TRUE, "m", "cpu", "float32")
     save_rates(Rates(), "m", "cuda", "float16")
@@ -137,7 +162,7 @@ def test_rates_are_remembered_by_model_and_machine() -> None:
         '{"m cpu float32": {"denoise": -1.0}}',
     ],
 )
-def test_damaged_rates_are_unknown_rates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str) -> None:
+def test_damaged_rates_are_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     (tmp_path / "pixelsmith").mkdir()
     (tmp_path / "pixelsmith" / "rates.json").write_text(content)
@@ -154,17 +179,19 @@ def test_damaged_rates_are_unknown_rates(tmp_path: Path, monkeypatch: pytest.Mon
         (Parts(vae="tiny", quantize="int8"), Compute(memory="offload"), "m vae=tiny quantize=int8 memory=offload"),
     ],
 )
-def test_rates_are_kept_apart_by_what_changes_them(parts: Parts, compute: Compute, name: str) -> None:
+def test_rates_are_keyed_by_the_parts_and_settings_that_change_them(parts: Parts, compute: Compute, name: str) -> None:
     assert rated_as("m", parts, compute) == name
 
 
-def test_rates_hold_for_every_revision_of_a_model_and_its_parts(tiny_model: Path) -> None:
+def test_rates_do_not_depend_on_revisions(tiny_model: Path) -> None:
     found = FoundModel.of(str(tiny_model), Parts(), Compute())
     parts = Parts(vae="owner/vae@0123abc", network="owner/net@0123abc/q4.gguf")
     assert replace(found, parts=parts).rated_as == f"{found.facts.name} vae=owner/vae network=owner/net/q4.gguf"
 
 
-def test_a_plan_knows_the_time_after_a_run_or_a_calibration(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plan_estimates_the_time_after_a_run_or_a_calibration(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     request = Request(
         "a map", Size(150, 130), model=str(tiny_model), method=Method(steps=3), compute=Compute("cpu", "float32")
     )
@@ -183,7 +210,7 @@ def test_a_plan_knows_the_time_after_a_run_or_a_calibration(tiny_model: Path, mo
     assert plan(other).seconds is not None
 
 
-def test_a_whole_canvas_does_not_become_the_rate_of_a_patch(tiny_model: Path) -> None:
+def test_denoising_a_whole_canvas_is_not_taken_as_the_rate_of_a_patch(tiny_model: Path) -> None:
     method = Method(steps=2, guidance_scale=1, strategy="direct")
     request = Request("a map", Size(128, 128), model=str(tiny_model), method=method, compute=Compute("cpu"))
     generate(request)
@@ -193,7 +220,7 @@ def test_a_whole_canvas_does_not_become_the_rate_of_a_patch(tiny_model: Path) ->
 
 
 @pytest.mark.parametrize("kind", ["cuda", "mps", "xpu"])
-def test_a_measurement_waits_for_the_device(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_measurement_synchronises_with_the_device(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[object] = []
     monkeypatch.setattr(torch.accelerator, "synchronize", said.append)
     device = torch.device(kind)

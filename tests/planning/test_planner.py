@@ -29,7 +29,7 @@ def planned(
 
 
 @given(width=st.integers(1, 5000), height=st.integers(1, 5000))
-def test_every_size_has_a_plan_that_ends_at_it(width: int, height: int) -> None:
+def test_the_last_stage_of_every_plan_has_the_requested_size(width: int, height: int) -> None:
     plan = planned(width, height, method=Method(steps=2))
     assert plan.base is not None
     rungs = [plan.base, *plan.stages]
@@ -47,7 +47,7 @@ def test_every_size_has_a_plan_that_ends_at_it(width: int, height: int) -> None:
         assert rung.patches_per_step >= rung.fewest_patches_per_step
 
 
-def test_the_base_has_the_native_area_and_the_shape_of_the_picture() -> None:
+def test_the_base_has_the_native_area_and_the_pictures_aspect_ratio() -> None:
     plan = planned(1536, 1024)
     assert plan.base is not None
     assert plan.base.size == Size(314, 209)
@@ -55,14 +55,14 @@ def test_the_base_has_the_native_area_and_the_shape_of_the_picture() -> None:
 
 
 @pytest.mark.parametrize(("side", "limit"), [(1024, 1.6), (4096, 1.3), (8192, 1.3)])
-def test_patches_per_step_stay_near_the_fewest(side: int, limit: float) -> None:
+def test_patches_per_step_are_close_to_the_fewest(side: int, limit: float) -> None:
     stage = planned(side, side).stages[-1]
     assert stage.fewest_patches_per_step == (side // 256) ** 2
     assert stage.patches_per_step / stage.fewest_patches_per_step <= limit
 
 
 def test_model_calls_count_every_evaluation() -> None:
-    """Base and stages, once per patch and step, twice where guidance is on."""
+    """In the base and the stages: one per patch and step, two with guidance."""
     method = Method(steps=10, guidance_interval=(0.2, 0.5))
     plan = planned(512, 512, method=method, cascade=(Size(512, 512),))
     patches = 1 + plan.stages[0].patches_per_step
@@ -72,7 +72,9 @@ def test_model_calls_count_every_evaluation() -> None:
 
 
 @pytest.mark.parametrize(("guidance_scale", "scale", "calls"), [(7.5, 2.8, 20 + 3), (1, 2.8, 13), (1, 0, 10)])
-def test_a_perturbed_network_is_one_more_call_where_it_is_on(guidance_scale: float, scale: float, calls: int) -> None:
+def test_a_perturbation_adds_one_call_per_patch_within_its_interval(
+    guidance_scale: float, scale: float, calls: int
+) -> None:
     perturbation = Perturbation("slg", scale, (0.2, 0.5))
     method = Method(steps=10, guidance_scale=guidance_scale, perturbation=perturbation)
     plan = planned(256, 256, replace(EMBEDDED_LIKE, perturbable=True), method=method)
@@ -91,14 +93,14 @@ def test_the_fast_preset_counts_its_own_steps() -> None:
 
 
 @pytest.mark.parametrize(("side", "on_disk"), [(2048, False), (4096, False), (8192, True), (32768, True)])
-def test_large_pictures_are_kept_on_disk_and_memory_does_not_grow(side: int, on_disk: bool) -> None:
+def test_large_pictures_are_on_disk_and_need_no_more_memory(side: int, on_disk: bool) -> None:
     plan = planned(side, side)
     assert plan.on_disk == on_disk
     assert plan.peak_memory_bytes < 1_700_000_000
     assert plan.file_bytes + plan.canvas_bytes >= 7 * side**2
 
 
-def test_sliders_are_those_of_the_last_stages() -> None:
+def test_slider_positions_apply_to_the_last_stages() -> None:
     method = Method(steps=20, merge="phase", slider=(0.2, 0.6))
     for smaller, guided in (((300, 512), [4, 4, 12]), ((512,), [4, 12]), ((), [12])):
         cascade = tuple(Size(side, side) for side in smaller)
@@ -117,11 +119,11 @@ def test_sliders_are_those_of_the_last_stages() -> None:
         (Method(steps=20, slider=0.0, slider_map="painted.png"), 20),
     ],
 )
-def test_guided_steps_follow_what_the_slider_means(method: Method, guided: int) -> None:
+def test_guided_steps_follow_from_the_slider(method: Method, guided: int) -> None:
     assert planned(512, 512, method=method).stages[0].guided_steps == guided
 
 
-def test_a_cascade_is_taken_as_asked_for() -> None:
+def test_a_given_cascade_is_used() -> None:
     sizes = (Size(300, 300), Size(900, 700), Size(2000, 1500))
     assert tuple(stage.size for stage in planned(2000, 1500, cascade=sizes).stages) == sizes
 
@@ -137,11 +139,11 @@ def test_a_given_picture_starts_the_cascade() -> None:
     ("start", "size"),
     [(Size(1920, 1080), Size(2000, 4500)), (Size(2000, 500), Size(2100, 2100)), (Size(1000, 100), Size(4096, 4096))],
 )
-def test_a_given_picture_of_another_shape_covers_the_size_with_its_middle(start: Size, size: Size) -> None:
+def test_a_given_picture_of_another_aspect_ratio_is_cropped_at_the_centre(start: Size, size: Size) -> None:
     assert planned(size.width, size.height, start=start).stages[-1].size == size
 
 
-def test_a_size_below_the_last_stage_is_scaled_down_to_and_a_larger_one_follows() -> None:
+def test_a_larger_size_adds_a_stage_to_a_given_cascade_and_a_smaller_one_does_not() -> None:
     sizes = (Size(512, 512), Size(2048, 2048))
     below = planned(1536, 1024, cascade=sizes)
     assert tuple(stage.size for stage in below.stages) == sizes
@@ -158,12 +160,12 @@ def test_a_size_below_the_last_stage_is_scaled_down_to_and_a_larger_one_follows(
         (2048, 2048, {"method": Method(border=20)}),
     ],
 )
-def test_what_cannot_be_done_is_refused(width: int, height: int, options: dict[str, Any]) -> None:
+def test_impossible_requests_are_refused(width: int, height: int, options: dict[str, Any]) -> None:
     with pytest.raises(RequestError):
         planned(width, height, **options)
 
 
-def test_memory_grows_with_the_picture_while_it_holds_the_canvases_and_disk_always() -> None:
+def test_memory_grows_with_pictures_in_memory_and_disk_with_all() -> None:
     plans = [planned(side, side) for side in (1024, 2048, 8192, 32768)]
     assert [plan.on_disk for plan in plans] == [False, False, True, True]
     disks = [plan.disk_bytes for plan in plans]
@@ -173,13 +175,13 @@ def test_memory_grows_with_the_picture_while_it_holds_the_canvases_and_disk_alwa
     assert large == huge
 
 
-def test_weights_count_in_the_dtype_they_run_in() -> None:
+def test_memory_of_weights_follows_their_dtype() -> None:
     request = Request("a map", Size(1024, 1024))
     single, half = (make_plan(request, SDXL_LIKE, numbers=Numbers(size)).peak_memory_bytes for size in (4, 2))
     assert single - half == 2 * SDXL_LIKE.parameters
 
 
-def test_memory_knows_the_batch_the_autoencoder_and_its_tiles() -> None:
+def test_memory_includes_the_batch_the_autoencoder_and_its_tiles() -> None:
     facts = replace(SDXL_LIKE, patch_values=10_000, tile_values=1_000)
 
     def beyond_the_weights(numbers: Numbers, **compute: Any) -> int:
@@ -195,19 +197,21 @@ def test_memory_knows_the_batch_the_autoencoder_and_its_tiles() -> None:
     assert beyond_the_weights(HALF, tile=4096) == one, "no larger than its own"
 
 
-def test_a_tile_holds_its_context() -> None:
+def test_a_tile_must_be_larger_than_its_context() -> None:
     with pytest.raises(RequestError, match="tile: the autoencoder of x needs 384 pixels or more, got 383"):
         planned(2048, 2048, SDXL_LIKE, compute=Compute(tile=383))
     planned(2048, 2048, SDXL_LIKE, compute=Compute(tile=384))
 
 
-def test_a_huge_random_coverage_is_planned_from_one_step() -> None:
+def test_random_coverage_of_a_large_canvas_is_estimated_from_a_sample() -> None:
     plan = planned(16384, 16384, method=Method(coverage="random", steps=20))
     assert plan.stages[-1].patches_per_step / plan.stages[-1].fewest_patches_per_step == pytest.approx(2.2, abs=0.1)
 
 
 def test_a_whole_canvas_counts_by_its_area() -> None:
-    """The model's own size is 256: 1024 is 16 of it, in calls and (beyond the weights and libraries) in memory."""
+    """With a native size of 256, a canvas of 1024 counts as 16 patches, in calls and in memory beyond the weights and
+    libraries.
+    """
     method = Method(steps=10, guidance_scale=1, strategy="direct")
     own, large, larger = (planned(side, side, method=method) for side in (256, 1024, 2048))
     assert [plan.model_calls for plan in (own, large, larger)] == [10, 160, 640]
@@ -215,7 +219,7 @@ def test_a_whole_canvas_counts_by_its_area() -> None:
     assert huge.peak_memory_bytes > 200e9 > 20 * planned(32768, 32768).peak_memory_bytes
 
 
-def test_dilated_sampling_holds_whole_canvases() -> None:
+def test_dilated_sampling_needs_memory_for_whole_canvases() -> None:
     plans = [planned(side, side, method=Method(steps=1, strategy="demofusion")) for side in (4096, 8192)]
     grown = plans[1].peak_memory_bytes - LIBRARIES - 4 * EMBEDDED_LIKE.parameters
     assert grown >= 8 * EMBEDDED_LIKE.latent_channels * 4 * 1024**2

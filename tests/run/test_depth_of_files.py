@@ -1,4 +1,4 @@
-"""Depth, dither and colour profile, from the decoder to the file."""
+"""Bit depth, dither and colour profile, from the decoder to the file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def request_of(model: Path, **changes: Any) -> Request:
 
 
 @pytest.mark.parametrize("size", ["150x130", "64", "33x20"])
-def test_sixteen_bits_are_what_eight_were_rounded_from(tiny_model: Path, tmp_path: Path, size: str) -> None:
+def test_rounded_sixteen_bit_values_equal_the_eight_bit_ones(tiny_model: Path, tmp_path: Path, size: str) -> None:
     request = request_of(tiny_model, size=Size.parse(size))
     coarse = generate(request).pixels
     deep = generate(replace(request, depth=16), tmp_path / "deep.png")
@@ -34,7 +34,7 @@ def test_sixteen_bits_are_what_eight_were_rounded_from(tiny_model: Path, tmp_pat
     assert np.abs(deep.pixels.astype(int) - coarse).max() <= 1
 
 
-def test_dither_differs_by_one_at_most_and_is_the_same_each_time(tiny_model: Path, tmp_path: Path) -> None:
+def test_dither_changes_values_by_at_most_one_and_is_deterministic(tiny_model: Path, tmp_path: Path) -> None:
     request = request_of(tiny_model, dither=True)
     plain = generate(replace(request, dither=False)).pixels.astype(int)
     for name in ("a.png", "b.png"):
@@ -46,7 +46,7 @@ def test_dither_differs_by_one_at_most_and_is_the_same_each_time(tiny_model: Pat
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
-def test_a_run_goes_on_in_sixteen_bits_and_can_be_looked_at(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_run_with_sixteen_bits_can_be_viewed_and_resumed(tiny_model: Path, tmp_path: Path) -> None:
     request = request_of(tiny_model, depth=16)
     generate(request, tmp_path / "whole.tif")
 
@@ -61,7 +61,7 @@ def test_a_run_goes_on_in_sixteen_bits_and_can_be_looked_at(tiny_model: Path, tm
     assert np.abs(looked - deep).max() <= 1
 
 
-def test_it_is_planned_and_refused(tiny_model: Path, tmp_path: Path) -> None:
+def test_the_depth_is_part_of_the_plan_and_checked(tiny_model: Path, tmp_path: Path) -> None:
     request = request_of(tiny_model)
     assert plan(replace(request, depth=16)).canvas_bytes > plan(request).canvas_bytes
     with pytest.raises(RequestError, match="depth: expected 8, 16 or 32 bits a channel, got 12"):
@@ -74,7 +74,7 @@ def test_it_is_planned_and_refused(tiny_model: Path, tmp_path: Path) -> None:
         replace(request, depth=32, profile="display-p3")
 
 
-def test_floats_are_what_the_decoder_gave(tiny_model: Path, tmp_path: Path) -> None:
+def test_float_values_equal_the_decoders(tiny_model: Path, tmp_path: Path) -> None:
     request = request_of(tiny_model, size=Size(64, 64), method=Method(steps=1))
     deep = generate(replace(request, depth=16), tmp_path / "deep.png")
     made = generate(replace(request, depth=32), tmp_path / "float.tif")
@@ -85,7 +85,7 @@ def test_floats_are_what_the_decoder_gave(tiny_model: Path, tmp_path: Path) -> N
     assert np.abs(made.pixels.astype(int) - deep.pixels).max() <= 1
 
 
-def test_the_profile_is_that_of_the_request(tiny_model: Path, tmp_path: Path) -> None:
+def test_the_profile_is_the_requests(tiny_model: Path, tmp_path: Path) -> None:
     request = request_of(tiny_model, size=Size(64, 64), method=Method(steps=1))
     made = [generate(replace(request, profile=name), tmp_path / f"{name}.png") for name in ("srgb", "display-p3")]
     profiles = [pyvips.Image.new_from_file(str(one.path)).get("icc-profile-data") for one in made]

@@ -1,4 +1,6 @@
-"""Runs that are killed, starved of disk, damaged or contended for go on to the same bytes, or refuse and say why."""
+"""Run directories: runs that are killed, run out of disk space, are damaged or in use are resumed to the same bytes,
+or refused with the reason.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +58,7 @@ SPAWN.set_forkserver_preload(["pixelsmith", "tests.tiny"])
 
 
 def request_of(model: Path) -> Request:
-    """Three rungs, many patches and tiles; without guidance, so that each patch is one pass of the network."""
+    """Three stages with many patches and tiles, without guidance, so that each patch is one call of the network."""
     return Request(
         "a map",
         Size(150, 130),
@@ -69,7 +71,7 @@ def request_of(model: Path) -> Request:
 
 @pytest.fixture(scope="module")
 def expected(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """The file of an undisturbed run, in memory."""
+    """The file of an uninterrupted run in memory."""
     path = tmp_path_factory.mktemp("undisturbed") / "map.png"
     generate(request_of(tiny_model), path)
     return path.read_bytes()
@@ -89,7 +91,7 @@ def stopped_after(events: int) -> Callable[[Event], None]:
 
 
 def interrupted(model: Path, folder: Path, events: int) -> Path:
-    """A run directory as an interruption left it."""
+    """The run directory of an interrupted run."""
     with pytest.raises(KeyboardInterrupt) as caught:
         generate(request_of(model), folder / "map.png", stopped_after(events), folder / "run")
     assert caught.value.__notes__ == [f"go on with 'pixelsmith resume {folder / 'run'}'"]
@@ -101,9 +103,8 @@ Left = Callable[[int | None], Path]
 
 @pytest.fixture(scope="module")
 def left(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Left:
-    """The folder of a run and its picture as an interruption after so many events left it, or as it was finished.
-
-    Each is made once and then copied, always to one place, which the run's record names.
+    """The folder of a run and its picture after an interruption at this event, or of a finished run. Each is made once
+    and then copied to the same place, which the run's record names.
     """
     root = tmp_path_factory.mktemp("left")
     place = root / "place"
@@ -126,13 +127,13 @@ def left(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Left:
 
 @pytest.fixture(scope="module")
 def events_in_all(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> int:
-    """Of the progress of an undisturbed run on disk."""
+    """The number of progress events of an uninterrupted run on disk."""
     folder, seen = tmp_path_factory.mktemp("undisturbed"), list[Event]()
     generate(request_of(tiny_model), folder / "map.png", seen.append, folder / "run")
     return sum(isinstance(event, Progress) for event in seen)
 
 
-def test_a_run_on_disk_gives_the_bytes_of_one_in_memory(tiny_model: Path, expected: bytes, tmp_path: Path) -> None:
+def test_runs_on_disk_and_in_memory_give_the_same_bytes(tiny_model: Path, expected: bytes, tmp_path: Path) -> None:
     result = generate(request_of(tiny_model), tmp_path / "map.png", run_dir=tmp_path / "run")
     assert (tmp_path / "map.png").read_bytes() == expected
     assert result.run_dir == tmp_path / "run"
@@ -143,12 +144,12 @@ def test_a_run_on_disk_gives_the_bytes_of_one_in_memory(tiny_model: Path, expect
 
 
 def with_threads(device: object, on_split: OnSplit) -> Threaded:
-    """In place of ``executor_for``, which takes none for a CPU."""
+    """A replacement for ``executor_for``, which uses no threads on a CPU."""
     return Threaded(on_split)
 
 
 def reporting(run_dir: Path, model: Path, output: Path, channel: Connection, threads: bool = False) -> None:
-    """The work, with a word for each event."""
+    """The run, which prints a word for each event."""
     if threads:
         vars(lifecycle)["executor_for"] = with_threads
     if (run_dir / "run.json").exists():
@@ -158,10 +159,10 @@ def reporting(run_dir: Path, model: Path, output: Path, channel: Connection, thr
 
 
 @pytest.mark.parametrize("threads", [False, True])
-def test_killed_at_random_moments_again_and_again_it_ends_the_same(
+def test_a_run_killed_at_random_moments_ends_with_the_same_bytes(
     tiny_model: Path, expected: bytes, tmp_path: Path, threads: bool
 ) -> None:
-    """Each process lives for some events more, and some moments longer, so that it dies in the middle of something."""
+    """Each process is killed a few events and a short time later, so that it ends in the middle of some work."""
     rng, output, kills = random.Random(0), tmp_path / "map.png", 0
     for _ in range(30):
         ours, theirs = SPAWN.Pipe()
@@ -185,7 +186,7 @@ def test_killed_at_random_moments_again_and_again_it_ends_the_same(
 
 @pytest.mark.parametrize("threads", [False, True])
 @pytest.mark.parametrize("events", [0, 3, 11, 19, 28])
-def test_interrupted_it_goes_on_and_loses_at_most_a_batch(
+def test_an_interrupted_run_resumes_and_loses_at_most_one_batch(
     tiny_model: Path,
     expected: bytes,
     events_in_all: int,
@@ -202,7 +203,7 @@ def test_interrupted_it_goes_on_and_loses_at_most_a_batch(
     assert len(again) == events_in_all - events - 1
 
 
-def test_a_finished_run_writes_its_file_again(left: Left, expected: bytes) -> None:
+def test_resuming_a_finished_run_writes_its_file_again(left: Left, expected: bytes) -> None:
     place = left(None)
     (place / "map.png").unlink()
     resume(place / "run")
@@ -211,10 +212,10 @@ def test_a_finished_run_writes_its_file_again(left: Left, expected: bytes) -> No
 
 @pytest.mark.parametrize("threads", [False, True])
 @pytest.mark.parametrize("writes", [0, 1, 5, 30, 61])
-def test_a_full_disk_is_said_and_costs_nothing_but_time(
+def test_a_full_disk_is_reported_and_the_run_can_be_resumed(
     tiny_model: Path, expected: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int, threads: bool
 ) -> None:
-    """The disk is full after so many writes, in the middle of one."""
+    """The disk is full after this many writes, in the middle of one."""
     if threads:
         monkeypatch.setattr(lifecycle, "executor_for", with_threads)
     real, left = os.pwrite, [writes]
@@ -235,7 +236,7 @@ def test_a_full_disk_is_said_and_costs_nothing_but_time(
     assert (tmp_path / "map.png").read_bytes() == expected
 
 
-def test_a_disk_without_room_for_the_record_leaves_nothing_to_go_on_with(
+def test_a_run_whose_record_does_not_fit_on_the_disk_leaves_no_directory(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(descriptor: int) -> None:
@@ -250,7 +251,7 @@ def test_a_disk_without_room_for_the_record_leaves_nothing_to_go_on_with(
 
 
 def limited(run_dir: Path, model: Path, output: Path, limit: int) -> None:
-    """The work where no file may become longer than this; what that is to a user is told by the exit code."""
+    """The run with a limit on the length of files; the exit code tells how it ended."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     try:
         reporting(run_dir, model, output, SPAWN.Pipe()[1])
@@ -259,10 +260,10 @@ def limited(run_dir: Path, model: Path, output: Path, limit: int) -> None:
 
 
 @pytest.mark.parametrize(("limit", "finished"), [(3_000, False), (40_000, False), (20_000, True)])
-def test_the_system_s_own_limit_is_said_and_costs_nothing_but_time(
+def test_a_file_size_limit_is_reported_and_the_run_can_be_resumed(
     tiny_model: Path, left: Left, expected: bytes, tmp_path: Path, limit: int, finished: bool
 ) -> None:
-    """Of a canvas at its beginning, of a later one, and of the picture file, which libvips writes."""
+    """The limit is hit by the first canvas, by a later one, and by the picture, which libvips writes."""
     place = left(None) if finished else tmp_path
     if finished:
         (place / "map.png").unlink()
@@ -286,8 +287,10 @@ def test_the_system_s_own_limit_is_said_and_costs_nothing_but_time(
     ],
 )
 @pytest.mark.parametrize("damage", ["flipped", "truncated", "gone", "journal"])
-def test_damaged_pieces_are_made_again(left: Left, expected: bytes, events: int | None, name: str, damage: str) -> None:
-    """Pieces that what is still to do depends on."""
+def test_damaged_files_are_computed_again(
+    left: Left, expected: bytes, events: int | None, name: str, damage: str
+) -> None:
+    """Files on which the remaining work depends."""
     place = left(events)
     path = min((place / "run").glob(f"{name}.{'sums' if damage == 'journal' else 'data'}"))
     content = bytearray(path.read_bytes())
@@ -300,7 +303,7 @@ def test_damaged_pieces_are_made_again(left: Left, expected: bytes, events: int 
     assert (place / "map.png").read_bytes() == expected
 
 
-def test_a_preview_of_what_is_damaged_does_not_end_the_run(
+def test_a_preview_of_damaged_files_does_not_end_the_run(
     left: Left, expected: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pixelsmith.run.preview.PREVIEW_SECONDS", 0)
@@ -345,7 +348,7 @@ def another_model(run_dir: Path, model: Path) -> None:
         (another_model, "model was"),
     ],
 )
-def test_a_run_that_is_not_this_one_is_refused(
+def test_the_directory_of_another_request_is_refused(
     tiny_model: Path, tmp_path: Path, change: Callable[[Path, Path], None], reason: str
 ) -> None:
     model = tmp_path / "model"
@@ -356,19 +359,19 @@ def test_a_run_that_is_not_this_one_is_refused(
         resume(run_dir)
 
 
-def test_another_version_is_refused(left: Left, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_of_another_version_is_refused(left: Left, monkeypatch: pytest.MonkeyPatch) -> None:
     run_dir = left(5) / "run"
     monkeypatch.setattr("pixelsmith.run.directory.__version__", "99.0")
     with pytest.raises(RunError, match=r"versions pixelsmith was '[^']+', now it is '99\.0'"):
         resume(run_dir)
 
 
-def test_what_is_missing_has_no_hash(tmp_path: Path) -> None:
+def test_a_missing_file_has_no_hash(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="nowhere: it cannot be read"):
         Identity.of({}, 1, [tmp_path / "nowhere"], ())
 
 
-def test_a_changed_picture_to_start_from_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+def test_resuming_with_a_changed_start_picture_is_refused(tiny_model: Path, tmp_path: Path) -> None:
     start, run_dir = tmp_path / "start.png", tmp_path / "run"
     generate(replace(request_of(tiny_model), size=Size(64, 64), cascade=()), start)
     request = replace(request_of(tiny_model), from_image=str(start), cascade=())
@@ -379,7 +382,7 @@ def test_a_changed_picture_to_start_from_is_refused(tiny_model: Path, tmp_path: 
         resume(run_dir)
 
 
-def test_a_changed_map_is_refused_and_the_same_one_goes_on(tiny_model: Path, tmp_path: Path) -> None:
+def test_resuming_with_a_changed_slider_map_is_refused(tiny_model: Path, tmp_path: Path) -> None:
     painted, run_dir = tmp_path / "map.png", tmp_path / "run"
     Image.new("L", (9, 9), 100).save(painted)
     kept = painted.read_bytes()
@@ -395,7 +398,7 @@ def test_a_changed_map_is_refused_and_the_same_one_goes_on(tiny_model: Path, tmp
 
 
 def denied(*arguments: object) -> tuple[int, str]:
-    """Exit code and errors of the command line where permissions count: root has a right to pass over them."""
+    """The exit code and errors of the command line under file permissions, which root bypasses."""
     command = [sys.executable, "-m", "pixelsmith", *map(str, arguments)]
     if os.geteuid() == 0:
         rights = "-dac_override,-dac_read_search"
@@ -427,7 +430,7 @@ def test_a_read_only_run_directory_is_refused_in_one_line(left: Left, expected: 
 
 @needs_permissions
 @pytest.mark.parametrize(("run_dir", "output"), [("locked/run", "map.png"), ("run", "locked/map.png")])
-def test_a_read_only_place_is_refused_before_any_work(
+def test_a_read_only_output_folder_is_refused_before_any_work(
     tiny_model: Path, tmp_path: Path, run_dir: str, output: str
 ) -> None:
     (tmp_path / "locked").mkdir(mode=0o500)
@@ -438,13 +441,13 @@ def test_a_read_only_place_is_refused_before_any_work(
     assert [path.name for path in tmp_path.iterdir()] == ["locked"]
 
 
-def test_a_second_process_is_kept_out(left: Left) -> None:
+def test_a_run_directory_in_use_is_refused(left: Left) -> None:
     run_dir = left(5) / "run"
     with RunDirectory(run_dir), pytest.raises(RunError, match="another process"):
         resume(run_dir)
 
 
-def test_a_place_that_is_taken_is_refused(tiny_model: Path, left: Left, tmp_path: Path) -> None:
+def test_an_existing_folder_is_refused_as_a_run_directory(tiny_model: Path, left: Left, tmp_path: Path) -> None:
     run_dir = left(5) / "run"
     with pytest.raises(RunError, match="pixelsmith resume"):
         generate(request_of(tiny_model), tmp_path / "map.png", run_dir=run_dir)
@@ -459,7 +462,7 @@ def test_a_place_that_is_taken_is_refused(tiny_model: Path, left: Left, tmp_path
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
-def test_a_large_picture_gets_a_run_directory_that_is_gone_at_the_end(
+def test_the_run_directory_of_a_large_picture_is_deleted_at_the_end(
     tiny_model: Path, expected: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
 ) -> None:
     monkeypatch.setattr(planner, "MEMORY_LIMIT", 1000)
@@ -473,7 +476,7 @@ def test_a_large_picture_gets_a_run_directory_that_is_gone_at_the_end(
         generate(request_of(tiny_model))
 
 
-def test_a_disk_with_too_little_room_is_refused_before(
+def test_too_little_disk_space_is_refused_before_any_work(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(tmp_path)
@@ -483,7 +486,7 @@ def test_a_disk_with_too_little_room_is_refused_before(
     assert not (tmp_path / "run").exists()
 
 
-def test_the_record_survives_json(tiny_model: Path, tmp_path: Path) -> None:
+def test_the_record_round_trips_through_json(tiny_model: Path, tmp_path: Path) -> None:
     request = request_of(tiny_model)
     record = Record(Identity.of(settings_of(request), 2, [tiny_model], ()), tmp_path, tmp_path / "map.png", keep=True)
     with RunDirectory.create(tmp_path / "run") as directory:
@@ -495,10 +498,10 @@ def test_the_record_survives_json(tiny_model: Path, tmp_path: Path) -> None:
     assert found.identity.difference_from(replace(record.identity, batch_size=3)) == "batch size was 2, now it is 3"
 
 
-def test_paths_mean_what_they_meant_where_the_run_was_begun(
+def test_relative_paths_are_resolved_where_the_run_was_started(
     tiny_model: Path, expected: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Resumed from another folder: the model and the picture to start from were given as relative paths."""
+    """Resumed from another folder, with relative paths of the model and of the start picture."""
     generate(replace(request_of(tiny_model), size=Size(64, 64), cascade=()), tmp_path / "start.png")
     (tmp_path / "model").symlink_to(tiny_model)
     monkeypatch.chdir(tmp_path)
@@ -512,7 +515,7 @@ def test_paths_mean_what_they_meant_where_the_run_was_begun(
     assert np.array_equal(whole, read_picture(tmp_path / "map.png").read(Size(150, 130).window).permute(1, 2, 0))
 
 
-def test_wrong_input_leaves_no_run_directory(tiny_model: Path, tmp_path: Path) -> None:
+def test_invalid_input_leaves_no_run_directory(tiny_model: Path, tmp_path: Path) -> None:
     generate(replace(request_of(tiny_model), size=Size(64, 64), cascade=()), tmp_path / "start.png")
     content = (tmp_path / "start.png").read_bytes()
     (tmp_path / "start.png").write_bytes(content[: len(content) // 2])
@@ -525,7 +528,7 @@ def test_wrong_input_leaves_no_run_directory(tiny_model: Path, tmp_path: Path) -
             generate(request_of(tiny_model), tmp_path / "map.dzi", run_dir=tmp_path / place)
 
 
-def test_a_map_that_is_cut_is_refused_before_the_model_is_loaded(
+def test_a_truncated_slider_map_is_refused_before_the_model_is_loaded(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delattr("pixelsmith.api.lifecycle.load_family")
@@ -538,8 +541,8 @@ def test_a_map_that_is_cut_is_refused_before_the_model_is_loaded(
     assert [path.name for path in tmp_path.iterdir()] == ["map.tif"]
 
 
-def test_work_outlives_a_mistake_that_shows_late(tiny_model: Path, tmp_path: Path, expected: bytes) -> None:
-    """The folder of the picture is gone when it is to be written."""
+def test_a_run_can_be_resumed_after_an_error_at_its_end(tiny_model: Path, tmp_path: Path, expected: bytes) -> None:
+    """The picture's folder was deleted before it is written."""
     (tmp_path / "out").mkdir()
 
     def lose(event: Event) -> None:
@@ -555,7 +558,7 @@ def test_work_outlives_a_mistake_that_shows_late(tiny_model: Path, tmp_path: Pat
     assert (tmp_path / "out" / "map.png").read_bytes() == expected
 
 
-def test_steps_that_the_scheduler_refuses_are_refused_before_the_base(tmp_path: Path) -> None:
+def test_steps_that_the_scheduler_rejects_are_refused_before_the_base(tmp_path: Path) -> None:
     with quiet():
         SPECIMENS["lcm"].save(tmp_path / "model")
     request = replace(request_of(tmp_path / "model"), method=Method(steps=2, stage_steps=60))
@@ -567,7 +570,7 @@ def test_steps_that_the_scheduler_refuses_are_refused_before_the_base(tmp_path: 
 
 
 @pytest.mark.parametrize("events", [0, 3, 5, 7, 9, 11])
-def test_nothing_is_left_over_after_an_interruption(left: Left, events: int) -> None:
+def test_no_temporary_files_remain_after_an_interruption(left: Left, events: int) -> None:
     run_dir = left(events) / "run"
     resume(run_dir)
     kept = {path.relative_to(run_dir).as_posix() for path in run_dir.rglob("*.data")}
@@ -585,7 +588,7 @@ def test_the_settings_are_in_the_file(tiny_model: Path, tmp_path: Path) -> None:
     assert (expected.method.guidance, expected.method.guidance_scale) == ("cfg", 7.5), "nothing is left open"
 
 
-def test_a_preview_is_there_while_the_run_goes_on(left: Left) -> None:
+def test_a_preview_file_is_written_during_a_run(left: Left) -> None:
     run_dir = left(9) / "run"
     with Image.open(run_dir / "preview.jpg") as image:
         assert max(image.size) <= 90, "what there is of it is the base"
@@ -594,7 +597,7 @@ def test_a_preview_is_there_while_the_run_goes_on(left: Left) -> None:
         assert image.size == (150, 130)
 
 
-def test_a_preview_changes_while_a_picture_is_decoded(
+def test_a_preview_is_updated_during_decoding(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pixelsmith.run.preview.PREVIEW_SECONDS", 0)

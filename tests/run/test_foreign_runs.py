@@ -1,4 +1,4 @@
-"""Run directories that come from somebody else, were moved, or hold something that is no file of a run."""
+"""Run directories from other people, moved ones, and ones with unexpected content."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.run.test_directory import request_of, stopped_after
 
 
 def begun(run_dir: Path, output: Path, **parts: Any) -> RunDirectory:
-    """A run that has made nothing yet."""
+    """A run that was started and has computed nothing yet."""
     request = Request("a map", Size(64, 64), parts=Parts(**parts))
     identity = Identity({"request": request.to_dict()}, 1, "", None, Identity.of({}, 1, [], []).versions)
     with RunDirectory.create(run_dir) as directory:
@@ -29,7 +29,7 @@ def begun(run_dir: Path, output: Path, **parts: Any) -> RunDirectory:
     return directory
 
 
-def test_pickles_are_asked_about_again(call: Call, tmp_path: Path) -> None:  # noqa: F811
+def test_resuming_with_pickled_weights_needs_the_option_again(call: Call, tmp_path: Path) -> None:  # noqa: F811
     directory = begun(tmp_path / "run", tmp_path / "map.png", allow_pickle=True)
     code, out, err = call("resume", directory.path)
     assert (code, out, err.count("\n")) == (2, "", 1)
@@ -40,7 +40,7 @@ def test_pickles_are_asked_about_again(call: Call, tmp_path: Path) -> None:  # n
 
 
 @pytest.mark.parametrize("output", ["../elsewhere/map.png", "folder/../../map.png", "link/map.png"])
-def test_an_output_outside_of_the_folder_is_asked_about(
+def test_an_output_outside_the_folder_needs_a_confirmation(
     call: Call,  # noqa: F811
     tmp_path: Path,
     output: str,
@@ -59,7 +59,7 @@ def test_an_output_outside_of_the_folder_is_asked_about(
     assert "outside" not in err
 
 
-def test_words_with_spaces_are_quoted_in_advice(tmp_path: Path) -> None:
+def test_arguments_with_spaces_are_quoted_in_advice(tmp_path: Path) -> None:
     directory = begun(tmp_path / "my run", tmp_path / "map.png")
     assert directory.advice == f"""go on with 'pixelsmith resume '"'"'{tmp_path}/my run'"'"''""".replace("'\"'\"'", "'")
 
@@ -76,12 +76,12 @@ def test_words_with_spaces_are_quoted_in_advice(tmp_path: Path) -> None:
         lambda values: values["identity"]["settings"]["request"].update(parts=[1]),
     ],
 )
-def test_a_record_of_another_shape_is_one_line(
+def test_a_record_with_other_fields_is_refused_in_one_line(
     call: Call,  # noqa: F811
     tmp_path: Path,
     change: Callable[[dict[str, Any]], None],
 ) -> None:
-    """With a checksum that is right: it is no signature."""
+    """Its checksum is right, because a checksum is not a signature."""
     from pixelsmith.run.directory import _checksum
 
     directory = begun(tmp_path / "run", tmp_path / "map.png")
@@ -95,8 +95,8 @@ def test_a_record_of_another_shape_is_one_line(
     assert "run.json cannot be used" in err
 
 
-def test_a_project_that_was_moved_goes_on(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All that was given as relative paths: the model, the run directory and the picture."""
+def test_a_moved_project_can_be_resumed(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model, the run directory and the picture were given as relative paths."""
     before = tmp_path / "before"
     shutil.copytree(tiny_model, before / "model")
     monkeypatch.chdir(before)
@@ -111,7 +111,7 @@ def test_a_project_that_was_moved_goes_on(tiny_model: Path, tmp_path: Path, monk
     assert (tmp_path / "after" / "map.png").read_bytes() == (tmp_path / "after" / "whole.png").read_bytes()
 
 
-def test_what_is_no_file_of_a_run_is_named_and_can_be_removed(tiny_model: Path, tmp_path: Path) -> None:
+def test_unexpected_files_are_named_and_can_be_removed(tiny_model: Path, tmp_path: Path) -> None:
     request = replace(request_of(tiny_model), size=Size(90, 80), cascade=())
     generate(request, tmp_path / "whole.png")
     with pytest.raises(KeyboardInterrupt):
@@ -152,7 +152,7 @@ def test_what_is_no_file_of_a_run_is_named_and_can_be_removed(tiny_model: Path, 
         ("", "Expecting value"),
     ],
 )
-def test_a_record_that_is_none_is_one_clear_line(
+def test_an_invalid_record_is_refused_in_one_line(
     call: Call,  # noqa: F811
     tmp_path: Path,
     content: str,
@@ -166,7 +166,7 @@ def test_a_record_that_is_none_is_one_clear_line(
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["run.json"]
 
 
-def test_a_folder_that_is_no_run_stays_as_it_is(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_run_is_not_changed(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     with pytest.raises(RunError, match=r"there is no run\.json in it"):
         resume(tmp_path / "mine")
@@ -174,7 +174,7 @@ def test_a_folder_that_is_no_run_stays_as_it_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["stage-0/picture.json", "finished"])
-def test_a_folder_where_a_small_file_belongs_is_named(tiny_model: Path, tmp_path: Path, name: str) -> None:
+def test_a_folder_in_place_of_a_file_is_named(tiny_model: Path, tmp_path: Path, name: str) -> None:
     request = replace(request_of(tiny_model), size=Size(90, 80), cascade=())
     with pytest.raises(KeyboardInterrupt):
         generate(request, tmp_path / "map.png", stopped_after(2), tmp_path / "run")
@@ -188,7 +188,7 @@ def test_a_folder_where_a_small_file_belongs_is_named(tiny_model: Path, tmp_path
     assert (tmp_path / "map.png").exists()
 
 
-def test_a_folder_that_only_looks_like_a_stage_is_not_shown(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_folder_named_like_a_stage_is_not_shown(tiny_model: Path, tmp_path: Path) -> None:
     request = replace(request_of(tiny_model), size=Size(64, 64), cascade=())
     generate(request, tmp_path / "map.png", run_dir=tmp_path / "run")
     (tmp_path / "run" / "stage-old").mkdir()

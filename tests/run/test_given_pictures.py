@@ -1,4 +1,4 @@
-"""What a picture to start from brings along: what its file says, from the command line to the new file."""
+"""Metadata, transparency and masks of start pictures, from the command line to the new file."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def request_of(model: Path, start: Path, size: str = "256x192", **changes: Any) 
     return replace(made, **changes)
 
 
-def test_a_map_has_the_same_corners_on_earth_when_it_is_larger(tiny_model: Path, tmp_path: Path) -> None:
+def test_an_enlarged_geotiff_has_the_same_corners(tiny_model: Path, tmp_path: Path) -> None:
     request = request_of(tiny_model, write_map(tmp_path / "map.tif"), cascade=(Size(171, 128), Size(256, 192)))
     generate(request, tmp_path / "big.tif")
     with Image.open(tmp_path / "big.tif") as image:
@@ -57,9 +57,7 @@ def test_a_map_has_the_same_corners_on_earth_when_it_is_larger(tiny_model: Path,
 
 
 @pytest.mark.parametrize("suffix", ["png", "dzi"])
-def test_where_a_format_has_no_room_for_a_place_on_earth_it_is_said(
-    tiny_model: Path, tmp_path: Path, suffix: str
-) -> None:
+def test_formats_without_georeferencing_give_a_warning(tiny_model: Path, tmp_path: Path, suffix: str) -> None:
     request, heard = request_of(tiny_model, write_map(tmp_path / "map.tif")), list[Event]()
     generate(request, tmp_path / f"big.{suffix}", heard.append)
     (remark,) = (event.message for event in heard if isinstance(event, Warned))
@@ -70,7 +68,7 @@ def test_where_a_format_has_no_room_for_a_place_on_earth_it_is_said(
 
 
 @pytest.mark.parametrize(("changes", "dpi"), [({}, 240), ({"dpi": 100.0}, 100), ({"strip": True}, 300)])
-def test_a_photo_keeps_its_exif_and_resolution_unless_told_otherwise(
+def test_exif_and_resolution_of_a_photo_are_kept_by_default(
     tiny_model: Path, tmp_path: Path, changes: dict[str, Any], dpi: int
 ) -> None:
     request = request_of(tiny_model, write_photo(tmp_path / "photo.jpg"), "192x256", **changes)
@@ -82,9 +80,7 @@ def test_a_photo_keeps_its_exif_and_resolution_unless_told_otherwise(
         assert image.getexif().get(274, 1) == 1
 
 
-def test_a_photo_with_more_exif_than_a_jpeg_has_room_for_is_refused_before_the_work(
-    tiny_model: Path, tmp_path: Path
-) -> None:
+def test_exif_that_does_not_fit_into_a_jpeg_is_refused_before_any_work(tiny_model: Path, tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[315] = "x" * 62_000
     Image.new("RGB", (64, 64), "teal").save(tmp_path / "photo.png", exif=exif)
@@ -92,7 +88,7 @@ def test_a_photo_with_more_exif_than_a_jpeg_has_room_for_is_refused_before_the_w
         generate(request_of(tiny_model, tmp_path / "photo.png", "128"), tmp_path / "big.jpg")
 
 
-def test_a_run_that_goes_on_has_it_too(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_resumed_run_keeps_the_metadata(tiny_model: Path, tmp_path: Path) -> None:
     request = request_of(tiny_model, write_photo(tmp_path / "photo.jpg"), "192x256", dpi=150.0)
     generate(request, tmp_path / "whole.tif")
 
@@ -103,7 +99,7 @@ def test_a_run_that_goes_on_has_it_too(tiny_model: Path, tmp_path: Path) -> None
 
 
 def clear_start(path: Path) -> Path:
-    """The left half is transparent, with green under it; the right half is teal."""
+    """Left half transparent, over green; right half teal."""
     pixels = np.zeros((96, 128, 4), np.uint8)
     pixels[:, :64], pixels[:, 64:] = (0, 255, 0, 0), (0, 128, 128, 255)
     Image.fromarray(pixels).save(path)
@@ -111,7 +107,7 @@ def clear_start(path: Path) -> Path:
 
 
 @pytest.mark.parametrize("upsampling", ["lanczos", "latent"])
-def test_transparency_stays_or_is_laid_over_a_colour(tiny_model: Path, tmp_path: Path, upsampling: str) -> None:
+def test_transparency_is_kept_or_composited_over_a_colour(tiny_model: Path, tmp_path: Path, upsampling: str) -> None:
     request = request_of(tiny_model, clear_start(tmp_path / "start.png"), "200x150", cascade=(Size(150, 113),))
     request = request.with_method(upsampling=upsampling)
     result = generate(request, tmp_path / "big.png", run_dir=tmp_path / "run")
@@ -124,7 +120,7 @@ def test_transparency_stays_or_is_laid_over_a_colour(tiny_model: Path, tmp_path:
     assert flat.shape == (150, 200, 3)
 
 
-def test_transparency_and_a_format_without_it_are_told_before_the_model_is_looked_at(
+def test_transparency_in_a_format_without_it_is_refused_before_the_model_is_read(
     tiny_model: Path, tmp_path: Path
 ) -> None:
     request = request_of(tiny_model, clear_start(tmp_path / "start.png"))
@@ -140,7 +136,7 @@ def test_transparency_and_a_format_without_it_are_told_before_the_model_is_looke
 
 
 def mask_of(path: Path, size: tuple[int, int] = (32, 24)) -> Path:
-    """White on the left."""
+    """A mask that is white on the left."""
     grey = np.zeros((size[1], size[0]), np.uint8)
     grey[:, : size[0] // 2] = 255
     Image.fromarray(grey).save(path)
@@ -148,7 +144,9 @@ def mask_of(path: Path, size: tuple[int, int] = (32, 24)) -> Path:
 
 
 @pytest.mark.parametrize("size", [(32, 24), (512, 384)])
-def test_black_stays_what_the_enlarged_original_is(tiny_model: Path, tmp_path: Path, size: tuple[int, int]) -> None:
+def test_black_parts_of_a_mask_equal_the_enlarged_original(
+    tiny_model: Path, tmp_path: Path, size: tuple[int, int]
+) -> None:
     start = tmp_path / "start.png"
     Image.fromarray(noisy(64, 48)).save(start)
     plain = request_of(tiny_model, start)
@@ -163,8 +161,8 @@ def test_black_stays_what_the_enlarged_original_is(tiny_model: Path, tmp_path: P
     assert not np.array_equal(everywhere[:, 128 + reach :], np.asarray(original)[:, 128 + reach :])
 
 
-def test_what_stays_stays_through_several_stages_and_on_disk(tiny_model: Path, tmp_path: Path) -> None:
-    """Black everywhere: the result is the start, enlarged step by step as the guide of each stage is."""
+def test_a_black_mask_keeps_the_original_through_several_stages_and_on_disk(tiny_model: Path, tmp_path: Path) -> None:
+    """The result is the start picture, enlarged step by step like the guide of each stage."""
     start = tmp_path / "start.png"
     Image.fromarray(noisy(64, 48)).save(start)
     Image.new("L", (8, 6)).save(tmp_path / "black.png")
@@ -185,7 +183,7 @@ def test_what_stays_stays_through_several_stages_and_on_disk(tiny_model: Path, t
     assert (tmp_path / "big.png").read_bytes() == (tmp_path / "whole.png").read_bytes()
 
 
-def test_a_run_does_not_go_on_with_another_mask(tiny_model: Path, tmp_path: Path) -> None:
+def test_resuming_with_another_mask_is_refused(tiny_model: Path, tmp_path: Path) -> None:
     start, mask = write_photo(tmp_path / "photo.jpg"), mask_of(tmp_path / "mask.png", (24, 32))
     request = request_of(tiny_model, start, "192x256", mask=str(mask))
 
@@ -206,7 +204,7 @@ def test_a_run_does_not_go_on_with_another_mask(tiny_model: Path, tmp_path: Path
         ({"mask_feather": 10_001}, "mask feather: expected at most 10,000 pixels"),
     ],
 )
-def test_a_mask_that_cannot_be_is_refused(tiny_model: Path, changes: dict[str, Any], message: str) -> None:
+def test_invalid_masks_are_refused(tiny_model: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(RequestError, match=message):
         request_of(tiny_model, Path("start.png"), **changes)
 
@@ -218,7 +216,7 @@ def test_a_mask_of_another_shape_is_told_before_any_work(tiny_model: Path, tmp_p
         plan(request)
 
 
-def test_a_missing_mask_is_told_before_any_work(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_missing_mask_is_reported_before_any_work(tiny_model: Path, tmp_path: Path) -> None:
     request = request_of(tiny_model, write_photo(tmp_path / "photo.jpg"), mask=str(tmp_path / "nowhere.png"))
     with pytest.raises(PictureError, match=r"nowhere\.png: there is no such file"):
         plan(request)

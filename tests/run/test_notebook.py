@@ -1,4 +1,4 @@
-"""What a notebook shows: a result, small, whole, with a link to its file; and a run while it goes on."""
+"""Display in notebooks: a result as a small picture with a link to its file, and a progress bar."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pixelsmith import CancelledError, CancelToken, Compute, Method, PictureErro
 from pixelsmith.notebook import progress_bar
 
 
-def test_a_result_shows_itself(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_result_is_displayed(tiny_model: Path, tmp_path: Path) -> None:
     request = Request(
         "a map", Size(140, 100), model=str(tiny_model), method=Method(steps=1), compute=Compute("cpu", "float32")
     )
@@ -28,7 +28,7 @@ def test_a_result_shows_itself(tiny_model: Path, tmp_path: Path) -> None:
     assert "href" not in in_memory._repr_html_()
 
 
-def test_a_run_shows_a_bar_of_its_own(tiny_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_run_shows_a_progress_bar(tiny_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     request = Request(
         "a map", Size(140, 100), model=str(tiny_model), method=Method(steps=1), compute=Compute("cpu", "float32")
     )

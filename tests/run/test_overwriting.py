@@ -1,4 +1,4 @@
-"""A picture stays unless it may be replaced; who writes it, and by which name, is settled before the work."""
+"""Existing pictures are replaced only on request; output problems are found before any work."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pixelsmith.api.lifecycle.load_family", refuse)
 
 
-def test_a_picture_that_is_there_is_not_replaced_unless_asked_for(tiny_model: Path, tmp_path: Path) -> None:
+def test_an_existing_picture_is_replaced_only_on_request(tiny_model: Path, tmp_path: Path) -> None:
     path = tmp_path / "map.png"
     generate(request_of(tiny_model), path)
     before = path.read_bytes()
@@ -49,7 +49,7 @@ def test_a_picture_that_is_there_is_not_replaced_unless_asked_for(tiny_model: Pa
 
 @pytest.mark.usefixtures("no_work")
 @pytest.mark.parametrize("suffix", [".png", ".dzi", ".zip"])
-def test_what_cannot_be_written_is_told_before_any_work(tiny_model: Path, tmp_path: Path, suffix: str) -> None:
+def test_unwritable_outputs_are_reported_before_any_work(tiny_model: Path, tmp_path: Path, suffix: str) -> None:
     for name in ("x" * 253, "東" * 84):
         with pytest.raises(PictureError, match="File name too long"):
             generate(request_of(tiny_model), tmp_path / f"{name}{suffix}")
@@ -66,7 +66,7 @@ def interrupted(request: Request, folder: Path) -> Path:
     return folder / "run"
 
 
-def test_a_run_that_goes_on_replaces_its_own_picture_only(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_resumed_run_replaces_only_its_own_picture(tiny_model: Path, tmp_path: Path) -> None:
     run_dir, path = interrupted(request_of(tiny_model), tmp_path), tmp_path / "map.png"
     generate(request_of(tiny_model, seed=1), path)
     with pytest.raises(PictureError, match="--overwrite"):
@@ -79,7 +79,7 @@ def test_a_run_that_goes_on_replaces_its_own_picture_only(tiny_model: Path, tmp_
 
 
 @pytest.mark.parametrize("orientation", [1, 6, 8])
-def test_plan_and_run_see_the_same_picture(tiny_model: Path, tmp_path: Path, orientation: int) -> None:
+def test_plan_and_run_use_the_same_start_picture(tiny_model: Path, tmp_path: Path, orientation: int) -> None:
     start = write_tiff(tmp_path / "start.tif", [picture().tobytes()], tags(t274=(3, [orientation])))
     turned = Size(144, 192) if orientation > 4 else Size(192, 144)
     request = request_of(tiny_model, from_image=str(start), size=turned)
@@ -91,8 +91,8 @@ def test_plan_and_run_see_the_same_picture(tiny_model: Path, tmp_path: Path, ori
         assert image.size == (turned.width, turned.height)
 
 
-def test_a_start_picture_is_read_in_its_own_colours(tiny_model: Path, tmp_path: Path) -> None:
-    """The same colours in Display P3 and in sRGB start the same picture, up to a rounding of the colours."""
+def test_the_colour_profile_of_a_start_picture_is_used(tiny_model: Path, tmp_path: Path) -> None:
+    """The same colours in Display P3 and in sRGB start the same picture, up to rounding."""
     Image.new("RGB", (64, 64), (234, 51, 34)).save(tmp_path / "p3.png", icc_profile=profile("p3"))
     Image.new("RGB", (64, 64), (255, 0, 0)).save(tmp_path / "srgb.png")
     made = [
@@ -103,7 +103,7 @@ def test_a_start_picture_is_read_in_its_own_colours(tiny_model: Path, tmp_path: 
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
-def test_a_signal_to_end_ends_the_command_as_ctrl_c_does(tiny_model: Path, tmp_path: Path) -> None:
+def test_sigterm_ends_the_command_like_ctrl_c(tiny_model: Path, tmp_path: Path) -> None:
     options = ("--size", 400, "--steps", 500, "--model", tiny_model, "--output", tmp_path / "x.png", "--json")
     command = [sys.executable, "-m", "pixelsmith", "generate", "a map", *map(str, options)]
     environment = os.environ | {"HF_HUB_OFFLINE": "1"}

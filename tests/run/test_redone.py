@@ -1,4 +1,4 @@
-"""A place that is made again: another picture inside, the same bytes outside, no seam between."""
+"""Regions that are made again: different pixels inside, the same bytes outside, no seam."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def pixels(path: Path) -> np.ndarray:
     return np.asarray(Image.open(path).convert("RGB")).astype(int)
 
 
-def test_only_the_region_is_another_picture(made: tuple[Request, Path], tmp_path: Path, call: Call) -> None:  # noqa: F811
+def test_only_the_region_changes(made: tuple[Request, Path], tmp_path: Path, call: Call) -> None:  # noqa: F811
     path = made[1]
     (tmp_path / "map.png").write_bytes(path.read_bytes())
     again = tmp_path / "map-redone.png"
@@ -66,7 +66,7 @@ def test_the_settings_of_a_redone_picture_are_those_of_its_file(tiny_model: Path
     assert read_settings(tmp_path / "wide-redone.png")["request"]["profile"] == "srgb"
 
 
-def test_a_mask_says_where(made: tuple[Request, Path], tmp_path: Path) -> None:
+def test_a_mask_selects_the_pixels(made: tuple[Request, Path], tmp_path: Path) -> None:
     request, path = made
     grey = np.zeros((120, 150), np.uint8)
     grey[20:60, 30:80] = 255
@@ -89,7 +89,7 @@ def test_a_mask_says_where(made: tuple[Request, Path], tmp_path: Path) -> None:
                 model.redo(request, path, mask=tmp_path / f"{name}.png")
 
 
-def test_the_new_place_comes_in_over_a_ramp_but_at_the_borders_of_the_picture() -> None:
+def test_the_region_is_blended_over_a_ramp_except_at_the_edges_of_the_picture() -> None:
     shares = Place.of_region(Window(100, 0, 200, 150), Size(400, 400)).shares[0]
     assert shares.shape == (200, 150)
     assert shares[100, 0] == shares[100, 75] == 1
@@ -100,7 +100,7 @@ def test_the_new_place_comes_in_over_a_ramp_but_at_the_borders_of_the_picture() 
 
 
 @pytest.mark.parametrize("region", ["1,2,3", "a,b,c,d", "0,0,0,5", "-1,0,5,5"])
-def test_regions_that_are_none(made: tuple[Request, Path], region: str, call: Call) -> None:  # noqa: F811
+def test_invalid_regions_are_refused(made: tuple[Request, Path], region: str, call: Call) -> None:  # noqa: F811
     code, _, err = call("redo", str(made[1]), f"--region={region}")
     assert code == 2
     assert "region: expected X,Y,W,H" in err

@@ -61,20 +61,20 @@ def mask_of(path: Path) -> Path:
 
 
 @pytest.mark.parametrize("strategy", ["pixelsmith", "multidiffusion", "direct"])
-def test_a_region_that_covers_all_is_its_prompt_alone(tiny_model: Path, strategy: str) -> None:
+def test_a_region_that_covers_the_picture_equals_its_prompt(tiny_model: Path, strategy: str) -> None:
     request = request_of(tiny_model, ALL).with_method(strategy=strategy)
     alone = replace(request, prompt="a sea", regions=())
     assert np.array_equal(generate(request).pixels, generate(alone).pixels)
     assert not np.array_equal(generate(alone).pixels, generate(replace(request, regions=())).pixels)
 
 
-def test_batches_change_nothing_but_rounding(tiny_model: Path) -> None:
+def test_batch_size_changes_only_rounding(tiny_model: Path) -> None:
     request = request_of(tiny_model, LEFT)
     one, five = (generate(request.with_batch_size(size)).pixels.astype(int) for size in (1, 5))
     assert np.abs(one - five).max() <= 1
 
 
-def test_far_from_a_region_nothing_changes_where_the_base_does_not_show_it(tiny_model: Path) -> None:
+def test_a_region_outside_the_base_changes_nothing_far_from_it(tiny_model: Path) -> None:
     left = replace(LEFT, box=(0, 0, 10, 100), feather=0.0)
     request = request_of(tiny_model, left, size=Size(400, 64), regions_in="stages").with_method(steps=1)
     plain, made = generate(replace(request, regions=())).pixels, generate(request).pixels
@@ -82,8 +82,8 @@ def test_far_from_a_region_nothing_changes_where_the_base_does_not_show_it(tiny_
     assert np.abs(plain[:, 300:].astype(int) - made[:, 300:]).max() <= 1
 
 
-def test_the_plan_says_what_is_called(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Counted on windows spread over a canvas: near to what its patches take, for a base exactly that."""
+def test_the_plan_estimates_the_model_calls(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From windows spread over a canvas: close to the calls of its patches, and exact for a base."""
     calls = 0
     own = DiffusersFamily.denoiser
 
@@ -108,7 +108,7 @@ def test_the_plan_says_what_is_called(tiny_model: Path, monkeypatch: pytest.Monk
 
 
 def test_two_regions_show_two_subjects_and_no_seam() -> None:
-    """The judge of the embedded model's world is asked about each half of its picture."""
+    """The embedded model's judge classifies each half of its picture."""
     left = "watercolor map of islands in a turquoise sea"
     right = Region("satellite photo of a desert", box=(50, 0, 50, 100), unit="percent")
     request = Request(left, Size(512, 256), method=PRESETS["fast"], regions=(right,))
@@ -137,15 +137,15 @@ def test_a_painted_mask_a_polygon_and_a_file_of_them(tiny_model: Path, tmp_path:
     assert np.abs(one - other).mean() < 0.25 * np.abs(one - plain).mean()
 
 
-def test_words_of_places_come_before_the_prompt_of_their_region(tiny_model: Path) -> None:
-    """With captions too, a region that covers all is its prompt alone; the embedded model has a captioner."""
+def test_captions_are_put_before_the_prompt_of_their_region(tiny_model: Path) -> None:
+    """With captions too, a region that covers the picture equals its prompt; the embedded model has a captioner."""
     method = replace(PRESETS["fast"], captions="auto", stage_steps=2, steps=2)
     request = Request("a map", Size(512, 256), method=method, compute=Compute("cpu", "float32"), regions=(ALL,))
     alone = replace(request, prompt="a sea", regions=())
     assert np.array_equal(generate(request).pixels, generate(alone).pixels)
 
 
-def test_a_place_is_made_as_it_is_in_the_whole_picture(tiny_model: Path) -> None:
+def test_a_preview_with_regions_equals_its_place_in_the_whole_picture(tiny_model: Path) -> None:
     request = request_of(tiny_model, LEFT, size=Size(300, 130))
     with load(str(tiny_model), compute=request.compute) as model:
         whole, place = model.generate(request).pixels, model.preview(request, (0.5, 0.5), side=64)
@@ -163,7 +163,7 @@ def stop_at(stage: int) -> Callable[[Event], None]:
     return stop
 
 
-def test_a_run_goes_on_with_its_regions_but_not_with_another_mask(
+def test_a_resumed_run_keeps_its_regions_and_refuses_another_mask(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -219,7 +219,9 @@ def test_a_request_round_trips_through_json() -> None:
         (["--region", "0,0,9,9: a sea", "--strategy", "direct", "--regions-in", "stages"], "there are no stages"),
     ],
 )
-def test_mistakes_are_said(words: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_regions_are_refused(
+    words: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     Path("empty.json").write_text("{}")
     Path("wrong.json").write_text('[{"promt": "a sea"}]')
@@ -230,13 +232,13 @@ def test_mistakes_are_said(words: list[str], said: str, tmp_path: Path, monkeypa
     assert said in str(result.exception) + result.output
 
 
-def test_a_mask_that_is_no_picture_is_a_mistake(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_mask_that_is_not_a_picture_is_refused(tiny_model: Path, tmp_path: Path) -> None:
     (tmp_path / "mask.png").write_text("none")
     with pytest.raises(PictureError, match=r"mask\.png"):
         plan(request_of(tiny_model, Region("a sea", mask=str(tmp_path / "mask.png"))))
 
 
-def test_values_out_of_range_are_mistakes() -> None:
+def test_values_out_of_range_are_refused() -> None:
     for values in ({"strength": 2}, {"feather": -1}, {"unit": "feet"}, {"prompt": " "}, {"polygon": ((0, 0),) * 3}):
         with pytest.raises(RequestError):
             regions_from([{"prompt": "a sea", "box": (0, 0, 1, 1), **values}])

@@ -1,4 +1,4 @@
-"""Pictures that go on at their other edge."""
+"""Pictures that continue at their opposite edge."""
 
 from __future__ import annotations
 
@@ -44,15 +44,15 @@ def request_of(model: Path, size: Size = Size(160, 128), wrap: WrapName | None =
     return replace(request, wrap=wrap, **changes)
 
 
-def test_across_the_joint_it_is_as_anywhere_else() -> None:
-    """The embedded model, base and stage; other rows differ from their mean by up to 1.5 times, too."""
+def test_differences_across_the_joint_are_as_small_as_elsewhere() -> None:
+    """With the embedded model, base and stage; differences of other rows are up to 1.5 times their mean, too."""
     request = Request("satellite photo of a desert", Size(512, 512), seed=3, method=PRESETS["fast"], wrap="xy")
     pixels = generate(request).pixels
     assert max(joint(pixels, 0), joint(pixels, 1)) < 1.5
 
 
 @pytest.mark.parametrize("wrap", ["x", "y"])
-def test_on_the_axis_that_was_asked_for_and_no_other(wrap: WrapName) -> None:
+def test_only_the_requested_axis_wraps(wrap: WrapName) -> None:
     request = Request("satellite photo of a desert", Size(288, 224), seed=3, method=PRESETS["fast"], wrap=wrap)
     pixels = generate(request).pixels
     axis = "yx".index(wrap)
@@ -65,13 +65,13 @@ def test_on_the_axis_that_was_asked_for_and_no_other(wrap: WrapName) -> None:
     [{"upsampling": "latent"}, {"merge": "phase"}, {"strategy": "multidiffusion"}, {"strategy": "direct"}],
     ids=lambda method: "-".join(method.values()),
 )
-def test_by_every_way_that_has_patches(method: dict[str, Any]) -> None:
+def test_every_strategy_with_patches_wraps(method: dict[str, Any]) -> None:
     request = Request("satellite photo of a desert", Size(320, 320), seed=3, method=PRESETS["fast"], wrap="xy")
     pixels = generate(request.with_method(**method)).pixels
     assert max(joint(pixels, 0), joint(pixels, 1)) < 1.6
 
 
-def test_batches_tiles_and_workers_change_nothing_but_rounding(tiny_model: Path) -> None:
+def test_batches_tiles_and_workers_change_only_rounding(tiny_model: Path) -> None:
     request = request_of(tiny_model)
     whole = generate(request).pixels.astype(int)
     for own in (request.with_batch_size(1), request.with_batch_size(5)):
@@ -81,7 +81,7 @@ def test_batches_tiles_and_workers_change_nothing_but_rounding(tiny_model: Path)
     assert np.abs(shared - whole).max() <= 1
 
 
-def test_pieces_of_tiles_change_nothing_of_a_local_autoencoder() -> None:
+def test_pieces_of_tiles_do_not_change_a_local_autoencoders_picture() -> None:
     request = Request("a map", Size(320, 256), method=Method(steps=1, stage_steps=1), wrap="xy")
     request = replace(request, compute=Compute("cpu", "float32"))
     whole, pieces = (
@@ -91,9 +91,7 @@ def test_pieces_of_tiles_change_nothing_of_a_local_autoencoder() -> None:
 
 
 @pytest.mark.parametrize("place", [{"phase": "denoise", "stage": 1, "step": 2}, {"phase": "decode", "stage": 1}])
-def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(
-    tiny_model: Path, tmp_path: Path, place: dict[str, Any]
-) -> None:
+def test_an_interrupted_run_resumes_to_the_same_bytes(tiny_model: Path, tmp_path: Path, place: dict[str, Any]) -> None:
     request = request_of(tiny_model, Size(320, 256))
     whole = generate(request).pixels
     with pytest.raises(KeyboardInterrupt):
@@ -105,7 +103,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(
     assert ["wrap", "xy"] in shown["settings"]
 
 
-def test_a_place_at_the_joint_is_made_as_in_the_whole_picture() -> None:
+def test_a_preview_at_the_joint_equals_its_place_in_the_whole_picture() -> None:
     with load(compute=Compute("cpu", "float32", batch_size=4)) as model:
         request = model.request("watercolor map of islands", Size(768, 320), seed=3, method=Method(steps=2), wrap="x")
         found = model.preview(request, (0.0, 0.5), side=100)
@@ -115,7 +113,7 @@ def test_a_place_at_the_joint_is_made_as_in_the_whole_picture() -> None:
         assert apart.max() <= 4
 
 
-def test_a_place_at_the_joint_made_again_leaves_the_joint_closed(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_region_made_again_at_the_joint_keeps_it_seamless(tiny_model: Path, tmp_path: Path) -> None:
     request = request_of(tiny_model, Size(256, 256))
     old = generate(request, tmp_path / "a.png").pixels
     with load(str(tiny_model), compute=request.compute) as model:
@@ -149,12 +147,12 @@ def test_a_given_picture_and_regions_wrap(tiny_model: Path, tmp_path: Path) -> N
         ({"method": Method(strategy="demofusion")}, "demofusion samples the whole canvas at once"),
     ],
 )
-def test_what_cannot_wrap(tiny_model: Path, changes: dict[str, Any], said: str) -> None:
+def test_requests_that_cannot_wrap_are_refused(tiny_model: Path, changes: dict[str, Any], said: str) -> None:
     with pytest.raises(RequestError, match=said):
         plan(request_of(tiny_model, **changes))
 
 
-def test_random_patches_reach_over_the_edge(tiny_model: Path, tmp_path: Path) -> None:
+def test_random_patches_cross_the_edge(tiny_model: Path, tmp_path: Path) -> None:
     request = request_of(tiny_model, Size(160, 96)).with_method(coverage="random")
     with load(str(tiny_model), compute=request.compute) as model:
         whole = model.generate(request).pixels
@@ -179,12 +177,12 @@ def test_a_long_panorama_has_a_base_of_its_shape(tiny_model: Path) -> None:
 
 
 @pytest.mark.parametrize("wrap", ["z", "", 1])
-def test_another_axis_is_a_mistake(wrap: Any) -> None:
+def test_unknown_axes_are_refused(wrap: Any) -> None:
     with pytest.raises(RequestError, match="wrap: expected one of x, y, xy, got"):
         Request("a map", Size(64, 64), wrap=wrap)
 
 
-def test_the_command_line(tiny_model: Path) -> None:
+def test_wrapping_on_the_command_line(tiny_model: Path) -> None:
     def call(arguments: Sequence[str]) -> Any:
         return CliRunner().invoke(cli, [*arguments, "--model", str(tiny_model), "--device", "cpu"])
 

@@ -1,4 +1,4 @@
-"""The band that a smaller picture knows, fitted, against one that is computed without a fit."""
+"""Fitted frequency bands, compared with bands that are computed without a fit."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ def filtered(x: Tensor, kernel: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("side", [3, 5])
-def test_a_linear_map_of_neighbours_is_found(side: int) -> None:
-    """What made the second latents of each pair is what is fitted, whatever constant was added to them."""
+def test_the_fit_recovers_a_linear_filter(side: int) -> None:
+    """The filter that made the second latents of each pair is fitted, whatever constant was added to them."""
     kernel = 0.2 * noise(3, 3, side, side)
     kernel[..., side // 2, side // 2] += torch.eye(3) - kernel.sum((2, 3))
     pairs = [(noise(3, 40, 40, seed=i), 5 + filtered(noise(3, 40, 40, seed=i), kernel)) for i in range(3)]
     torch.testing.assert_close(fit_kernel(pairs, side), kernel, atol=5e-3, rtol=0)
 
 
-def test_it_is_what_least_squares_find() -> None:
-    """With little of a ridge: an independent solver on the same rows."""
+def test_the_fit_equals_least_squares() -> None:
+    """With a small ridge term, compared with an independent solver on the same rows."""
     x, wanted = noise(2, 24, 24), noise(2, 24, 24, seed=1)
     rows = F.unfold(x[None], 3)[0].T
     rows = rows - rows.mean(0)
@@ -40,7 +40,7 @@ def test_it_is_what_least_squares_find() -> None:
         torch.testing.assert_close(fit_kernel([(x, wanted)], 3), weights, atol=1e-4, rtol=0)
 
 
-def test_each_patch_for_itself_and_nothing_beyond_the_kernel() -> None:
+def test_a_filter_is_local_and_independent_for_each_patch() -> None:
     band = Filter(fit_kernel([(noise(2, 24, 24), noise(2, 24, 24, seed=1))]))
     x = noise(2, 2, 16, 16)
     torch.testing.assert_close(band(x)[1:], band(x[1:]))

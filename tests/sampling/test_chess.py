@@ -6,7 +6,7 @@ from pixelsmith.geometry import Window
 from pixelsmith.sampling.chess import chess_mask, chess_phase
 
 
-def test_the_mask_is_a_checkerboard_and_its_phases_complement_each_other() -> None:
+def test_the_mask_is_a_checkerboard_with_complementary_phases() -> None:
     mask = chess_mask(5, 4, 0)
     assert mask.tolist() == [[0, 1, 0, 1], [1, 0, 1, 0], [0, 1, 0, 1], [1, 0, 1, 0], [0, 1, 0, 1]]
     assert torch.equal(mask + chess_mask(5, 4, 1), torch.ones(5, 4))

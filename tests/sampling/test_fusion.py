@@ -15,7 +15,9 @@ sides = st.integers(1, 17)
 def by_angles(
     canvas: NDArray[np.complex128], guide: NDArray[np.complex128], name: str
 ) -> tuple[NDArray[np.complex128], NDArray[np.bool_]]:
-    """The fused spectrum in angles, an independent formulation; and where phases are opposite, without a mean."""
+    """The fused spectrum computed from angles, an independent formulation, and where phases are opposite and have no
+    mean.
+    """
     angle, turn = np.angle(canvas), np.angle(guide * canvas.conj())
     fusion = FUSIONS[name]
     opposite = (np.abs(turn) > np.pi - 1e-3) & (fusion.phase == "mean")
@@ -44,7 +46,7 @@ def test_phase_fusion_keeps_the_canvas_amplitude_whatever_the_guide() -> None:
     torch.testing.assert_close(torch.fft.fft2(fused).abs(), torch.fft.fft2(x).abs(), atol=1e-3, rtol=1e-3)
 
 
-def test_weight_leads_from_the_canvas_to_full_fusion() -> None:
+def test_weight_interpolates_from_the_canvas_to_full_fusion() -> None:
     x, guide = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     assert torch.equal(fuse(x, guide, FUSIONS["phase"], weight=0), x)
     distances = [(fuse(x, guide, FUSIONS["phase"], weight=w) - x).norm().item() for w in (0.1, 0.5, 1.0)]
@@ -52,7 +54,7 @@ def test_weight_leads_from_the_canvas_to_full_fusion() -> None:
     assert distances[0] > 0
 
 
-def test_frequencies_without_a_modulus_have_a_defined_answer() -> None:
+def test_frequencies_of_zero_amplitude_have_a_defined_result() -> None:
     constant = torch.full((1, 8, 8), 2.0)
     wave = torch.cos(torch.arange(8) * torch.pi / 4).expand(1, 8, 8).clone()
     zero = torch.zeros(1, 8, 8)
@@ -63,7 +65,7 @@ def test_frequencies_without_a_modulus_have_a_defined_answer() -> None:
     torch.testing.assert_close(fuse(zero, wave, FUSIONS["guide"]), wave)
 
 
-def test_opposite_phases_leave_the_canvas() -> None:
+def test_opposite_phases_keep_the_canvas() -> None:
     x = torch.randn(1, 8, 8, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(fuse(x, -x, FUSIONS["phase"]), x)
 

@@ -23,7 +23,7 @@ WINDOWS = [Window(0, 0, 8, 8)] * 2
 
 @dataclass
 class Constant:
-    """Always the same estimate; counts its calls."""
+    """A denoiser with a constant estimate that counts its calls."""
 
     estimate: Tensor
     calls: int = 0
@@ -48,13 +48,13 @@ def estimates() -> tuple[Tensor, Tensor, Tensor]:
     return positive.estimate, negative.estimate, x
 
 
-def test_guidance_goes_from_the_negative_through_the_positive() -> None:
+def test_guidance_extrapolates_from_the_negative_estimate() -> None:
     positive, negative, x = pair()
     guided = guided_by(negative, positive, x, 3.0)
     torch.testing.assert_close(guided, negative.estimate + 3 * (positive.estimate - negative.estimate))
 
 
-def test_outside_its_interval_the_negative_is_not_even_called() -> None:
+def test_outside_the_interval_the_negative_prompt_is_not_evaluated() -> None:
     positive, negative, x = pair()
     method = Method(guidance_interval=(0.2, 0.5)).at(1, Recommended())
     guided = Guided(positive, [Away(negative, 3.0, method.guides_at)])
@@ -65,8 +65,8 @@ def test_outside_its_interval_the_negative_is_not_even_called() -> None:
 
 
 @pytest.mark.parametrize("combination", [guidance.combine for guidance in GUIDANCES.values()])
-def test_pushes_away_from_several_estimates_add_up(combination: Combination) -> None:
-    """``n + s·(p − n) + k·(p − q)``: as pipelines with perturbed attention put the three together."""
+def test_guidances_away_from_several_estimates_are_added(combination: Combination) -> None:
+    """``n + s·(p − n) + k·(p − q)``, as in pipelines with perturbed attention."""
     positive, negative, x = pair()
     perturbed = Constant(torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1)))
     aways = [Away(negative, 3.0, lambda _: True, combination), Away(perturbed, 1 + 2.5, lambda _: True)]
@@ -76,7 +76,7 @@ def test_pushes_away_from_several_estimates_add_up(combination: Combination) -> 
     assert (positive.calls, negative.calls, perturbed.calls) == (1, 1, 1)
 
 
-def test_each_push_has_its_own_interval() -> None:
+def test_each_guidance_has_its_own_interval() -> None:
     positive, negative, x = pair()
     perturbed = Constant(negative.estimate + 1)
     aways = [Away(negative, 3.0, lambda progress: progress < 0.5), Away(perturbed, 2.0, lambda progress: progress > 0)]
@@ -86,20 +86,20 @@ def test_each_push_has_its_own_interval() -> None:
         assert (negative.calls, perturbed.calls) == expected
 
 
-def test_full_rescale_gives_each_patch_the_spread_of_the_positive() -> None:
+def test_full_rescale_gives_each_patch_the_standard_deviation_of_the_positive() -> None:
     positive, negative, x = pair()
     guided = guided_by(negative, positive, x, 7.5, rescale=1.0)
     torch.testing.assert_close(guided.std((1, 2, 3)), positive.estimate.std((1, 2, 3)))
 
 
-def test_at_a_scale_of_one_every_guidance_is_the_prompt_alone_or_its_fit() -> None:
-    """But for the first step of CFG-Zero*, which does not move."""
+def test_at_scale_one_every_guidance_equals_the_prompts_estimate() -> None:
+    """Except in the first step of CFG-Zero*, whose velocity is zero."""
     positive, negative, x = estimates()
     for combination in (guidance.combine for guidance in GUIDANCES.values()):
         torch.testing.assert_close(combination(positive, negative, 1.0, x, FLOW), positive, atol=1e-5, rtol=1e-5)
 
 
-def test_kept_norms_are_those_with_the_prompt_for_every_token() -> None:
+def test_norms_are_restored_for_every_token() -> None:
     positive, negative, x = estimates()
     guided = GUIDANCES["cfg-norm"].combine(positive, negative, 4.0, x, FLOW)
     found, expected = (pack((x - clean) / FLOW.sigma).norm(dim=-1) for clean in (guided, positive))
@@ -109,13 +109,13 @@ def test_kept_norms_are_those_with_the_prompt_for_every_token() -> None:
     torch.testing.assert_close(torch.cosine_similarity(ours, theirs, dim=-1), torch.ones(2, 16))
 
 
-def test_norms_are_kept_on_odd_sizes_too() -> None:
+def test_norms_are_restored_at_odd_sizes() -> None:
     positive, negative, x = (value[..., :7, :5] for value in estimates())
     assert GUIDANCES["cfg-norm"].combine(positive, negative, 4.0, x, FLOW).shape == x.shape
 
 
-def test_cfg_zero_fits_the_velocity_without_the_prompt_and_rests_in_the_first_step() -> None:
-    """Fitted, what remains of the other velocity is orthogonal to it."""
+def test_cfg_zero_scales_the_negative_velocity_and_skips_the_first_step() -> None:
+    """The residual of the positive velocity is orthogonal to the scaled negative one."""
     positive, negative, x = estimates()
     zero = GUIDANCES["cfg-zero"].combine
     # At scale 0 the fitted velocity is left.
@@ -130,14 +130,14 @@ def test_cfg_zero_fits_the_velocity_without_the_prompt_and_rests_in_the_first_st
     torch.testing.assert_close(zero(positive, negative, 4.0, x, begun), zero(positive, negative, 4.0, x, FLOW))
 
 
-def test_kept_norms_of_rows_are_those_with_the_prompt() -> None:
+def test_norms_of_rows_are_restored() -> None:
     positive, negative, x = estimates()
     guided = GUIDANCES["cfg-norm-rows"].combine(positive, negative, 4.0, x, FLOW)
     found, expected = (((x - clean) / FLOW.sigma).norm(dim=-1) for clean in (guided, positive))
     torch.testing.assert_close(found, expected)
 
 
-def test_projected_guidance_leaves_the_length_along_the_estimate_and_is_bounded() -> None:
+def test_projected_guidance_is_orthogonal_to_the_estimate_and_bounded() -> None:
     positive, negative, x = estimates()
     change = GUIDANCES["apg"].combine(positive, negative, 8.0, x, FLOW) - positive
     torch.testing.assert_close((change * positive).sum((1, 2, 3)), torch.zeros(2), atol=1e-3, rtol=0)
@@ -145,7 +145,7 @@ def test_projected_guidance_leaves_the_length_along_the_estimate_and_is_bounded(
     assert (far.flatten(1).norm(dim=1) <= 7 * APG_LENGTH * 1.001).all()
 
 
-def test_each_patch_is_guided_for_itself() -> None:
+def test_each_patch_is_guided_independently() -> None:
     positive, negative, x = estimates()
     for combination in (guidance.combine for guidance in GUIDANCES.values()):
         together = combination(positive, negative, 4.0, x, FLOW)
@@ -154,8 +154,8 @@ def test_each_patch_is_guided_for_itself() -> None:
 
 
 @pytest.mark.parametrize("level", [LEVEL, FLOW])
-def test_epsilon_scaling_divides_the_noise_that_a_step_takes_for_what_is_left(level: Level) -> None:
-    """Against the paper's own terms: x̂0 and the direction of a DDIM step, both from ε / λ."""
+def test_epsilon_scaling_divides_the_predicted_noise(level: Level) -> None:
+    """Compared with the paper's equations: x̂0 and the direction of a DDIM step, both from ε / λ."""
     positive, _, x = pair()
     later = Level(0.9, 0.3, 250, 0.7)
     epsilon = (x - level.alpha * positive.estimate) / level.sigma / 1.05
@@ -165,6 +165,6 @@ def test_epsilon_scaling_divides_the_noise_that_a_step_takes_for_what_is_left(le
     torch.testing.assert_close(step(x, scaled, level, later), later.alpha * clean + later.sigma * epsilon)
 
 
-def test_epsilon_scaling_leaves_pure_noise_alone() -> None:
+def test_epsilon_scaling_does_not_change_pure_noise() -> None:
     positive, _, x = pair()
     assert torch.equal(EpsilonScaled(positive, 1.05)(x, Level(0, 1, 999, 0), WINDOWS), positive.estimate)

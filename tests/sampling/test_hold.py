@@ -1,4 +1,4 @@
-"""Held structure against other formulations, and what it promises whatever the latents are."""
+"""Held structure, compared with other formulations, and its guarantees for any latents."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def latents(shape: tuple[int, ...], seed: int = 0) -> Tensor:
 
 
 def bands(factor: float) -> Bands:
-    """Those of latents that are a low-pass apart."""
+    """The bands of latents that differ by a low-pass."""
     return low_pass_bands(factor)
 
 
@@ -38,7 +38,7 @@ def everywhere(x: Tensor, position: float) -> Tensor:
 
 
 def mirrored_fourier_low_pass(x: Tensor, limit: float) -> Tensor:
-    """The same filter on the patch and its mirror images, by a Fourier transform of twice the sides."""
+    """The same filter as a Fourier transform of the patch and its mirror images, of twice the sides."""
     height, width = x.shape[-2:]
     mirrored = torch.cat([x, x.flip(-1)], -1)
     mirrored = torch.cat([mirrored, mirrored.flip(-2)], -2).double()
@@ -49,13 +49,13 @@ def mirrored_fourier_low_pass(x: Tensor, limit: float) -> Tensor:
 
 
 @given(shape=shapes, limit=st.floats(0.01, 2))
-def test_the_low_pass_is_that_of_a_fourier_transform_with_mirrored_edges(shape: tuple[int, ...], limit: float) -> None:
+def test_the_low_pass_equals_a_fourier_filter_with_mirrored_edges(shape: tuple[int, ...], limit: float) -> None:
     x = latents(shape)
     torch.testing.assert_close(low_pass(x, limit), mirrored_fourier_low_pass(x, limit), atol=1e-5, rtol=0)
 
 
-def test_a_wave_keeps_the_gain_of_its_frequency() -> None:
-    """A cosine that fits the patch is an eigenvector: it comes out scaled by exp(-(ν/limit)⁴/2)."""
+def test_the_gain_of_a_wave_follows_from_its_frequency() -> None:
+    """A cosine that fits the patch is an eigenvector: it is scaled by exp(-(ν/limit)⁴/2)."""
     waves, side, limit = 5, 32, 0.1
     wave = torch.cos(math.pi * waves / side * (torch.arange(side) + 0.5)).expand(1, 1, 4, side)
     expected = math.exp(-0.5 * (waves / (2 * side) / limit) ** 4)
@@ -71,7 +71,7 @@ def test_a_guide_that_equals_the_estimate_changes_nothing(
 
 
 @given(shape=shapes, factor=factors)
-def test_free_nothing_is_held_and_held_the_band_is_that_of_the_guide(shape: tuple[int, ...], factor: float) -> None:
+def test_slider_zero_holds_nothing_and_one_holds_the_guides_band(shape: tuple[int, ...], factor: float) -> None:
     x, guide = latents(shape), latents(shape, 1)
     assert torch.equal(held(x, guide, everywhere(x, 0.0), bands(factor)), x)
 
@@ -85,7 +85,7 @@ def test_free_nothing_is_held_and_held_the_band_is_that_of_the_guide(shape: tupl
 
 
 @given(shape=shapes, position=st.floats(0.05, 1), factor=factors)
-def test_tones_are_those_of_the_guide(shape: tuple[int, ...], position: float, factor: float) -> None:
+def test_the_mean_of_a_patch_is_the_guides(shape: tuple[int, ...], position: float, factor: float) -> None:
     """The mean of every patch is that of the guide."""
     x, guide = latents(shape), 2 + latents(shape, 1)
     found = held(x, guide, everywhere(x, position), bands(factor))
@@ -93,8 +93,8 @@ def test_tones_are_those_of_the_guide(shape: tuple[int, ...], position: float, f
 
 
 @pytest.mark.parametrize("factor", [4.0, 6.5, 8.0])
-def test_what_the_latents_below_resolve_well_is_held_and_what_they_do_not_is_free(factor: float) -> None:
-    """At position 1 the limit is the finest wave of the latents below, 2·factor latents long here."""
+def test_frequencies_resolved_below_are_held_and_finer_ones_are_free(factor: float) -> None:
+    """At position 1 the limit is the shortest wave of the latents below, here 2·factor latents long."""
     side = 64
     places = torch.arange(side) + 0.5
 
@@ -110,8 +110,10 @@ def test_what_the_latents_below_resolve_well_is_held_and_what_they_do_not_is_fre
 
 
 @given(position=positions, factor=st.floats(1.5, 4), top=st.integers(0, 8), left=st.integers(0, 8))
-def test_nothing_depends_on_where_a_window_lies(position: float, factor: float, top: int, left: int) -> None:
-    """Away from the edges of both, two windows give the same values at the same places."""
+def test_results_do_not_depend_on_the_position_of_the_window(
+    position: float, factor: float, top: int, left: int
+) -> None:
+    """Away from the edges of both, two windows have the same values at the same places."""
     position = min(max(position, 0.3), 0.8)
     x, guide, side = latents((1, 2, 72, 72)), latents((1, 2, 72, 72), 1), 64
     maps = position + 0.05 * torch.sin(torch.arange(72.0) / 9).expand(1, 1, 72, 72)
@@ -128,7 +130,7 @@ def test_nothing_depends_on_where_a_window_lies(position: float, factor: float, 
     )
 
 
-def test_a_map_holds_one_half_and_frees_the_other() -> None:
+def test_a_slider_map_holds_one_half_and_frees_the_other() -> None:
     x, guide = latents((1, 2, 32, 32)), latents((1, 2, 32, 32), 1)
     maps = torch.zeros(1, 1, 32, 32)
     maps[..., :16] = 1
@@ -138,7 +140,7 @@ def test_a_map_holds_one_half_and_frees_the_other() -> None:
 
 
 @given(shape=shapes, factor=factors)
-def test_moderation_leaves_busy_places_and_a_guide_that_equals_the_estimate(
+def test_moderation_does_not_change_textured_places_or_an_estimate_equal_to_the_guide(
     shape: tuple[int, ...], factor: float
 ) -> None:
     x, guide = latents(shape), latents(shape, 1)
@@ -147,7 +149,7 @@ def test_moderation_leaves_busy_places_and_a_guide_that_equals_the_estimate(
 
 
 @given(shape=shapes, factor=factors, times=st.floats(0, 30))
-def test_moderated_detail_never_grows_nor_turns_and_the_low_band_stays(
+def test_moderation_only_attenuates_detail_and_keeps_the_low_band(
     shape: tuple[int, ...], factor: float, times: float
 ) -> None:
     guide = latents(shape, 1)
@@ -158,8 +160,8 @@ def test_moderated_detail_never_grows_nor_turns_and_the_low_band_stays(
     assert bool((kept * (departure - low) >= -1e-3).all())
 
 
-def test_a_departure_is_scaled_by_how_far_it_is_above_what_is_expected() -> None:
-    """Everywhere four times as strong as the guide's own band: 1, 1/4 and 1/16 of it are left."""
+def test_detail_is_attenuated_by_its_excess_over_the_guides() -> None:
+    """Four times as strong as the guide's band everywhere: 1, 1/4 and 1/16 of it are left."""
     places = torch.arange(32)
     guide = (1.0 - 2.0 * ((places[:, None] + places) % 2)).expand(1, 8, 32, 32)
     for flatness, left in ((0.0, 1.0), (0.5, 1 / 4), (1.0, 1 / 16)):
@@ -169,8 +171,8 @@ def test_a_departure_is_scaled_by_how_far_it_is_above_what_is_expected() -> None
 
 
 @pytest.mark.parametrize("factor", [4.0, 8.0])
-def test_beside_something_strong_grain_is_still_seen(factor: float) -> None:
-    """A local mean that rings would be negative in a ring around the island."""
+def test_grain_near_a_strong_feature_is_measured(factor: float) -> None:
+    """A local mean that rings would be negative around the island."""
     x = 0.1 * latents((1, 4, 96, 96))
     x[..., 44:52, 44:52] += 3.0
     found = local_rms(x, factor)
@@ -179,16 +181,16 @@ def test_beside_something_strong_grain_is_still_seen(factor: float) -> None:
 
 
 @given(shape=shapes, factor=factors, position=st.floats(0.125, 0.9375, width=32))
-def test_one_position_everywhere_is_held_exactly(shape: tuple[int, ...], factor: float, position: float) -> None:
-    """The places of a map may lie between two bands; a single number has its own."""
+def test_a_constant_slider_position_is_held_exactly(shape: tuple[int, ...], factor: float, position: float) -> None:
+    """Positions of a map may be interpolated between two bands; a single number has its own band."""
     x, guide = latents(shape), latents(shape, 1)
     found = held(x, guide, everywhere(x, position), bands(factor))
     exact = x + low_pass(guide - x, 0.5 * position / factor)
     torch.testing.assert_close(found, exact, atol=1e-5, rtol=0)
 
 
-def test_where_the_guide_is_plain_nothing_grows_and_grain_as_strong_as_its_own_stays() -> None:
-    """Held and moderated, an island of ten times the grain is hardly stronger than it; elsewhere the grain stays."""
+def test_in_flat_places_only_grain_as_weak_as_the_guides_is_kept() -> None:
+    """Held and moderated, an island of ten times the grain is hardly stronger than it; elsewhere the grain is kept."""
     guide = 0.1 * latents((1, 4, 64, 64), 1)
     grain = 0.1 * latents((1, 4, 64, 64), 2)
     island = torch.zeros_like(guide)
@@ -202,7 +204,7 @@ def test_where_the_guide_is_plain_nothing_grows_and_grain_as_strong_as_its_own_s
 
 @pytest.mark.parametrize(("steps", "moderated_steps"), [(20, 18), (6, 5), (4, 3), (1, 0)])
 def test_flat_places_get_their_grain_in_the_last_steps(steps: int, moderated_steps: int) -> None:
-    """There structure is held, as at all steps, and new detail is no longer moderated."""
+    """Structure is held there as in all steps, and new detail is no longer moderated."""
     clean, guide = latents((1, 4, 32, 32)), 0.1 * latents((1, 4, 32, 32), 1)
     window = Size(32, 32).window
     positions, flatness = (Array(torch.full((1, 32, 32), value)) for value in (0.5, 1.0))

@@ -16,13 +16,13 @@ windows = st.builds(Window, st.integers(0, 90), st.integers(0, 90), st.integers(
 
 
 @given(window=windows, seed=st.integers(0, 2**63))
-def test_any_window_sees_the_same_noise(window: Window, seed: int) -> None:
+def test_noise_does_not_depend_on_the_window(window: Window, seed: int) -> None:
     field = NoiseField(seed, 1, 3)
     whole = field.read(Window(0, 0, 140, 140))
     assert torch.equal(field.read(window), whole[(slice(None), *window.slices)])
 
 
-def test_noise_depends_on_seed_and_stage_and_not_on_calls_before() -> None:
+def test_noise_depends_on_seed_and_stage_but_not_on_earlier_calls() -> None:
     window = Window(3, 5, 40, 40)
     first = NoiseField(7, 1, 4).read(window)
     torch.manual_seed(123)
@@ -40,7 +40,7 @@ def test_noise_is_standard_normal_without_repeats_between_tiles() -> None:
     assert abs(neighbours.mean().item()) < 0.01
 
 
-def test_drawn_noise_is_what_a_generator_gives_for_the_seed_and_nothing_else() -> None:
+def test_drawn_noise_equals_a_generator_of_the_seed() -> None:
     size = Size(40, 24)
     torch.manual_seed(123)
     noise = DrawnNoise(7, 4, size)
@@ -51,8 +51,8 @@ def test_drawn_noise_is_what_a_generator_gives_for_the_seed_and_nothing_else() -
     assert DrawnNoise(2**70, 4, size).read(size.window).isfinite().all(), "whatever a seed is"
 
 
-def test_noise_of_windows_row_by_row_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a canvas so wide that not even one row of it would be kept otherwise."""
+def test_noise_of_windows_in_row_order_is_generated_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a canvas of which less than one row would fit into the cache otherwise."""
     made: list[tuple[int, int]] = []
     real = noise._tile
 

@@ -65,13 +65,13 @@ def test_the_same_key_gives_the_same_patches_and_steps_differ(name: str) -> None
 
 @pytest.mark.parametrize(("side", "border"), [(128, 10), (32, 2)])
 @pytest.mark.parametrize(("patches", "limit"), [(4, 1.6), (16, 1.3), (31, 1.3)])
-def test_the_grid_costs_little_more_than_the_fewest_patches(side: int, border: int, patches: int, limit: float) -> None:
+def test_the_grid_needs_few_more_patches_than_the_minimum(side: int, border: int, patches: int, limit: float) -> None:
     canvas, patch = Size(side * patches, side * patches), Size(side, side)
     grid = ShiftedGrid(canvas, patch, border, seed=0, stage=1)
     assert max(grid.count(step) for step in range(50)) / fewest_patches(canvas, patch) <= limit
 
 
-def test_random_coverage_costs_what_the_paper_says() -> None:
+def test_random_coverage_needs_as_many_patches_as_in_the_paper() -> None:
     canvas, patch = Size(512, 512), Size(32, 32)
     coverage = RandomCoverage(canvas, patch, 10, seed=0, stage=1)
     ratio = np.mean([coverage.count(step) for step in range(5)]) / fewest_patches(canvas, patch)
@@ -80,7 +80,7 @@ def test_random_coverage_costs_what_the_paper_says() -> None:
 
 @given(length=st.integers(44, 400))
 def test_seams_move_from_step_to_step(length: int) -> None:
-    """The cuts between patches are never at the same places for long, whatever the length."""
+    """The borders of patches are not at the same places for many steps, at any length of the canvas."""
     grid = ShiftedGrid(Size(length, 32), Size(32, 32), 0, seed=0, stage=1)
     cuts = [
         tuple(patch.window.left + int(np.argmax(patch.weights[0])) for patch in grid.patches(step))
@@ -90,7 +90,9 @@ def test_seams_move_from_step_to_step(length: int) -> None:
 
 
 def test_random_patches_meet_along_ramps() -> None:
-    """From one latent to the next no share changes by more than a ramp's step, but where a window ends in its ramp."""
+    """Between neighbouring latents no weight changes by more than a step of the ramp, except where a patch ends within
+    it.
+    """
     border, canvas = 4, Size(160, 160)
     patches = RandomCoverage(canvas, Size(32, 32), border, seed=0, stage=1).patches(0)
     shares = np.zeros((len(patches), canvas.height, canvas.width), np.float32)
@@ -103,8 +105,8 @@ def test_random_patches_meet_along_ramps() -> None:
 
 
 @given(st.integers(17, 60), st.integers(17, 60), st.integers(0, 4), st.booleans(), st.booleans())
-def test_random_patches_on_a_ring_share_every_place(width: int, height: int, border: int, x: bool, y: bool) -> None:
-    """As those of a plane do, and a window finds those that reach over the edge."""
+def test_random_patches_cover_a_wrapping_axis(width: int, height: int, border: int, x: bool, y: bool) -> None:
+    """As on a plane; a window includes the patches that cross the edge."""
     canvas, wrap = Size(width, height), Wrap(x, y)
     patches = RandomCoverage(canvas, Size(16, 16), border, seed=0, stage=1, wrap=wrap).patches(0)
     found = np.zeros((height, width), np.float32)
@@ -120,7 +122,7 @@ def test_random_patches_on_a_ring_share_every_place(width: int, height: int, bor
     assert [*over] == [x, y]
 
 
-def test_the_edges_of_a_ring_are_covered_as_all_else() -> None:
+def test_the_edges_of_a_wrapping_axis_are_covered_like_all_places() -> None:
     canvas = Size(64, 64)
 
     def cuts(wrap: Wrap) -> int:
@@ -131,7 +133,7 @@ def test_the_edges_of_a_ring_are_covered_as_all_else() -> None:
     assert cuts(Wrap(x=True)) < cuts(Wrap()) / 4
 
 
-def test_averaging_off_is_a_hard_cut() -> None:
+def test_without_a_border_patches_are_cut_without_averaging() -> None:
     for name, coverage in COVERAGES.items():
         for patch in coverage(Size(90, 70), Size(16, 16), 0, seed=0, stage=1).patches(0):
             assert set(np.unique(patch.weights)) <= {0.0, 1.0}, name
@@ -177,8 +179,10 @@ def test_a_scaled_grid_is_the_grid_at_a_higher_resolution(width: int, height: in
 
 
 @given(data=st.data(), height=st.integers(1, 20), width=st.integers(1, 20), border=st.integers(0, 12))
-def test_feathers_are_the_largest_product_of_ramps(data: st.DataObject, height: int, width: int, border: int) -> None:
-    """Of any pixel of the mask, whichever is nearest: by its definition, one pair of pixels at a time."""
+def test_feathered_weights_are_the_largest_product_of_ramps(
+    data: st.DataObject, height: int, width: int, border: int
+) -> None:
+    """By definition, over all pixels of the mask: one pair of pixels at a time."""
     bits = data.draw(st.lists(st.booleans(), min_size=height * width, max_size=height * width))
     mask = np.array(bits).reshape(height, width)
     ramps = [np.clip(1 - (abs(away) - 0.5) / border, 0, 1) if border else float(away == 0) for away in range(21)]

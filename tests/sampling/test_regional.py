@@ -1,4 +1,4 @@
-"""Where regions lie, which share they have of a place, and what patches pay for them."""
+"""Regions: their shares of each place, and the estimates that patches need for them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LEVEL = Level(0.6, 0.8, 0.5, 0.0)
 
 @dataclass
 class Constant:
-    """Estimates the same everywhere, and keeps the windows that it was asked for."""
+    """A denoiser with a constant estimate that records its windows."""
 
     value: float
     asked: list[Window] = field(default_factory=list)
@@ -59,13 +59,13 @@ def test_shares_add_up_to_one_in_every_window() -> None:
         assert torch.allclose(shares.sum(0), torch.ones(window.height, window.width), atol=1e-6)
 
 
-def test_a_window_sees_its_part_of_the_whole() -> None:
-    """Where all regions count: nothing depends on where the window lies."""
+def test_shares_do_not_depend_on_the_window() -> None:
+    """For regions that count everywhere."""
     whole, window = layers().shares(PICTURE.window), Window(8, 20, 48, 56)
     assert torch.equal(layers().shares(window), whole[(..., *window.slices)])
 
 
-def test_a_box_is_its_pixels_and_a_polygon_its_inside() -> None:
+def test_the_areas_of_boxes_and_polygons() -> None:
     shares = Layers([box(10, 20, 30, 40)], [1], PICTURE).shares(PICTURE.window)[1]
     expected = torch.zeros(64, 96)
     expected[20:40, 10:30] = 1
@@ -76,7 +76,7 @@ def test_a_box_is_its_pixels_and_a_polygon_its_inside() -> None:
     assert triangle[-5, -5] == 0
 
 
-def test_edges_are_ramps_and_none_at_the_edge_of_the_picture() -> None:
+def test_regions_have_ramps_except_at_the_edges_of_the_picture() -> None:
     shares = Layers([box(0, 0, 48, 64, feather=16)], [1], PICTURE).shares(PICTURE.window)[1]
     assert (shares[:, :40] == 1).all()
     assert (shares[:, 56:] == 0).all()
@@ -97,12 +97,12 @@ def test_a_region_counts_where_its_box_covers_a_tenth_of_a_patch() -> None:
     assert own.shares(Window(0, 46, patch.height, patch.width))[1].sum() == 32, "an eighth"
 
 
-def test_a_region_smaller_than_a_patch_is_not_forgotten() -> None:
+def test_a_region_smaller_than_a_patch_is_used() -> None:
     own = Layers([box(40, 20, 44, 24)], [1], PICTURE)
     assert own.shares(PICTURE.window)[1].sum() == 16
 
 
-def test_a_patch_pays_for_the_prompts_that_have_a_share_of_it() -> None:
+def test_a_patch_is_evaluated_for_the_prompts_of_its_regions_only() -> None:
     rest, left = Constant(1), Constant(3)
     own = Blended([rest, left], Layers([box(0, 0, 48, 64)], [1], PICTURE), (0, 1))
     inside, across, outside = Window(0, 0, 16, 16), Window(0, 40, 16, 16), Window(30, 70, 16, 16)
@@ -124,15 +124,15 @@ def test_layers_of_one_text_share_an_estimate() -> None:
     assert torch.equal(found[0, 0, 0, [0, 95]], torch.tensor([3.0, 2.0]))
 
 
-def test_what_patches_pay_is_counted_on_the_canvas() -> None:
+def test_estimates_per_patch_are_counted_on_the_canvas() -> None:
     own = Layers([box(0, 0, 48, 64)], [1], PICTURE)
     assert estimates_per_patch(own, (0, 1), PICTURE, PICTURE) == 2
     assert 1.05 < estimates_per_patch(own, (0, 1), PICTURE, Size(16, 16)) < 1.3
     assert estimates_per_patch(own, (0, 0), PICTURE, Size(16, 16)) == 1
 
 
-def test_regions_keep_their_place_where_shapes_are_cut() -> None:
-    """A square below shows above and beneath what a wide picture has no room for."""
+def test_regions_keep_their_place_if_stages_are_cropped() -> None:
+    """A square lower stage shows more above and below than a wide picture does."""
     region = Region("a sea", box=(0, 0, 50, 100), unit="percent", feather=0)
     found = layers_of([region], Size(256, 128), {0: Size(64, 64), 1: Size(128, 64)}, 4)
     for number, canvas in ((0, Size(16, 16)), (1, Size(32, 16))):

@@ -26,7 +26,7 @@ def move(x: Tensor, clean: Tensor, t: Level, s: Level, noise: Tensor) -> Move:
 
 
 def test_euler_ancestral_equals_the_scheduler_of_diffusers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A whole trajectory, with the same noise: theirs is in units of the clean latents, x/α."""
+    """A whole trajectory with the same noise; diffusers' latents are x/α."""
     scheduler = EulerAncestralDiscreteScheduler(prediction_type="sample")
     scheduler.set_timesteps(8)
     levels = [Level(1 / math.hypot(1, s), s / math.hypot(1, s), 0, 0) for s in scheduler.sigmas.tolist()[:-1]]
@@ -48,7 +48,7 @@ def test_euler_ancestral_equals_the_scheduler_of_diffusers(monkeypatch: pytest.M
 
 
 def test_lcm_equals_the_scheduler_of_diffusers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """But for what its own scaling at the edges adds to the estimate, which is not the rule's."""
+    """Except for its boundary scaling of the estimate, which is not part of the rule."""
     scheduler = LCMScheduler(prediction_type="sample", timestep_scaling=1e6)
     scheduler.set_timesteps(4)
     noise, x, clean = (drawn(1, 4, 6, 6, seed=seed) for seed in range(3))
@@ -60,8 +60,8 @@ def test_lcm_equals_the_scheduler_of_diffusers(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
-def test_noise_is_as_strong_as_the_level_says_and_gone_at_the_clean_end(name: str) -> None:
-    """With the true clean latents, for flow matching from pure noise on."""
+def test_noise_follows_the_level_and_ends_at_zero(name: str) -> None:
+    """With the true clean latents; for flow matching from pure noise."""
     clean = drawn(1, 4, 128, 128)
     for t, s in pairwise(FLOW):
         x = t.alpha * clean + t.sigma * drawn(1, 4, 128, 128, seed=1)
@@ -69,7 +69,7 @@ def test_noise_is_as_strong_as_the_level_says_and_gone_at_the_clean_end(name: st
         assert float((moved - s.alpha * clean).std()) == pytest.approx(s.sigma, abs=0.01)
 
 
-def test_the_noise_of_a_step_is_its_own() -> None:
+def test_each_step_has_its_own_noise() -> None:
     window = Size(40, 40).window
     fields = [NoiseField(0, 1, 4), *(NoiseField(0, 1, 4, Purpose.STEP, step) for step in range(3))]
     values = [field.read(window) for field in fields]

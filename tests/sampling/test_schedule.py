@@ -51,7 +51,7 @@ def test_step_equals_flow_matching_euler(shape: tuple[int, ...], steps: int, see
 
 
 def test_second_order_equals_dpm_solver() -> None:
-    """A whole trajectory: the network's answer depends on x, so that an error in any step shows."""
+    """A whole trajectory: the network's output depends on x, so an error in any step has an effect."""
     steps = 12
     scheduler = DPMSolverMultistepScheduler(
         prediction_type="sample", solver_order=2, algorithm_type="dpmsolver++", final_sigmas_type="zero"
@@ -71,14 +71,14 @@ def test_second_order_equals_dpm_solver() -> None:
 
 
 @pytest.mark.parametrize("t", [Level(0.6, 0.8, 500, 0.5), Level(0.3, 0.7, 700, 0.3)])
-def test_a_noised_latent_steps_to_its_own_lower_level(t: Level) -> None:
-    """With the true clean latents the step stays on the line α·z + σ·ε, for both families."""
+def test_a_step_with_the_true_latents_gives_the_lower_level(t: Level) -> None:
+    """With the true clean latents a step stays on the line α·z + σ·ε, for both families."""
     z, noise = torch.randn(2, 1, 4, 5, 5).unbind()
     s = Level(0.9, 0.3, 100, 0.9)
     torch.testing.assert_close(step(noised(z, noise, t), z, t, s), noised(z, noise, s))
 
 
-def test_pure_noise_and_the_clean_end_are_stepped_to_first_order() -> None:
+def test_steps_from_pure_noise_and_to_the_clean_end_are_first_order() -> None:
     clean, previous = torch.ones(1, 1, 2, 2), torch.zeros(1, 1, 2, 2)
     noisiest, middle, low = Level(0.0, 1.0, 999, 0.0), Level(0.5, 0.8, 500, 0.3), Level(0.9, 0.3, 100, 0.9)
     assert torch.equal(extrapolated(clean, previous, noisiest, middle, low), clean)
@@ -86,7 +86,7 @@ def test_pure_noise_and_the_clean_end_are_stepped_to_first_order() -> None:
     assert not torch.equal(extrapolated(clean, previous, middle, low, Level(0.99, 0.1, 10, 0.95)), clean)
 
 
-def test_the_last_steps_of_a_schedule_are_a_schedule_of_their_own() -> None:
+def test_the_last_steps_of_a_schedule_are_a_schedule() -> None:
     levels = tuple(Level(i / 10, (1 - i**2 / 100) ** 0.5, 1000 - 100 * i, i / 10) for i in range(11))
     last = Schedule(levels).last(4)
     assert last.steps == 4

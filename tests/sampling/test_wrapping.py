@@ -1,4 +1,4 @@
-"""Windows over the edges of what wraps show what a plane of repetitions does there."""
+"""Windows across the edges of wrapping axes equal windows of a plane of repetitions."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ def numbered(size: Size) -> Array:
 
 
 def on_plane(values: torch.Tensor, window: Window) -> torch.Tensor:
-    """The same window of a plane that repeats what was read, written out as indices."""
+    """The same window of a plane of repetitions, read by explicit indices."""
     rows = torch.arange(window.top, window.bottom) % values.shape[-2]
     columns = torch.arange(window.left, window.right) % values.shape[-1]
     return values[:, rows][:, :, columns]
 
 
 def on_axes(window: Window, size: Size, wrap: Wrap) -> Window:
-    """A window that lies anywhere on the axes that wrap, and inside on the others."""
+    """A window at any position on the axes that wrap, and inside on the others."""
     top, height = (window.top, window.height) if wrap.y else (0, size.height)
     left, width = (window.left, window.width) if wrap.x else (0, size.width)
     return Window(top, left, height, width)
 
 
 @given(width=sides, height=sides, wrap=wraps, top=places, left=places, rows=lengths, columns=lengths)
-def test_a_window_anywhere_is_that_of_the_plane(
+def test_windows_at_any_position_equal_those_of_the_plane(
     width: int, height: int, wrap: Wrap, top: int, left: int, rows: int, columns: int
 ) -> None:
     size = Size(width, height)
@@ -54,7 +54,7 @@ def test_a_window_anywhere_is_that_of_the_plane(
 
 
 def mosaic_of(tiling: Grid, values: torch.Tensor) -> Mosaic:
-    """A mosaic whose patches hold what the plane shows in their windows."""
+    """A mosaic whose patches contain the plane's values in their windows."""
     mosaic = MemorySpace().open("canvas", tiling, len(values))
     for index in range(len(tiling)):
         mosaic.put(index, on_plane(values, tiling[index].window))
@@ -71,10 +71,10 @@ def mosaic_of(tiling: Grid, values: torch.Tensor) -> Mosaic:
     top=places,
     left=places,
 )
-def test_patches_cover_a_ring(
+def test_patches_cover_a_wrapping_axis(
     width: int, height: int, side: int, border: int, wrap: Wrap, step: int, top: int, left: int
 ) -> None:
-    """Their weights add up to 1 everywhere, also of a patch that meets itself, and all have one size."""
+    """Their weights add up to 1 everywhere, also for a patch that overlaps itself, and all patches have one size."""
     canvas = Size(width, height)
     most = wrap.padded(canvas, border)
     patch = Size(min(side, most.width), min(side, most.height))
@@ -98,7 +98,7 @@ def test_patches_cover_a_ring(
 
 
 @pytest.mark.parametrize("length", [8, 40, 64, 200])
-def test_no_seam_stays_in_one_place(length: int) -> None:
+def test_seams_move_on_wrapping_axes(length: int) -> None:
     canvas = Size(length, 32)
     coverage = ShiftedGrid(canvas, Size(min(48, length + 8), 32), 8, seed=0, stage=1, wrap=Wrap(x=True))
     firsts = {coverage.patches(step)[0].window.left for step in range(20)}
@@ -106,7 +106,7 @@ def test_no_seam_stays_in_one_place(length: int) -> None:
 
 
 @given(width=st.integers(6, 30), height=st.integers(6, 30), factor=st.integers(1, 4), wrap=wraps, shift=st.data())
-def test_an_enlarged_picture_that_is_rolled_is_the_rolled_picture_enlarged(
+def test_enlarging_commutes_with_rolling(
     width: int, height: int, factor: int, wrap: Wrap, shift: st.DataObject
 ) -> None:
     size = Size(width, height)
@@ -122,7 +122,7 @@ def test_an_enlarged_picture_that_is_rolled_is_the_rolled_picture_enlarged(
     assert torch.allclose(rolled, enlarged(values).roll((down * factor, across * factor), (1, 2)), atol=1e-5)
 
 
-def test_a_picture_laid_over_a_ring_is_all_of_it_at_each_size() -> None:
+def test_a_picture_on_a_wrapping_axis_is_not_cropped_at_any_size() -> None:
     values = torch.rand(3, 16, 24, generator=torch.Generator().manual_seed(1))
     target, last = Size(32, 32), Size(96, 64)
 
@@ -134,7 +134,7 @@ def test_a_picture_laid_over_a_ring_is_all_of_it_at_each_size() -> None:
     assert torch.allclose(rolled, laid_over(values).roll((8, 8), (1, 2)), atol=1e-5)
 
 
-def test_without_a_ring_the_joint_is_an_edge() -> None:
+def test_without_wrapping_the_edges_do_not_match() -> None:
     values = torch.zeros(1, 16, 16)
     values[:, :, 12:] = 255
     target = Size(64, 64)
@@ -146,7 +146,7 @@ def test_without_a_ring_the_joint_is_an_edge() -> None:
     assert closed[0, 0, 0] > 50, "the bright edge is beside it"
 
 
-def test_local_detail_and_flatness_see_over_the_edges() -> None:
+def test_local_detail_and_flatness_wrap() -> None:
     wrap, size = Wrap(True, True), Size(64, 64)
     pixels = torch.randint(0, 256, (3, 64, 64), generator=torch.Generator().manual_seed(2)).to(torch.uint8)
     pixels[:, 16:48] //= 8
@@ -160,7 +160,7 @@ def test_local_detail_and_flatness_see_over_the_edges() -> None:
 
 
 @given(wrap=wraps, top=places, left=places, feather=st.integers(0, 20))
-def test_shares_of_regions_are_those_of_the_plane(wrap: Wrap, top: int, left: int, feather: int) -> None:
+def test_shares_of_regions_equal_those_of_the_plane(wrap: Wrap, top: int, left: int, feather: int) -> None:
     picture = Size(96, 64)
     corners = [(70, 10), (96, 10), (96, 40), (70, 40)]
     grey = torch.zeros(16, 24, dtype=torch.uint8)
@@ -174,14 +174,14 @@ def test_shares_of_regions_are_those_of_the_plane(wrap: Wrap, top: int, left: in
     assert torch.allclose(found, on_plane(layers.shares(picture.window), window), atol=1e-5)
 
 
-def test_a_region_over_the_edge_is_in_the_patches_of_both_edges() -> None:
+def test_a_region_across_the_edge_is_in_the_patches_of_both_edges() -> None:
     picture, wrap = Size(96, 64), Wrap(x=True)
     layers = Layers([Polygon([(86, 0), (106, 0), (106, 64), (86, 64)], 0, picture, wrap)], [1], picture, wrap=wrap)
     for window in (Window(0, 0, 32, 32), Window(0, 64, 32, 32), Window(0, -16, 32, 32)):
         assert torch.allclose(layers.shares(window), on_plane(layers.shares(picture.window), window), atol=1e-5)
 
 
-def test_the_ramp_of_a_region_at_the_edge_goes_on_at_the_other_one() -> None:
+def test_the_ramp_of_a_region_at_the_edge_continues_at_the_opposite_one() -> None:
     picture = Size(96, 64)
     corners = [(70, 0), (96, 0), (96, 64), (70, 64)]
     open_, closed = (
@@ -195,7 +195,7 @@ def test_the_ramp_of_a_region_at_the_edge_goes_on_at_the_other_one() -> None:
 
 
 @given(wrap=wraps, top=places, left=places, height=lengths, width=lengths)
-def test_what_is_known_over_an_edge_is_read_there(wrap: Wrap, top: int, left: int, height: int, width: int) -> None:
+def test_known_values_across_an_edge_are_read(wrap: Wrap, top: int, left: int, height: int, width: int) -> None:
     size = Size(40, 30)
     source, other = numbered(size), Array(torch.full((1, 30, 40), -1.0))
     known = on_axes(Window(-7, 28, 20, 30), size, wrap)
@@ -209,14 +209,14 @@ def test_what_is_known_over_an_edge_is_read_there(wrap: Wrap, top: int, left: in
     assert torch.equal(placed.read(window), on_plane(expected, window))
 
 
-def test_a_part_over_the_edge() -> None:
+def test_a_part_across_the_edge() -> None:
     size, wrap = Size(10, 8), Wrap(True, True)
     plane = _Plane(numbered(size), wrap)
     assert torch.equal(Part(plane, Window(-3, 7, 5, 6)).read(Window(1, 1, 3, 4)), plane.read(Window(-2, 8, 3, 4)))
 
 
 class _Plane:
-    """A canvas that wraps, as a mosaic of one does."""
+    """A canvas that wraps on both axes, like a mosaic that wraps."""
 
     def __init__(self, whole: Array, wrap: Wrap) -> None:
         self.whole, self.wrap, self.size = whole, wrap, whole.size

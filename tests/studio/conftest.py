@@ -13,7 +13,7 @@ from tests.studio.serving import serving
 
 @pytest.fixture
 def any_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is served here is not the page, so it need not have been built."""
+    """A placeholder for the page, which need not have been built for these tests."""
     monkeypatch.setattr(application, "page_files", lambda package: {"/": (b"the page", "text/html")})
 
 

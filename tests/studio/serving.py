@@ -1,4 +1,4 @@
-"""A studio that serves while a test uses it."""
+"""A studio server for the duration of a test."""
 
 from __future__ import annotations
 
@@ -34,5 +34,5 @@ def eventually(holds: Callable[[], object], seconds: float = 180) -> None:
 
 
 def finished(client: StudioClient, job: dict[str, Any]) -> dict[str, Any]:
-    """The last state of a job."""
+    """The final state of a job."""
     return list(client.events(job["id"]))[-1]

@@ -1,4 +1,4 @@
-"""Requests of others, and of clients that stall: each is refused, nothing outside of the library is reached."""
+"""Requests from other sites, to paths outside the library, and from clients that stall: all are refused."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def asked(server: StudioServer, method: str, path: str, body: bytes = b"", **hea
 
 
 def places(path: str) -> str:
-    """A route with something in each of its places."""
+    """A route with a value for each of its parameters."""
     return re.sub(r"{\w+}", "x", path)
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
-def test_every_route_refuses_others(server: StudioServer, operation: operations.Operation) -> None:
+def test_every_route_refuses_requests_of_other_sites(server: StudioServer, operation: operations.Operation) -> None:
     path, token = places(operation.path), f"?token={server.token}"
     for headers in ({"Host": "evil.example"}, {"Origin": "http://evil.example"}, {"Origin": "null"}):
         assert asked(server, operation.method, path + token, b"", **headers)[0] == 403
@@ -76,7 +76,7 @@ def test_no_path_leads_out_of_the_library(server: StudioServer, tmp_path: Path, 
         "/given/../project.json", "/project.json", "/jobs/0001-place/place/0.50",
     ],
 )  # fmt: skip
-def test_what_is_not_there_is_said(server: StudioServer, client: StudioClient, path: str) -> None:
+def test_missing_things_are_not_found(server: StudioServer, client: StudioClient, path: str) -> None:
     name = client.create({"prompt": "a map"})["name"]
     status, content, _ = asked(server, "GET", f"/api/projects/{name}{path}")
     assert status in (404, 405)
@@ -84,7 +84,7 @@ def test_what_is_not_there_is_said(server: StudioServer, client: StudioClient, p
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{", b"[" * 50_000, b'{"prompt": 1}', b'{"form": 1}', b"\xff"])
-def test_bodies_that_are_none(
+def test_invalid_bodies_are_refused(
     server: StudioServer, client: StudioClient, body: bytes, capfd: pytest.CaptureFixture[str]
 ) -> None:
     name = client.create({"prompt": "a map"})["name"]
@@ -97,7 +97,9 @@ def test_bodies_that_are_none(
     assert capfd.readouterr() == ("", "")
 
 
-def test_bodies_are_bounded(server: StudioServer, client: StudioClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_size_of_bodies_is_limited(
+    server: StudioServer, client: StudioClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     name = client.create({"prompt": "a map"})["name"]
     token = f"?token={server.token}"
     assert asked(server, "POST", f"/api/projects{token}", b" " * (operations.MAX_JSON + 1))[0] == 413
@@ -117,13 +119,13 @@ def test_bodies_are_bounded(server: StudioServer, client: StudioClient, monkeypa
         (b"GET / HTTP/1.1\r\nHost: localhost:80\r\nConnection: close\r\n\r\n", b"200"),
     ],
 )
-def test_requests_that_no_browser_makes(server: StudioServer, request_bytes: bytes, status: bytes) -> None:
+def test_malformed_requests_are_answered(server: StudioServer, request_bytes: bytes, status: bytes) -> None:
     with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
         connection.sendall(request_bytes)
         assert b"".join(iter(lambda: connection.recv(65536), b"")).split()[1] == status
 
 
-def test_a_client_that_stalls_is_not_waited_for(server: StudioServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stalled_client_is_disconnected(server: StudioServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guard, "TIMEOUT", 0.3)
     begun = f"POST /api/plan?token={server.token} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n".encode()
     for beginning in (b"", b"GET / HT", b"GET / HTTP/1.1\r\nHost: ", begun):
@@ -141,7 +143,7 @@ def test_a_client_that_stalls_is_not_waited_for(server: StudioServer, monkeypatc
         assert time.monotonic() < until
 
 
-def test_others_on_the_network_need_the_token_for_everything_but_the_page(any_page: None, tmp_path: Path) -> None:
+def test_other_machines_need_the_token_for_everything_but_the_page(any_page: None, tmp_path: Path) -> None:
     library = tmp_path / "library"
     app = application.application(library, "192.168.1.2", "secret")
     assert isinstance(app, guard.Guard)
@@ -153,7 +155,7 @@ def test_others_on_the_network_need_the_token_for_everything_but_the_page(any_pa
         assert (app.refusal(scope | {"headers": [(b"host", b"studio.local:80")]}) is not None) == refused
 
 
-def test_the_description_has_every_route(server: StudioServer) -> None:
+def test_the_openapi_description_has_every_route(server: StudioServer) -> None:
     found = json.loads(asked(server, "GET", "/api/openapi.json")[1])
     assert found == json.loads(json.dumps(description(OPERATIONS)))
     routes = {(path, method.upper()) for path, methods in found["paths"].items() for method in methods}
@@ -162,7 +164,7 @@ def test_the_description_has_every_route(server: StudioServer) -> None:
     assert set(form["properties"]) == set(Form("x").to_dict())
 
 
-def test_events_reach_many_and_are_not_kept_for_those_that_are_gone(
+def test_events_reach_all_listeners_and_are_not_kept_for_disconnected_ones(
     server: StudioServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(broadcast, "MAX_LISTENERS", 3)
@@ -186,7 +188,7 @@ def test_events_reach_many_and_are_not_kept_for_those_that_are_gone(
     eventually(free)
 
 
-def test_what_cannot_be_served_is_said(
+def test_settings_that_cannot_be_served_are_refused(
     any_page: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: StudioServer
 ) -> None:
     (tmp_path / "file").write_text("")

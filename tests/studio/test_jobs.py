@@ -1,4 +1,4 @@
-"""What a person makes in the studio, through the same operations as the page."""
+"""Jobs of the studio, through the same operations as the page uses."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def pixels(path: Path) -> np.ndarray:
     return np.asarray(file.look((0, 0, file.size.width, file.size.height), file.size)).astype(int)
 
 
-def test_from_a_sentence_to_a_picture(client: StudioClient, form: dict[str, Any], tmp_path: Path) -> None:
+def test_from_a_prompt_to_a_picture(client: StudioClient, form: dict[str, Any], tmp_path: Path) -> None:
     project = client.create(form)
     assert project["name"].startswith("a-map-of-islands-wide-")
     made = finished(client, client.start(project["name"], "candidates", seeds=[5, 9]))
@@ -61,7 +61,7 @@ def test_from_a_sentence_to_a_picture(client: StudioClient, form: dict[str, Any]
     assert Image.open(BytesIO(shown)).size == (150, 130), "all of a picture that is smaller than a place"
 
 
-def test_a_picture_is_dropped_in(client: StudioClient, form: dict[str, Any], tmp_path: Path) -> None:
+def test_an_uploaded_picture_is_enlarged(client: StudioClient, form: dict[str, Any], tmp_path: Path) -> None:
     Image.effect_noise((80, 60), 40).convert("RGB").save(tmp_path / "photo.png")
     (tmp_path / "no.png").write_bytes((tmp_path / "photo.png").read_bytes()[:900])
     name = client.create(form | {"size": "160x120"})["name"]
@@ -77,9 +77,7 @@ def test_a_picture_is_dropped_in(client: StudioClient, form: dict[str, Any], tmp
     assert given in found["command"]
 
 
-def test_one_job_computes_and_quick_ones_come_before_those_that_grow(
-    client: StudioClient, form: dict[str, Any]
-) -> None:
+def test_one_job_runs_at_a_time_and_short_ones_come_first(client: StudioClient, form: dict[str, Any]) -> None:
     name = client.create(form)["name"]
     first, second = (client.start(name, "grow", form | {"size": "900x800", "seed": seed}) for seed in (1, 2))
     quick = client.start(name, "candidates", seeds=[3])
@@ -96,7 +94,7 @@ def test_one_job_computes_and_quick_ones_come_before_those_that_grow(
     assert finished(client, second)["state"] == "paused"
 
 
-def test_what_a_server_left_goes_on_with_the_next_one(any_page: None, form: dict[str, Any], tmp_path: Path) -> None:
+def test_unfinished_jobs_are_resumed_by_the_next_server(any_page: None, form: dict[str, Any], tmp_path: Path) -> None:
     with serving(tmp_path / "library") as server:
         client, url = StudioClient(server.url), server.url
         name = client.create(form)["name"]
@@ -118,7 +116,9 @@ def test_what_a_server_left_goes_on_with_the_next_one(any_page: None, form: dict
     assert np.array_equal(pixels(Library(tmp_path / "library").project(name).job("0001-grow").output), pixels(expected))
 
 
-def test_what_is_wrong_is_said_before_a_job_waits(client: StudioClient, form: dict[str, Any], tmp_path: Path) -> None:
+def test_invalid_jobs_are_refused_before_they_are_queued(
+    client: StudioClient, form: dict[str, Any], tmp_path: Path
+) -> None:
     name = client.create(form)["name"]
     wrong: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
         ("grow", form | {"size": "big"}, {}, "size: expected"),
@@ -143,7 +143,7 @@ def test_what_is_wrong_is_said_before_a_job_waits(client: StudioClient, form: di
     assert client.project(name)["jobs"] == []
 
 
-def test_a_job_that_fails_says_why_and_others_go_on(
+def test_a_failed_job_has_a_reason_and_does_not_stop_others(
     client: StudioClient, server: StudioServer, form: dict[str, Any], tmp_path: Path
 ) -> None:
     name = client.create(form)["name"]
@@ -162,13 +162,13 @@ def test_a_job_that_fails_says_why_and_others_go_on(
     assert not (tmp_path / "library" / name).exists()
 
 
-def test_sizes_of_prints() -> None:
+def test_print_sizes() -> None:
     assert Form("a map", size="10x20cm@100dpi").request().size == Size(394, 787)
     assert Form("a map", size="10x20cm@100dpi").request().dpi == 100
     assert "--size 10x20cm@100dpi" in Form("a map", size="10x20cm@100dpi").command()
 
 
-def test_a_place_is_made_again_and_undone(client: StudioClient, form: dict[str, Any], tmp_path: Path) -> None:
+def test_a_region_is_made_again_and_restored(client: StudioClient, form: dict[str, Any], tmp_path: Path) -> None:
     name = client.create(form)["name"]
     first = finished(client, client.start(name, "grow"))
     root = first["id"].split("/")[1]
@@ -231,7 +231,7 @@ def test_a_place_is_made_again_and_undone(client: StudioClient, form: dict[str, 
     )
 
 
-def test_a_painted_map_and_regions_are_part_of_what_grows(
+def test_a_painted_map_and_regions_are_used_for_the_large_picture(
     client: StudioClient, form: dict[str, Any], tmp_path: Path
 ) -> None:
     Image.linear_gradient("L").save(tmp_path / "map.png")

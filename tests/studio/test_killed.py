@@ -1,4 +1,4 @@
-"""The command, killed in the middle of a job: the next server goes on with it to the same picture."""
+"""The server is killed during a job: the next server finishes it with the same pixels."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BEGIN = (
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
-def test_kill_9_loses_nothing(any_page: None, tiny_model: Path, tmp_path: Path) -> None:
+def test_a_job_survives_a_killed_server(any_page: None, tiny_model: Path, tmp_path: Path) -> None:
     form = {"prompt": "a map", "model": str(tiny_model), "size": "500x400", "seed": 3}
     command = [sys.executable, "-c", BEGIN, "studio", "library", "--no-browser"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=tmp_path, env=os.environ) as process:

@@ -1,4 +1,4 @@
-"""The page as a person uses it, in a real browser; skipped where there is none, or where the page was not built."""
+"""The page in a real browser; skipped if there is no browser, or if the page was not built."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def project(studio: StudioServer, tiny_model: Path) -> dict[str, str]:
 
 
 class Page:
-    """What a person sees and does."""
+    """The page, driven through its visible controls."""
 
     def __init__(self, driver: webdriver.Chrome, url: str) -> None:
         self.driver, self.url = driver, url
@@ -57,7 +57,7 @@ class Page:
         ActionChains(self.driver).send_keys(*keys).perform()
 
     def work(self, text: str) -> None:
-        """Press the first button of this name in the list of work, which changes as work goes on."""
+        """Press the first button of this name in the list of jobs, which changes during work."""
 
         def pressed() -> bool:
             try:
@@ -69,7 +69,7 @@ class Page:
         eventually(pressed)
 
     def drag(self, *points: tuple[int, int]) -> None:
-        """From one point to the next, in pixels of the screen from the middle of the picture."""
+        """Drag from one point to the next, in screen pixels from the centre of the picture."""
         actions = ActionChains(self.driver)
         actions.move_to_element_with_offset(self["picture"], *points[0]).click_and_hold()
         for point in points[1:]:
@@ -84,7 +84,7 @@ class Page:
         return [entry["message"] for entry in said if entry["level"] == "SEVERE"]
 
 
-def test_from_a_sentence_to_a_picture_that_is_compared(
+def test_from_a_prompt_to_a_picture_and_a_comparison(
     browser: webdriver.Chrome,  # noqa: F811
     studio: StudioServer,
     project: dict[str, str],
@@ -147,7 +147,7 @@ def test_from_a_sentence_to_a_picture_that_is_compared(
         assert compared(mode)
 
 
-def test_a_place_is_made_again_with_a_map_and_a_region_and_undone(
+def test_a_region_with_a_painted_map_is_made_again_and_restored(
     browser: webdriver.Chrome,  # noqa: F811
     studio: StudioServer,
     project: dict[str, str],
@@ -209,7 +209,7 @@ def test_a_place_is_made_again_with_a_map_and_a_region_and_undone(
     assert page.errors() == []
 
 
-def test_a_picture_that_grows_is_paused_and_goes_on(
+def test_a_large_picture_is_paused_and_resumed(
     browser: webdriver.Chrome,  # noqa: F811
     studio: StudioServer,
     project: dict[str, str],
@@ -237,7 +237,7 @@ def test_a_picture_that_grows_is_paused_and_goes_on(
     eventually(lambda: "paused at" in page["jobs"].text)
 
 
-def test_a_picture_is_given_and_left_out(
+def test_a_start_picture_is_added_and_removed(
     browser: webdriver.Chrome,  # noqa: F811
     studio: StudioServer,
     project: dict[str, str],
@@ -255,7 +255,7 @@ def test_a_picture_is_given_and_left_out(
     page.eventually("#strip img", 0)
 
 
-def test_a_telephone_has_all_of_it(
+def test_the_page_fits_a_phone(
     browser: webdriver.Chrome,  # noqa: F811
     studio: StudioServer,
     project: dict[str, str],

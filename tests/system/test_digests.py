@@ -1,4 +1,4 @@
-"""SHA-256 of weights: large files are read once, and again whenever they could have changed."""
+"""SHA-256 of weights: large files are read once, and again if they could have changed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 
 def settled(path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A file that was left alone for long: the time of its last change cannot be set, so the clock is."""
+    """A file that was not changed for long: its time of change cannot be set, so the clock is."""
     path.write_bytes(content)
     now = time.time_ns()
     monkeypatch.setattr(time, "time_ns", lambda: now + 3600 * 10**9)
@@ -53,7 +53,7 @@ def test_a_small_file_is_always_read(tmp_path: Path, reads: list[Path], monkeypa
     assert reads == [file, file]
 
 
-def test_other_content_of_the_same_size_and_time_is_seen(
+def test_changed_content_of_the_same_size_and_time_is_detected(
     tmp_path: Path, reads: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = settled(tmp_path / "weights", bytes(1000), monkeypatch)
@@ -72,7 +72,7 @@ def test_other_content_of_the_same_size_and_time_is_seen(
     assert sha256_of(file) == expected("weights", b"2" * 1000)
 
 
-def test_what_was_written_just_now_is_not_remembered(tmp_path: Path, reads: list[Path]) -> None:
+def test_digests_of_files_that_were_just_written_are_not_cached(tmp_path: Path, reads: list[Path]) -> None:
     file = tmp_path / "weights"
     file.write_bytes(bytes(1000))
     sha256_of(file)
@@ -81,7 +81,7 @@ def test_what_was_written_just_now_is_not_remembered(tmp_path: Path, reads: list
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"KEY": {"state": 1}}', '{"KEY": 3}', '{"KEY": {"sha256": "0"}}'])
-def test_a_damaged_cache_is_no_cache(
+def test_a_damaged_cache_is_ignored(
     tmp_path: Path, reads: list[Path], monkeypatch: pytest.MonkeyPatch, damage: str
 ) -> None:
     file = settled(tmp_path / "weights", bytes(1000), monkeypatch)

@@ -1,4 +1,4 @@
-"""Files are opened so that nobody's other files are harmed, wherever a prepared folder leads."""
+"""Files are opened and replaced without harm to other files, also in prepared folders."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def mine(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("prepared", [link, other_name, folder, pipe])
-def test_what_is_no_file_of_its_own_is_refused_at_once(tmp_path: Path, mine: Path, prepared: Prepared) -> None:
+def test_links_and_special_files_are_refused_at_once(tmp_path: Path, mine: Path, prepared: Prepared) -> None:
     prepared(tmp_path / "file", mine)
     with pytest.raises(NotAFileError, match="expected a file"):
         open_to_keep(tmp_path / "file")
@@ -56,14 +56,14 @@ def test_what_is_no_file_of_its_own_is_refused_at_once(tmp_path: Path, mine: Pat
 
 
 @pytest.mark.parametrize("prepared", [link, other_name])
-def test_a_whole_file_replaces_a_link(tmp_path: Path, mine: Path, prepared: Prepared) -> None:
+def test_a_written_file_replaces_a_link(tmp_path: Path, mine: Path, prepared: Prepared) -> None:
     prepared(tmp_path / "file", mine)
     write_whole(tmp_path / "file", b"theirs")
     assert (read_whole(tmp_path / "file"), mine.read_text()) == (b"theirs", "mine")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "mine.txt"]
 
 
-def test_what_is_not_written_leaves_nothing(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_no_file(tmp_path: Path) -> None:
     (tmp_path / "file").mkdir()
     with pytest.raises(OSError, match=r"expected a file.*/file'$"):
         write_whole(tmp_path / "file", b"content")
@@ -72,7 +72,7 @@ def test_what_is_not_written_leaves_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("prepared", [link, other_name, folder, pipe])
 @pytest.mark.parametrize("suffix", [".data", ".sums"])
-def test_slots_name_what_stands_in_their_place(tmp_path: Path, mine: Path, prepared: Prepared, suffix: str) -> None:
+def test_slots_name_what_is_in_their_place(tmp_path: Path, mine: Path, prepared: Prepared, suffix: str) -> None:
     prepared(tmp_path / f"guide{suffix}", mine)
     with pytest.raises(NotAFileError, match="expected a file") as raised:
         DiskSlots(tmp_path / "guide", 3, 4, np.float32)
@@ -80,7 +80,7 @@ def test_slots_name_what_stands_in_their_place(tmp_path: Path, mine: Path, prepa
     assert mine.read_text() == "mine"
 
 
-def test_a_stage_that_is_a_link_leads_nowhere(tmp_path: Path) -> None:
+def test_a_stage_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "guide.data").write_text("mine")
     (tmp_path / "run").mkdir()
@@ -91,7 +91,7 @@ def test_a_stage_that_is_a_link_leads_nowhere(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["run.json.partial", "lock", "finished", "run.json.0.partial"])
-def test_links_in_a_prepared_run_directory_lead_nowhere(tmp_path: Path, mine: Path, name: str) -> None:
+def test_links_in_a_prepared_run_directory_are_not_followed(tmp_path: Path, mine: Path, name: str) -> None:
     run_dir = tmp_path / "run"
     run_dir.mkdir()
     record = Record(Identity({}, 1, "", None, {}), tmp_path, None, keep=True)
@@ -110,7 +110,7 @@ def test_links_in_a_prepared_run_directory_lead_nowhere(tmp_path: Path, mine: Pa
     assert not list(run_dir.glob("*.partial"))
 
 
-def test_reading_never_waits_for_a_pipe(tmp_path: Path, mine: Path) -> None:
+def test_reading_does_not_wait_for_a_named_pipe(tmp_path: Path, mine: Path) -> None:
     run_dir = tmp_path / "run"
     run_dir.mkdir()
     os.mkfifo(run_dir / "run.json")

@@ -1,4 +1,4 @@
-"""What bytes depend on beside the request: deterministic algorithms, and versions below PyTorch."""
+"""Reproducibility: deterministic algorithms, and versions below PyTorch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pixelsmith.system.repeatable import changed, deterministic_algorithms, soft
 from tests.api.test_loaded import interrupted, request_of
 
 
-def test_algorithms_are_deterministic_while_a_picture_is_made_and_only_then(
+def test_algorithms_are_deterministic_only_while_a_picture_is_made(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
@@ -37,7 +37,7 @@ def test_algorithms_are_deterministic_while_a_picture_is_made_and_only_then(
     assert seen == {False}
 
 
-def test_what_was_set_before_is_set_again() -> None:
+def test_earlier_settings_are_restored() -> None:
     torch.backends.cudnn.benchmark = True
     try:
         with deterministic_algorithms(True):
@@ -47,7 +47,7 @@ def test_what_was_set_before_is_set_again() -> None:
         torch.backends.cudnn.benchmark = False
 
 
-def test_the_driver_is_read_from_what_the_system_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_driver_version_is_read_from_the_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said = tmp_path / "version"
     said.write_text("NVRM version: NVIDIA UNIX x86_64 Kernel Module  570.86.15  Thu Jan 1\nGCC version: gcc 12.2.0\n")
     monkeypatch.setattr(repeatable, "_NVIDIA", said)
@@ -59,12 +59,12 @@ def test_the_driver_is_read_from_what_the_system_says(tmp_path: Path, monkeypatc
     assert software_of(torch.device("cpu")) == {}
 
 
-def test_a_change_is_said_in_words() -> None:
+def test_changed_versions_are_described() -> None:
     assert changed({"driver": "1"}, {"driver": "1"}) is None
     assert changed({"driver": "1", "cuda": "12"}, {"driver": "2", "cuda": "12"}) == "driver 1 is now 2"
 
 
-def test_another_driver_is_warned_of_and_the_run_goes_on(tiny_model: Path, tmp_path: Path) -> None:
+def test_another_driver_gives_a_warning_and_the_run_resumes(tiny_model: Path, tmp_path: Path) -> None:
     run_dir = interrupted(tiny_model, tmp_path)
     file = run_dir / "run.json"
     values = json.loads(file.read_text())

@@ -1,4 +1,4 @@
-"""What is printed can only be read, in units that suit it."""
+"""Output for terminals: control characters are escaped, and units are readable."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pixelsmith.system.terminal import amount, duration, printable
         ("mer d'été 海 می‌خواهم 👩‍👩‍👧 ½\u00a0€", "mer d'été 海 می‌خواهم 👩‍👩‍👧 ½\u00a0€"),
     ],
 )  # fmt: skip
-def test_what_a_terminal_would_act_on_is_written_out(text: str, printed: str) -> None:
+def test_control_characters_are_escaped(text: str, printed: str) -> None:
     assert printable(text) == printed
 
 
@@ -27,7 +27,7 @@ def test_what_a_terminal_would_act_on_is_written_out(text: str, printed: str) ->
     [(0, "0 B"), (999, "999 B"), (17_600_000, "17.6 MB"), (999_950, "1.0 MB"), (1.4787e15, "1.5 PB"),
      (2.5e24, "2,500.0 ZB")],
 )  # fmt: skip
-def test_bytes_are_in_the_unit_that_suits_them(count: float, said: str) -> None:
+def test_units_of_bytes(count: float, said: str) -> None:
     assert amount(count) == said
 
 
@@ -36,11 +36,11 @@ def test_bytes_are_in_the_unit_that_suits_them(count: float, said: str) -> None:
     [(0.4, "0 s"), (119, "119 s"), (125, "2:05 min"), (7200, "2:00 h"), (100_000, "27:46 h"), (86_400 * 12, "12 days"),
      (86_400 * 32_493, "89 years")],
 )  # fmt: skip
-def test_times_are_in_the_unit_that_suits_them(seconds: float, said: str) -> None:
+def test_units_of_time(seconds: float, said: str) -> None:
     assert duration(seconds) == said
 
 
-def test_advice_to_programmers_is_left_out_of_reasons() -> None:
+def test_advice_for_developers_is_left_out_of_reasons() -> None:
     text = (
         "Loading /x requires you to execute the configuration file in that repo. Set `trust_remote_code=True` to allow "
         "it. Pass low_cpu_mem_usage=False and device_map=None. It has no weights for a.b."

@@ -1,4 +1,4 @@
-"""Which pages of a file are its levels, and that all levels look alike."""
+"""Which pages of a file are levels of a pyramid, and that all levels look alike."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FULL = Size(2400, 1600)
 
 
 def smooth(size: Size) -> np.ndarray:
-    """Colours that are the same place by place in every size, within a rounding."""
+    """Smooth colours that are equal in every size, up to rounding."""
     x = np.broadcast_to(np.linspace(0, 255, size.width), (size.height, size.width))
     y = np.broadcast_to(np.linspace(0, 255, size.height)[:, None], (size.height, size.width))
     return np.stack([x, y, (x + y) / 2], -1)
@@ -39,8 +39,8 @@ def seen(path: Path, size: Size) -> np.ndarray:
     return np.asarray(source.look((0, 0, source.size.width, source.size.height), size)).astype(int)
 
 
-def test_other_pages_are_no_levels(tmp_path: Path) -> None:
-    """Pages of a document, of the same size, of half of it, and without the mark of a smaller version."""
+def test_other_pages_are_not_levels(tmp_path: Path) -> None:
+    """Pages of a document, of the same size, of half the size, and without the mark of a reduced version."""
     page = Image.fromarray(smooth(FULL).astype(np.uint8))
     others = [Image.new("RGB", (FULL.width // 2**i, FULL.height // 2**i), "red") for i in range(3)]
     page.save(tmp_path / "pages.tif", save_all=True, append_images=others)
@@ -53,8 +53,8 @@ def test_other_pages_are_no_levels(tmp_path: Path) -> None:
     assert np.abs(seen(tmp_path / "moving.webp", Size(60, 40)) - (255, 0, 0)).max() < 9
 
 
-def test_a_smaller_version_of_another_shape_is_no_level(tmp_path: Path) -> None:
-    """A square preview, as cameras add one."""
+def test_a_reduced_version_of_another_aspect_ratio_is_not_a_level(tmp_path: Path) -> None:
+    """A square preview, as cameras add it."""
     page = Image.fromarray(smooth(FULL).astype(np.uint8))
     preview = Image.new("RGB", (300, 300), "red")
     preview.encoderinfo = {"tiffinfo": {254: 1}}
@@ -74,7 +74,7 @@ PYRAMIDS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("inner", [False, True], ids=["pages", "pages in a page"])
 @pytest.mark.parametrize("kind", PYRAMIDS)
-def test_every_level_of_a_pyramid_looks_as_the_full_picture(tmp_path: Path, kind: str, inner: bool) -> None:
+def test_every_level_of_a_pyramid_looks_like_the_full_picture(tmp_path: Path, kind: str, inner: bool) -> None:
     values = smooth(FULL).round().astype(np.uint8)
     expected = smooth(FULL)
     image = image_of(values)
@@ -133,7 +133,7 @@ def test_deep_zoom_tiles_with_transparency_and_16_bits(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "change", [('TileSize="254"', 'TileSize="0"'), ('Format="jpg"', 'Format="../../x"'), ('Width="60"', 'Width="0"')]
 )
-def test_a_wrong_description_is_said_so(tmp_path: Path, change: tuple[str, str]) -> None:
+def test_an_invalid_deep_zoom_description_is_reported(tmp_path: Path, change: tuple[str, str]) -> None:
     image_of(picture(60, 40)).dzsave(str(tmp_path / "map"), suffix=".jpg")
     text = (tmp_path / "map.dzi").read_text()
     assert change[0] in text
@@ -144,8 +144,8 @@ def test_a_wrong_description_is_said_so(tmp_path: Path, change: tuple[str, str])
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_looking_leaves_nothing_in_the_temporary_folder(tmp_path: Path, number: signal.Signals) -> None:
-    """A large picture without levels gets some for as long as it is looked at, however that ends."""
+def test_viewing_leaves_no_temporary_files(tmp_path: Path, number: signal.Signals) -> None:
+    """For a large picture without levels, temporary ones are made while it is open, however that ends."""
     image_of(smooth(FULL).astype(np.uint8)).pngsave(str(tmp_path / "large.png"))
     (tmp_path / "tmp").mkdir()
     code = (
@@ -163,6 +163,6 @@ def test_looking_leaves_nothing_in_the_temporary_folder(tmp_path: Path, number: 
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
-def test_profiles_count_in_the_picture_to_compare_with(tmp_path: Path) -> None:
+def test_the_colour_profile_of_the_compared_picture_is_used(tmp_path: Path) -> None:
     Image.new("RGB", (64, 64), (234, 51, 34)).save(tmp_path / "p3.png", icc_profile=profile("p3"))
     assert np.abs(seen(tmp_path / "p3.png", Size(8, 8)) - (255, 0, 0)).max() < 4

@@ -1,4 +1,4 @@
-"""The page as a person sees it, in a real browser; skipped where there is none, or where the page was not built."""
+"""The page in a real browser; skipped if there is no browser, or if the page was not built."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def serving(path: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def url(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A finished run of two stages."""
+    """The address of the viewer with a finished run of two stages."""
     folder = tmp_path_factory.mktemp("viewed")
     generate(request_for(tiny_model), folder / "map.png", run_dir=folder / "run")
     with serving(folder / "run") as found:
@@ -91,12 +91,12 @@ def zoomed_to(browser: webdriver.Chrome, expected: float) -> None:
 
 
 def kept_width(browser: webdriver.Chrome) -> float:
-    """The width of the view that the address keeps; not a number before it keeps any."""
+    """The width of the view in the page's address; not a number before there is one."""
     fragment = parse_qs(urlsplit(browser.current_url).fragment)
     return float(fragment.get("w", ["nan"])[0])
 
 
-def test_it_opens_without_a_single_request_outside_and_without_errors(browser: webdriver.Chrome, url: str) -> None:
+def test_the_page_opens_without_external_requests_and_without_errors(browser: webdriver.Chrome, url: str) -> None:
     opened(browser, url)
     assert browser.title == "a map of <islands> – Pixelsmith"
     said = browser.get_log("browser")  # type: ignore[no-untyped-call]
@@ -125,10 +125,8 @@ def test_buttons_and_keys_zoom_and_show_the_settings(browser: webdriver.Chrome, 
     assert not panel.is_displayed()
 
 
-def test_letters_do_what_the_page_says_and_no_more_after_a_click_on_the_picture(
-    browser: webdriver.Chrome, url: str
-) -> None:
-    """OpenSeadragon has keys of its own: to flip, to turn, to move, to zoom."""
+def test_only_the_documented_keys_work_after_a_click_on_the_picture(browser: webdriver.Chrome, url: str) -> None:
+    """OpenSeadragon has its own keys to flip, rotate, move and zoom."""
     opened(browser, url)
     home = zoom(browser)
     ActionChains(browser).click(browser.find_element(By.ID, "picture")).send_keys("+").perform()
@@ -147,7 +145,7 @@ def test_letters_do_what_the_page_says_and_no_more_after_a_click_on_the_picture(
     browser.execute_script("return document.exitFullscreen()")
 
 
-def test_the_link_keeps_the_place(browser: webdriver.Chrome, url: str) -> None:
+def test_the_address_keeps_the_view(browser: webdriver.Chrome, url: str) -> None:
     opened(browser, url)
     home = zoom(browser)
     browser.find_element(By.ID, "zoom-in").click()
@@ -181,7 +179,7 @@ def test_the_divider_compares_two_stages_at_the_same_place(browser: webdriver.Ch
     assert browser.find_element(By.ID, "divider").is_displayed(), "the link keeps the comparison"
 
 
-def test_a_telephone_has_all_of_it(browser: webdriver.Chrome, url: str) -> None:
+def test_the_page_fits_a_phone(browser: webdriver.Chrome, url: str) -> None:
     # A window of the browser cannot be as narrow.
     screen = {"width": 375, "height": 740, "deviceScaleFactor": 2, "mobile": True}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
@@ -201,7 +199,9 @@ def status_of(browser: webdriver.Chrome) -> str:
     return browser.find_element(By.ID, "status").text
 
 
-def test_a_run_fills_in_while_the_page_is_open(browser: webdriver.Chrome, tiny_model: Path, tmp_path: Path) -> None:
+def test_a_running_picture_is_updated_in_the_open_page(
+    browser: webdriver.Chrome, tiny_model: Path, tmp_path: Path
+) -> None:
     with pytest.raises(KeyboardInterrupt):
         generate(
             request_for(tiny_model), tmp_path / "map.png", stop_at(stage=2, phase="decode", done=1), tmp_path / "run"
@@ -218,9 +218,7 @@ def test_a_run_fills_in_while_the_page_is_open(browser: webdriver.Chrome, tiny_m
         eventually(lambda: browser.execute_script("return layers[0].item.getFullyLoaded()"))
 
 
-def test_a_run_that_has_made_nothing_yet_is_waited_for(
-    browser: webdriver.Chrome, tiny_model: Path, tmp_path: Path
-) -> None:
+def test_the_page_waits_for_a_run_without_pictures(browser: webdriver.Chrome, tiny_model: Path, tmp_path: Path) -> None:
     def interrupt(event: Event) -> None:
         raise KeyboardInterrupt
 
@@ -251,6 +249,6 @@ def test_a_picture_that_wraps_is_shown_repeated(browser: webdriver.Chrome, tiny_
         eventually(lambda: browser.execute_script("return viewer.world.getItemCount()") == 1)
 
 
-def test_other_pictures_are_not(browser: webdriver.Chrome, url: str) -> None:
+def test_a_picture_that_does_not_wrap_is_shown_once(browser: webdriver.Chrome, url: str) -> None:
     opened(browser, url)
     assert not browser.find_element(By.ID, "tiled").is_displayed()

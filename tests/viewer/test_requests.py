@@ -1,4 +1,4 @@
-"""Requests that no browser makes: each is answered, none is traced, no connection is kept for nothing."""
+"""Unusual requests: each is answered without a traceback, and connections are closed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def found(tmp_path: Path) -> Iterator[PictureServer]:
 
 
 def asked(found: PictureServer, request: bytes) -> bytes:
-    """The whole answer to these bytes, which also ask for the connection to be closed."""
+    """The complete response to these bytes, followed by a request that closes the connection."""
     request = request.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
     with socket.create_connection(("127.0.0.1", found.port), timeout=30) as connection:
         connection.sendall(request)
@@ -75,7 +75,7 @@ def test_every_request_is_answered_in_order(
     assert capfd.readouterr() == ("", "")
 
 
-def test_head_is_answered_as_get_without_its_content(found: PictureServer) -> None:
+def test_head_is_answered_like_get_without_content(found: PictureServer) -> None:
     head, get = (
         asked(found, f"{method} /shown.json HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()) for method in ("HEAD", "GET")
     )
@@ -86,7 +86,7 @@ def test_head_is_answered_as_get_without_its_content(found: PictureServer) -> No
     assert json.loads(content)["token"] == found.token
 
 
-def test_what_follows_a_response_and_is_no_body_ends_the_connection(
+def test_unexpected_data_after_a_request_closes_the_connection(
     found: PictureServer, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with socket.create_connection(("127.0.0.1", found.port), timeout=30) as connection:
@@ -99,7 +99,7 @@ def test_what_follows_a_response_and_is_no_body_ends_the_connection(
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_connection_on_which_nothing_is_asked_is_closed(
+def test_an_idle_connection_is_closed(
     found: PictureServer, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert 1 <= guard.TIMEOUT <= 300
@@ -112,7 +112,7 @@ def test_a_connection_on_which_nothing_is_asked_is_closed(
 
 
 @pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6")
-def test_an_address_of_ipv6_is_served(tmp_path: Path) -> None:
+def test_ipv6_addresses_are_served(tmp_path: Path) -> None:
     write_picture(Array(torch.zeros(3, 8, 8, dtype=torch.uint8)), tmp_path / "x.png", SETTINGS)
     with PictureServer(tmp_path / "x.png", "::1") as found:
         assert found.url == f"http://[::1]:{found.port}/"
@@ -122,7 +122,7 @@ def test_an_address_of_ipv6_is_served(tmp_path: Path) -> None:
             PictureServer(tmp_path / "x.png", host)
 
 
-def test_what_nobody_expected_is_one_line(
+def test_unexpected_exceptions_are_one_line(
     found: PictureServer, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def fail() -> None:
@@ -133,10 +133,10 @@ def test_what_nobody_expected_is_one_line(
     assert capfd.readouterr() == ("", "pixelsmith: a request failed: TypeError: no \\x1b[31m picture at all\n")
 
 
-def test_a_request_that_comes_too_slowly_is_not_waited_for(
+def test_a_slow_request_is_disconnected(
     found: PictureServer, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Each byte of its headers comes long before a silent connection would be closed."""
+    """Each byte of its headers arrives long before an idle connection would be closed."""
     monkeypatch.setattr(guard, "TIMEOUT", 0.5)
     with socket.create_connection(("127.0.0.1", found.port), timeout=30) as connection:
         connection.sendall(b"GET /shown.json HTTP/1.1\r\nA: ")
@@ -159,7 +159,9 @@ def _is_closed(connection: socket.socket) -> bool:
         connection.setblocking(True)
 
 
-def test_requests_after_each_other_have_a_time_each(found: PictureServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_request_of_a_connection_has_its_own_time_limit(
+    found: PictureServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(guard, "TIMEOUT", 1.0)
     with socket.create_connection(("127.0.0.1", found.port), timeout=30) as connection:
         for _ in range(4):

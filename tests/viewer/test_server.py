@@ -1,4 +1,4 @@
-"""What the viewer serves: right pixels at every level, growing runs, and nothing else."""
+"""The viewer's server: correct pixels at every level, running pictures, and nothing else."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ SETTINGS = {"pixelsmith": "1", "request": {"prompt": "a <b>map</b>", "seed": 7, 
 
 
 def gradient(size: Size) -> torch.Tensor:
-    """A picture whose colours tell where each pixel is."""
+    """A picture whose colours encode the position of each pixel."""
     x = torch.linspace(0, 255, size.width).expand(size.height, size.width)
     y = torch.linspace(0, 255, size.height)[:, None].expand(size.height, size.width)
     return torch.stack([x, y, (x + y) / 2]).round().to(torch.uint8)
@@ -61,7 +61,7 @@ def serving(path: Path) -> Iterator[PictureServer]:
 
 @pytest.fixture(autouse=True)
 def any_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is served here is not the page, so it need not have been built."""
+    """A placeholder for the page, which need not have been built for these tests."""
     monkeypatch.setattr(server, "page_files", lambda package: {"/viewer.js": (b"", "text/javascript")})
 
 
@@ -75,7 +75,7 @@ def picture(content: bytes) -> np.ndarray:
 
 
 @pytest.mark.parametrize("suffix", ["tif", "dzi", "zip", "png", "jpg", "webp"])
-def test_every_tile_of_every_level_shows_its_place(tmp_path: Path, suffix: str) -> None:
+def test_every_tile_of_every_level_has_the_right_pixels(tmp_path: Path, suffix: str) -> None:
     size = Size(1300, 700)
     path = tmp_path / f"map.{suffix}"
     write_picture(Array(gradient(size)), path, SETTINGS)
@@ -106,14 +106,14 @@ def test_every_tile_of_every_level_shows_its_place(tmp_path: Path, suffix: str) 
         "region.png?picture=0&left=nan&top=0&right=1&bottom=5", "file:///etc/passwd",
     ],
 )  # fmt: skip
-def test_there_is_nothing_else(tmp_path: Path, path: str) -> None:
+def test_other_paths_are_not_found(tmp_path: Path, path: str) -> None:
     target = tmp_path / "map.png"
     write_picture(Array(gradient(Size(40, 30))), target, SETTINGS)
     with serving(target) as found, pytest.raises(HTTPError, match="404"):
         fetched(found, path)
 
 
-def test_a_region_is_saved_in_all_its_detail(tmp_path: Path) -> None:
+def test_a_region_is_saved_at_full_resolution(tmp_path: Path) -> None:
     path = tmp_path / "map.tif"
     write_picture(Array(gradient(Size(900, 600))), path, SETTINGS)
     with serving(path) as found:
@@ -123,7 +123,7 @@ def test_a_region_is_saved_in_all_its_detail(tmp_path: Path) -> None:
     assert outside.shape == (600, 100, 3)
 
 
-def test_it_is_seen_on_this_machine_only(tmp_path: Path) -> None:
+def test_the_server_listens_on_this_machine_only(tmp_path: Path) -> None:
     path = tmp_path / "map.png"
     write_picture(Array(gradient(Size(40, 30))), path, SETTINGS)
     with PictureServer(path) as found:
@@ -141,8 +141,8 @@ def test_an_install_without_the_page_says_how_to_build_it(tmp_path: Path, monkey
         PictureServer(path)
 
 
-def test_another_name_that_leads_here_gets_nothing(tmp_path: Path) -> None:
-    """A page of another site whose name was made to mean this machine (DNS rebinding)."""
+def test_requests_with_another_host_name_are_refused(tmp_path: Path) -> None:
+    """A page of another site whose host name resolves to this machine (DNS rebinding)."""
     path = tmp_path / "map.png"
     write_picture(Array(gradient(Size(40, 30))), path, SETTINGS)
     with serving(path) as found:
@@ -162,7 +162,7 @@ def test_a_file_can_be_compared_with_another(tmp_path: Path) -> None:
         show(tmp_path / "map.png", tmp_path / "missing.png")
 
 
-def test_what_cannot_be_shown_is_said(tmp_path: Path) -> None:
+def test_files_that_cannot_be_shown_are_refused(tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("no picture")
     (tmp_path / "text.dzi").write_text("no picture")
     (tmp_path / "broken.zip").write_bytes(b"PK no archive")
@@ -173,8 +173,8 @@ def test_what_cannot_be_shown_is_said(tmp_path: Path) -> None:
         show(tmp_path)
 
 
-def test_a_run_fills_in_while_it_goes_on(tiny_model: Path, tmp_path: Path) -> None:
-    """Stopped in the middle: the last picture shows what is there, and elsewhere the one below."""
+def test_a_running_picture_shows_what_is_done(tiny_model: Path, tmp_path: Path) -> None:
+    """Stopped in the middle: finished parts of the last stage over the previous stage."""
     seen: list[tuple[int, int, bool]] = []
     looks: dict[int, list[np.ndarray]] = defaultdict(list)
     run_dir = tmp_path / "run"

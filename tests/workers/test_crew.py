@@ -1,11 +1,13 @@
-"""Who is given what: workers that come late, are slow, differ, or hang. They are threads here, and sleep."""
+"""Scheduling of work among workers that join late, are slow, differ or hang. Here they are threads that sleep."""
 
 from __future__ import annotations
 
 import shutil
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +22,7 @@ from benchmarks.spread import ThreadLink, ThreadLinks, limit
 from pixelsmith import Compute, ControlNet, DeviceError, MissingPartError, Parts, Placement, RequestError, Size, Workers
 from pixelsmith.cli.progress import shares
 from pixelsmith.engine import Work
-from pixelsmith.engine.crew import Crew, Leases, Link
+from pixelsmith.engine.crew import Crew, Leases, Link, unshared
 from pixelsmith.engine.many import Many, ask
 from pixelsmith.families.loading.quiet import quiet
 from pixelsmith.planning.forecast import Rates
@@ -34,9 +36,8 @@ from pixelsmith.workers.worker import ModelSpec, Worker
 
 @dataclass
 class Sleeper(Worker):
-    """Computes after some seconds, of which its first takes others, or when it is woken, and tells those seconds.
-
-    ``begun``: when it was called; ``ended``: how often it was done.
+    """A worker whose calls take ``seconds``, the first one ``first``, or end when it is woken; they return these
+    seconds. ``begun``: when it was called; ``ended``: the number of finished calls.
     """
 
     seconds: float = 0.0
@@ -81,15 +82,62 @@ def crew_of(*sleepers: Sleeper, leases: Leases | None = None) -> Crew:
     return Crew(ThreadLinks([ThreadLink(f"worker {i}", sleeper) for i, sleeper in enumerate(sleepers)]), leases)
 
 
-def test_a_fast_worker_gets_more() -> None:
-    fast, slow = Sleeper(seconds=0.02), Sleeper(seconds=0.1)
-    run(crew_of(fast, slow), 36)
-    assert len(slow.begun) >= 3
-    assert len(fast.begun) > 3 * len(slow.begun)
+@dataclass
+class Simulated:
+    """A link to a worker whose jobs take ``seconds`` of simulated time each; ``due``: when each unanswered one ends."""
+
+    name: str
+    seconds: float
+    clock: Callable[[], float]
+    worker: Worker = field(default_factory=Worker)
+    due: deque[tuple[float, Future[Any], Any]] = field(default_factory=deque)
+    jobs: int = 0
+    _free: float = 0.0
+
+    def call(self, method: str, *given: Any) -> Future[Any]:
+        answer: Any = getattr(self.worker, method)(*unshared(given))
+        future: Future[Any] = Future()
+        if method != "compute":
+            future.set_result(answer)
+            return future
+        what, _, data = answer
+        self._free = max(self._free, self.clock()) + self.seconds
+        self.jobs += 1
+        self.due.append((self._free, future, (what, self.seconds, data)))
+        return future
+
+    def kill(self) -> None:
+        self.due.clear()
 
 
-def test_one_that_is_far_too_slow_keeps_nobody_waiting() -> None:
-    """Its first job is done by the other one; after that it is known, and gets none."""
+class SimulatedCrew(Crew):
+    """A crew whose clock is advanced to the next answer once all of its jobs are being computed."""
+
+    def __init__(self, *seconds: float) -> None:
+        self.time = 0.0
+        self.links = [Simulated(f"worker {i}", each, lambda: self.time) for i, each in enumerate(seconds)]
+        super().__init__(ThreadLinks(self.links), clock=lambda: self.time)
+
+    def turn(self, patience: float) -> None:
+        busy = [link for link in self.links if link.due]
+        answers = busy and sum(len(link.due) for link in busy) == sum(len(member.jobs) for member in self.members)
+        if answers:
+            self.time, future, answer = min(busy, key=lambda link: link.due[0][0]).due.popleft()
+            future.set_result(answer)
+        # Jobs are sent by other threads, which do not report it.
+        super().turn(0.0 if answers else 0.002)
+
+
+def test_a_faster_worker_gets_more_work() -> None:
+    crew = SimulatedCrew(1.0, 5.0)
+    run(crew, 36)
+    fast, slow = (link.jobs for link in crew.links)
+    assert slow >= 3
+    assert fast > 3 * slow
+
+
+def test_a_far_slower_worker_does_not_delay_the_others() -> None:
+    """Another worker does its first job as well; after that its speed is known, and it gets none."""
     fast, slow = Sleeper(seconds=0.02), Sleeper(seconds=60)
     crew = crew_of(fast, slow)
     run(crew, 12)
@@ -100,14 +148,14 @@ def test_one_that_is_far_too_slow_keeps_nobody_waiting() -> None:
     assert len(slow.begun) <= 2
 
 
-def test_what_a_worker_is_late_with_another_one_does_as_well() -> None:
+def test_late_jobs_are_given_to_another_worker_too() -> None:
     late, other = Sleeper(seconds=0.02, first=60), Sleeper(seconds=0.02)
     run(crew_of(late, other), 10)
     assert late.ended == 0
     late.woken.set()
 
 
-def test_a_worker_that_does_not_answer_is_given_up_and_that_is_said_once() -> None:
+def test_a_worker_whose_lease_expires_is_dropped_with_one_message() -> None:
     hung, other = Sleeper(first=60), Sleeper(seconds=0.02)
     crew, said = crew_of(hung, other, leases=Leases(first=3, least=3)), list[str]()
     crew.tell = said.append
@@ -118,7 +166,7 @@ def test_a_worker_that_does_not_answer_is_given_up_and_that_is_said_once() -> No
     assert said[0].startswith("worker worker 0: no answer for 3 seconds")
 
 
-def test_a_device_that_breaks_is_not_used_any_more_and_the_last_one_ends_the_run() -> None:
+def test_a_failed_device_is_dropped_and_the_failure_of_the_last_one_ends_the_run() -> None:
     broken, whole = Sleeper(lost="CUDA error: an illegal memory access"), Sleeper()
     crew, said = crew_of(broken, whole), list[str]()
     crew.tell = said.append
@@ -128,7 +176,7 @@ def test_a_device_that_breaks_is_not_used_any_more_and_the_last_one_ends_the_run
         run(crew_of(Sleeper(lost="CUDA error")), 6)
 
 
-def test_workers_that_come_later_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_that_join_later_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pixelsmith.engine.crew.JOIN_SECONDS", 0.1)
     first, second = Sleeper(seconds=0.05), Sleeper(seconds=0.05)
     done = threading.Event()
@@ -158,7 +206,9 @@ def test_a_worker_of_another_version_is_refused_with_the_reason(monkeypatch: pyt
     assert difference_of({"torch": "1"}, {"torch": "1", "gguf": "2"}) == "it has gguf not at all, the run has 2"
 
 
-def test_a_worker_with_other_files_is_refused_and_one_without_gets_them(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_worker_with_different_files_is_refused_and_one_without_receives_them(
+    tiny_model: Path, tmp_path: Path
+) -> None:
     place = tmp_path / "a model"
     shutil.copytree(tiny_model, place)
     files = ModelFiles(str(place), place, Parts())
@@ -196,7 +246,7 @@ def test_a_controlnet_that_a_worker_lacks_is_sent_or_named(tiny_model: Path, tmp
     assert len(worker._part_at("family", None).controlnets) == 1
 
 
-def test_a_question_is_answered_by_whoever_is_there() -> None:
+def test_a_single_call_is_answered_by_any_worker() -> None:
     assert ask(crew_of(Sleeper(lost="broken"), Sleeper()), partial(sum, [1, 2])) == 3
 
 
@@ -209,18 +259,18 @@ def test_a_question_is_answered_by_whoever_is_there() -> None:
         ("", None, "expected at least one"),
     ],
 )
-def test_what_is_no_device_is_said(devices: str, ray: str | None, message: str) -> None:
+def test_unknown_devices_are_refused(devices: str, ray: str | None, message: str) -> None:
     with pytest.raises(RequestError, match=message):
         Workers.parse(devices, ray)
 
 
-def test_workers_as_they_are_named() -> None:
+def test_names_of_workers() -> None:
     assert Workers.parse(None, None) is None
     assert Workers.parse("rocm:0, cpu", None) == Workers(("cuda:0", "cpu"))
     assert Placement(workers=Workers(("cpu",))).of(Compute("cuda")).device == "auto"
 
 
-def test_what_cannot_be_together_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_that_exclude_each_other_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     two = Workers(("cpu", "cpu"))
     with pytest.raises(RequestError, match="leave out --device cpu"):
         check_workers(two, Compute("cpu"))
@@ -231,7 +281,7 @@ def test_what_cannot_be_together_is_said(monkeypatch: pytest.MonkeyPatch) -> Non
         check_ray()
 
 
-def test_a_process_sees_its_own_device_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_sees_its_own_device_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr("os.cpu_count", lambda: 8)
@@ -240,10 +290,10 @@ def test_a_process_sees_its_own_device_alone(monkeypatch: pytest.MonkeyPatch) ->
     assert "OMP_NUM_THREADS" not in environment("cpu", ["cuda:0", "cpu"])
 
 
-def test_speeds_add_up() -> None:
-    rates = Rates(encode=1.0, denoise=2.0, decode=4.0, write=0.1)
+def test_the_speeds_of_workers_are_added() -> None:
+    rates = Rates(encode=1.0, control=3.0, denoise=2.0, decode=4.0, write=0.1)
     assert together([None]) is None
-    assert together([rates, None]) == Rates(encode=0.5, denoise=1.0, decode=2.0, write=0.1)
+    assert together([rates, None]) == Rates(encode=0.5, control=1.5, denoise=1.0, decode=2.0, write=0.1)
     mixed = together([rates, Rates(encode=3.0, denoise=2.0, decode=4.0)])
     assert mixed is not None
     assert mixed.encode == pytest.approx(0.75)
@@ -251,13 +301,13 @@ def test_speeds_add_up() -> None:
     assert (team.name, team.device, team.processor) == ("cpu x1 and cuda x2", "cuda and cpu", "A, H")
 
 
-def test_the_bar_shows_how_fast_the_first_of_them_are() -> None:
+def test_the_progress_bar_shows_the_rates_of_the_first_workers() -> None:
     assert shares({}) == ""
     assert shares({"cuda:0": 3.14, "cuda:1": 3.0}) == " (cuda:0 3.1, cuda:1 3.0)"
     assert shares({f"cuda:{i}": 1.0 for i in range(6)}).endswith(", cuda:3 1.0, 2 more)")
 
 
-def test_the_limit_of_a_step_is_its_batches() -> None:
-    """25 patches at 4096²: by 25 workers at once, by 24 in two turns."""
+def test_a_step_is_shared_by_at_most_as_many_workers_as_it_has_batches() -> None:
+    """25 patches at 4096²: one round with 25 workers, two with 24."""
     assert limit(4096, 25, 1, batch_size=1) == 1
     assert limit(4096, 24, 1, batch_size=1) == pytest.approx(25 / 48)

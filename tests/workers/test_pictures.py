@@ -1,4 +1,4 @@
-"""Pictures made by several processes: the same bytes, whoever dies, hangs or goes on."""
+"""Pictures made by several processes: the bytes are the same if workers are killed, hang, or a run is resumed."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from pixelsmith import (
     DeviceError,
     LoadedModel,
     Method,
+    Placement,
     Progress,
     Region,
     Request,
@@ -54,7 +55,7 @@ def request_of(model: Path, size: int = 150, **method: Any) -> Request:
 
 
 def strike(model: LoadedModel, hit: dict[str, int], name: str, how: signal.Signals) -> None:
-    """Send a signal to a worker that has something to do and was not hit before, if there is one right now."""
+    """Send a signal to a worker that is busy and was not sent one before, if there is one now."""
     assert model._model.fleet is not None
     at_work = [about.pid for member, about in model._model.fleet.abouts.items() if member.ready and member.jobs]
     pid = next((pid for pid in at_work if pid not in hit.values()), None)
@@ -85,12 +86,12 @@ def give_up(model: LoadedModel, pid: int, said: list[str]) -> None:
 
 
 def is_early(event: Event, phases: Sequence[str]) -> TypeGuard[Progress]:
-    """Whether something of the second stage is done, and more is to come: rates are known by then."""
+    """Whether some of the second stage is done, but not all of it: the rates are known by then."""
     return isinstance(event, Progress) and event.stage == 2 and event.phase in phases and event.done <= event.total - 2
 
 
 def is_first(event: Event, phase: str) -> bool:
-    """Whether something of the first stage is done in this phase, and more is to come."""
+    """Whether some of the first stage is done in this phase, but not all of it."""
     return isinstance(event, Progress) and (event.stage, event.phase) == (1, phase) and event.done <= event.total - 2
 
 
@@ -102,12 +103,12 @@ def two(tiny_model: Path) -> Iterator[LoadedModel]:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_picture_is_the_same_made_by_one_and_by_two(tiny_model: Path, two: LoadedModel, method: str) -> None:
+def test_one_and_two_workers_make_the_same_picture(tiny_model: Path, two: LoadedModel, method: str) -> None:
     request = request_of(tiny_model, **METHODS[method])
     assert np.array_equal(two.generate(request).pixels, generate(request).pixels)
 
 
-def test_regions_are_sent_with_the_work(tiny_model: Path, two: LoadedModel, tmp_path: Path) -> None:
+def test_regions_are_sent_to_workers(tiny_model: Path, two: LoadedModel, tmp_path: Path) -> None:
     Image.fromarray(np.pad(np.full((9, 9), 255, np.uint8), 9)).save(tmp_path / "mask.png")
     corners = ((0, 0), (50, 0), (40, 100), (0, 100))
     regions = (Region("a sea", polygon=corners, unit="percent"), Region("an isle", mask=str(tmp_path / "mask.png")))
@@ -115,7 +116,7 @@ def test_regions_are_sent_with_the_work(tiny_model: Path, two: LoadedModel, tmp_
     assert np.array_equal(two.generate(request).pixels, generate(request).pixels)
 
 
-def test_all_of_them_work_and_it_is_said_how_fast_each_is(tiny_model: Path, two: LoadedModel) -> None:
+def test_all_workers_are_used_and_their_rates_reported(tiny_model: Path, two: LoadedModel) -> None:
     names: set[str] = set()
 
     def see(event: Event) -> None:
@@ -126,14 +127,14 @@ def test_all_of_them_work_and_it_is_said_how_fast_each_is(tiny_model: Path, two:
     assert names == {"cpu (1)", "cpu (2)"}
 
 
-def test_a_file_says_nothing_of_them(tiny_model: Path, two: LoadedModel, tmp_path: Path) -> None:
+def test_the_settings_in_a_file_do_not_name_workers(tiny_model: Path, two: LoadedModel, tmp_path: Path) -> None:
     request = request_of(tiny_model)
     two.generate(request, tmp_path / "two.png")
     generate(request, tmp_path / "one.png")
     assert (tmp_path / "two.png").read_bytes() == (tmp_path / "one.png").read_bytes()
 
 
-def test_the_time_of_a_plan_follows_from_the_rates_of_each(tiny_model: Path, two: LoadedModel) -> None:
+def test_a_plan_combines_the_rates_of_all_workers(tiny_model: Path, two: LoadedModel) -> None:
     request = request_of(tiny_model, 400)
     alone = plan(request, calibrate=True).seconds
     together = plan(request, workers=Workers(("cpu",) * 3)).seconds
@@ -142,21 +143,19 @@ def test_the_time_of_a_plan_follows_from_the_rates_of_each(tiny_model: Path, two
     assert alone / 3 <= together < alone, "all phases but writing are shared"
 
 
-def test_what_several_measure_on_one_processor_is_not_the_rate_of_one(tiny_model: Path) -> None:
-    request = replace(request_of(tiny_model), compute=replace(COMPUTE, attention="native"))
+def test_rates_of_workers_that_share_a_processor_are_not_saved_for_one(tiny_model: Path, two: LoadedModel) -> None:
+    request = request_of(tiny_model)
     assert plan(request).seconds is None
-    workers = Workers(("cpu",) * 2)
-    with load(str(tiny_model), compute=request.compute, workers=workers) as model:
-        measured = model.plan(request, calibrate=True).seconds
+    measured = two.plan(request, calibrate=True).seconds
     assert measured is not None
-    assert plan(request, workers=workers).seconds == measured
+    assert plan(request, workers=Workers(("cpu",) * 2)).seconds == measured
     assert plan(request).seconds is None
 
 
-def test_workers_that_are_killed_and_one_that_sleeps_for_ever_change_nothing(
+def test_killed_and_stopped_workers_do_not_change_the_picture(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of each phase one ends in it; and one stops while patches are denoised."""
+    """One is killed in each phase, and one is stopped during denoising."""
     monkeypatch.setattr("pixelsmith.workers.fleet.LEASES", LONG)
     request, said, hit = request_of(tiny_model, 560), list[str](), dict[str, int]()
     with load(str(tiny_model), compute=COMPUTE, workers=Workers(("cpu",) * 5)) as model:
@@ -180,7 +179,9 @@ def test_workers_that_are_killed_and_one_that_sleeps_for_ever_change_nothing(
     assert np.array_equal(pixels, generate(request).pixels)
 
 
-def test_the_last_one_gone_ends_the_run_with_advice_and_it_goes_on_without(tiny_model: Path, tmp_path: Path) -> None:
+def test_the_loss_of_the_last_worker_ends_the_run_which_resumes_without_workers(
+    tiny_model: Path, tmp_path: Path
+) -> None:
     request, run, hit = request_of(tiny_model, 300), tmp_path / "run", dict[str, int]()
     with load(str(tiny_model), compute=COMPUTE, workers=Workers(("cpu",))) as model:
 
@@ -194,7 +195,7 @@ def test_the_last_one_gone_ends_the_run_with_advice_and_it_goes_on_without(tiny_
     assert np.array_equal(resume(run).pixels, generate(request).pixels)
 
 
-def test_a_killed_run_takes_its_workers_with_it_and_goes_on_with_another_number(
+def test_workers_end_with_a_killed_run_which_resumes_with_another_number_of_them(
     tiny_model: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "many.png.run"
@@ -210,14 +211,14 @@ def test_a_killed_run_takes_its_workers_with_it_and_goes_on_with_another_number(
     assert len(children) == 2
     _, alive = psutil.wait_procs(children, timeout=60)
     assert not alive
-    subprocess.run([*command, "resume", str(run), "--devices", "cpu", "--quiet"], check=True, timeout=240)
+    resume(run, placement=Placement(workers=Workers(("cpu",))))
     generate(request_of(tiny_model, 300), tmp_path / "one.png")
     made = (read_picture(tmp_path / name) for name in ("many.png", "one.png"))
     many_pixels, one_pixels = (picture.read(picture.size.window) for picture in made)
     assert torch.equal(many_pixels, one_pixels)
 
 
-def test_ctrl_c_ends_all_of_them(tiny_model: Path, tmp_path: Path) -> None:
+def test_ctrl_c_ends_all_workers(tiny_model: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pixelsmith", "generate", "a map", "--model", str(tiny_model), "--size", "1800"]
     command += ["--devices", "cpu", "--output", str(tmp_path / "map.png"), "--json"]
     # Under a shell's background job signals are ignored, and children inherit that.

@@ -1,4 +1,4 @@
-"""Calls to a process: what becomes of them when it ends."""
+"""Calls to a process that ends."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LENGTH = rb"\000\000\000\000\000\000\000\011"
 @pytest.mark.parametrize(
     "sent", [b"", LENGTH[:-8], LENGTH, LENGTH + b"half"], ids=["none", "header", "nothing", "half"]
 )
-def test_a_process_that_is_killed_while_it_answers_is_lost_at_once(
+def test_a_process_killed_during_an_answer_is_lost_at_once(
     sent: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker = tmp_path / "worker"

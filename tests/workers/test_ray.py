@@ -1,4 +1,4 @@
-"""Pictures made by a Ray cluster that the tests start once: what the run does with workers is tested with processes."""
+"""Pictures made by a Ray cluster that the tests start once; how a run uses workers is tested with processes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytest.importorskip("ray", reason="needs the extra ray")
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
-    """A cluster of one node; ``add_node`` lets another one join."""
+    """A cluster of one node; ``add_node`` adds another one."""
     from ray.cluster_utils import Cluster
 
     with pytest.MonkeyPatch.context() as patch, _signals_kept():
@@ -37,11 +37,11 @@ def cluster() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def expected(tiny_model: Path) -> Any:
-    """The pixels of the picture that the tests have made, as one device makes them."""
+    """The pixels of the tests' picture, made by one device."""
     return generate(request_of(tiny_model, 560)).pixels
 
 
-def test_three_actors_of_which_one_dies_and_one_sleeps_for_ever(
+def test_a_killed_and_a_hanging_actor_do_not_change_the_picture(
     cluster: Any, tiny_model: Path, expected: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pixelsmith.workers.fleet.LEASES", LONG)
@@ -63,7 +63,7 @@ def test_three_actors_of_which_one_dies_and_one_sleeps_for_ever(
     assert np.array_equal(pixels, expected)
 
 
-def test_the_embedded_model_makes_the_same_by_two_of_them(cluster: Any) -> None:
+def test_two_actors_make_the_same_picture_with_the_embedded_model(cluster: Any) -> None:
     request = Request("watercolor map of islands", Size(700, 200), method=Method(steps=2), compute=FLOAT32)
     with load(EMBEDDED, compute=request.compute, workers=Workers(("cpu",) * 2, cluster.address)) as model:
         wait_for(model, 2)
@@ -71,10 +71,10 @@ def test_the_embedded_model_makes_the_same_by_two_of_them(cluster: Any) -> None:
     assert np.array_equal(pixels, generate(request).pixels)
 
 
-def test_a_node_that_joins_while_a_picture_is_made_gets_the_model_and_work(
+def test_a_node_that_joins_during_a_run_receives_the_model_and_work(
     cluster: Any, tiny_model: Path, expected: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither node can reach the model's folder: its files come through the object store, which has them once."""
+    """No node can read the model's folder: its files are sent through the object store, once."""
     monkeypatch.setattr(ModelFiles, "spelled", "/nowhere/a model")
     monkeypatch.setattr("pixelsmith.engine.crew.JOIN_SECONDS", 0.2)
     request, joined, used = request_of(tiny_model, 560), list[Any](), set[str]()
@@ -101,6 +101,6 @@ def test_a_node_that_joins_while_a_picture_is_made_gets_the_model_and_work(
     assert np.array_equal(pixels, expected)
 
 
-def test_an_address_where_no_cluster_is_is_said() -> None:
+def test_an_address_without_a_cluster_is_refused() -> None:
     with pytest.raises(RequestError, match=r"ray: no cluster answers at '127.0.0.1:9'"):
         RayLinks(Workers(ray="127.0.0.1:9"))

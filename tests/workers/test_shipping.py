@@ -1,4 +1,4 @@
-"""What goes to workers and back."""
+"""Pickling of work and results between processes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def receiver() -> Receiver:
 @given(
     st.sampled_from([torch.float32, torch.bfloat16, torch.uint8, torch.bool]), st.lists(st.integers(0, 3), max_size=4)
 )
-def test_tensors_come_as_they_were(dtype: torch.dtype, shape: list[int]) -> None:
+def test_tensors_are_unchanged(dtype: torch.dtype, shape: list[int]) -> None:
     values = torch.rand(shape).mul(9).to(dtype)
     found = unpacked(Sender().pack([values, values.transpose(0, -1) if shape else values]))
     assert [part.dtype for part in found] == [dtype] * 2
@@ -34,12 +34,12 @@ def test_tensors_come_as_they_were(dtype: torch.dtype, shape: list[int]) -> None
     found[0].zero_()
 
 
-def test_the_model_and_the_device_are_those_of_who_receives() -> None:
+def test_the_model_and_the_device_are_the_receivers() -> None:
     found = receiver().unpack(Sender().pack({"a": Network(), "at": torch.device("cuda:3")}))
     assert found == {"a": "own network ('held', 1)", "at": torch.device("meta")}
 
 
-def test_canvases_stay_and_are_known_again() -> None:
+def test_canvases_stay_with_the_sender() -> None:
     sender, there = Sender(), receiver()
     canvas, other = Array(torch.zeros(1, 8, 8)), Array(torch.zeros(1, 8, 8))
     first = there.unpack(sender.pack([canvas, other, canvas]))
@@ -51,7 +51,7 @@ def test_canvases_stay_and_are_known_again() -> None:
         first[0].read(Window(0, 0, 1, 1))
 
 
-def test_noise_is_its_key() -> None:
+def test_noise_is_sent_as_its_key() -> None:
     noise, window = NoiseField(7, 2, 4, step=3), Window(5, 60, 40, 8)
     data = Sender().pack(noise)
     noise.read(window)
@@ -59,6 +59,6 @@ def test_noise_is_its_key() -> None:
     assert torch.equal(unpacked(data).read(window), noise.read(window))
 
 
-def test_what_cannot_be_sent_is_said() -> None:
+def test_values_that_cannot_be_sent_are_refused() -> None:
     with pytest.raises(TypeError, match="it cannot be sent to a worker"):
         Sender().pack(lambda: 1)

@@ -37,6 +37,7 @@ class Plan:
       with a perturbation, and one for each region's prompt in it. With regions it is estimated from windows spread
       over the picture.
     - ``captions``: how many windows of the stages are captioned.
+    - ``encoded_controls``: how many control pictures are encoded in each stage and in the base.
     - ``on_disk``: whether the canvases are kept in a run directory by default, because they are too large for memory.
     - ``canvas_bytes``: of all canvases and pictures, wherever they are kept; ``peak_memory_bytes``; ``file_bytes``: of
       the output in the largest format. All are upper estimates. ``seconds``: ``None`` while unknown.
@@ -51,6 +52,7 @@ class Plan:
     file_bytes: int
     seconds: float | None = None
     captions: int = 0
+    encoded_controls: int = 0
 
     @property
     def disk_bytes(self) -> int:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -26,6 +27,9 @@ SYNTHETIC = 32
 """The side of a synthetic picture in latents."""
 SAMPLES = 16
 """The least number of latents per fitted weight of a channel."""
+_Fits = dict[tuple[int, float, Kernel, float], tuple[Filter, Filter]]
+_FITS: WeakKeyDictionary[Autoencoder, _Fits] = WeakKeyDictionary()
+"""The filters of each autoencoder that is loaded, which serve all pictures made with it."""
 
 
 def low_pass_bands(factor: float) -> Bands:
@@ -43,22 +47,24 @@ class FittedBands:
 
     At position 1 of the Slider it is the band of the previous stage, at ½ that of half of its size: the band of a
     picture ``factor / position`` times smaller. Above the latent scale, the filter is fitted for the latent scale and
-    followed by a low-pass. A fit takes a second or two on a CPU, and is made once per factor.
+    followed by a low-pass. A fit takes a second or two on a CPU, and is made once per factor while the autoencoder is
+    loaded.
     """
 
     def __init__(self, autoencoder: Autoencoder, latent_scale: int, factor: float, kernel: Kernel) -> None:
         self._autoencoder, self._scale, self._factor, self._kernel = autoencoder, latent_scale, factor, kernel
         self._encoded: dict[float, list[Tensor]] = {}
-        self._fits: dict[float, tuple[Filter, Filter]] = {}
+        self._fits = _FITS.setdefault(autoencoder, {})
 
     def __call__(self, position: float) -> Band:
         """The band of a Slider position above 0, at most 1."""
         shrunk = self._factor / position
         fitted = min(shrunk, self._scale)
-        if fitted not in self._fits:
-            self._fits[fitted] = self._fit(fitted)
+        key = (self._scale, self._factor, self._kernel, fitted)
+        if key not in self._fits:
+            self._fits[key] = self._fit(fitted)
         limit = 0.5 * self._scale / shrunk if shrunk > self._scale else math.inf
-        of_clean, of_guide = (replace(fit, limit=limit) for fit in self._fits[fitted])
+        of_clean, of_guide = (replace(fit, limit=limit) for fit in self._fits[key])
         return Band(of_clean, of_guide)
 
     def _there(self, fit: Filter) -> Filter:

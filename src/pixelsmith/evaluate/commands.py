@@ -43,7 +43,9 @@ def folder_at(path: Path) -> Path:
 @click.command("evaluate")
 @click.argument("protocol")
 @model_options
-@click.option("--tiny", is_flag=True, help="Two small pictures per variant, in few steps, to test a protocol.")
+@click.option(
+    "--tiny", is_flag=True, help="A dry run: two pictures per variant at 1.5 times the native sides, 6 steps."
+)
 @click.option("--prompts", type=int, help="Only the first N of the prompts.  [default: all]", metavar="N")
 @click.option("--factor", "factors", type=float, multiple=True, help="Sizes, as multiples of the model's native sides.")
 @click.option("--only", multiple=True, help="Only this variant or series, and the reference; may be repeated.")

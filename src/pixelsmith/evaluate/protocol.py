@@ -169,14 +169,16 @@ class EvaluationProtocol:
         )
 
     def tiny(self) -> EvaluationProtocol:
-        """A test of the protocol: two small pictures per variant, in as few steps as distinguish the variants."""
+        """A dry run of the protocol: two pictures per variant that are just large enough for several patches, in as few
+        steps as distinguish the variants.
+        """
         quick = {"steps": 6, "stage_steps": None}
         return replace(
             self,
             name=f"{self.name}-tiny",
             prompts={name: prompts[:1] for name, prompts in self.prompts.items()},
             seeds=(0, 1),
-            factors=(2.0,),
+            factors=(1.5,),
             variants=tuple(replace(variant, method={**variant.method, **quick}) for variant in self.variants),
         )
 

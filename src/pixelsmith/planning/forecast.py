@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 
@@ -35,6 +35,7 @@ class Rates:
     decode: float = 1.4
     write: float = 0.06
     caption: float = 0.02
+    control: float = 0.9
 
     def of(self, phase: str) -> float:
         """The rate of a phase by its name."""
@@ -51,6 +52,8 @@ def work_of(plan: Plan, method_at: MethodAt) -> dict[Key, float]:
             work[stage, "caption"] = rung.fewest_patches_per_step
         if stage:
             work[stage, "encode"] = rung.size.area / 1e6
+        if plan.encoded_controls:
+            work[stage, "control"] = plan.encoded_controls * rung.size.area / 1e6
         calls = method_at(stage).calls(prompts=rung.prompts, negatives=rung.negatives)
         work[stage, "denoise"] = rung.patches_per_step * calls
         work[stage, "decode"] = rung.size.area / 1e6
@@ -74,6 +77,8 @@ class Forecast:
     ) -> None:
         self._method_at, self._clock = method_at, clock
         self._last, self._work = rates, work_of(plan, method_at)
+        # Control pictures are encoded one after another, each in a phase of the same name.
+        self._times, self._ended = {"control": max(1, plan.encoded_controls)}, Counter[Key]()
         self._done: dict[Key, float] = {}
         self._seconds: dict[str, float] = defaultdict(float)
         self._units: dict[str, float] = defaultdict(float)
@@ -93,7 +98,8 @@ class Forecast:
             self._done[key] = done
         elif isinstance(event, PhaseFinished):
             key = (event.stage, event.phase)
-            self._done[key] = self._work.get(key, 0.0)
+            self._ended[key] += 1
+            self._done[key] = self._work.get(key, 0.0) * min(1.0, self._ended[key] / self._times.get(event.phase, 1))
             if event.phase == "write":
                 # There is one such phase, so its start and end are included.
                 self._units["write"], self._seconds["write"] = self._done[key], event.seconds
@@ -142,19 +148,24 @@ class Forecast:
 
     def _share_of(self, event: Progress) -> float:
         if event.phase != "denoise":
-            return event.done / event.total
+            ended = self._ended[event.stage, event.phase]
+            return (ended + event.done / event.total) / self._times.get(event.phase, 1)
         method = self._method_at(event.stage)
         before, after = method.calls(event.step - 1), method.calls(event.step)
         return (before + (after - before) * event.done / event.total) / method.calls()
 
 
 def _guessed(measured: Mapping[str, float], alone: float | None) -> Rates:
-    """Guessed rates: the network as measured with one patch, encoding as fast as decoding and vice versa."""
+    """Guessed rates: the network as measured with one patch; encoding and decoding as many times slower than the
+    defaults as the one that was measured.
+    """
     plain = Rates()
     guess = plain if alone is None else replace(plain, denoise=alone)
-    for one, other in (("encode", "decode"), ("decode", "encode")):
+    of_pixels = ("decode", "control", "encode")
+    for one in of_pixels:
         if one in measured:
-            guess = replace(guess, **{other: plain.of(other) * measured[one] / plain.of(one)})
+            ratio = measured[one] / plain.of(one)
+            guess = replace(guess, **{other: plain.of(other) * ratio for other in of_pixels})
     return guess
 
 

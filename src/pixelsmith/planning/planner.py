@@ -112,6 +112,7 @@ def make_plan(request: Request, facts: ModelFacts, start: Size | None = None, nu
         canvas_bytes=canvases,
         file_bytes=round(request.size.area * FILE_BYTES),
         captions=captions,
+        encoded_controls=len(request.control_images) if facts.control_latents else 0,
     )
 
 

@@ -51,10 +51,12 @@ def measure_rates(family: Family, request: Request, known: Rates) -> Rates:
         if texture:
             texture.add_to(pixels[0], kept, texture.noise_of(kept))
 
+    encode = _seconds(lambda: autoencoder.encode(torch.zeros(1, 3, side, side)), family.device) / megapixels
     return replace(
         known,
         denoise=_seconds(lambda: denoiser(x, level, windows), family.device) / batch_size,
-        encode=_seconds(lambda: autoencoder.encode(torch.zeros(1, 3, side, side)), family.device) / megapixels,
+        encode=encode,
+        control=encode,
         decode=_seconds(decode, family.device) / megapixels,
     )
 

@@ -1,4 +1,4 @@
-"""Whatever is typed, or stands in a file, is answered with one line that can be read and followed."""
+"""Messages of the command line: every mistake is answered with one line that says what to do."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def picture(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_picture_says_nothing_to_the_terminal(call: Call, picture: Path) -> None:  # noqa: F811
+def test_control_characters_in_a_picture_do_not_reach_the_terminal(call: Call, picture: Path) -> None:  # noqa: F811
     code, out, err = call("info", picture)
     assert (code, err) == (0, "")
     assert ESCAPED in out
@@ -69,7 +69,7 @@ def test_a_picture_says_nothing_to_the_terminal(call: Call, picture: Path) -> No
     assert r"\x1b]0;owned\x07" in err
 
 
-def test_a_setting_is_shown_once_and_as_it_was_used() -> None:
+def test_info_shows_each_setting_once_as_used() -> None:
     lines = settings_table(SETTINGS).splitlines()
     labels = [line.split("  ")[0] for line in lines]
     assert sorted(labels) == sorted(set(labels))
@@ -82,9 +82,7 @@ def test_a_setting_is_shown_once_and_as_it_was_used() -> None:
     assert "; prompt an isle, mask m.png," in shown
 
 
-def test_a_terminal_without_the_letters_of_a_prompt_gets_their_codes(
-    picture: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_characters_outside_the_terminals_encoding_are_escaped(picture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_picture(Array(torch.zeros(3, 8, 8, dtype=torch.uint8)), picture, {"request": {"prompt": "été 海"}})
     raw = BytesIO()
     monkeypatch.setattr(sys, "stdout", TextIOWrapper(raw, encoding="latin-1", write_through=True))
@@ -117,13 +115,13 @@ def test_a_terminal_without_the_letters_of_a_prompt_gets_their_codes(
         (["x", "--size", "200000", "--strategy", "demofusion"], "782 multiples, each a stage; expected at most 400"),
     ],
 )
-def test_a_mistake_is_named(call: Call, arguments: list[str], said: str) -> None:  # noqa: F811
+def test_mistakes_are_named_in_one_line(call: Call, arguments: list[str], said: str) -> None:  # noqa: F811
     code, out, err = call("plan", *arguments)
     assert (code, out, err.count("\n")) == (2, "", 1), err
     assert said.replace(r"\\", "\\") in err or said in err, err
 
 
-def test_a_comparison_has_a_largest_size(call: Call, tmp_path: Path) -> None:  # noqa: F811
+def test_a_comparison_has_a_maximum_size(call: Call, tmp_path: Path) -> None:  # noqa: F811
     code, out, err = call("evaluate", "table1", "--tiny", "-o", tmp_path / "out", "--factor", "1e9")
     assert (code, out, "factors: expected numbers in 1..1000" in err) == (2, "", True), err
 
@@ -133,20 +131,20 @@ def test_the_largest_size_is_planned() -> None:
     assert "GB in a run directory" in table
 
 
-def test_a_picture_in_the_home_folder_is_found(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_tilde_is_expanded_to_the_home_folder(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
     monkeypatch.setenv("HOME", str(tmp_path))
     Image.new("RGB", (64, 64), "teal").save(tmp_path / "x.png")
     assert call("plan", "x", "--from-image=~/x.png", "--size", "128")[0] == 0
     assert f"{tmp_path}/missing.png: " in call("info", "~/missing.png")[2]
 
 
-def test_what_is_no_text_is_no_prompt() -> None:
+def test_prompts_that_are_not_text_are_refused() -> None:
     prompt: Any = 5
     with pytest.raises(RequestError, match="prompt: expected text, got 5"):
         Request(prompt, Size(64, 64))
 
 
-def test_amounts_of_a_disk_are_never_zero_gigabytes(
+def test_small_amounts_of_disk_space_are_not_rounded_to_zero(
     call: Call,  # noqa: F811
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -158,7 +156,7 @@ def test_amounts_of_a_disk_are_never_zero_gigabytes(
 
 
 @pytest.mark.parametrize("error", [OverflowError("int too big\n to convert"), TypeError("no"), ValueError(EVIL)])
-def test_what_nobody_expected_is_one_line_too(
+def test_unexpected_exceptions_are_one_line(
     call: Call,  # noqa: F811
     error: Exception,
     monkeypatch: pytest.MonkeyPatch,
@@ -178,7 +176,7 @@ def test_what_nobody_expected_is_one_line_too(
         cli.main()
 
 
-def test_a_piped_run_says_how_far_it_is_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_in_a_pipe_is_a_line_every_thirty_seconds(capsys: pytest.CaptureFixture[str]) -> None:
     now = [0.0]
     with ProgressBar(lambda: now[0]) as bar:
         bar(RunStarted(plan(Request("x", Size(512, 512)))))
@@ -241,7 +239,7 @@ def test_ctrl_c_while_it_is_imported_is_one_line() -> None:
     assert rest == ["pixelsmith: interrupted\n"]
 
 
-def test_a_program_of_its_own_keeps_its_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_pixelsmith_program_handles_sigint(monkeypatch: pytest.MonkeyPatch) -> None:
     for started, arguments, program in (
         ("/usr/bin/pixelsmith", ["python", "/usr/bin/pixelsmith"], True),
         ("-m", ["python", "-X", "utf8", "-m", "pixelsmith"], True),
@@ -254,8 +252,8 @@ def test_a_program_of_its_own_keeps_its_ctrl_c(monkeypatch: pytest.MonkeyPatch) 
         assert interrupt._is_program() is program
 
 
-def test_nobody_reads_any_more(picture: Path) -> None:
-    """As in ``pixelsmith info x.png | head -1``, where the reader has gone."""
+def test_a_closed_pipe_is_not_an_error(picture: Path) -> None:
+    """As in ``pixelsmith info x.png | head -1``, where the reader has exited."""
     read, write = os.pipe()
     os.close(read)
     process = subprocess.run(
@@ -271,7 +269,7 @@ def test_nobody_reads_any_more(picture: Path) -> None:
 
 @pytest.fixture
 def pipe(tmp_path: Path) -> Iterator[Path]:
-    """One that nobody writes to, and an end to waiting for it."""
+    """A named pipe without a writer; the fixture ends any wait for it."""
     os.mkfifo(tmp_path / "pipe.safetensors")
     before = signal.signal(signal.SIGALRM, _too_long)
     signal.alarm(120)
@@ -297,13 +295,13 @@ def _too_long(number: int, frame: object) -> None:
         ["evaluate", "table1", "--tiny", "-o", "out", "--features"],
     ],
 )  # fmt: skip
-def test_no_path_is_waited_for(call: Call, pipe: Path, command: list[str]) -> None:  # noqa: F811
+def test_named_pipes_are_refused_without_waiting(call: Call, pipe: Path, command: list[str]) -> None:  # noqa: F811
     code, out, err = call(*command, pipe)
     assert (code, out, err.count("\n")) == (2, "", 1), err
     assert f"{pipe}: " in err
 
 
-def test_every_place_can_be_in_the_home_folder(
+def test_every_path_option_expands_the_home_folder(
     call: Call,  # noqa: F811
     tiny_model: Path,
     tmp_path: Path,
