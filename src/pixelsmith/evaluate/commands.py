@@ -44,7 +44,9 @@ def folder_at(path: Path) -> Path:
 @click.argument("protocol")
 @model_options
 @click.option(
-    "--tiny", is_flag=True, help="A dry run: two pictures per variant at 1.5 times the native sides, 6 steps."
+    "--tiny",
+    is_flag=True,
+    help="A dry run: two pictures per variant at 1.5 times the native sides, 6 steps, no guidance in stages.",
 )
 @click.option("--prompts", type=int, help="Only the first N of the prompts.  [default: all]", metavar="N")
 @click.option("--factor", "factors", type=float, multiple=True, help="Sizes, as multiples of the model's native sides.")

@@ -170,9 +170,9 @@ class EvaluationProtocol:
 
     def tiny(self) -> EvaluationProtocol:
         """A dry run of the protocol: two pictures per variant that are just large enough for several patches, in as few
-        steps as distinguish the variants.
+        steps as distinguish the variants, with guidance in the base alone.
         """
-        quick = {"steps": 6, "stage_steps": None}
+        quick = {"steps": 6, "stage_steps": None, "stage_guidance_scale": 1.0}
         return replace(
             self,
             name=f"{self.name}-tiny",
