@@ -78,7 +78,7 @@ class Fleet:
                 self.crew.turn(1.0)
         except DeviceError as error:
             raise RequestError(f"devices: {error}") from error
-        return RemoteFamily(facts, self.crew, self._opened.texture)
+        return RemoteFamily(facts, self.crew, self._opened.texture, self._opened.latent_upsampler)
 
     def calibrate(self, request: Request, known: Rates) -> Rates:
         """Let all workers measure their rates for some seconds, all at once because some share a processor.

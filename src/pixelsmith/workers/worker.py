@@ -82,9 +82,12 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class Opened:
-    """A loaded model. ``texture``: the noise channels and the margin of its texture network, if it has one."""
+    """A loaded model. ``texture``: the noise channels and the margin of its texture network, if it has one;
+    ``latent_upsampler``: the margin of its network that enlarges latents.
+    """
 
     texture: tuple[int, int] | None
+    latent_upsampler: int | None
 
 
 @dataclass
@@ -178,8 +181,11 @@ class Worker:
         if self._folder is not None:
             # They are removed at once, because a worker can be killed at any moment.
             shutil.rmtree(self._folder, ignore_errors=True)
-        self._family, texture = family, family.texture
-        return Opened(None if texture is None else (texture.noise_channels, texture.margin))
+        self._family, texture, enlarger = family, family.texture, family.latent_upsampler
+        return Opened(
+            None if texture is None else (texture.noise_channels, texture.margin),
+            None if enlarger is None else enlarger.margin,
+        )
 
     def _calibrated(self, request: Request) -> Rates:
         family: Family = self._part_at("family", None)
