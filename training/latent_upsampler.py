@@ -163,7 +163,8 @@ class Trainer:
     def _encoded(self, pictures: NDArray[np.uint8]) -> Tensor:
         with half_precision(self._autoencoder.device):
             x = as_input(pictures).contiguous(memory_format=torch.channels_last)
-            return self._autoencoder.config.scaling_factor * self._autoencoder.encode(x).latent.float()
+            latents: Tensor = self._autoencoder.config.scaling_factor * self._autoencoder.encode(x).latent.float()
+        return latents
 
     def _decoded(self, latents: Tensor, corners: Sequence[tuple[int, ...]]) -> Tensor:
         """The pixels of squares of latents with these top left corners (n, 3, H, W)."""

@@ -161,8 +161,9 @@ class DiffusersFamily:
     """A loaded diffusers pipeline as a ``Family``.
 
     ``device`` is where the network computes; ``releases_encoders``: the text encoders are freed once prompts are
-    encoded, and only then the other parts are moved to the device. ``texture`` adds texture to decoded pixels, ``latent_upsampler`` enlarges latents.
-    ``controlnets``: those whose control pictures come with prompts (``CONTROL``), in their order.
+    encoded, and only then the other parts are moved to the device. ``texture`` adds texture to decoded pixels,
+    ``latent_upsampler`` enlarges latents. ``controlnets``: those whose control pictures come with prompts
+    (``CONTROL``), in their order.
     """
 
     architecture: Architecture

@@ -19,7 +19,8 @@ class _Residual(nn.Module):
         self.mixed = nn.Conv2d(width, width, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.mixed(F.silu(self.near(x)))
+        added: Tensor = self.mixed(F.silu(self.near(x)))
+        return x + added
 
 
 class LatentUpsamplerModel(ModelMixin, ConfigMixin):  # type: ignore[misc]

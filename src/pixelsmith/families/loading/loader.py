@@ -71,7 +71,8 @@ def load_family(place: Path, facts: ModelFacts, compute: Compute, parts: Parts =
     texture = texture_of(config_folder(place, parts), parts)
     drawn = None if texture is None else load_texture(texture, device, pipeline.vae.dtype)
     enlarger = latent_upsampler_of(config_folder(place, parts), parts)
-    enlarges = enlarger and load_latent_upsampler(enlarger, facts.latent_channels, device, pipeline.vae.dtype)
+    channels, own_dtype = facts.latent_channels, pipeline.vae.dtype
+    enlarges = None if enlarger is None else load_latent_upsampler(enlarger, channels, device, own_dtype)
     released = compute.memory == "encoders-released"
     return DiffusersFamily(architecture, pipeline, facts, device, released, drawn, controlnets, enlarges)
 

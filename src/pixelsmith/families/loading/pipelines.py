@@ -52,7 +52,8 @@ def family_of(pipeline: Any) -> Iterator[DiffusersFamily]:
     texture = texture_of(folder, NO_PARTS)
     drawn = None if texture is None else load_texture(texture, device, pipeline.vae.dtype)
     enlarger = latent_upsampler_of(folder, NO_PARTS)
-    enlarges = enlarger and load_latent_upsampler(enlarger, facts.latent_channels, device, pipeline.vae.dtype)
+    channels, own_dtype = facts.latent_channels, pipeline.vae.dtype
+    enlarges = None if enlarger is None else load_latent_upsampler(enlarger, channels, device, own_dtype)
     upcast, dtype = overflows(architecture, pipeline.vae), pipeline.vae.dtype
     if upcast:
         pipeline.vae.to(torch.float32)
