@@ -49,8 +49,8 @@ def test_a_value_depends_on_others_up_to_the_margin() -> None:
 
 def test_a_new_network_interpolates() -> None:
     model = build_latent_upsampler()
-    torch.nn.init.zeros_(model.last.weight)
-    torch.nn.init.zeros_(model.last.bias)
+    for values in model.last.parameters():
+        torch.nn.init.zeros_(values)
     x = torch.randn(1, 4, 9, 7)
     assert torch.equal(model(x), F.interpolate(x, scale_factor=2, mode="bicubic"))
 
