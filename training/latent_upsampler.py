@@ -52,7 +52,7 @@ class Weights:
 
     latents: float = 1.0
     pixels: float = 2.0
-    power: float = 0.1
+    power: float = 0.3
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ class Trainer:
         """Latents of small pictures (n, c, 16, 16) and of large ones (n, c, 32, 32), at the denoiser's scale."""
         halves, chosen = self._pairs.halves(rng, self._batch[0])
         coarse, fine = self._pairs.zooms(rng, self._batch[1])
-        known = torch.from_numpy(self._latents[np.sort(chosen)][np.argsort(np.argsort(chosen))].astype(np.float32))
+        known = torch.from_numpy(self._latents[chosen].astype(np.float32))
         target = torch.cat([self._autoencoder.config.scaling_factor * known, self._encoded(fine)])
         return self._encoded(np.concatenate([halves, coarse])), target
 
@@ -185,11 +185,11 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("training/work"), help="pictures and their latents")
     parser.add_argument("--output", type=Path, default=Path("training/work"), help="checkpoints and losses")
     parser.add_argument("--init", type=Path, default=Path("src/pixelsmith/embedded/model"))
-    parser.add_argument("--minutes", type=float, default=25)
-    parser.add_argument("--batch", type=int, default=9, help="halved pictures in a step")
-    parser.add_argument("--zooms", type=int, default=3, help="tiles of two zooms in a step")
-    parser.add_argument("--peak", type=float, default=1e-3, help="learning rate")
-    parser.add_argument("--cooldown", type=float, default=0.3)
+    parser.add_argument("--minutes", type=float, default=8)
+    parser.add_argument("--batch", type=int, default=6, help="halved pictures in a step")
+    parser.add_argument("--zooms", type=int, default=2, help="tiles of two zooms in a step")
+    parser.add_argument("--peak", type=float, default=1.2e-3, help="learning rate")
+    parser.add_argument("--cooldown", type=float, default=0.4)
     parser.add_argument("--threads", type=int, help="number of cores; all by default")
     parser.add_argument("--nice", type=int, default=0, help="niceness from 0 to 19, which only uses idle time")
     for name, value in vars(Weights()).items():
