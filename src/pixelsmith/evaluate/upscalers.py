@@ -132,6 +132,7 @@ class _Learned:
 
     model: str
 
+    @torch.inference_mode()
     def __call__(self, base: Pixels, prompt: str, seed: int, size: Size) -> Readable:
         family, picture = self._family, Array(torch.from_numpy(base.copy()).permute(2, 0, 1))
         scale, network = family.facts.latent_scale, family.latent_upsampler
