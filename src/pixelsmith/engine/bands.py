@@ -14,10 +14,9 @@ from torch import Tensor
 
 from pixelsmith.canvas import Array
 from pixelsmith.engine.codec import TILE
-from pixelsmith.engine.doubled import SCALE, Doubling
 from pixelsmith.families.family import Autoencoder
 from pixelsmith.geometry import Size
-from pixelsmith.pixels.resample import Coarser, Kernel, Resized
+from pixelsmith.pixels.resample import Kernel, Resized
 from pixelsmith.sampling.merging import Bands
 from pixelsmith.sampling.merging.band import SIDE, Band, Filter, fit_kernel
 from pixelsmith.sampling.readable import Readable
@@ -48,17 +47,14 @@ class FittedBands:
     """
 
     def __init__(
-        self,
-        autoencoder: Autoencoder,
-        latent_scale: int,
-        factor: float,
-        kernel: Kernel,
-        doubling: Doubling | None = None,
+        self, autoencoder: Autoencoder, latent_scale: int, factor: float, kernel: Kernel, doubled: bool = False
     ) -> None:
-        """``doubling``: the network that enlarges the latents of the guide, if there is one."""
+        """``doubled``: whether the latents of the guide are made by a network, so that they are like those of pictures
+        of the stage's size, and the same filter is for both.
+        """
         self._autoencoder, self._scale, self._factor, self._kernel = autoencoder, latent_scale, factor, kernel
-        self._doubling = doubling
-        self._encoded: dict[tuple[float, Doubling | None], list[Tensor]] = {}
+        self._doubled = doubled
+        self._encoded: dict[float, list[Tensor]] = {}
         self._fits: dict[float, tuple[Filter, Filter]] = {}
 
     def __call__(self, position: float) -> Band:
@@ -78,19 +74,22 @@ class FittedBands:
     def _fit(self, shrunk: float) -> tuple[Filter, Filter]:
         """The filters for latents of pictures and for latents of the guide, by regression on synthetic pictures."""
         whole, wanted = self._latents(1.0), self._latents(shrunk)
-        below = self._latents(self._factor, self._doubling)
         of_clean = Filter(fit_kernel(zip(whole, wanted, strict=True)))
+        if self._doubled:
+            of_both = self._there(of_clean)
+            return of_both, of_both
+        below = self._latents(self._factor)
         # The target is the other filter's output, so that both agree where their inputs do, such as in flat areas.
         made = [of_clean(latents[None])[0] for latents in whole]
         return self._there(of_clean), self._there(Filter(fit_kernel(zip(below, made, strict=True))))
 
-    def _latents(self, shrunk: float, doubling: Doubling | None = None) -> list[Float[Tensor, "c h w"]]:
-        """The latents of synthetic pictures, scaled down by a factor and up again; ``doubling``: in latents."""
-        if (shrunk, doubling) not in self._encoded:
-            self._encoded[shrunk, doubling] = list(self._made(shrunk, doubling))
-        return self._encoded[shrunk, doubling]
+    def _latents(self, shrunk: float) -> list[Float[Tensor, "c h w"]]:
+        """The latents of synthetic pictures, scaled down by a factor and up again."""
+        if shrunk not in self._encoded:
+            self._encoded[shrunk] = list(self._made(shrunk))
+        return self._encoded[shrunk]
 
-    def _made(self, shrunk: float, doubling: Doubling | None) -> Iterator[Float[Tensor, "c h w"]]:
+    def _made(self, shrunk: float) -> Iterator[Float[Tensor, "c h w"]]:
         size = Size(SYNTHETIC * self._scale, SYNTHETIC * self._scale)
         small = Size(round(size.width / shrunk), round(size.height / shrunk))
         rng, samples = np.random.default_rng(0), 0
@@ -98,14 +97,10 @@ class FittedBands:
             picture: Readable = Array(synthetic_picture(size, rng))
             if small != size:
                 below = Array(Resized(picture, size, small, "lanczos").read(small.window))
-                times = SCALE**doubling.times if doubling else 1
-                picture = Coarser(below, small, size, self._kernel, times=times)
-            pixels = picture.read(picture.size.window).float()[None] / 127.5 - 1
+                picture = Resized(below, small, size, self._kernel)
+            pixels = picture.read(size.window).float()[None] / 127.5 - 1
             with room_for(TILE):
                 latents = self._autoencoder.encode(pixels)[0].cpu()
-            if doubling:
-                canvas = Size(SYNTHETIC, SYNTHETIC)
-                latents = doubling.of(Array(latents), canvas).read(canvas.window)
             yield latents
             samples += (SYNTHETIC - SIDE + 1) ** 2
             if samples >= SAMPLES * len(latents) * SIDE**2:

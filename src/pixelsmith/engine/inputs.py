@@ -144,7 +144,7 @@ class StageInputs:
         tiles = self._tiles(source.size)
         return _filled(self.space.open(f"stage-{stage}/{name}", tiles, 1), tiles, source)
 
-    def _bands(self, factor: float, doubling: Doubling | None) -> Bands:
+    def _bands(self, factor: float, doubled: bool) -> Bands:
         """The frequency bands in which a picture is known from one that is ``factor`` times smaller.
 
         An upsampler makes finer detail than these, which is not known and so is not held.
@@ -152,7 +152,7 @@ class StageInputs:
         method = self.request.method
         if method.upsampling == "latent":
             return low_pass_bands(factor)
-        return FittedBands(self.family.autoencoder, self.family.facts.latent_scale, factor, method.kernel, doubling)
+        return FittedBands(self.family.autoencoder, self.family.facts.latent_scale, factor, method.kernel, doubled)
 
     def _guide_latents(self, stage: int, below: Rung, size: Size) -> Readable:
         """The clean guide z_g: the encoded upsampled picture, or the upsampled latents."""
@@ -212,7 +212,7 @@ class StageInputs:
         lead = Lead(
             weights=strategy.weights(own),
             positions=slider_map(own.slider_map, own.slider, size, facts.latent_scale, self.wrap),
-            bands=self._bands(factor, self._doubling(below.picture.size, size)),
+            bands=self._bands(factor, self._doubling(below.picture.size, size) is not None),
             factor=factor,
             flatness=flatness and self._map(stage, "flatness", flatness),
             chess_mask=own.chess_mask,
