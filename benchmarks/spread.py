@@ -147,7 +147,7 @@ def sleepers(count: int, batch_ms: float) -> tuple[Crew, list[Timed]]:
 @torch.inference_mode()
 def denoised(side: int, crew: Crew, steps: int, batch_size: int, work: Path) -> tuple[float, float, int]:
     """Seconds and processor time to denoise a canvas for ``side`` pixels, and the number of batches."""
-    family = RemoteFamily(SleepingFamily(Device(), PATCH, 0.0).facts, crew, None)
+    family = RemoteFamily(SleepingFamily(Device(), PATCH, 0.0).facts, crew, None, None)
     canvas = family.facts.latent_size(Size(side, side))
     coverage = ShiftedGrid(canvas, Size(PATCH, PATCH), BORDER, 0, 1)
     denoising = Denoising(

@@ -162,6 +162,10 @@ class SleepingFamily:
         return None
 
     @property
+    def latent_upsampler(self) -> None:
+        return None
+
+    @property
     def facts(self) -> ModelFacts:
         native, tiling = Size(self.patch * SCALE, self.patch * SCALE), self.autoencoder.tiling
         return ModelFacts("sleeping", "none", native, SCALE, CHANNELS, 1, 1000, tiling, 0, stock_seeds=False)

@@ -9,6 +9,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNe
 from tokenizers import pre_tokenizers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from pixelsmith.families.latent_upsampler_network import LatentUpsamplerModel
 from pixelsmith.families.texture_network import TextureModel
 
 
@@ -37,6 +38,14 @@ def build_texture() -> TextureModel:
     """Of random weights, the last layer's too, which are 0 where a training begins."""
     torch.manual_seed(0)
     model: TextureModel = TextureModel(channels=8, coarse_channels=8)
+    torch.nn.init.normal_(model.last.weight, std=0.1)
+    return model
+
+
+def build_latent_upsampler(channels: int = 4) -> LatentUpsamplerModel:
+    """Of random weights, the last layer's too, which are 0 where a training begins."""
+    torch.manual_seed(0)
+    model: LatentUpsamplerModel = LatentUpsamplerModel(channels, width=8, blocks=2)
     torch.nn.init.normal_(model.last.weight, std=0.1)
     return model
 

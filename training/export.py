@@ -2,6 +2,7 @@
 
 python -m training.export --work training/work --output src/pixelsmith/embedded/model
 python -m training.export --texture-only     # into the model whose decoder it was trained for
+python -m training.export --latent-upsampler-only    # the same
 python -m training.export --denoiser-only    # into the model whose latents the denoiser was trained on
 """
 
@@ -18,6 +19,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 from transformers import CLIPTokenizer
 
+from pixelsmith.families.latent_upsampler_network import LatentUpsamplerModel
 from pixelsmith.families.texture_network import TextureModel
 from training.autoencoder import build_autoencoder, load_autoencoder
 from training.checkpoints import load_checkpoint
@@ -30,6 +32,14 @@ def export_texture(work: Path, output: Path) -> None:
     averaged = AveragedModel(TextureModel())
     averaged.load_state_dict(load_checkpoint(work / "texture.pt")["averaged"])
     cast("TextureModel", averaged.module).half().save_pretrained(output / "texture")
+
+
+def export_latent_upsampler(work: Path, output: Path) -> None:
+    """Write the weights of a network that enlarges latents into the folder of an exported model."""
+    weights = load_checkpoint(work / "latent_upsampler.pt")["model"]
+    model = LatentUpsamplerModel(weights["first.weight"].shape[1])
+    model.load_state_dict(weights)
+    model.half().save_pretrained(output / "latent_upsampler")
 
 
 def named_for_pipelines(vae: AutoencoderDC, scaling_factor: float) -> AutoencoderDC:
@@ -80,10 +90,11 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("src/pixelsmith/embedded/model"))
     only = parser.add_mutually_exclusive_group()
     only.add_argument("--texture-only", action="store_true", help="keep all other parts of --output")
+    only.add_argument("--latent-upsampler-only", action="store_true", help="keep all other parts of --output")
     only.add_argument("--denoiser-only", action="store_true", help="keep the autoencoder of --output")
     args = parser.parse_args()
-    if args.texture_only:
-        export_texture(args.work, args.output)
+    if args.texture_only or args.latent_upsampler_only:
+        (export_texture if args.texture_only else export_latent_upsampler)(args.work, args.output)
         return
     vae = exported_autoencoder(args.output) if args.denoiser_only else trained_autoencoder(args.work)
     export(*trained_denoiser(args.work, vae.config.latent_channels), vae, args.output)

@@ -102,6 +102,7 @@ class ComfyFamily:
     scheduler: str
     watch: Watch
     texture: None = None
+    latent_upsampler: None = None
 
     @property
     def device(self) -> torch.device:

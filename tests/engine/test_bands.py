@@ -124,3 +124,9 @@ def test_synthetic_pictures_have_the_spectrum_of_photographs() -> None:
     ]
     assert densities[0] / densities[1] == pytest.approx(4, rel=0.25)
     assert densities[1] / densities[2] == pytest.approx(4, rel=0.25)
+
+
+def test_a_guide_like_pictures_of_its_own_size_has_their_filter(autoencoder: Autoencoder) -> None:
+    latents = torch.randn(1, 16, 32, 32)
+    band = FittedBands(autoencoder, 8, 4.0, "lanczos", doubled=True)(0.5)
+    assert torch.equal(band.of_guide(latents), band.of_clean(latents))

@@ -101,6 +101,21 @@ def test_missing_weights_leave_out_a_row_and_invalid_ones_are_an_error(tmp_path:
             load_upscaler(name, UpscalerWeights(str(tmp_path), str(tmp_path)))
 
 
+def test_a_model_without_a_network_for_latents_is_a_reason(tiny_model: Path) -> None:
+    with pytest.raises(UnavailableError, match="no network that enlarges latents"):
+        load_upscaler("learned", UpscalerWeights(model=str(tiny_model)))
+
+
+def test_latents_are_doubled_until_they_reach_the_size(enlarging_model: Path) -> None:
+    """The mean colour stays near, and the network makes something of its own."""
+    larger = load_upscaler("learned", UpscalerWeights(model=str(enlarging_model)))
+    found, size = larger(BASE, "", 0, Size(250, 256)), Size(250, 256)
+    smooth = load_upscaler("lanczos", UpscalerWeights())(BASE, "", 0, size)
+    assert found.size == size
+    assert found.read(size.window).dtype == torch.uint8
+    assert (found.read(size.window).int() - smooth.read(size.window).int()).abs().float().mean() > 3
+
+
 def test_the_digest_depends_on_the_content_of_used_weights_only(tmp_path: Path) -> None:
     file, other = tmp_path / "a.pt2", tmp_path / "b.pt2"
     file.write_bytes(b"one")

@@ -32,7 +32,11 @@ from pixelsmith.sampling.samplers import SAMPLERS
 from pixelsmith.system.places import picture_path
 
 CoverageName = Literal["grid", "random"]
-Upsampling = Literal["lanczos", "bicubic", "latent"]
+Upsampling = Literal["lanczos", "bicubic", "latent", "learned"]
+KernelName = Literal["lanczos", "bicubic"]
+_KERNELS: dict[Upsampling, KernelName] = {
+    "lanczos": "lanczos", "bicubic": "bicubic", "latent": "bicubic", "learned": "lanczos"
+}  # fmt: skip
 
 GIVEN_SLIDER = 1.0
 """The default Slider above a given picture with ``merge="hold"``: nothing that it shows is lost."""
@@ -86,7 +90,9 @@ class Method:
     - ``border``: width in latents over which neighbouring patches are averaged; 0 is off, ``None`` scales
       the paper's 10 latents for a patch of 128 to the model's patch.
     - ``coverage``: ``grid`` (shifted at every step) or ``random`` (as in the paper).
-    - ``upsampling``: how the previous picture becomes the guide.
+    - ``upsampling``: how the previous picture becomes the guide: its pixels are enlarged by ``lanczos`` or ``bicubic``
+      and encoded; or its latents are enlarged, by interpolation (``latent``) or by the model's network, which doubles
+      them (``learned``, docs/decisions/0047-learned-latent-upsampler.md).
     - ``captions``: ``auto``: a caption of the picture below is prepended to the prompt of each patch
       (``Parts.captioner``, docs/decisions/0026-captions.md); ``off``: all patches have the same prompt.
     - ``strategy``: the method for larger pictures; others are there for comparison (``pixelsmith.config.strategies``).
@@ -204,6 +210,11 @@ class Method:
     def sliders(self) -> tuple[float, ...]:
         """The Slider of the last stages, in order; the first one is that of all stages before them too."""
         return self.slider if isinstance(self.slider, tuple) else () if self.slider is None else (self.slider,)
+
+    @property
+    def kernel(self) -> KernelName:
+        """The kernel that resamples pictures."""
+        return _KERNELS[self.upsampling]
 
     @property
     def painted_map(self) -> str | None:

@@ -14,7 +14,8 @@ class StagePlan:
 
     ``patches_per_step``: evaluations of the network in units of the model's native size: a whole canvas in one call
     counts by its area, which is a lower bound, because attention grows faster than the area.
-    ``prompts``, ``negatives``: how many different ones a patch has on average, if there are regions.
+    ``prompts``, ``negatives``: how many different ones a patch has on average, if there are regions. ``doublings``: how
+    often the model's network doubles the latents of the guide (``upsampling="learned"``).
     """
 
     size: Size
@@ -25,6 +26,7 @@ class StagePlan:
     fewest_patches_per_step: int
     prompts: float = 1
     negatives: float = 1
+    doublings: int = 0
 
 
 @dataclass(frozen=True)

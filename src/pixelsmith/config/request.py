@@ -181,7 +181,7 @@ class Request:
         check_regions(self.regions, self.size)
         if self.wrap is not None:
             check_choices(self, wrap=WrapName)
-        if self.parts.upsampler is not None and self.method.upsampling == "latent":
+        if self.parts.upsampler is not None and self.method.upsampling in ("latent", "learned"):
             raise RequestError("upsampling: latents cannot be enlarged by --upsampler; leave out one of the two")
         self._check_guides("control_images", "--control-image", "--controlnet", len(self.parts.controlnets))
         self._check_guides("ip_adapter_images", "--ip-adapter-image", "--ip-adapter", len(self.parts.ip_adapters))

@@ -27,7 +27,7 @@ SYNTHETIC = 32
 """The side of a synthetic picture in latents."""
 SAMPLES = 16
 """The least number of latents per fitted weight of a channel."""
-_Fits = dict[tuple[int, float, Kernel, float], tuple[Filter, Filter]]
+_Fits = dict[tuple[int, float, Kernel, bool, float], tuple[Filter, Filter]]
 _FITS: WeakKeyDictionary[Autoencoder, _Fits] = WeakKeyDictionary()
 """The filters of each autoencoder that is loaded, which serve all pictures made with it."""
 
@@ -51,8 +51,14 @@ class FittedBands:
     loaded.
     """
 
-    def __init__(self, autoencoder: Autoencoder, latent_scale: int, factor: float, kernel: Kernel) -> None:
+    def __init__(
+        self, autoencoder: Autoencoder, latent_scale: int, factor: float, kernel: Kernel, doubled: bool = False
+    ) -> None:
+        """``doubled``: whether the latents of the guide are made by a network, so that they are like those of pictures
+        of the stage's size, and the same filter is for both.
+        """
         self._autoencoder, self._scale, self._factor, self._kernel = autoencoder, latent_scale, factor, kernel
+        self._doubled = doubled
         self._encoded: dict[float, list[Tensor]] = {}
         self._fits = _FITS.setdefault(autoencoder, {})
 
@@ -60,7 +66,7 @@ class FittedBands:
         """The band of a Slider position above 0, at most 1."""
         shrunk = self._factor / position
         fitted = min(shrunk, self._scale)
-        key = (self._scale, self._factor, self._kernel, fitted)
+        key = (self._scale, self._factor, self._kernel, self._doubled, fitted)
         if key not in self._fits:
             self._fits[key] = self._fit(fitted)
         limit = 0.5 * self._scale / shrunk if shrunk > self._scale else math.inf
@@ -73,8 +79,12 @@ class FittedBands:
 
     def _fit(self, shrunk: float) -> tuple[Filter, Filter]:
         """The filters for latents of pictures and for latents of the guide, by regression on synthetic pictures."""
-        whole, below, wanted = (self._latents(factor) for factor in (1.0, self._factor, shrunk))
+        whole, wanted = self._latents(1.0), self._latents(shrunk)
         of_clean = Filter(fit_kernel(zip(whole, wanted, strict=True)))
+        if self._doubled:
+            of_both = self._there(of_clean)
+            return of_both, of_both
+        below = self._latents(self._factor)
         # The target is the other filter's output, so that both agree where their inputs do, such as in flat areas.
         made = [of_clean(latents[None])[0] for latents in whole]
         return self._there(of_clean), self._there(Filter(fit_kernel(zip(below, made, strict=True))))

@@ -21,6 +21,7 @@ from pixelsmith.engine.conditions import Conditions, guided_denoiser
 from pixelsmith.engine.control import Controlled, Shown
 from pixelsmith.engine.denoise import Guide, Patched
 from pixelsmith.engine.dilated import Dilated
+from pixelsmith.engine.doubled import DOUBLED_TILES, SCALE, Doubling, keep_doubled
 from pixelsmith.engine.enlarged import TILE_OF_UPSAMPLER, enlarged_to, fill, passes_of
 from pixelsmith.engine.pieces import InPieces, UpsamplerInPieces
 from pixelsmith.engine.prompts import PromptEncoder
@@ -30,8 +31,9 @@ from pixelsmith.engine.words import Cells, Words, joined
 from pixelsmith.events import Observer, PhaseFinished, Progress, Warned
 from pixelsmith.families import Captioner, Family, Prompt, PromptAt, Upsampler, everywhere
 from pixelsmith.geometry import Size, Window, Wrap
-from pixelsmith.pixels.resample import Resized
+from pixelsmith.pixels.resample import Coarser, Resized
 from pixelsmith.pixels.slider_map import CHAINED, flatness_map, slider_map
+from pixelsmith.planning.stage_sizes import doublings_of
 from pixelsmith.sampling.denoiser import Denoiser
 from pixelsmith.sampling.grid import Grid
 from pixelsmith.sampling.merging import MERGES, Bands, Lead
@@ -151,26 +153,50 @@ class StageInputs:
         tiles = self._tiles(source.size)
         return _filled(self.space.open(f"stage-{stage}/{name}", tiles, 1), tiles, source)
 
-    def _bands(self, factor: float) -> Bands:
+    def _bands(self, factor: float, doubled: bool) -> Bands:
         """The frequency bands in which a picture is known from one that is ``factor`` times smaller.
 
         An upsampler makes finer detail than these, which is not known and so is not held.
         """
-        upsampling = self.request.method.upsampling
-        if upsampling == "latent":
+        method = self.request.method
+        if method.upsampling == "latent":
             return low_pass_bands(factor)
-        return FittedBands(self.family.autoencoder, self.family.facts.latent_scale, factor, upsampling)
+        return FittedBands(self.family.autoencoder, self.family.facts.latent_scale, factor, method.kernel, doubled)
 
     def _guide_latents(self, stage: int, below: Rung, size: Size) -> Readable:
         """The clean guide z_g: the encoded upsampled picture, or the upsampled latents."""
-        upsampling, scale = self.request.method.upsampling, self.family.facts.latent_scale
-        if upsampling == "latent":
+        method, scale = self.request.method, self.family.facts.latent_scale
+        if doubling := self._doubling(below.picture.size, size):
+            return self._doubled(stage, below, size, doubling)
+        if method.upsampling == "latent":
             # The canvas is padded beyond the picture; there the picture's edge is repeated.
             endless = Resized(below.picture, below.picture.size, below.picture.size, "bicubic", wrap=self.wrap)
             latents = below.latents or self._encoded(stage, endless, below.picture.size)
             return Resized(latents, below.picture.size, size, "bicubic", unit=scale, wrap=self.wrap)
-        enlarged = enlarged_to(size, below.picture, upsampling, self._enlarger, self.wrap)
+        enlarged = enlarged_to(size, below.picture, method.kernel, self._enlarger, self.wrap)
         return self._encoded(stage, enlarged, size)
+
+    def _doubling(self, below: Size, size: Size) -> Doubling | None:
+        """The model's network, if it enlarges the guide of a stage of this size above a picture of another one."""
+        times, network = doublings_of(self.request, below, size, self.family.facts), self.family.latent_upsampler
+        return Doubling(network, times) if network is not None and times else None
+
+    def _doubled(self, stage: int, below: Rung, size: Size, doubling: Doubling) -> Readable:
+        """The guide: the picture below, encoded at a smaller scale, whose latents the model's network doubles."""
+        small = self._small(below.picture, size, doubling.times)
+        latents = self._encoded(stage, small, small.size, "small-guide")
+        facts = self.family.facts
+        doubled = doubling.of(latents, facts.latent_size(size), self.wrap)
+        tiles = DOUBLED_TILES.tiles(doubled.size, self.wrap)
+        kept = self.space.open(f"stage-{stage}/guide", tiles, facts.latent_channels)
+        with self._phase(stage, "enlarge") as on_tile:
+            keep_doubled(doubled, kept, tiles, self.family.device, partial(on_tile, 0), self.executor)
+        return kept
+
+    def _small(self, picture: Readable, size: Size, times: int) -> Coarser:
+        """The picture below on the grid whose latents are doubled so often for a stage of this size."""
+        kernel = self.request.method.kernel
+        return Coarser(picture, picture.size, size, kernel, wrap=self.wrap, times=SCALE**times)
 
     def _encoded(
         self, stage: int, picture: Resized, size: Size, name: str = "guide", phase: str = "encode"
@@ -210,7 +236,7 @@ class StageInputs:
         lead = Lead(
             weights=strategy.weights(own),
             positions=slider_map(own.slider_map, own.slider, size, facts.latent_scale, self.wrap),
-            bands=self._bands(factor),
+            bands=self._bands(factor, self._doubling(below.picture.size, size) is not None),
             factor=factor,
             flatness=self._map(stage, "flatness", flatness) if moderates else None,
             chess_mask=own.chess_mask,

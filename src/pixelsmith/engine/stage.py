@@ -173,7 +173,8 @@ class Cascade(StageInputs):
 
     def _forget(self, stage: int) -> None:
         """Delete the intermediate canvases of a finished picture."""
-        for name in ("guide", "flatness", *(f"control-{i}" for i in range(len(self.controls.get(stage, ()))))):
+        controls = (f"control-{i}" for i in range(len(self.controls.get(stage, ()))))
+        for name in ("guide", "small-guide", "flatness", *controls):
             self.space.drop(f"stage-{stage}/{name}")
         steps = StageSteps(self.space, stage, 0)
         for step in range(1, self.methods[stage].steps + 1):

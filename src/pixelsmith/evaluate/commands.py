@@ -88,7 +88,7 @@ def evaluate_command(
         real = None if truth is None else load_truth(truth, min(native.width, native.height), factor)
         return Tools(network, real, clip)
 
-    weights = UpscalerWeights(options["latent_upscaler"], options["super_resolution"])
+    weights = UpscalerWeights(options["latent_upscaler"], options["super_resolution"], options["model"])
     setting = Setting(options["model"], compute_of(options), tools, weights)
     given = {"model": options["model"], "features": features, "truth": truth, "CLIP": options["clip"]}
     context = {"protocol": loaded.name, **{name: str(value or "none") for name, value in given.items()}}

@@ -105,6 +105,7 @@ def run(
     found = {factor: _metrics(protocol, setting.tools(factor), pictures_a_row) for factor in protocol.factors}
     metrics, left_out = {factor: taken for factor, (taken, _) in found.items()}, found[protocol.factors[0]][1]
     upscalers, without = _upscalers(protocol, setting.weights)
+    without |= _without_network(protocol, facts)
     variants = [variant for variant in protocol.variants if variant.name not in without]
     # A plan does not depend on prompt and seed, so one case of each size is planned.
     sizes = {case.size: case for case in cases}.values()
@@ -179,6 +180,14 @@ def _upscalers(protocol: EvaluationProtocol, weights: UpscalerWeights) -> tuple[
                 raise RequestError(f"{variant.name}: the others are compared with it, and {reason}") from reason
             missing[variant.name] = str(reason)
     return found, missing
+
+
+def _without_network(protocol: EvaluationProtocol, facts: ModelFacts) -> dict[str, str]:
+    """The reasons why variants cannot be made that need a network which the model does not have."""
+    needing = [v for v in protocol.variants if v.chosen.upsampling == "learned" and not facts.enlarges_latents]
+    if any(variant.name == protocol.reference for variant in needing):
+        return {}
+    return {variant.name: "the model has no network that enlarges latents" for variant in needing}
 
 
 @dataclass(frozen=True)

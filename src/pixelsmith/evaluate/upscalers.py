@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -12,10 +14,15 @@ import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 
 from pixelsmith.canvas import Array, MemorySpace
+from pixelsmith.config.compute import Compute
+from pixelsmith.config.request import EMBEDDED
+from pixelsmith.engine.codec import decode, encode
+from pixelsmith.engine.doubled import SCALE, Doubled
+from pixelsmith.engine.texture import Texture
 from pixelsmith.errors import ModelError
 from pixelsmith.evaluate.exported import Exported
 from pixelsmith.evaluate.unavailable import UnavailableError
-from pixelsmith.families import find_model
+from pixelsmith.families import Family, find_model, load_family, read_facts
 from pixelsmith.families.latent_upscaler import LatentUpscaler
 from pixelsmith.geometry import Size
 from pixelsmith.pixels.resample import Kernel, Resized
@@ -38,11 +45,13 @@ class Upscaler(Protocol):
 class UpscalerWeights:
     """The paths of upscalers' weights: ``latent``, a folder in the diffusers format; ``super_resolution``, a file.
 
-    The file is a ``.pt2`` program that takes pictures (1, 3, s, s) in 0..1 and returns upscaled ones.
+    The file is a ``.pt2`` program that takes pictures (1, 3, s, s) in 0..1 and returns upscaled ones. ``model``: the
+    model whose own network enlarges latents.
     """
 
     latent: str | None = None
     super_resolution: str | None = None
+    model: str = EMBEDDED
 
     def digest(self, name: str) -> str:
         """SHA-256 of the weights of the upscaler of this name; empty if it has none."""
@@ -117,6 +126,42 @@ def _super_resolution(weights: UpscalerWeights) -> Upscaler:
     return _Repeated(lambda base, prompt, seed: _super_resolved(program, base))
 
 
+@dataclass(frozen=True)
+class _Learned:
+    """Double the latents of the base by the model's network until the size is reached, then decode them once."""
+
+    model: str
+
+    @torch.inference_mode()
+    def __call__(self, base: Pixels, prompt: str, seed: int, size: Size) -> Readable:
+        family, picture = self._family, Array(torch.from_numpy(base.copy()).permute(2, 0, 1))
+        scale, network = family.facts.latent_scale, family.latent_upsampler
+        times = math.ceil(math.log2(size.factor_over(picture.size)) - 1e-9)
+        if network is None or times < 1:
+            return Resized(picture, picture.size, size, "lanczos")
+        small, large = (family.facts.latent_size(picture.size.scaled(SCALE**each)) for each in (0, times))
+        tiling, space = family.autoencoder.tiling, MemorySpace()
+        latents = space.open("latents", tiling.tiles(small), family.facts.latent_channels)
+        source = Resized(picture, picture.size, picture.size, "lanczos")
+        encode(source, scale, family.autoencoder, latents, lambda done, total: None)
+        enlarged = Array(Doubled(latents, network, times, large).read(large.window))
+        found = space.open("picture", tiling.tiles(large).scaled(scale), 3, torch.uint8, picture.size.scaled(2**times))
+        texture = Texture.of(family, seed, times, family.facts.recommended.texture)
+        decode(enlarged, family.autoencoder, found, lambda done, total: None, texture=texture)
+        return Resized(found, found.size, size, "lanczos")
+
+    @cached_property
+    def _family(self) -> Family:
+        place = find_model(self.model)
+        return load_family(place, read_facts(place, self.model), Compute())
+
+
+def _learned(weights: UpscalerWeights) -> Upscaler:
+    if not read_facts(find_model(weights.model, weights=False), weights.model).enlarges_latents:
+        raise UnavailableError("the model has no network that enlarges latents")
+    return _Learned(weights.model)
+
+
 def _kernel(kernel: Literal["lanczos", "bicubic"]) -> Callable[[UpscalerWeights], Upscaler]:
     return lambda weights: _Kernel(kernel)
 
@@ -125,5 +170,6 @@ UPSCALERS: dict[str, Callable[[UpscalerWeights], Upscaler]] = {
     "lanczos": _kernel("lanczos"),
     "bicubic": _kernel("bicubic"),
     "latent": _latent,
+    "learned": _learned,
     "super-resolution": _super_resolution,
 }

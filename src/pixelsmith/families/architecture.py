@@ -14,7 +14,16 @@ from pixelsmith.config.model_facts import ModelFacts
 from pixelsmith.config.parts import ControlNet
 from pixelsmith.config.recommended import Perturbation, Recommended
 from pixelsmith.families.autoencoders.autoencoder import DiffusersAutoencoder
-from pixelsmith.families.family import CONTROL, IMAGE, Prompt, PromptAt, TextureNetwork, base_noise, named
+from pixelsmith.families.family import (
+    CONTROL,
+    IMAGE,
+    LatentUpsampler,
+    Prompt,
+    PromptAt,
+    TextureNetwork,
+    base_noise,
+    named,
+)
 from pixelsmith.families.loading.placing import release_encoders
 from pixelsmith.families.loading.quiet import quiet
 from pixelsmith.families.shared.image_prompts import encoded_images
@@ -152,8 +161,9 @@ class DiffusersFamily:
     """A loaded diffusers pipeline as a ``Family``.
 
     ``device`` is where the network computes; ``releases_encoders``: the text encoders are freed once prompts are
-    encoded, and only then the other parts are moved to the device. ``texture`` adds texture to decoded pixels.
-    ``controlnets``: those whose control pictures come with prompts (``CONTROL``), in their order.
+    encoded, and only then the other parts are moved to the device. ``texture`` adds texture to decoded pixels,
+    ``latent_upsampler`` enlarges latents. ``controlnets``: those whose control pictures come with prompts
+    (``CONTROL``), in their order.
     """
 
     architecture: Architecture
@@ -163,6 +173,7 @@ class DiffusersFamily:
     releases_encoders: bool = False
     texture: TextureNetwork | None = None
     controlnets: Sequence[LoadedControlNet] = ()
+    latent_upsampler: LatentUpsampler | None = None
     autoencoder: DiffusersAutoencoder = field(init=False)
 
     def __post_init__(self) -> None:

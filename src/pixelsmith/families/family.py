@@ -104,6 +104,20 @@ class TextureNetwork(Protocol):
 
 
 @runtime_checkable
+class LatentUpsampler(Protocol):
+    """Enlarges latents by 2, as if the picture had been enlarged and encoded."""
+
+    @property
+    def margin(self) -> int:
+        """The receptive field: how many latents around a window affect its enlargement."""
+        ...
+
+    def __call__(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c H W"]:
+        """Latents at the denoiser's scale, two for each on a side, float32, on its device."""
+        ...
+
+
+@runtime_checkable
 class Family(Protocol):
     """One loaded model."""
 
@@ -119,6 +133,11 @@ class Family(Protocol):
     @property
     def texture(self) -> TextureNetwork | None:
         """The network that adds texture to decoded pixels, if the model has one."""
+        ...
+
+    @property
+    def latent_upsampler(self) -> LatentUpsampler | None:
+        """The network that enlarges latents, if the model has one."""
         ...
 
     def schedule(self, steps: int) -> Schedule:

@@ -9,12 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pixelsmith.config.parts import Parts, located
-from pixelsmith.errors import ModelError, reason_of
-from pixelsmith.families.loading.find import OWN
-from pixelsmith.families.loading.model_files import read_json
+from pixelsmith.config.parts import Parts
+from pixelsmith.families.loading.own_networks import load_own_network, own_network_of
 from pixelsmith.families.loading.placing import to_channels_last
-from pixelsmith.families.loading.quiet import quiet
 from pixelsmith.families.texture_layers import MARGIN
 
 
@@ -44,27 +41,11 @@ def texture_of(folder: Path, parts: Parts) -> Path | None:
 
     Raises ``ModelError`` if the folder named by the model does not exist.
     """
-    own = (read_json(folder / OWN) if (folder / OWN).exists() else {}).get("texture")
-    if own is None or parts.vae is not None:
-        return None
-    place = Path(located(str(own), folder))
-    if not (place / "config.json").is_file():
-        raise ModelError(f"{folder / OWN}: texture: expected a folder with a config.json, got {own}")
-    return place
+    return own_network_of(folder, parts, "texture")
 
 
 def load_texture(place: Path, device: torch.device, dtype: torch.dtype) -> NetworkTexture:
     """Load a texture network onto its device. Raises ``ModelError``."""
     from pixelsmith.families.texture_network import TextureModel
 
-    try:
-        with quiet():
-            model, report = TextureModel.from_pretrained(
-                place, torch_dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
-            )
-    except Exception as error:
-        # Each library raises its own errors for damaged files.
-        raise ModelError(f"{place}: the texture network cannot be loaded: {reason_of(error)}") from error
-    if missing := sorted(report["missing_keys"]):
-        raise ModelError(f"{place}: the texture network lacks {len(missing)} weights, such as {missing[0]}")
-    return NetworkTexture(model, device)
+    return NetworkTexture(load_own_network(TextureModel, "texture network", place, dtype), device)

@@ -132,6 +132,24 @@ class Resized:
         return Scaling(seen.across, seen.down, left, top)
 
 
+@dataclass(frozen=True)
+class Coarser(Resized):
+    """The resized picture at a scale that is ``times`` smaller: its pixels have ``times`` pixels of the target a side.
+
+    The sides are rounded up, so the last pixels may reach beyond the target.
+    """
+
+    times: int = 1
+
+    @property
+    def size(self) -> Size:
+        return self.target.padded(self.times).divided(self.times)
+
+    def _origin(self, window: Window) -> Scaling:
+        seen = super()._origin(window.scaled(self.times))
+        return Scaling(self.times * seen.across, self.times * seen.down, seen.left, seen.top)
+
+
 def _seen(start: float, step: float, count: int) -> tuple[int, int]:
     """The first source value of an axis on which ``count`` output values depend, and the number of such values."""
     reach = math.ceil(_REACH * max(1.0, step)) + 1

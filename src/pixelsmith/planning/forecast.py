@@ -31,6 +31,7 @@ class Rates:
     """
 
     encode: float = 0.9
+    enlarge: float = 0.15
     denoise: float = 0.035
     decode: float = 1.4
     write: float = 0.06
@@ -51,7 +52,9 @@ def work_of(plan: Plan, method_at: MethodAt) -> dict[Key, float]:
         if stage and method_at(stage).captions == "auto":
             work[stage, "caption"] = rung.fewest_patches_per_step
         if stage:
-            work[stage, "encode"] = rung.size.area / 1e6
+            work[stage, "encode"] = rung.size.area / 1e6 / 4**rung.doublings
+        if rung.doublings:
+            work[stage, "enlarge"] = rung.size.area / 1e6
         if plan.encoded_controls:
             work[stage, "control"] = plan.encoded_controls * rung.size.area / 1e6
         calls = method_at(stage).calls(prompts=rung.prompts, negatives=rung.negatives)
@@ -205,4 +208,5 @@ def _name(model: str, device: str, dtype: str) -> str:
 
 def _order(key: Key) -> tuple[int, int]:
     stage, phase = key
-    return stage, ("", "caption", "upsample", "encode", "control", "denoise", "decode", "write").index(phase)
+    phases = ("", "caption", "upsample", "encode", "enlarge", "control", "denoise", "decode", "write")
+    return stage, phases.index(phase)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
@@ -15,7 +15,7 @@ from pixelsmith.errors import RequestError
 from pixelsmith.geometry import Size, Wrap
 from pixelsmith.pixels.region_masks import layers_of
 from pixelsmith.planning.coverages import base_coverage, border_of, coverage_of
-from pixelsmith.planning.stage_sizes import base_size, cascade_of, check_wrap, wrapped_unit
+from pixelsmith.planning.stage_sizes import base_size, cascade_of, check_wrap, doublings_of, wrapped_unit
 from pixelsmith.sampling.grid import TileLayout
 from pixelsmith.sampling.patches import dilation, fewest_patches
 from pixelsmith.sampling.regional import estimates_per_patch, owners_of
@@ -88,7 +88,12 @@ def make_plan(request: Request, facts: ModelFacts, start: Size | None = None, nu
     base = None if start else _single_patch_plan(origin, request, facts)
     sizes = cascade_of(request, origin, start, facts)
     check_wrap(request, facts, start, sizes if base is None else (base.size, *sizes))
+    _check_upsampling(request, facts, sizes)
     stages = tuple(_stage_plan(i, len(sizes), size, request, facts) for i, size in enumerate(sizes, 1))
+    stages = tuple(
+        replace(stage, doublings=doublings_of(request, below, stage.size, facts))
+        for below, stage in zip((origin, *sizes), stages, strict=False)
+    )
     base, stages = _with_regions(base, stages, request, facts)
     _check_control(request)
     rungs = [stage for stage in (base, *stages) if stage is not None]
@@ -153,6 +158,14 @@ def _check_control(request: Request) -> None:
         raise RequestError(
             f"control: {request.method.strategy} samples the whole canvas at once, which control pictures do not "
             "support; choose another strategy"
+        )
+
+
+def _check_upsampling(request: Request, facts: ModelFacts, sizes: Sequence[Size]) -> None:
+    if sizes and request.method.upsampling == "learned" and not facts.enlarges_latents:
+        raise RequestError(
+            f"upsampling: {facts.name} has no network that enlarges latents, or not for this autoencoder; choose "
+            "lanczos, bicubic or latent"
         )
 
 

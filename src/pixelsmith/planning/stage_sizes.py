@@ -17,6 +17,8 @@ MAX_SHAPE = 4.0
 """The largest aspect ratio of a base picture; for a larger one, the middle of the base is used."""
 WRAPPED_SHAPES = 0.1
 """The largest relative difference of aspect ratios if the picture wraps, in which case it is stretched, not cropped."""
+MOST_SHRUNK = 1.1
+"""The largest factor by which a picture is shrunk before the model's network doubles its latents."""
 MAX_STAGES = 400
 """The largest number of stages of a strategy that has one for every multiple of the base."""
 
@@ -46,6 +48,22 @@ def cascade_of(request: Request, origin: Size, start: Size | None, facts: ModelF
     )
     wrap = request.wrapped_axes
     return (*(wrap.rounded(size, wrapped_unit(facts)) for size in between), last)
+
+
+def doublings_of(request: Request, below: Size, size: Size, facts: ModelFacts) -> int:
+    """How often the model's network doubles the latents of the guide of a stage with ``upsampling="learned"``.
+
+    The rest of the factor between the picture below and the stage is resampled in pixels; by at most ``MOST_SHRUNK`` it
+    may be shrunk, because sizes are rounded. Where the picture wraps, both canvases must need no padding.
+    """
+    if request.method.upsampling != "learned":
+        return 0
+    times, wrap = 0, request.wrapped_axes
+    while size.factor_over(below) * MOST_SHRUNK >= 2 ** (times + 1):
+        if wrap.rounded(size, wrapped_unit(facts) * 2 ** (times + 1)) != size:
+            break
+        times += 1
+    return times
 
 
 def wrapped_unit(facts: ModelFacts) -> int:

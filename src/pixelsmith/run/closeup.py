@@ -26,14 +26,16 @@ from pixelsmith.config.model_facts import ModelFacts
 from pixelsmith.config.plans import Plan
 from pixelsmith.engine.codec import decode, encode
 from pixelsmith.engine.denoise import Denoising, Guide, Patched
+from pixelsmith.engine.doubled import DOUBLED_TILES, SCALE, Doubling, keep_doubled
 from pixelsmith.engine.enlarged import enlarged_to, seen_through
 from pixelsmith.engine.inputs import Rung
 from pixelsmith.engine.stage import Cascade, StageSteps
 from pixelsmith.engine.words import Cells, joined
 from pixelsmith.errors import RequestError
 from pixelsmith.families import Prompt, PromptAt, Upsampler
+from pixelsmith.families.family import LatentUpsampler
 from pixelsmith.geometry import NO_WRAP, Size, Window, Wrap
-from pixelsmith.pixels.resample import Resized
+from pixelsmith.pixels.resample import Coarser, Resized
 from pixelsmith.run.given import Given
 from pixelsmith.sampling.patches import Coverage, Tiling
 from pixelsmith.sampling.readable import Readable
@@ -109,7 +111,8 @@ def close_up(
     def kept(rung: Rung, stages: int) -> Rung:
         return replace(rung, picture=given.kept(rung.picture, sizes[:stages])) if given and stages else rung
 
-    reaches = reaches_of(window, the_plan, size, done + 1, facts, surroundings, cascade.wrap, cascade.upsampler)
+    networks = cascade.upsampler, cascade.family.latent_upsampler
+    reaches = reaches_of(window, the_plan, size, done + 1, facts, surroundings, cascade.wrap, *networks)
     own, rung = CloseupCascade.over(cascade, reaches, cascade.space), kept(start, done)
     for number in reaches:
         rung = kept(own.stage(number, rung, sizes[number - 1]), number)
@@ -170,6 +173,7 @@ def reaches_of(
     surroundings: float,
     wrap: Wrap = NO_WRAP,
     upsampler: Upsampler | None = None,
+    network: LatentUpsampler | None = None,
 ) -> dict[int, Reach]:
     """The reach of each stage from ``first`` on for a window of the final picture, whose size is ``picture``."""
     sizes = {number: stage.size for number, stage in enumerate(the_plan.stages, start=1)}
@@ -181,9 +185,14 @@ def reaches_of(
     for number in range(last, first - 1, -1):
         reaches[number] = Reach.around(wanted, sizes[number], facts, surroundings, wrap)
         if number > first:
-            enlarged = reaches[number].encoded.scaled(facts.latent_scale)
-            margin = _DETAIL_REACH * facts.latent_scale
-            wanted = seen(sizes[number - 1], sizes[number], enlarged, margin, wrap, upsampler)
+            below, size, reach = sizes[number - 1], sizes[number], reaches[number].encoded
+            margin, times = _DETAIL_REACH * facts.latent_scale, the_plan.stages[number - 1].doublings
+            if network is not None and times:
+                small = Coarser(_Empty(below), below, size, "lanczos", wrap=wrap, times=SCALE**times)
+                around = _doubled_from(reach, small.size, size, Doubling(network, times), facts, wrap)
+                wanted = wrap.grown(small.sees(around.scaled(facts.latent_scale)), margin, below)
+            else:
+                wanted = seen(below, size, reach.scaled(facts.latent_scale), margin, wrap, upsampler)
     return dict(sorted(reaches.items()))
 
 
@@ -196,6 +205,13 @@ def seen(
     """
     around = seen_through(enlarged_to(size, _Empty(below), "lanczos", upsampler, wrap), window)
     return wrap.grown(around, margin, below)
+
+
+def _doubled_from(window: Window, small: Size, size: Size, doubling: Doubling, facts: ModelFacts, wrap: Wrap) -> Window:
+    """The part of the latents of the ``small`` picture that is encoded for a window of the latents of a stage."""
+    canvas = facts.latent_size(small)
+    doubled = doubling.of(_Empty(canvas), facts.latent_size(size), wrap)
+    return wrap.grown(doubled.sees(window), facts.tiling.context, canvas)
 
 
 @dataclass(frozen=True)
@@ -233,15 +249,35 @@ class CloseupCascade(Cascade):
     def _encoded(
         self, stage: int, picture: Resized, size: Size, name: str = "guide", phase: str = "encode"
     ) -> Readable:
-        facts, reach = self.family.facts, self._reach(stage).encoded
         if name == "guide" and self.request.method.upsampling == "latent":
             return super()._encoded(stage, picture, size, name, phase)
-        part = Part(self._upsampled(stage, picture, reach.scaled(facts.latent_scale)), reach.scaled(facts.latent_scale))
+        reach = self._reach(stage).encoded
+        upsampled = self._upsampled(stage, picture, reach.scaled(self.family.facts.latent_scale))
+        return self._encoded_part(stage, upsampled, size, name, phase, reach)
+
+    def _encoded_part(
+        self, stage: int, picture: Readable, size: Size, name: str, phase: str, reach: Window
+    ) -> Readable:
+        """A window of a picture, given in latents, as latents."""
+        facts = self.family.facts
+        part = Part(picture, reach.scaled(facts.latent_scale))
         tiles = self.family.autoencoder.tiling.tiles(Size(reach.width, reach.height))
         latents = self.space.open(f"stage-{stage}/{name}", tiles, facts.latent_channels)
         with self._phase(stage, phase) as on_tile:
             encode(part, facts.latent_scale, self.autoencoder, latents, partial(on_tile, 0), self.executor)
         return Placed(latents, reach, reach, _Empty(facts.latent_size(size)), self.wrap)
+
+    def _doubled(self, stage: int, below: Rung, size: Size, doubling: Doubling) -> Readable:
+        facts, reach = self.family.facts, self._reach(stage).encoded
+        small, canvas = self._small(below.picture, size, doubling.times), facts.latent_size(size)
+        around = _doubled_from(reach, small.size, size, doubling, facts, self.wrap)
+        latents = self._encoded_part(stage, small, small.size, "small-guide", "encode", around)
+        part = Part(doubling.of(latents, canvas, self.wrap), reach)
+        tiles = DOUBLED_TILES.tiles(part.size)
+        kept = self.space.open(f"stage-{stage}/guide", tiles, facts.latent_channels)
+        with self._phase(stage, "enlarge") as on_tile:
+            keep_doubled(part, kept, tiles, self.family.device, partial(on_tile, 0), self.executor)
+        return Placed(kept, reach, reach, _Empty(canvas), self.wrap)
 
     def _prompts_at(self, stage: int, below: Rung, size: Size) -> list[PromptAt]:
         """Prompts with captions, which are computed when a patch first needs them."""

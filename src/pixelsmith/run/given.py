@@ -37,9 +37,7 @@ class Given:
         background = None if request.background is None else colour_of("background", request.background)
         picture, alpha = read_start(Path(request.from_image), background)
         mask = None if request.mask is None else read_picture(Path(request.mask))
-        upsampling = request.method.upsampling
-        kernel = "bicubic" if upsampling == "latent" else upsampling
-        return cls(picture, alpha, mask, kernel, request.mask_feather, request.wrapped_axes)
+        return cls(picture, alpha, mask, request.method.kernel, request.mask_feather, request.wrapped_axes)
 
     def kept(self, refined: Readable, sizes: Sequence[Size]) -> Readable:
         """A refined picture, in which the black parts of the mask keep the given picture.

@@ -79,7 +79,7 @@ class Fleet:
                 self.crew.turn(1.0)
         except DeviceError as error:
             raise RequestError(f"devices: {error}") from error
-        return RemoteFamily(facts, self.crew, self._opened.texture)
+        return RemoteFamily(facts, self.crew, self._opened.texture, self._opened.latent_upsampler)
 
     @property
     def upsampler(self) -> RemoteUpsampler | None:

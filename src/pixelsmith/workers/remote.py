@@ -18,7 +18,7 @@ from pixelsmith.engine.crew import Crew
 from pixelsmith.engine.many import ask
 from pixelsmith.engine.shipping import OfModel
 from pixelsmith.families import Family, Prompt, PromptAt
-from pixelsmith.families.family import CONTROL, Autoencoder, TextureNetwork, base_noise
+from pixelsmith.families.family import CONTROL, Autoencoder, LatentUpsampler, TextureNetwork, base_noise
 from pixelsmith.geometry import Size, Window
 from pixelsmith.sampling.denoiser import Batch, Denoiser
 from pixelsmith.sampling.grid import TileLayout
@@ -30,17 +30,22 @@ from pixelsmith.sampling.schedule import Level, Schedule
 class RemoteFamily(OfModel):
     """The ``Family`` of a crew. When it is sent to a worker, it becomes that worker's own family.
 
-    ``texture``: the noise channels and the margin of the texture network, if there is one. ``device`` is the CPU,
-    because the run itself computes nothing.
+    ``texture``: the noise channels and the margin of the texture network, if there is one; ``latent_upsampler``: the
+    margin of the network that enlarges latents. ``device`` is the CPU, because the run itself computes nothing.
     """
 
     part = "family"
     device = torch.device("cpu")
 
-    def __init__(self, facts: ModelFacts, crew: Crew, texture: tuple[int, int] | None) -> None:
+    def __init__(
+        self, facts: ModelFacts, crew: Crew, texture: tuple[int, int] | None, latent_upsampler: int | None
+    ) -> None:
         self.facts, self._crew = facts, crew
         self.autoencoder: Autoencoder = RemoteAutoencoder(facts.tiling, crew)
         self.texture: TextureNetwork | None = None if texture is None else RemoteTexture(*texture, crew)
+        self.latent_upsampler: LatentUpsampler | None = (
+            None if latent_upsampler is None else RemoteLatentUpsampler(latent_upsampler, crew)
+        )
 
     def schedule(self, steps: int) -> Schedule:
         found: Schedule = self._asked("schedule", steps)
@@ -137,6 +142,19 @@ class RemoteUpsampler(OfModel):
 
     def __call__(self, pixels: Tensor) -> Tensor:
         found: Tensor = ask(self.crew, partial(_called, self, "__call__", pixels))
+        return found
+
+
+@dataclass(eq=False)
+class RemoteLatentUpsampler(OfModel):
+    """The ``LatentUpsampler`` of a crew."""
+
+    margin: int
+    crew: Crew
+    part: str = field(default="latent_upsampler", init=False)
+
+    def __call__(self, latents: Tensor) -> Tensor:
+        found: Tensor = ask(self.crew, partial(_called, self, "__call__", latents))
         return found
 
 

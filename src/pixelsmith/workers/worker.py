@@ -85,11 +85,12 @@ class ModelSpec:
 @dataclass(frozen=True)
 class Opened:
     """A loaded model. ``texture``: the noise channels and the margin of its texture network, if it has one;
-    ``upsampler``: the scale of its upsampler, if it has one.
+    ``upsampler``: the scale of its upsampler; ``latent_upsampler``: the margin of its network that enlarges latents.
     """
 
     texture: tuple[int, int] | None
     upsampler: int | None
+    latent_upsampler: int | None
 
 
 @dataclass
@@ -187,10 +188,12 @@ class Worker:
         if self._folder is not None:
             # They are removed at once, because a worker can be killed at any moment.
             shutil.rmtree(self._folder, ignore_errors=True)
-        self._family, self._upsampler, texture = family, upsampler, family.texture
+        self._family, self._upsampler = family, upsampler
+        texture, doubler = family.texture, family.latent_upsampler
         return Opened(
             None if texture is None else (texture.noise_channels, texture.margin),
             None if upsampler is None else upsampler.scale,
+            None if doubler is None else doubler.margin,
         )
 
     def _calibrated(self, request: Request) -> Rates:

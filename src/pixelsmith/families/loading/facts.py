@@ -15,6 +15,7 @@ from pixelsmith.errors import InputError, ModelError, RequestError
 from pixelsmith.families.architecture import Configs, Traits
 from pixelsmith.families.autoencoders.autoencoder import latent_space, tiling_of
 from pixelsmith.families.footprint import autoencoder_values, controlnet_values, network_values
+from pixelsmith.families.latent_upsamplers import latent_upsampler_of
 from pixelsmith.families.loading.controlnets import LATENT_CONTROLNETS, check_controlnets, controlnet_configs
 from pixelsmith.families.loading.find import (
     NO_PARTS,
@@ -69,7 +70,8 @@ def read_facts(place: Path, name: str, parts: Parts = NO_PARTS) -> ModelFacts:
     architecture_of(str(configs["index"].get("_class_name")), name)
     sources = sources_of(place, parts)
     configs = {**configs, **_network_configs(sources, configs)}
-    facts = facts_of(configs, name, folder / OWN, few, texture_of(folder, parts) is not None)
+    own_networks = texture_of(folder, parts), latent_upsampler_of(folder, parts)
+    facts = facts_of(configs, name, folder / OWN, few, *(own is not None for own in own_networks))
     weights = _weights(sources, parts)
     facts = replace(
         facts,
@@ -85,11 +87,17 @@ def read_facts(place: Path, name: str, parts: Parts = NO_PARTS) -> ModelFacts:
 
 
 def facts_of(
-    configs: Configs, name: str, own: Path, few: Mapping[str, Any] | None = None, textured: bool = False
+    configs: Configs,
+    name: str,
+    own: Path,
+    few: Mapping[str, Any] | None = None,
+    textured: bool = False,
+    enlarges: bool = False,
 ) -> ModelFacts:
     """The facts of a model, from its configurations and the file ``own`` (``OWN``) if there is one.
 
-    ``few``: settings of its few-step variant; ``textured``: whether it has a texture network. Raises ``ModelError``.
+    ``few``: settings of its few-step variant; ``textured``: whether it has a texture network; ``enlarges``: whether
+    it has a network that enlarges latents. Raises ``ModelError``.
     """
     pipeline = str(configs["index"].get("_class_name"))
     architecture = architecture_of(pipeline, name)
@@ -128,6 +136,7 @@ def facts_of(
         recommended=traits.recommended,
         float16_safe=traits.float16_safe,
         perturbable=traits.perturbable,
+        enlarges_latents=enlarges,
         control_latents=traits.controlnet in LATENT_CONTROLNETS,
         stock_seeds=traits.stock_seeds,
         patch_values=patch_values,

@@ -17,9 +17,9 @@ from pixelsmith.system.places import given_place
 
 OWN = "pixelsmith.json"
 """An optional file in a model folder with ``native_size`` (pixels), ``method`` (``Recommended``), ``captioner`` (a
-folder relative to the model's, or a hub id), ``texture`` (the folder of its texture network), and ``few_steps``: the
-``lora`` of its few-step variant (relative to the folder, or a hub id), the recommended ``method`` with it, and its
-``scheduler`` and ``timestep_spacing``."""
+folder relative to the model's, or a hub id), ``texture`` and ``latent_upsampler`` (the folders of its texture network
+and of its network that enlarges latents), and ``few_steps``: the ``lora`` of its few-step variant (relative to the
+folder, or a hub id), the recommended ``method`` with it, and its ``scheduler`` and ``timestep_spacing``."""
 NO_PARTS = Parts()
 
 

@@ -16,6 +16,7 @@ from pixelsmith.errors import InputError, ModelError, RequestError, reason_of
 from pixelsmith.families.architecture import Architecture, DiffusersFamily, network_of
 from pixelsmith.families.autoencoders.autoencoder import compile_blocks
 from pixelsmith.families.family import Family
+from pixelsmith.families.latent_upsamplers import latent_upsampler_of, load_latent_upsampler
 from pixelsmith.families.loading.adapters import add_loras, add_textual_inversions
 from pixelsmith.families.loading.attention import set_attention
 from pixelsmith.families.loading.complete import check_complete, check_tokenizers
@@ -69,8 +70,11 @@ def load_family(place: Path, facts: ModelFacts, compute: Compute, parts: Parts =
         bring_beside(net.network, device, compute.memory)
     texture = texture_of(config_folder(place, parts), parts)
     drawn = None if texture is None else load_texture(texture, device, pipeline.vae.dtype)
+    enlarger = latent_upsampler_of(config_folder(place, parts), parts)
+    channels, own_dtype = facts.latent_channels, pipeline.vae.dtype
+    enlarges = None if enlarger is None else load_latent_upsampler(enlarger, channels, device, own_dtype)
     released = compute.memory == "encoders-released"
-    return DiffusersFamily(architecture, pipeline, facts, device, released, drawn, controlnets)
+    return DiffusersFamily(architecture, pipeline, facts, device, released, drawn, controlnets, enlarges)
 
 
 def overflows(architecture: Architecture, vae: Any) -> bool:

@@ -17,6 +17,7 @@ from pixelsmith.config.model_facts import ModelFacts
 from pixelsmith.config.request import EMBEDDED
 from pixelsmith.errors import RunError
 from pixelsmith.families.architecture import Configs, DiffusersFamily, network_of
+from pixelsmith.families.latent_upsamplers import latent_upsampler_of, load_latent_upsampler
 from pixelsmith.families.loading.facts import facts_of
 from pixelsmith.families.loading.find import NO_PARTS, OWN, find_model
 from pixelsmith.families.loading.loader import overflows
@@ -50,11 +51,14 @@ def family_of(pipeline: Any) -> Iterator[DiffusersFamily]:
     architecture, device = architecture_of(facts.pipeline, facts.name), pipeline._execution_device
     texture = texture_of(folder, NO_PARTS)
     drawn = None if texture is None else load_texture(texture, device, pipeline.vae.dtype)
+    enlarger = latent_upsampler_of(folder, NO_PARTS)
+    channels, own_dtype = facts.latent_channels, pipeline.vae.dtype
+    enlarges = None if enlarger is None else load_latent_upsampler(enlarger, channels, device, own_dtype)
     upcast, dtype = overflows(architecture, pipeline.vae), pipeline.vae.dtype
     if upcast:
         pipeline.vae.to(torch.float32)
     try:
-        yield DiffusersFamily(architecture, pipeline, facts, device, texture=drawn)
+        yield DiffusersFamily(architecture, pipeline, facts, device, texture=drawn, latent_upsampler=enlarges)
     finally:
         if upcast:
             pipeline.vae.to(dtype)
@@ -64,7 +68,8 @@ def pipeline_facts(pipeline: Any) -> ModelFacts:
     """The facts of a loaded pipeline. Raises ``ModelError``."""
     folder = _folder_of(pipeline)
     textured = texture_of(folder, NO_PARTS) is not None
-    facts = facts_of(_configs(pipeline), _name_of(pipeline), folder / OWN, textured=textured)
+    enlarges = latent_upsampler_of(folder, NO_PARTS) is not None
+    facts = facts_of(_configs(pipeline), _name_of(pipeline), folder / OWN, textured=textured, enlarges=enlarges)
     numbers = {value.data_ptr(): value.numel() for _, value in _weights(pipeline)}
     return replace(facts, parameters=sum(numbers.values()))
 

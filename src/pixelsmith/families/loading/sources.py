@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pixelsmith.config.parts import Parts
 from pixelsmith.errors import ModelError
+from pixelsmith.families.latent_upsamplers import latent_upsampler_of
 from pixelsmith.families.loading.find import (
     captioner_of,
     classes_in,
@@ -80,8 +81,8 @@ def model_files(place: Path, parts: Parts) -> list[Path]:
         found += [*_texts(folder / name), *(_part_files(source, parts) if source else [])]
     if captioner := captioner_of(folder, parts):
         found += sorted(find_captioner(captioner, parts.allow_pickle).glob("*.*"))
-    if texture := texture_of(folder, parts):
-        found += sorted(texture.glob("*.*"))
+    for own in (texture_of(folder, parts), latent_upsampler_of(folder, parts)):
+        found += sorted(own.glob("*.*")) if own else []
     for net in parts.controlnets:
         found += _part_files(find_part(net.path, parts.allow_pickle), parts)
     if parts.ip_adapters:

@@ -1,0 +1,108 @@
+"""Guides whose latents the model's network doubles: whole pictures, previews, other devices, resumed runs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from numpy.typing import NDArray
+
+from pixelsmith import Compute, Method, Parts, Request, RequestError, Size, generate, load, plan, resume
+from pixelsmith.cli.program import cli
+from pixelsmith.config.workers import Workers
+from pixelsmith.events import Event, PhaseFinished
+from pixelsmith.families import read_facts
+from pixelsmith.planning.stage_sizes import doublings_of
+from pixelsmith.run.shown import show
+from tests.stopping import stop_at
+
+FLOAT = Compute("cpu", "float32", batch_size=2)
+
+
+def request_of(model: Path, size: Size = Size(160, 128), **changes: Any) -> Request:  # noqa: B008
+    request = Request("a map", size, model=str(model), method=Method(steps=2, upsampling="learned"), compute=FLOAT)
+    return replace(request, **changes)
+
+
+def difference(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> int:
+    return int(np.abs(one.astype(int) - other).max())
+
+
+@pytest.mark.parametrize(
+    ("below", "size", "wrap", "times"),
+    [
+        ((64, 64), (128, 128), None, 1), ((64, 64), (256, 256), None, 2), ((64, 64), (255, 250), None, 2),
+        ((64, 64), (110, 110), None, 0), ((64, 64), (118, 118), None, 1), ((64, 64), (180, 180), None, 1),
+        ((64, 64), (256, 256), "xy", 2), ((64, 64), (248, 256), "x", 0), ((64, 64), (256, 248), "x", 2),
+    ],
+)  # fmt: skip
+def test_latents_are_doubled_as_often_as_the_factor_has_room_for(
+    enlarging_model: Path, below: tuple[int, int], size: tuple[int, int], wrap: Any, times: int
+) -> None:
+    request = request_of(enlarging_model, Size(*size), wrap=wrap)
+    assert doublings_of(request, Size(*below), Size(*size), read_facts(enlarging_model, "x")) == times
+
+
+def test_a_smaller_picture_is_encoded_and_its_latents_are_doubled(enlarging_model: Path) -> None:
+    request, done = request_of(enlarging_model), list[tuple[int, str]]()
+
+    def note(event: Event) -> None:
+        if isinstance(event, PhaseFinished):
+            done.append((event.stage, event.phase))
+
+    made = generate(request, observer=note)
+    assert done[-4:] == [(1, "encode"), (1, "enlarge"), (1, "denoise"), (1, "decode")]
+    assert difference(made.pixels, generate(request.with_method(upsampling="lanczos")).pixels) > 3
+    assert [stage.doublings for stage in plan(request).stages] == [1]
+
+
+@pytest.mark.parametrize("method", [{"merge": "phase"}, {"strategy": "multidiffusion"}, {"strategy": "demofusion"}])
+def test_every_strategy_with_stages_takes_it(enlarging_model: Path, method: dict[str, Any]) -> None:
+    request = request_of(enlarging_model).with_method(**method)
+    assert difference(generate(request).pixels, generate(request.with_method(upsampling="lanczos")).pixels) > 0
+
+
+@pytest.mark.parametrize("phase", ["encode", "enlarge", "denoise"])
+def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(enlarging_model: Path, tmp_path: Path, phase: str) -> None:
+    request = request_of(enlarging_model, Size(420, 300))
+    whole = generate(request).pixels
+    with pytest.raises(KeyboardInterrupt):
+        generate(request, tmp_path / "a.png", stop_at(stage=1, phase=phase), run_dir=tmp_path / "run")
+    assert np.array_equal(resume(tmp_path / "run").pixels, whole)
+    shown = show(tmp_path / "a.png").to_dict()
+    assert ["upsampling", "learned"] in shown["settings"]
+
+
+@pytest.mark.parametrize("wrap", [None, "x"])
+def test_a_preview_is_a_part_of_the_whole(wrap: Any) -> None:
+    """The embedded model, whose autoencoder is exactly local."""
+    sizes = (Size(384, 192), Size(768, 384))
+    with load(compute=FLOAT) as model:
+        method = Method(steps=1, upsampling="learned")
+        request = model.request("map of a coast", sizes[-1], cascade=sizes, method=method, wrap=wrap)
+        whole = model.generate(request).pixels
+        closeup = model.preview(request, (0.0, 0.3), side=32, surroundings=0.5)
+    assert np.abs(closeup.pictures[0].astype(int) - whole[closeup.window.slices]).mean() < 0.5
+
+
+def test_several_devices_make_the_same_picture(enlarging_model: Path) -> None:
+    request = request_of(enlarging_model, compute=Compute(dtype="float32", batch_size=1))
+    shared = generate(request, workers=Workers(("cpu", "cpu"))).pixels
+    assert difference(shared, generate(request).pixels) <= 1
+
+
+def test_an_upsampler_of_pixels_excludes_it(enlarging_model: Path) -> None:
+    with pytest.raises(RequestError, match="latents cannot be enlarged by --upsampler"):
+        request_of(enlarging_model, parts=Parts(upsampler="up.safetensors"))
+
+
+def test_the_command_line_takes_it(enlarging_model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.png"
+    said = ["--model", str(enlarging_model), "--size", "128x96", "--steps", "1", "--device", "cpu", "-o", str(out)]
+    result = CliRunner().invoke(cli, ["generate", "a map", *said, "--upsampling", "learned"])
+    assert result.exit_code == 0, result.output
+    assert "learned" in CliRunner().invoke(cli, ["info", str(out)]).output
