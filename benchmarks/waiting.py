@@ -55,7 +55,7 @@ PHASES = ("encode", "denoise", "decode", "write")
 META = torch.device("meta")
 
 
-@dataclass
+@dataclass(eq=False)
 class Device:
     """A device with a queue. ``busy``: the seconds of all queued work; ``free``: the time at which it will be done."""
 

@@ -8,7 +8,7 @@ with the four tiles of the next zoom, for the styles whose renditions agree. Noi
 robust to what a denoiser leaves.
 
 The smallest error of latents is reached by their mean, which is blurred. A part of the loss is therefore computed on
-decoded squares: the errors of pixels and the powers of their octaves.
+decoded squares: the errors of pixels and of their local means, and the powers of their octaves.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ class Weights:
 
     latents: float = 1.0
     pixels: float = 2.0
+    means: float = 4.0
     power: float = 0.3
 
 
@@ -145,6 +146,7 @@ class Trainer:
         parts = {
             "latents": F.l1_loss(output, target),
             "pixels": F.l1_loss(ours, theirs),
+            "means": F.l1_loss(F.avg_pool2d(ours, PIXELS), F.avg_pool2d(theirs, PIXELS)),
             "power": power_loss(opponent(ours), opponent(theirs)),
         }
         sum(getattr(self._weights, name) * part for name, part in parts.items()).backward()

@@ -30,10 +30,11 @@ class StageStarted:
 class Progress:
     """Units of a phase that are done, out of ``total``.
 
-    ``phase`` is ``caption`` (units: places), ``encode``, ``enlarge`` (latents, by the model's network), ``control``
-    (encoding a control picture) or ``decode`` (units: tiles), ``denoise`` (units: patches of this step) or ``write``
-    (units: rows of pixels). ``step`` counts from 1 to ``steps`` while denoising, else both are 1. ``share`` (0..1) is
-    how much of the whole run's time is over, ``seconds_left`` how long the rest of it takes, as far as it is known.
+    ``phase`` is ``caption`` (units: places), ``upsample`` (pixels, by an upsampler that several devices share),
+    ``encode``, ``double`` (latents, by the model's network), ``control`` (encoding a control picture) or ``decode``
+    (units: tiles), ``denoise`` (units: patches of this step) or ``write`` (units: rows of pixels). ``step`` counts from
+    1 to ``steps`` while denoising, else both are 1. ``share`` (0..1) is how much of the whole run's time is over,
+    ``seconds_left`` how long the rest of it takes, as far as it is known.
     ``workers``: where several devices share the work, how many of these units each does in a second.
     """
 
@@ -50,8 +51,8 @@ class Progress:
 
 @dataclass(frozen=True)
 class PhaseFinished:
-    """A phase of a stage is done after ``seconds``: ``caption``, ``encode``, ``enlarge``, ``control``,
-    ``denoise``, ``decode`` or ``write`` (the file).
+    """A phase of a stage is done after ``seconds``: ``caption``, ``upsample``, ``encode``, ``double``,
+    ``control``, ``denoise``, ``decode`` or ``write`` (the file).
     """
 
     stage: int

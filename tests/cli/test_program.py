@@ -122,7 +122,15 @@ def test_plan_prints_one_object_and_a_table(call: Call) -> None:
     assert code == 0
     last = plan["stages"][-1]
     assert (last["size"], last["latent_size"], last["fewest_patches_per_step"]) == ([4096, 4096], [512, 512], 256)
-    counted = {"steps", "guided_steps", "patches_per_step", "fewest_patches_per_step", "prompts", "negatives"}
+    counted = {
+        "steps",
+        "guided_steps",
+        "patches_per_step",
+        "fewest_patches_per_step",
+        "prompts",
+        "negatives",
+        "doublings",
+    }
     assert set(last) == {"size", "latent_size"} | counted
     assert plan["seconds"] is None
     assert min(plan["model_calls"], plan["peak_memory_bytes"], plan["disk_bytes"]) > 0

@@ -16,7 +16,7 @@ from torch import Tensor
 from pixelsmith import DeviceError
 from pixelsmith.canvas import Array, MemorySpace
 from pixelsmith.engine import Serial
-from pixelsmith.engine.enlarged import CONTEXT, TILE, Enlarged, enlarged_to, fill, passes_of, seen_through
+from pixelsmith.engine.enlarged import CONTEXT, TILE, Enlarged, enlarged_to, fill, passes_of, piece_side, seen_through
 from pixelsmith.geometry import NO_WRAP, Size, Window, Wrap
 from pixelsmith.pixels.resample import Resized
 from tests.upsamplers import Convolved, Cramped, Nearest
@@ -154,3 +154,8 @@ def test_it_reads_no_more_than_it_says(data: st.DataObject) -> None:
     assert all(marks[window.slices].all() for window in source.read_windows)
     # Rounded up to tiles, with the context of each pass.
     assert seen.width <= 2 * (TILE + 2 * CONTEXT) + 100
+
+
+@pytest.mark.parametrize(("tile", "scale", "side"), [(None, 4, None), (288, 4, 128), (512, 4, 128), (1024, 4, 256)])
+def test_pieces_are_at_least_four_times_their_context(tile: int | None, scale: int, side: int | None) -> None:
+    assert piece_side(tile, scale) == side

@@ -30,7 +30,7 @@ def test_the_embedded_model_has_one() -> None:
     place = find_model("embedded")
     facts = read_facts(place, "embedded")
     found = load_family(place, facts, CPU).latent_upsampler
-    assert facts.enlarges_latents
+    assert facts.doubles_latents
     assert found is not None
     assert found(torch.randn(1, facts.latent_channels, 6, 5)).shape == (1, facts.latent_channels, 12, 10)
 
@@ -53,7 +53,7 @@ def test_a_model_without_one_is_said_before_anything_is_made(tiny_model: Path) -
 def test_it_belongs_to_the_models_own_autoencoder(enlarging_model: Path) -> None:
     other = Parts(vae=str(enlarging_model / "vae"))
     assert latent_upsampler_of(enlarging_model, other) is None
-    assert not read_facts(enlarging_model, "x", other).enlarges_latents
+    assert not read_facts(enlarging_model, "x", other).doubles_latents
 
 
 def test_a_network_that_is_missing_or_damaged_is_said_in_a_line(enlarging_model: Path, tmp_path: Path) -> None:

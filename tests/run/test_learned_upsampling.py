@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pixelsmith import Compute, Method, Parts, Request, RequestError, Size, generate, load, plan, resume
 from pixelsmith.cli.program import cli
 from pixelsmith.config.workers import Workers
-from pixelsmith.events import Event, PhaseFinished
+from pixelsmith.events import Event, PhaseFinished, Warned
 from pixelsmith.families import read_facts
 from pixelsmith.planning.stage_sizes import doublings_of
 from pixelsmith.run.shown import show
@@ -55,9 +55,17 @@ def test_a_smaller_picture_is_encoded_and_its_latents_are_doubled(enlarging_mode
             done.append((event.stage, event.phase))
 
     made = generate(request, observer=note)
-    assert done[-4:] == [(1, "encode"), (1, "enlarge"), (1, "denoise"), (1, "decode")]
+    assert done[-4:] == [(1, "encode"), (1, "double"), (1, "denoise"), (1, "decode")]
     assert difference(made.pixels, generate(request.with_method(upsampling="lanczos")).pixels) > 3
     assert [stage.doublings for stage in plan(request).stages] == [1]
+
+
+def test_a_warning_is_given_if_no_stage_doubles_latents(enlarging_model: Path) -> None:
+    for size, warns in ((Size(96, 96), True), (Size(128, 128), False)):
+        seen: list[Event] = []
+        generate(request_of(enlarging_model, size), observer=seen.append)
+        lines = [event.message for event in seen if isinstance(event, Warned)]
+        assert any("no stage has a size" in line for line in lines) == warns
 
 
 @pytest.mark.parametrize("method", [{"merge": "phase"}, {"strategy": "multidiffusion"}, {"strategy": "demofusion"}])
@@ -66,7 +74,7 @@ def test_every_strategy_with_stages_takes_it(enlarging_model: Path, method: dict
     assert difference(generate(request).pixels, generate(request.with_method(upsampling="lanczos")).pixels) > 0
 
 
-@pytest.mark.parametrize("phase", ["encode", "enlarge", "denoise"])
+@pytest.mark.parametrize("phase", ["encode", "double", "denoise"])
 def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(enlarging_model: Path, tmp_path: Path, phase: str) -> None:
     request = request_of(enlarging_model, Size(420, 300))
     whole = generate(request).pixels

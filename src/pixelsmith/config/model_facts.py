@@ -27,7 +27,7 @@ class ModelFacts:
       its autoencoder holds per pixel of a tile, in the dtype of the run (``pixelsmith.families.footprint``).
     - ``float32_autoencoder``: whether its autoencoder is float32 where the run is in float16.
     - ``captioner_parameters``: the numbers in the weight files of its captioner; ``None`` where there is none.
-    - ``enlarges_latents``: whether it has a network for ``upsampling="learned"``.
+    - ``doubles_latents``: whether it has a network for ``upsampling="learned"``.
     - ``control_latents``: whether its ControlNets see the latents of their pictures, not the pixels.
     - ``stock_seeds``: whether a base picture starts from the noise that diffusers draws for its seed, or from keyed
       noise as stages do (docs/decisions/0002-keyed-randomness.md).
@@ -46,7 +46,7 @@ class ModelFacts:
     float16_safe: bool = True
     perturbable: bool = False
     quantised_bytes: int = 0
-    enlarges_latents: bool = False
+    doubles_latents: bool = False
     control_latents: bool = False
     stock_seeds: bool = True
     captioner_parameters: int | None = None

@@ -21,7 +21,7 @@ from pixelsmith.sampling.readable import Readable, deferred, read_wrapped
 from pixelsmith.system.device import finite, room_for, staged
 
 SCALE = 2
-WINDOW = "a tile of the latent upsampler"
+TILE_OF_LATENT_UPSAMPLER = "a tile of the latent upsampler"
 DOUBLED_TILES = TileLayout(side=96, context=0, blend=0)
 """The tiles of an enlarged canvas. What each sees around it adds about half of its area when it is doubled once."""
 
@@ -96,18 +96,18 @@ def keep_doubled(
     sync = Seldom(kept.sync)
 
     def write(group: Sequence[int], values: Tensor) -> None:
-        kept.put(group[0], finite(values[0], WINDOW))
+        kept.put(group[0], finite(values[0], TILE_OF_LATENT_UPSAMPLER))
         sync()
 
     work = Work(
-        kind=WINDOW,
+        kind=TILE_OF_LATENT_UPSAMPLER,
         groups=kept.missing(),
         read=lambda indices: deferred(doubled, tiles[indices[0]].window, device),
         compute=_computed,
         write=write,
         place=lambda group: f"tile {group[0] + 1} of {len(tiles)} to enlarge",
     )
-    with room_for(WINDOW):
+    with room_for(TILE_OF_LATENT_UPSAMPLER):
         executor.run(work, lambda group: on_tile(group[0] + 1, len(tiles)))
     kept.sync()
 

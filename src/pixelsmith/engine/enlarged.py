@@ -46,6 +46,13 @@ def enlarged_to(
     return Resized(found, found.size, target, kernel, wrap=wrap)
 
 
+def piece_side(tile: int | None, scale: int) -> int | None:
+    """The largest side of a piece of a tile in pixels of the source, for a side ``tile`` of the result that the user
+    asks for. Smaller pieces would consist of context, which is computed several times.
+    """
+    return None if tile is None else max(tile // scale, 4 * CONTEXT)
+
+
 def sizes_of_passes(target: Size, size: Size, scale: int) -> Iterator[Size]:
     """The sizes to which an upsampler enlarges a picture of a ``size`` until it covers ``target``."""
     while target.factor_over(size) >= LEAST_FACTOR:

@@ -41,7 +41,7 @@ def unsaid(kind: str, most: int) -> None:
     """The default ``OnSplit``, which does nothing."""
 
 
-def nothing(indices: Sequence[int]) -> Iterable[tuple[Readable, Window]]:
+def no_windows(indices: Sequence[int]) -> Iterable[tuple[Readable, Window]]:
     """The default ``Work.reads``: no window."""
     return ()
 
@@ -68,7 +68,7 @@ class Work(Generic[Inputs, Outputs]):
     write: Callable[[Sequence[int], Outputs], None]
     place: Callable[[Sequence[int]], str]
     full: int | None = None
-    reads: Callable[[Sequence[int]], Iterable[tuple[Readable, Window]]] = nothing
+    reads: Callable[[Sequence[int]], Iterable[tuple[Readable, Window]]] = no_windows
 
 
 @runtime_checkable

@@ -22,7 +22,7 @@ from pixelsmith.engine.control import Controlled, Shown
 from pixelsmith.engine.denoise import Guide, Patched
 from pixelsmith.engine.dilated import Dilated
 from pixelsmith.engine.doubled import DOUBLED_TILES, SCALE, Doubling, keep_doubled
-from pixelsmith.engine.enlarged import TILE_OF_UPSAMPLER, enlarged_to, fill, passes_of
+from pixelsmith.engine.enlarged import TILE_OF_UPSAMPLER, enlarged_to, fill, passes_of, piece_side
 from pixelsmith.engine.pieces import InPieces, UpsamplerInPieces
 from pixelsmith.engine.prompts import PromptEncoder
 from pixelsmith.engine.seldom import Seldom
@@ -99,10 +99,9 @@ class StageInputs:
         """The upsampler, which divides tiles in the same way."""
         if self.upsampler is None:
             return None
-        scale, asked = self.upsampler.scale, self.request.compute.tile
-        return UpsamplerInPieces(
-            self.upsampler, scale, partial(self._warn_of_pieces, TILE_OF_UPSAMPLER), asked and asked // scale
-        )
+        side = piece_side(self.request.compute.tile, self.upsampler.scale)
+        warn = partial(self._warn_of_pieces, TILE_OF_UPSAMPLER)
+        return UpsamplerInPieces(self.upsampler, self.upsampler.scale, warn, side)
 
     def _warn_of_pieces(self, what: str, side: int) -> None:
         self.observer(Warned(f"the device has no memory for {what}; going on with pieces of {side} pixels a side"))
@@ -189,7 +188,7 @@ class StageInputs:
         doubled = doubling.of(latents, facts.latent_size(size), self.wrap)
         tiles = DOUBLED_TILES.tiles(doubled.size, self.wrap)
         kept = self.space.open(f"stage-{stage}/guide", tiles, facts.latent_channels)
-        with self._phase(stage, "enlarge") as on_tile:
+        with self._phase(stage, "double") as on_tile:
             keep_doubled(doubled, kept, tiles, self.family.device, partial(on_tile, 0), self.executor)
         return kept
 

@@ -12,8 +12,11 @@ from pixelsmith.families import Family
 from pixelsmith.sampling.merging import MERGES
 
 
-def remarks_on(request: Request, family: Family, methods: Collection[StageMethod]) -> Iterator[str]:
-    """Warnings about settings that have no effect, or not the intended one."""
+def remarks_on(request: Request, family: Family, methods: Collection[StageMethod], doublings: int) -> Iterator[str]:
+    """Warnings about settings that have no effect, or not the intended one.
+
+    ``doublings``: how often latents are doubled in all stages.
+    """
     best, guides = family.facts.recommended, any(method.guides for method in methods)
     strongest = max(method.guidance_scale for method in methods)
     if (best.guidance_told or best.guidance_scale <= 1) and strongest > 2 * best.guidance_scale:
@@ -21,6 +24,8 @@ def remarks_on(request: Request, family: Family, methods: Collection[StageMethod
     yield from _needless(request, best)
     if request.method.texture not in (None, 0, best.texture) and family.texture is None:
         yield "the model has no texture network: texture is not used"
+    if request.method.upsampling == "learned" and not doublings:
+        yield "upsampling: no stage has a size at which latents can be doubled; pixels are enlarged by lanczos"
     texts = request.texts(max(1, len(methods) - 1))
     if any(negative for _, negative in texts) and not guides:
         yield "the negative prompt is not used: there is no classifier-free guidance"

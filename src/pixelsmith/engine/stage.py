@@ -74,7 +74,8 @@ class Cascade(StageInputs):
             schedule = _schedule(family, own)
             if own.guides and GUIDANCES[own.guidance].of_velocities and not schedule.is_flow:
                 raise RequestError(f"guidance: {own.guidance} is for flow-matching models, which this model is not")
-        for remark in remarks_on(request, family, methods.values()):
+        doublings = sum(stage.doublings for stage in the_plan.stages)
+        for remark in remarks_on(request, family, methods.values(), doublings):
             observer(Warned(remark))
         texts = request.texts(stages)
         encode = PromptEncoder.of(request, family)

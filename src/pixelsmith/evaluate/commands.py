@@ -46,7 +46,7 @@ def folder_at(path: Path) -> Path:
 @click.option(
     "--tiny",
     is_flag=True,
-    help="A dry run: two pictures per variant at 1.5 times the native sides, 6 steps, no guidance in stages.",
+    help="A dry run: two pictures per variant at 1.5 times the native sides, 6 steps, and no guidance in stages if it is the same in all of them.",
 )
 @click.option("--prompts", type=int, help="Only the first N of the prompts.  [default: all]", metavar="N")
 @click.option("--factor", "factors", type=float, multiple=True, help="Sizes, as multiples of the model's native sides.")
@@ -88,8 +88,9 @@ def evaluate_command(
         real = None if truth is None else load_truth(truth, min(native.width, native.height), factor)
         return Tools(network, real, clip)
 
-    weights = UpscalerWeights(options["latent_upscaler"], options["super_resolution"], options["model"])
-    setting = Setting(options["model"], compute_of(options), tools, weights)
+    compute = compute_of(options)
+    weights = UpscalerWeights(options["latent_upscaler"], options["super_resolution"], options["model"], compute)
+    setting = Setting(options["model"], compute, tools, weights)
     given = {"model": options["model"], "features": features, "truth": truth, "CLIP": options["clip"]}
     context = {"protocol": loaded.name, **{name: str(value or "none") for name, value in given.items()}}
     tell = (lambda line: None) if quiet else say

@@ -69,7 +69,7 @@ def descriptors(picture: Readable, cell: int) -> NDArray[np.float32]:
     rows, columns = picture.size.height // cell, picture.size.width // cell
     found = np.empty((4, rows, columns), np.float32)
     for first in range(0, rows, CELLS):
-        # Many rows at once, because a picture is read and enlarged in far less time so.
+        # In bands of rows, because reading and resizing row by row takes far longer.
         count = min(CELLS, rows - first)
         band = picture.read(Window(first * cell, 0, count * cell, columns * cell))
         for row, pixels in enumerate(torch.split(band, cell, dim=1), start=first):

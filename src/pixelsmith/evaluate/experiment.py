@@ -184,7 +184,7 @@ def _upscalers(protocol: EvaluationProtocol, weights: UpscalerWeights) -> tuple[
 
 def _without_network(protocol: EvaluationProtocol, facts: ModelFacts) -> dict[str, str]:
     """The reasons why variants cannot be made that need a network which the model does not have."""
-    needing = [v for v in protocol.variants if v.chosen.upsampling == "learned" and not facts.enlarges_latents]
+    needing = [v for v in protocol.variants if v.chosen.upsampling == "learned" and not facts.doubles_latents]
     if any(variant.name == protocol.reference for variant in needing):
         return {}
     return {variant.name: "the model has no network that enlarges latents" for variant in needing}

@@ -170,9 +170,11 @@ class EvaluationProtocol:
 
     def tiny(self) -> EvaluationProtocol:
         """A dry run of the protocol: two pictures per variant that are just large enough for several patches, in as few
-        steps as distinguish the variants, with guidance in the base alone.
+        steps as distinguish the variants, and without guidance in stages if it does not distinguish them.
         """
-        quick = {"steps": 6, "stage_steps": None, "stage_guidance_scale": 1.0}
+        quick: dict[str, Any] = {"steps": 6, "stage_steps": None}
+        if len({variant.method.get("stage_guidance_scale") for variant in self.variants}) == 1:
+            quick["stage_guidance_scale"] = 1.0
         return replace(
             self,
             name=f"{self.name}-tiny",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, Protocol, runtime_checkable
 
@@ -46,12 +46,13 @@ class UpscalerWeights:
     """The paths of upscalers' weights: ``latent``, a folder in the diffusers format; ``super_resolution``, a file.
 
     The file is a ``.pt2`` program that takes pictures (1, 3, s, s) in 0..1 and returns upscaled ones. ``model``: the
-    model whose own network enlarges latents.
+    model whose own network enlarges latents, loaded as ``compute`` says.
     """
 
     latent: str | None = None
     super_resolution: str | None = None
     model: str = EMBEDDED
+    compute: Compute = field(default_factory=Compute)
 
     def digest(self, name: str) -> str:
         """SHA-256 of the weights of the upscaler of this name; empty if it has none."""
@@ -131,6 +132,7 @@ class _Learned:
     """Double the latents of the base by the model's network until the size is reached, then decode them once."""
 
     model: str
+    compute: Compute
 
     @torch.inference_mode()
     def __call__(self, base: Pixels, prompt: str, seed: int, size: Size) -> Readable:
@@ -153,13 +155,13 @@ class _Learned:
     @cached_property
     def _family(self) -> Family:
         place = find_model(self.model)
-        return load_family(place, read_facts(place, self.model), Compute())
+        return load_family(place, read_facts(place, self.model), self.compute)
 
 
 def _learned(weights: UpscalerWeights) -> Upscaler:
-    if not read_facts(find_model(weights.model, weights=False), weights.model).enlarges_latents:
+    if not read_facts(find_model(weights.model, weights=False), weights.model).doubles_latents:
         raise UnavailableError("the model has no network that enlarges latents")
-    return _Learned(weights.model)
+    return _Learned(weights.model, weights.compute)
 
 
 def _kernel(kernel: Literal["lanczos", "bicubic"]) -> Callable[[UpscalerWeights], Upscaler]:

@@ -53,7 +53,7 @@ def base_noise(facts: ModelFacts, seed: int, canvas: Size) -> Noise:
 
 @runtime_checkable
 class Autoencoder(Protocol):
-    """Pixels to latents and back, one tile at a time."""
+    """Pixels to latents and back, one tile at a time. Hashable, because filters that fit it are kept with it."""
 
     @property
     def tiling(self) -> TileLayout: ...

@@ -97,7 +97,8 @@ def _facts(file: Path, size: int, changed: int) -> UpsamplerFacts:
 
 
 def pixel_values(network: nn.Module, scale: int) -> int:
-    """The numbers per pixel of the source that a network holds at once, which loses its weights.
+    """The numbers per pixel of the source that a network holds at once. It is moved to the meta device for that, and
+    cannot be used afterwards.
 
     It is run with tensors without data, and the largest sum of live tensors is counted; kernels need half as much
     besides. Where a network cannot be run so, the output of its widest convolution is taken several times.
@@ -108,7 +109,7 @@ def pixel_values(network: nn.Module, scale: int) -> int:
         with torch.no_grad(), live:
             network(torch.empty(1, 3, _COUNTED_SIDE, _COUNTED_SIDE, device="meta"))
     except Exception:
-        # Networks are written by many people.
+        # Some architectures use operations that tensors without data do not support.
         return (
             _WIDEST * scale**2 * max((len(values) for values in network.parameters() if values.ndim == 4), default=64)
         )

@@ -31,7 +31,7 @@ class Rates:
     """
 
     encode: float = 0.9
-    enlarge: float = 0.15
+    double: float = 0.15
     denoise: float = 0.035
     decode: float = 1.4
     write: float = 0.06
@@ -54,7 +54,7 @@ def work_of(plan: Plan, method_at: MethodAt) -> dict[Key, float]:
         if stage:
             work[stage, "encode"] = rung.size.area / 1e6 / 4**rung.doublings
         if rung.doublings:
-            work[stage, "enlarge"] = rung.size.area / 1e6
+            work[stage, "double"] = rung.size.area / 1e6
         if plan.encoded_controls:
             work[stage, "control"] = plan.encoded_controls * rung.size.area / 1e6
         calls = method_at(stage).calls(prompts=rung.prompts, negatives=rung.negatives)
@@ -164,7 +164,7 @@ def _guessed(measured: Mapping[str, float], alone: float | None) -> Rates:
     """
     plain = Rates()
     guess = plain if alone is None else replace(plain, denoise=alone)
-    of_pixels = ("decode", "control", "encode")
+    of_pixels = ("decode", "control", "double", "encode")
     for one in of_pixels:
         if one in measured:
             ratio = measured[one] / plain.of(one)
@@ -208,5 +208,5 @@ def _name(model: str, device: str, dtype: str) -> str:
 
 def _order(key: Key) -> tuple[int, int]:
     stage, phase = key
-    phases = ("", "caption", "upsample", "encode", "enlarge", "control", "denoise", "decode", "write")
+    phases = ("", "caption", "upsample", "encode", "double", "control", "denoise", "decode", "write")
     return stage, phases.index(phase)

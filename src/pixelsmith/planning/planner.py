@@ -162,7 +162,7 @@ def _check_control(request: Request) -> None:
 
 
 def _check_upsampling(request: Request, facts: ModelFacts, sizes: Sequence[Size]) -> None:
-    if sizes and request.method.upsampling == "learned" and not facts.enlarges_latents:
+    if sizes and request.method.upsampling == "learned" and not facts.doubles_latents:
         raise RequestError(
             f"upsampling: {facts.name} has no network that enlarges latents, or not for this autoencoder; choose "
             "lanczos, bicubic or latent"

@@ -22,7 +22,7 @@ from pixelsmith.planning.forecast import Rates
 
 @torch.inference_mode()
 def measure_rates(family: Family, request: Request, known: Rates) -> Rates:
-    """Time one batch of patches, one encoded and one decoded tile, each after a warm-up; other rates are kept."""
+    """Time a batch of patches and an encoded, a doubled and a decoded tile, each after a warm-up; others are kept."""
     facts, asked = family.facts, request.compute.tile
     autoencoder = InPieces(
         family.autoencoder, facts.latent_scale, lambda side: None, asked and asked // facts.latent_scale
@@ -51,11 +51,15 @@ def measure_rates(family: Family, request: Request, known: Rates) -> Rates:
         if texture:
             texture.add_to(pixels[0], kept, texture.noise_of(kept))
 
+    double = known.double
+    if network := family.latent_upsampler:
+        double = _seconds(lambda: network(latents), family.device) / (tile.area * (2 * facts.latent_scale) ** 2 / 1e6)
     encode = _seconds(lambda: autoencoder.encode(torch.zeros(1, 3, side, side)), family.device) / megapixels
     return replace(
         known,
         denoise=_seconds(lambda: denoiser(x, level, windows), family.device) / batch_size,
         encode=encode,
+        double=double,
         control=encode,
         decode=_seconds(decode, family.device) / megapixels,
     )

@@ -275,7 +275,7 @@ class CloseupCascade(Cascade):
         part = Part(doubling.of(latents, canvas, self.wrap), reach)
         tiles = DOUBLED_TILES.tiles(part.size)
         kept = self.space.open(f"stage-{stage}/guide", tiles, facts.latent_channels)
-        with self._phase(stage, "enlarge") as on_tile:
+        with self._phase(stage, "double") as on_tile:
             keep_doubled(part, kept, tiles, self.family.device, partial(on_tile, 0), self.executor)
         return Placed(kept, reach, reach, _Empty(canvas), self.wrap)
 

@@ -15,7 +15,7 @@ from pixelsmith.config.model_facts import ModelFacts
 from pixelsmith.config.parts import Parts
 from pixelsmith.config.plans import Plan
 from pixelsmith.config.request import Request
-from pixelsmith.engine.enlarged import LAYOUT, stored_bytes
+from pixelsmith.engine.enlarged import LAYOUT, piece_side, stored_bytes
 from pixelsmith.engine.stage import batch_size_of
 from pixelsmith.errors import RunError
 from pixelsmith.families import (
@@ -33,7 +33,7 @@ from pixelsmith.families import (
     read_upsampler,
     unpinned,
 )
-from pixelsmith.geometry import MAX_SIDE, Size
+from pixelsmith.geometry import Size
 from pixelsmith.pixels.reading import picture_size
 from pixelsmith.planning.forecast import Rates, load_rates, rated_as, seconds_of
 from pixelsmith.planning.planner import Numbers, make_plan, no_bytes
@@ -111,7 +111,7 @@ class FoundModel:
         upsampler = self.upsampler
         if upsampler is None:
             return numbers
-        side = min(LAYOUT.side, max(LAYOUT.least, (request.compute.tile or MAX_SIDE) // upsampler.scale))
+        side = min(LAYOUT.side, piece_side(request.compute.tile, upsampler.scale) or LAYOUT.side)
         return replace(
             numbers,
             upsampler_bytes=4 * upsampler.parameters,

@@ -16,6 +16,7 @@ from pixelsmith.config.workers import Workers
 from pixelsmith.engine.codec import TILE
 from pixelsmith.engine.crew import Crew, Leases, LostError, Member, Shared, raised
 from pixelsmith.engine.denoise import PATCH
+from pixelsmith.engine.doubled import TILE_OF_LATENT_UPSAMPLER
 from pixelsmith.engine.enlarged import TILE_OF_UPSAMPLER
 from pixelsmith.engine.executor import OnSplit
 from pixelsmith.engine.many import Many
@@ -33,7 +34,14 @@ from pixelsmith.workers.processes import Processes
 from pixelsmith.workers.remote import RemoteFamily, RemoteUpsampler
 from pixelsmith.workers.worker import About, ModelSpec, Opened
 
-_KINDS = {"denoise": PATCH, "encode": TILE, "control": TILE, "decode": TILE, "upsample": TILE_OF_UPSAMPLER}
+_KINDS = {
+    "upsample": TILE_OF_UPSAMPLER,
+    "encode": TILE,
+    "double": TILE_OF_LATENT_UPSAMPLER,
+    "control": TILE,
+    "denoise": PATCH,
+    "decode": TILE,
+}
 """The kind of item that each phase processes."""
 LEASES = Leases()
 GATHER_SECONDS = 300.0

@@ -37,25 +37,22 @@ _UNUSUAL = {
 """Configuration entries of ControlNets that need other inputs than the control picture."""
 
 
-def check_controlnets(parts: Parts, configs: Configs, model: str) -> None:
-    """Check from configurations alone that the ControlNets are for this model. Raises ``ModelError``."""
+def controlnet_configs(parts: Parts, configs: Configs, model: str) -> list[dict[str, Any]]:
+    """The configurations of the ControlNets. Raises ``ModelError`` if they are not for this model."""
     if not parts.controlnets:
-        return
+        return []
     pipeline = str(configs["index"].get("_class_name"))
     kind = architecture_of(pipeline, model).traits(configs).controlnet
     if kind is None:
         raise ModelError(f"{model}: ControlNets for a {pipeline} are not supported; leave them out")
-    for net, config in zip(parts.controlnets, controlnet_configs(parts), strict=True):
-        _check_fits(net.path, config, configs, kind)
-
-
-def controlnet_configs(parts: Parts) -> list[dict[str, Any]]:
-    """The configurations of the ControlNets. Raises ``ModelError``."""
-    places = [find_part(net.path, parts.allow_pickle, weights=False) for net in parts.controlnets]
-    for net, place in zip(parts.controlnets, places, strict=True):
-        if not (place / "config.json").is_file():
+    found = []
+    for net in parts.controlnets:
+        file = find_part(net.path, parts.allow_pickle, weights=False) / "config.json"
+        if not file.is_file():
             raise ModelError(f"{net.path}: expected the folder of a ControlNet with its config.json, or a hub id")
-    return [read_json(place / "config.json") for place in places]
+        found.append(read_json(file))
+        _check_fits(net.path, found[-1], configs, kind)
+    return found
 
 
 def load_controlnets(parts: Parts, beside: Any, dtype: torch.dtype) -> Sequence[LoadedControlNet]:

@@ -16,7 +16,7 @@ from pixelsmith.families.architecture import Configs, Traits
 from pixelsmith.families.autoencoders.autoencoder import latent_space, tiling_of
 from pixelsmith.families.footprint import autoencoder_values, controlnet_values, network_values
 from pixelsmith.families.latent_upsamplers import latent_upsampler_of
-from pixelsmith.families.loading.controlnets import LATENT_CONTROLNETS, check_controlnets, controlnet_configs
+from pixelsmith.families.loading.controlnets import LATENT_CONTROLNETS, controlnet_configs
 from pixelsmith.families.loading.find import (
     NO_PARTS,
     OWN,
@@ -80,10 +80,12 @@ def read_facts(place: Path, name: str, parts: Parts = NO_PARTS) -> ModelFacts:
         captioner_parameters=_captioner_parameters(folder, parts),
     )
     _check_vae(facts, parts)
-    check_controlnets(parts, configs, name)
+    controls = controlnet_configs(parts, configs, name)
     check_ip_adapters(parts, configs, name)
-    controls = sum(controlnet_values(config, facts.latent_channels) for config in controlnet_configs(parts))
-    return replace(facts, patch_values=facts.patch_values + controls)
+    return replace(
+        facts,
+        patch_values=facts.patch_values + sum(controlnet_values(config, facts.latent_channels) for config in controls),
+    )
 
 
 def facts_of(
@@ -92,11 +94,11 @@ def facts_of(
     own: Path,
     few: Mapping[str, Any] | None = None,
     textured: bool = False,
-    enlarges: bool = False,
+    doubles: bool = False,
 ) -> ModelFacts:
     """The facts of a model, from its configurations and the file ``own`` (``OWN``) if there is one.
 
-    ``few``: settings of its few-step variant; ``textured``: whether it has a texture network; ``enlarges``: whether
+    ``few``: settings of its few-step variant; ``textured``: whether it has a texture network; ``doubles``: whether
     it has a network that enlarges latents. Raises ``ModelError``.
     """
     pipeline = str(configs["index"].get("_class_name"))
@@ -136,7 +138,7 @@ def facts_of(
         recommended=traits.recommended,
         float16_safe=traits.float16_safe,
         perturbable=traits.perturbable,
-        enlarges_latents=enlarges,
+        doubles_latents=doubles,
         control_latents=traits.controlnet in LATENT_CONTROLNETS,
         stock_seeds=traits.stock_seeds,
         patch_values=patch_values,

@@ -16,7 +16,7 @@ from pixelsmith.errors import InputError, ModelError, RequestError, reason_of
 from pixelsmith.families.architecture import Architecture, DiffusersFamily, network_of
 from pixelsmith.families.autoencoders.autoencoder import compile_blocks
 from pixelsmith.families.family import Family
-from pixelsmith.families.latent_upsamplers import latent_upsampler_of, load_latent_upsampler
+from pixelsmith.families.latent_upsamplers import NetworkLatentUpsampler, latent_upsampler_of, load_latent_upsampler
 from pixelsmith.families.loading.adapters import add_loras, add_textual_inversions
 from pixelsmith.families.loading.attention import set_attention
 from pixelsmith.families.loading.complete import check_complete, check_tokenizers
@@ -30,7 +30,7 @@ from pixelsmith.families.loading.single import read_part
 from pixelsmith.families.loading.sources import sources_of, usual_source
 from pixelsmith.families.registry import architecture_of
 from pixelsmith.families.shared.schedules import put_scheduler
-from pixelsmith.families.textures import load_texture, texture_of
+from pixelsmith.families.textures import NetworkTexture, load_texture, texture_of
 
 
 def load_family(place: Path, facts: ModelFacts, compute: Compute, parts: Parts = NO_PARTS) -> Family:
@@ -68,13 +68,23 @@ def load_family(place: Path, facts: ModelFacts, compute: Compute, parts: Parts =
     bring(pipeline, device, compute.memory)
     for net in controlnets:
         bring_beside(net.network, device, compute.memory)
-    texture = texture_of(config_folder(place, parts), parts)
-    drawn = None if texture is None else load_texture(texture, device, pipeline.vae.dtype)
-    enlarger = latent_upsampler_of(config_folder(place, parts), parts)
-    channels, own_dtype = facts.latent_channels, pipeline.vae.dtype
-    enlarges = None if enlarger is None else load_latent_upsampler(enlarger, channels, device, own_dtype)
+    texture, doubler = load_own_networks(config_folder(place, parts), parts, facts, device, pipeline.vae.dtype)
     released = compute.memory == "encoders-released"
-    return DiffusersFamily(architecture, pipeline, facts, device, released, drawn, controlnets, enlarges)
+    return DiffusersFamily(architecture, pipeline, facts, device, released, texture, controlnets, doubler)
+
+
+def load_own_networks(
+    folder: Path, parts: Parts, facts: ModelFacts, device: torch.device, dtype: torch.dtype
+) -> tuple[NetworkTexture | None, NetworkLatentUpsampler | None]:
+    """Load the texture network and the latent upsampler of the model in a folder, if it has them.
+
+    Raises ``ModelError``.
+    """
+    texture, doubler = texture_of(folder, parts), latent_upsampler_of(folder, parts)
+    return (
+        None if texture is None else load_texture(texture, device, dtype),
+        None if doubler is None else load_latent_upsampler(doubler, facts.latent_channels, device, dtype),
+    )
 
 
 def overflows(architecture: Architecture, vae: Any) -> bool:

@@ -17,14 +17,14 @@ from pixelsmith.config.model_facts import ModelFacts
 from pixelsmith.config.request import EMBEDDED
 from pixelsmith.errors import RunError
 from pixelsmith.families.architecture import Configs, DiffusersFamily, network_of
-from pixelsmith.families.latent_upsamplers import latent_upsampler_of, load_latent_upsampler
+from pixelsmith.families.latent_upsamplers import latent_upsampler_of
 from pixelsmith.families.loading.facts import facts_of
 from pixelsmith.families.loading.find import NO_PARTS, OWN, find_model
-from pixelsmith.families.loading.loader import overflows
+from pixelsmith.families.loading.loader import load_own_networks, overflows
 from pixelsmith.families.loading.quiet import quiet
 from pixelsmith.families.registry import architecture_of
 from pixelsmith.families.shared.schedules import config_of
-from pixelsmith.families.textures import load_texture, texture_of
+from pixelsmith.families.textures import texture_of
 
 
 def read_pipeline(name: str, **options: Any) -> Any:
@@ -49,16 +49,12 @@ def family_of(pipeline: Any) -> Iterator[DiffusersFamily]:
     """
     facts, folder = pipeline_facts(pipeline), _folder_of(pipeline)
     architecture, device = architecture_of(facts.pipeline, facts.name), pipeline._execution_device
-    texture = texture_of(folder, NO_PARTS)
-    drawn = None if texture is None else load_texture(texture, device, pipeline.vae.dtype)
-    enlarger = latent_upsampler_of(folder, NO_PARTS)
-    channels, own_dtype = facts.latent_channels, pipeline.vae.dtype
-    enlarges = None if enlarger is None else load_latent_upsampler(enlarger, channels, device, own_dtype)
+    texture, doubler = load_own_networks(folder, NO_PARTS, facts, device, pipeline.vae.dtype)
     upcast, dtype = overflows(architecture, pipeline.vae), pipeline.vae.dtype
     if upcast:
         pipeline.vae.to(torch.float32)
     try:
-        yield DiffusersFamily(architecture, pipeline, facts, device, texture=drawn, latent_upsampler=enlarges)
+        yield DiffusersFamily(architecture, pipeline, facts, device, texture=texture, latent_upsampler=doubler)
     finally:
         if upcast:
             pipeline.vae.to(dtype)
@@ -68,8 +64,8 @@ def pipeline_facts(pipeline: Any) -> ModelFacts:
     """The facts of a loaded pipeline. Raises ``ModelError``."""
     folder = _folder_of(pipeline)
     textured = texture_of(folder, NO_PARTS) is not None
-    enlarges = latent_upsampler_of(folder, NO_PARTS) is not None
-    facts = facts_of(_configs(pipeline), _name_of(pipeline), folder / OWN, textured=textured, enlarges=enlarges)
+    doubles = latent_upsampler_of(folder, NO_PARTS) is not None
+    facts = facts_of(_configs(pipeline), _name_of(pipeline), folder / OWN, textured=textured, doubles=doubles)
     numbers = {value.data_ptr(): value.numel() for _, value in _weights(pipeline)}
     return replace(facts, parameters=sum(numbers.values()))
 
