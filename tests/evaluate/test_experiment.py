@@ -68,7 +68,7 @@ def outcomes(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
         output = folder / name
         output.mkdir()
         (output / "pictures").symlink_to(folder, target_is_directory=True)
-        weights = UpscalerWeights(super_resolution=str(folder / "doubled.pt2"))
+        weights = UpscalerWeights(super_resolution=str(folder / "doubled.pt2"), model=str(tiny_model))
         outcome = run(tiny_protocol(name), output, setting(tiny_model, weights=weights), lambda line: None)
         write_report(outcome, output, {"protocol": name})
         found[name] = (outcome, output)
