@@ -187,7 +187,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("training/work"), help="pictures and their latents")
     parser.add_argument("--output", type=Path, default=Path("training/work"), help="checkpoints and losses")
     parser.add_argument("--init", type=Path, default=Path("src/pixelsmith/embedded/model"))
-    parser.add_argument("--minutes", type=float, default=10.5)
+    parser.add_argument("--minutes", type=float, default=28)
     parser.add_argument("--batch", type=int, default=6, help="halved pictures in a step")
     parser.add_argument("--zooms", type=int, default=2, help="tiles of two zooms in a step")
     parser.add_argument("--peak", type=float, default=1.2e-3, help="learning rate")
