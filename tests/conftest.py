@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from itertools import count
@@ -46,12 +45,10 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def enlarging_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same with a network that enlarges its latents."""
-    from tests.tiny import build_latent_upsampler, build_stable_diffusion
+    from tests.tiny import build_latent_upsampler, save_with_network
 
     folder = tmp_path_factory.mktemp("models") / "enlarging"
-    build_stable_diffusion().save_pretrained(folder)
-    build_latent_upsampler().save_pretrained(folder / "latent_upsampler")
-    (folder / "pixelsmith.json").write_text(json.dumps({"latent_upsampler": "latent_upsampler"}))
+    save_with_network(folder, "latent_upsampler", build_latent_upsampler())
     return folder
 
 

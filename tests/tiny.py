@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -32,6 +34,13 @@ def build_autoencoder() -> AutoencoderKL:
         norm_num_groups=4,
         sample_size=64,
     )
+
+
+def save_with_network(folder: Path, name: str, network: Any) -> None:
+    """A tiny Stable Diffusion in a folder, with a network of its own that its ``pixelsmith.json`` names."""
+    build_stable_diffusion().save_pretrained(folder)
+    network.save_pretrained(folder / name)
+    (folder / "pixelsmith.json").write_text(json.dumps({name: name}))
 
 
 def build_texture() -> TextureModel:

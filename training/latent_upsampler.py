@@ -27,7 +27,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from pixelsmith.families.latent_upsampler_network import SCALE, LatentUpsamplerModel
+from pixelsmith.families.family import DOUBLE
+from pixelsmith.families.latent_upsampler_network import LatentUpsamplerModel
 from pixelsmith.families.loading.placing import to_channels_last
 from training.autoencoder import as_input, load_autoencoder
 from training.data import SIZE, load_pixels, load_records
@@ -36,7 +37,7 @@ from training.mosaics import tiles_of
 from training.texture import judged, opponent, power_loss
 from training.truth import Place
 
-HALF = SIZE // SCALE
+HALF = SIZE // DOUBLE
 AGREEING = ("satellite", "night")
 """Styles whose tiles show the same at two zooms: 28 to 35 dB between a tile and the four finer ones, scaled down.
 Watercolors have other colours and other roads at each zoom (17 to 19 dB)."""
@@ -82,7 +83,7 @@ def joined(pictures: NDArray[np.uint8], four: Sequence[int]) -> NDArray[np.uint8
 
 def halved(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """A picture (s, s, 3) at half its size."""
-    side = len(picture) // SCALE
+    side = len(picture) // DOUBLE
     return np.asarray(Image.fromarray(picture).resize((side, side), Image.Resampling.LANCZOS))
 
 
@@ -109,7 +110,7 @@ class Pairs:
             y, x = rng.integers(0, SIZE - HALF + 1, size=2)
             small.append(self.pixels[self.zoomed[i].coarse][y : y + HALF, x : x + HALF])
             whole = joined(self.pixels, self.zoomed[i].fine)
-            large.append(whole[SCALE * y : SCALE * y + SIZE, SCALE * x : SCALE * x + SIZE])
+            large.append(whole[DOUBLE * y : DOUBLE * y + SIZE, DOUBLE * x : DOUBLE * x + SIZE])
         return np.stack(small), np.stack(large)
 
 

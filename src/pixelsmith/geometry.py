@@ -133,6 +133,11 @@ class Window:
         """The inverse of ``relative_to``: a window relative to ``other``, in the coordinates of ``other``."""
         return Window(self.top + other.top, self.left + other.left, self.height, self.width)
 
+    def divided(self, divisor: int) -> Window:
+        """The smallest window of cells of ``divisor`` values a side that covers it."""
+        top, left = self.top // divisor, self.left // divisor
+        return Window(top, left, -(-self.bottom // divisor) - top, -(-self.right // divisor) - left)
+
     def scaled(self, factor: int) -> Window:
         """This window at ``factor`` times the resolution, such as from latents to pixels."""
         return Window(self.top * factor, self.left * factor, self.height * factor, self.width * factor)

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from pixelsmith.canvas import Array, MemorySpace, Part
 from pixelsmith.engine import Serial
-from pixelsmith.engine.doubled import SCALE, Doubled, keep_doubled
+from pixelsmith.engine.doubled import Doubled, keep_doubled
+from pixelsmith.families.family import DOUBLE
 from pixelsmith.families.latent_upsamplers import NetworkLatentUpsampler
 from pixelsmith.geometry import NO_WRAP, Size, Window, Wrap
 from pixelsmith.sampling.grid import TileLayout
@@ -35,14 +36,14 @@ def latents() -> Tensor:
 
 
 def doubled(times: int = 1, size: Size | None = None, wrap: Wrap = NO_WRAP, source: Readable | None = None) -> Doubled:
-    size = size or SMALL.scaled(SCALE**times)
+    size = size or SMALL.scaled(DOUBLE**times)
     return Doubled(source or Array(latents()), network(), times, size, wrap)
 
 
 def test_a_value_depends_on_others_up_to_the_margin() -> None:
     model, first, last = build_latent_upsampler(), 12, 14
     x = torch.randn(1, 4, 28, 28, requires_grad=True)
-    (gradient,) = torch.autograd.grad(model(x)[0, :, SCALE * first : SCALE * (last + 1)].square().sum(), x)
+    (gradient,) = torch.autograd.grad(model(x)[0, :, DOUBLE * first : DOUBLE * (last + 1)].square().sum(), x)
     seen = gradient.abs().amax((0, 1, 3)).nonzero().flatten()
     assert (int(seen.min()), int(seen.max())) == (first - model.margin, last + model.margin)
 

@@ -17,7 +17,7 @@ from pixelsmith.families import load_family, read_facts
 from pixelsmith.families.loading.sources import model_files
 from pixelsmith.families.texture_layers import MARGIN
 from pixelsmith.families.textures import NetworkTexture, texture_of
-from tests.tiny import build_stable_diffusion, build_texture
+from tests.tiny import build_texture, save_with_network
 
 CPU = Compute("cpu", "float32")
 
@@ -25,9 +25,7 @@ CPU = Compute("cpu", "float32")
 @pytest.fixture(scope="module")
 def textured(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("textured") / "model"
-    build_stable_diffusion().save_pretrained(folder)
-    build_texture().save_pretrained(folder / "texture")
-    (folder / "pixelsmith.json").write_text(json.dumps({"texture": "texture"}))
+    save_with_network(folder, "texture", build_texture())
     return folder
 
 

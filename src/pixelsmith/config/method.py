@@ -34,7 +34,7 @@ from pixelsmith.system.places import picture_path
 CoverageName = Literal["grid", "random"]
 Upsampling = Literal["lanczos", "bicubic", "latent", "learned"]
 KernelName = Literal["lanczos", "bicubic"]
-_KERNELS: dict[Upsampling, KernelName] = {
+_KERNEL_OF: dict[Upsampling, KernelName] = {
     "lanczos": "lanczos", "bicubic": "bicubic", "latent": "bicubic", "learned": "lanczos"
 }  # fmt: skip
 
@@ -214,7 +214,7 @@ class Method:
     @property
     def kernel(self) -> KernelName:
         """The kernel that resamples pictures."""
-        return _KERNELS[self.upsampling]
+        return _KERNEL_OF[self.upsampling]
 
     @property
     def painted_map(self) -> str | None:

@@ -14,13 +14,12 @@ from torch import Tensor
 from pixelsmith.engine.denoise import Patched
 from pixelsmith.engine.executor import Executor, Work
 from pixelsmith.engine.seldom import Seldom
-from pixelsmith.families.family import LatentUpsampler
+from pixelsmith.families.family import DOUBLE, LatentUpsampler
 from pixelsmith.geometry import NO_WRAP, Size, Window, Wrap
 from pixelsmith.sampling.grid import Grid, TileLayout
 from pixelsmith.sampling.readable import Readable, deferred, read_wrapped
 from pixelsmith.system.device import finite, room_for, staged
 
-SCALE = 2
 TILE_OF_LATENT_UPSAMPLER = "a tile of the latent upsampler"
 DOUBLED_TILES = TileLayout(side=96, context=0, blend=0)
 """The tiles of an enlarged canvas. What each sees around it adds about half of its area when it is doubled once."""
@@ -64,11 +63,8 @@ class Doubled:
         """The windows of the source, of each enlargement of it, and of the result."""
         found, size = [window], self.source.size
         for level in reversed(range(self.times)):
-            bounds = Size(size.width * SCALE**level, size.height * SCALE**level)
-            top, left = found[-1].top // SCALE, found[-1].left // SCALE
-            bottom, right = -(-found[-1].bottom // SCALE), -(-found[-1].right // SCALE)
-            inner = Window(top, left, bottom - top, right - left)
-            found.append(self.wrap.grown(inner, self.network.margin, bounds))
+            bounds = Size(size.width * DOUBLE**level, size.height * DOUBLE**level)
+            found.append(self.wrap.grown(found[-1].divided(DOUBLE), self.network.margin, bounds))
         return found[::-1]
 
 
@@ -119,5 +115,5 @@ def _computed(tile: Callable[[], Tensor]) -> Float[Tensor, "1 c h w"]:
 def _enlarged(network: LatentUpsampler, values: Float[Tensor, "1 c h w"], windows: Sequence[Window]) -> Tensor:
     """Enlarge the values of the first window, and cut each enlargement to the next window."""
     for seen, wanted in pairwise(windows):
-        values = network(values)[(..., *wanted.relative_to(seen.scaled(SCALE)).slices)]
+        values = network(values)[(..., *wanted.relative_to(seen.scaled(DOUBLE)).slices)]
     return values[0]

@@ -122,10 +122,8 @@ class Enlarged:
 
     def sees(self, window: Window) -> Window:
         """The window of the source on which a window depends; both may reach over edges that wrap."""
-        size, scale = self.source.size, self.upsampler.scale
-        top, left = window.top // scale, window.left // scale
-        bottom, right = -(-window.bottom // scale), -(-window.right // scale)
-        inside = self.wrap.grown(Window(top, left, bottom - top, right - left), 0, size)
+        size = self.source.size
+        inside = self.wrap.grown(window.divided(self.upsampler.scale), 0, size)
         top, bottom = _in_tiles(inside.top, inside.bottom, size.height)
         left, right = _in_tiles(inside.left, inside.right, size.width)
         return self.wrap.grown(Window(top, left, bottom - top, right - left), CONTEXT, size)

@@ -21,7 +21,7 @@ from pixelsmith.engine.conditions import Conditions, guided_denoiser
 from pixelsmith.engine.control import Controlled, Shown
 from pixelsmith.engine.denoise import Guide, Patched
 from pixelsmith.engine.dilated import Dilated
-from pixelsmith.engine.doubled import DOUBLED_TILES, SCALE, Doubling, keep_doubled
+from pixelsmith.engine.doubled import DOUBLED_TILES, Doubling, keep_doubled
 from pixelsmith.engine.enlarged import TILE_OF_UPSAMPLER, enlarged_to, fill, passes_of, piece_side
 from pixelsmith.engine.pieces import InPieces, UpsamplerInPieces
 from pixelsmith.engine.prompts import PromptEncoder
@@ -30,6 +30,7 @@ from pixelsmith.engine.texture import Texture
 from pixelsmith.engine.words import Cells, Words, joined
 from pixelsmith.events import Observer, PhaseFinished, Progress, Warned
 from pixelsmith.families import Captioner, Family, Prompt, PromptAt, Upsampler, everywhere
+from pixelsmith.families.family import DOUBLE
 from pixelsmith.geometry import Size, Window, Wrap
 from pixelsmith.pixels.resample import Coarser, Resized
 from pixelsmith.pixels.slider_map import CHAINED, flatness_map, slider_map
@@ -195,7 +196,7 @@ class StageInputs:
     def _small(self, picture: Readable, size: Size, times: int) -> Coarser:
         """The picture below on the grid whose latents are doubled so often for a stage of this size."""
         kernel = self.request.method.kernel
-        return Coarser(picture, picture.size, size, kernel, wrap=self.wrap, times=SCALE**times)
+        return Coarser(picture, picture.size, size, kernel, wrap=self.wrap, times=DOUBLE**times)
 
     def _encoded(
         self, stage: int, picture: Resized, size: Size, name: str = "guide", phase: str = "encode"

@@ -17,12 +17,13 @@ from pixelsmith.canvas import Array, MemorySpace
 from pixelsmith.config.compute import Compute
 from pixelsmith.config.request import EMBEDDED
 from pixelsmith.engine.codec import decode, encode
-from pixelsmith.engine.doubled import SCALE, Doubled
+from pixelsmith.engine.doubled import Doubled
 from pixelsmith.engine.texture import Texture
 from pixelsmith.errors import ModelError
 from pixelsmith.evaluate.exported import Exported
 from pixelsmith.evaluate.unavailable import UnavailableError
 from pixelsmith.families import Family, find_model, load_family, read_facts
+from pixelsmith.families.family import DOUBLE
 from pixelsmith.families.latent_upscaler import LatentUpscaler
 from pixelsmith.geometry import Size
 from pixelsmith.pixels.resample import Kernel, Resized
@@ -141,7 +142,7 @@ class _Learned:
         times = math.ceil(math.log2(size.factor_over(picture.size)) - 1e-9)
         if network is None or times < 1:
             return Resized(picture, picture.size, size, "lanczos")
-        small, large = (family.facts.latent_size(picture.size.scaled(SCALE**each)) for each in (0, times))
+        small, large = (family.facts.latent_size(picture.size.scaled(DOUBLE**each)) for each in (0, times))
         tiling, space = family.autoencoder.tiling, MemorySpace()
         latents = space.open("latents", tiling.tiles(small), family.facts.latent_channels)
         source = Resized(picture, picture.size, picture.size, "lanczos")

@@ -103,9 +103,13 @@ class TextureNetwork(Protocol):
         ...
 
 
+DOUBLE = 2
+"""The factor by which a ``LatentUpsampler`` enlarges each side."""
+
+
 @runtime_checkable
 class LatentUpsampler(Protocol):
-    """Enlarges latents by 2, as if the picture had been enlarged and encoded."""
+    """Enlarges latents by ``DOUBLE``, as if the picture had been enlarged and encoded."""
 
     @property
     def margin(self) -> int:

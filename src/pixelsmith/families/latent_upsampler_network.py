@@ -8,8 +8,7 @@ from diffusers.configuration_utils import register_to_config
 from jaxtyping import Float
 from torch import Tensor, nn
 
-SCALE = 2
-"""The factor on each side."""
+from pixelsmith.families.family import DOUBLE
 
 
 class _Residual(nn.Module):
@@ -39,7 +38,7 @@ class LatentUpsamplerModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
         super().__init__()
         self.first = nn.Conv2d(latent_channels, width, 3, padding=1)
         self.residual = nn.ModuleList(_Residual(width) for _ in range(blocks))
-        self.last = nn.Conv2d(width, latent_channels * SCALE**2, 3, padding=1)
+        self.last = nn.Conv2d(width, latent_channels * DOUBLE**2, 3, padding=1)
         for values in self.last.parameters():
             nn.init.zeros_(values)
 
@@ -53,5 +52,5 @@ class LatentUpsamplerModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
         x = self.first(latents)
         for block in self.residual:
             x = block(x)
-        smooth = F.interpolate(latents, scale_factor=SCALE, mode="bicubic")
-        return smooth + F.pixel_shuffle(self.last(x), SCALE)
+        smooth = F.interpolate(latents, scale_factor=DOUBLE, mode="bicubic")
+        return smooth + F.pixel_shuffle(self.last(x), DOUBLE)

@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from typing import Literal
 
 import numpy as np
 import torch
@@ -19,11 +18,12 @@ from jaxtyping import Float, Real
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pixelsmith.config.method import KernelName
 from pixelsmith.geometry import NO_WRAP, Size, Window, Wrap
 from pixelsmith.sampling.readable import Readable, read_wrapped
 from pixelsmith.system.device import staged
 
-Kernel = Literal["lanczos", "bicubic"]
+Kernel = KernelName
 Places = NDArray[np.float64]
 _REACH = 3
 """The support of the widest kernel (Lanczos with three lobes) when enlarging, in source pixels on each side."""

@@ -26,14 +26,14 @@ from pixelsmith.config.model_facts import ModelFacts
 from pixelsmith.config.plans import Plan
 from pixelsmith.engine.codec import decode, encode
 from pixelsmith.engine.denoise import Denoising, Guide, Patched
-from pixelsmith.engine.doubled import DOUBLED_TILES, SCALE, Doubling, keep_doubled
+from pixelsmith.engine.doubled import DOUBLED_TILES, Doubling, keep_doubled
 from pixelsmith.engine.enlarged import enlarged_to, seen_through
 from pixelsmith.engine.inputs import Rung
 from pixelsmith.engine.stage import Cascade, StageSteps
 from pixelsmith.engine.words import Cells, joined
 from pixelsmith.errors import RequestError
 from pixelsmith.families import Prompt, PromptAt, Upsampler
-from pixelsmith.families.family import LatentUpsampler
+from pixelsmith.families.family import DOUBLE, LatentUpsampler
 from pixelsmith.geometry import NO_WRAP, Size, Window, Wrap
 from pixelsmith.pixels.resample import Coarser, Resized
 from pixelsmith.run.given import Given
@@ -150,11 +150,9 @@ class Reach:
     @classmethod
     def around(cls, pixels: Window, size: Size, facts: ModelFacts, surroundings: float, wrap: Wrap = NO_WRAP) -> Reach:
         """The reach of a window of a stage's picture, whose size is ``size`` pixels."""
-        canvas, scale, context = facts.latent_size(size), facts.latent_scale, facts.tiling.context
-        top, left = pixels.top // scale, pixels.left // scale
-        bottom, right = -(-pixels.bottom // scale), -(-pixels.right // scale)
+        canvas, context = facts.latent_size(size), facts.tiling.context
         # Decoders compute one latent more than the part that is kept.
-        decoded = wrap.grown(Window(top, left, bottom - top, right - left), context + 1, canvas)
+        decoded = wrap.grown(pixels.divided(facts.latent_scale), context + 1, canvas)
         side = max(facts.patch.width, facts.patch.height)
         margin = math.ceil(surroundings * side)
         return cls(pixels, decoded, wrap.grown(decoded, margin + side + context, canvas), margin, wrap)
@@ -188,7 +186,7 @@ def reaches_of(
             below, size, reach = sizes[number - 1], sizes[number], reaches[number].encoded
             margin, times = _DETAIL_REACH * facts.latent_scale, the_plan.stages[number - 1].doublings
             if network is not None and times:
-                small = Coarser(_Empty(below), below, size, "lanczos", wrap=wrap, times=SCALE**times)
+                small = Coarser(_Empty(below), below, size, "lanczos", wrap=wrap, times=DOUBLE**times)
                 around = _doubled_from(reach, small.size, size, Doubling(network, times), facts, wrap)
                 wanted = wrap.grown(small.sees(around.scaled(facts.latent_scale)), margin, below)
             else:

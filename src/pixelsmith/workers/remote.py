@@ -128,8 +128,7 @@ class RemoteTexture(OfModel):
     part: str = field(default="texture", init=False)
 
     def __call__(self, pixels: Tensor, noise: Tensor) -> Tensor:
-        found: Tensor = ask(self.crew, partial(_called, self, "__call__", pixels, noise))
-        return found
+        return _computed(self, self.crew, pixels, noise)
 
 
 @dataclass(eq=False)
@@ -141,8 +140,7 @@ class RemoteUpsampler(OfModel):
     part: str = field(default="upsampler", init=False)
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        found: Tensor = ask(self.crew, partial(_called, self, "__call__", pixels))
-        return found
+        return _computed(self, self.crew, pixels)
 
 
 @dataclass(eq=False)
@@ -154,8 +152,7 @@ class RemoteLatentUpsampler(OfModel):
     part: str = field(default="latent_upsampler", init=False)
 
     def __call__(self, latents: Tensor) -> Tensor:
-        found: Tensor = ask(self.crew, partial(_called, self, "__call__", latents))
-        return found
+        return _computed(self, self.crew, latents)
 
 
 @dataclass(frozen=True)
@@ -196,6 +193,12 @@ class _OnDevice:
             # The dictionary keeps the tensor alive, so that no other one can get the same id.
             self._known[id(value)] = value, value.to(self.device)
         return self._known[id(value)][1]
+
+
+def _computed(part: Any, crew: Crew, *values: Tensor) -> Tensor:
+    """The result of a part that is itself a function of tensors, by any worker."""
+    found: Tensor = ask(crew, partial(_called, part, "__call__", *values))
+    return found
 
 
 def _called(part: Any, method: str, *given: Any) -> Any:
