@@ -71,6 +71,17 @@ def wait_for(model: LoadedModel, count: int) -> None:
     assert len(crew.ready) == count
 
 
+@dataclass(eq=False)
+class Unanswered:
+    """A job that a stopped worker never answers."""
+
+    kind: str = "a question"
+    count: int = 1
+
+    def lost(self) -> None:
+        """It need not be done."""
+
+
 LONG = Leases(least=900)
 """A worker that a busy machine keeps waiting is not given up."""
 
@@ -80,6 +91,10 @@ def give_up(model: LoadedModel, pid: int, said: list[str]) -> None:
     assert model._model.fleet is not None
     crew, abouts = model._model.fleet.crew, model._model.fleet.abouts
     crew.wait(lambda: not any(member.jobs for member in crew.ready if abouts[member].pid != pid), 120)
+    for member in crew.ready:
+        if abouts[member].pid == pid and not member.jobs:
+            # Its answers were on their way when it was stopped, and no later job was given to it.
+            crew.begin(member, Unanswered())
     crew._leases = Leases(first=0, least=0, times=0)
     wait_for(model, 1)
     crew.tell = said.append
