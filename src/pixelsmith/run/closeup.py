@@ -28,6 +28,7 @@ from pixelsmith.engine.codec import decode, encode
 from pixelsmith.engine.denoise import Denoising, Guide, Patched
 from pixelsmith.engine.doubled import DOUBLED_TILES, Doubling, keep_doubled
 from pixelsmith.engine.enlarged import enlarged_to, seen_through
+from pixelsmith.engine.filling import copied
 from pixelsmith.engine.inputs import Rung
 from pixelsmith.engine.stage import Cascade, StageSteps
 from pixelsmith.engine.words import Cells, joined
@@ -233,9 +234,7 @@ class CloseupCascade(Cascade):
         reach = self._reach(stage).encoded
         part = Part(source, reach)
         tiles = self.family.autoencoder.tiling.tiles(part.size)
-        kept = self.space.open(f"stage-{stage}/{name}", tiles, 1)
-        for index in range(len(tiles)):
-            kept.put(index, part.read(tiles[index].window))
+        kept = copied(part, self.space.open(f"stage-{stage}/{name}", tiles, 1), tiles)
         return Placed(kept, reach, reach, source, self.wrap)
 
     def _control(self, stage: int, size: Size) -> Sequence[Readable]:
