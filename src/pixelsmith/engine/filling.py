@@ -78,7 +78,7 @@ def copied(source: Readable, canvas: Patched, tiles: Grid) -> Readable:
     def read(index: int) -> Tensor:
         return source.read(tiles[index].window)[None]
 
-    Filling(canvas, tiles, "a tile of a map", "copy", read, compute=_same).run(lambda done, total: None, Serial())
+    Filling(canvas, tiles, "a copied tile", "copy", read, compute=_same).run(lambda done, total: None, Serial())
     return canvas
 
 
