@@ -240,7 +240,7 @@ def measured(side: int, batch_ms: float, steps: int, threaded: bool, work: Path)
         shares = Shares(sleeper, on_device.host)
         space = DiskSpace(work / "run")
         plan = make_plan(request, family.facts)
-        cascade = Cascade.of(request, family, plan, shares, space, executor=on_device)
+        cascade = replace(Cascade.of(request, family, plan, shares, space), executor=on_device)
         picture = cascade.stage(1, cascade.base(family.facts.native_size), request.size).picture
     began = time.perf_counter()
     write_picture(picture, work / "picture.tif", {})

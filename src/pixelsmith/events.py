@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from threading import get_ident
 
 from pixelsmith.config.plans import Plan
 from pixelsmith.geometry import Size
@@ -81,3 +84,26 @@ Observer = Callable[[Event], None]
 
 def silent(event: Event) -> None:
     """The observer that does nothing."""
+
+
+@contextmanager
+def delivered_here(observer: Observer) -> Iterator[Observer]:
+    """An observer that any thread may call; the given one is called by this thread alone, with the same events.
+
+    Events of other threads wait for the next event of this thread, or for the end of the context.
+    """
+    here, waiting = get_ident(), deque[Event]()
+
+    def deliver() -> None:
+        while waiting:
+            observer(waiting.popleft())
+
+    def observe(event: Event) -> None:
+        waiting.append(event)
+        if get_ident() == here:
+            deliver()
+
+    try:
+        yield observe
+    finally:
+        deliver()

@@ -256,6 +256,7 @@ def test_a_contact_sheet_replaces_only_a_contact_sheet(call: Call, common: tuple
     ("text", "more", "message"),
     [
         ('{"prompt": "a"}\n{"sise": 64}', (), "row 2: there is no option 'sise'"),
+        ('{"prompt": "a"}\n{}', (), "row 2: it has no prompt; give it one, or all of them with --prompt"),
         ('{"seed": 1}', (), "row 1: it has no prompt; give it one, or all of them with --prompt"),
         ('{"prompt": "a", "seed": "high"}', (), "row 1: Invalid value for '--seed'"),
         ('{"prompt": "a", "slider": 7}', (), "row 1: slider: expected a number from 0 to 1"),

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from hypothesis import given, reject
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from pixelsmith import Compute, Method, Parts, Request, RequestError, Size, generate, load, plan, resume
@@ -16,7 +18,8 @@ from pixelsmith.cli.program import cli
 from pixelsmith.config.workers import Workers
 from pixelsmith.events import Event, PhaseFinished, Warned
 from pixelsmith.families import read_facts
-from pixelsmith.planning.stage_sizes import doublings_of
+from pixelsmith.planning.planner import make_plan
+from pixelsmith.planning.stage_sizes import MOST_SHRUNK, doublings_of
 from pixelsmith.run.shown import show
 from tests.stopping import stop_at
 
@@ -45,6 +48,71 @@ def test_latents_are_doubled_as_often_as_the_factor_has_room_for(
 ) -> None:
     request = request_of(enlarging_model, Size(*size), wrap=wrap)
     assert doublings_of(request, Size(*below), Size(*size), read_facts(enlarging_model, "x")) == times
+
+
+@pytest.mark.parametrize(
+    ("size", "wrap", "between"),
+    [
+        # The nearest multiple of 8 pixels, which is enough for wrapping alone, is 200.
+        ((640, 640), "xy", (208, 208)), ((640, 640), "x", (208, 202)), ((640, 640), None, (202, 202)),
+        # From 48x91, 128 would be as near, but is narrower by an eighth.
+        ((416, 848), "x", (144, 278)),
+    ],
+)  # fmt: skip
+def test_sizes_of_intermediate_stages_are_such_that_latents_can_be_doubled(
+    enlarging_model: Path, size: tuple[int, int], wrap: Any, between: tuple[int, int]
+) -> None:
+    first, last = plan(request_of(enlarging_model, Size(*size), wrap=wrap)).stages
+    assert (first.size, last.size) == (Size(*between), Size(*size))
+    assert (first.doublings, last.doublings) == (1, 1)
+
+
+@given(width=st.integers(10, 100), height=st.integers(10, 100), wrap=st.sampled_from(["x", "y", "xy"]))
+def test_a_size_at_which_latents_can_be_doubled_is_enough(
+    enlarging_model: Path, width: int, height: int, wrap: Any
+) -> None:
+    request = request_of(enlarging_model, Size(16 * width, 16 * height), wrap=wrap)
+    facts = read_facts(enlarging_model, "x")
+    try:
+        make_plan(request.with_method(upsampling="lanczos"), facts)
+    except RequestError:
+        # The base is so narrow that multiples of its sides have another aspect ratio.
+        reject()
+    found = make_plan(request, facts)
+    assert found.base is not None
+    sizes = [stage.size for stage in (found.base, *found.stages)]
+    for below, stage in zip(sizes, found.stages, strict=False):
+        assert bool(stage.doublings) == (stage.size.factor_over(below) * MOST_SHRUNK >= 2)
+
+
+def test_a_picture_that_wraps_is_doubled_in_every_stage(enlarging_model: Path) -> None:
+    request, doubled = request_of(enlarging_model, Size(288, 288), wrap="xy"), list[int]()
+
+    def note(event: Event) -> None:
+        if isinstance(event, PhaseFinished) and event.phase == "double":
+            doubled.append(event.stage)
+
+    made = generate(request.with_method(steps=1, merge="phase"), observer=note)
+    # The nearest multiple of 8 is 136.
+    assert [stage.size for stage in made.plan.stages] == [Size(128, 128), Size(288, 288)]
+    assert doubled == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("size", "cascade", "said"),
+    [
+        (264, (), "multiples of 16 pixels where a picture wraps, got 264x264; the nearest is 256x256"),
+        (288, (Size(136, 136), Size(288, 288)), "got 136x136; the nearest is 128x128"),
+    ],
+)
+def test_requested_sizes_at_which_no_latents_can_be_doubled_are_refused(
+    enlarging_model: Path, size: int, cascade: tuple[Size, ...], said: str
+) -> None:
+    request = request_of(enlarging_model, Size(size, size), cascade=cascade, wrap="xy")
+    with pytest.raises(RequestError, match=f"wrap: with --upsampling learned .* {said}"):
+        plan(request)
+    assert all(stage.doublings for stage in plan(replace(request, wrap=None)).stages)
+    assert plan(request.with_method(upsampling="lanczos")).stages
 
 
 def test_a_smaller_picture_is_encoded_and_its_latents_are_doubled(enlarging_model: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from threading import get_ident
 from typing import Any
 
 import numpy as np
@@ -34,14 +35,14 @@ from pixelsmith.api.lifecycle import Lifecycle
 from pixelsmith.canvas import Array
 from pixelsmith.cli.program import cli
 from pixelsmith.config.workers import Workers
-from pixelsmith.engine import enlarged, inputs
-from pixelsmith.events import Event, PhaseFinished
+from pixelsmith.engine import Threaded, enlarged, inputs
+from pixelsmith.events import Event, PhaseFinished, Warned
 from pixelsmith.families import Upsampler, load_upsampler
 from pixelsmith.geometry import NO_WRAP, Wrap
 from pixelsmith.pixels.resample import Kernel, Resized
 from pixelsmith.sampling.readable import Readable
 from tests.stopping import stop_at
-from tests.upsamplers import Convolved, Nearest, compact
+from tests.upsamplers import Convolved, Cramped, Nearest, compact
 
 FLOAT = Compute("cpu", "float32")
 
@@ -114,6 +115,21 @@ def test_a_preview_is_a_part_of_the_whole(tiny_model: Path, monkeypatch: pytest.
         whole = model.generate(request).pixels
         closeup = model.preview(request, (0.0, 0.3), side=32, surroundings=1)
     assert np.abs(closeup.pictures[0].astype(int) - whole[closeup.window.slices]).mean() < 1
+
+
+def test_all_events_are_heard_on_the_thread_of_the_run(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here the upsampler runs out of memory in a thread that reads."""
+    Image.new("RGB", (240, 40), "teal").save(tmp_path / "start.png")
+    using(monkeypatch, Cramped(Nearest(2), 200))
+    monkeypatch.setattr("pixelsmith.api.lifecycle.executor_for", lambda device, on_split: Threaded(on_split))
+    heard: list[tuple[int, Event]] = []
+    request = request_of(tiny_model, tmp_path / "start.png", Size(480, 80))
+    generate(request, observer=lambda event: heard.append((get_ident(), event)))
+    said = [event.message for _, event in heard if isinstance(event, Warned)]
+    assert any("no memory for a tile of the upsampler; going on with pieces" in message for message in said)
+    assert {thread for thread, _ in heard} == {get_ident()}
 
 
 def test_a_file_is_loaded_and_does_what_its_network_does(spandrel: Any, tmp_path: Path) -> None:

@@ -15,10 +15,10 @@ from pixelsmith.config.parts import Parts
 from pixelsmith.config.plans import Plan
 from pixelsmith.config.request import Request
 from pixelsmith.config.workers import Workers
-from pixelsmith.engine import executor_for
+from pixelsmith.engine import Executor, executor_for
 from pixelsmith.engine.stage import Cascade, batch_size_of
 from pixelsmith.errors import RequestError
-from pixelsmith.events import Observer, Warned
+from pixelsmith.events import Observer, Warned, delivered_here
 from pixelsmith.families import Captioner, Family, Upsampler, load_captioner, load_family, load_upsampler, pin
 from pixelsmith.planning.forecast import Rates, load_rates, save_rates
 from pixelsmith.run.calibrate import measure_rates
@@ -125,20 +125,23 @@ class Lifecycle:
 
     @contextmanager
     def cascade(self, request: Request, the_plan: Plan, observer: Observer, space: Space) -> Iterator[Cascade]:
-        """The cascade of a request with this model, with its captioner if the plan has captions and its upsampler."""
+        """The cascade of a request with this model, with its captioner if the plan has captions and its upsampler.
+
+        ``observer`` is called by this thread alone, although executors read in other threads.
+        """
         # No local variable refers to the yielded cascade, so that with ``once`` the model is freed when this ends.
         try:
             others = self._load_captioner() if the_plan.captions else None, self._load_upsampler(the_plan)
-            on_split, found = partial(_warn_of_split, observer), self.fetch()
-            with deterministic_algorithms(request.compute.deterministic):
-                if self.fleet is None:
-                    with executor_for(found.device, on_split) as executor:
-                        yield Cascade.of(request, self.load(), the_plan, observer, space, *others, executor)
-                    return
+            if self.fleet is not None:
                 # The batch size follows from the workers' devices: the run itself computes nothing.
+                found = self.fetch()
                 request = request.with_batch_size(batch_size_of(request, found.device, found.facts.patch))
-                with self.fleet.executor(on_split, observer) as (executor, observed):
-                    yield Cascade.of(request, self.load(), the_plan, observed, space, *others, executor)
+            with (
+                deterministic_algorithms(request.compute.deterministic),
+                delivered_here(observer) as told,
+                self._executor(told) as (executor, observed),
+            ):
+                yield replace(Cascade.of(request, self.load(), the_plan, observed, space, *others), executor=executor)
         finally:
             if self._once:
                 self.close()
@@ -164,6 +167,17 @@ class Lifecycle:
             )
         if not self.computes(request):
             raise RequestError(f"compute: the model was loaded with {own.compute}, the request has {request.compute}")
+
+    @contextmanager
+    def _executor(self, observer: Observer) -> Iterator[tuple[Executor, Observer]]:
+        """The executor of the model's devices, and the observer to be used with it."""
+        on_split = partial(_warn_of_split, observer)
+        if self.fleet is not None:
+            with self.fleet.executor(on_split, observer) as found:
+                yield found
+            return
+        with executor_for(self.fetch().device, on_split) as executor:
+            yield executor, observer
 
     def _load_captioner(self) -> Captioner:
         if self._captioner is None:

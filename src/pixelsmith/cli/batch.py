@@ -162,25 +162,25 @@ def output_of(template: str, number: int, count: int, request: Request) -> Path:
 
 
 def tasks_of(
-    rows: Iterable[Row], defaults: Row, read: Callable[[Row, Row], tuple[dict[str, Any], Request]]
+    rows: Iterable[Row] | None, defaults: Row, read: Callable[[Row, Row], tuple[dict[str, Any], Request]]
 ) -> list[Task]:
     """The pictures of all rows, with a path for each.
 
-    ``defaults``: values for rows without their own. ``read``: returns the options of a row with its defaults, and their
-    request. Raises ``RequestError`` for any invalid row, before anything is made.
+    ``rows``: ``None`` without a file; then ``defaults`` are a row. ``defaults``: values for rows without their own.
+    ``read``: returns the options of a row with its defaults, and their request. Raises ``RequestError`` for any invalid
+    row, before anything is made.
     """
     if defaults.get("seed") is not None and defaults.get("seeds") is not None:
         raise RequestError("seeds: give one seed, or several with seeds, not both")
     several = {name: value for name, value in defaults.items() if name in ("from_image", "seeds")}
     asked: list[tuple[dict[str, Any], Request]] = []
-    for number, row in enumerate(rows, start=1):
+    for number, row in enumerate([{}] if rows is None else rows, start=1):
         named = {name.strip().lower().replace("-", "_"): value for name, value in row.items()}
         own = several if named.get("seed") is None else {**several, "seeds": None}
         try:
             asked += [read(_said(one), {**defaults, "seeds": None}) for one in spread(own | named)]
         except InputError as error:
-            if not row:
-                # There is no file: all of it is from the options.
+            if rows is None:
                 raise
             raise RequestError(f"row {number}: {error}") from error
     tasks = [

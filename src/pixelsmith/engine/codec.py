@@ -15,18 +15,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pixelsmith.engine.denoise import Patched
-from pixelsmith.engine.executor import Executor, Serial, Work
-from pixelsmith.engine.seldom import Seldom
+from pixelsmith.engine.executor import Executor, Serial
+from pixelsmith.engine.filling import Filling, OnTile
 from pixelsmith.engine.texture import Texture
 from pixelsmith.families.family import Autoencoder
 from pixelsmith.geometry import NO_WRAP, Window, Wrap
 from pixelsmith.sampling.grid import Grid
 from pixelsmith.sampling.readable import Readable, deferred
-from pixelsmith.system.device import check_finite, finite, room_for, staged
+from pixelsmith.system.device import check_finite, room_for, staged
 from pixelsmith.system.memory import large_blocks_apart
 
-OnTile = Callable[[int, int], None]
-"""Called with (tiles done, tiles in all)."""
 Storing = Callable[[Tensor], tuple[Tensor, ...]]
 """Converts tiles to the form in which they are kept; it holds no pixels itself."""
 TILE = "a tile of the autoencoder"
@@ -65,23 +63,13 @@ def encode(
     def read(window: Window) -> Callable[[], Tensor]:
         return deferred(picture, window.scaled(scale), autoencoder.device)
 
-    def write(group: Sequence[int], values: Tensor) -> None:
-        latents.put(group[0], finite(values[0], TILE))
-        sync()
-
-    tiles, sync = autoencoder.tiling.tiles(latents.size, wrap), Seldom(latents.sync)
-    work = Work(
-        kind=TILE,
-        groups=latents.missing(),
-        read=lambda indices: read(tiles[indices[0]].window),
-        compute=partial(_encoded, autoencoder),
-        write=write,
-        place=lambda group: _place("encode", tiles, group),
+    tiles = autoencoder.tiling.tiles(latents.size, wrap)
+    filling = Filling(
+        latents, tiles, TILE, "encode", lambda index: read(tiles[index].window), partial(_encoded, autoencoder)
     )
     samples = (_pixels(read(window)) for window in _sampled(tiles))
     with room_for(TILE), large_blocks_apart(), _steady(autoencoder.steady_encoding, tiles, samples, latents):
-        (executor or Serial()).run(work, lambda group: on_tile(group[0] + 1, len(tiles)))
-    latents.sync()
+        filling.run(on_tile, executor or Serial())
 
 
 def decode(
@@ -98,11 +86,9 @@ def decode(
     The tiles are those of the latents at the scale of pixels; on the axes of ``wrap`` they reach over the edges. Raises
     ``DeviceError`` if the device has too little memory for a tile, or a pixel is not finite.
     """
-    tiles, device, sync = autoencoder.tiling.tiles(latents.size, wrap), autoencoder.device, Seldom(picture.sync)
-    executor = executor or Serial()
+    tiles, device, executor = autoencoder.tiling.tiles(latents.size, wrap), autoencoder.device, executor or Serial()
 
-    def read(indices: Sequence[int]) -> _Tile:
-        (index,) = indices
+    def read(index: int) -> _Tile:
         window = tiles[index].window
         # Tiles may meet in the middle of a latent, so part of the next latent is used as well.
         more = 1 + (texture.context if texture else 0)
@@ -110,24 +96,16 @@ def decode(
         noise = staged(texture.noise_of(kept), device) if texture and not executor.elsewhere else None
         return _Tile(staged(latents.read(window)[None], device), kept.relative_to(window), kept, noise)
 
-    def write(group: Sequence[int], values: tuple[Tensor, ...]) -> None:
+    def keep(index: int, values: tuple[Tensor, ...]) -> None:
         *stored, whole = values
         check_finite(whole, TILE)
-        picture.keep(group[0], [each[0] for each in stored])
-        sync()
+        picture.keep(index, [each[0] for each in stored])
 
-    work = Work(
-        kind=TILE,
-        groups=picture.missing(),
-        read=read,
-        compute=partial(_decoded, autoencoder, texture, picture.stored),
-        write=write,
-        place=lambda group: _place("decode", tiles, group),
-    )
+    compute = partial(_decoded, autoencoder, texture, picture.stored)
+    filling = Filling(picture, tiles, TILE, "decode", read, compute, keep)
     samples = (latents.read(window)[None] for window in _sampled(tiles))
     with room_for(TILE), large_blocks_apart(), _steady(autoencoder.steady_decoding, tiles, samples, picture):
-        executor.run(work, lambda group: on_tile(group[0] + 1, len(tiles)))
-    picture.sync()
+        filling.run(on_tile, executor)
 
 
 class _Tile(NamedTuple):
@@ -158,11 +136,6 @@ def _decoded(autoencoder: Autoencoder, texture: Texture | None, stored: Storing,
     # Everything is computed in place on the device, so that only bytes are copied to the host.
     whole = pixels.isfinite().flatten(1).all(1)
     return (*stored(pixels.add_(1).mul_(127.5).clamp_(0, 255)), whole)
-
-
-def _place(what: str, tiles: Grid, group: Sequence[int]) -> str:
-    window = tiles[group[0]].window
-    return f"tile {group[0] + 1} of {len(tiles)} to {what}, at {window.left},{window.top} in latents"
 
 
 def _steady(

@@ -12,13 +12,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pixelsmith.engine.denoise import Patched
-from pixelsmith.engine.executor import Executor, Work
-from pixelsmith.engine.seldom import Seldom
+from pixelsmith.engine.executor import Executor
+from pixelsmith.engine.filling import Filling, OnTile
 from pixelsmith.families.family import DOUBLE, LatentUpsampler
 from pixelsmith.geometry import NO_WRAP, Size, Window, Wrap
 from pixelsmith.sampling.grid import Grid, TileLayout
 from pixelsmith.sampling.readable import Readable, deferred, read_wrapped
-from pixelsmith.system.device import finite, room_for, staged
+from pixelsmith.system.device import staged
 
 TILE_OF_LATENT_UPSAMPLER = "a tile of the latent upsampler"
 DOUBLED_TILES = TileLayout(side=96, context=0, blend=0)
@@ -85,27 +85,15 @@ def keep_doubled(
     kept: Patched,
     tiles: Grid,
     device: torch.device,
-    on_tile: Callable[[int, int], None],
+    on_tile: OnTile,
     executor: Executor,
 ) -> None:
     """Compute those tiles of ``kept`` that are missing. Raises ``DeviceError`` if there is no memory for one."""
-    sync = Seldom(kept.sync)
 
-    def write(group: Sequence[int], values: Tensor) -> None:
-        kept.put(group[0], finite(values[0], TILE_OF_LATENT_UPSAMPLER))
-        sync()
+    def read(index: int) -> Callable[[], Tensor]:
+        return deferred(doubled, tiles[index].window, device)
 
-    work = Work(
-        kind=TILE_OF_LATENT_UPSAMPLER,
-        groups=kept.missing(),
-        read=lambda indices: deferred(doubled, tiles[indices[0]].window, device),
-        compute=_computed,
-        write=write,
-        place=lambda group: f"tile {group[0] + 1} of {len(tiles)} to enlarge",
-    )
-    with room_for(TILE_OF_LATENT_UPSAMPLER):
-        executor.run(work, lambda group: on_tile(group[0] + 1, len(tiles)))
-    kept.sync()
+    Filling(kept, tiles, TILE_OF_LATENT_UPSAMPLER, "enlarge", read, _computed).run(on_tile, executor)
 
 
 def _computed(tile: Callable[[], Tensor]) -> Float[Tensor, "1 c h w"]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, partial
 from threading import Lock
@@ -12,10 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from pixelsmith.engine.codec import OnTile
 from pixelsmith.engine.denoise import Patched
-from pixelsmith.engine.executor import Executor, Work
-from pixelsmith.engine.seldom import Seldom
+from pixelsmith.engine.executor import Executor
+from pixelsmith.engine.filling import Filling, OnTile
 from pixelsmith.families import Upsampler
 from pixelsmith.geometry import NO_WRAP, Size, Window, Wrap
 from pixelsmith.pixels.resample import Kernel, Resized
@@ -141,30 +140,15 @@ def fill(kept: Patched, picture: Enlarged, around: Window, on_tile: OnTile, exec
 
     ``around``: only the tiles on which this window depends, which may reach over edges that wrap.
     """
-    tiles, size, sync = picture.tiles, picture.size, Seldom(kept.sync)
-    pieces = [piece for row in picture.wrap.pieces(around, size) for piece in row]
+    tiles, size, upsampler, wrap = picture.tiles, picture.size, picture.upsampler, picture.wrap
+    pieces = [piece for row in wrap.pieces(around, size) for piece in row]
     needed = {index for piece in pieces for index in tiles.touching(piece.cut(size))}
-    groups = [group for group in kept.missing() if group[0] in needed]
 
-    def write(group: Sequence[int], values: Tensor) -> None:
-        missing = tiles.largest.width - values.shape[3], tiles.largest.height - values.shape[2]
-        kept.put(group[0], pad(values[0], (0, missing[0], 0, missing[1])))
-        sync()
+    def read(index: int) -> _Surrounded:
+        return _Surrounded.of(picture.source, tiles[index].window, upsampler.scale, wrap)
 
-    work = Work(
-        kind=TILE_OF_UPSAMPLER,
-        groups=groups,
-        read=lambda group: _Surrounded.of(
-            picture.source, tiles[group[0]].window, picture.upsampler.scale, picture.wrap
-        ),
-        compute=partial(_upsampled, picture.upsampler),
-        write=write,
-        place=lambda group: f"tile {group[0] + 1} of {len(tiles)} to upsample",
-    )
-    done = len(needed) - len(groups)
-    order = {group[0]: number for number, group in enumerate(groups, start=done + 1)}
-    executor.run(work, lambda group: on_tile(order[group[0]], len(needed)))
-    kept.sync()
+    compute = partial(_upsampled, upsampler)
+    Filling(kept, tiles, TILE_OF_UPSAMPLER, "upsample", read, compute, needed=needed).run(on_tile, executor)
 
 
 class _Surrounded(NamedTuple):
@@ -183,8 +167,9 @@ class _Surrounded(NamedTuple):
 
 
 def _upsampled(upsampler: Upsampler, read: _Surrounded) -> Tensor:
-    """The enlarged tile (1, 3, H, W)."""
-    return upsampler(read.pixels)[None, :, *read.tile.scaled(upsampler.scale).slices]
+    """The enlarged tile (1, 3, H, W), filled with zeros beyond the right and the bottom edge."""
+    tile, side = read.tile.scaled(upsampler.scale), TILE * upsampler.scale
+    return pad(upsampler(read.pixels)[None, :, *tile.slices], (0, side - tile.width, 0, side - tile.height))
 
 
 def _computed(source: Readable, upsampler: Upsampler, wrap: Wrap, place: Window) -> Tensor:

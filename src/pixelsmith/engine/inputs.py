@@ -19,13 +19,13 @@ from pixelsmith.engine.bands import FittedBands, low_pass_bands
 from pixelsmith.engine.codec import TILE, encode
 from pixelsmith.engine.conditions import Conditions, guided_denoiser
 from pixelsmith.engine.control import Controlled, Shown
-from pixelsmith.engine.denoise import Guide, Patched
+from pixelsmith.engine.denoise import Guide
 from pixelsmith.engine.dilated import Dilated
 from pixelsmith.engine.doubled import DOUBLED_TILES, Doubling, keep_doubled
 from pixelsmith.engine.enlarged import TILE_OF_UPSAMPLER, enlarged_to, fill, passes_of, piece_side
+from pixelsmith.engine.filling import copied
 from pixelsmith.engine.pieces import InPieces, UpsamplerInPieces
 from pixelsmith.engine.prompts import PromptEncoder
-from pixelsmith.engine.seldom import Seldom
 from pixelsmith.engine.texture import Texture
 from pixelsmith.engine.words import Cells, Words, joined
 from pixelsmith.events import Observer, PhaseFinished, Progress, Warned
@@ -151,7 +151,7 @@ class StageInputs:
     def _map(self, stage: int, name: str, source: Readable) -> Readable:
         """A map (1, h, w) of the canvas, stored because every step reads it."""
         tiles = self._tiles(source.size)
-        return _filled(self.space.open(f"stage-{stage}/{name}", tiles, 1), tiles, source)
+        return copied(source, self.space.open(f"stage-{stage}/{name}", tiles, 1), tiles)
 
     def _bands(self, factor: float, doubled: bool) -> Bands:
         """The frequency bands in which a picture is known from one that is ``factor`` times smaller.
@@ -268,7 +268,7 @@ class StageInputs:
                 found.append(self._encoded(stage, source, size, name, "control"))
             else:
                 kept = self.space.open(f"stage-{stage}/{name}", tiles, 3, torch.uint8)
-                found.append(_filled(kept, tiles, source))
+                found.append(copied(source, kept, tiles))
         return found
 
     def _dilated(self, stage: int, size: Size) -> Dilated | None:
@@ -287,16 +287,6 @@ class StageInputs:
 def _upsampled_name(stage: int, number: int) -> str:
     """The name of the canvas for a pass of the upsampler."""
     return f"stage-{stage}/upsampled-{number}"
-
-
-def _filled(kept: Patched, tiles: Grid, source: Readable) -> Readable:
-    """Copy a source into a canvas, tile by tile."""
-    sync = Seldom(kept.sync)
-    for (index,) in kept.missing():
-        kept.put(index, source.read(tiles[index].window))
-        sync()
-    kept.sync()
-    return kept
 
 
 def _worded(words: Words, encoded: Mapping[str, Prompt], window: Window) -> Prompt:

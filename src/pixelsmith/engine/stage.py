@@ -12,7 +12,6 @@ from pixelsmith.canvas import Space, WithOverview
 from pixelsmith.config.plans import Plan
 from pixelsmith.config.recommended import StageMethod
 from pixelsmith.config.request import Request
-from pixelsmith.engine import Executor, Serial
 from pixelsmith.engine.codec import decode
 from pixelsmith.engine.control import control_of
 from pixelsmith.engine.denoise import Denoising, Guide, Patched
@@ -61,9 +60,8 @@ class Cascade(StageInputs):
         space: Space,
         captioner: Captioner | None = None,
         upsampler: Upsampler | None = None,
-        executor: Executor | None = None,
     ) -> Cascade:
-        """Encode the prompts and warn about settings that have no effect.
+        """Encode the prompts and warn about settings that have no effect. The cascade has a serial executor.
 
         Raises ``RequestError`` if the model has no schedule for the steps, or cannot use the kind of guidance.
         """
@@ -97,7 +95,6 @@ class Cascade(StageInputs):
             space,
             captioner=captioner,
             upsampler=upsampler,
-            executor=executor or Serial(),
             regions=regions,
             layers=layers,
             controls=controls,

@@ -87,8 +87,8 @@ def make_plan(request: Request, facts: ModelFacts, start: Size | None = None, nu
     origin = start or (base_size(first, facts.native_size, wrap, unit) if native else request.size)
     base = None if start else _single_patch_plan(origin, request, facts)
     sizes = cascade_of(request, origin, start, facts)
-    check_wrap(request, facts, start, sizes if base is None else (base.size, *sizes))
     _check_upsampling(request, facts, sizes)
+    check_wrap(request, facts, start, sizes if base is None else (base.size, *sizes))
     stages = tuple(_stage_plan(i, len(sizes), size, request, facts) for i, size in enumerate(sizes, 1))
     stages = tuple(
         replace(stage, doublings=doublings_of(request, below, stage.size, facts))

@@ -46,8 +46,10 @@ def cascade_of(request: Request, origin: Size, start: Size | None, facts: ModelF
     *between, last = (
         _multiples(origin, request.size) if growth == "multiples" else _equal_factors(origin, request.size, most)
     )
-    wrap = request.wrapped_axes
-    return (*(wrap.rounded(size, wrapped_unit(facts)) for size in between), last)
+    sizes = [origin]
+    for size in between:
+        sizes.append(_rounded(request, sizes[-1], size, facts))
+    return (*sizes[1:], last)
 
 
 def doublings_of(request: Request, below: Size, size: Size, facts: ModelFacts) -> int:
@@ -56,14 +58,46 @@ def doublings_of(request: Request, below: Size, size: Size, facts: ModelFacts) -
     The rest of the factor between the picture below and the stage is resampled in pixels; by at most ``MOST_SHRUNK`` it
     may be shrunk, because sizes are rounded. Where the picture wraps, both canvases must need no padding.
     """
+    wrap, unit = request.wrapped_axes, wrapped_unit(facts)
+    most = _most_doublings(request, below, size)
+    return next((times for times in range(most, 0, -1) if wrap.rounded(size, unit * 2**times) == size), 0)
+
+
+def _most_doublings(request: Request, below: Size, size: Size) -> int:
+    """How often the factor between two pictures alone would let latents be doubled."""
     if request.method.upsampling != "learned":
         return 0
-    times, wrap = 0, request.wrapped_axes
-    while size.factor_over(below) * MOST_SHRUNK >= 2 ** (times + 1):
-        if wrap.rounded(size, wrapped_unit(facts) * 2 ** (times + 1)) != size:
-            break
-        times += 1
-    return times
+    return max(1, int(size.factor_over(below) * MOST_SHRUNK)).bit_length() - 1
+
+
+def _rounded(request: Request, below: Size, size: Size, facts: ModelFacts) -> Size:
+    """The size of an intermediate stage, rounded so that it can wrap and its latents be doubled as often as possible.
+
+    They are doubled less often if the stage would otherwise be stretched too much.
+    """
+    wrap, unit = request.wrapped_axes, wrapped_unit(facts)
+    for times in range(_most_doublings(request, below, size), 0, -1):
+        for found in _multiples_near(size, wrap, unit * 2**times):
+            stretched = _stretches(below, found) or _stretches(found, request.size)
+            if not stretched and doublings_of(request, below, found, facts) == times:
+                return found
+    return wrap.rounded(size, unit)
+
+
+def _multiples_near(size: Size, wrap: Wrap, multiple: int) -> list[Size]:
+    """The sizes around a size whose sides are multiples on the axes that wrap, the nearest first."""
+
+    def sides(side: int, wraps: bool) -> list[int]:
+        least = max(1, side // multiple) * multiple
+        return [least, least + multiple] if wraps else [side]
+
+    found = [Size(width, height) for width in sides(size.width, wrap.x) for height in sides(size.height, wrap.y)]
+    return sorted(found, key=lambda near: math.hypot(near.width / size.width - 1, near.height / size.height - 1))
+
+
+def _stretches(before: Size, after: Size) -> bool:
+    """Whether the aspect ratios of two pictures that wrap differ by too much to stretch one to the other."""
+    return abs(before.width * after.height / (before.height * after.width) - 1) > WRAPPED_SHAPES
 
 
 def wrapped_unit(facts: ModelFacts) -> int:
@@ -72,7 +106,10 @@ def wrapped_unit(facts: ModelFacts) -> int:
 
 
 def check_wrap(request: Request, facts: ModelFacts, start: Size | None, sizes: Sequence[Size]) -> None:
-    """Raise ``RequestError`` if the picture cannot wrap, or would no longer wrap because it must be cropped."""
+    """Raise ``RequestError`` if the picture cannot wrap, or would no longer wrap because it must be cropped.
+
+    The same if the guide of a stage cannot be made as requested, by doubling latents, because of the stage's size.
+    """
     wrap, unit = request.wrapped_axes, wrapped_unit(facts)
     if not wrap:
         return
@@ -90,10 +127,16 @@ def check_wrap(request: Request, facts: ModelFacts, start: Size | None, sizes: S
                 f"{size}; the nearest is {wrap.rounded(size, unit)}"
             )
     for before, after in pairwise([*given, *sizes, request.size]):
-        if abs(before.width * after.height / (before.height * after.width) - 1) > WRAPPED_SHAPES:
+        if _stretches(before, after):
             raise RequestError(
                 f"wrap: a picture that wraps cannot be cropped to another aspect ratio, from {before} to {after}; "
                 "give sizes of one aspect ratio"
+            )
+    for below, size in pairwise([*given, *sizes]):
+        if _most_doublings(request, below, size) and not doublings_of(request, below, size, facts):
+            raise RequestError(
+                f"wrap: with --upsampling learned {facts.name} needs sides that are multiples of {2 * unit} pixels "
+                f"where a picture wraps, got {size}; the nearest is {wrap.rounded(size, 2 * unit)}"
             )
 
 

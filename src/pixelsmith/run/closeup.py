@@ -7,7 +7,6 @@ at the noise level of the step (docs/decisions/0029-closeups.md).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -20,23 +19,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pixelsmith.canvas import Array, Mosaic, Part, PartlyFilled, Placed, Space, watch
+from pixelsmith.canvas import Array, Mosaic, Part, PartlyFilled, Placed, watch
 from pixelsmith.config.checks import check_whole
-from pixelsmith.config.model_facts import ModelFacts
 from pixelsmith.config.plans import Plan
 from pixelsmith.engine.codec import decode, encode
 from pixelsmith.engine.denoise import Denoising, Guide, Patched
 from pixelsmith.engine.doubled import DOUBLED_TILES, Doubling, keep_doubled
-from pixelsmith.engine.enlarged import enlarged_to, seen_through
+from pixelsmith.engine.filling import copied
 from pixelsmith.engine.inputs import Rung
 from pixelsmith.engine.stage import Cascade, StageSteps
 from pixelsmith.engine.words import Cells, joined
 from pixelsmith.errors import RequestError
-from pixelsmith.families import Prompt, PromptAt, Upsampler
-from pixelsmith.families.family import DOUBLE, LatentUpsampler
-from pixelsmith.geometry import NO_WRAP, Size, Window, Wrap
-from pixelsmith.pixels.resample import Coarser, Resized
+from pixelsmith.families import Prompt, PromptAt
+from pixelsmith.geometry import Size, Window
+from pixelsmith.pixels.resample import Resized
 from pixelsmith.run.given import Given
+from pixelsmith.run.reach import Reach, Uncomputed, doubled_from, reaches_of
 from pixelsmith.sampling.patches import Coverage, Tiling
 from pixelsmith.sampling.readable import Readable
 from pixelsmith.sampling.schedule import noised
@@ -45,8 +43,6 @@ SURROUNDINGS = 1.0
 """Default margin around the window at the first step, in sides of a patch; it shrinks to 0 until the last step. Less
 is faster and less exact."""
 MOST_SURROUNDINGS = 100.0
-_DETAIL_REACH = 10
-"""The margin in latents of the previous stage within which the map of local detail depends on the picture."""
 _GAP = 8
 
 
@@ -106,14 +102,13 @@ def close_up(
     ``start``: the finished picture of stage ``done``, 0 for the base. Raises ``RequestError`` if the strategy needs
     whole canvases.
     """
-    size, facts, sizes = cascade.request.size, cascade.family.facts, [stage.size for stage in the_plan.stages]
+    size, sizes = cascade.request.size, [stage.size for stage in the_plan.stages]
 
     def kept(rung: Rung, stages: int) -> Rung:
         return replace(rung, picture=given.kept(rung.picture, sizes[:stages])) if given and stages else rung
 
-    networks = cascade.upsampler, cascade.family.latent_upsampler
-    reaches = reaches_of(window, the_plan, size, done + 1, facts, surroundings, cascade.wrap, *networks)
-    own, rung = CloseupCascade.over(cascade, reaches, cascade.space), kept(start, done)
+    reaches = reaches_of(window, the_plan, cascade, done + 1, surroundings)
+    own, rung = CloseupCascade.over(cascade, reaches), kept(start, done)
     for number in reaches:
         rung = kept(own.stage(number, rung, sizes[number - 1]), number)
     picture = rung.picture
@@ -132,96 +127,15 @@ def finished_below(run_dir: Path, last: int) -> tuple[int, Rung | None]:
 
 
 @dataclass(frozen=True)
-class Reach:
-    """The part of a stage that is computed. All values except ``pixels`` are in latents.
-
-    - ``pixels``: the window of the stage's picture that is needed.
-    - ``decoded``: the input of the decoder for it; ``encoded``: the window in which the guide is known.
-    - ``margin``: the margin around ``decoded`` at the first step.
-    - ``wrap``: the axes on which windows may reach over the edges.
-    """
-
-    pixels: Window
-    decoded: Window
-    encoded: Window
-    margin: int
-    wrap: Wrap = NO_WRAP
-
-    @classmethod
-    def around(cls, pixels: Window, size: Size, facts: ModelFacts, surroundings: float, wrap: Wrap = NO_WRAP) -> Reach:
-        """The reach of a window of a stage's picture, whose size is ``size`` pixels."""
-        canvas, context = facts.latent_size(size), facts.tiling.context
-        # Decoders compute one latent more than the part that is kept.
-        decoded = wrap.grown(pixels.divided(facts.latent_scale), context + 1, canvas)
-        side = max(facts.patch.width, facts.patch.height)
-        margin = math.ceil(surroundings * side)
-        return cls(pixels, decoded, wrap.grown(decoded, margin + side + context, canvas), margin, wrap)
-
-    def moved(self, step: int, steps: int, canvas: Size) -> Window:
-        """The window of the canvas that is computed after ``step`` of ``steps`` steps."""
-        return self.wrap.grown(self.decoded, math.ceil(self.margin * (1 - step / steps)), canvas)
-
-
-def reaches_of(
-    window: Window,
-    the_plan: Plan,
-    picture: Size,
-    first: int,
-    facts: ModelFacts,
-    surroundings: float,
-    wrap: Wrap = NO_WRAP,
-    upsampler: Upsampler | None = None,
-    network: LatentUpsampler | None = None,
-) -> dict[int, Reach]:
-    """The reach of each stage from ``first`` on for a window of the final picture, whose size is ``picture``."""
-    sizes = {number: stage.size for number, stage in enumerate(the_plan.stages, start=1)}
-    last = len(sizes)
-    wanted = window
-    if sizes[last] != picture:
-        wanted = seen(sizes[last], picture, window, 0, wrap)
-    reaches: dict[int, Reach] = {}
-    for number in range(last, first - 1, -1):
-        reaches[number] = Reach.around(wanted, sizes[number], facts, surroundings, wrap)
-        if number > first:
-            below, size, reach = sizes[number - 1], sizes[number], reaches[number].encoded
-            margin, times = _DETAIL_REACH * facts.latent_scale, the_plan.stages[number - 1].doublings
-            if network is not None and times:
-                small = Coarser(_Empty(below), below, size, "lanczos", wrap=wrap, times=DOUBLE**times)
-                around = _doubled_from(reach, small.size, size, Doubling(network, times), facts, wrap)
-                wanted = wrap.grown(small.sees(around.scaled(facts.latent_scale)), margin, below)
-            else:
-                wanted = seen(below, size, reach.scaled(facts.latent_scale), margin, wrap, upsampler)
-    return dict(sorted(reaches.items()))
-
-
-def seen(
-    below: Size, size: Size, window: Window, margin: int, wrap: Wrap = NO_WRAP, upsampler: Upsampler | None = None
-) -> Window:
-    """The window of a picture of size ``below`` from which a window of its enlargement to ``size`` is computed.
-
-    ``margin`` is added around it.
-    """
-    around = seen_through(enlarged_to(size, _Empty(below), "lanczos", upsampler, wrap), window)
-    return wrap.grown(around, margin, below)
-
-
-def _doubled_from(window: Window, small: Size, size: Size, doubling: Doubling, facts: ModelFacts, wrap: Wrap) -> Window:
-    """The part of the latents of the ``small`` picture that is encoded for a window of the latents of a stage."""
-    canvas = facts.latent_size(small)
-    doubled = doubling.of(_Empty(canvas), facts.latent_size(size), wrap)
-    return wrap.grown(doubled.sees(window), facts.tiling.context, canvas)
-
-
-@dataclass(frozen=True)
 class CloseupCascade(Cascade):
     """A cascade that computes only parts of its stages, as given by ``reaches``."""
 
     reaches: Mapping[int, Reach] | None = None
 
     @classmethod
-    def over(cls, cascade: Cascade, reaches: Mapping[int, Reach], space: Space) -> CloseupCascade:
+    def over(cls, cascade: Cascade, reaches: Mapping[int, Reach]) -> CloseupCascade:
         """A copy of a cascade for these parts. Raises ``RequestError`` if the strategy needs whole canvases."""
-        found = cls(**{**vars(cascade), "space": space, "reaches": reaches})
+        found = cls(**vars(cascade), reaches=reaches)
         if any(found._dilated(stage, found.request.size) for stage in reaches):
             raise RequestError("preview: demofusion samples the whole canvas at once; choose another strategy")
         return found
@@ -233,9 +147,7 @@ class CloseupCascade(Cascade):
         reach = self._reach(stage).encoded
         part = Part(source, reach)
         tiles = self.family.autoencoder.tiling.tiles(part.size)
-        kept = self.space.open(f"stage-{stage}/{name}", tiles, 1)
-        for index in range(len(tiles)):
-            kept.put(index, part.read(tiles[index].window))
+        kept = copied(part, self.space.open(f"stage-{stage}/{name}", tiles, 1), tiles)
         return Placed(kept, reach, reach, source, self.wrap)
 
     def _control(self, stage: int, size: Size) -> Sequence[Readable]:
@@ -263,19 +175,19 @@ class CloseupCascade(Cascade):
         latents = self.space.open(f"stage-{stage}/{name}", tiles, facts.latent_channels)
         with self._phase(stage, phase) as on_tile:
             encode(part, facts.latent_scale, self.autoencoder, latents, partial(on_tile, 0), self.executor)
-        return Placed(latents, reach, reach, _Empty(facts.latent_size(size)), self.wrap)
+        return Placed(latents, reach, reach, Uncomputed(facts.latent_size(size)), self.wrap)
 
     def _doubled(self, stage: int, below: Rung, size: Size, doubling: Doubling) -> Readable:
         facts, reach = self.family.facts, self._reach(stage).encoded
         small, canvas = self._small(below.picture, size, doubling.times), facts.latent_size(size)
-        around = _doubled_from(reach, small.size, size, doubling, facts, self.wrap)
+        around = doubled_from(reach, small.size, size, doubling, facts, self.wrap)
         latents = self._encoded_part(stage, small, small.size, "small-guide", "encode", around)
         part = Part(doubling.of(latents, canvas, self.wrap), reach)
         tiles = DOUBLED_TILES.tiles(part.size)
         kept = self.space.open(f"stage-{stage}/guide", tiles, facts.latent_channels)
         with self._phase(stage, "double") as on_tile:
             keep_doubled(part, kept, tiles, self.family.device, partial(on_tile, 0), self.executor)
-        return Placed(kept, reach, reach, _Empty(canvas), self.wrap)
+        return Placed(kept, reach, reach, Uncomputed(canvas), self.wrap)
 
     def _prompts_at(self, stage: int, below: Rung, size: Size) -> list[PromptAt]:
         """Prompts with captions, which are computed when a patch first needs them."""
@@ -327,7 +239,7 @@ class CloseupCascade(Cascade):
         with self._phase(stage, "decode") as on_tile:
             within = texture and texture.within(reach.decoded)
             decode(part, self.autoencoder, picture, partial(on_tile, 0), self.executor, within)
-        return Placed(picture, reach.decoded.scaled(scale), reach.pixels, _Empty(size), self.wrap)
+        return Placed(picture, reach.decoded.scaled(scale), reach.pixels, Uncomputed(size), self.wrap)
 
 
 @dataclass(frozen=True)
@@ -370,13 +282,3 @@ class _Approach:
         clean = denoising.guide.latents.read(window)
         values = noised(clean, denoising.noise.read(window), denoising.schedule.levels[self.step])
         return torch.cat([values, clean]) if denoising.rule.remembers else values
-
-
-@dataclass(frozen=True)
-class _Empty:
-    """A picture or canvas of a size that must not be read outside of its computed part."""
-
-    size: Size
-
-    def read(self, window: Window) -> Tensor:
-        raise LookupError(f"{window} is not computed")
