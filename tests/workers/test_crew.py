@@ -291,9 +291,11 @@ def test_a_process_sees_its_own_device_only(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_the_speeds_of_workers_are_added() -> None:
-    rates = Rates(encode=1.0, double=0.2, control=3.0, denoise=2.0, decode=4.0, write=0.1)
+    rates = Rates(encode=1.0, double=0.2, control=3.0, denoise=2.0, decode=4.0, write=0.1, upsample=8.0)
     assert together([None]) is None
-    assert together([rates, None]) == Rates(encode=0.5, double=0.1, control=1.5, denoise=1.0, decode=2.0, write=0.1)
+    assert together([rates, None]) == replace(
+        rates, encode=0.5, double=0.1, control=1.5, denoise=1.0, decode=2.0, upsample=4.0
+    )
     mixed = together([rates, Rates(encode=3.0, denoise=2.0, decode=4.0)])
     assert mixed is not None
     assert mixed.encode == pytest.approx(0.75)
