@@ -130,6 +130,7 @@ def test_plan_prints_one_object_and_a_table(call: Call) -> None:
         "prompts",
         "negatives",
         "doublings",
+        "upsampled_tiles",
     }
     assert set(last) == {"size", "latent_size"} | counted
     assert plan["seconds"] is None

@@ -16,6 +16,8 @@ from torch import nn
 
 from pixelsmith import Compute, InputError, Request, RequestError, Size, generate
 from pixelsmith.canvas import Array
+from pixelsmith.config.recommended import Recommended
+from pixelsmith.config.strategies import STRATEGIES
 from pixelsmith.evaluate import report
 from pixelsmith.evaluate.experiment import Outcome, Row, Setting, borders_of, run
 from pixelsmith.evaluate.features import load_features
@@ -30,6 +32,7 @@ from pixelsmith.evaluate.truth import Truth, batches, load_truth
 from pixelsmith.evaluate.upscalers import UpscalerWeights
 from pixelsmith.families import read_facts
 from pixelsmith.planning.coverages import coverage_of
+from pixelsmith.sampling.readable import Readable
 
 NEEDS_TRUTH = {"frechet", "kernel", "patch_frechet", "patch_kernel", "spectrum"}
 
@@ -235,6 +238,41 @@ def test_variants_that_do_not_fit_the_model_are_refused_before_any_picture(
     with pytest.raises(RequestError, match=said):
         run(replace(PAIR, **changes), tmp_path, setting(tiny_model), lambda line: None)
     assert not list(tmp_path.rglob("*.png"))
+
+
+def test_a_dry_run_says_so_and_may_repeat_pictures(tiny_model: Path, tmp_path: Path) -> None:
+    """In a few steps, positions of the Slider that are near each other guide the same steps."""
+    variants = tuple(Variant(f"slider {s}", method={"merge": "phase", "slider": s}) for s in (0.7, 0.75))
+    dry = replace(PAIR, variants=variants, reference="slider 0.7").tiny()
+    outcome = run(dry, tmp_path, setting(tiny_model), lambda line: None)
+    assert {name: found.value for name, found in outcome.rows[0].values.items()} == {
+        name: found.value for name, found in outcome.rows[1].values.items()
+    }
+    assert "A dry run" in table(outcome, {})
+    assert "A dry run" not in table(replace(outcome, protocol=replace(dry, dry_run=False)), {})
+
+
+def test_a_dry_run_of_the_ablations_guides_some_steps_and_not_others() -> None:
+    for variant in load_protocol("table1").tiny().variants:
+        weights = STRATEGIES["pixelsmith"].weights(variant.chosen.at(1, Recommended()))
+        if variant.method["merge"] != "hold":
+            assert (max(weights) > 0, min(weights) == 0) == (
+                variant.method["slider"] > 0,
+                variant.method["slider"] < 0.9,
+            )
+
+
+def test_the_sheet_reads_each_picture_once(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is drawn again after each row."""
+    shrunk_sizes = []
+
+    def shrunk(picture: Readable, size: Size) -> np.ndarray:
+        shrunk_sizes.append(size)
+        return np.zeros((size.height, size.width, 3), np.uint8)
+
+    monkeypatch.setattr(report, "shrunk", shrunk)
+    run(PAIR, tmp_path, setting(tiny_model), lambda line: None, lambda told: write_report(told, tmp_path, {}))
+    assert len(shrunk_sizes) == 2
 
 
 def test_a_failed_row_is_left_out_with_its_reason(

@@ -32,7 +32,8 @@ METHOD = Method(steps=4, guidance_interval=(0.0, 0.5))
 METHOD_AT = partial(METHOD.at, recommended=EMBEDDED_LIKE.recommended)
 CASCADE = (Size(724, 724), Size(2048, 2048))
 PLAN = make_plan(Request("a map", Size(2048, 2048), method=METHOD, cascade=CASCADE), EMBEDDED_LIKE)
-TRUE = Rates(encode=1.7, denoise=0.2, decode=0.4, write=0.01, control=1.1)
+TRUE = Rates(encode=1.7, denoise=0.2, decode=0.4, write=0.01, control=1.1, upsample=0.6)
+UPSAMPLED = replace(PLAN, stages=(PLAN.stages[0], replace(PLAN.stages[1], upsampled_tiles=(4, 16))))
 
 
 def events_of_a_run(seconds: list[float], true: Rates = TRUE, plan: Plan = PLAN) -> list[tuple[float, Event]]:
@@ -51,12 +52,12 @@ def events_of_a_run(seconds: list[float], true: Rates = TRUE, plan: Plan = PLAN)
                     found.append((now, Progress(stage, phase, step, 4, batch, 10)))
         elif phase != "write":
             times = plan.encoded_controls if phase == "control" else 1
-            for number in range(times):
+            for number, part in enumerate(rung.upsampled_tiles if phase == "upsample" else [units / times] * times):
+                if number:
+                    found.append((now, PhaseFinished(stage, phase, part * true.of(phase))))
                 for tile in range(1, 9):
-                    now += units / 8 / times * true.of(phase)
+                    now += part / 8 * true.of(phase)
                     found.append((now, Progress(stage, phase, 1, 1, tile, 8)))
-                if number < times - 1:
-                    found.append((now, PhaseFinished(stage, phase, units / times * true.of(phase))))
         else:
             now += units * true.write
         found.append((now, PhaseFinished(stage, phase, units * true.of(phase))))
@@ -74,13 +75,15 @@ def test_the_work_of_a_run_follows_from_its_plan() -> None:
     assert seconds_of(PLAN, METHOD_AT, TRUE) == pytest.approx(sum(TRUE.of(phase) * u for (_, phase), u in work.items()))
 
 
-@pytest.mark.parametrize("plan", [PLAN, replace(PLAN, encoded_controls=3)], ids=["plain", "controlled"])
+@pytest.mark.parametrize(
+    "plan", [PLAN, replace(PLAN, encoded_controls=3), UPSAMPLED], ids=["plain", "controlled", "upsampled"]
+)
 def test_time_left_is_accurate_after_a_tenth_of_a_run_and_ends_at_zero(plan: Plan) -> None:
     """Also if the rates of the last run were wrong by a factor: rates measured in this run replace them."""
     seconds: list[float] = []
     events = events_of_a_run(seconds, plan=plan)
     now = 0.0
-    forecast = Forecast(plan, METHOD_AT, Rates(1.5, 0.1, 0.5, 0.01, control=0.5), lambda: now)
+    forecast = Forecast(plan, METHOD_AT, Rates(1.5, 0.1, 0.5, 0.01, control=0.5, upsample=0.5), lambda: now)
     shares = []
     for now, event in events:
         forecast(event)
@@ -109,6 +112,39 @@ def test_each_control_picture_is_encoded_in_its_own_phase() -> None:
         assert whole - forecast.seconds_left == pytest.approx((ended - 0.5) * one)
         forecast(PhaseFinished(0, "control", 1.0))
         assert whole - forecast.seconds_left == pytest.approx(ended * one)
+
+
+def test_each_pass_of_an_upsampler_counts_by_its_tiles() -> None:
+    now = 0.0
+    forecast = Forecast(UPSAMPLED, METHOD_AT, TRUE, lambda: now)
+    forecast(PhaseFinished(1, "decode", 1.0))
+    whole = forecast.seconds_left
+    events: list[tuple[int, Event]] = [
+        (2, Progress(2, "upsample", 1, 1, 2, 4)),
+        (4, PhaseFinished(2, "upsample", 1.0)),
+        (8, Progress(2, "upsample", 1, 1, 4, 16)),
+        (20, PhaseFinished(2, "upsample", 1.0)),
+    ]
+    for done, event in events:
+        now = done * TRUE.upsample
+        forecast(event)
+        assert whole - forecast.seconds_left == pytest.approx(done * TRUE.upsample)
+
+
+def test_one_process_upsamples_while_it_encodes() -> None:
+    """The time of the phase is divided between both in proportion to their rates, which end twice as high here."""
+    now = 0.0
+    forecast = Forecast(UPSAMPLED, METHOD_AT, TRUE, lambda: now)
+    forecast(PhaseFinished(1, "decode", 1.0))
+    cost = 20 * TRUE.upsample + 2048**2 / 1e6 * TRUE.encode
+    left = forecast.seconds_left - cost
+    for tile in range(9):
+        now = 2 * cost * tile / 8
+        forecast(Progress(2, "encode", 1, 1, tile, 8))
+        assert forecast.seconds_left == pytest.approx(left + cost * (1 - tile / 8) * (2 if tile else 1))
+    assert (forecast.rates.upsample, forecast.rates.encode) == pytest.approx((2 * TRUE.upsample, 2 * TRUE.encode))
+    forecast(PhaseFinished(2, "encode", 2 * cost))
+    assert forecast.seconds_left == pytest.approx(left)
 
 
 def test_the_first_run_of_a_model_measures_its_rates_early() -> None:

@@ -37,9 +37,10 @@ from pixelsmith.cli.program import cli
 from pixelsmith.config.workers import Workers
 from pixelsmith.engine import Threaded, enlarged, inputs
 from pixelsmith.events import Event, PhaseFinished, Warned
-from pixelsmith.families import Upsampler, load_upsampler
+from pixelsmith.families import Upsampler, UpsamplerFacts, load_upsampler
 from pixelsmith.geometry import NO_WRAP, Wrap
 from pixelsmith.pixels.resample import Kernel, Resized
+from pixelsmith.run import calibrate, found
 from pixelsmith.sampling.readable import Readable
 from tests.stopping import stop_at
 from tests.upsamplers import Convolved, Cramped, Nearest, compact
@@ -229,6 +230,63 @@ def test_plans_count_its_memory_and_what_several_devices_store(
         plan(replace(request, parts=large), workers=workers).canvas_bytes - plan(request, workers=workers).canvas_bytes
     )
     assert stored == 3 * (4 * 256) ** 2
+
+
+def planned_with(monkeypatch: pytest.MonkeyPatch, upsampler: Upsampler) -> None:
+    """All models have this upsampler from now on, and plans know it."""
+    using(monkeypatch, upsampler)
+    facts = UpsamplerFacts(upsampler.scale, parameters=1, pixel_values=1)
+    monkeypatch.setattr(found, "read_upsampler", lambda parts, fetched: facts)
+
+
+@pytest.mark.parametrize("wrap", [None, "x"])
+@pytest.mark.parametrize("scale", [2, 3])
+def test_a_run_computes_the_tiles_that_its_plan_counts(
+    tiny_model: Path, start: Path, monkeypatch: pytest.MonkeyPatch, wrap: Any, scale: int
+) -> None:
+    """Of several passes, of a canvas that is padded, and of a picture of which only the middle is needed."""
+    monkeypatch.setattr(enlarged, "TILE", 32)
+    upsampler = Convolved(scale)
+    planned_with(monkeypatch, upsampler)
+    sizes = (Size(160, 117), Size(248, 182)) if wrap else (Size(150, 61), Size(201, 88))
+    request = request_of(tiny_model, start, sizes[-1], cascade=sizes, wrap=wrap)
+    tiles = [stage.upsampled_tiles for stage in plan(request).stages]
+    assert len(tiles[0]) == (2 if scale == 2 else 1)
+    generate(request)
+    assert upsampler.calls == sum(map(sum, tiles))
+
+
+def test_a_doubled_guide_is_not_upsampled(monkeypatch: pytest.MonkeyPatch) -> None:
+    planned_with(monkeypatch, Nearest(2))
+    lanczos, learned = (
+        plan(Request("a map", Size(512, 512), method=Method(upsampling=way), compute=FLOAT)).stages[0]
+        for way in ("lanczos", "learned")
+    )
+    assert (lanczos.upsampled_tiles, learned.upsampled_tiles, learned.doublings) == ((1,), (), 1)
+
+
+def test_a_calibration_times_a_tile(tiny_model: Path, start: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = request_of(tiny_model, start)
+    with load(str(tiny_model), compute=FLOAT) as model:
+        without = model.plan(request, calibrate=True).seconds
+        monkeypatch.setattr(calibrate, "_of_upsampler", lambda *given: 1000.0)
+        planned_with(monkeypatch, Nearest(2))
+    with load(str(tiny_model), compute=FLOAT) as model:
+        with_it = model.plan(request, calibrate=True).seconds
+    assert without is not None
+    assert with_it is not None
+    assert with_it > 1000 > without
+
+
+def test_a_tile_is_timed_with_its_context_in_the_pieces_that_are_asked_for() -> None:
+    """Once to warm up and once for the time."""
+    network = Convolved(2)
+    request = Request("a map", Size(64, 64), compute=FLOAT)
+    assert calibrate._of_upsampler(network, request, torch.device("cpu")) > 0
+    assert network.calls == 2
+    smaller = replace(request, compute=replace(FLOAT, tile=400))
+    assert calibrate._of_upsampler(network, smaller, torch.device("cpu")) > 0
+    assert network.calls == 2 + 2 * 4
 
 
 def test_what_excludes_it_is_refused(tiny_model: Path, start: Path) -> None:

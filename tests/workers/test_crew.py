@@ -62,10 +62,15 @@ def doubled(items: Tensor) -> Tensor:
     return 2 * items
 
 
-def run(crew: Crew, groups: int, on_done: Callable[[Sequence[int]], None] = lambda group: None) -> dict[int, float]:
+def run(
+    crew: Crew,
+    groups: int,
+    on_done: Callable[[Sequence[int]], None] = lambda group: None,
+    kind: str = "one item",
+) -> dict[int, float]:
     kept: dict[int, float] = {}
     work: Work[Tensor] = Work(
-        kind="one item",
+        kind=kind,
         groups=[range(i, i + 1) for i in range(groups)],
         read=lambda group: torch.tensor([float(group[0])]),
         compute=doubled,
@@ -111,19 +116,35 @@ class Simulated:
 
 
 class SimulatedCrew(Crew):
-    """A crew whose clock is advanced to the next answer once all of its jobs are being computed."""
+    """A crew whose clock is advanced to the next answer, or by the patience if that is earlier, once all of its jobs
+    are being computed and nothing is being written.
+    """
 
     def __init__(self, *seconds: float) -> None:
         self.time = 0.0
         self.links = [Simulated(f"worker {i}", each, lambda: self.time) for i, each in enumerate(seconds)]
+        self.unanswered: set[Future[Any]] = set()
         super().__init__(ThreadLinks(self.links), clock=lambda: self.time)
+
+    def answered(self, future: Future[Any], on_answer: Callable[[Future[Any]], None]) -> None:
+        def answer(done: Future[Any]) -> None:
+            self.unanswered.discard(future)
+            on_answer(done)
+
+        self.unanswered.add(future)
+        super().answered(future, answer)
 
     def turn(self, patience: float) -> None:
         busy = [link for link in self.links if link.due]
-        answers = busy and sum(len(link.due) for link in busy) == sum(len(member.jobs) for member in self.members)
+        due = {future for link in busy for _, future, _ in link.due}
+        answers = busy and self.unanswered == due and len(due) == sum(len(member.jobs) for member in self.members)
         if answers:
-            self.time, future, answer = min(busy, key=lambda link: link.due[0][0]).due.popleft()
-            future.set_result(answer)
+            first = min(busy, key=lambda link: link.due[0][0])
+            if first.due[0][0] > self.time + patience:
+                self.time += patience
+            else:
+                self.time, future, answer = first.due.popleft()
+                future.set_result(answer)
         # Jobs are sent by other threads, which do not report it.
         super().turn(0.0 if answers else 0.002)
 
@@ -134,6 +155,62 @@ def test_a_faster_worker_gets_more_work() -> None:
     fast, slow = (link.jobs for link in crew.links)
     assert slow >= 3
     assert fast > 3 * slow
+
+
+def test_a_slow_worker_that_comes_first_does_not_keep_a_base_of_one_patch() -> None:
+    """Nothing is known of either at first, and there is one group in each step."""
+    crew = SimulatedCrew(50.0, 1.0)
+    for _ in range(20):
+        run(crew, 1)
+    # The slow one had 2 seconds for the first step before the other one took it over.
+    assert crew.time == 2 + 20
+    assert [link.jobs for link in crew.links] == [1, 20]
+
+
+def test_a_fast_worker_that_joins_a_slow_one_is_tried_at_once() -> None:
+    crew = SimulatedCrew(50.0, 1.0)
+    crew.greet = lambda member: crew.admit(member) if member.name == "worker 0" else None
+    run(crew, 1)
+    assert crew.time == 50
+    crew.admit(crew.members[1])
+    for _ in range(19):
+        run(crew, 1)
+    assert crew.time == 50 + 19
+
+
+def test_a_worker_of_unknown_speed_holds_one_group() -> None:
+    crew = SimulatedCrew(1.0, 50.0)
+    run(crew, 36)
+    assert [link.jobs for link in crew.links] == [36, 1]
+
+
+def test_a_worker_that_was_slow_is_expected_to_be_slow_in_another_kind_of_work() -> None:
+    """It gets none of the first groups if the other one does all of them in the meantime."""
+    crew = SimulatedCrew(1.0, 50.0)
+    run(crew, 36)
+    crew.wait(lambda: not any(member.jobs for member in crew.members), 100)
+    run(crew, 24, kind="another")
+    assert crew.links[1].jobs == 1
+    run(crew, 120, kind="a third")
+    assert crew.links[1].jobs == 3
+
+
+def test_an_idle_worker_repeats_no_job_of_one_that_was_as_fast() -> None:
+    """Of another kind of work, which takes longer."""
+    crew = SimulatedCrew(1.0, 1.0)
+    run(crew, 8)
+    for link in crew.links:
+        link.seconds = 30.0
+    run(crew, 1, kind="another")
+    assert sum(link.jobs for link in crew.links) == 8 + 1
+
+
+def test_two_equal_workers_share_the_last_group_of_a_step() -> None:
+    crew = SimulatedCrew(1.0, 1.0)
+    run(crew, 8)
+    for _ in range(3):
+        run(crew, 1)
+    assert crew.time == 4 + 3
 
 
 def test_a_far_slower_worker_does_not_delay_the_others() -> None:
@@ -291,9 +368,11 @@ def test_a_process_sees_its_own_device_only(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_the_speeds_of_workers_are_added() -> None:
-    rates = Rates(encode=1.0, double=0.2, control=3.0, denoise=2.0, decode=4.0, write=0.1)
+    rates = Rates(encode=1.0, double=0.2, control=3.0, denoise=2.0, decode=4.0, write=0.1, upsample=8.0)
     assert together([None]) is None
-    assert together([rates, None]) == Rates(encode=0.5, double=0.1, control=1.5, denoise=1.0, decode=2.0, write=0.1)
+    assert together([rates, None]) == replace(
+        rates, encode=0.5, double=0.1, control=1.5, denoise=1.0, decode=2.0, upsample=4.0
+    )
     mixed = together([rates, Rates(encode=3.0, denoise=2.0, decode=4.0)])
     assert mixed is not None
     assert mixed.encode == pytest.approx(0.75)

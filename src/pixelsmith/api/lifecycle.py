@@ -120,7 +120,10 @@ class Lifecycle:
         """Measure for some seconds how fast the devices compute, and remember the rates for later plans."""
         family, found = self.load(), self.fetch()
         known = load_rates(*found.machine) or Rates()
-        measured = measure_rates(family, request, known) if self.fleet is None else self.fleet.calibrate(request, known)
+        if self.fleet is None:
+            measured = measure_rates(family, request, known, self._load_upsampler(found.plan(request)))
+        else:
+            measured = self.fleet.calibrate(request, known)
         save_rates(measured, *found.machine)
 
     @contextmanager

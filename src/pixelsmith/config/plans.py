@@ -15,7 +15,8 @@ class StagePlan:
     ``patches_per_step``: evaluations of the network in units of the model's native size: a whole canvas in one call
     counts by its area, which is a lower bound, because attention grows faster than the area.
     ``prompts``, ``negatives``: how many different ones a patch has on average, if there are regions. ``doublings``: how
-    often the model's network doubles the latents of the guide (``upsampling="learned"``).
+    often the model's network doubles the latents of the guide (``upsampling="learned"``). ``upsampled_tiles``: the
+    tiles of each pass of the upsampler that enlarges the picture below, if there is one.
     """
 
     size: Size
@@ -27,6 +28,7 @@ class StagePlan:
     prompts: float = 1
     negatives: float = 1
     doublings: int = 0
+    upsampled_tiles: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

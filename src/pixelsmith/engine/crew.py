@@ -218,13 +218,27 @@ class Crew:
         member.since = self._clock()
         return True
 
+    def rate(self, member: Member, kind: str) -> float | None:
+        """The seconds that a member is expected to need for an item. While its rate is unknown, it is estimated from
+        those of the others and from their speeds in kinds of items that both have computed; ``None`` without any.
+
+        For a kind that no member has computed, only its ratio to that of the others has a meaning.
+        """
+        if kind in member.rates:
+            return member.rates[kind]
+        ratios = {other: ratio for other in self.ready if (ratio := _times_as_long(member, other)) is not None}
+        known = [other.rates[kind] * ratio for other, ratio in ratios.items() if kind in other.rates]
+        if known or not ratios or any(kind in other.rates for other in self.ready):
+            return median(known) if known else None
+        return median([1.0, *ratios.values()])
+
     def seconds(self, member: Member, kind: str, count: int) -> float:
-        """The seconds that a member is expected to need; if its rate is unknown, the median of the others' is used."""
-        own = member.expected(kind, count)
+        """The seconds that a member is expected to need; if nothing is known, the median of the others' is used."""
+        own = self.rate(member, kind)
         if own is None:
             known = [other.rates[kind] * count for other in self.ready if kind in other.rates]
             return median(known) if known else 1.0
-        return own
+        return own * count
 
     def free_at(self, member: Member) -> float:
         """When a member is expected to finish its jobs. A late one is assumed to need as long again."""
@@ -297,6 +311,14 @@ class Crew:
         for end, member in list(self._leased()):
             if now >= end:
                 self.lose(member, f"no answer for {now - member.since:.0f} seconds")
+
+
+def _times_as_long(member: Member, other: Member) -> float | None:
+    """How many times as long as another member one needs; ``None`` if they have no kind of item in common."""
+    ratios = [
+        rate / other.rates[kind] for kind, rate in member.rates.items() if member is not other and other.rates.get(kind)
+    ]
+    return median(ratios) if ratios else None
 
 
 def raised(answer: Future[Any]) -> Any:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from pixelsmith.canvas import Array
 from pixelsmith.engine.denoise import Patched
 from pixelsmith.engine.executor import Executor
 from pixelsmith.engine.filling import Filling, OnTile
@@ -62,6 +63,27 @@ def sizes_of_passes(target: Size, size: Size, scale: int) -> Iterator[Size]:
 def stored_bytes(target: Size, size: Size, scale: int) -> int:
     """The bytes of the canvases in which the results of these passes are stored."""
     return sum(3 * found.padded(TILE * scale).area for found in sizes_of_passes(target, size, scale))
+
+
+def tiles_of_passes(
+    target: Size, size: Size, window: Window, kernel: Kernel, scale: int, wrap: Wrap
+) -> tuple[int, ...]:
+    """The number of tiles that each pass of an upsampler computes for a ``window`` of a picture of a ``size`` that is
+    enlarged to ``target``; the window may reach past its edges.
+    """
+    blank = Array(torch.zeros(1, dtype=torch.uint8).expand(3, size.height, size.width))
+    picture = enlarged_to(target, blank, kernel, _Planned(scale), wrap)
+    return tuple(len(needed_tiles(*each)) for each in passes_of(picture, window))
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """An upsampler of which only the scale is known."""
+
+    scale: int
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        raise NotImplementedError("a plan enlarges nothing")
 
 
 def seen_through(picture: Resized, window: Window) -> Window:
@@ -140,15 +162,20 @@ def fill(kept: Patched, picture: Enlarged, around: Window, on_tile: OnTile, exec
 
     ``around``: only the tiles on which this window depends, which may reach over edges that wrap.
     """
-    tiles, size, upsampler, wrap = picture.tiles, picture.size, picture.upsampler, picture.wrap
-    pieces = [piece for row in wrap.pieces(around, size) for piece in row]
-    needed = {index for piece in pieces for index in tiles.touching(piece.cut(size))}
+    tiles, upsampler, wrap = picture.tiles, picture.upsampler, picture.wrap
+    needed = needed_tiles(picture, around)
 
     def read(index: int) -> _Surrounded:
         return _Surrounded.of(picture.source, tiles[index].window, upsampler.scale, wrap)
 
     compute = partial(_upsampled, upsampler)
     Filling(kept, tiles, TILE_OF_UPSAMPLER, "upsample", read, compute, needed=needed).run(on_tile, executor)
+
+
+def needed_tiles(picture: Enlarged, around: Window) -> set[int]:
+    """The tiles on which a window of the picture depends, which may reach over edges that wrap."""
+    pieces = [piece for row in picture.wrap.pieces(around, picture.size) for piece in row]
+    return {index for piece in pieces for index in picture.tiles.touching(piece.cut(picture.size))}
 
 
 class _Surrounded(NamedTuple):

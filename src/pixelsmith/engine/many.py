@@ -23,7 +23,10 @@ from pixelsmith.engine.shipping import Sender, unpacked
 from pixelsmith.errors import DeviceError, PixelsmithError
 
 DEPTH = 2
-"""Jobs that a worker holds: the one that it computes and the next one, so that it never waits for the run."""
+"""Jobs that a worker holds: the one that it computes and the next one, so that it never waits for the run. A worker of
+which nothing is known yet holds one, because it may be slow."""
+QUESTION = "a question"
+"""The kind of single calls. They differ, so the time of one says nothing about a worker's speed."""
 AHEAD = 3
 """Groups per worker that may be read or computed before the groups ahead of them are written."""
 READERS = max(2, min(8, os.cpu_count() or 1))
@@ -69,7 +72,7 @@ def ask(crew: Crew, compute: Callable[[], Any]) -> Any:
     """The result of ``compute`` on one of the workers: the first one that is free."""
     found: list[Any] = []
     work: Work[Any, Any] = Work(
-        kind="a question",
+        kind=QUESTION,
         groups=[range(1)],
         read=lambda items: None,
         compute=partial(_answer, compute),
@@ -149,20 +152,22 @@ class _Run:
     def _who(self, items: int) -> Member | None:
         """The member with a free place that would finish a group first; ``None`` if it is better to wait for others.
 
-        A member gets no group if the faster ones would complete all remaining groups before it completed this one.
+        A member of which nothing is known is tried first. Others get no group if the faster ones would complete all
+        remaining groups before they completed this one.
         """
         crew, kind = self._crew, self.work.kind
         ends = {member: crew.free_at(member) + crew.seconds(member, kind, items) for member in crew.ready}
-        open_ = [member for member in ends if len(member.jobs) < DEPTH]
+        untried = [member for member in ends if crew.rate(member, kind) is None]
+        if idle := [member for member in untried if not member.jobs]:
+            return idle[0]
+        open_ = [member for member in ends if member not in untried and len(member.jobs) < DEPTH]
         if not open_:
             return None
         best = min(open_, key=ends.__getitem__)
-        if kind not in best.rates:
-            return best
         left = len(self.groups) - self._next + len(self._again)
         by_then = 0
         for member, end in ends.items():
-            if member is not best and end <= ends[best]:
+            if end < ends[best]:
                 by_then += 1 + int((ends[best] - end) / max(crew.seconds(member, kind, items), 1e-9))
         return best if by_then < left else None
 
@@ -170,15 +175,23 @@ class _Run:
         """Let idle members repeat the jobs of slow ones."""
         crew = self._crew
         for member in crew.ready:
-            if member.jobs or self.work.kind not in member.rates:
+            if member.jobs:
                 continue
             alone = [job for job in self._jobs if self._lacks(job.index) and self._copies(job.index) == 1]
             if not alone:
                 return
-            last = max(alone, key=lambda job: crew.free_at(job.member))
-            own = crew.seconds(member, self.work.kind, last.count)
-            if crew.now() + 1.5 * own + LOOK_SECONDS < crew.free_at(last.member):
+            last = max(alone, key=lambda job: (crew.free_at(job.member), -job.index))
+            if self._would_win(member, last):
                 self._give(member, last.index)
+
+    def _would_win(self, member: Member, job: _Job) -> bool:
+        """Whether an idle member would finish a job well before the one that has it."""
+        crew, kind = self._crew, job.kind
+        own, theirs = (crew.seconds(each, kind, job.count) for each in (member, job.member))
+        if crew.rate(member, kind) is not None and not any(kind in each.rates for each in crew.ready):
+            # Of this kind of item only the ratio of their speeds is known.
+            return 1.5 * own < theirs
+        return crew.now() + 1.5 * own + LOOK_SECONDS < crew.free_at(job.member)
 
     def _lacks(self, index: int) -> bool:
         """Whether a group is not computed yet."""
@@ -236,7 +249,8 @@ class _Run:
             self._failed_to_compute(job, unpacked(values[0]))
         else:
             seconds, data = values
-            member.measured(job.kind, seconds / job.count)
+            if job.kind != QUESTION:
+                member.measured(job.kind, seconds / job.count)
             if not self._over and self._lacks(job.index):
                 self._values[job.index] = data
 

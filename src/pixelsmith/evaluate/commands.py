@@ -46,7 +46,7 @@ def folder_at(path: Path) -> Path:
 @click.option(
     "--tiny",
     is_flag=True,
-    help="A dry run: two pictures per variant at 1.5 times the native sides, in 6 steps, with little guidance.",
+    help="A dry run: two pictures per variant at 1.5 times the native sides, in 4 steps, with little guidance.",
 )
 @click.option("--prompts", type=int, help="Only the first N of the prompts.  [default: all]", metavar="N")
 @click.option("--factor", "factors", type=float, multiple=True, help="Sizes, as multiples of the model's native sides.")

@@ -113,7 +113,8 @@ def run(
         variant.name: [plan(request_of(variant, case, setting.model, setting.compute)) for case in sizes][-1]
         for variant in variants
     }
-    _check_different(variants, plans, facts)
+    if not protocol.dry_run:
+        _check_different(variants, plans, facts)
     try:
         pictures = Pictures(output / "pictures", request_of(variants[0], cases[0], setting.model, setting.compute))
     except OSError as error:

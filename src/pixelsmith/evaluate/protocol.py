@@ -23,6 +23,8 @@ from pixelsmith.system.places import given_place
 
 NAMES = ("table1", "table2", "table3", "sweep", "held")
 """The protocols that come with the package."""
+DRY_STEPS = 4
+"""Denoising steps of a dry run: enough for guided and unguided ones at most positions of the Slider."""
 MOST_FACTOR = 1000
 """The largest size of a compared picture, as a multiple of the model's native sides."""
 
@@ -92,6 +94,7 @@ class EvaluationProtocol:
     - ``factors``: sizes of the pictures, as multiples of the model's native sides, 1 to ``MOST_FACTOR``.
     - ``reference``: the variant that the others are compared with.
     - ``left_out``: the reasons for rows of the paper's table that are missing, by name.
+    - ``dry_run``: whether it only shows that everything runs; variants may then make the same pictures.
 
     Raises ``RequestError`` for inconsistent values.
     """
@@ -105,6 +108,7 @@ class EvaluationProtocol:
     reference: str
     variants: tuple[Variant, ...]
     left_out: Mapping[str, str] = field(default_factory=dict)
+    dry_run: bool = False
 
     def __post_init__(self) -> None:
         names = [variant.name for variant in self.variants]
@@ -124,6 +128,7 @@ class EvaluationProtocol:
             # Duplicates would make the intervals too small.
             if len(set(items)) != len(items):
                 raise RequestError(f"{self.name}: {what}: expected no duplicates, got {list(items)}")
+        check_flag(f"{self.name}: dry_run", self.dry_run)
         if not isinstance(self.left_out, Mapping):
             raise RequestError(f"{self.name}: left_out: expected a table of reasons, got {self.left_out!r}")
         for variant in self.variants:
@@ -169,10 +174,12 @@ class EvaluationProtocol:
         )
 
     def tiny(self) -> EvaluationProtocol:
-        """A dry run of the protocol: two pictures per variant that are just large enough for several patches, in as few
-        steps as distinguish the variants, and without guidance in stages if it does not distinguish them.
+        """A dry run of the protocol: two pictures per variant that are just large enough for several patches, in
+        ``DRY_STEPS`` steps, and without guidance in stages if it does not distinguish the variants.
+
+        In so few steps, neighbouring positions of the Slider may make the same pictures.
         """
-        quick: dict[str, Any] = {"steps": 6, "stage_steps": None}
+        quick: dict[str, Any] = {"steps": DRY_STEPS, "stage_steps": None}
         if len({variant.method.get("stage_guidance_scale") for variant in self.variants}) == 1:
             quick["stage_guidance_scale"] = 1.0
         return replace(
@@ -181,6 +188,7 @@ class EvaluationProtocol:
             prompts={name: prompts[:1] for name, prompts in self.prompts.items()},
             seeds=(0, 1),
             factors=(1.5,),
+            dry_run=True,
             variants=tuple(replace(variant, method={**variant.method, **quick}) for variant in self.variants),
         )
 

@@ -9,6 +9,7 @@ import platform
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from functools import lru_cache
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from PIL import Image, ImageDraw
 from pixelsmith.evaluate.advice import draw_advice
 from pixelsmith.evaluate.experiment import Outcome, Row
 from pixelsmith.evaluate.jackknife import FEW, Estimate
+from pixelsmith.evaluate.pictures import Made
 from pixelsmith.evaluate.structure import shrunk
 
 THUMBNAIL, LABEL, MOST_COLUMNS = 160, 130, 8
@@ -63,6 +65,8 @@ def table(outcome: Outcome, context: Mapping[str, str]) -> str:
     header = ["variant", "size", "pictures", *names, "seconds", "GB"]
     lines = [f"# {protocol.title}", ""]
     lines += [", ".join(f"{name}: {value}" for name, value in context.items()) + ".", ""]
+    if protocol.dry_run:
+        lines += ["A dry run, in few steps: every row and metric is computed, but the numbers mean nothing.", ""]
     lines += [
         "± is half of the 95 % confidence interval (jackknife over the prompts). **Bold** differs significantly from "
         f"`{protocol.reference}` (paired, 95 %, without correction for multiple comparisons): + is better, − worse; "
@@ -144,10 +148,16 @@ def contact_sheet(outcome: Outcome) -> Image.Image:
     for i, row in enumerate(outcome.rows):
         draw.multiline_text((4, i * THUMBNAIL + 4), f"{row.variant}\n{row.size}", fill="black")
         for j, made in enumerate(row.made[:columns]):
-            picture = made.read()
-            size = picture.size.scaled((THUMBNAIL - 2) / max(picture.size.width, picture.size.height))
-            sheet.paste(Image.fromarray(shrunk(picture, size)), (LABEL + j * THUMBNAIL, i * THUMBNAIL))
+            sheet.paste(_thumbnail(made), (LABEL + j * THUMBNAIL, i * THUMBNAIL))
     return sheet
+
+
+# The sheet is drawn again after each row, and the pictures of earlier rows may be large.
+@lru_cache(maxsize=512)
+def _thumbnail(made: Made) -> Image.Image:
+    picture = made.read()
+    size = picture.size.scaled((THUMBNAIL - 2) / max(picture.size.width, picture.size.height))
+    return Image.fromarray(shrunk(picture, size))
 
 
 def processor() -> str:

@@ -85,8 +85,9 @@ def _blocks(grey: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _mean(x: Tensor) -> Tensor:
     bell = torch.exp(-0.5 * ((torch.arange(_WINDOW) - _WINDOW // 2) / _SIGMA) ** 2).to(x.dtype)
-    kernel = bell[:, None] * bell / bell.sum() ** 2
-    return F.conv2d(x, kernel[None, None])
+    bell = (bell / bell.sum())[None, None]
+    # Column by column and row by row, because a square of 121 weights takes a copy of the picture for each of them.
+    return F.conv2d(F.conv2d(x, bell[..., None]), bell[..., None, :])
 
 
 def lab(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:

@@ -42,12 +42,18 @@ def no_bytes(size: Size, below: Size) -> int:
     return 0
 
 
+def no_tiles(size: Size, below: Size) -> tuple[int, ...]:
+    """For a model without an upsampler."""
+    return ()
+
+
 @dataclass(frozen=True)
 class Numbers:
     """Bytes per number in the network and in the autoencoder, and patches per batch.
 
-    With an upsampler also the bytes of its weights and of one of its tiles, and ``upsampled_bytes``: those of the
-    canvases for its results, for the size of a stage and that of the picture below it.
+    With an upsampler also the bytes of its weights and of one of its tiles, and for the size of a stage and that of the
+    picture below it ``upsampled_bytes``, those of the canvases for its results, and ``upsampled_tiles``, the tiles of
+    each of its passes.
     """
 
     network: int = 4
@@ -56,6 +62,7 @@ class Numbers:
     upsampler_bytes: int = 0
     upsampler_tile_bytes: int = 0
     upsampled_bytes: Callable[[Size, Size], int] = no_bytes
+    upsampled_tiles: Callable[[Size, Size], tuple[int, ...]] = no_tiles
 
 
 _FLOAT32 = Numbers()
@@ -91,8 +98,7 @@ def make_plan(request: Request, facts: ModelFacts, start: Size | None = None, nu
     check_wrap(request, facts, start, sizes if base is None else (base.size, *sizes))
     stages = tuple(_stage_plan(i, len(sizes), size, request, facts) for i, size in enumerate(sizes, 1))
     stages = tuple(
-        replace(stage, doublings=doublings_of(request, below, stage.size, facts))
-        for below, stage in zip((origin, *sizes), stages, strict=False)
+        _enlarged(stage, below, request, facts, numbers) for below, stage in zip((origin, *sizes), stages, strict=False)
     )
     base, stages = _with_regions(base, stages, request, facts)
     _check_control(request)
@@ -210,6 +216,13 @@ def _stage_plan(stage: int, stages: int, size: Size, request: Request, facts: Mo
     count += dilation(canvas, facts.patch) ** 2 if strategy.dilated else 0
     guided = sum(weight > 0 for weight in weights)
     return StagePlan(size, canvas, steps, guided, count, fewest)
+
+
+def _enlarged(stage: StagePlan, below: Size, request: Request, facts: ModelFacts, numbers: Numbers) -> StagePlan:
+    """The stage with what enlarges the picture below it: the model's network for latents, or else an upsampler."""
+    if doublings := doublings_of(request, below, stage.size, facts):
+        return replace(stage, doublings=doublings)
+    return replace(stage, upsampled_tiles=numbers.upsampled_tiles(stage.size, below))
 
 
 def _canvas_bytes(rungs: list[StagePlan], request: Request, facts: ModelFacts) -> int:

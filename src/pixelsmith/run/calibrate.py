@@ -10,19 +10,22 @@ import torch
 from torch import Tensor
 
 from pixelsmith.config.request import Request
-from pixelsmith.engine.pieces import InPieces
+from pixelsmith.engine.enlarged import LAYOUT, piece_side
+from pixelsmith.engine.pieces import InPieces, UpsamplerInPieces
 from pixelsmith.engine.prompts import PromptEncoder
 from pixelsmith.engine.stage import batch_size_of
 from pixelsmith.engine.texture import Texture
-from pixelsmith.families import Family, everywhere
+from pixelsmith.families import Family, Upsampler, everywhere
 from pixelsmith.families.family import CONTROL
 from pixelsmith.geometry import Size, Window
 from pixelsmith.planning.forecast import Rates
 
 
 @torch.inference_mode()
-def measure_rates(family: Family, request: Request, known: Rates) -> Rates:
-    """Time a batch of patches and an encoded, a doubled and a decoded tile, each after a warm-up; others are kept."""
+def measure_rates(family: Family, request: Request, known: Rates, upsampler: Upsampler | None = None) -> Rates:
+    """Time a batch of patches and an encoded, a doubled, a decoded and an upsampled tile, each after a warm-up; others
+    are kept.
+    """
     facts, asked = family.facts, request.compute.tile
     autoencoder = InPieces(
         family.autoencoder, facts.latent_scale, lambda side: None, asked and asked // facts.latent_scale
@@ -60,9 +63,17 @@ def measure_rates(family: Family, request: Request, known: Rates) -> Rates:
         denoise=_seconds(lambda: denoiser(x, level, windows), family.device) / batch_size,
         encode=encode,
         double=double,
+        upsample=known.upsample if upsampler is None else _of_upsampler(upsampler, request, family.device),
         control=encode,
         decode=_seconds(decode, family.device) / megapixels,
     )
+
+
+def _of_upsampler(upsampler: Upsampler, request: Request, device: torch.device) -> float:
+    """The seconds of a tile with its context."""
+    side, scale = LAYOUT.side, upsampler.scale
+    pieces = UpsamplerInPieces(upsampler, scale, lambda side: None, piece_side(request.compute.tile, scale))
+    return _seconds(lambda: pieces(torch.zeros(3, side, side, dtype=torch.uint8)), device)
 
 
 def _shown(family: Family, count: int) -> Tensor:

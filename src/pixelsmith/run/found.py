@@ -15,7 +15,7 @@ from pixelsmith.config.model_facts import ModelFacts
 from pixelsmith.config.parts import Parts
 from pixelsmith.config.plans import Plan
 from pixelsmith.config.request import Request
-from pixelsmith.engine.enlarged import LAYOUT, piece_side, stored_bytes
+from pixelsmith.engine.enlarged import LAYOUT, piece_side, stored_bytes, tiles_of_passes
 from pixelsmith.engine.stage import batch_size_of
 from pixelsmith.errors import RunError
 from pixelsmith.families import (
@@ -117,7 +117,13 @@ class FoundModel:
             upsampler_bytes=4 * upsampler.parameters,
             upsampler_tile_bytes=4 * upsampler.pixel_values * side**2,
             upsampled_bytes=partial(stored_bytes, scale=upsampler.scale) if self.team else no_bytes,
+            upsampled_tiles=partial(self._upsampled_tiles, request, upsampler.scale),
         )
+
+    def _upsampled_tiles(self, request: Request, scale: int, size: Size, below: Size) -> tuple[int, ...]:
+        """The tiles of each pass of an upsampler of this scale below a stage, whose canvas may exceed its picture."""
+        window = self.facts.latent_size(size).window.scaled(self.facts.latent_scale)
+        return tiles_of_passes(size, below, window, request.method.kernel, scale, request.wrapped_axes)
 
     def settings(self, request: Request) -> dict[str, Any]:
         """The settings stored in a picture file: the request, and the device and dtype that ``auto`` chose."""

@@ -13,7 +13,7 @@ import torch
 from pixelsmith.config.compute import DtypeName
 from pixelsmith.planning.forecast import Rates
 
-SPREAD = ("encode", "double", "control", "denoise", "decode")
+SPREAD = ("upsample", "encode", "double", "control", "denoise", "decode")
 """Phases that workers share."""
 
 

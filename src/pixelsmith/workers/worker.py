@@ -198,7 +198,7 @@ class Worker:
 
     def _calibrated(self, request: Request) -> Rates:
         family: Family = self._part_at("family", None)
-        return measure_rates(family, request, Rates())
+        return measure_rates(family, request, Rates(), self._upsampler)
 
     @property
     def _device(self) -> torch.device:
