@@ -65,3 +65,14 @@ def own_cache(caches: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     folder = next(caches)
     folder.mkdir()
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shared_fits() -> Iterator[None]:
+    """Equal autoencoders, which tests load again and again, share the bands that are fitted to them."""
+    from pixelsmith.engine.bands import FittedBands
+    from tests.fits import remembered
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FittedBands, "_fit", remembered(FittedBands._fit))
+        yield
