@@ -91,7 +91,9 @@ def run(folder: Path, endpoint: str, *command: str, **environment: str) -> tuple
     return process.returncode, process.stderr
 
 
-def test_a_missing_model_is_fetched_with_a_bar_unless_it_is_quiet(hub: str, tmp_path: Path, tiny_model: Path) -> None:
+def test_a_missing_model_is_downloaded_with_a_progress_bar_unless_quiet(
+    hub: str, tmp_path: Path, tiny_model: Path
+) -> None:
     shutil.copytree(tiny_model, tmp_path / "served" / "tiny")
     shutil.copytree(tiny_model / "vae", tmp_path / "served" / "vae")
     file = "somebody/vae/diffusion_pytorch_model.safetensors"
@@ -106,13 +108,13 @@ def test_a_missing_model_is_fetched_with_a_bar_unless_it_is_quiet(hub: str, tmp_
     assert (tmp_path / "quiet.png").read_bytes()
 
 
-def test_a_fresh_model_with_another_autoencoder_can_be_measured(hub: str, tmp_path: Path, tiny_model: Path) -> None:
+def test_a_new_model_with_a_replaced_autoencoder_can_be_calibrated(hub: str, tmp_path: Path, tiny_model: Path) -> None:
     shutil.copytree(tiny_model, tmp_path / "served" / "tiny")
     command = ["plan", "a sea", "--size", "64", "--model", "somebody/tiny", "--vae", str(tiny_model / "vae")]
     assert run(tmp_path, hub, *command, "--calibrate")[0] == 0
 
 
-def test_a_single_file_is_not_fetched_to_plan_with_a_given_configuration(
+def test_planning_a_single_file_with_a_given_configuration_downloads_no_weights(
     hub: str, tmp_path: Path, tiny_model: Path
 ) -> None:
     (tmp_path / "served" / "tiny").mkdir()
@@ -123,7 +125,7 @@ def test_a_single_file_is_not_fetched_to_plan_with_a_given_configuration(
 
 
 @pytest.mark.parametrize("option", ["--vae", "--network", "--lora", "--textual-inversion"])
-def test_what_is_missing_beside_a_model_is_told_before_it_is_fetched(
+def test_a_missing_added_part_is_reported_before_the_model_is_downloaded(
     hub: str, tmp_path: Path, tiny_model: Path, option: str
 ) -> None:
     shutil.copytree(tiny_model, tmp_path / "served" / "tiny")
@@ -133,14 +135,14 @@ def test_what_is_missing_beside_a_model_is_told_before_it_is_fetched(
     assert not list((tmp_path / "cache").rglob("*.safetensors"))
 
 
-def test_a_network_alone_is_refused_before_it_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_repository_with_only_a_network_is_refused_before_it_is_downloaded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(find, "fetched", lambda *given: pytest.fail("it was fetched"))
     with pytest.raises(ModelError, match="--network"):
         find_model("somebody/tiny/model.gguf")
 
 
 @pytest.mark.parametrize("name", ["./nothere.safetensors", "../models/x.safetensors", "./vae", "/foo/x.safetensors"])
-def test_a_mistyped_path_is_told_to_be_none(name: str) -> None:
+def test_a_mistyped_path_is_reported_as_missing(name: str) -> None:
     assert not HUB_ID.fullmatch(name)
     for look in (find_part, find_addition):
         with pytest.raises(ModelError, match="there is no such file or folder here"):
@@ -158,7 +160,9 @@ def test_a_mistyped_path_is_told_to_be_none(name: str) -> None:
         ("somebody/plain/gone.safetensors", "there is no such file in somebody/plain"),
     ],
 )
-def test_what_cannot_be_fetched_is_one_line_with_the_reason(hub: str, tmp_path: Path, model: str, message: str) -> None:
+def test_the_error_for_a_failed_download_is_one_line_with_the_reason(
+    hub: str, tmp_path: Path, model: str, message: str
+) -> None:
     (tmp_path / "served" / "plain").mkdir()
     (tmp_path / "served" / "plain" / "README.md").write_text("nothing")
     code, said = run(tmp_path, hub, "models", "inspect", model)
@@ -168,7 +172,7 @@ def test_what_cannot_be_fetched_is_one_line_with_the_reason(hub: str, tmp_path: 
     assert message in line
 
 
-def test_without_a_network_it_is_said_so(tmp_path: Path) -> None:
+def test_the_error_without_a_network_connection_says_so(tmp_path: Path) -> None:
     for environment in ({"HF_HUB_OFFLINE": "1"}, {}):
         code, said = run(tmp_path, "http://127.0.0.1:9", "models", "inspect", "somebody/tiny", **environment)
         assert (code, len(said.splitlines())) == (2, 1)
@@ -184,7 +188,7 @@ def test_without_a_network_it_is_said_so(tmp_path: Path) -> None:
         ("a/b@v1/c/d.Q4_0.gguf", "a/b", "v1", "c/d.Q4_0.gguf"),
     ],
 )
-def test_a_hub_id_names_a_repository_a_revision_and_a_file(
+def test_a_hub_id_consists_of_a_repository_a_revision_and_a_file(
     name: str, repository: str, revision: str | None, file: str | None
 ) -> None:
     named = HUB_ID.fullmatch(name)
@@ -195,5 +199,5 @@ def test_a_hub_id_names_a_repository_a_revision_and_a_file(
     assert unpinned(name) == unpinned(pinned(name, place)) == "a/b" + (f"/{file}" if file else "")
 
 
-def test_a_place_has_no_revision() -> None:
+def test_a_local_path_has_no_revision() -> None:
     assert unpinned("/home/me@here/model") == "/home/me@here/model"

@@ -22,24 +22,24 @@ from tests.tiny import build_stable_diffusion
 
 
 @pytest.mark.parametrize("name", ["no such folder", "nobody/no-such-model", "a/b/c"])
-def test_an_unknown_model_is_said_so(name: str) -> None:
+def test_an_unknown_model_is_refused(name: str) -> None:
     with pytest.raises(ModelError, match="unknown model"):
         find_model(name)
 
 
-def test_a_folder_that_is_no_model_is_said_so(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="not a model in the diffusers format"):
         read_facts(tmp_path, "x")
 
 
-def test_an_unsupported_pipeline_lists_the_supported_ones(tmp_path: Path) -> None:
+def test_the_error_for_an_unsupported_pipeline_lists_the_supported_ones(tmp_path: Path) -> None:
     (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "AudioPipeline"}))
     with pytest.raises(ModelError, match=r"AudioPipeline.*StableDiffusionPipeline"):
         read_facts(tmp_path, "x")
 
 
 @pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
-def test_damaged_weights_are_said_so(tiny_model: Path, tmp_path: Path, part: str) -> None:
+def test_damaged_weights_are_refused(tiny_model: Path, tmp_path: Path, part: str) -> None:
     folder = tmp_path / "model"
     shutil.copytree(tiny_model, folder)
     weights = next((folder / part).glob("*.safetensors"))
@@ -48,14 +48,14 @@ def test_damaged_weights_are_said_so(tiny_model: Path, tmp_path: Path, part: str
         load_family(folder, read_facts(folder, "x"), Compute())
 
 
-def test_a_device_that_is_not_there_is_refused() -> None:
+def test_an_unavailable_device_is_refused() -> None:
     missing = next(name for name in ("mps", "xpu", "cuda") if not getattr(torch, name).is_available())
     with pytest.raises(RequestError, match=f"device: {missing}"):
         choose_device(missing)
     assert choose_device("cpu").type == "cpu"
 
 
-def test_rocm_is_what_pytorch_built_for_it_calls_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rocm_devices_are_named_cuda_as_in_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.version, "hip", "6.4")
     assert choose_device("rocm").type == choose_device("auto").type == "cuda"
@@ -64,7 +64,7 @@ def test_rocm_is_what_pytorch_built_for_it_calls_cuda(monkeypatch: pytest.Monkey
         choose_device("rocm")
 
 
-def test_a_dtype_is_taken_as_asked_for() -> None:
+def test_a_requested_dtype_is_used() -> None:
     assert choose_dtype("bfloat16", torch.device("cpu")) == torch.bfloat16
     assert choose_dtype("auto", torch.device("cpu")) in (torch.float32, torch.bfloat16)
 
@@ -80,7 +80,7 @@ def test_a_dtype_is_taken_as_asked_for() -> None:
         ("mps", False, False, torch.float32),
     ],
 )
-def test_half_precision_is_one_that_hardware_and_model_can_do(
+def test_the_half_precision_dtype_is_supported_by_hardware_and_model(
     kind: str, has_bfloat16: bool, float16_safe: bool, expected: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module, ask in (
@@ -102,7 +102,7 @@ def test_half_precision_is_one_that_hardware_and_model_can_do(
         ({}, torch.float32),
     ],
 )
-def test_a_cpu_computes_in_bfloat16_where_that_is_the_faster_one(
+def test_a_cpu_uses_bfloat16_if_that_is_faster(
     monkeypatch: pytest.MonkeyPatch, able: dict[str, object], expected: torch.dtype
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
@@ -111,7 +111,7 @@ def test_a_cpu_computes_in_bfloat16_where_that_is_the_faster_one(
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_a_gpu_is_taken_by_itself_and_gives_what_the_cpu_gives(tiny_model: Path) -> None:
+def test_a_gpu_is_chosen_automatically_and_agrees_with_the_cpu(tiny_model: Path) -> None:
     facts = read_facts(tiny_model, "tiny")
     gpu, cpu = (load_family(tiny_model, facts, Compute(device=name, dtype="float32")) for name in ("auto", "cpu"))
     assert gpu.device.type == "cuda"
@@ -132,7 +132,7 @@ FIRST, SECOND = "a" * 40, "b" * 40
 """Commits."""
 
 
-def test_a_hub_id_is_taken_from_the_local_cache_alone(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_cached_hub_model_is_loaded_without_a_connection(tiny_model: Path, tmp_path: Path) -> None:
     """In a process of its own: the hub's library reads its settings when it is imported."""
     lora = save_lora(build_stable_diffusion(), tmp_path / "lora").parent
     (tmp_path / "word").mkdir()
@@ -179,7 +179,7 @@ def offline(folder: Path, *command: str) -> tuple[int, str]:
     return process.returncode, process.stderr
 
 
-def test_only_what_is_loaded_belongs_to_a_run(tiny_model: Path, tmp_path: Path) -> None:
+def test_the_files_of_a_model_are_those_that_are_loaded(tiny_model: Path, tmp_path: Path) -> None:
     folder = tmp_path / "model"
     shutil.copytree(tiny_model, folder)
     own = model_files(folder, Parts())
