@@ -39,7 +39,7 @@ def is_open(hint: Any) -> bool:
 
 
 def with_checks(function: FunctionType) -> Callable[..., Any]:
-    """Raises ``NameError`` where a type is not defined yet, ``BeartypeDecorHintException`` where beartype refuses it."""
+    """Raises ``NameError`` where a type is not defined, ``BeartypeDecorHintException`` where beartype refuses it."""
     key = function.__module__, function.__qualname__, function.__code__
     if key not in templates:
         hints = get_type_hints(function, include_extras=True)
