@@ -1,10 +1,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +14,7 @@ from pixelsmith.errors import ModelError, RequestError
 from pixelsmith.families import everywhere, find_model, load_family, model_files, read_facts
 from pixelsmith.families.loading.loader import choose_device, choose_dtype
 from pixelsmith.pixels.settings_inside import read_settings
+from tests.commands import commands
 from tests.families.test_parts import save_lora
 from tests.tiny import build_stable_diffusion
 
@@ -146,17 +144,18 @@ def test_a_cached_hub_model_is_loaded_without_a_connection(tiny_model: Path, tmp
         publish(tmp_path / "hub", name, folder, FIRST)
     models = ["--model", "somebody/tiny", "--vae", "somebody/vae", "--lora", "somebody/style:0.5"]
     models += ["--textual-inversion", "somebody/word"]
-    command = ["generate", "a sea", "--size", "64", "--steps", "1", *models, "--device", "cpu"]
-    assert offline(tmp_path, *command, "--run-dir", "run", "--output", "sea.png") == (0, "")
-    request = read_settings(tmp_path / "sea.png")["request"]
-    assert (request["model"], request["parts"]["vae"]) == (f"somebody/tiny@{FIRST}", f"somebody/vae@{FIRST}")
-    assert request["parts"]["loras"] == [{"path": f"somebody/style@{FIRST}", "weight": 0.5}]
-    assert request["parts"]["textual_inversions"] == [f"somebody/word@{FIRST}"]
-    # Another commit is the newest now; the run goes on with its own.
-    publish(tmp_path / "hub", "tiny", tiny_model / "vae", SECOND)
-    (tmp_path / "sea.png").unlink()
-    assert offline(tmp_path, "resume", "run") == (0, "")
-    assert (tmp_path / "sea.png").exists()
+    command = ["generate", "a sea", "--size", "64", "--steps", "1", *models, "--device", "cpu", "--quiet"]
+    with commands({"HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}) as offline:
+        assert offline.run(tmp_path, *command, "--run-dir", "run", "--output", "sea.png") == (0, "")
+        request = read_settings(tmp_path / "sea.png")["request"]
+        assert (request["model"], request["parts"]["vae"]) == (f"somebody/tiny@{FIRST}", f"somebody/vae@{FIRST}")
+        assert request["parts"]["loras"] == [{"path": f"somebody/style@{FIRST}", "weight": 0.5}]
+        assert request["parts"]["textual_inversions"] == [f"somebody/word@{FIRST}"]
+        # Another commit is the newest now; the run goes on with its own.
+        publish(tmp_path / "hub", "tiny", tiny_model / "vae", SECOND)
+        (tmp_path / "sea.png").unlink()
+        assert offline.run(tmp_path, "resume", "run", "--quiet") == (0, "")
+        assert (tmp_path / "sea.png").exists()
 
 
 def publish(hub: Path, name: str, folder: Path, commit: str) -> None:
@@ -165,18 +164,6 @@ def publish(hub: Path, name: str, folder: Path, commit: str) -> None:
     shutil.copytree(folder, repository / "snapshots" / commit)
     (repository / "refs").mkdir(exist_ok=True)
     (repository / "refs" / "main").write_text(commit)
-
-
-def offline(folder: Path, *command: str) -> tuple[int, str]:
-    process = subprocess.run(
-        [sys.executable, "-m", "pixelsmith", *command, "--quiet"],
-        env={**os.environ, "HF_HUB_CACHE": str(folder / "hub"), "HF_HUB_OFFLINE": "1"},
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return process.returncode, process.stderr
 
 
 def test_the_files_of_a_model_are_those_that_are_loaded(tiny_model: Path, tmp_path: Path) -> None:
