@@ -48,7 +48,7 @@ def with_checks(function: FunctionType) -> Callable[..., Any]:
         arrays = any(map(is_array, hints.values()))
         if arrays and isgeneratorfunction(function):
             # It runs when the shapes of its call are forgotten.
-            return jaxtyped(function, typechecker=check)  # type: ignore[no-any-return]
+            return jaxtyped(function, typechecker=check)
         templates[key] = check(emptied(function, hints)), arrays
     template, arrays = templates[key]
     if not hasattr(template, "__wrapped__"):
@@ -108,7 +108,7 @@ def checked(function: Any = None, *, typechecker: Any) -> Any:
     if isclass(function):
         init = vars(function).get("__init__")
         if is_dataclass(function) and not hasattr(init, "__wrapped__") and isinstance(init, FunctionType):
-            function.__init__ = checked(init, typechecker=typechecker)  # type: ignore[misc]
+            function.__init__ = checked(init, typechecker=typechecker)  # type: ignore[method-assign]
         return function
     if not isinstance(function, FunctionType):
         return jaxtyped(function, typechecker=typechecker)
