@@ -1,4 +1,4 @@
-"""What networks are told of a patch, against values made by hand."""
+"""Inputs of networks for a patch besides its latents, against values made by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model's own variant for few steps: a LoRA in its folder, with what it is best run with."""
+"""A model's variant for few steps: a LoRA in its folder, with recommended settings."""
 
 from __future__ import annotations
 

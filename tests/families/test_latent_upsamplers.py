@@ -1,4 +1,4 @@
-"""Networks that enlarge latents: where they are found, and what is said of missing and damaged ones."""
+"""Networks that enlarge latents: how they are found, and the errors for missing and damaged ones."""
 
 from __future__ import annotations
 

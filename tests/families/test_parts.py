@@ -1,4 +1,4 @@
-"""What is put beside or instead of a model's own files."""
+"""Parts that are added to a model or replace its own files."""
 
 from __future__ import annotations
 

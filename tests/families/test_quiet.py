@@ -1,4 +1,4 @@
-"""What the libraries print is silenced for a while, and then as the user had it."""
+"""Output of the libraries is suppressed in a context and restored after it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Texture networks: what they see, where they are found, and what is said of damaged ones."""
+"""Texture networks: their receptive field, how they are found, and the errors for damaged ones."""
 
 from __future__ import annotations
 

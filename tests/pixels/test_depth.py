@@ -1,4 +1,4 @@
-"""From values as they are decoded to the numbers of a file, in its colour profile."""
+"""Conversion of decoded values to the bit depth and the colour profile of a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One reader decides what a picture file looks like: its colours, its way up, whether it is whole."""
+"""Reading of picture files: colours, orientation, and detection of damage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a training keeps survives a crash at any moment, and no second training writes over it."""
+"""Checkpoints survive a crash at any moment, and a second training does not overwrite them."""
 
 from __future__ import annotations
 

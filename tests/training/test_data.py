@@ -1,4 +1,4 @@
-"""The captions of training pictures: in which other words they are said, and how often they are drawn."""
+"""The captions of training pictures: their paraphrases, and how often they are drawn."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The denoiser's schedule, a training that goes on from an exported model, and the model that comes of it."""
+"""The denoiser's schedule, a training that starts from an exported model, and the model exported from it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Crops of neighbouring tiles: from where they are, what they are called, and that nothing held out is in them."""
+"""Crops of neighbouring tiles: their place, their captions, and that they contain nothing held out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a decoder is measured by."""
+"""Measures of a decoder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures in batches are those that are made one by one."""
+"""Pictures sampled in batches equal those made one by one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The adversarial training of the texture network: what it moves, what it leaves, and what it is judged by."""
+"""The adversarial training of the texture network: what it changes, and its losses."""
 
 from __future__ import annotations
 

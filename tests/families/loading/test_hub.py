@@ -1,4 +1,4 @@
-"""What is fetched from a hub, which is a server on this machine, and what a person is told where that fails."""
+"""Downloads from a hub, which is a server on this machine, and the errors if they fail."""
 
 from __future__ import annotations
 

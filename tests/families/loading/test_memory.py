@@ -1,4 +1,4 @@
-"""Where a model lives while it works."""
+"""Where the parts of a model are kept, and what happens if memory runs out."""
 
 from __future__ import annotations
 
