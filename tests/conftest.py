@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from itertools import count
@@ -30,6 +31,11 @@ SLOW = (
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: not item.nodeid.startswith(SLOW))
+
+
+def pytest_collection_finish() -> None:
+    # The modules of torch, diffusers and transformers stay: no collection of garbage need look at them again.
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -65,3 +71,14 @@ def own_cache(caches: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     folder = next(caches)
     folder.mkdir()
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shared_fits() -> Iterator[None]:
+    """Equal autoencoders, which tests load again and again, share the bands that are fitted to them."""
+    from pixelsmith.engine.bands import FittedBands
+    from tests.fits import remembered
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FittedBands, "_fit", remembered(FittedBands._fit))
+        yield

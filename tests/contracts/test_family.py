@@ -23,6 +23,7 @@ from pixelsmith import (
     RequestError,
     Size,
     generate,
+    load,
     resume,
 )
 from pixelsmith.canvas import Array
@@ -321,10 +322,10 @@ def test_a_cascade_to_twice_the_size_can_be_resumed(case: Case, tmp_path: Path) 
         method=Method(steps=2),
         compute=Compute("cpu", "float32", batch_size=4),
     )
-    whole = generate(request).pixels
-    assert whole.shape == (size.height, size.width, 3)
-    assert whole.std() > 0
-
-    with pytest.raises(KeyboardInterrupt):
-        generate(request, observer=stop_at(stage=1, phase="denoise", step=2), run_dir=tmp_path / "run")
+    with load(str(case.folder), compute=request.compute) as model:
+        whole = model.generate(request).pixels
+        assert whole.shape == (size.height, size.width, 3)
+        assert whole.std() > 0
+        with pytest.raises(KeyboardInterrupt):
+            model.generate(request, observer=stop_at(stage=1, phase="denoise", step=2), run_dir=tmp_path / "run")
     assert np.array_equal(resume(tmp_path / "run").pixels, whole)

@@ -20,6 +20,12 @@ from pixelsmith.pixels.resample import Resized
 
 
 @pytest.fixture(autouse=True)
+def own_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other tests share theirs."""
+    monkeypatch.setattr(FittedBands, "_fit", FittedBands._fit.__wrapped__)  # type: ignore[attr-defined]
+
+
+@pytest.fixture(autouse=True)
 def no_gradients() -> Iterator[None]:
     with torch.inference_mode():
         yield

@@ -1,4 +1,4 @@
-"""What networks are told of a patch, against values made by hand."""
+"""Inputs of networks for a patch besides its latents, against values made by hand."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.zoo.all import SPECIMENS
 CPU = torch.device("cpu")
 
 
-def test_xl_is_told_the_whole_picture_and_the_top_left_corner_of_each_patch_in_pixels() -> None:
+def test_sdxl_receives_the_size_of_the_picture_and_the_top_left_corner_of_each_patch_in_pixels() -> None:
     """Rows first; the window (40 latents down, 100 across) at 8 pixels a latent."""
     windows = [Window(40, 100, 128, 128).scaled(8), Window(0, 0, 128, 128).scaled(8)]
     found = time_ids(Scene(windows, Size(3000, 2000), 5.0))
@@ -31,7 +31,7 @@ def test_xl_is_told_the_whole_picture_and_the_top_left_corner_of_each_patch_in_p
 
 
 @torch.inference_mode()
-def test_neighbouring_patches_of_a_gigapixel_are_told_apart_in_half_precision(tmp_path: Path) -> None:
+def test_neighbouring_patches_of_a_gigapixel_picture_differ_in_bfloat16(tmp_path: Path) -> None:
     with quiet():
         SPECIMENS["sdxl"].save(tmp_path)
     family = load_family(tmp_path, read_facts(tmp_path, "xl"), Compute("cpu", "bfloat16"))
@@ -41,7 +41,7 @@ def test_neighbouring_patches_of_a_gigapixel_are_told_apart_in_half_precision(tm
     assert not torch.equal(first, second)
 
 
-def test_positions_count_from_the_patchs_own_corner() -> None:
+def test_positions_of_tokens_begin_at_the_corner_of_the_patch() -> None:
     assert flux.position_ids(2, 3, CPU).tolist() == [[0, 0, 0], [0, 0, 1], [0, 0, 2], [0, 1, 0], [0, 1, 1], [0, 1, 2]]
     assert flux_2.position_ids(2, 2, CPU)[0].tolist() == [[0, 0, 0, 0], [0, 0, 1, 0], [0, 1, 0, 0], [0, 1, 1, 0]]
 
@@ -75,7 +75,7 @@ EXPECTED: dict[str, dict[str, Any]] = {
 
 @torch.inference_mode()
 @pytest.mark.parametrize("name", EXPECTED)
-def test_what_the_transformers_are_told(tmp_path: Path, name: str) -> None:
+def test_the_inputs_of_transformers(tmp_path: Path, name: str) -> None:
     with quiet():
         SPECIMENS[name].save(tmp_path)
     family = load_family(tmp_path, read_facts(tmp_path, name), Compute("cpu", "float32"))
@@ -96,7 +96,7 @@ def test_what_the_transformers_are_told(tmp_path: Path, name: str) -> None:
     assert plain == EXPECTED[name]
 
 
-def test_a_token_has_the_four_latents_of_each_channel_in_turn() -> None:
+def test_a_token_contains_2_by_2_latents_channel_by_channel() -> None:
     x = torch.arange(2 * 2 * 4).view(1, 2, 2, 4).float()
     tokens = pack(x)
     assert tokens.tolist() == [[[0, 1, 4, 5, 8, 9, 12, 13], [2, 3, 6, 7, 10, 11, 14, 15]]]
@@ -105,7 +105,7 @@ def test_a_token_has_the_four_latents_of_each_channel_in_turn() -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 4, 8), (2, 16, 10, 6)])
-def test_packing_loses_nothing(shape: tuple[int, ...]) -> None:
+def test_unpacking_reverses_packing(shape: tuple[int, ...]) -> None:
     x = torch.randn(shape)
     assert torch.equal(unpack(pack(x), *shape[2:]), x)
     assert torch.equal(unpatchify(patchify(x)), x)

@@ -17,7 +17,7 @@ def mean_colour(prompt: str, seed: int = 0) -> np.ndarray:
     return np.asarray(pixels.reshape(-1, 3).mean(0))
 
 
-def test_it_fits_into_the_package() -> None:
+def test_the_model_is_small_enough_for_the_package() -> None:
     folder = find_model(EMBEDDED)
     variants = sum(path.stat().st_size for path in folder.glob("lora/*"))
     assert variants <= 16e6
@@ -25,7 +25,7 @@ def test_it_fits_into_the_package() -> None:
     assert not list(folder.rglob("*.bin"))
 
 
-def test_styles_look_as_their_prompts_say() -> None:
+def test_prompts_of_different_styles_give_the_expected_colours() -> None:
     night = mean_colour("night photo from space of many city lights")
     map_ = mean_colour("watercolor map of land with lakes")
     desert = mean_colour("satellite photo of sandy desert plains")
@@ -33,18 +33,18 @@ def test_styles_look_as_their_prompts_say() -> None:
     assert desert[0] > desert[2] + 20, "a desert is not"
 
 
-def test_a_satellite_ocean_is_blue() -> None:
+def test_a_satellite_photo_of_an_ocean_is_blue() -> None:
     ocean = mean_colour("satellite photo of dark blue deep ocean floor")
     assert ocean[2] > ocean[0] + 20
 
 
-def test_other_words_for_a_style_work() -> None:
+def test_synonyms_of_a_style_are_understood() -> None:
     assert mean_colour("city lights at night: small towns").mean() < 80
     assert mean_colour("an archipelago, painted in watercolour").mean() > 150
 
 
 @pytest.mark.parametrize("prompt", ["watercolor map of islands in a turquoise sea"])
-def test_another_seed_is_another_picture(prompt: str) -> None:
+def test_another_seed_gives_another_picture(prompt: str) -> None:
     request = Request(prompt, Size(256, 256), method=Method(steps=8))
     first, second = (generate(replace(request, seed=seed)).pixels.mean(-1).ravel() for seed in (0, 1))
     # Both show much sea, so it is the places of light and dark that are compared.

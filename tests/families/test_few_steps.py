@@ -1,4 +1,4 @@
-"""A model's own variant for few steps: a LoRA in its folder, with what it is best run with."""
+"""A model's variant for few steps: a LoRA in its folder, with recommended settings."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def a_sea(model: Path, **parts: Any) -> Request:
     return Request("a sea", Size(64, 64), model=str(model), parts=Parts(**parts), compute=CPU)
 
 
-def test_it_is_the_lora_with_its_scheduler_and_steps(model: Path) -> None:
+def test_the_few_step_variant_equals_its_lora_scheduler_and_steps_set_by_hand(model: Path) -> None:
     by_hand = a_sea(
         model,
         loras=(Lora(str(model / "lora" / "few-steps.safetensors")),),
@@ -56,7 +56,7 @@ def test_it_is_the_lora_with_its_scheduler_and_steps(model: Path) -> None:
     assert not np.array_equal(found, generate(replace(by_hand, parts=Parts())).pixels)
 
 
-def test_what_is_asked_for_besides_goes_first(model: Path) -> None:
+def test_settings_of_the_request_override_those_of_the_few_step_variant(model: Path) -> None:
     parts = Parts(few_steps=True, scheduler="DDIMScheduler")
     facts = read_facts(find_model(str(model), parts=parts), "x", parts)
     assert (facts.recommended.steps, facts.recommended.guidance_scale) == (3, 1)
@@ -73,14 +73,16 @@ def settings_of(request: Request, path: Path) -> dict[str, Any]:
     return settings
 
 
-def test_the_file_says_whether_it_was_used(model: Path, tiny_model: Path, tmp_path: Path) -> None:
+def test_the_settings_in_the_file_tell_whether_the_few_step_variant_was_used(
+    model: Path, tiny_model: Path, tmp_path: Path
+) -> None:
     with_it = settings_of(a_sea(model, few_steps=True), tmp_path / "with.png")
     assert (with_it["parts"]["few_steps"], with_it["method"]["steps"]) == (True, 3)
     without = settings_of(a_sea(tiny_model, few_steps=None).with_method(steps=1), tmp_path / "without.png")
     assert without["parts"]["few_steps"] is False, "the model has none"
 
 
-def test_a_variant_that_must_be_there_and_is_not_is_refused(tiny_model: Path) -> None:
+def test_a_required_few_step_variant_that_does_not_exist_is_refused(tiny_model: Path) -> None:
     with pytest.raises(ModelError, match="no few-step variant"):
         generate(a_sea(tiny_model, few_steps=True))
 
@@ -95,14 +97,14 @@ def test_a_variant_that_must_be_there_and_is_not_is_refused(tiny_model: Path) ->
         (("--preset", "fast", "--steps", "5"), 5),
     ],
 )
-def test_the_fast_preset_takes_it(
+def test_the_fast_preset_uses_the_few_step_variant(
     model: Path, options: tuple[str, ...], steps: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cli.main(["plan", "a sea", "--size", "64", "--model", str(model), "--json", *options], standalone_mode=False)
     assert json.loads(capsys.readouterr().out)["base"]["steps"] == steps
 
 
-def test_a_run_belongs_to_its_weights(model: Path, tmp_path: Path) -> None:
+def test_a_run_is_not_resumed_with_other_few_step_weights(model: Path, tmp_path: Path) -> None:
     def stop(event: Event) -> None:
         if isinstance(event, Progress) and event.stage == 1:
             raise KeyboardInterrupt
@@ -119,12 +121,12 @@ def test_a_run_belongs_to_its_weights(model: Path, tmp_path: Path) -> None:
     assert resume(tmp_path / "run").pixels.shape == (100, 100, 3)
 
 
-def test_whether_a_model_has_one_can_be_asked(model: Path, tiny_model: Path) -> None:
+def test_models_inspect_tells_whether_there_is_a_few_step_variant(model: Path, tiny_model: Path) -> None:
     assert [inspect_model(str(place), Parts())["few_steps"] for place in (model, tiny_model)] == [True, False]
 
 
 @pytest.mark.parametrize("few", [{"steps": 4}, {"lora": "x", "colour": 1}, {"lora": "x", "method": {"colour": 1}}])
-def test_what_a_folder_says_wrongly_of_it_is_refused(model: Path, few: dict[str, Any]) -> None:
+def test_an_invalid_description_of_the_few_step_variant_is_refused(model: Path, few: dict[str, Any]) -> None:
     (model / "pixelsmith.json").write_text(json.dumps({"few_steps": few}))
     assert read_facts(model, "x").recommended.steps == 20
     with pytest.raises(ModelError, match=r"pixelsmith\.json"):

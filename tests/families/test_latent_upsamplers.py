@@ -1,4 +1,4 @@
-"""Networks that enlarge latents: where they are found, and what is said of missing and damaged ones."""
+"""Networks that enlarge latents: how they are found, and the errors for missing and damaged ones."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def request_of(model: Path) -> Request:
     return request.with_method(steps=1, upsampling="learned")
 
 
-def test_the_embedded_model_has_one() -> None:
+def test_the_embedded_model_has_a_latent_upsampler() -> None:
     from pixelsmith.families import find_model
 
     place = find_model("embedded")
@@ -35,28 +35,28 @@ def test_the_embedded_model_has_one() -> None:
     assert found(torch.randn(1, facts.latent_channels, 6, 5)).shape == (1, facts.latent_channels, 12, 10)
 
 
-def test_its_result_is_float32_in_any_dtype() -> None:
+def test_the_result_of_a_latent_upsampler_is_float32_in_any_dtype() -> None:
     network = NetworkLatentUpsampler(build_latent_upsampler().bfloat16(), torch.device("cpu"))
     assert network(torch.randn(1, 4, 5, 4)).dtype == torch.float32
 
 
-def test_its_files_are_among_those_that_decide_what_is_made(enlarging_model: Path) -> None:
+def test_files_of_the_latent_upsampler_are_among_the_files_of_the_model(enlarging_model: Path) -> None:
     weights = enlarging_model / "latent_upsampler" / "diffusion_pytorch_model.safetensors"
     assert weights in model_files(enlarging_model, Parts())
 
 
-def test_a_model_without_one_is_said_before_anything_is_made(tiny_model: Path) -> None:
+def test_planning_refuses_learned_upsampling_for_a_model_without_a_latent_upsampler(tiny_model: Path) -> None:
     with pytest.raises(RequestError, match="has no network that enlarges latents"):
         plan(request_of(tiny_model))
 
 
-def test_it_belongs_to_the_models_own_autoencoder(enlarging_model: Path) -> None:
+def test_a_latent_upsampler_is_not_used_with_another_autoencoder(enlarging_model: Path) -> None:
     other = Parts(vae=str(enlarging_model / "vae"))
     assert latent_upsampler_of(enlarging_model, other) is None
     assert not read_facts(enlarging_model, "x", other).doubles_latents
 
 
-def test_a_network_that_is_missing_or_damaged_is_said_in_a_line(enlarging_model: Path, tmp_path: Path) -> None:
+def test_a_missing_or_damaged_latent_upsampler_gives_a_one_line_error(enlarging_model: Path, tmp_path: Path) -> None:
     model = tmp_path / "model"
     shutil.copytree(enlarging_model, model)
     weights = model / "latent_upsampler" / "diffusion_pytorch_model.safetensors"

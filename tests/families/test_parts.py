@@ -1,4 +1,4 @@
-"""What is put beside or instead of a model's own files."""
+"""Parts that are added to a model or replace its own files."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def parameters_of(*parts: Any) -> int:
     return sum(p.numel() for module in modules if isinstance(module, torch.nn.Module) for p in module.parameters())
 
 
-def test_what_is_not_loaded_is_not_counted(tmp_path: Path) -> None:
+def test_weights_that_are_not_loaded_are_not_counted(tmp_path: Path) -> None:
     """A cloned repository has every variant and often the whole model in one file as well."""
     pipeline = build_stable_diffusion()
     pipeline.save_pretrained(tmp_path / "model")
@@ -86,7 +86,7 @@ def test_what_is_not_loaded_is_not_counted(tmp_path: Path) -> None:
     assert read_facts(tmp_path / "model", "x").parameters == parameters_of(pipeline)
 
 
-def test_what_is_put_beside_a_model_is_counted(tiny_model: Path, tmp_path: Path) -> None:
+def test_weights_of_added_parts_are_counted(tiny_model: Path, tmp_path: Path) -> None:
     tiny = AutoencoderTiny(
         encoder_block_out_channels=(8, 8, 8), decoder_block_out_channels=(8, 8, 8),
         num_encoder_blocks=(1, 1, 1), num_decoder_blocks=(1, 1, 1),
@@ -99,7 +99,7 @@ def test_what_is_put_beside_a_model_is_counted(tiny_model: Path, tmp_path: Path)
     assert read_facts(tiny_model, "x", parts).parameters == expected
 
 
-def test_a_variant_is_taken_and_counted(tmp_path: Path) -> None:
+def test_a_variant_of_the_weights_is_loaded_and_counted(tmp_path: Path) -> None:
     pipeline = build_stable_diffusion()
     pipeline.save_pretrained(tmp_path / "model")
     pipeline.to(dtype=torch.float16).save_pretrained(tmp_path / "model", variant="fp16")
@@ -110,7 +110,7 @@ def test_a_variant_is_taken_and_counted(tmp_path: Path) -> None:
         loaded(tmp_path / "model", Parts(variant="fp8"))
 
 
-def test_a_given_part_is_read_of_the_variant_where_it_has_it(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_given_part_is_loaded_in_the_variant_if_it_has_it(tiny_model: Path, tmp_path: Path) -> None:
     vae = build_autoencoder()
     vae.save_pretrained(tmp_path / "vae")
     parts = Parts(vae=str(tmp_path / "vae"), variant="other")
@@ -124,7 +124,7 @@ def test_a_given_part_is_read_of_the_variant_where_it_has_it(tiny_model: Path, t
     assert same(plain, build_autoencoder())
 
 
-def test_a_given_part_is_read_from_pickles_where_that_is_allowed(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_given_part_is_loaded_from_pickle_files_only_if_allowed(tiny_model: Path, tmp_path: Path) -> None:
     vae = build_autoencoder()
     vae.decoder.conv_out.bias.data += 1
     vae.save_pretrained(tmp_path / "vae", safe_serialization=False)
@@ -140,7 +140,7 @@ def same(found: Any, expected: Any) -> bool:
 
 
 @pytest.mark.parametrize("config", [None, "{"])
-def test_a_given_folder_that_is_no_part_is_refused(tiny_model: Path, tmp_path: Path, config: str | None) -> None:
+def test_a_given_folder_without_a_valid_config_is_refused(tiny_model: Path, tmp_path: Path, config: str | None) -> None:
     if config:
         (tmp_path / "config.json").write_text(config)
     for parts in (Parts(vae=str(tmp_path)), Parts(network=str(tmp_path))):
@@ -157,7 +157,7 @@ def test_a_given_folder_that_is_no_part_is_refused(tiny_model: Path, tmp_path: P
         (Parts(scheduler="DDIMScheduler", timestep_spacing="trailing"), [999, 749, 499, 249]),
     ],
 )
-def test_few_steps_lie_where_the_scheduler_that_was_asked_for_puts_them(
+def test_timesteps_are_those_of_the_chosen_scheduler_and_spacing(
     tmp_path: Path, parts: Parts, timesteps: list[int]
 ) -> None:
     with quiet():
@@ -166,7 +166,7 @@ def test_few_steps_lie_where_the_scheduler_that_was_asked_for_puts_them(
     assert [level.timestep for level in family.schedule(4).levels[:-1]] == timesteps
 
 
-def test_pickles_are_read_only_where_that_is_allowed(tiny_model: Path, tmp_path: Path) -> None:
+def test_pickle_files_are_loaded_only_if_allowed(tiny_model: Path, tmp_path: Path) -> None:
     pipeline = build_stable_diffusion()
     pipeline.save_pretrained(tmp_path / "model", safe_serialization=False)
     # transformers writes no other weights than safe ones.
@@ -179,7 +179,7 @@ def test_pickles_are_read_only_where_that_is_allowed(tiny_model: Path, tmp_path:
     assert torch.equal(queries(found), queries(pipeline))
 
 
-def test_a_tiny_autoencoder_takes_the_place_of_the_models_own(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_tiny_autoencoder_replaces_that_of_the_model(tiny_model: Path, tmp_path: Path) -> None:
     channels = {"encoder_block_out_channels": (8, 8, 8), "decoder_block_out_channels": (8, 8, 8)}
     blocks = {"num_encoder_blocks": (1, 1, 1), "num_decoder_blocks": (1, 1, 1)}
     AutoencoderTiny(**channels, **blocks).save_pretrained(tmp_path / "taesd")
@@ -194,7 +194,9 @@ def test_a_tiny_autoencoder_takes_the_place_of_the_models_own(tiny_model: Path, 
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_a_single_file_is_the_same_model(tiny_model: Path, tmp_path: Path, dtype: DtypeName) -> None:
+def test_a_single_file_has_the_weights_of_the_folder_it_was_made_of(
+    tiny_model: Path, tmp_path: Path, dtype: DtypeName
+) -> None:
     file = save_original(build_stable_diffusion(), tmp_path / "shared.safetensors")
     found, expected = (
         loaded(model, parts, dtype) for model, parts in ((file, Parts(config=str(tiny_model))), (tiny_model, Parts()))
@@ -206,23 +208,23 @@ def test_a_single_file_is_the_same_model(tiny_model: Path, tmp_path: Path, dtype
         assert getattr(found, part).dtype == getattr(torch, dtype)
 
 
-def test_another_autoencoder_has_the_models_dtype(tiny_model: Path) -> None:
+def test_a_replaced_autoencoder_has_the_dtype_of_the_model(tiny_model: Path) -> None:
     found = loaded(tiny_model, Parts(vae=str(tiny_model / "vae")), "bfloat16")
     assert found.vae.dtype == found.unet.dtype == torch.bfloat16
 
 
-def test_a_single_file_without_configuration_says_whose_it_needs(tmp_path: Path) -> None:
+def test_the_error_for_a_single_file_without_configuration_names_the_repository_it_needs(tmp_path: Path) -> None:
     file = save_original(build_stable_diffusion(), tmp_path / "shared.safetensors")
     with pytest.raises(ModelError, match=r"stable-diffusion-v1-5.*--model-config"):
         read_facts(file, "x")
 
 
-def test_a_folder_takes_no_other_configuration(tiny_model: Path) -> None:
+def test_a_configuration_is_refused_for_a_model_folder(tiny_model: Path) -> None:
     with pytest.raises(ModelError, match="leave out --model-config other"):
         read_facts(tiny_model, "x", Parts(config="other"))
 
 
-def test_what_is_no_weight_file_is_refused(tmp_path: Path) -> None:
+def test_invalid_weight_files_are_refused(tmp_path: Path) -> None:
     for name in ("model.ckpt", "model.safetensors"):
         (tmp_path / name).write_bytes(b"nonsense")
     with pytest.raises(ModelError, match="--allow-pickle"):
@@ -231,7 +233,7 @@ def test_what_is_no_weight_file_is_refused(tmp_path: Path) -> None:
         read_facts(find_model(str(tmp_path / "model.safetensors")), "x")
 
 
-def test_loras_are_added_by_their_weights(tiny_model: Path, tmp_path: Path) -> None:
+def test_loras_are_summed_in_proportion_to_their_weights(tiny_model: Path, tmp_path: Path) -> None:
     pipeline = build_stable_diffusion()
     first, second = (save_lora(pipeline, tmp_path / str(seed), seed) for seed in (1, 2))
     zero = queries(loaded(tiny_model, Parts()))
@@ -275,7 +277,7 @@ def prediction(family: Family) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("pipeline", [name for name in OF_PIPELINES if hasattr(getattr(diffusers, name), "fuse_lora")])
-def test_a_lora_changes_what_every_family_predicts_that_takes_one(pipeline: str, tmp_path: Path) -> None:
+def test_a_lora_changes_the_prediction_of_every_family_that_supports_it(pipeline: str, tmp_path: Path) -> None:
     with quiet():
         model = SPECIMENS[OF_PIPELINES[pipeline]].build()
         model.save_pretrained(tmp_path / "model")
@@ -288,7 +290,7 @@ def test_a_lora_changes_what_every_family_predicts_that_takes_one(pipeline: str,
     assert (on - plain).abs().max() > 1e-3
 
 
-def test_only_pixart_takes_no_lora() -> None:
+def test_every_family_but_pixart_supports_lora() -> None:
     without = {name for name in OF_PIPELINES if not hasattr(getattr(diffusers, name), "load_lora_weights")}
     assert without == {"PixArtSigmaPipeline"}
 
@@ -304,7 +306,7 @@ def nonsense(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("make", [foreign_lora, nonsense, lambda folder: folder / "missing.safetensors"])
-def test_what_is_no_lora_of_the_model_is_refused(
+def test_an_invalid_lora_or_one_of_another_model_is_refused(
     tiny_model: Path, tmp_path: Path, make: Callable[[Path], Path]
 ) -> None:
     file = make(tmp_path)
@@ -312,7 +314,7 @@ def test_what_is_no_lora_of_the_model_is_refused(
         loaded(tiny_model, Parts(loras=(Lora(str(file)),)))
 
 
-def test_a_family_without_loras_says_so(tmp_path: Path) -> None:
+def test_loras_are_refused_by_a_family_that_does_not_support_them(tmp_path: Path) -> None:
     with quiet():
         SPECIMENS["pixart-sigma"].save(tmp_path / "model")
     file = str(tmp_path / "any.safetensors")
@@ -331,7 +333,7 @@ def test_a_family_without_loras_says_so(tmp_path: Path) -> None:
         (Parts(upsampler="a.safetensors"), "spandrel", "upsampler"),
     ],
 )
-def test_without_a_library_the_message_has_the_command(
+def test_the_error_for_a_missing_library_contains_the_command_that_installs_it(
     tiny_model: Path, parts: Parts, library: str, extra: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(needs, "find_spec", lambda name: None)
@@ -341,7 +343,7 @@ def test_without_a_library_the_message_has_the_command(
         generate(request)
 
 
-def test_a_new_word_means_its_vectors(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_textual_inversion_changes_the_encoding_of_its_word_only(tiny_model: Path, tmp_path: Path) -> None:
     file = tmp_path / "glacier.safetensors"
     save_file({"emb_params": torch.randn(2, 16)}, file)
     before, after = (loaded(tiny_model, parts) for parts in (Parts(), Parts(textual_inversions=(str(file),))))
@@ -357,7 +359,7 @@ def test_a_new_word_means_its_vectors(tiny_model: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "second"), [("sdxl", "clip_g"), ("flux-dev", "t5")])
-def test_a_new_word_has_a_vector_for_each_of_two_encoders(tmp_path: Path, name: str, second: str) -> None:
+def test_a_textual_inversion_has_vectors_for_each_of_two_text_encoders(tmp_path: Path, name: str, second: str) -> None:
     with quiet():
         SPECIMENS[name].save(tmp_path / "model")
     file = tmp_path / "glacier.safetensors"
@@ -381,7 +383,9 @@ TAKE_WORDS = [name for name in OF_PIPELINES if hasattr(getattr(diffusers, name),
 
 
 @pytest.mark.parametrize("pipeline", TAKE_WORDS)
-def test_a_new_word_changes_what_every_family_predicts_that_takes_one(pipeline: str, tmp_path: Path) -> None:
+def test_a_textual_inversion_changes_the_prediction_of_every_family_that_supports_it(
+    pipeline: str, tmp_path: Path
+) -> None:
     with quiet():
         SPECIMENS[OF_PIPELINES[pipeline]].save(tmp_path / "model")
     file = tmp_path / "sea.safetensors"
@@ -392,7 +396,7 @@ def test_a_new_word_changes_what_every_family_predicts_that_takes_one(pipeline: 
     assert (new - plain).abs().max() > 1e-4
 
 
-def test_a_new_word_of_another_model_is_refused(tmp_path: Path) -> None:
+def test_a_textual_inversion_of_another_model_is_refused(tmp_path: Path) -> None:
     with quiet():
         SPECIMENS["sdxl"].save(tmp_path / "model")
     save_file({"emb_params": torch.randn(1, 16)}, tmp_path / "glacier.safetensors")
@@ -400,7 +404,7 @@ def test_a_new_word_of_another_model_is_refused(tmp_path: Path) -> None:
         loaded(tmp_path / "model", Parts(textual_inversions=(str(tmp_path / "glacier.safetensors"),)))
 
 
-def test_what_libraries_say_of_a_wrong_file_is_cut_to_a_line(tiny_model: Path, tmp_path: Path) -> None:
+def test_the_error_of_a_library_is_cut_to_one_line(tiny_model: Path, tmp_path: Path) -> None:
     """diffusers prints all tensors of a file that is no textual inversion."""
     save_file({f"layer-{i}": torch.randn(50, 50) for i in range(20)}, tmp_path / "style.safetensors")
     with pytest.raises(ModelError, match="no textual inversion") as refused:
@@ -408,7 +412,7 @@ def test_what_libraries_say_of_a_wrong_file_is_cut_to_a_line(tiny_model: Path, t
     assert len(str(refused.value)) < len(2 * str(tmp_path)) + 500
 
 
-def test_parts_belong_to_a_run(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_run_is_not_resumed_with_a_changed_lora(tiny_model: Path, tmp_path: Path) -> None:
     """Resumed with another file instead of the LoRA that it was begun with, it is refused."""
     pipeline = build_stable_diffusion()
     file = save_lora(pipeline, tmp_path / "lora")

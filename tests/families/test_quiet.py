@@ -1,4 +1,4 @@
-"""What the libraries print is silenced for a while, and then as the user had it."""
+"""Output of the libraries is suppressed in a context and restored after it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def shown(request: pytest.FixtureRequest) -> Iterator[bool]:
     switch(before)
 
 
-def test_bars_are_off_while_it_is_quiet_and_then_as_before(shown: bool) -> None:
+def test_progress_bars_are_disabled_in_the_context_and_restored_after_it(shown: bool) -> None:
     with quiet():
         assert bars() == [False] * 3
     assert bars() == [shown] * 3
@@ -47,7 +47,7 @@ def test_bars_are_off_while_it_is_quiet_and_then_as_before(shown: bool) -> None:
     assert bars() == [shown] * 3
 
 
-def test_what_was_said_aloud_is_said_aloud_again() -> None:
+def test_log_levels_are_restored_after_an_error() -> None:
     before = [log.get_verbosity() for log in (diffusers_log, transformers_log)]
     with pytest.raises(ValueError, match="stop"), quiet():
         raise ValueError("stop")

@@ -1,4 +1,4 @@
-"""Texture networks: what they see, where they are found, and what is said of damaged ones."""
+"""Texture networks: their receptive field, how they are found, and the errors for damaged ones."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def textured(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_no_latents_pixels_depend_on_others_farther_away_than_the_margin() -> None:
+def test_the_pixels_of_a_latent_do_not_depend_on_pixels_beyond_the_margin() -> None:
     model, side = build_texture(), 128
     pixels, noise = torch.randn(1, 3, side, side, requires_grad=True), torch.randn(1, 2, side, side)
     first, last = 56, 63
@@ -39,7 +39,7 @@ def test_no_latents_pixels_depend_on_others_farther_away_than_the_margin() -> No
     assert last + MARGIN // 2 < seen.max() <= last + MARGIN
 
 
-def test_means_stay_as_they_were_decoded() -> None:
+def test_texture_does_not_change_local_means() -> None:
     """Colours do not drift, whatever the weights are."""
     model = build_texture()
     drawn = model(torch.randn(1, 3, 256, 256), torch.randn(1, 2, 256, 256)).detach()
@@ -47,7 +47,7 @@ def test_means_stay_as_they_were_decoded() -> None:
     assert means.abs().max() < 0.1 * drawn.std()
 
 
-def test_a_new_network_adds_nothing() -> None:
+def test_a_texture_network_with_an_initial_last_layer_adds_nothing() -> None:
     model = build_texture()
     torch.nn.init.zeros_(model.last.weight)
     drawn = NetworkTexture(model, torch.device("cpu"))(torch.randn(1, 3, 16, 16), torch.randn(1, 2, 16, 16))
@@ -55,7 +55,7 @@ def test_a_new_network_adds_nothing() -> None:
     assert drawn.abs().max() == 0
 
 
-def test_texture_is_keyed_by_the_seed_and_off_at_0(textured: Path) -> None:
+def test_texture_depends_on_the_seed_and_strength_0_turns_it_off(textured: Path) -> None:
     request = Request("a lake", Size(128, 96), model=str(textured), compute=CPU).with_method(steps=2)
     drawn, again, off, half = (
         generate(request.with_method(texture=strength)).pixels.astype(int) for strength in (None, 1.0, 0.0, 0.5)
@@ -66,7 +66,7 @@ def test_texture_is_keyed_by_the_seed_and_off_at_0(textured: Path) -> None:
     assert not np.array_equal(other.pixels, drawn)
 
 
-def test_a_model_with_texture_is_given_more_context(textured: Path, tmp_path: Path) -> None:
+def test_tiles_of_a_model_with_texture_have_more_context(textured: Path, tmp_path: Path) -> None:
     plain = tmp_path / "plain"
     shutil.copytree(textured, plain)
     (plain / "pixelsmith.json").unlink()
@@ -79,15 +79,15 @@ def test_a_model_with_texture_is_given_more_context(textured: Path, tmp_path: Pa
     assert kept == without.tiling.side - 2 * without.tiling.context
 
 
-def test_its_files_are_among_those_that_decide_what_is_made(textured: Path) -> None:
+def test_files_of_the_texture_network_are_among_the_files_of_the_model(textured: Path) -> None:
     assert textured / "texture" / "diffusion_pytorch_model.safetensors" in model_files(textured, Parts())
 
 
-def test_another_autoencoder_goes_without(textured: Path) -> None:
+def test_the_texture_network_is_not_used_with_another_autoencoder(textured: Path) -> None:
     assert texture_of(textured, Parts(vae=str(textured / "vae"))) is None
 
 
-def test_a_network_that_is_missing_or_damaged_is_said_in_a_line(textured: Path, tmp_path: Path) -> None:
+def test_a_missing_or_damaged_texture_network_gives_a_one_line_error(textured: Path, tmp_path: Path) -> None:
     model = tmp_path / "model"
     shutil.copytree(textured, model)
     weights = model / "texture" / "diffusion_pytorch_model.safetensors"
@@ -104,12 +104,12 @@ def test_a_network_that_is_missing_or_damaged_is_said_in_a_line(textured: Path, 
         generate(request)
 
 
-def test_its_share_is_between_0_and_1() -> None:
+def test_the_strength_of_texture_must_be_between_0_and_1() -> None:
     with pytest.raises(RequestError, match="texture"):
         Request("a lake", Size(64, 64)).with_method(texture=1.5)
 
 
-def test_a_calibration_draws_as_much_as_a_run(textured: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_calibration_adds_texture_like_a_run(textured: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[float] = []
     monkeypatch.setattr(Texture, "add_to", lambda self, *_: drawn.append(self.strength))
     with load(str(textured), compute=CPU) as model:

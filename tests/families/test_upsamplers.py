@@ -21,7 +21,7 @@ class Unusual(nn.Module):
         return torch.pixel_shuffle(self.layer(pixels), 2)
 
 
-def test_the_numbers_that_are_held_at_once_are_counted() -> None:
+def test_memory_is_estimated_from_the_values_that_are_alive_at_once() -> None:
     network = nn.Sequential(
         nn.Conv2d(3, 64, 3, padding=1), nn.ReLU(), nn.Conv2d(64, 12, 3, padding=1), nn.PixelShuffle(2)
     )
@@ -29,5 +29,5 @@ def test_the_numbers_that_are_held_at_once_are_counted() -> None:
     assert pixel_values(network, 2) == (3 + 64 + 64) * 3 / 2 + 0.5
 
 
-def test_networks_that_cannot_run_without_data_are_estimated() -> None:
+def test_memory_of_networks_that_need_real_data_to_run_is_estimated() -> None:
     assert pixel_values(Unusual(), 2) == 4 * 2**2 * 12

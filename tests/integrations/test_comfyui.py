@@ -96,7 +96,7 @@ def made(nodes: ModuleType, name: str, **given: Any) -> Any:
         return kind.execute(**given)
 
 
-def test_one_patch_is_what_the_sampler_of_comfyui_makes(nodes: ModuleType, given: dict[str, Any]) -> None:
+def test_one_patch_equals_the_result_of_the_comfyui_sampler(nodes: ModuleType, given: dict[str, Any]) -> None:
     """Of the same seed, steps and guidance, decoded by the same autoencoder."""
     import comfy.sample
 
@@ -132,7 +132,7 @@ def test_a_larger_picture_is_made_in_patches_and_guided(nodes: ModuleType, given
     assert (held - through).abs().mean() < (free - through).abs().mean()
 
 
-def test_a_method_offers_all_that_a_preset_chooses(nodes: ModuleType) -> None:
+def test_the_method_node_offers_the_choices_of_presets(nodes: ModuleType) -> None:
     method = importlib.import_module(f"{nodes.__name__}.nodes").PixelsmithMethod
     drawn = {one.id: one for one in method.define_schema().inputs}
     for name, chosen in (("sampler", "dpmpp-2m"), ("merge", "hold"), ("coverage", "random")):
@@ -140,7 +140,7 @@ def test_a_method_offers_all_that_a_preset_chooses(nodes: ModuleType) -> None:
         assert chosen in drawn[name].options
 
 
-def test_masks_say_where(nodes: ModuleType, tiny: ModuleType) -> None:
+def test_masks_select_where_the_slider_acts_and_what_is_repainted(nodes: ModuleType, tiny: ModuleType) -> None:
     start = torch.rand(1, 64, 64, 3, generator=torch.Generator().manual_seed(0))
     half = torch.zeros(1, 64, 64)
     half[..., 32:] = 1
@@ -162,7 +162,9 @@ def _enlarged(picture: torch.Tensor, side: int) -> np.ndarray:
     return np.asarray(Image.fromarray(values).resize((side, side), Image.Resampling.LANCZOS)).astype(np.float32)
 
 
-def test_sdxl_is_told_the_size_of_the_picture_and_the_place_of_the_patch(nodes: ModuleType, tiny: ModuleType) -> None:
+def test_sdxl_receives_the_size_of_the_picture_and_the_position_of_the_patch(
+    nodes: ModuleType, tiny: ModuleType
+) -> None:
     given, told = inputs_of(tiny, "SDXL", width=160, height=112, method=method(merge="phase")), list[torch.Tensor]()
     model, real = given["model"].model, given["model"].model.apply_model
 
@@ -186,7 +188,7 @@ def test_sdxl_is_told_the_size_of_the_picture_and_the_place_of_the_patch(nodes: 
     assert places <= known
 
 
-def test_patches_of_the_model_count(nodes: ModuleType, tiny: ModuleType) -> None:
+def test_model_patches_of_other_nodes_are_applied(nodes: ModuleType, tiny: ModuleType) -> None:
     """What other nodes set on a model, here after guidance."""
     given = inputs_of(tiny, "SD3")
     (plain,) = made(nodes, "PixelsmithGenerate", **given).args
@@ -196,7 +198,7 @@ def test_patches_of_the_model_count(nodes: ModuleType, tiny: ModuleType) -> None
     assert not torch.equal(found, plain)
 
 
-def test_a_file_is_written_shown_and_gone_on_with(nodes: ModuleType, tiny: ModuleType) -> None:
+def test_a_file_is_written_shown_and_resumed(nodes: ModuleType, tiny: ModuleType) -> None:
     import comfy.model_management as management
     import comfy.utils
     import folder_paths
@@ -232,7 +234,7 @@ def test_a_file_is_written_shown_and_gone_on_with(nodes: ModuleType, tiny: Modul
     assert torch.equal(place, preview[:, :56, :80])
 
 
-def test_what_cannot_be_done_is_said(nodes: ModuleType, tiny: ModuleType) -> None:
+def test_unsupported_inputs_give_clear_errors(nodes: ModuleType, tiny: ModuleType) -> None:
     given = inputs_of(tiny, "SDXL")
     text, options = given["positive"][0]
     with pytest.raises(RequestError, match="conditioning: area is for one whole picture"):

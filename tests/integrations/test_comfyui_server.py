@@ -102,7 +102,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
             process.wait(30)
 
 
-def test_it_takes_the_nodes_and_their_pages(server: Server) -> None:
+def test_the_server_loads_the_nodes_and_their_help_pages(server: Server) -> None:
     log = (server.folder / "log").read_text().splitlines()
     assert not [line for line in log if "FAILED" in line and "custom_nodes" in line]
     for page in (NODES / "web" / "docs").glob("*.md"):
@@ -162,7 +162,7 @@ def widget_values(about: Any, values: list[Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)
-def test_workflows_run(server: Server, workflow: Path) -> None:
+def test_example_workflows_run(server: Server, workflow: Path) -> None:
     ended = server.ended(server.queue(small_prompt(server, workflow)))
     assert ended["status"]["status_str"] == "success", ended["status"]
     shown = [picture for output in ended["outputs"].values() for picture in output["images"]]
@@ -178,7 +178,7 @@ def test_workflows_run(server: Server, workflow: Path) -> None:
         assert sizes == [(160, 112)]
 
 
-def test_it_is_interrupted_and_goes_on(server: Server) -> None:
+def test_an_interrupted_workflow_is_resumed(server: Server) -> None:
     (workflow,) = (path for path in WORKFLOWS if "file" in path.stem)
     folder = server.folder / "output" / "other"
     changes = {"filename_prefix": "other/b", "width": 320, "height": 320, "steps": 40}

@@ -38,7 +38,7 @@ def seeded() -> torch.Generator:
 
 
 @pytest.mark.parametrize("name", ["sdxl", "sd3", "flux-schnell"])
-def test_it_makes_what_the_pipeline_makes(name: str, tmp_path: Path) -> None:
+def test_the_block_gives_the_picture_of_the_pipeline(name: str, tmp_path: Path) -> None:
     with quiet():
         folder = SPECIMENS[name].save(tmp_path / name)
         pipe = modular()
@@ -52,7 +52,7 @@ def test_it_makes_what_the_pipeline_makes(name: str, tmp_path: Path) -> None:
     assert np.array_equal(found, direct[0])
 
 
-def test_a_loaded_pipeline_is_its_component_as_it_is(tiny_model: Path) -> None:
+def test_a_loaded_pipeline_can_be_passed_as_component(tiny_model: Path) -> None:
     with quiet():
         stock = DiffusionPipeline.from_pretrained(tiny_model)
         stock.set_progress_bar_config(disable=True)
@@ -77,7 +77,7 @@ class Grey(ModularPipelineBlocks):
         return components, state
 
 
-def test_it_enlarges_what_the_block_before_it_leaves(tiny_model: Path) -> None:
+def test_the_block_enlarges_the_picture_of_the_previous_block(tiny_model: Path) -> None:
     with quiet():
         own = PixelsmithPipeline.from_pretrained(str(tiny_model))
         own.pipeline.set_progress_bar_config(disable=True)
@@ -89,7 +89,7 @@ def test_it_enlarges_what_the_block_before_it_leaves(tiny_model: Path) -> None:
     assert np.array_equal(found, expected)
 
 
-def test_its_configuration_is_what_diffusers_would_write(tmp_path: Path) -> None:
+def test_the_configuration_equals_that_written_by_diffusers(tmp_path: Path) -> None:
     with quiet():
         modular().blocks.save_pretrained(tmp_path)
     written = json.loads((tmp_path / "modular_config.json").read_text())
@@ -97,7 +97,7 @@ def test_its_configuration_is_what_diffusers_would_write(tmp_path: Path) -> None
     assert {**written, "_diffusers_version": None} == {**kept, "_diffusers_version": None}
 
 
-def test_the_example_runs(tmp_path: Path) -> None:
+def test_the_example_in_the_documentation_runs(tmp_path: Path) -> None:
     with quiet():
         runpy.run_path(str(FOLDER / "example.py"))["main"](tmp_path, 160)
     for name, width in (("city.png", 160), ("city-larger.png", 320)):

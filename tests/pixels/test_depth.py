@@ -1,4 +1,4 @@
-"""From values as they are decoded to the numbers of a file, in its colour profile."""
+"""Conversion of decoded values to the bit depth and the colour profile of a file."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def written(path: Path, channels: int, encoding: Encoding) -> tuple[torch.Tensor
 
 @pytest.mark.parametrize("channels", [3, 4])
 @pytest.mark.parametrize("suffix", ["png", "tif", "tiff"])
-def test_sixteen_bits_hold_what_was_decoded(tmp_path: Path, suffix: str, channels: int) -> None:
+def test_sixteen_bits_keep_decoded_values(tmp_path: Path, suffix: str, channels: int) -> None:
     path = tmp_path / f"deep.{suffix}"
     values, image = written(path, channels, Encoding(16))
     assert (image.format, image.bands) == ("ushort", channels)
@@ -66,7 +66,7 @@ def test_floats_are_stored_as_they_are(tmp_path: Path, suffix: str, channels: in
         assert np.abs(shown.astype(int) - as_bytes(values).permute(1, 2, 0).numpy()).max() <= 1
 
 
-def test_floats_end_at_black_and_white() -> None:
+def test_floats_are_clipped_to_black_and_white() -> None:
     values = torch.tensor([[[-20.0, 0.0, 51.0, 255.0, 280.0]]])
     stored = Encoding(32).stored(values, Window(0, 0, 1, 5))
     assert np.allclose(stored.view(np.float32).ravel(), [0, 0, 0.2, 1, 1])
@@ -96,7 +96,7 @@ def in_display_p3(values: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize(
     ("suffix", "bits"), [("png", 8), ("png", 16), ("tif", 16), ("jpg", 8), ("webp", 8), ("dzi", 8)]
 )
-def test_display_p3_is_the_same_colours_in_other_numbers(tmp_path: Path, suffix: str, bits: int) -> None:
+def test_display_p3_stores_the_same_colours(tmp_path: Path, suffix: str, bits: int) -> None:
     ramp = torch.linspace(40, 250, SIZE.width).expand(SIZE.height, -1)
     values = torch.stack([ramp, ramp.flip(1), torch.full_like(ramp, 90)])
     path = tmp_path / f"wide.{suffix}"
@@ -111,7 +111,7 @@ def test_display_p3_is_the_same_colours_in_other_numbers(tmp_path: Path, suffix:
         assert bytes(image.get("icc-profile-data")) == bytes(pyvips.Operation.call("profile_load", "p3"))
 
 
-def test_bytes_are_the_same_in_sixteen_bits(tmp_path: Path) -> None:
+def test_eight_bit_values_are_exact_in_sixteen_bits(tmp_path: Path) -> None:
     pixels = torch.arange(256, dtype=torch.uint8).expand(3, 2, -1).contiguous()
     write_picture(Array(pixels), tmp_path / "a.png", SETTINGS, encoding=Encoding(16))
     found = pyvips.Image.new_from_file(str(tmp_path / "a.png")).numpy()
@@ -119,7 +119,7 @@ def test_bytes_are_the_same_in_sixteen_bits(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])
-def test_dither_keeps_the_mean_where_rounding_makes_steps(tmp_path: Path, suffix: str) -> None:
+def test_dithering_keeps_the_mean_where_rounding_makes_steps(tmp_path: Path, suffix: str) -> None:
     def smoothed(encoding: Encoding) -> np.ndarray:
         path = tmp_path / f"{encoding.dither}.{suffix}"
         write_picture(Array(GRADIENT), path, SETTINGS, encoding=encoding)
@@ -135,7 +135,7 @@ def test_dither_keeps_the_mean_where_rounding_makes_steps(tmp_path: Path, suffix
 
 
 @given(st.integers(0, 5000), st.integers(0, 5000), st.integers(1, 40), st.integers(1, 40))
-def test_thresholds_follow_from_the_place(top: int, left: int, height: int, width: int) -> None:
+def test_dithering_depends_on_the_position_only(top: int, left: int, height: int, width: int) -> None:
     window = Window(top, left, height, width)
     found = thresholds(window)
     assert found.shape == (1, height, width)
@@ -153,12 +153,12 @@ def test_whole_numbers_are_not_dithered() -> None:
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "webp", "dzi", "zip"])
-def test_formats_of_eight_bits_say_so_before_the_work(tmp_path: Path, suffix: str) -> None:
+def test_eight_bit_formats_refuse_more_bits_before_any_work(tmp_path: Path, suffix: str) -> None:
     with pytest.raises(PictureError, match=r"files have 8 bits per channel; for 16 write \.png, \.tif, \.tiff"):
         check_output(tmp_path / f"a.{suffix}", Size(9, 9), SETTINGS, bits=16)
 
 
-def test_a_large_tiff_of_sixteen_bits_stays_lossless_and_takes_twice_the_room() -> None:
+def test_a_large_16_bit_tiff_is_lossless_and_twice_as_large() -> None:
     size = Size(20_000, 20_000)
     assert format_of(Path("a.tif"), size, bits=16).options["compression"] == "deflate"
     assert format_of(Path("a.png"), size, bits=16).pixel_bytes == 2 * format_of(Path("a.png"), size).pixel_bytes

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import threading
 import time
 import zipfile
 from pathlib import Path
@@ -41,7 +42,7 @@ def written(*suffixes: str) -> list[Any]:
 @pytest.mark.parametrize(
     "suffix", ["png", "jpg", "jpeg", "tif", "tiff", "PNG", "webp", "dzi", "zip", *written("avif", "jxl")]
 )
-def test_settings_come_back_from_every_format(tmp_path: Path, suffix: str) -> None:
+def test_settings_are_read_back_from_every_format(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"picture.{suffix}"
     write_picture(Array(PIXELS), path, SETTINGS)
     assert read_settings(path) == SETTINGS
@@ -53,7 +54,7 @@ def test_settings_come_back_from_every_format(tmp_path: Path, suffix: str) -> No
 
 @pytest.mark.parametrize("dpi", [72.0, 150.0, 300.0])
 @pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "tiff", "webp", *written("avif")])
-def test_files_say_the_resolution_of_a_print(tmp_path: Path, suffix: str, dpi: float) -> None:
+def test_files_contain_the_print_resolution(tmp_path: Path, suffix: str, dpi: float) -> None:
     path = tmp_path / f"print.{suffix}"
     write_picture(Array(PIXELS), path, SETTINGS, about=Metadata(dpi=dpi))
     with Image.open(path) as image:
@@ -74,7 +75,7 @@ def test_lossless_formats_keep_every_pixel_and_the_same_picture_gives_the_same_b
     assert paths[0].read_bytes() == paths[1].read_bytes()
 
 
-def test_a_format_that_this_libvips_does_not_write_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_format_that_libvips_cannot_write_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     known = {suffix: kind for suffix, kind in formats.FORMATS.items() if suffix not in (".jxl", ".avif")}
     monkeypatch.setattr("pixelsmith.pixels.files.FORMATS", known)
     for suffix in (".jxl", ".avif"):
@@ -83,14 +84,14 @@ def test_a_format_that_this_libvips_does_not_write_is_said_so(monkeypatch: pytes
 
 
 @pytest.mark.parametrize("name", ["picture.gif", "picture", "no/such/folder/picture.png", "folder.png"])
-def test_an_output_that_cannot_be_written_is_refused_before(tmp_path: Path, name: str) -> None:
+def test_an_unwritable_output_is_refused_before_any_work(tmp_path: Path, name: str) -> None:
     (tmp_path / "folder.png").mkdir()
     with pytest.raises(PictureError):
         check_output(tmp_path / name, Size(10, 10), SETTINGS)
 
 
 @pytest.mark.skipif(os.name == "posix" and os.geteuid() == 0, reason="root may write anywhere")
-def test_a_read_only_folder_is_refused_before(tmp_path: Path) -> None:
+def test_a_read_only_folder_is_refused_before_any_work(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(PictureError, match="cannot be written"), Output(tmp_path / "picture.png"):
         pass
@@ -102,7 +103,9 @@ def band(width: int) -> Array:
 
 
 @pytest.mark.parametrize(("suffix", "limit"), [("jpg", 65_500), ("webp", 16_383), ("avif", 16_384)])
-def test_the_limit_of_a_format_names_those_that_can(tmp_path: Path, suffix: str, limit: int) -> None:
+def test_the_error_for_too_large_a_picture_names_formats_without_that_limit(
+    tmp_path: Path, suffix: str, limit: int
+) -> None:
     """It is the limit of what writes the file, not of what its standard says: a run of hours must not end at it."""
     if f".{suffix}" not in formats.FORMATS:
         pytest.skip(f"this libvips writes no .{suffix}")
@@ -117,14 +120,14 @@ def test_the_limit_of_a_format_names_those_that_can(tmp_path: Path, suffix: str,
 
 
 @pytest.mark.parametrize("suffix", ["tif", "dzi", "zip", "png"])
-def test_formats_for_any_size_are_written_past_the_limits_of_the_others(tmp_path: Path, suffix: str) -> None:
+def test_formats_for_any_size_exceed_the_limits_of_others(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"wide.{suffix}"
     check_output(path, Size(70_000, 2), SETTINGS)
     write_picture(band(70_000), path, SETTINGS)
     assert open_file(path).size == Size(70_000, 2)
 
 
-def test_a_plain_tiff_is_no_pyramid_and_ends_at_four_gigabytes(tmp_path: Path) -> None:
+def test_a_plain_tiff_has_no_pyramid_and_at_most_four_gigabytes(tmp_path: Path) -> None:
     path = tmp_path / "plain.tiff"
     write_picture(Array(torch.zeros(3, 600, 1100, dtype=torch.uint8)), path, SETTINGS)
     assert path.read_bytes()[:4] == b"II*\0", "not BigTIFF, which many programs do not know"
@@ -167,14 +170,14 @@ def test_deep_zoom_has_a_tile_for_every_level(tmp_path: Path, suffix: str) -> No
     assert read_settings(path) == SETTINGS
 
 
-def test_settings_that_a_jpeg_cannot_hold_are_refused_before() -> None:
+def test_settings_too_long_for_a_jpeg_are_refused_before_any_work() -> None:
     long = {"request": {"prompt": "x" * 70_000}}
     with pytest.raises(PictureError, match="too long"):
         check_output(Path("long.jpg"), Size(10, 10), long)
     check_output(Path("long.png"), Size(10, 10), long)
 
 
-def test_what_is_no_picture_is_said_so(tmp_path: Path) -> None:
+def test_files_that_are_not_pictures_are_refused(tmp_path: Path) -> None:
     text = tmp_path / "text.png"
     text.write_text("not a picture")
     for path in (text, tmp_path / "missing.png"):
@@ -206,14 +209,14 @@ def test_pixels_without_a_range_are_refused(tmp_path: Path) -> None:
         read_picture(tmp_path / "linear.tif")
 
 
-def test_a_picture_without_settings_is_said_so(tmp_path: Path) -> None:
+def test_a_picture_without_settings_gives_a_clear_error(tmp_path: Path) -> None:
     path = tmp_path / "plain.png"
     Image.fromarray(PIXELS.permute(1, 2, 0).numpy()).save(path)
     with pytest.raises(PictureError, match="no Pixelsmith settings"):
         read_settings(path)
 
 
-def test_photos_are_turned_upright_and_transparency_is_white(tmp_path: Path) -> None:
+def test_photos_are_rotated_upright_and_transparency_becomes_white(tmp_path: Path) -> None:
     turned = tmp_path / "turned.jpg"
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -224,7 +227,7 @@ def test_photos_are_turned_upright_and_transparency_is_white(tmp_path: Path) -> 
     assert read_picture(clear).read(Size(4, 4).window).min() == 255
 
 
-def test_a_folder_that_only_looks_like_our_tiles_is_left_alone(tmp_path: Path) -> None:
+def test_a_folder_that_only_resembles_tiles_is_not_replaced(tmp_path: Path) -> None:
     """Browsers save a page as ``holiday.html`` and ``holiday_files``."""
     (tmp_path / "holiday_files").mkdir()
     (tmp_path / "holiday_files" / "photo.jpg").write_text("mine")
@@ -236,8 +239,8 @@ def test_a_folder_that_only_looks_like_our_tiles_is_left_alone(tmp_path: Path) -
 
 @pytest.mark.skipif(os.name != "posix", reason="POSIX signals")
 @pytest.mark.parametrize("suffix", ["tif", "png", "zip"])
-def test_ctrl_c_ends_the_writing_and_leaves_nothing(tmp_path: Path, suffix: str) -> None:
-    size, read = Size(64, 100_000), []
+def test_ctrl_c_ends_writing_and_leaves_no_files(tmp_path: Path, suffix: str) -> None:
+    size, read, raised = Size(64, 100_000), list[Window](), threading.Event()
 
     class Interrupted:
         @property
@@ -248,11 +251,15 @@ def test_ctrl_c_ends_the_writing_and_leaves_nothing(tmp_path: Path, suffix: str)
             read.append(window)
             if len(read) == 3:
                 os.kill(os.getpid(), signal.SIGINT)
+                assert raised.wait(60)
                 time.sleep(0.2)
             return torch.zeros(3, window.height, window.width, dtype=torch.uint8)
 
-    # Under a shell's background job signals are ignored.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    def interrupt(*_: object) -> None:
+        raised.set()
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, interrupt)
     try:
         with pytest.raises(KeyboardInterrupt):
             write_picture(Interrupted(), tmp_path / f"map.{suffix}", SETTINGS)
@@ -278,7 +285,7 @@ def test_a_damaged_archive_has_no_settings(tmp_path: Path) -> None:
         read_settings(tmp_path / "map.zip")
 
 
-def test_an_encrypted_archive_is_no_picture(tmp_path: Path) -> None:
+def test_an_encrypted_archive_is_not_a_picture(tmp_path: Path) -> None:
     path = tmp_path / "map.zip"
     write_picture(Array(PIXELS), path, SETTINGS)
     # The flag of encryption, in the headers of files and in the list of them.
@@ -291,19 +298,19 @@ def test_an_encrypted_archive_is_no_picture(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif", "dzi", "zip"])
-def test_no_file_is_said_so(tmp_path: Path, suffix: str) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path, suffix: str) -> None:
     with pytest.raises(PictureError, match=r"nothere\.\w+: there is no such file"):
         read_settings(tmp_path / f"nothere.{suffix}")
 
 
-def test_settings_of_a_very_long_prompt_come_back(tmp_path: Path) -> None:
+def test_settings_with_a_very_long_prompt_are_read_back(tmp_path: Path) -> None:
     settings = {"request": {"prompt": "x" * 2_000_000}}
     for suffix in ("png", "tif"):
         write_picture(Array(PIXELS), tmp_path / f"a.{suffix}", settings)
         assert read_settings(tmp_path / f"a.{suffix}") == settings
 
 
-def test_damaged_exif_has_no_settings_and_nobody_is_warned(tmp_path: Path) -> None:
+def test_damaged_exif_has_no_settings_and_gives_no_warning(tmp_path: Path) -> None:
     write_picture(Array(PIXELS), tmp_path / "a.jpg", SETTINGS)
     content = (tmp_path / "a.jpg").read_bytes()
     start = content.index(b"Exif\0\0") + 6
@@ -315,7 +322,7 @@ def test_damaged_exif_has_no_settings_and_nobody_is_warned(tmp_path: Path) -> No
             assert "no Pixelsmith settings" in str(error)  # noqa: PT017 (either is right)
 
 
-def test_a_deep_zoom_picture_of_others_has_no_settings(tmp_path: Path) -> None:
+def test_a_deep_zoom_picture_of_another_program_has_no_settings(tmp_path: Path) -> None:
     (tmp_path / "x.dzi").write_text(
         '<Image TileSize="254" Overlap="1" Format="jpg"><Size Width="9" Height="9"/></Image>'
     )
@@ -323,7 +330,7 @@ def test_a_deep_zoom_picture_of_others_has_no_settings(tmp_path: Path) -> None:
         read_settings(tmp_path / "x.dzi")
 
 
-def test_settings_that_are_nested_without_end_are_none(tmp_path: Path) -> None:
+def test_too_deeply_nested_settings_are_ignored(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
         archive.writestr("pixelsmith.json", "[" * 200_000)
     with pytest.raises(PictureError, match="there are no Pixelsmith settings inside"):

@@ -197,8 +197,10 @@ def test_files_of_a_killed_process_are_removed_by_the_next_writer(tmp_path: Path
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
-@pytest.mark.parametrize("name", ["map.png", "map.dzi", "map.zip"])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [("map.png", signal.SIGTERM), ("map.dzi", signal.SIGTERM), ("map.zip", signal.SIGTERM), ("map.dzi", signal.SIGHUP)],
+)
 def test_sigterm_leaves_no_files(tmp_path: Path, name: str, number: signal.Signals) -> None:
     """While a picture is written; the command line installs the handler that turns the signal into an exception."""
     code = (

@@ -1,4 +1,4 @@
-"""One reader decides what a picture file looks like: its colours, its way up, whether it is whole."""
+"""Reading of picture files: colours, orientation, and detection of damage."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_display_p3_is_converted(tmp_path: Path, suffix: str) -> None:
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "16 bits"])
-def test_a_profile_is_for_the_colours_only(tmp_path: Path, mode: str) -> None:
+def test_a_colour_profile_applies_to_the_colours_only(tmp_path: Path, mode: str) -> None:
     path = tmp_path / "p3.png"
     if mode == "RGBA":
         Image.new("RGBA", (64, 64), (234, 51, 34, 128)).save(path, icc_profile=profile("p3"))
@@ -101,7 +101,7 @@ def test_cmyk_is_converted_with_and_without_its_profile(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"nonsense" * 30, None])
-def test_a_profile_that_does_not_fit_is_none(tmp_path: Path, content: bytes | None) -> None:
+def test_an_invalid_or_unfitting_colour_profile_is_ignored(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "grey.png"
     Image.new("L", (64, 64), 100).save(path, icc_profile=content or profile("p3"))
     assert colour_of(path) == (100, 100, 100)
@@ -111,7 +111,7 @@ def test_a_profile_that_does_not_fit_is_none(tmp_path: Path, content: bytes | No
     ("extra", "expected"),
     [({"t338": (3, [0])}, PLAIN), ({}, PLAIN), ({"t338": (3, [2])}, CLEAR)],
 )
-def test_a_fourth_channel_is_transparency_only_where_it_says_so(
+def test_a_fourth_channel_is_transparency_only_if_declared(
     tmp_path: Path, extra: dict[str, Any], expected: tuple[int, ...]
 ) -> None:
     """Near infrared and the like, which satellite pictures have."""
@@ -123,7 +123,7 @@ def ycbcr() -> np.ndarray:
     return np.asarray(Image.fromarray(RGB).convert("YCbCr"))
 
 
-def test_ycbcr_is_converted_as_it_is_stored(tmp_path: Path) -> None:
+def test_ycbcr_is_converted_with_its_subsampling_and_range(tmp_path: Path) -> None:
     y, b, r = ycbcr().transpose(2, 0, 1)
     blocks = np.stack([y[::2, ::2], y[::2, 1::2], y[1::2, ::2], y[1::2, 1::2], b[::2, ::2], r[::2, ::2]], -1)
     whole = write_tiff(tmp_path / "1.tif", [ycbcr().tobytes()], tags(photometric=6, t530=(3, [1, 1])))
@@ -141,7 +141,7 @@ def test_ycbcr_is_converted_as_it_is_stored(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("suffix", ["tif", "jpg", "webp"])
-def test_size_and_pixels_are_turned_alike(tmp_path: Path, orientation: int, suffix: str) -> None:
+def test_size_and_pixels_have_the_same_orientation(tmp_path: Path, orientation: int, suffix: str) -> None:
     path = tmp_path / f"turned.{suffix}"
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -227,7 +227,7 @@ SOUND: dict[str, Callable[[Path], Path]] = {
 
 
 @pytest.mark.parametrize("kind", SOUND)
-def test_odd_but_sound_files_pass(tmp_path: Path, kind: str) -> None:
+def test_unusual_but_valid_files_are_accepted(tmp_path: Path, kind: str) -> None:
     assert near(colour_of(SOUND[kind](tmp_path / "odd")), PLAIN, 4)
 
 
@@ -279,7 +279,7 @@ def test_a_raw_tiff_whose_last_rows_are_missing_is_refused(tmp_path: Path) -> No
         ("a.pdf", "not a picture of a known kind"),
     ],
 )
-def test_other_formats_are_said_to_be_unsupported(tmp_path: Path, name: str, said: str) -> None:
+def test_other_formats_are_refused_as_unsupported(tmp_path: Path, name: str, said: str) -> None:
     Image.fromarray(RGB).save(tmp_path / name)
     for look in (picture_size, read_picture, open_file):
         with pytest.raises(PictureError, match=f"{said}; expected PNG, JPEG, TIFF, WebP, GIF or AVIF"):
@@ -290,13 +290,13 @@ def test_other_formats_are_said_to_be_unsupported(tmp_path: Path, name: str, sai
     "content",
     [b"\0\0\0\x0cJXL \r\n\x87\n", b"\xff\x0a\xfa\x1f", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"],
 )
-def test_jpeg_xl_and_heic_are_not_called_damaged_alone(tmp_path: Path, content: bytes) -> None:
+def test_the_errors_for_jpeg_xl_and_heic_say_that_they_are_not_supported(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.png").write_bytes(content + bytes(100))
     with pytest.raises(PictureError, match=r"not supported|not of a supported kind"):
         picture_size(tmp_path / "a.png")
 
 
-def test_nothing_but_pictures_is_read(tmp_path: Path) -> None:
+def test_only_picture_formats_are_read(tmp_path: Path) -> None:
     """libvips also reads tables, drawings and its own files."""
     (tmp_path / "a.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>')
     (tmp_path / "a.csv").write_text("1,2,3\n4,5,6\n")
@@ -306,7 +306,7 @@ def test_nothing_but_pictures_is_read(tmp_path: Path) -> None:
             picture_size(tmp_path / name)
 
 
-def test_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
+def test_pipes_folders_and_devices_are_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
     os.mkfifo(tmp_path / "pipe.dzi")
     os.mkfifo(tmp_path / "pipe.zip")
@@ -320,7 +320,7 @@ def test_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("side", [2**31 - 1, 20_000_000, 1_000_000])
-def test_a_small_file_that_declares_a_huge_picture_is_refused_by_name(tmp_path: Path, side: int) -> None:
+def test_the_error_for_a_small_file_that_declares_a_huge_picture_names_it(tmp_path: Path, side: int) -> None:
     path = tmp_path / "huge.png"
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0))
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b""))
@@ -329,7 +329,7 @@ def test_a_small_file_that_declares_a_huge_picture_is_refused_by_name(tmp_path: 
             look(path)
 
 
-def test_a_header_is_enough_for_the_size_and_the_settings(tmp_path: Path) -> None:
+def test_size_and_settings_are_read_from_the_header(tmp_path: Path) -> None:
     """In a process of its own: what it takes in memory does not depend on the picture."""
     path = tmp_path / "large.png"
     image = pyvips.Image.black(8000, 8000, bands=3).copy(interpretation="srgb")
@@ -349,7 +349,7 @@ def test_a_header_is_enough_for_the_size_and_the_settings(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("name", [b"lat\xe9in.png", "東京.png".encode(), b"a[1].png", b"a.png[page=2]", b" .png"])
-def test_any_name_is_read(tmp_path: Path, name: bytes) -> None:
+def test_files_of_any_name_are_read(tmp_path: Path, name: bytes) -> None:
     path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name))
     with path.open("wb") as file:
         Image.fromarray(RGB).save(file, "PNG")
@@ -357,7 +357,7 @@ def test_any_name_is_read(tmp_path: Path, name: bytes) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif", "tiff", "dzi", "zip"])
-def test_what_is_written_says_that_it_is_srgb_and_is_read_as_it_was(tmp_path: Path, suffix: str) -> None:
+def test_written_files_declare_srgb_and_are_read_unchanged(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a.{suffix}"
     write_picture(Array(torch.from_numpy(RGB.copy()).permute(2, 0, 1)), path, {"request": {}})
     content = path.read_bytes() if suffix != "dzi" else (tmp_path / "a_files" / "7" / "0_0.jpg").read_bytes()
@@ -369,14 +369,14 @@ def test_what_is_written_says_that_it_is_srgb_and_is_read_as_it_was(tmp_path: Pa
         assert near(colour_of(path), PLAIN, 8 if suffix in ("jpg", "webp") else 0)
 
 
-def test_an_empty_file_is_said_so(tmp_path: Path) -> None:
+def test_an_empty_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.png").touch()
     with pytest.raises(PictureError, match=r"x\.png: it is empty"):
         picture_size(tmp_path / "x.png")
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 300])
-def test_an_orientation_that_does_not_exist_is_named(tmp_path: Path, orientation: int) -> None:
+def test_the_error_for_an_invalid_orientation_names_it(tmp_path: Path, orientation: int) -> None:
     path = write_tiff(tmp_path / "x.tif", [RGB.tobytes()], tags(t274=(3, [orientation])))
     for look in (picture_size, read_picture, open_file):
         with pytest.raises(PictureError, match=f"its orientation is {orientation}; expected one of 1 to 8"):

@@ -23,7 +23,7 @@ def picture(width: int, height: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("kernel", KERNELS)
 @given(width=st.integers(2, 30), height=st.integers(2, 30), factor=st.floats(1, 8), data=st.data())
-def test_any_window_equals_that_of_the_whole(
+def test_a_window_equals_that_of_the_whole_picture(
     kernel: str, width: int, height: int, factor: float, data: st.DataObject
 ) -> None:
     pixels = picture(width, height)
@@ -37,7 +37,7 @@ def test_any_window_equals_that_of_the_whole(
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_the_whole_equals_pillow(kernel: str) -> None:
+def test_resizing_a_whole_picture_equals_pillow(kernel: str) -> None:
     """Also where the shapes differ: then the middle of the picture covers the target."""
     pixels = picture(20, 15)[:1].float()
     pillow = Image.fromarray(np.pad(pixels[0].numpy(), 8, mode="edge"))
@@ -53,7 +53,7 @@ def test_the_whole_equals_pillow(kernel: str) -> None:
 
 @pytest.mark.parametrize("kernel", KERNELS)
 @given(width=st.integers(2, 40), height=st.integers(2, 40), factor=st.floats(0.3, 8), top=st.integers(0, 90))
-def test_pixels_are_those_that_pillow_makes_of_what_a_window_sees(
+def test_a_window_equals_pillow_on_the_pixels_it_depends_on(
     kernel: str, width: int, height: int, factor: float, top: int
 ) -> None:
     """To the last bit of a byte: it computes them otherwise, but as exactly."""
@@ -76,7 +76,7 @@ def test_pixels_are_those_that_pillow_makes_of_what_a_window_sees(
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("step", [0.125, 0.37, 1, 2.5])
 @pytest.mark.parametrize("count", [1, BLOCK, 2 * BLOCK + 3])
-def test_bands_are_the_matrix_of_the_kernels_values(kernel: str, step: float, count: int) -> None:
+def test_band_matrices_contain_the_values_of_the_kernel(kernel: str, step: float, count: int) -> None:
     """Each row the kernel around its place, of sum 1."""
     start, width = 12.25, max(1, step)
     length = int(start + step * count + 3 * width) + 2
@@ -100,7 +100,7 @@ def kernel_at(kernel: str, x: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_another_device_makes_the_same_pixels_but_for_rounding(device: str) -> None:
+def test_another_device_gives_the_same_pixels_up_to_rounding(device: str) -> None:
     resized = Resized(Array(picture(30, 20)), Size(30, 20), Size(150, 100), "lanczos")
     window = Window(10, 20, 90, 141)
     found = resized.deferred(window, torch.device(device))()
@@ -108,7 +108,7 @@ def test_another_device_makes_the_same_pixels_but_for_rounding(device: str) -> N
     assert (found.cpu().int() - resized.read(window).int()).abs().max() <= 1
 
 
-def test_what_is_computed_elsewhere_is_read_here() -> None:
+def test_pixels_can_be_computed_on_another_device() -> None:
     """On a device that only knows shapes."""
     resized = Resized(Array(picture(30, 20)), Size(30, 20), Size(150, 100), "lanczos")
     for source in (resized, Part(resized, Window(2, 3, 90, 130)), Array(resized.read(resized.size.window))):
@@ -116,7 +116,7 @@ def test_what_is_computed_elsewhere_is_read_here() -> None:
 
 
 @given(width=st.integers(30, 90), height=st.integers(30, 90), factor=st.floats(1, 4), data=st.data())
-def test_any_window_of_latents_equals_that_of_the_whole(
+def test_a_window_of_latents_equals_that_of_the_whole(
     width: int, height: int, factor: float, data: st.DataObject
 ) -> None:
     """Also where the enlarged canvas reaches past the one below."""
@@ -130,7 +130,7 @@ def test_any_window_of_latents_equals_that_of_the_whole(
     torch.testing.assert_close(resized.read(window), whole[(slice(None), *window.slices)], atol=1e-4, rtol=1e-4)
 
 
-def test_beyond_the_picture_its_edge_goes_on() -> None:
+def test_beyond_the_picture_its_edge_is_repeated() -> None:
     pixels = picture(8, 6)
     resized = Resized(Array(pixels), Size(8, 6), Size(8, 6), "lanczos")
     padded = resized.read(Window(0, 0, 10, 12))
@@ -140,7 +140,7 @@ def test_beyond_the_picture_its_edge_goes_on() -> None:
     assert torch.equal(resized.read(Window(8, 9, 2, 3)), pixels[:, 5:, 7:].expand(3, 2, 3))
 
 
-def test_latents_are_resized_in_units_of_the_picture() -> None:
+def test_latents_are_resized_in_the_coordinates_of_the_picture() -> None:
     """A picture of 36x28 on latents of 8: the padding of the canvas below must not shift what is above it."""
     ramp = torch.arange(8.0).expand(1, 4, 8).clone()
     resized = Resized(Array(ramp), Size(36, 28), Size(72, 56), "bicubic", unit=8)

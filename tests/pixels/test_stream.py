@@ -20,7 +20,7 @@ def unheard(done: int, total: int) -> None:
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 9), st.integers(0, 99))
-def test_the_chunks_are_a_png_of_the_picture(width: int, height: int, band: int, seed: int) -> None:
+def test_the_chunks_form_a_png_of_the_picture(width: int, height: int, band: int, seed: int) -> None:
     pixels = torch.randint(0, 256, (3, height, width), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stream, "_BAND", band)
@@ -29,7 +29,7 @@ def test_the_chunks_are_a_png_of_the_picture(width: int, height: int, band: int,
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(data))), pixels.permute(1, 2, 0))
 
 
-def test_libvips_sees_the_picture() -> None:
+def test_libvips_reads_the_streamed_picture() -> None:
     pixels = torch.randint(0, 256, (3, 700, 90), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     with streamed(Array(pixels), unheard) as image:
         assert image.interpretation == "srgb"
@@ -49,6 +49,6 @@ class Damaged:
 
 
 @pytest.mark.parametrize("rows", [0, 512, 1024])
-def test_a_failure_to_read_is_raised_wherever_it_happens(rows: int) -> None:
+def test_an_error_while_reading_is_raised_at_any_position(rows: int) -> None:
     with pytest.raises(OSError, match="the disk is gone"), streamed(Damaged(rows), unheard) as image:
         image.avg()

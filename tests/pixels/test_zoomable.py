@@ -28,7 +28,7 @@ places = st.floats(0, 1)
     corners=st.tuples(places, places, places, places),
     side=st.integers(1, 300),
 )
-def test_a_box_shows_what_is_there_and_grey_elsewhere(
+def test_a_box_shows_finished_pixels_and_grey_elsewhere(
     width: int, height: int, blend: int, there: set[int], corners: tuple[float, ...], side: int
 ) -> None:
     size = Size(width, height)

@@ -14,7 +14,7 @@ from training.captioner import SIDE, export, seen, train_captioner
 from training.data import load_records
 
 
-def test_what_is_trained_is_read_as_any_captioner(work: Path, tmp_path: Path) -> None:
+def test_a_trained_captioner_is_loaded_like_any_other(work: Path, tmp_path: Path) -> None:
     train_captioner(work, 0.05)
     reached = export(work, tmp_path / "captioner")
     assert reached["held_out"] == sum(record.held_out for record in load_records(work))
@@ -25,7 +25,7 @@ def test_what_is_trained_is_read_as_any_captioner(work: Path, tmp_path: Path) ->
     assert set(captioner(torch.zeros(2, 3, 64, 64, dtype=torch.uint8))) <= known
 
 
-def test_a_shrunk_picture_has_lost_its_fine_detail_and_kept_its_colours() -> None:
+def test_scaling_down_removes_fine_detail_and_keeps_colours() -> None:
     fine = np.tile(np.array([[0, 0, 255, 255], [255, 255, 0, 0]], np.uint8).repeat(2, 0), (64, 64))
     pictures = np.repeat(fine[None, :, :, None], 3, axis=3)
     whole, shrunk = seen(pictures, 1), seen(pictures, 4)

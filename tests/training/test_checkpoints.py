@@ -1,4 +1,4 @@
-"""What a training keeps survives a crash at any moment, and no second training writes over it."""
+"""Checkpoints survive a crash at any moment, and a second training does not overwrite them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def save(path: Path, step: int) -> None:
     save_checkpoint(path, {"step": step, "weights": torch.full((1000,), float(step + 1))})
 
 
-def test_the_one_before_serves_where_the_newest_is_damaged(tmp_path: Path) -> None:
+def test_the_previous_checkpoint_is_used_if_the_newest_is_damaged(tmp_path: Path) -> None:
     path = tmp_path / "run.pt"
     for step in range(3):
         save(path, step)
@@ -60,7 +60,7 @@ def test_a_crash_while_writing_loses_nothing(tmp_path: Path, monkeypatch: pytest
     assert load_checkpoint(path)["step"] == 2
 
 
-def test_nothing_whole_is_said_in_a_line(tmp_path: Path) -> None:
+def test_the_error_without_an_undamaged_checkpoint_is_one_line(tmp_path: Path) -> None:
     path = tmp_path / "run.pt"
     with pytest.raises(SystemExit, match="train first"):
         load_checkpoint(path)
@@ -70,7 +70,7 @@ def test_nothing_whole_is_said_in_a_line(tmp_path: Path) -> None:
         load_checkpoint(path)
 
 
-def test_a_log_forgets_what_is_trained_again_and_takes_new_figures(tmp_path: Path) -> None:
+def test_a_log_drops_steps_that_are_repeated_and_accepts_new_columns(tmp_path: Path) -> None:
     path = tmp_path / "run.csv"
     path.write_text("step,seconds,loss\n50,9,1.5\n100,18,1.25\n")
     log = Log(path, 50)
@@ -80,7 +80,7 @@ def test_a_log_forgets_what_is_trained_again_and_takes_new_figures(tmp_path: Pat
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX locks")
-def test_a_second_training_is_refused_until_the_first_is_gone(tmp_path: Path) -> None:
+def test_a_second_training_is_refused_while_the_first_runs(tmp_path: Path) -> None:
     lock = tmp_path / "run.lock"
     code = (
         f"from pathlib import Path; from training.checkpoints import locked\nwith locked(Path({str(lock)!r})): print(1)"

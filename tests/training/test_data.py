@@ -1,4 +1,4 @@
-"""The captions of training pictures: in which other words they are said, and how often they are drawn."""
+"""The captions of training pictures: their paraphrases, and how often they are drawn."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from training.data import ARRANGEMENTS, STYLE_WORDS, Record, paraphrase
 from training.loop import balanced_weights
 
 
-def test_a_caption_is_said_in_many_ways_of_its_own_style() -> None:
+def test_a_caption_has_many_paraphrases_of_its_style() -> None:
     rng = random.Random(0)
     said = {paraphrase("satellite photo of islands in the blue sea, sandy desert", rng) for _ in range(500)}
     assert len(said) > 200
@@ -20,7 +20,7 @@ def test_a_caption_is_said_in_many_ways_of_its_own_style() -> None:
     assert not any("watercolo" in words or "{" in words or "blue sea, sea" in words for words in said)
 
 
-def test_a_plain_caption_is_among_its_paraphrases() -> None:
+def test_the_original_caption_is_among_its_paraphrases() -> None:
     rng = random.Random(0)
     for start, forms in STYLE_WORDS.items():
         assert forms[0] == start + "{}"
@@ -29,7 +29,7 @@ def test_a_plain_caption_is_among_its_paraphrases() -> None:
     assert paraphrase("a cat", rng) == "a cat"
 
 
-def test_parts_change_places_and_a_coast_is_said_without_its_land() -> None:
+def test_paraphrases_reorder_parts_and_may_omit_the_land_of_a_coast() -> None:
     for usual, orders in ARRANGEMENTS.items():
         assert orders[0] == re.sub(r"\(.+\)", "{}", usual)
     rng = random.Random(0)
@@ -38,13 +38,13 @@ def test_parts_change_places_and_a_coast_is_said_without_its_land() -> None:
     assert any(words.endswith(", 8k") for words in said)
 
 
-def test_lakes_are_never_left_out() -> None:
+def test_paraphrases_never_omit_lakes() -> None:
     rng = random.Random(0)
     for subject in ("snowy mountains, green valleys with lakes", "ice sheet with lakes", "rainforest with lakes"):
         assert all("lakes" in paraphrase(f"satellite photo of {subject}", rng) for _ in range(300))
 
 
-def test_emphasis_is_among_those_of_a_style() -> None:
+def test_emphasised_captions_are_drawn_more_often_within_their_style() -> None:
     records = [Record("sea", "a", False), Record("lakes", "a", False), Record("b", "b", False), Record("b", "b", True)]
     weights = balanced_weights(records, {"a": 0.8, "b": 0.2}, {"lakes": 3.0})
     np.testing.assert_allclose(weights, [0.2, 0.6, 0.2, 0.0])

@@ -1,4 +1,4 @@
-"""The denoiser's schedule, a training that goes on from an exported model, and the model that comes of it."""
+"""The denoiser's schedule, a training that starts from an exported model, and the model exported from it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def cosine() -> DDIMScheduler:
     )  # fmt: skip
 
 
-def test_the_noise_is_u_over_one_minus_u_squared_times_the_signal() -> None:
+def test_the_noise_to_signal_ratio_is_u_over_1_minus_u_squared() -> None:
     squares = build_scheduler().alphas_cumprod.double().numpy()
     u = np.arange(1, 1001) / 1000
     ratio = np.sqrt((1 - squares[:-1]) / squares[:-1])
@@ -53,7 +53,7 @@ def spread_kept(schedule: Schedule, spread: float, second_order: bool = False) -
 
 
 @pytest.mark.parametrize("spread", [70.0, 10.0, 1.0, 0.5])
-def test_twenty_steps_keep_the_spread_of_tones_and_of_details(spread: float) -> None:
+def test_twenty_steps_keep_the_variance_of_tones_and_details(spread: float) -> None:
     ours, usual = (spread_kept(schedule_of(config_of(made), 20), spread) for made in (build_scheduler(), cosine()))
     assert ours > 0.75
     assert 0.87 < spread_kept(schedule_of(config_of(build_scheduler()), 20), spread, second_order=True) < 1.03
@@ -61,7 +61,7 @@ def test_twenty_steps_keep_the_spread_of_tones_and_of_details(spread: float) -> 
         assert usual < 0.25, "for this the schedule is another one"
 
 
-def test_another_schedule_tells_the_network_the_same_levels() -> None:
+def test_the_network_is_conditioned_on_the_same_levels_under_another_schedule() -> None:
     torch.manual_seed(0)
     unet = UNet2DConditionModel(
         sample_size=8, in_channels=4, out_channels=4, layers_per_block=1, block_out_channels=(32, 64),
@@ -86,7 +86,7 @@ def test_another_schedule_tells_the_network_the_same_levels() -> None:
     assert torch.equal(told([b for _, b in pairs]), again)
 
 
-def test_a_training_goes_on_from_a_model_and_comes_back_into_it(
+def test_a_training_starts_from_an_exported_model_and_exports_into_it(
     work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, own = tmp_path / "model", tmp_path / "work"
@@ -119,7 +119,7 @@ def test_a_training_goes_on_from_a_model_and_comes_back_into_it(
     assert generate(request).pixels.std() > 0
 
 
-def test_averaged_weights_follow_the_last_part_of_a_training() -> None:
+def test_averaged_weights_follow_the_last_steps_of_a_training() -> None:
     """Each step's weights are its number: how far the average is behind is how long it is taken over."""
     averaged = [torch.zeros(1)]
     for count in range(20_000):

@@ -29,14 +29,14 @@ from training.distill import (
 from training.sampling import Shot, denoised
 
 
-def test_a_leap_arrives() -> None:
+def test_one_step_with_the_target_of_the_student_arrives_at_the_latents_of_the_teacher() -> None:
     t, s = Level(0.6, 0.8, 500, 0), Level(0.8, 0.6, 250, 0.5)
     x_t, x_s = torch.randn(2, 4, 8, 8, generator=torch.manual_seed(0))
     v = leap(x_t, x_s, t, s)
     torch.testing.assert_close(step(x_t, t.alpha * x_t - t.sigma * v, t, s), x_s)
 
 
-def test_levels_that_the_teacher_does_not_have_are_refused(teacher: Path) -> None:
+def test_levels_that_the_teacher_lacks_are_refused(teacher: Path) -> None:
     (teacher / "pixelsmith.json").write_text('{"method": {"steps": 9}}')
     with pytest.raises(ValueError, match="the levels of 4 steps"):
         student_levels(load_teacher(str(teacher)))
@@ -47,7 +47,7 @@ def records(work: Path) -> Sequence[Record]:
     return load_records(work)
 
 
-def test_another_denoiser_has_a_student_of_its_own(teacher: Path, tmp_path: Path) -> None:
+def test_trajectories_of_another_denoiser_are_kept_in_another_folder(teacher: Path, tmp_path: Path) -> None:
     first = own_folder(tmp_path, str(teacher))
     (teacher / "pixelsmith.json").write_text('{"method": {"steps": 8}}')
     assert own_folder(tmp_path, str(teacher)) == first
@@ -56,7 +56,7 @@ def test_another_denoiser_has_a_student_of_its_own(teacher: Path, tmp_path: Path
     assert own_folder(tmp_path, str(teacher)) != first
 
 
-def test_teaching_goes_on(
+def test_existing_trajectories_are_kept_when_more_are_made(
     teacher: Path, records: Sequence[Record], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(distill, "CHUNK", 4)
@@ -74,7 +74,9 @@ def test_teaching_goes_on(
     np.testing.assert_allclose(states[5, -1], last[0].numpy(), atol=0.01)
 
 
-def test_the_student_comes_nearer_to_the_teacher(teacher: Path, records: Sequence[Record], tmp_path: Path) -> None:
+def test_distillation_moves_the_student_towards_the_teacher(
+    teacher: Path, records: Sequence[Record], tmp_path: Path
+) -> None:
     teach(load_teacher(str(teacher)), records, tmp_path, 4)
     # In two parts, the second of which goes on from the first.
     for steps in (60, 120):

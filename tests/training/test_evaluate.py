@@ -32,17 +32,17 @@ JUDGE = Path("src/pixelsmith/embedded/judge")
         (Figure("x", math.nan, most=3), False),
     ],
 )
-def test_a_figure_knows_its_target(figure: Figure, reached: bool | None) -> None:
+def test_each_figure_is_compared_with_its_target(figure: Figure, reached: bool | None) -> None:
     assert figure.reached is reached
 
 
-def test_of_several_ways_the_best_has_the_target() -> None:
+def test_the_best_of_several_methods_is_compared_with_the_target() -> None:
     ways = [Figure("time", 3.0, note="as it is"), Figure("time", 1.5, note="compiled")]
     assert [figure.reached for figure in least_at_most(ways, 2)] == [None, True]
     assert [figure.reached for figure in least_at_most(ways, 1)] == [None, False]
 
 
-def test_figures_are_kept_for_their_model_alone(tmp_path: Path) -> None:
+def test_saved_figures_are_not_used_for_another_model(tmp_path: Path) -> None:
     results = {"realism": [Figure("distance", 2.5, most=5, note="of 7"), Figure("power", math.nan)]}
     save_results(tmp_path / "figures.json", "this", results)
     assert table(load_results(tmp_path / "figures.json", "this")) == table(results)
@@ -50,7 +50,7 @@ def test_figures_are_kept_for_their_model_alone(tmp_path: Path) -> None:
     assert load_results(tmp_path / "figures.json", "that") == {}
 
 
-def test_evaluation_goes_on_where_it_stopped(
+def test_an_interrupted_evaluation_is_resumed(
     work: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = Study(str(teacher), JUDGE, work, tmp_path / "out", 12)
@@ -71,14 +71,14 @@ def test_evaluation_goes_on_where_it_stopped(
     assert again.base.pixels.shape == (12, 64, 64, 3)
 
 
-def test_agreement_is_the_share_that_is_right() -> None:
+def test_agreement_is_the_share_of_correct_answers() -> None:
     verdict = Verdict(np.zeros((2, 1)), np.eye(4)[[0, 1]], np.eye(14)[[0, 0]])
     assert verdict.style_agreement(["satellite", "satellite"]) == 0.5
     assert verdict.subject_agreement(["islands", "islands"]) == 1
     assert verdict.likelihood(["islands", "lakes"]).tolist() == [1, 0]
 
 
-def test_a_subject_is_read_from_the_words_of_a_caption() -> None:
+def test_a_subject_is_found_from_the_words_of_a_caption() -> None:
     assert subject_of("satellite photo of islands in the blue sea, tundra") == "islands"
     assert {subject for _, subject in OTHER_WORDS} <= set(_subjects())
 
@@ -87,7 +87,7 @@ def _subjects() -> list[str]:
     return list(json.loads((JUDGE / "config.json").read_text())["subjects"])
 
 
-def test_the_distance_ratio_is_one_for_the_real_pictures_themselves() -> None:
+def test_the_distance_ratio_of_the_real_pictures_is_1() -> None:
     rng = np.random.default_rng(0)
     real = rng.standard_normal((80, 3))
     assert distance_ratio(real, real)[0] == pytest.approx(1)
@@ -95,7 +95,7 @@ def test_the_distance_ratio_is_one_for_the_real_pictures_themselves() -> None:
     assert distance_ratio(real + 2, real)[0] > 10
 
 
-def test_octaves_tell_where_the_power_is() -> None:
+def test_octaves_show_the_frequencies_of_the_power() -> None:
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
     coarse = noise[:, ::2, ::2].repeat(2, axis=1).repeat(2, axis=2)
@@ -103,7 +103,9 @@ def test_octaves_tell_where_the_power_is() -> None:
     assert octaves(coarse)[2] < 0.3 * octaves(coarse)[0]
 
 
-def test_training_pictures_have_the_power_of_held_out_ones_of_their_captions(work: Path, tmp_path: Path) -> None:
+def test_training_pictures_have_the_spectrum_of_held_out_ones_with_the_same_captions(
+    work: Path, tmp_path: Path
+) -> None:
     study = Study("embedded", JUDGE, work, tmp_path, 12)
     every = np.arange(len(study.held_out))
     figures = power_of_training_pictures(study, "all", every, same_captions(study))
@@ -111,7 +113,7 @@ def test_training_pictures_have_the_power_of_held_out_ones_of_their_captions(wor
     assert power_of_training_pictures(study, "all", every, {}) == []
 
 
-def test_noise_is_rougher_and_finer_than_pictures() -> None:
+def test_noise_has_more_power_at_high_frequencies_than_pictures() -> None:
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 256, (1, 64, 64, 3), dtype=np.uint8)
     ramp = np.broadcast_to(np.arange(64, dtype=np.uint8)[:, None, None], (1, 64, 64, 3))
@@ -120,7 +122,7 @@ def test_noise_is_rougher_and_finer_than_pictures() -> None:
     assert rough > 50 * smooth
 
 
-def test_copies_are_near_and_seeds_differ() -> None:
+def test_copies_have_a_small_distance_and_seeds_a_large_one() -> None:
     trained = np.random.default_rng(0).standard_normal((20, 5)).astype(np.float32)
     found = nearest(trained[[3, 4]] + np.array([[0], [0.1]], np.float32), trained)
     np.testing.assert_allclose(found, [0, 0.1 * 5**0.5], atol=2e-3)
@@ -128,13 +130,13 @@ def test_copies_are_near_and_seeds_differ() -> None:
     assert spread(rows, ["a", "a", "b", "b", "c"]) == pytest.approx(2.5), "5 and 0; c has but one"
 
 
-def test_psnr_is_in_decibel() -> None:
+def test_psnr_is_in_decibels() -> None:
     black = np.zeros((4, 4, 3), np.uint8)
     assert psnr(black, black + 255) == pytest.approx(0)
     assert psnr(black, black + 51) == pytest.approx(20 * math.log10(5))
 
 
-def test_the_judge_says_the_same_in_both_places(work: Path) -> None:
+def test_the_judge_of_the_training_agrees_with_that_of_the_package(work: Path) -> None:
     one = Study("embedded", JUDGE, work, work, 4)
     described = load_features("judge")(one.real)
     np.testing.assert_allclose(one.real_verdict.features, described.features, atol=1e-5)

@@ -25,7 +25,7 @@ def ramp(left: float, top: float, step: float, side: int = 256) -> np.ndarray:
     return np.stack([red, green, 0 * red], axis=-1).round().astype(np.uint8)
 
 
-def test_pairs_show_the_same_place() -> None:
+def test_both_pictures_of_a_training_pair_show_the_same_place() -> None:
     fine = [ramp(128 * x, 128 * y, 0.5) for y in (0, 1) for x in (0, 1)]
     pixels = np.stack([ramp(0, 0, 1), *fine])
     pairs = Pairs(pixels, np.array([1.0, 0, 0, 0, 0]), [Zoomed(0, (1, 2, 3, 4))])
@@ -45,7 +45,7 @@ def rows(zoom: int, places: list[tuple[int, int]], style: str = "satellite") -> 
 
 
 @pytest.mark.parametrize("style", ["satellite", "watercolor"])
-def test_zooms_are_of_styles_that_agree_and_held_out_places_stay_out(style: str) -> None:
+def test_pairs_of_zooms_are_of_satellite_photos_and_split_by_held_out_places(style: str) -> None:
     coarse = [(x, 3) for x in range(16)]
     inner = [(2 * x + i, 6 + j) for x, _ in coarse[:-1] for j in (0, 1) for i in (0, 1)]
     table = [*rows(4, coarse, style), *rows(5, inner, style)]
@@ -74,12 +74,12 @@ def trained(work: Path, steps: int) -> tuple[LatentUpsamplerModel, list[float]]:
     return model, losses
 
 
-def test_it_comes_nearer_to_the_latents_of_the_larger_picture(work: Path) -> None:
+def test_training_approaches_the_latents_of_the_larger_picture(work: Path) -> None:
     _, losses = trained(work, 60)
     assert np.mean(losses[-5:]) < 0.95 * np.mean(losses[:5])
 
 
-def test_what_is_exported_is_what_was_trained(tmp_path: Path) -> None:
+def test_the_exported_network_equals_the_trained_one(tmp_path: Path) -> None:
     model = LatentUpsamplerModel(4)
     torch.nn.init.normal_(model.last.weight, std=0.1)
     save_checkpoint(tmp_path / "latent_upsampler.pt", {"model": model.state_dict()})
@@ -89,6 +89,6 @@ def test_what_is_exported_is_what_was_trained(tmp_path: Path) -> None:
     assert torch.allclose(found.float()(x), model(x), atol=0.05)
 
 
-def test_the_weights_that_ship_take_less_than_3_mb() -> None:
+def test_the_weights_in_the_package_take_less_than_3_mb() -> None:
     (weights,) = (find_model("embedded") / "latent_upsampler").glob("*.safetensors")
     assert weights.stat().st_size < 3e6

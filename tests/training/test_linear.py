@@ -6,7 +6,7 @@ from training.autoencoder import LATENT_CHANNELS, build_autoencoder
 from training.linear import start_linear
 
 
-def test_the_autoencoder_starts_as_the_principal_components_of_blocks() -> None:
+def test_the_autoencoder_is_initialised_with_principal_components_of_blocks() -> None:
     generator = torch.Generator().manual_seed(0)
     rough, fine = (torch.randn(12, 3, side, side, generator=generator) for side in (16, 128))
     pixels = (0.4 * F.interpolate(rough, (128, 128), mode="bicubic") + 0.05 * fine).clamp(-1, 1)

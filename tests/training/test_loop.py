@@ -23,7 +23,7 @@ from training.loop import Chore, Losses, cosine, half_precision, held, train
 CPU = torch.device("cpu")
 
 
-def test_half_precision_is_of_the_products_alone_and_only_where_the_hardware_has_it() -> None:
+def test_only_matrix_products_are_in_half_precision_and_only_on_hardware_with_support() -> None:
     weight = torch.randn(8, 8, requires_grad=True)
     with half_precision(CPU):
         product = torch.randn(4, 8) @ weight
@@ -32,7 +32,7 @@ def test_half_precision_is_of_the_products_alone_and_only_where_the_hardware_has
     assert gradient.dtype is torch.float32
 
 
-def test_attention_as_matrix_products_has_the_gradients_of_the_fused_one() -> None:
+def test_attention_as_matrix_products_has_the_gradients_of_fused_attention() -> None:
     q, k, v = (torch.randn(2, 4, 64, 40, requires_grad=True) for _ in range(3))
     upstream = torch.randn(2, 4, 64, 40)
     fused = torch.autograd.grad(F.scaled_dot_product_attention(q, k, v), (q, k, v), upstream)
@@ -42,7 +42,7 @@ def test_attention_as_matrix_products_has_the_gradients_of_the_fused_one() -> No
         assert F.cosine_similarity(a.flatten(), b.flatten(), dim=0) > 0.999
 
 
-def test_a_training_that_goes_on_logs_means_of_the_steps_it_took(tmp_path: Path) -> None:
+def test_a_resumed_training_logs_means_over_its_own_steps(tmp_path: Path) -> None:
     """The first row after an interruption is of fewer steps than the others."""
     weight = torch.zeros(1, requires_grad=True)
     optimizer = torch.optim.SGD([weight], lr=1e-3)
@@ -62,12 +62,12 @@ def trained(path: Path, steps: int, step_fn: Callable[[int, float], Losses], cho
     train(path, lambda step, _: step / steps, cosine(1e-3), {}, optimizer, step_fn, chores)
 
 
-def test_a_loss_that_not_every_step_has_is_a_mean_of_those_that_have_it(tmp_path: Path) -> None:
+def test_a_loss_of_some_steps_is_averaged_over_those_steps(tmp_path: Path) -> None:
     trained(tmp_path / "run.pt", 50, lambda step, _: {"loss": 1.0} | ({"rare": 3.0} if step % 10 == 0 else {}))
     assert Log(tmp_path / "run.csv", 50).rows[-1]["rare"] == 3.0
 
 
-def test_a_pause_stops_the_steps_and_counts_for_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pause_saves_a_checkpoint_and_stops_the_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, pause, waited = tmp_path / "run.pt", tmp_path / "pause", []
 
     def wait(_: object, timeout: float) -> bool:
@@ -87,7 +87,7 @@ def test_a_pause_stops_the_steps_and_counts_for_nothing(tmp_path: Path, monkeypa
     assert load_checkpoint(path)["step"] == 8
 
 
-def test_time_is_that_of_the_processor(tmp_path: Path) -> None:
+def test_the_saved_time_is_processor_time(tmp_path: Path) -> None:
     def step_fn(*_: object) -> Losses:
         time.sleep(0.1)
         return {"loss": 1.0}
@@ -97,7 +97,7 @@ def test_time_is_that_of_the_processor(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
-def test_a_signal_ends_it_with_a_checkpoint(tmp_path: Path) -> None:
+def test_sigterm_ends_a_training_with_a_checkpoint(tmp_path: Path) -> None:
     def step_fn(step: int, _: float) -> Losses:
         if step == 6:
             os.kill(os.getpid(), signal.SIGTERM)
@@ -109,7 +109,9 @@ def test_a_signal_ends_it_with_a_checkpoint(tmp_path: Path) -> None:
     assert signal.getsignal(signal.SIGTERM) == usual
 
 
-def test_chores_come_in_their_time_and_can_end_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_periodic_tasks_run_at_their_interval_and_can_end_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Ten seconds a step; what ended goes on where it was."""
     path, called, clock = tmp_path / "run.pt", [], itertools.count(0, 10)
     monkeypatch.setattr("training.loop.time.process_time", lambda: float(next(clock)))
@@ -121,14 +123,14 @@ def test_chores_come_in_their_time_and_can_end_the_training(tmp_path: Path, monk
     assert load_checkpoint(path)["step"] == 9
 
 
-def test_a_rate_that_is_held_needs_no_end_until_it_cools_down() -> None:
+def test_a_constant_learning_rate_needs_no_last_step_until_its_decay() -> None:
     rate = held(2.0, cooldown=0.25, warmup=10)
     assert [rate(step, 0.0) for step in (0, 4, 9, 1000)] == [0.2, 1.0, 2.0, 2.0]
     assert [rate(1000, share) for share in (0.5, 0.75, 0.875, 1.0)] == [2.0, 2.0, 1.0, 0.0]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX niceness")
-def test_modesty_never_takes_more_than_a_process_had() -> None:
+def test_lowering_the_priority_never_raises_it() -> None:
     code = "import os; from training.loop import be_modest\nfor n in (12, 3, 19): be_modest(1, n); print(os.nice(0))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.split() == [str(max(os.nice(0), n)) for n in (12, 12, 19)]

@@ -1,4 +1,4 @@
-"""Crops of neighbouring tiles: from where they are, what they are called, and that nothing held out is in them."""
+"""Crops of neighbouring tiles: their place, their captions, and that they contain nothing held out."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def test_a_crop_has_the_caption_that_covers_most_of_it(left: float, top: float, 
     assert Crop(tiles("a", "b", "c", "d"), left, top, side, 0).caption() == caption
 
 
-def test_tiles_of_one_caption_cover_together() -> None:
+def test_the_areas_of_tiles_with_the_same_caption_are_added() -> None:
     assert Crop(tiles("a", "a", "a", "b"), 0, 0, 512, 0).caption() == "a"
     assert Crop(tiles("a", "a", "b", "b"), 0, 40, 500, 0).caption() is None
 
 
-def test_a_crop_shows_its_part_of_the_four_tiles() -> None:
+def test_a_crop_shows_its_parts_of_the_four_tiles() -> None:
     pictures = np.stack([np.full((256, 256, 3), 60 * i, np.uint8) for i in range(4)])
     whole, upper = (Crop(tiles(*"abcd"), 0, 0, side, 0).pixels(pictures) for side in (512, 256))
     assert [int(whole[y, x, 0]) for y, x in product((50, 200), (50, 200))] == [0, 60, 120, 180]
@@ -51,7 +51,7 @@ def test_a_crop_shows_its_part_of_the_four_tiles() -> None:
     assert [int(right[y, x, 0]) for y, x in product((50, 200), (50, 200))] == [60, 180, 60, 180], "mirrored"
 
 
-def test_there_are_eight_flips_and_rotations_and_light_from_the_upper_left_stays_there() -> None:
+def test_there_are_eight_flips_and_rotations_and_those_of_satellite_photos_keep_light_from_the_upper_left() -> None:
     square = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
     assert len({turned(square, symmetry).tobytes() for symmetry in range(8)}) == 8
     assert len({turned(square, symmetry).shape for symmetry in range(8)}) == 1
@@ -59,7 +59,7 @@ def test_there_are_eight_flips_and_rotations_and_light_from_the_upper_left_stays
     assert all(np.array_equal(turned(slope, symmetry), slope) for symmetry in SYMMETRIES["satellite"])
 
 
-def test_no_crop_has_a_held_out_tile_and_every_index_is_of_the_unpacked_pictures() -> None:
+def test_crops_contain_no_held_out_tile_and_indices_are_those_of_the_unpacked_pictures() -> None:
     places = [(x, y) for x in range(32) for y in range(32)]
     rows = [{"style": "landscape", "file": "a.jpg", "caption": "photo"}] + [
         {"style": "satellite", "file": f"5_{x}_{y}.jpg", "caption": "desert"} for x, y in places

@@ -1,4 +1,4 @@
-"""Pictures in batches are those that are made one by one."""
+"""Pictures sampled in batches equal those made one by one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SHOTS = [Shot("a sea", 3), Shot("a wood", 4, "lakes"), Shot("a sea", 5)]
 
 
 @pytest.mark.parametrize("sampler", ["ddim", "dpmpp-2m"])
-def test_a_batch_has_the_pictures_of_generate(teacher: Path, sampler: str) -> None:
+def test_sampling_in_batches_gives_the_pictures_of_generate(teacher: Path, sampler: str) -> None:
     family = load_family(teacher, read_facts(teacher, "x"), CPU)
     method = Method(steps=4, sampler=sampler)
     found = pictures(family, SHOTS, method.at(0, family.facts.recommended))
@@ -28,7 +28,7 @@ def test_a_batch_has_the_pictures_of_generate(teacher: Path, sampler: str) -> No
         assert np.abs(picture.astype(int) - expected).max() <= 1
 
 
-def test_every_level_can_be_seen(teacher: Path) -> None:
+def test_denoising_returns_the_latents_of_every_level(teacher: Path) -> None:
     family = load_family(teacher, read_facts(teacher, "x"), CPU)
     states = list(denoised(family, SHOTS, Method(steps=3).at(0, family.facts.recommended)))
     assert [tuple(state.shape) for state in states] == [(3, 4, 16, 16)] * 4

@@ -1,4 +1,4 @@
-"""The adversarial training of the texture network: what it moves, what it leaves, and what it is judged by."""
+"""The adversarial training of the texture network: what it changes, and its losses."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def changed(module: torch.nn.Module, before: dict[str, Tensor]) -> bool:
     return any(not torch.equal(value, before[name]) for name, value in module.state_dict().items())
 
 
-def test_the_network_and_its_discriminator_learn_and_the_decoder_stays_to_the_bit(draw: Draw) -> None:
+def test_training_changes_network_and_discriminator_and_not_the_decoder(draw: Draw) -> None:
     decoder = build().decoder
     made = Adversaries(TextureModel(), decoder, draw, Weights(), (2, 1))
     for group in made.optimizer.param_groups:
@@ -83,7 +83,7 @@ def test_the_network_and_its_discriminator_learn_and_the_decoder_stays_to_the_bi
     assert [changed(part, state) for part, state in zip(parts, before, strict=True)] == [False, True, True, True]
 
 
-def test_at_first_the_discriminator_has_no_say(draw: Draw) -> None:
+def test_the_adversarial_loss_is_not_used_at_first(draw: Draw) -> None:
     with_it, without = adversaries(draw), adversaries(draw, adversarial=0, features=0)
     for made in (with_it, without):
         trained(made, range(2))
@@ -93,7 +93,7 @@ def test_at_first_the_discriminator_has_no_say(draw: Draw) -> None:
     assert changed(with_it.model, without.model.state_dict())
 
 
-def test_a_training_goes_on_as_if_it_had_not_ended(draw: Draw) -> None:
+def test_a_resumed_texture_training_equals_an_uninterrupted_one(draw: Draw) -> None:
     whole, first, second = (adversaries(draw) for _ in range(3))
     trained(whole, range(700, 704))
     trained(first, range(700, 702))
@@ -105,7 +105,7 @@ def test_a_training_goes_on_as_if_it_had_not_ended(draw: Draw) -> None:
     assert not changed(second.averaged, whole.averaged.state_dict())
 
 
-def test_each_place_is_judged_by_34_pixels_and_no_more() -> None:
+def test_the_discriminator_has_a_receptive_field_of_34_pixels() -> None:
     torch.manual_seed(0)
     pixels = torch.rand(1, 3, 96, 96, requires_grad=True)
     (gradient,) = torch.autograd.grad(Discriminator()(pixels, torch.zeros(1, 3, 96, 96))[0][0, 0, 12, 12], pixels)
@@ -114,7 +114,7 @@ def test_each_place_is_judged_by_34_pixels_and_no_more() -> None:
     assert 4 * SCALE < rows.max() - rows.min() + 1 <= 36
 
 
-def test_judged_pixels_are_those_of_their_latents(draw: Draw) -> None:
+def test_compared_pixels_belong_to_their_latents(draw: Draw) -> None:
     rng, side = np.random.default_rng(0), JUDGED * SCALE
     marked = np.arange(32 * 32, dtype=np.float16).reshape(1, 1, 32, 32)
     pixels = (marked.repeat(SCALE, 2).repeat(SCALE, 3)[0, 0, :, :, None] % 251).repeat(3, 2).astype(np.uint8)
@@ -129,12 +129,12 @@ def wave(period: float) -> Tensor:
     return torch.sin(2 * math.pi * torch.arange(128) / period).expand(1, 1, 128, 128)
 
 
-def test_each_octave_has_its_own_power() -> None:
+def test_a_wave_has_most_power_in_its_own_octave() -> None:
     strongest = [int(torch.stack([p.mean() for p in local_powers(wave(period))]).argmax()) for period in (2.5, 5, 10)]
     assert strongest == [0, 1, 2]
 
 
-def test_power_is_compared_by_place_not_by_pixel() -> None:
+def test_power_is_compared_by_region_not_by_pixel() -> None:
     rng = torch.Generator().manual_seed(0)
     one, other = (torch.randn(2, 3, 96, 96, generator=rng) for _ in range(2))
     assert power_loss(one, one) == 0
@@ -144,7 +144,7 @@ def test_power_is_compared_by_place_not_by_pixel() -> None:
     assert power_loss(halves, one / math.sqrt(2)) > 0.6
 
 
-def test_a_hatching_stands_out_and_grain_does_not() -> None:
+def test_the_peak_measure_is_higher_for_hatching_than_for_grain() -> None:
     rng = torch.Generator().manual_seed(0)
     grain = torch.randn(2, 3, 96, 96, generator=rng) / 10
     rows, columns = torch.meshgrid(torch.arange(96), torch.arange(96), indexing="ij")
@@ -165,7 +165,7 @@ def test_grey_has_no_colour() -> None:
     assert opponent(grey)[:, 1:].abs().max() < 1e-6
 
 
-def test_a_steeper_discriminator_costs_more() -> None:
+def test_the_gradient_penalty_grows_with_the_gradient() -> None:
     torch.manual_seed(0)
     discriminator, pixels, smooth = Discriminator(), torch.rand(2, 3, 32, 32), torch.rand(2, 3, 32, 32)
     before = steepness(discriminator, pixels, smooth)

@@ -13,7 +13,7 @@ from training import validation
 from training.validation import Validation, by_level, spread_timesteps
 
 
-def test_losses_are_told_by_their_level() -> None:
+def test_losses_are_reported_by_noise_level() -> None:
     losses = by_level(torch.tensor([1.0, 3.0, 5.0]), torch.tensor([0, 199, 999]))
     assert losses == {"loss": 3.0, "t0-199": 2.0, "t800-999": 5.0}
 
@@ -24,7 +24,7 @@ def test_timesteps_of_a_batch_are_spread_over_all_levels() -> None:
     assert torch.bincount(timestep // 50).tolist() == [1] * 20
 
 
-def test_it_says_so_when_the_loss_has_not_fallen_for_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loss_that_stops_falling_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     losses = iter([3.0, 2.0, 2.5, 1.9, 2.0, 2.1, 2.2])
     monkeypatch.setattr(validation, "validate", lambda *_: {"loss": next(losses)})
     check = Validation(Mock(), Mock(), tmp_path / "curve.csv", 20)

@@ -162,9 +162,9 @@ def _is_closed(connection: socket.socket) -> bool:
 def test_each_request_of_a_connection_has_its_own_time_limit(
     found: PictureServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(guard, "TIMEOUT", 1.0)
+    monkeypatch.setattr(guard, "TIMEOUT", 2.0)
     with socket.create_connection(("127.0.0.1", found.port), timeout=30) as connection:
         for _ in range(4):
             connection.sendall(b"HEAD /shown.json HTTP/1.1\r\n" + LOCAL + b"\r\n")
             assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")
-            time.sleep(0.4)
+            time.sleep(0.6)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import threading
 import time
@@ -83,8 +84,8 @@ def run(
     return kept
 
 
-def crew_of(*sleepers: Sleeper, leases: Leases | None = None) -> Crew:
-    return Crew(ThreadLinks([ThreadLink(f"worker {i}", sleeper) for i, sleeper in enumerate(sleepers)]), leases)
+def crew_of(*sleepers: Sleeper) -> Crew:
+    return Crew(ThreadLinks([ThreadLink(f"worker {i}", sleeper) for i, sleeper in enumerate(sleepers)]))
 
 
 @dataclass
@@ -120,11 +121,11 @@ class SimulatedCrew(Crew):
     are being computed and nothing is being written.
     """
 
-    def __init__(self, *seconds: float) -> None:
+    def __init__(self, *seconds: float, leases: Leases | None = None) -> None:
         self.time = 0.0
         self.links = [Simulated(f"worker {i}", each, lambda: self.time) for i, each in enumerate(seconds)]
         self.unanswered: set[Future[Any]] = set()
-        super().__init__(ThreadLinks(self.links), clock=lambda: self.time)
+        super().__init__(ThreadLinks(self.links), leases, clock=lambda: self.time)
 
     def answered(self, future: Future[Any], on_answer: Callable[[Future[Any]], None]) -> None:
         def answer(done: Future[Any]) -> None:
@@ -233,14 +234,12 @@ def test_late_jobs_are_given_to_another_worker_too() -> None:
 
 
 def test_a_worker_whose_lease_expires_is_dropped_with_one_message() -> None:
-    hung, other = Sleeper(first=60), Sleeper(seconds=0.02)
-    crew, said = crew_of(hung, other, leases=Leases(first=3, least=3)), list[str]()
+    crew, said = SimulatedCrew(math.inf, 1.0, leases=Leases(first=30, least=30)), list[str]()
     crew.tell = said.append
     run(crew, 10)
     crew.wait(lambda: len(crew.members) == 1, 60)
-    hung.woken.set()
     assert len(said) == 1
-    assert said[0].startswith("worker worker 0: no answer for 3 seconds")
+    assert said[0].startswith("worker worker 0: no answer for 30 seconds")
 
 
 def test_a_failed_device_is_dropped_and_the_failure_of_the_last_one_ends_the_run() -> None:

@@ -86,15 +86,22 @@ LONG = Leases(least=900)
 """A worker that a busy machine keeps waiting is not given up."""
 
 
-def give_up(model: LoadedModel, pid: int, said: list[str]) -> None:
-    """Expire the lease of a stopped worker once others have done its late jobs; its message is added to ``said``."""
+def give_up(model: LoadedModel, hit: dict[str, int], said: list[str]) -> None:
+    """Lose the struck workers that are not lost yet; their messages are added to ``said``.
+
+    The stopped one's lease expires once others have done its late jobs. One that was killed while its last answers were
+    on their way is lost at its next call.
+    """
     assert model._model.fleet is not None
     crew, abouts = model._model.fleet.crew, model._model.fleet.abouts
-    crew.wait(lambda: not any(member.jobs for member in crew.ready if abouts[member].pid != pid), 120)
+    stopped = hit["denoise"]
+    crew.wait(lambda: not any(member.jobs for member in crew.ready if abouts[member].pid != stopped), 120)
     for member in crew.ready:
-        if abouts[member].pid == pid and not member.jobs:
+        if abouts[member].pid == stopped and not member.jobs:
             # Its answers were on their way when it was stopped, and no later job was given to it.
             crew.begin(member, Unanswered())
+        elif abouts[member].pid in hit.values() and abouts[member].pid != stopped:
+            crew.lose(member, str(member.link.call("describe").exception(120)))
     crew._leases = Leases(first=0, least=0, times=0)
     wait_for(model, 1)
     crew.tell = said.append
@@ -185,7 +192,7 @@ def test_killed_and_stopped_workers_do_not_change_the_picture(
                 strike(model, hit, "first denoise", signal.SIGKILL)
 
         pixels = model.generate(request, observer=observe).pixels
-        give_up(model, hit["denoise"], said)
+        give_up(model, hit, said)
     assert hit.keys() == {"first denoise", "encode", "denoise", "decode"}
     ends = ["its process was ended by SIGKILL", "no answer for"]
     assert sum(ends[0] in line for line in said) == 3, said

@@ -56,7 +56,7 @@ def test_a_killed_and_a_hanging_actor_do_not_change_the_picture(
                 strike(model, hit, event.phase, signal.SIGKILL if event.phase == "encode" else signal.SIGSTOP)
 
         pixels = model.generate(request, observer=observe).pixels
-        give_up(model, hit["denoise"], said)
+        give_up(model, hit, said)
     assert len(said) == 2, said
     assert "its process ended" in said[0]
     assert "no answer for" in said[1]

@@ -26,7 +26,7 @@ def embedded() -> Family:
 
 @settings(max_examples=15, deadline=None)
 @given(edges=st.tuples(*[st.booleans()] * 4), more=st.integers(0, 3), height=st.integers(1, 6), width=st.integers(1, 6))
-def test_what_is_kept_of_a_tile_is_the_same(
+def test_the_kept_part_of_a_tile_equals_the_whole_decoding(
     embedded: Family, edges: tuple[bool, bool, bool, bool], more: int, height: int, width: int
 ) -> None:
     """At the edges of a canvas there is no margin, and the network's own padding counts."""
@@ -52,7 +52,7 @@ def test_what_is_kept_of_a_tile_is_the_same(
 
 
 @torch.inference_mode()
-def test_context_is_dropped_and_the_decoder_left_as_it_was(embedded: Family) -> None:
+def test_decoding_skips_unneeded_context_and_leaves_the_decoder_unchanged(embedded: Family) -> None:
     context = embedded.facts.tiling.context
     shape = (1, embedded.facts.latent_channels, 16 + 2 * context, 16 + 2 * context)
     tile = torch.randn(shape, generator=torch.Generator().manual_seed(0))
@@ -63,7 +63,7 @@ def test_context_is_dropped_and_the_decoder_left_as_it_was(embedded: Family) -> 
 
 
 @torch.inference_mode()
-def test_compiled_it_gives_the_same_wherever_a_tile_lies(embedded: Family) -> None:
+def test_compiled_blocks_give_the_same_for_tiles_at_all_positions(embedded: Family) -> None:
     """By a backend that runs graphs as they are: to generate code takes longer than all tests."""
     folder, context = find_model(EMBEDDED), embedded.facts.tiling.context
     counter = CompileCounterWithBackend("eager")
@@ -90,7 +90,7 @@ def test_compiled_it_gives_the_same_wherever_a_tile_lies(embedded: Family) -> No
 
 @torch.inference_mode()
 @pytest.mark.parametrize("layers", [(0, 1), (1, 1), (0, 1, 2, 2), (0, 2, 3, 3), (1, 1, 2)])
-def test_the_context_is_what_the_network_sees(layers: tuple[int, ...]) -> None:
+def test_the_context_covers_the_receptive_field(layers: tuple[int, ...]) -> None:
     """A change of one latent, or of one pixel, is seen no further away than that."""
     torch.manual_seed(0)
     vae = AutoencoderDC(

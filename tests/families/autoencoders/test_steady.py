@@ -20,7 +20,7 @@ def network() -> nn.Sequential:
 
 
 @torch.inference_mode()
-def test_statistics_of_the_whole_make_tiles_equal_the_whole() -> None:
+def test_tiles_with_statistics_of_the_whole_picture_equal_the_untiled_result() -> None:
     """Convolutions of 1x1 are local: held steady by the whole picture, tiles must give exactly its parts."""
     model = network()
     picture = torch.randn(1, 3, 16, 16) + torch.linspace(-3, 3, 16)
@@ -33,7 +33,7 @@ def test_statistics_of_the_whole_make_tiles_equal_the_whole() -> None:
 
 
 @torch.inference_mode()
-def test_samples_are_put_together_by_total_variance() -> None:
+def test_statistics_of_samples_are_combined_by_total_variance() -> None:
     """One layer, two halves as samples: their joint statistics are those of the whole."""
     layer = nn.GroupNorm(2, 4)
     picture = torch.randn(1, 4, 8, 16) + torch.linspace(-3, 3, 16)
@@ -43,7 +43,7 @@ def test_samples_are_put_together_by_total_variance() -> None:
 
 
 @torch.inference_mode()
-def test_a_layer_that_is_held_steady_does_not_compute_its_own_norm(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_layer_with_fixed_statistics_does_not_compute_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     model, picture = network(), torch.randn(1, 3, 8, 8)
     with steady(model, model, [picture]):
         monkeypatch.setattr(nn.functional, "group_norm", None)
@@ -60,7 +60,7 @@ def test_a_flat_layer_far_from_zero_stays_finite() -> None:
         torch.testing.assert_close(layer(picture), nn.GroupNorm(2, 4)(picture), atol=0.2, rtol=0.2)
 
 
-def test_hooks_are_gone_after_an_error() -> None:
+def test_hooks_are_removed_after_an_error() -> None:
     model = network()
     before = model(torch.ones(1, 3, 4, 4))
 
@@ -75,7 +75,7 @@ def test_hooks_are_gone_after_an_error() -> None:
 
 @torch.inference_mode()
 @pytest.mark.parametrize("offload", [accelerate.cpu_offload, accelerate.cpu_offload_with_hook])
-def test_an_autoencoder_that_is_loaded_in_parts_is_held_steady_as_one_that_is_there(
+def test_fixed_statistics_work_with_an_offloaded_autoencoder(
     offload: Callable[..., object],
 ) -> None:
     """What ``--memory sequential`` and ``offload`` do, with the CPU as the device that computes."""

@@ -28,7 +28,7 @@ def backends_of(network: Any) -> set[str | None]:
     return {processor._attention_backend for processor in processors if hasattr(processor, "_attention_backend")}
 
 
-def test_a_backend_is_set_for_one_network_and_for_no_other() -> None:
+def test_an_attention_backend_is_set_for_one_network_only() -> None:
     chosen, other = network("z-image"), network("z-image")
     set_attention(chosen, "_native_math", CPU)
     assert backends_of(chosen) == {"_native_math"}
@@ -38,7 +38,7 @@ def test_a_backend_is_set_for_one_network_and_for_no_other() -> None:
     assert _AttentionBackendRegistry.get_active_backend()[0] == "native"
 
 
-def test_another_backend_gives_the_same_picture_but_for_rounding(tmp_path: Path) -> None:
+def test_another_attention_backend_gives_the_same_picture_up_to_rounding(tmp_path: Path) -> None:
     with quiet():
         SPECIMENS["z-image"].save(tmp_path)
     compute = Compute(device="cpu", dtype="float32")
@@ -57,12 +57,14 @@ def test_another_backend_gives_the_same_picture_but_for_rounding(tmp_path: Path)
         ("pixart-sigma", "_native_math", CPU, "does not support _native_math; expected one of native, xformers"),
     ],
 )
-def test_what_cannot_be_used_is_refused_with_what_can(name: str, backend: str, device: torch.device, said: str) -> None:
+def test_the_error_for_an_unusable_backend_lists_the_usable_ones(
+    name: str, backend: str, device: torch.device, said: str
+) -> None:
     with pytest.raises(RequestError, match=f"attention: .*{said}"):
         set_attention(network(name), backend, device)
 
 
-def test_a_backend_that_is_not_installed_is_refused_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_backend_that_is_not_installed_is_refused_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("diffusers.models.attention_dispatch._CAN_USE_FLASH_ATTN", False)
     with pytest.raises(RequestError, match=r"attention: flash cannot be used here: .*flash-attn"):
         set_attention(network("z-image"), "flash", CUDA)

@@ -36,7 +36,7 @@ def specimen(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         return SPECIMENS[request.param].save(tmp_path_factory.mktemp("zoo") / request.param)
 
 
-def test_a_model_without_one_of_its_files_is_refused_by_its_name(specimen: Path) -> None:
+def test_the_error_for_a_missing_file_of_a_model_names_it(specimen: Path) -> None:
     """Each file of every part: gone, or empty. Stable Diffusion 3 can do without its third text encoder."""
     check_complete(specimen, Parts())
     check_complete(specimen, Parts(), fetched=True)
@@ -64,7 +64,7 @@ def written(file: Path, content: bytes) -> Callable[[], object]:
     return lambda: file.write_bytes(before)
 
 
-def test_a_text_encoder_is_that_of_its_configuration(specimen: Path) -> None:
+def test_a_text_encoder_with_an_incomplete_or_wrong_configuration_is_refused(specimen: Path) -> None:
     """What it leaves out would be that of the family's largest model: gigabytes."""
     for file in specimen.glob("text_encoder*/config.json"):
         config = json.loads(file.read_text())
@@ -82,7 +82,7 @@ def test_a_text_encoder_is_that_of_its_configuration(specimen: Path) -> None:
             undo()
 
 
-def test_a_file_that_says_nothing_or_is_cut_is_refused(specimen: Path) -> None:
+def test_an_empty_or_truncated_file_of_a_model_is_refused(specimen: Path) -> None:
     """By its name, and by planning as well: each JSON file that a part needs, each file of weights."""
     additional = {"generation_config.json", "pixelsmith.json"}
     for file in (path for path in specimen.glob("*/*.json") if path.name not in additional):
@@ -112,14 +112,14 @@ def model(tiny_model: Path, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("part", ["tokenizer", "text_encoder", "scheduler", "vae", "unet"])
 @pytest.mark.parametrize("value", [[None, None], None, ["transformers"], [1, 2]])
-def test_a_part_that_the_index_leaves_out_is_missed(model: Path, part: str, value: Any) -> None:
+def test_a_required_part_missing_from_the_model_index_is_reported(model: Path, part: str, value: Any) -> None:
     index = json.loads((model / "model_index.json").read_text())
     (model / "model_index.json").write_text(json.dumps({**index, part: value}))
     with pytest.raises(ModelError, match=part):
         check_complete(model, Parts())
 
 
-def test_vocabularies_are_those_of_the_class(model: Path) -> None:
+def test_the_expected_vocabulary_files_follow_from_the_tokenizer_class(model: Path) -> None:
     folder = model / "tokenizer"
     vocabulary = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]
     (folder / "tokenizer.json").unlink()
@@ -132,7 +132,7 @@ def test_vocabularies_are_those_of_the_class(model: Path) -> None:
     assert not one["encoder_hidden_states"].equal(other["encoder_hidden_states"])
 
 
-def test_a_class_that_transformers_does_not_have_is_said_so(model: Path) -> None:
+def test_a_class_unknown_to_transformers_is_refused(model: Path) -> None:
     index = (model / "model_index.json").read_text()
     (model / "model_index.json").write_text(index.replace("CLIPTokenizer", "RuneTokenizer"))
     with pytest.raises(ModelError, match="class RuneTokenizer, which transformers here does not have"):
@@ -154,14 +154,14 @@ def test_a_class_that_transformers_does_not_have_is_said_so(model: Path) -> None
         ("scheduler", ["diffusers", "CLIPTextModel"], "scheduler is of the class CLIPTextModel, which diffusers"),
     ],
 )
-def test_a_part_of_an_odd_class_is_refused(model: Path, part: str, said: list[str], expected: str) -> None:
+def test_a_part_of_an_unexpected_class_is_refused(model: Path, part: str, said: list[str], expected: str) -> None:
     index = json.loads((model / "model_index.json").read_text())
     (model / "model_index.json").write_text(json.dumps({**index, part: said}))
     with pytest.raises(ModelError, match=expected):
         check_complete(model, Parts())
 
 
-def test_classes_that_are_not_looked_for_are_there() -> None:
+def test_classes_that_are_assumed_to_exist_do_exist() -> None:
     from diffusers.pipelines.pipeline_loading_utils import simple_get_class_obj
 
     for library, kinds in complete._USUAL.items():
@@ -169,7 +169,7 @@ def test_classes_that_are_not_looked_for_are_there() -> None:
             assert simple_get_class_obj(library, kind)
 
 
-def test_what_is_added_is_looked_at_by_planning(tiny_model: Path, tmp_path: Path) -> None:
+def test_planning_checks_added_parts(tiny_model: Path, tmp_path: Path) -> None:
     missing, empty = tmp_path / "missing.safetensors", tmp_path / "empty.safetensors"
     empty.touch()
     for name in (str(missing), str(empty)):
@@ -186,7 +186,7 @@ def spoilt(change: Callable[[Any], object]) -> Any:
 
 
 @pytest.mark.parametrize("specimen_name", list(SPECIMENS))
-def test_tokenizers_of_all_families_belong_to_their_encoders(specimen_name: str) -> None:
+def test_tokenizers_of_all_families_fit_their_text_encoders(specimen_name: str) -> None:
     with warnings.catch_warnings(action="ignore"):
         pipeline = SPECIMENS[specimen_name].build()
     check_tokenizers(pipeline, "x")
@@ -208,12 +208,12 @@ def test_tokenizers_of_all_families_belong_to_their_encoders(specimen_name: str)
         (lambda pipeline: setattr(pipeline.tokenizer_2, "model_max_length", 2), "at least 3 in its tokenizer_config"),
     ],
 )
-def test_a_tokenizer_of_another_encoder_is_refused(change: Callable[[Any], object], said: str) -> None:
+def test_a_tokenizer_of_another_text_encoder_is_refused(change: Callable[[Any], object], said: str) -> None:
     with pytest.raises(ModelError, match=said):
         check_tokenizers(spoilt(change), "x")
 
 
-def test_a_vocabulary_that_lost_its_words_is_refused_when_loaded(model: Path) -> None:
+def test_a_vocabulary_without_words_is_refused_when_loaded(model: Path) -> None:
     file = model / "tokenizer" / "tokenizer.json"
     values = json.loads(file.read_text())
     ends = {"<|startoftext|>": 0, "<|endoftext|>": 1}
@@ -223,7 +223,9 @@ def test_a_vocabulary_that_lost_its_words_is_refused_when_loaded(model: Path) ->
 
 
 @pytest.mark.parametrize(("template", "said"), [(None, "lacks chat_template"), ("{{ 1 }}", "leaves out the prompt")])
-def test_a_chat_model_needs_the_format_of_its_prompts(tmp_path: Path, template: str | None, said: str) -> None:
+def test_a_chat_model_without_a_usable_chat_template_is_refused(
+    tmp_path: Path, template: str | None, said: str
+) -> None:
     folder = SPECIMENS["z-image"].save(tmp_path / "model")
     file = folder / "tokenizer" / "chat_template.jinja"
     file.unlink()
@@ -233,7 +235,7 @@ def test_a_chat_model_needs_the_format_of_its_prompts(tmp_path: Path, template: 
         load_family(folder, read_facts(folder, "x"), Compute("cpu", "float32"))
 
 
-def test_weights_are_looked_for_by_variant_kind_and_shard(model: Path) -> None:
+def test_weight_files_are_found_by_variant_format_and_shard(model: Path) -> None:
     weights = model / "unet" / "diffusion_pytorch_model.safetensors"
     half = weights.rename(weights.with_name("diffusion_pytorch_model.fp16.safetensors"))
     with pytest.raises(ModelError, match=r"unet of this model has no weights there.*--variant fp16 loads"):
@@ -269,7 +271,7 @@ def test_weights_are_looked_for_by_variant_kind_and_shard(model: Path) -> None:
         ("scheduler/scheduler_config.json", {"num_train_timesteps": -1}, "train timesteps: expected a whole number"),
     ],
 )
-def test_numbers_that_cannot_be_are_named_with_their_model(
+def test_the_error_for_an_impossible_number_in_a_configuration_names_the_model(
     model: Path, file: str, values: dict[str, Any], said: str
 ) -> None:
     config = json.loads((model / file).read_text())
@@ -278,27 +280,27 @@ def test_numbers_that_cannot_be_are_named_with_their_model(
         read_facts(model, "mine")
 
 
-def test_a_prediction_that_is_not_known_is_refused(model: Path) -> None:
+def test_an_unknown_prediction_type_is_refused(model: Path) -> None:
     file = model / "scheduler" / "scheduler_config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"prediction_type": "velocity"}))
     with pytest.raises(ModelError, match=r"prediction_type: expected one of epsilon, .*, got 'velocity'"):
         read_facts(model, "x")
 
 
-def test_a_class_that_is_no_text_is_refused(model: Path) -> None:
+def test_a_class_name_that_is_not_a_string_is_refused(model: Path) -> None:
     file = model / "vae" / "config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"_class_name": ["AutoencoderKL"]}))
     with pytest.raises(ModelError, match=r"config\.json says \['AutoencoderKL'\]"):
         check_complete(model, Parts())
 
 
-def test_few_steps_name_their_lora(model: Path) -> None:
+def test_an_invalid_lora_of_the_few_step_variant_is_refused(model: Path) -> None:
     (model / "pixelsmith.json").write_text(json.dumps({"few_steps": {"lora": 5}}))
     with pytest.raises(ModelError, match="few_steps: expected lora"):
         check_complete(model, Parts(few_steps=True))
 
 
-def test_a_pipe_is_not_waited_for(model: Path) -> None:
+def test_a_named_pipe_in_place_of_a_file_is_refused_without_waiting(model: Path) -> None:
     (model / "model_index.json").unlink()
     os.mkfifo(model / "model_index.json")
     with pytest.raises(ModelError, match=r"model_index\.json: expected a file"):

@@ -80,7 +80,9 @@ def test_a_model_is_recognised_from_its_configuration(
         ({"_class_name": "AutoencoderKLQwenImage", "temperal_downsample": [0, 1, 1], "z_dim": 16}, (8, 16)),
     ],
 )
-def test_the_latents_of_the_autoencoders_that_are_used(config: dict[str, Any], space: tuple[int, int]) -> None:
+def test_scale_and_channels_of_the_latents_of_known_autoencoders(
+    config: dict[str, Any], space: tuple[int, int]
+) -> None:
     assert latent_space(config) == space
 
 
@@ -92,14 +94,14 @@ def flux_model(folder: Path, guidance_embeds: bool) -> Path:
 
 
 @pytest.mark.parametrize("told", [True, False])
-def test_a_model_is_planned_as_the_network_that_it_is_given(tmp_path: Path, told: bool) -> None:
+def test_planning_uses_the_configuration_of_a_replaced_network(tmp_path: Path, told: bool) -> None:
     model, other = flux_model(tmp_path / "model", not told), flux_model(tmp_path / "other", told)
     found = read_facts(model, "x", Parts(network=str(other / "transformer"))).recommended
     assert found == read_facts(other, "x").recommended != read_facts(model, "x").recommended
 
 
 @pytest.mark.parametrize("name", ["guidance_in.in_layer.bias", "time_text_embed.guidance_embedder.linear_1.bias", "x"])
-def test_a_network_in_a_file_is_told_its_guidance_as_its_configuration_says(tmp_path: Path, name: str) -> None:
+def test_guidance_of_a_network_from_a_single_file_follows_its_configuration(tmp_path: Path, name: str) -> None:
     file = tmp_path / "network.safetensors"
     save_file({name: torch.ones(1)}, file)
     same, other = (flux_model(tmp_path / str(told), told) for told in (name != "x", name == "x"))
@@ -108,7 +110,7 @@ def test_a_network_in_a_file_is_told_its_guidance_as_its_configuration_says(tmp_
         read_facts(other, "x", Parts(network=str(file)))
 
 
-def test_a_folder_says_itself_what_it_is_best_run_with(tmp_path: Path) -> None:
+def test_a_model_folder_can_recommend_its_own_settings(tmp_path: Path) -> None:
     folder = a_model(tmp_path, "FluxPipeline", transformer={"guidance_embeds": False}, scheduler={})
     own = {"native_size": "512x768", "method": {"steps": 9, "guidance_scale": 2.5}}
     (folder / "pixelsmith.json").write_text(json.dumps(own))
@@ -119,7 +121,7 @@ def test_a_folder_says_itself_what_it_is_best_run_with(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("own", [{"method": {"steps": 0}}, {"method": {"colour": 1}}, {"native_size": "large"}, []])
-def test_what_a_folder_says_wrongly_is_refused(tmp_path: Path, own: Any) -> None:
+def test_invalid_recommendations_of_a_model_folder_are_refused(tmp_path: Path, own: Any) -> None:
     folder = a_model(tmp_path, "FluxPipeline", transformer={"guidance_embeds": False}, scheduler={})
     (folder / "pixelsmith.json").write_text(json.dumps(own))
     with pytest.raises(ModelError, match=r"^\S*pixelsmith\.json: "):
@@ -127,14 +129,14 @@ def test_what_a_folder_says_wrongly_is_refused(tmp_path: Path, own: Any) -> None
 
 
 @pytest.mark.parametrize("name", ["EDMDPMSolverMultistepScheduler", "TCDScheduler"])
-def test_a_scheduler_that_none_stands_for_is_refused_by_name(tmp_path: Path, name: str) -> None:
+def test_the_error_for_an_unsupported_scheduler_names_it(tmp_path: Path, name: str) -> None:
     folder = a_model(tmp_path, "StableDiffusionXLPipeline", unet=XL_UNET, scheduler={"_class_name": name})
     with pytest.raises(ModelError, match=f"^scheduler: {name} is not supported.*--scheduler"):
         read_facts(folder, "x")
     assert read_facts(folder, "x", Parts(scheduler="LCMScheduler")).recommended == Recommended(4, guidance_scale=1.0)
 
 
-def test_models_that_only_their_name_tells_apart(tmp_path: Path) -> None:
+def test_models_with_the_same_configuration_are_distinguished_by_their_name(tmp_path: Path) -> None:
     folder = a_model(tmp_path, "StableDiffusion3Pipeline", transformer={"sample_size": 128, "patch_size": 2})
     names = ("3-medium", "3.5-large", "3.5-large-turbo@abc", "3.5-large/sd3.5_large.safetensors")
     found = [read_facts(folder, f"stabilityai/stable-diffusion-{name}").recommended for name in names]
@@ -145,13 +147,13 @@ def test_models_that_only_their_name_tells_apart(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("pipeline", ["ChromaPipeline", "Lumina2Pipeline", "Flux2KleinPipeline"])
-def test_families_with_a_size_of_their_own_have_1024_pixels(tmp_path: Path, pipeline: str) -> None:
+def test_families_of_fixed_native_size_have_1024_pixels(tmp_path: Path, pipeline: str) -> None:
     flux_2 = {"_class_name": "AutoencoderKLFlux2", "block_out_channels": [1] * 4, "latent_channels": 32}
     parts = {"vae": flux_2} if pipeline == "Flux2KleinPipeline" else {}
     assert read_facts(a_model(tmp_path, pipeline, transformer={}, **parts), "x").native_size == Size(1024, 1024)
 
 
-def test_a_scheduler_that_is_asked_for_decides_what_is_recommended(tmp_path: Path) -> None:
+def test_recommended_settings_follow_from_the_chosen_scheduler(tmp_path: Path) -> None:
     """As for checkpoints of few steps, whose configuration is that of SDXL."""
     euler = {"_class_name": "EulerDiscreteScheduler", "timestep_spacing": "leading", "prediction_type": "epsilon"}
     folder = a_model(tmp_path / "xl", "StableDiffusionXLPipeline", unet=XL_UNET, scheduler=euler)
@@ -163,14 +165,14 @@ def test_a_scheduler_that_is_asked_for_decides_what_is_recommended(tmp_path: Pat
         read_facts(flow, "x", lightning)
 
 
-def test_the_embedded_model_says_what_it_is_best_run_with() -> None:
+def test_the_embedded_model_recommends_its_own_settings() -> None:
     best = read_facts(find_model(EMBEDDED), EMBEDDED).recommended
     assert best == Recommended(
         20, "cfg", 2.0, 0.7, sampler="dpmpp-2m", epsilon_scaling=1.007, stage_guidance_scale=1.0, slider=0.2
     )
 
 
-def test_no_two_families_take_the_same_pipeline() -> None:
+def test_each_pipeline_belongs_to_one_family() -> None:
     names = [name for architecture in architectures() for name in architecture.pipelines]
     assert len(names) == len(set(names)) >= 12
 

@@ -1,4 +1,4 @@
-"""What is fetched from a hub, which is a server on this machine, and what a person is told where that fails."""
+"""Downloads from a hub, which is a server on this machine, and the errors if they fail."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -20,6 +21,7 @@ from pixelsmith import ModelError
 from pixelsmith.families.loading import find
 from pixelsmith.families.loading.find import find_addition, find_model, find_part
 from pixelsmith.families.loading.hub import HUB_ID, pinned, unpinned
+from tests.commands import Commands, commands
 
 COMMIT = "c" * 40
 REFUSALS = {"gone": (404, "RepoNotFound"), "closed": (403, "GatedRepo"), "broken": (500, "")}
@@ -70,77 +72,95 @@ class Hub(SimpleHTTPRequestHandler):
             self.wfile.write(body)
 
 
-@pytest.fixture
-def hub(tmp_path: Path) -> Iterator[str]:
-    (tmp_path / "served").mkdir()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Hub, directory=str(tmp_path / "served")))
+@dataclass(frozen=True)
+class Place:
+    """A hub, whose repositories are folders in ``served``, and the commands that fetch from it into ``cache``."""
+
+    served: Path
+    cache: Path
+    commands: Commands
+
+
+def settings(endpoint: str, cache: Path, **more: str) -> dict[str, str]:
+    """Environment variables that the hub's library reads when it is imported."""
+    usual = {"HF_ENDPOINT": endpoint, "HF_HUB_CACHE": str(cache), "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
+    return usual | more
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    served, cache = (tmp_path_factory.mktemp("hub") / name for name in ("served", "cache"))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Hub, directory=str(served)))
     Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
+    with commands(settings(f"http://127.0.0.1:{server.server_port}", cache)) as found:
+        yield Place(served, cache, found)
     server.shutdown()
     server.server_close()
 
 
-def run(folder: Path, endpoint: str, *command: str, **environment: str) -> tuple[int, str]:
-    """In a process of its own: the hub's library reads its settings when it is imported."""
-    settings = {"HF_ENDPOINT": endpoint, "HF_HUB_CACHE": str(folder / "cache"), "HF_HUB_OFFLINE": "0"}
-    process = subprocess.run(
-        [sys.executable, "-m", "pixelsmith", *command],
-        env={**os.environ, **settings, "HF_HUB_DISABLE_XET": "1", **environment},
-        cwd=folder, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    return process.returncode, process.stderr
+@pytest.fixture
+def hub(started: Place) -> Place:
+    """With no repositories, and nothing fetched yet."""
+    for folder in (started.served, started.cache):
+        shutil.rmtree(folder, ignore_errors=True)
+    started.served.mkdir()
+    return started
 
 
-def test_a_missing_model_is_fetched_with_a_bar_unless_it_is_quiet(hub: str, tmp_path: Path, tiny_model: Path) -> None:
-    shutil.copytree(tiny_model, tmp_path / "served" / "tiny")
-    shutil.copytree(tiny_model / "vae", tmp_path / "served" / "vae")
+def test_a_missing_model_is_downloaded_with_a_progress_bar_unless_quiet(
+    hub: Place, tmp_path: Path, tiny_model: Path
+) -> None:
+    shutil.copytree(tiny_model, hub.served / "tiny")
+    shutil.copytree(tiny_model / "vae", hub.served / "vae")
     file = "somebody/vae/diffusion_pytorch_model.safetensors"
     command = ["generate", "a sea", "--size", "64", "--steps", "1", "--model", "somebody/tiny", "--vae", file]
-    code, said = run(tmp_path, hub, *command, "--output", "loud.png", TQDM_POSITION="-1")
+    code, said = hub.commands.run(tmp_path, *command, "--output", "loud.png", TQDM_POSITION="-1")
     assert (code, "Fetching" in said, "Download complete" in said) == (0, True, True)
-    snapshot = tmp_path / "cache" / "models--somebody--tiny" / "snapshots" / COMMIT
+    snapshot = hub.cache / "models--somebody--tiny" / "snapshots" / COMMIT
     assert (snapshot / "unet" / "diffusion_pytorch_model.safetensors").exists()
     assert not (snapshot / "vae" / "diffusion_pytorch_model.safetensors").exists(), "another one was given"
-    shutil.rmtree(tmp_path / "cache")
-    assert run(tmp_path, hub, *command, "--output", "quiet.png", "--quiet", TQDM_POSITION="-1") == (0, "")
+    shutil.rmtree(hub.cache)
+    assert hub.commands.run(tmp_path, *command, "--output", "quiet.png", "--quiet", TQDM_POSITION="-1") == (0, "")
     assert (tmp_path / "quiet.png").read_bytes()
 
 
-def test_a_fresh_model_with_another_autoencoder_can_be_measured(hub: str, tmp_path: Path, tiny_model: Path) -> None:
-    shutil.copytree(tiny_model, tmp_path / "served" / "tiny")
-    command = ["plan", "a sea", "--size", "64", "--model", "somebody/tiny", "--vae", str(tiny_model / "vae")]
-    assert run(tmp_path, hub, *command, "--calibrate")[0] == 0
-
-
-def test_a_single_file_is_not_fetched_to_plan_with_a_given_configuration(
-    hub: str, tmp_path: Path, tiny_model: Path
+def test_a_new_model_with_a_replaced_autoencoder_can_be_calibrated(
+    hub: Place, tmp_path: Path, tiny_model: Path
 ) -> None:
-    (tmp_path / "served" / "tiny").mkdir()
-    (tmp_path / "served" / "tiny" / "model.safetensors").write_bytes(b"nonsense")
+    shutil.copytree(tiny_model, hub.served / "tiny")
+    command = ["plan", "a sea", "--size", "64", "--model", "somebody/tiny", "--vae", str(tiny_model / "vae")]
+    assert hub.commands.run(tmp_path, *command, "--calibrate")[0] == 0
+
+
+def test_planning_a_single_file_with_a_given_configuration_downloads_no_weights(
+    hub: Place, tmp_path: Path, tiny_model: Path
+) -> None:
+    (hub.served / "tiny").mkdir()
+    (hub.served / "tiny" / "model.safetensors").write_bytes(b"nonsense")
     command = ["plan", "a sea", "--size", "64", "--model", "somebody/tiny/model.safetensors"]
-    assert run(tmp_path, hub, *command, "--model-config", str(tiny_model))[0] == 0
-    assert not list((tmp_path / "cache").rglob("*.safetensors"))
+    assert hub.commands.run(tmp_path, *command, "--model-config", str(tiny_model))[0] == 0
+    assert not list(hub.cache.rglob("*.safetensors"))
 
 
 @pytest.mark.parametrize("option", ["--vae", "--network", "--lora", "--textual-inversion"])
-def test_what_is_missing_beside_a_model_is_told_before_it_is_fetched(
-    hub: str, tmp_path: Path, tiny_model: Path, option: str
+def test_a_missing_added_part_is_reported_before_the_model_is_downloaded(
+    hub: Place, tmp_path: Path, tiny_model: Path, option: str
 ) -> None:
-    shutil.copytree(tiny_model, tmp_path / "served" / "tiny")
+    shutil.copytree(tiny_model, hub.served / "tiny")
     command = ["generate", "a sea", "--size", "64", "--model", "somebody/tiny", "--output", "sea.png", "--quiet"]
-    code, said = run(tmp_path, hub, *command, option, "./missing.safetensors")
+    code, said = hub.commands.run(tmp_path, *command, option, "./missing.safetensors")
     assert (code, len(said.splitlines()), "missing.safetensors" in said) == (2, 1, True)
-    assert not list((tmp_path / "cache").rglob("*.safetensors"))
+    assert not list(hub.cache.rglob("*.safetensors"))
 
 
-def test_a_network_alone_is_refused_before_it_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_repository_with_only_a_network_is_refused_before_it_is_downloaded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(find, "fetched", lambda *given: pytest.fail("it was fetched"))
     with pytest.raises(ModelError, match="--network"):
         find_model("somebody/tiny/model.gguf")
 
 
 @pytest.mark.parametrize("name", ["./nothere.safetensors", "../models/x.safetensors", "./vae", "/foo/x.safetensors"])
-def test_a_mistyped_path_is_told_to_be_none(name: str) -> None:
+def test_a_mistyped_path_is_reported_as_missing(name: str) -> None:
     assert not HUB_ID.fullmatch(name)
     for look in (find_part, find_addition):
         with pytest.raises(ModelError, match="there is no such file or folder here"):
@@ -158,21 +178,27 @@ def test_a_mistyped_path_is_told_to_be_none(name: str) -> None:
         ("somebody/plain/gone.safetensors", "there is no such file in somebody/plain"),
     ],
 )
-def test_what_cannot_be_fetched_is_one_line_with_the_reason(hub: str, tmp_path: Path, model: str, message: str) -> None:
-    (tmp_path / "served" / "plain").mkdir()
-    (tmp_path / "served" / "plain" / "README.md").write_text("nothing")
-    code, said = run(tmp_path, hub, "models", "inspect", model)
+def test_the_error_for_a_failed_download_is_one_line_with_the_reason(
+    hub: Place, tmp_path: Path, model: str, message: str
+) -> None:
+    (hub.served / "plain").mkdir()
+    (hub.served / "plain" / "README.md").write_text("nothing")
+    code, said = hub.commands.run(tmp_path, "models", "inspect", model)
     assert code == 2
     # A file that is to be fetched comes with a bar.
     (line,) = (line for line in said.splitlines() if line and not line.startswith("Fetching"))
     assert message in line
 
 
-def test_without_a_network_it_is_said_so(tmp_path: Path) -> None:
-    for environment in ({"HF_HUB_OFFLINE": "1"}, {}):
-        code, said = run(tmp_path, "http://127.0.0.1:9", "models", "inspect", "somebody/tiny", **environment)
-        assert (code, len(said.splitlines())) == (2, 1)
-        assert "the hub cannot be reached (or HF_HUB_OFFLINE is set)" in said
+@pytest.mark.parametrize("offline", ["1", "0"])
+def test_the_error_without_a_network_connection_says_so(tmp_path: Path, offline: str) -> None:
+    process = subprocess.run(
+        [sys.executable, "-m", "pixelsmith", "models", "inspect", "somebody/tiny"],
+        env=os.environ | settings("http://127.0.0.1:9", tmp_path / "cache", HF_HUB_OFFLINE=offline),
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (process.returncode, len(process.stderr.splitlines())) == (2, 1)
+    assert "the hub cannot be reached (or HF_HUB_OFFLINE is set)" in process.stderr
 
 
 @pytest.mark.parametrize(
@@ -184,7 +210,7 @@ def test_without_a_network_it_is_said_so(tmp_path: Path) -> None:
         ("a/b@v1/c/d.Q4_0.gguf", "a/b", "v1", "c/d.Q4_0.gguf"),
     ],
 )
-def test_a_hub_id_names_a_repository_a_revision_and_a_file(
+def test_a_hub_id_consists_of_a_repository_a_revision_and_a_file(
     name: str, repository: str, revision: str | None, file: str | None
 ) -> None:
     named = HUB_ID.fullmatch(name)
@@ -195,5 +221,5 @@ def test_a_hub_id_names_a_repository_a_revision_and_a_file(
     assert unpinned(name) == unpinned(pinned(name, place)) == "a/b" + (f"/{file}" if file else "")
 
 
-def test_a_place_has_no_revision() -> None:
+def test_a_local_path_has_no_revision() -> None:
     assert unpinned("/home/me@here/model") == "/home/me@here/model"

@@ -1,10 +1,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,29 +14,30 @@ from pixelsmith.errors import ModelError, RequestError
 from pixelsmith.families import everywhere, find_model, load_family, model_files, read_facts
 from pixelsmith.families.loading.loader import choose_device, choose_dtype
 from pixelsmith.pixels.settings_inside import read_settings
+from tests.commands import commands
 from tests.families.test_parts import save_lora
 from tests.tiny import build_stable_diffusion
 
 
 @pytest.mark.parametrize("name", ["no such folder", "nobody/no-such-model", "a/b/c"])
-def test_an_unknown_model_is_said_so(name: str) -> None:
+def test_an_unknown_model_is_refused(name: str) -> None:
     with pytest.raises(ModelError, match="unknown model"):
         find_model(name)
 
 
-def test_a_folder_that_is_no_model_is_said_so(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="not a model in the diffusers format"):
         read_facts(tmp_path, "x")
 
 
-def test_an_unsupported_pipeline_lists_the_supported_ones(tmp_path: Path) -> None:
+def test_the_error_for_an_unsupported_pipeline_lists_the_supported_ones(tmp_path: Path) -> None:
     (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "AudioPipeline"}))
     with pytest.raises(ModelError, match=r"AudioPipeline.*StableDiffusionPipeline"):
         read_facts(tmp_path, "x")
 
 
 @pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
-def test_damaged_weights_are_said_so(tiny_model: Path, tmp_path: Path, part: str) -> None:
+def test_damaged_weights_are_refused(tiny_model: Path, tmp_path: Path, part: str) -> None:
     folder = tmp_path / "model"
     shutil.copytree(tiny_model, folder)
     weights = next((folder / part).glob("*.safetensors"))
@@ -48,14 +46,14 @@ def test_damaged_weights_are_said_so(tiny_model: Path, tmp_path: Path, part: str
         load_family(folder, read_facts(folder, "x"), Compute())
 
 
-def test_a_device_that_is_not_there_is_refused() -> None:
+def test_an_unavailable_device_is_refused() -> None:
     missing = next(name for name in ("mps", "xpu", "cuda") if not getattr(torch, name).is_available())
     with pytest.raises(RequestError, match=f"device: {missing}"):
         choose_device(missing)
     assert choose_device("cpu").type == "cpu"
 
 
-def test_rocm_is_what_pytorch_built_for_it_calls_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rocm_devices_are_named_cuda_as_in_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.version, "hip", "6.4")
     assert choose_device("rocm").type == choose_device("auto").type == "cuda"
@@ -64,7 +62,7 @@ def test_rocm_is_what_pytorch_built_for_it_calls_cuda(monkeypatch: pytest.Monkey
         choose_device("rocm")
 
 
-def test_a_dtype_is_taken_as_asked_for() -> None:
+def test_a_requested_dtype_is_used() -> None:
     assert choose_dtype("bfloat16", torch.device("cpu")) == torch.bfloat16
     assert choose_dtype("auto", torch.device("cpu")) in (torch.float32, torch.bfloat16)
 
@@ -80,7 +78,7 @@ def test_a_dtype_is_taken_as_asked_for() -> None:
         ("mps", False, False, torch.float32),
     ],
 )
-def test_half_precision_is_one_that_hardware_and_model_can_do(
+def test_the_half_precision_dtype_is_supported_by_hardware_and_model(
     kind: str, has_bfloat16: bool, float16_safe: bool, expected: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module, ask in (
@@ -102,7 +100,7 @@ def test_half_precision_is_one_that_hardware_and_model_can_do(
         ({}, torch.float32),
     ],
 )
-def test_a_cpu_computes_in_bfloat16_where_that_is_the_faster_one(
+def test_a_cpu_uses_bfloat16_if_that_is_faster(
     monkeypatch: pytest.MonkeyPatch, able: dict[str, object], expected: torch.dtype
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
@@ -111,7 +109,7 @@ def test_a_cpu_computes_in_bfloat16_where_that_is_the_faster_one(
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_a_gpu_is_taken_by_itself_and_gives_what_the_cpu_gives(tiny_model: Path) -> None:
+def test_a_gpu_is_chosen_automatically_and_agrees_with_the_cpu(tiny_model: Path) -> None:
     facts = read_facts(tiny_model, "tiny")
     gpu, cpu = (load_family(tiny_model, facts, Compute(device=name, dtype="float32")) for name in ("auto", "cpu"))
     assert gpu.device.type == "cuda"
@@ -132,7 +130,7 @@ FIRST, SECOND = "a" * 40, "b" * 40
 """Commits."""
 
 
-def test_a_hub_id_is_taken_from_the_local_cache_alone(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_cached_hub_model_is_loaded_without_a_connection(tiny_model: Path, tmp_path: Path) -> None:
     """In a process of its own: the hub's library reads its settings when it is imported."""
     lora = save_lora(build_stable_diffusion(), tmp_path / "lora").parent
     (tmp_path / "word").mkdir()
@@ -146,17 +144,18 @@ def test_a_hub_id_is_taken_from_the_local_cache_alone(tiny_model: Path, tmp_path
         publish(tmp_path / "hub", name, folder, FIRST)
     models = ["--model", "somebody/tiny", "--vae", "somebody/vae", "--lora", "somebody/style:0.5"]
     models += ["--textual-inversion", "somebody/word"]
-    command = ["generate", "a sea", "--size", "64", "--steps", "1", *models, "--device", "cpu"]
-    assert offline(tmp_path, *command, "--run-dir", "run", "--output", "sea.png") == (0, "")
-    request = read_settings(tmp_path / "sea.png")["request"]
-    assert (request["model"], request["parts"]["vae"]) == (f"somebody/tiny@{FIRST}", f"somebody/vae@{FIRST}")
-    assert request["parts"]["loras"] == [{"path": f"somebody/style@{FIRST}", "weight": 0.5}]
-    assert request["parts"]["textual_inversions"] == [f"somebody/word@{FIRST}"]
-    # Another commit is the newest now; the run goes on with its own.
-    publish(tmp_path / "hub", "tiny", tiny_model / "vae", SECOND)
-    (tmp_path / "sea.png").unlink()
-    assert offline(tmp_path, "resume", "run") == (0, "")
-    assert (tmp_path / "sea.png").exists()
+    command = ["generate", "a sea", "--size", "64", "--steps", "1", *models, "--device", "cpu", "--quiet"]
+    with commands({"HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}) as offline:
+        assert offline.run(tmp_path, *command, "--run-dir", "run", "--output", "sea.png") == (0, "")
+        request = read_settings(tmp_path / "sea.png")["request"]
+        assert (request["model"], request["parts"]["vae"]) == (f"somebody/tiny@{FIRST}", f"somebody/vae@{FIRST}")
+        assert request["parts"]["loras"] == [{"path": f"somebody/style@{FIRST}", "weight": 0.5}]
+        assert request["parts"]["textual_inversions"] == [f"somebody/word@{FIRST}"]
+        # Another commit is the newest now; the run goes on with its own.
+        publish(tmp_path / "hub", "tiny", tiny_model / "vae", SECOND)
+        (tmp_path / "sea.png").unlink()
+        assert offline.run(tmp_path, "resume", "run", "--quiet") == (0, "")
+        assert (tmp_path / "sea.png").exists()
 
 
 def publish(hub: Path, name: str, folder: Path, commit: str) -> None:
@@ -167,19 +166,7 @@ def publish(hub: Path, name: str, folder: Path, commit: str) -> None:
     (repository / "refs" / "main").write_text(commit)
 
 
-def offline(folder: Path, *command: str) -> tuple[int, str]:
-    process = subprocess.run(
-        [sys.executable, "-m", "pixelsmith", *command, "--quiet"],
-        env={**os.environ, "HF_HUB_CACHE": str(folder / "hub"), "HF_HUB_OFFLINE": "1"},
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return process.returncode, process.stderr
-
-
-def test_only_what_is_loaded_belongs_to_a_run(tiny_model: Path, tmp_path: Path) -> None:
+def test_the_files_of_a_model_are_those_that_are_loaded(tiny_model: Path, tmp_path: Path) -> None:
     folder = tmp_path / "model"
     shutil.copytree(tiny_model, folder)
     own = model_files(folder, Parts())

@@ -1,4 +1,4 @@
-"""Where a model lives while it works."""
+"""Where the parts of a model are kept, and what happens if memory runs out."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def loaded(model: Path, **compute: Any) -> DiffusersFamily:
     return family
 
 
-def test_text_encoders_are_released_once_they_have_read_the_prompt(tiny_model: Path) -> None:
+def test_text_encoders_are_released_after_encoding_the_prompt(tiny_model: Path) -> None:
     family = loaded(tiny_model, memory="encoders-released")
     assert family.pipeline.text_encoder is not None
     family.encode("a sea", "")
@@ -52,14 +52,14 @@ def test_text_encoders_are_released_once_they_have_read_the_prompt(tiny_model: P
         *(pytest.param("cuda", memory, marks=ON_GPU) for memory in ("encoders-released", "offload", "sequential")),
     ],
 )
-def test_what_is_on_the_device_does_not_show_in_the_picture(tiny_model: Path, device: str, memory: str) -> None:
+def test_the_memory_mode_does_not_change_the_picture(tiny_model: Path, device: str, memory: str) -> None:
     kept, moved = (
         generate(request_of(tiny_model, device=device, memory=mode)).pixels.astype(int) for mode in ("all", memory)
     )
     assert abs(kept - moved).max() <= (0 if device == "cpu" else 1)
 
 
-def test_text_encoders_and_network_are_never_on_the_device_at_once(tiny_model: Path) -> None:
+def test_text_encoders_and_denoising_network_are_never_on_the_device_together(tiny_model: Path) -> None:
     """The meta device is one that can be moved to everywhere."""
     pipeline, device = loaded(tiny_model).pipeline, torch.device("meta")
     bring(pipeline, device, "encoders-released")
@@ -69,7 +69,7 @@ def test_text_encoders_and_network_are_never_on_the_device_at_once(tiny_model: P
     assert pipeline.unet.device == pipeline.vae.device == device
 
 
-def test_a_model_that_the_device_has_no_room_for_is_told_the_ways_out(
+def test_the_error_for_a_model_larger_than_device_memory_names_alternatives(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
@@ -80,7 +80,7 @@ def test_a_model_that_the_device_has_no_room_for_is_told_the_ways_out(
         loaded(tiny_model)
 
 
-def test_a_controlnet_is_there_by_layers_or_whole_and_is_told_where_it_has_no_room(
+def test_a_controlnet_is_offloaded_like_its_model_and_refused_without_memory_for_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     network, x = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 2)), torch.ones(1, 3)
@@ -101,7 +101,7 @@ def test_a_controlnet_is_there_by_layers_or_whole_and_is_told_where_it_has_no_ro
         bring_beside(whole, torch.device("cpu"), "all")
 
 
-def test_moving_a_model_in_half_precision_says_nothing(tiny_model: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_moving_a_half_precision_model_gives_no_warning(tiny_model: Path, caplog: pytest.LogCaptureFixture) -> None:
     import diffusers.utils.logging as log
 
     log.enable_propagation()
@@ -113,12 +113,12 @@ def test_moving_a_model_in_half_precision_says_nothing(tiny_model: Path, caplog:
 
 
 @pytest.mark.parametrize("memory", ["offload", "sequential"])
-def test_offloading_needs_somewhere_to_load_to(tiny_model: Path, memory: str) -> None:
+def test_offloading_is_refused_without_an_accelerator(tiny_model: Path, memory: str) -> None:
     with pytest.raises(RequestError, match=f"memory: {memory}"):
         loaded(tiny_model, memory=memory)
 
 
-def test_another_order_of_values_gives_the_same_picture_but_for_rounding(tiny_model: Path) -> None:
+def test_channels_last_gives_the_same_picture_up_to_rounding(tiny_model: Path) -> None:
     assert loaded(tiny_model, channels_last=True).pipeline.unet.conv_in.weight.is_contiguous(
         memory_format=torch.channels_last
     )
@@ -128,9 +128,7 @@ def test_another_order_of_values_gives_the_same_picture_but_for_rounding(tiny_mo
 
 @pytest.mark.parametrize("name", ["sdxl", "pixart-sigma"])
 @pytest.mark.parametrize("upcast", [True, False])
-def test_the_autoencoder_of_xl_is_float32_where_half_precision_overflows(
-    tmp_path: Path, name: str, upcast: bool
-) -> None:
+def test_the_autoencoder_of_sdxl_is_float32_where_float16_overflows(tmp_path: Path, name: str, upcast: bool) -> None:
     """PixArt-Σ comes with the same one."""
     with quiet():
         pipeline = SPECIMENS[name].build()
@@ -141,7 +139,7 @@ def test_the_autoencoder_of_xl_is_float32_where_half_precision_overflows(
     assert found.vae.dtype == (torch.float32 if upcast else torch.float16)
 
 
-def test_what_is_no_image_convolution_keeps_its_order_of_values(tmp_path: Path) -> None:
+def test_only_weights_of_2d_convolutions_become_channels_last(tmp_path: Path) -> None:
     """Qwen-Image's autoencoder is one for video: its convolutions have an axis more."""
     with quiet():
         SPECIMENS["qwen-image"].save(tmp_path)
@@ -151,7 +149,7 @@ def test_what_is_no_image_convolution_keeps_its_order_of_values(tmp_path: Path) 
     assert all(parameter.is_contiguous(memory_format=torch.channels_last) for parameter in images)
 
 
-def test_a_network_that_overflows_is_an_error_and_no_black_picture(tiny_model: Path, tmp_path: Path) -> None:
+def test_an_overflowing_network_raises_an_error_instead_of_a_black_picture(tiny_model: Path, tmp_path: Path) -> None:
     with quiet():
         pipeline = build_stable_diffusion()
         pipeline.unet.conv_in.weight.data *= 1e6
@@ -194,7 +192,7 @@ def holding(run: Callable[[], object]) -> Iterator[None]:
         torch.cuda.set_per_process_memory_fraction(1.0)
 
 
-def test_a_device_without_room_for_a_batch_goes_on_with_less_and_says_so_once(tiny_model: Path) -> None:
+def test_batches_that_run_out_of_memory_are_made_smaller_with_one_warning(tiny_model: Path) -> None:
     whole = generate(request_of(tiny_model, batch_size=4)).pixels
     heard: list[Event] = []
     with said_to_hold(2):
@@ -207,7 +205,7 @@ def test_a_device_without_room_for_a_batch_goes_on_with_less_and_says_so_once(ti
 
 @pytest.mark.parametrize("device", DEVICES)
 @torch.inference_mode()
-def test_a_batch_larger_than_memory_is_halved_and_nothing_else_changes(tiny_model: Path, device: str) -> None:
+def test_halving_a_batch_does_not_change_the_picture(tiny_model: Path, device: str) -> None:
     family, count = loaded(tiny_model, device=device), 16 if device == "cpu" else 4096
     denoiser = family.denoiser(everywhere(family.encode("a sea", "")[0]), Size(64, 64), 1.0)
     level = family.schedule(10).levels[4]
@@ -231,7 +229,7 @@ def test_a_batch_larger_than_memory_is_halved_and_nothing_else_changes(tiny_mode
 
 @pytest.mark.filterwarnings("ignore:TensorFloat32")  # that a GPU multiplies float32 faster with fewer bits
 @pytest.mark.parametrize("device", DEVICES)
-def test_a_run_compiles_two_graphs_the_base_and_all_stages(tmp_path: Path, device: DeviceName) -> None:
+def test_a_run_compiles_one_graph_for_the_base_and_one_for_all_stages(tmp_path: Path, device: DeviceName) -> None:
     """However many patches a step leaves over for its last batch. A transformer is traced sooner than a U-Net."""
     with quiet():
         model = SPECIMENS["pixart-sigma"].save(tmp_path)
@@ -249,7 +247,7 @@ def test_a_run_compiles_two_graphs_the_base_and_all_stages(tmp_path: Path, devic
 
 
 @pytest.mark.parametrize("strict", [True, False])
-def test_a_models_own_safety_checker_is_asked(tmp_path: Path, strict: bool) -> None:
+def test_the_safety_checker_of_a_model_is_used(tmp_path: Path, strict: bool) -> None:
     """Its thresholds are set so that it refuses all or nothing."""
     from diffusers.pipelines.stable_diffusion import StableDiffusionSafetyChecker
 

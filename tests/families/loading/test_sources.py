@@ -72,7 +72,7 @@ def same_weights(found: Any, expected: Any) -> bool:
 @pytest.mark.parametrize(
     "held", [("vae", "text_encoder", "text_encoder_3"), ("vae", "text_encoder"), ("vae",), ("text_encoder",), ()]
 )
-def test_what_a_single_file_lacks_comes_from_its_configuration(
+def test_parts_missing_from_a_single_file_come_from_the_configuration(
     sd3: tuple[Any, Path], tmp_path: Path, held: tuple[str, ...]
 ) -> None:
     pipeline, folder = sd3
@@ -83,7 +83,7 @@ def test_what_a_single_file_lacks_comes_from_its_configuration(
         assert same_weights(getattr(found, part), getattr(pipeline, part)), part
 
 
-def test_a_single_file_of_xl_has_everything(tmp_path: Path) -> None:
+def test_a_single_file_of_sdxl_contains_all_parts(tmp_path: Path) -> None:
     """Its second text encoder has another width than the first, by which diffusers tells them apart."""
     with quiet():
         pipeline = build_xl(EulerDiscreteScheduler(**BETAS), second=32)
@@ -96,7 +96,7 @@ def test_a_single_file_of_xl_has_everything(tmp_path: Path) -> None:
         assert same_weights(getattr(found, part), getattr(pipeline, part)), part
 
 
-def test_a_single_file_can_do_without_an_optional_part(sd3: tuple[Any, Path], tmp_path: Path) -> None:
+def test_an_optional_part_may_be_missing_from_a_single_file(sd3: tuple[Any, Path], tmp_path: Path) -> None:
     file = save_original_3(sd3[0], tmp_path / "sd3.safetensors", "vae", "text_encoder")
     config = without_weights(sd3[1], tmp_path / "config", "transformer", "vae", "text_encoder", "text_encoder_3")
     assert loaded(file, Parts(config=str(config))).text_encoder_3 is None
@@ -104,7 +104,9 @@ def test_a_single_file_can_do_without_an_optional_part(sd3: tuple[Any, Path], tm
     assert generate(request.with_method(steps=2)).pixels.std() > 1
 
 
-def test_a_single_file_that_lacks_what_is_needed_says_so_before_any_work(sd3: tuple[Any, Path], tmp_path: Path) -> None:
+def test_a_single_file_without_a_required_part_is_refused_before_any_work(
+    sd3: tuple[Any, Path], tmp_path: Path
+) -> None:
     file = save_original_3(sd3[0], tmp_path / "sd3.safetensors", "text_encoder")
     config = without_weights(sd3[1], tmp_path / "config", "vae", "text_encoder_2", "text_encoder_3")
     request = Request("a sea", Size(64, 64), model=str(file), parts=Parts(config=str(config)))
@@ -118,7 +120,7 @@ def network_file(folder: Path, file: Path) -> Path:
     return file
 
 
-def test_a_network_is_taken_from_a_single_file_or_a_folder(flux: Path, tmp_path: Path) -> None:
+def test_a_network_is_loaded_from_a_single_file_or_a_folder(flux: Path, tmp_path: Path) -> None:
     network = FluxTransformer2DModel.from_pretrained(flux / "transformer")
     for value in network.parameters():
         value.data = torch.randn_like(value)
@@ -135,7 +137,7 @@ def test_a_network_is_taken_from_a_single_file_or_a_folder(flux: Path, tmp_path:
     assert same_weights(alone.text_encoder_2, loaded(flux, Parts()).text_encoder_2)
 
 
-def test_what_is_no_network_of_the_model_is_refused(flux: Path, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_network_of_the_model_is_refused(flux: Path, tmp_path: Path) -> None:
     save_file({"style.lora_up.weight": torch.ones(4, 4)}, tmp_path / "style.safetensors")
     weights = {name: torch.ones(shape) for name, shape in (("proj_out.weight", (64, 32)), ("proj_out.bias", (64,)))}
     save_file(weights, tmp_path / "some.safetensors")
@@ -158,7 +160,7 @@ def test_what_is_no_network_of_the_model_is_refused(flux: Path, tmp_path: Path) 
         ({"vae": "flux/vae"}, "4 channels at 1/4 of the size, got 16"),
     ],
 )
-def test_a_part_that_does_not_fit_is_told_before_anything_is_loaded(
+def test_an_incompatible_part_is_refused_before_anything_is_loaded(
     tiny_model: Path, flux: Path, tmp_path: Path, parts: dict[str, str], message: str
 ) -> None:
     with quiet():
@@ -169,7 +171,7 @@ def test_a_part_that_does_not_fit_is_told_before_anything_is_loaded(
         plan(Request("a sea", Size(64, 64), model=str(tiny_model), parts=given))
 
 
-def test_an_autoencoder_is_taken_from_a_single_file(tiny_model: Path, tmp_path: Path) -> None:
+def test_an_autoencoder_is_loaded_from_a_single_file(tiny_model: Path, tmp_path: Path) -> None:
     vae = build_stable_diffusion().vae
     vae.decoder.conv_out.bias.data += 1
     tensors = vae_tensors(vae, prefix="")
@@ -198,7 +200,7 @@ def gguf_file(flux: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_gguf(network, tmp_path_factory.mktemp("gguf") / "flux.gguf")
 
 
-def test_a_gguf_network_is_near_to_what_it_was_made_of_and_smaller(flux: Path, gguf_file: Path) -> None:
+def test_a_gguf_network_is_smaller_and_close_to_its_original(flux: Path, gguf_file: Path) -> None:
     whole, small = (family_of(flux, parts) for parts in (Parts(), Parts(network=str(gguf_file))))
     expected, found = estimate(whole), estimate(small)
     assert 0 < (found - expected).abs().max() < 0.02 * expected.abs().max()
@@ -211,7 +213,7 @@ def test_a_gguf_network_is_near_to_what_it_was_made_of_and_smaller(flux: Path, g
     assert plans[0].peak_memory_bytes - plans[1].peak_memory_bytes == 4 * own - gguf_file.stat().st_size
 
 
-def test_a_lora_stays_beside_quantised_weights(flux: Path, gguf_file: Path, tmp_path: Path) -> None:
+def test_a_lora_is_not_merged_into_quantised_weights(flux: Path, gguf_file: Path, tmp_path: Path) -> None:
     with quiet():
         lora = Lora(str(save_lora(SPECIMENS["flux-dev"].build(), tmp_path)), 0.5)
     plain, fused, beside = (
@@ -221,7 +223,7 @@ def test_a_lora_stays_beside_quantised_weights(flux: Path, gguf_file: Path, tmp_
     assert (fused - plain).abs().max() > 5 * (fused - beside).abs().max() > 0
 
 
-def test_a_gguf_network_belongs_to_a_run(flux: Path, gguf_file: Path, tmp_path: Path) -> None:
+def test_a_run_is_not_resumed_with_another_gguf_network(flux: Path, gguf_file: Path, tmp_path: Path) -> None:
     file = Path(shutil.copy(gguf_file, tmp_path / "flux.gguf"))
     request = Request(
         "a sea", Size(80, 64), model=str(flux), method=Method(steps=2), compute=CPU, parts=Parts(network=str(file))
@@ -248,7 +250,7 @@ def test_a_network_is_quantised_when_it_is_loaded(flux: Path, name: Any) -> None
     assert 0 < (found - expected).abs().max() < 0.1 * expected.abs().max()
 
 
-def test_what_is_quantised_is_not_quantised_again(flux: Path, gguf_file: Path) -> None:
+def test_a_quantised_model_is_not_quantised_again(flux: Path, gguf_file: Path) -> None:
     parts = Parts(network=str(gguf_file), quantize="int8")
     with pytest.raises(ModelError, match="quantised already"):
         needs.check_parts(parts)
@@ -256,7 +258,7 @@ def test_what_is_quantised_is_not_quantised_again(flux: Path, gguf_file: Path) -
         loaded(flux, parts)
 
 
-def test_a_folder_that_was_saved_quantised_is_loaded_so_and_counted(flux: Path, tmp_path: Path) -> None:
+def test_a_folder_saved_quantised_is_loaded_quantised_and_counted(flux: Path, tmp_path: Path) -> None:
     with quiet():
         shutil.copytree(flux, tmp_path / "model")
         config = TorchAoConfig(Int8WeightOnlyConfig())

@@ -104,7 +104,7 @@ def stock_latents(family: DiffusersFamily, pipeline: Any, call: Callable[..., Te
 @torch.inference_mode()
 @pytest.mark.parametrize("scale", [3.0, 1.0])
 @pytest.mark.parametrize("name", CASES)
-def test_perturbed_attention_is_that_of_the_stock_pipelines(tmp_path: Path, name: str, scale: float) -> None:
+def test_perturbed_attention_guidance_equals_that_of_diffusers(tmp_path: Path, name: str, scale: float) -> None:
     """With and without classifier-free guidance."""
     case = CASES[name]
     family = loaded(case.build, tmp_path)
@@ -123,7 +123,7 @@ def test_perturbed_attention_is_that_of_the_stock_pipelines(tmp_path: Path, name
 
 
 @torch.inference_mode()
-def test_skipped_layers_are_those_of_the_stock_pipeline_of_stable_diffusion_3(tmp_path: Path) -> None:
+def test_skip_layer_guidance_equals_that_of_diffusers_for_stable_diffusion_3(tmp_path: Path) -> None:
     """In three of four steps."""
     family = loaded(build_3, tmp_path)
     perturbation = Perturbation("slg", 2.8, (0.2, 0.8), (0,))
@@ -138,7 +138,7 @@ def test_skipped_layers_are_those_of_the_stock_pipeline_of_stable_diffusion_3(tm
 
 @torch.inference_mode()
 @pytest.mark.parametrize("with_text", [True, False])
-def test_image_tokens_see_themselves_and_the_text_only(with_text: bool) -> None:
+def test_perturbed_image_tokens_attend_to_themselves_and_the_text_only(with_text: bool) -> None:
     """With normalised queries and keys, and without text, as blocks of 3.5 also attend."""
     torch.manual_seed(0)
     added = {"added_kv_proj_dim": 16, "context_pre_only": False} if with_text else {}
@@ -177,7 +177,7 @@ def forwards_of_block(attention: Attention) -> list[Callable[..., Any]]:
 @torch.inference_mode()
 @pytest.mark.parametrize("perturbation", PERTURBATIONS.values(), ids=PERTURBATIONS.keys())
 @pytest.mark.parametrize("name", ["sd3", "pixart-sigma"])
-def test_a_network_that_is_loaded_layer_by_layer_is_perturbed_alike(
+def test_an_offloaded_network_is_perturbed_in_the_same_way(
     tmp_path: Path, name: str, perturbation: Perturbation
 ) -> None:
     family = loaded(SPECIMENS[name].build, tmp_path)
@@ -195,20 +195,20 @@ def test_a_network_that_is_loaded_layer_by_layer_is_perturbed_alike(
     assert {part: vars(part).get("forward") for part in network.modules()} == own
 
 
-def test_a_network_is_itself_again_after_an_error() -> None:
+def test_a_network_is_restored_after_an_error() -> None:
     network = build_unet()
     with pytest.raises(ValueError, match="stop"), replaced(forwards_of(network, PERTURBATIONS["pag"])):
         raise ValueError("stop")
     assert not any("forward" in vars(part) for part in network.modules())
 
 
-def test_layers_that_are_not_there_are_refused() -> None:
+def test_perturbing_layers_that_do_not_exist_is_refused() -> None:
     with pytest.raises(RequestError, match="perturbed layers: expected numbers from 0 to 0, got 0, 7"):
         forwards_of(build_unet(), replace(PERTURBATIONS["slg"], layers=(0, 7)))
 
 
 @pytest.mark.parametrize("name", ["pag", "slg"])
-def test_a_network_without_blocks_is_refused(name: str) -> None:
+def test_perturbing_a_network_without_blocks_is_refused(name: str) -> None:
     for network in (build_unet(mid_block_type=None), torch.nn.Linear(1, 1)):
         with pytest.raises(RequestError, match="no blocks to perturb"):
             forwards_of(network, PERTURBATIONS[name])
@@ -221,7 +221,7 @@ class UnknownAttention(JointAttnProcessor2_0):  # type: ignore[misc]
         return image, text
 
 
-def test_an_attention_that_cannot_be_masked_is_refused() -> None:
+def test_perturbing_an_attention_that_cannot_be_masked_is_refused() -> None:
     """Or the perturbed network would be the network, and the guidance nothing, without a word."""
     attention = Attention(16, heads=2, dim_head=8, added_kv_proj_dim=16, processor=UnknownAttention())
     (forward,) = forwards_of_block(attention)
@@ -236,7 +236,7 @@ def test_a_unet_without_attention_in_the_middle_cannot_be_perturbed(tmp_path: Pa
     assert not read_facts(tmp_path, "tiny").perturbable
 
 
-def test_the_usual_layers() -> None:
+def test_default_layers_of_perturbations() -> None:
     """Of the 24 blocks of Stable Diffusion 3.5 medium 7, 8 and 9 are skipped; its own pipeline recommends them."""
     assert list(usual_layers("slg", 24, in_unet=False)) == [7, 8, 9]
     assert list(usual_layers("slg", 1, in_unet=False)) == [0]

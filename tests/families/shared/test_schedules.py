@@ -23,7 +23,7 @@ BETAS = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.
 EULER = {"_class_name": "EulerDiscreteScheduler", **BETAS}
 
 
-def test_a_shift_pulls_flow_levels_up() -> None:
+def test_a_shift_raises_the_noise_levels_of_flow_models() -> None:
     """σ' = s·σ / (1 + (s − 1)·σ), arXiv 2403.03206, equation 23; s = 3 makes of a half three quarters."""
     levels = flow_schedule({**FLOW, "shift": 3.0}, 4, tokens=64, mu=None).levels
     assert [level.sigma for level in levels] == pytest.approx([1, 0.9, 0.75, 0.5, 0])
@@ -32,7 +32,7 @@ def test_a_shift_pulls_flow_levels_up() -> None:
 
 
 @pytest.mark.parametrize(("tokens", "mu"), [(256, 0.5), (4096, 1.15), (2176, 0.825)])
-def test_the_dynamic_shift_follows_the_tokens_of_a_patch(tokens: int, mu: float) -> None:
+def test_the_dynamic_shift_follows_from_the_number_of_tokens_of_a_patch(tokens: int, mu: float) -> None:
     """σ' = e^μ / (e^μ + 1/σ − 1)."""
     levels = flow_schedule({**FLOW, "use_dynamic_shifting": True}, 2, tokens).levels
     assert levels[1].sigma == pytest.approx(math.exp(mu) / (math.exp(mu) + 1), abs=1e-6)
@@ -45,13 +45,13 @@ def test_a_schedule_that_ends_above_zero_needs_two_steps() -> None:
         flow_schedule(config, 1, 4096)
 
 
-def test_a_number_of_steps_that_the_scheduler_refuses_is_said_so() -> None:
+def test_a_number_of_steps_that_the_scheduler_rejects_is_refused() -> None:
     """Consistency models were distilled on 50 levels."""
     with pytest.raises(RequestError, match="LCMScheduler has no schedule of 60"):
         schedule_of({"_class_name": "LCMScheduler", **BETAS}, 60)
 
 
-def test_euler_counts_sigma_over_alpha_and_ends_clean() -> None:
+def test_euler_schedules_use_sigma_over_alpha_and_end_without_noise() -> None:
     """At the last training step ᾱ = 0.00466 for Stable Diffusion's betas."""
     levels = schedule_of({**EULER, "timestep_spacing": "trailing"}, 1).levels
     betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
@@ -70,11 +70,11 @@ def test_euler_counts_sigma_over_alpha_and_ends_clean() -> None:
         ("DDPMScheduler", "DDIMScheduler"),
     ],
 )
-def test_schedulers_with_several_evaluations_a_step_lend_their_configuration_only(name: str, taken: str) -> None:
+def test_other_schedulers_map_to_supported_ones_with_their_configuration(name: str, taken: str) -> None:
     assert scheduler_class({"_class_name": name}) == taken
 
 
-def test_consistency_models_end_with_the_clean_latents() -> None:
+def test_schedules_of_consistency_models_end_with_clean_latents() -> None:
     levels = schedule_of({"_class_name": "LCMScheduler", **BETAS}, 4).levels
     assert [level.timestep for level in levels] == [999, 759, 499, 259, 0]
     assert levels[-1].sigma == 0
@@ -90,7 +90,7 @@ def test_consistency_models_end_with_the_clean_latents() -> None:
         ({**EULER, "prediction_type": "sample"}, "sample"),
     ],
 )
-def test_every_prediction_is_turned_into_the_clean_latents(config: dict[str, Any], prediction: str) -> None:
+def test_every_prediction_type_is_converted_to_clean_latents(config: dict[str, Any], prediction: str) -> None:
     assert prediction_of(config) == prediction
     clean, noise = torch.randn(2, 1, 4, 8, 8)
     flow = prediction == "flow_prediction"

@@ -63,7 +63,7 @@ def embeddings(family: Family, prompt: str, weighted: bool = True) -> torch.Tens
 @torch.inference_mode()
 @pytest.mark.parametrize("negative", ["roads", ""])
 @pytest.mark.parametrize("name", ["epsilon", "lcm", "sdxl", EMBEDDED])
-def test_a_prompt_without_weights_is_encoded_as_the_pipeline_does(load: Load, name: str, negative: str) -> None:
+def test_a_prompt_without_weights_is_encoded_as_by_the_pipeline(load: Load, name: str, negative: str) -> None:
     family = load(name)
     plain, weighted = (family.encode("a coast", negative, flag) for flag in (False, True))
     for expected, found in zip(plain, weighted, strict=True):
@@ -74,7 +74,7 @@ def test_a_prompt_without_weights_is_encoded_as_the_pipeline_does(load: Load, na
 
 @pytest.mark.parametrize("name", ["epsilon", "sdxl"])
 @pytest.mark.parametrize(("mark", "weight"), [("1.0", 1.0), ("1.3", 1.3), ("++", 1.21)])
-def test_a_words_weight_is_its_distance_from_the_empty_prompt(load: Load, name: str, mark: str, weight: float) -> None:
+def test_a_weight_scales_the_difference_from_the_empty_prompt(load: Load, name: str, mark: str, weight: float) -> None:
     """After the start and "a" come the letters of the word, then the end and the padding."""
     family = load(name)
     plain, empty = (embeddings(family, text, weighted=False) for text in ("a coast", ""))
@@ -83,7 +83,7 @@ def test_a_words_weight_is_its_distance_from_the_empty_prompt(load: Load, name: 
     torch.testing.assert_close(embeddings(family, f"a (coast){mark}"), expected, atol=1e-4, rtol=1e-4)
 
 
-def test_the_less_a_word_weighs_the_further_is_the_prompt_from_that_with_it(load: Load) -> None:
+def test_a_smaller_weight_moves_the_encoding_farther_from_the_unweighted_one(load: Load) -> None:
     family = load("epsilon")
     plain = embeddings(family, "a coast", weighted=False)
     distances = [float((embeddings(family, f"a (coast){w}") - plain).norm()) for w in (1.0, 0.9, 0.5, 0.1)]
@@ -93,7 +93,7 @@ def test_the_less_a_word_weighs_the_further_is_the_prompt_from_that_with_it(load
 
 @torch.inference_mode()
 @pytest.mark.parametrize("name", ["epsilon", "sdxl"])
-def test_a_long_prompt_is_read_to_its_end(load: Load, name: str) -> None:
+def test_a_long_prompt_is_encoded_to_its_end(load: Load, name: str) -> None:
     family = load(name)
     prompts = (LONG + "in fog", LONG + "in sun")
     assert torch.equal(*(embeddings(family, text, weighted=False) for text in prompts))
@@ -109,7 +109,7 @@ def test_a_long_prompt_is_read_to_its_end(load: Load, name: str) -> None:
 @torch.inference_mode()
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("name", ["epsilon", "sdxl"])
-def test_patches_with_a_long_prompt_are_the_same_in_a_batch(load: Load, name: str, dtype: DtypeName) -> None:
+def test_patches_with_a_long_prompt_do_not_depend_on_their_batch(load: Load, name: str, dtype: DtypeName) -> None:
     family = load(name, dtype)
     denoiser = family.denoiser(everywhere(family.encode(LONG + "(fog)1.3", "", True)[0]), Size(512, 512), 5.0)
     patch, level = family.facts.patch, family.schedule(10).levels[4]
@@ -120,7 +120,7 @@ def test_patches_with_a_long_prompt_are_the_same_in_a_batch(load: Load, name: st
     torch.testing.assert_close(denoiser(x, level, windows), torch.cat(one_by_one), atol=near, rtol=near)
 
 
-def test_a_new_word_of_two_vectors_is_read_as_the_pipeline_does(load: Load, tmp_path: Path) -> None:
+def test_a_textual_inversion_of_two_vectors_is_encoded_as_by_the_pipeline(load: Load, tmp_path: Path) -> None:
     file = tmp_path / "glacier.safetensors"
     save_file({"emb_params": torch.randn(2, 16)}, file)
     family = load("epsilon", parts=Parts(textual_inversions=(str(file),)))
@@ -136,7 +136,7 @@ def request_of(folder: Path, prompt: str) -> Request:
     )
 
 
-def test_a_run_keeps_the_weights_and_goes_on_with_them(folders: dict[str, Path], tmp_path: Path) -> None:
+def test_a_resumed_run_keeps_the_weights_of_words(folders: dict[str, Path], tmp_path: Path) -> None:
     request = request_of(folders["sdxl"], LONG + "(fog)1.5")
     heard: list[Event] = []
     whole = generate(request, observer=heard.append).pixels
@@ -151,7 +151,9 @@ def test_a_run_keeps_the_weights_and_goes_on_with_them(folders: dict[str, Path],
     assert np.array_equal(resume(tmp_path / "run").pixels, whole)
 
 
-def test_what_it_is_not_for_is_said_before_any_work(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unsupported_uses_of_prompt_weighting_are_refused_before_any_work(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(RequestError, match=r"prompt weighting: it is for .* SDXL; .* is a FluxPipeline"):
         plan(request_of(folders["flux-dev"], "a (coast)1.3"))
     with pytest.raises(RequestError, match=r"prompt weighting: .* cannot be read"):
