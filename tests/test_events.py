@@ -42,3 +42,16 @@ def test_events_that_still_wait_are_delivered_at_the_end(error: type[OSError] | 
     else:
         run()
     assert heard == [(get_ident(), Warned("last"))]
+
+
+def test_an_observer_that_raises_does_not_hide_the_error_that_ended_the_run() -> None:
+    def observer(event: Event) -> None:
+        raise OSError(f"no place for {event}")
+
+    def run() -> None:
+        with delivered_here(observer) as observe:
+            in_another_thread(observe, Warned("last"))
+            raise KeyError("cause")
+
+    with pytest.raises(KeyError, match="cause"):
+        run()

@@ -49,7 +49,7 @@ class Settings:
     - ``crops``: the first share of the training, on crops of 16x16 latents, three times ``batch`` in a batch.
     - ``mosaics``: whether crops of mosaics are used too.
     - ``patience``: the hours of core time without a lower loss on held-out pictures after which it ends.
-    - ``compile``: whether the network is compiled, which takes minutes at each start and saves a fifth of each step.
+    - ``compile``: whether the network is compiled, which takes minutes at the first start and makes each step faster.
     """
 
     work: Path

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 BY_ADAMW = ("embedding", "conv_in", "conv_out")
-"""Parts of the names of matrices at the network's ends, which AdamW updates."""
+"""Parts of the names of the matrices that AdamW updates: embeddings of tokens, positions and timesteps, and the first
+and the last convolution."""
 
 
 class MuonWithAdamW(torch.optim.Optimizer):
@@ -45,6 +46,9 @@ class MuonWithAdamW(torch.optim.Optimizer):
         return {"muon": self._muon.state_dict(), "adamw": self._adamw.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Raises ``SystemExit`` for the state of another optimizer."""
+        if state_dict.keys() != {"muon", "adamw"}:
+            raise SystemExit("the checkpoint is of another optimizer; begin anew from an export of it, with --init")
         self._muon.load_state_dict(state_dict["muon"])
         self._adamw.load_state_dict(state_dict["adamw"])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from threading import get_ident
 
@@ -105,5 +105,9 @@ def delivered_here(observer: Observer) -> Iterator[Observer]:
 
     try:
         yield observe
-    finally:
-        deliver()
+    except BaseException:
+        # An observer that raises as well must not hide why the run ended.
+        with suppress(Exception):
+            deliver()
+        raise
+    deliver()

@@ -96,14 +96,18 @@ def test_a_training_starts_from_an_exported_model_and_exports_into_it(
         (own / name).symlink_to(work / name)
     monkeypatch.setattr(sheets, "WATCHED", (("a coast",),))
     monkeypatch.setattr(denoiser, "VALIDATE_EVERY", 6)
+    compiled: list[object] = []
+    # What is compiled computes the same; here it matters that the names of the weights stay.
+    monkeypatch.setattr(torch, "compile", lambda function, **given: compiled.append(function) or function)
     for script, options in (
         (latents, ["--init", str(model)]),
-        (denoiser, ["--init", str(model), "--crops", "0", "--batch", "2", "--minutes", "0.2"]),
+        (denoiser, ["--init", str(model), "--crops", "0", "--batch", "2", "--minutes", "0.2", "--compile"]),
         (export, ["--denoiser-only", "--output", str(model)]),
     ):
         monkeypatch.setattr(sys, "argv", ["", "--work", str(own), *options])
         monkeypatch.setattr(script, "flush_denormals", lambda: None, raising=False)  # of the whole process
         script.main()
+    assert len(compiled) == 1
     curve = Log(own / "denoiser-validation.csv", 10_000).rows
     assert [row["step"] for row in curve][:1] == [0]
     assert len(curve) > 1

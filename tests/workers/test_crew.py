@@ -23,8 +23,8 @@ from benchmarks.spread import ThreadLink, ThreadLinks, limit
 from pixelsmith import Compute, ControlNet, DeviceError, MissingPartError, Parts, Placement, RequestError, Size, Workers
 from pixelsmith.cli.progress import shares
 from pixelsmith.engine import Work
-from pixelsmith.engine.crew import Crew, Leases, Link, unshared
-from pixelsmith.engine.many import Many, ask
+from pixelsmith.engine.crew import QUESTION, Crew, Leases, Link, unshared
+from pixelsmith.engine.many import LATE_SECONDS, Many, ask
 from pixelsmith.families.loading.quiet import quiet
 from pixelsmith.planning.forecast import Rates
 from pixelsmith.run.team import Team, together
@@ -204,6 +204,26 @@ def test_an_idle_worker_repeats_no_job_of_one_that_was_as_fast() -> None:
         link.seconds = 30.0
     run(crew, 1, kind="another")
     assert sum(link.jobs for link in crew.links) == 8 + 1
+
+
+@pytest.mark.parametrize("kind", ["another", QUESTION])
+def test_the_first_job_of_its_kind_is_repeated_once_it_is_late(kind: str) -> None:
+    crew = SimulatedCrew(1.0, 1.0)
+    run(crew, 8)
+    crew.links[0].seconds = math.inf
+    run(crew, 1, kind=kind)
+    assert [link.jobs for link in crew.links] == [5, 5]
+    assert LATE_SECONDS < crew.time < LATE_SECONDS + 10
+
+
+def test_the_time_of_a_question_says_nothing_about_other_jobs() -> None:
+    crew = SimulatedCrew(1.0, 1.0)
+    for link, seconds in zip(crew.links, (30.0, 1.0), strict=True):
+        link.seconds = seconds
+        run(crew, 1, kind=QUESTION)
+        link.seconds = 1.0
+    run(crew, 8)
+    assert [link.jobs for link in crew.links] == [1 + 4, 1 + 4]
 
 
 def test_two_equal_workers_share_the_last_group_of_a_step() -> None:

@@ -16,6 +16,8 @@ from pixelsmith.errors import DeviceError, PixelsmithError
 
 JOIN_SECONDS = 5.0
 """Interval at which a run looks for new workers."""
+QUESTION = "a question"
+"""The kind of single calls. They differ, so the time of one says nothing about a worker's speed in other kinds."""
 ALONE_SECONDS = 900.0
 """How long a run without a worker waits for one that is about to start."""
 
@@ -316,7 +318,9 @@ class Crew:
 def _times_as_long(member: Member, other: Member) -> float | None:
     """How many times as long as another member one needs; ``None`` if they have no kind of item in common."""
     ratios = [
-        rate / other.rates[kind] for kind, rate in member.rates.items() if member is not other and other.rates.get(kind)
+        rate / other.rates[kind]
+        for kind, rate in member.rates.items()
+        if member is not other and kind != QUESTION and other.rates.get(kind)
     ]
     return median(ratios) if ratios else None
 

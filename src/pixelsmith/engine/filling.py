@@ -78,7 +78,10 @@ def copied(source: Readable, canvas: Patched, tiles: Grid) -> Readable:
     def read(index: int) -> Tensor:
         return source.read(tiles[index].window)[None]
 
-    Filling(canvas, tiles, "a copied tile", "copy", read, compute=_same).run(lambda done, total: None, Serial())
+    def keep(index: int, values: Tensor) -> None:
+        canvas.put(index, values[0])
+
+    Filling(canvas, tiles, "a copied tile", "copy", read, _same, keep).run(lambda done, total: None, Serial())
     return canvas
 
 

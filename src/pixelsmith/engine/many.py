@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from pixelsmith.engine.crew import Crew, LostError, Member, Shared, raised
+from pixelsmith.engine.crew import QUESTION, Crew, LostError, Member, Shared, raised
 from pixelsmith.engine.executor import OnDone, OnSplit, Work, filled, placed, unsaid
 from pixelsmith.engine.host_threads import HostThreads
 from pixelsmith.engine.shipping import Sender, unpacked
@@ -25,13 +25,13 @@ from pixelsmith.errors import DeviceError, PixelsmithError
 DEPTH = 2
 """Jobs that a worker holds: the one that it computes and the next one, so that it never waits for the run. A worker of
 which nothing is known yet holds one, because it may be slow."""
-QUESTION = "a question"
-"""The kind of single calls. They differ, so the time of one says nothing about a worker's speed."""
 AHEAD = 3
 """Groups per worker that may be read or computed before the groups ahead of them are written."""
 READERS = max(2, min(8, os.cpu_count() or 1))
 LOOK_SECONDS = 0.25
 """Interval at which a run checks whether an idle worker should repeat the job of a slow one."""
+LATE_SECONDS = 60.0
+"""After this time a job is late if no worker has done one of its kind."""
 
 
 _NUMBERS = count()
@@ -190,7 +190,7 @@ class _Run:
         own, theirs = (crew.seconds(each, kind, job.count) for each in (member, job.member))
         if crew.rate(member, kind) is not None and not any(kind in each.rates for each in crew.ready):
             # Of this kind of item only the ratio of their speeds is known.
-            return 1.5 * own < theirs
+            return 1.5 * own < theirs or crew.now() - job.member.since > LATE_SECONDS
         return crew.now() + 1.5 * own + LOOK_SECONDS < crew.free_at(job.member)
 
     def _lacks(self, index: int) -> bool:
@@ -249,8 +249,7 @@ class _Run:
             self._failed_to_compute(job, unpacked(values[0]))
         else:
             seconds, data = values
-            if job.kind != QUESTION:
-                member.measured(job.kind, seconds / job.count)
+            member.measured(job.kind, seconds / job.count)
             if not self._over and self._lacks(job.index):
                 self._values[job.index] = data
 

@@ -24,7 +24,7 @@ from pixelsmith.system.places import given_place
 NAMES = ("table1", "table2", "table3", "sweep", "held")
 """The protocols that come with the package."""
 DRY_STEPS = 4
-"""Denoising steps of a dry run: enough for guided and unguided ones at most positions of the Slider."""
+"""Denoising steps of a dry run; with fewer, most positions of the Slider would guide all steps or none."""
 MOST_FACTOR = 1000
 """The largest size of a compared picture, as a multiple of the model's native sides."""
 

@@ -108,7 +108,7 @@ def wrapped_unit(facts: ModelFacts) -> int:
 def check_wrap(request: Request, facts: ModelFacts, start: Size | None, sizes: Sequence[Size]) -> None:
     """Raise ``RequestError`` if the picture cannot wrap, or would no longer wrap because it must be cropped.
 
-    The same if the guide of a stage cannot be made as requested, by doubling latents, because of the stage's size.
+    Also raises it if a stage's size does not let its guide be made by doubling latents, as requested.
     """
     wrap, unit = request.wrapped_axes, wrapped_unit(facts)
     if not wrap:
