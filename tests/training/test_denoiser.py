@@ -97,8 +97,13 @@ def test_a_training_starts_from_an_exported_model_and_exports_into_it(
     monkeypatch.setattr(sheets, "WATCHED", (("a coast",),))
     monkeypatch.setattr(denoiser, "VALIDATE_EVERY", 6)
     compiled: list[object] = []
-    # What is compiled computes the same; here it matters that the names of the weights stay.
-    monkeypatch.setattr(torch, "compile", lambda function, **given: compiled.append(function) or function)
+
+    def compile_(function: object, **given: object) -> object:
+        """What is compiled computes the same; here it matters that the names of the weights stay."""
+        compiled.append(function)
+        return function
+
+    monkeypatch.setattr(torch, "compile", compile_)
     for script, options in (
         (latents, ["--init", str(model)]),
         (denoiser, ["--init", str(model), "--crops", "0", "--batch", "2", "--minutes", "0.2", "--compile"]),

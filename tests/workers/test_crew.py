@@ -218,12 +218,11 @@ def test_the_first_job_of_its_kind_is_repeated_once_it_is_late(kind: str) -> Non
 
 def test_the_time_of_a_question_says_nothing_about_other_jobs() -> None:
     crew = SimulatedCrew(1.0, 1.0)
-    for link, seconds in zip(crew.links, (30.0, 1.0), strict=True):
-        link.seconds = seconds
-        run(crew, 1, kind=QUESTION)
-        link.seconds = 1.0
     run(crew, 8)
-    assert [link.jobs for link in crew.links] == [1 + 4, 1 + 4]
+    for member, seconds in zip(crew.members, (30.0, 1.0), strict=True):
+        member.rates[QUESTION] = seconds
+    run(crew, 8, kind="another")
+    assert [link.jobs for link in crew.links] == [4 + 4, 4 + 4]
 
 
 def test_two_equal_workers_share_the_last_group_of_a_step() -> None:
