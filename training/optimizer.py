@@ -23,7 +23,7 @@ class MuonWithAdamW(torch.optim.Optimizer):
     def __init__(self, model: nn.Module, weight_decay: float = 1e-3) -> None:
         named = dict(model.named_parameters())
         hidden = [name for name, p in named.items() if p.ndim >= 2 and not any(part in name for part in BY_ADAMW)]
-        others = [p for name, p in named.items() if name not in set(hidden)]
+        others = [p for name, p in named.items() if name not in hidden]
         self._matrices = [(named[name], nn.Parameter(as_matrix(named[name].data))) for name in hidden]
         for weight, matrix in self._matrices:
             if weight.data_ptr() != matrix.data_ptr():

@@ -34,7 +34,7 @@ from pixelsmith import (
     plan,
     resume,
 )
-from pixelsmith.engine.crew import Leases
+from pixelsmith.engine.crew import QUESTION, Leases
 from pixelsmith.events import Event
 from pixelsmith.pixels.reading import read_picture
 
@@ -75,7 +75,7 @@ def wait_for(model: LoadedModel, count: int) -> None:
 class Unanswered:
     """A job that a stopped worker never answers."""
 
-    kind: str = "a question"
+    kind: str = QUESTION
     count: int = 1
 
     def lost(self) -> None:
