@@ -1,11 +1,14 @@
 """Train a LoRA with which the model needs 4 steps and no guidance: each step is distilled from 5 guided steps.
 
-    python -m training.distill teach --pictures 1500    # the model's own guided denoisings, from noise to clean
-    python -m training.distill train --minutes 40
+    python -m training.distill teach --pictures 512     # the model's own guided denoisings, from noise to clean
+    python -m training.distill train --minutes 20
+    python -m training.distill correct --pictures 512   # the same from states that the student reached
+    python -m training.distill train --minutes 40       # goes on, with both
     python -m training.distill export                   # into the model's folder
 
-Progressive distillation (arXiv 2202.00512) in one round, on trajectories of the teacher that are generated once: each
-of the student's steps starts from a state of the teacher and must arrive at a later one with a single prediction.
+Progressive distillation (arXiv 2202.00512) in one round, on steps of the teacher that are made once: from a state the
+student must arrive with a single prediction where the teacher arrives with several. The states are first the teacher's,
+then also the student's own, which are smoother, so that it learns to correct them (DAgger, arXiv 1011.0686).
 """
 
 from __future__ import annotations
@@ -13,8 +16,11 @@ from __future__ import annotations
 import argparse
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from functools import partial
 from hashlib import sha256
+from itertools import islice, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +28,13 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 from peft import LoraConfig
-from peft.utils import get_peft_model_state_dict
+from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pixelsmith import Compute, Method, Parts
 from pixelsmith.config.compute import DtypeName
+from pixelsmith.config.recommended import StageMethod
 from pixelsmith.families import Family, find_model, load_family, model_files, read_facts
 from pixelsmith.families.architecture import DiffusersFamily
 from pixelsmith.families.loading.find import OWN
@@ -50,15 +58,17 @@ from training.sampling import Shot, denoised
 
 STEPS = 4
 CHUNK = 16
-FIRST_SEED = 1_000_000
-"""Far from the seeds of users and evaluations."""
+FIRST_SEED, FIRST_CORRECTED = 1_000_000, 2_000_000
+"""Seeds of ``teach`` and ``correct``, far from those of users and evaluations."""
+STUDENT = {"steps": STEPS, "guidance_scale": 1.0, "sampler": "ddim", "epsilon_scaling": 1.0}
+"""How the student makes a picture."""
 RANK = 64
 """13.5 MB in float16."""
 LAYERS = (
     "conv1", "conv2", "conv", "conv_shortcut", "time_emb_proj", "proj_in", "proj_out", "to_q", "to_k", "to_v",
     "to_out.0", "ff.net.0.proj", "ff.net.2",
 )  # fmt: skip
-FILE = Path("lora", "few-steps.safetensors")
+FILE, CHECKPOINT = Path("lora", "few-steps.safetensors"), "few-steps.pt"
 
 
 def load_teacher(model: str, device: str = "cpu", dtype: DtypeName = "float32") -> DiffusersFamily:
@@ -93,35 +103,79 @@ def own_folder(work: Path, model: str) -> Path:
     return folder
 
 
-def teach(family: Family, records: Sequence[Record], work: Path, count: int) -> None:
-    """Write ``work/trajectories/*.npz``: states (n, STEPS + 1, c, h, w) float16 and their captions.
+@dataclass(frozen=True)
+class Pairs:
+    """Where steps of the student start, and where the teacher arrives from there.
 
-    Existing files are kept, so an interrupted run continues.
+    - ``starts``, ``ends``: latents (n, c, h, w); ``steps``: the student's step (n,), 0..STEPS-1; ``captions``: n.
     """
-    folder = work / "trajectories"
+
+    starts: NDArray[np.float16]
+    ends: NDArray[np.float16]
+    steps: NDArray[np.int64]
+    captions: list[str]
+
+
+def teach(family: Family, shots: Sequence[Shot]) -> Pairs:
+    """The teacher's own way from noise, in STEPS pairs for each picture."""
+    method = Method().at(0, family.facts.recommended)
+    states = islice(denoised(family, shots, method), 0, None, stride(family))
+    return as_pairs(shots, list(enumerate(pairwise(states))))
+
+
+def correct(family: Family, student: Family, shots: Sequence[Shot]) -> Pairs:
+    """From each state that the student reaches by itself, where the teacher goes; STEPS-1 pairs for each picture."""
+    method, every = Method().at(0, family.facts.recommended), stride(family)
+    found = []
+    for k, start in islice(enumerate(denoised(student, shots, student_method(student))), 1, STEPS):
+        way = denoised(family, shots, method, k * every, start)
+        found.append((k, (start, next(islice(way, every, None)))))
+    return as_pairs(shots, found)
+
+
+def stride(family: Family) -> int:
+    """The teacher's steps for each of the student's."""
+    return family.facts.recommended.steps // (len(student_levels(family)) - 1)
+
+
+def student_method(student: Family) -> StageMethod:
+    return Method(**STUDENT).at(0, student.facts.recommended)  # type: ignore[arg-type]
+
+
+def as_pairs(shots: Sequence[Shot], found: Sequence[tuple[int, tuple[Tensor, Tensor]]]) -> Pairs:
+    """Join (step, (starts, ends)), with latents (n, c, h, w) of all shots in each."""
+    starts, ends = (torch.cat([pair[i] for _, pair in found]).cpu().numpy().astype(np.float16) for i in (0, 1))
+    steps = np.repeat([k for k, _ in found], len(shots))
+    return Pairs(starts, ends, steps, [shot.prompt for _ in found for shot in shots])
+
+
+def make_pairs(
+    folder: Path, make: Callable[[Sequence[Shot]], Pairs], records: Sequence[Record], count: int, first_seed: int
+) -> None:
+    """Write ``folder/*.npz``, the pairs of ``count`` pictures. Files that exist are kept, so it can be interrupted."""
     folder.mkdir(exist_ok=True)
-    weights, method = balanced_weights(records, STYLE_SHARES), Method().at(0, family.facts.recommended)
-    every = method.steps // (len(student_levels(family)) - 1)
+    weights = balanced_weights(records, STYLE_SHARES)
     for start in range(0, count, CHUNK):
         file = folder / f"{start:06}.npz"
         if file.exists():
             continue
-        rng, words = np.random.default_rng((4, start)), random.Random(start)
+        rng, words = np.random.default_rng((4, first_seed, start)), random.Random(first_seed + start)
         chosen = rng.choice(len(records), size=min(CHUNK, count - start), p=weights)
         captions = [paraphrase(records[i].caption, words) for i in chosen]
-        shots = [Shot(caption, FIRST_SEED + start + i) for i, caption in enumerate(captions)]
-        states = torch.stack(list(denoised(family, shots, method))[::every], dim=1)
+        pairs = make([Shot(caption, first_seed + start + i) for i, caption in enumerate(captions)])
         with file.with_suffix(".tmp").open("wb") as opened:
-            np.savez(opened, states=states.cpu().numpy().astype(np.float16), captions=captions)
+            np.savez(opened, **vars(pairs))
         file.with_suffix(".tmp").rename(file)
-        print(f"{start + len(chosen)} of {count} trajectories", flush=True)
+        print(f"{start + len(chosen)} of {count} pictures", flush=True)
 
 
-def load_trajectories(work: Path) -> tuple[NDArray[np.float16], list[str]]:
-    """The states (n, STEPS + 1, c, h, w) and captions of all trajectories."""
-    chunks = [np.load(file) for file in sorted((work / "trajectories").glob("*.npz"))]
-    states, captions = (np.concatenate([chunk[name] for chunk in chunks]) for name in ("states", "captions"))
-    return states, captions.tolist()
+def load_pairs(work: Path) -> Pairs:
+    """All pairs that were made. Raises ``SystemExit`` if there are none."""
+    chunks = [np.load(file) for file in sorted(work.glob("*/*.npz"))]
+    if not chunks:
+        raise SystemExit(f"{work}: there is nothing to learn from; run teach first")
+    starts, ends, steps, captions = (np.concatenate([chunk[field.name] for chunk in chunks]) for field in fields(Pairs))
+    return Pairs(starts, ends, steps, captions.tolist())
 
 
 def leap(x_t: Tensor, x_s: Tensor, t: Level, s: Level) -> Tensor:
@@ -146,19 +200,34 @@ def contexts(family: Family, captions: Sequence[str]) -> Tensor:
         return torch.cat([family.encode(caption, "")[0]["encoder_hidden_states"] for caption in captions])
 
 
-def train_student(model: str, work: Path, progress: Progress, batch: int, peak: float, device: str) -> None:
+def load_student(model: str, work: Path, device: str = "cpu", dtype: DtypeName = "float32") -> DiffusersFamily:
+    """The model with the LoRA as far as it is trained."""
+    family = load_teacher(model, device, dtype)
+    unet = family.pipeline.unet
+    add_lora(unet).load_state_dict(load_checkpoint(work / CHECKPOINT)["lora"])
+    unet.to(family.device, next(unet.parameters()).dtype)
+    return family
+
+
+def train_student(
+    model: str, work: Path, progress: Progress, batch: int, peak: float, device: str, init: Path | None = None
+) -> None:
+    """Train the LoRA, which begins as the exported one in the file ``init``, or without effect."""
     family = load_teacher(model)
     levels, unet = student_levels(family), family.pipeline.unet
     lora = add_lora(unet)
-    states, captions = load_trajectories(work)
-    told = contexts(family, captions)
+    if init:
+        set_peft_model_state_dict(unet, {k.removeprefix("unet."): v for k, v in load_file(init).items()})
+    pairs = load_pairs(work)
+    told = contexts(family, pairs.captions)
     unet.to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(lora.parameters(), betas=(0.9, 0.98), weight_decay=1e-3)
 
     def step_fn(step: int, _: float) -> Losses:
         rng = np.random.default_rng((5, step))
-        rows, k = rng.integers(len(states), size=batch), rng.integers(STEPS, size=batch)
-        x_t, x_s = (torch.from_numpy(states[rows, j].astype(np.float32)).to(device) for j in (k, k + 1))
+        rows = rng.integers(len(pairs.steps), size=batch)
+        x_t, x_s = (torch.from_numpy(x[rows].astype(np.float32)).to(device) for x in (pairs.starts, pairs.ends))
+        k = pairs.steps[rows]
         leaps = [leap(a, b, levels[j], levels[j + 1]) for a, b, j in zip(x_t, x_s, k, strict=True)]
         timestep = torch.tensor([levels[j].timestep for j in k], device=device)
         with half_precision(torch.device(device)):
@@ -168,19 +237,16 @@ def train_student(model: str, work: Path, progress: Progress, batch: int, peak: 
         nn.utils.clip_grad_norm_(lora.parameters(), 1.0)
         return {"loss": loss.item()}
 
-    train(work / "few-steps.pt", progress, cosine(peak), {"lora": lora}, optimizer, step_fn)
+    train(work / CHECKPOINT, progress, cosine(peak), {"lora": lora}, optimizer, step_fn)
 
 
 def export(model: str, work: Path, output: Path) -> None:
     """Write the LoRA into a model's folder, and its settings into the folder's ``pixelsmith.json``."""
-    pipeline = load_teacher(model).pipeline
-    lora = add_lora(pipeline.unet)
-    lora.load_state_dict(load_checkpoint(work / "few-steps.pt")["lora"])
+    pipeline = load_student(model, work).pipeline
     weights = {name: value.half() for name, value in get_peft_model_state_dict(pipeline.unet).items()}
     pipeline.save_lora_weights(output / FILE.parent, unet_lora_layers=weights, weight_name=FILE.name)
     own = read_json(output / OWN) if (output / OWN).exists() else {}
-    method = {"steps": STEPS, "guidance_scale": 1.0, "sampler": "ddim", "epsilon_scaling": 1.0}
-    own["few_steps"] = {"lora": FILE.as_posix(), "method": method}
+    own["few_steps"] = {"lora": FILE.as_posix(), "method": STUDENT}
     (output / OWN).write_text(json.dumps(own, indent=2) + "\n")
     print(f"{output / FILE}: {(output / FILE).stat().st_size / 1e6:.1f} MB")
 
@@ -188,10 +254,11 @@ def export(model: str, work: Path, output: Path) -> None:
 def main() -> None:
     flush_denormals()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["teach", "train", "export"])
+    parser.add_argument("command", choices=["teach", "correct", "train", "export"])
     parser.add_argument("--work", type=Path, default=Path("training/work"))
     parser.add_argument("--model", default="src/pixelsmith/embedded/model", help="the teacher")
     parser.add_argument("--output", type=Path, help="the folder that the LoRA is for; by default the model's")
+    parser.add_argument("--init", type=Path, help="an exported LoRA to start from, such as an earlier denoiser's")
     parser.add_argument("--pictures", type=int, default=1500)
     parser.add_argument("--minutes", type=float, default=40)
     parser.add_argument("--batch", type=int, default=32)
@@ -200,9 +267,15 @@ def main() -> None:
     args = parser.parse_args()
     work = own_folder(args.work, args.model)
     if args.command == "teach":
-        teach(load_teacher(args.model, args.device, "auto"), load_records(args.work), work, args.pictures)
+        make = partial(teach, load_teacher(args.model, args.device, "auto"))
+        make_pairs(work / "taught", make, load_records(args.work), args.pictures, FIRST_SEED)
+    elif args.command == "correct":
+        student = load_student(args.model, work, args.device, "auto")
+        make = partial(correct, load_teacher(args.model, args.device, "auto"), student)
+        make_pairs(work / "corrected", make, load_records(args.work), args.pictures, FIRST_CORRECTED)
     elif args.command == "train":
-        train_student(args.model, work, for_minutes(args.minutes), args.batch, args.peak, args.device)
+        progress = for_minutes(args.minutes)
+        train_student(args.model, work, progress, args.batch, args.peak, args.device, args.init)
     else:
         export(args.model, work, args.output or Path(args.model))
 

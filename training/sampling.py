@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
+from itertools import islice, pairwise
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from pixelsmith.geometry import Size
 from pixelsmith.sampling.keyed import Purpose
 from pixelsmith.sampling.noise import NoiseField
 from pixelsmith.sampling.samplers import SAMPLERS, Move
+from pixelsmith.sampling.schedule import Level
 from training.autoencoder import as_pixels
 
 
@@ -34,24 +35,34 @@ class Shot:
 
 
 @torch.inference_mode()
-def denoised(family: Family, shots: Sequence[Shot], method: StageMethod) -> Iterator[Tensor]:
-    """The latents (n, c, h, w) at each of the n + 1 levels of n steps, from noise to clean."""
+def denoised(
+    family: Family, shots: Sequence[Shot], method: StageMethod, start: int = 0, latents: Tensor | None = None
+) -> Iterator[Tensor]:
+    """The latents (n, c, h, w) at each of the n + 1 levels of n steps, from noise to clean.
+
+    From level ``start`` on if ``latents`` (n, c, h, w) at that level are given.
+    """
     size, patch, levels = family.facts.native_size, family.facts.patch, family.schedule(method.schedule_steps).levels
-    noises = [family.base_noise(shot.seed, patch) for shot in shots]
-    x = torch.stack([noise.read(patch.window) for noise in noises]).to(family.device)
-    x = math.hypot(levels[0].alpha, levels[0].sigma) * x
+    x = initial(family, shots, levels[0]) if latents is None else latents
     encoded = [family.encode(shot.prompt, shot.negative_prompt) for shot in shots]
     positive, negative = (_stacked(prompts) for prompts in zip(*encoded, strict=True))
     conditions = Conditions([("", "")], [everywhere(positive)], [everywhere(negative)])
     denoiser = guided_denoiser(family, conditions, method, size)
     yield x
     previous: Tensor | None = None
-    for i, (t, s) in enumerate(pairwise(levels)):
+    for i, (t, s) in islice(enumerate(pairwise(levels)), start, None):
         clean = denoiser(x, t, [patch.window] * len(shots))
         fresh = partial(_fresh, family, shots, i)
-        x = SAMPLERS[method.sampler].move(Move(x, clean, t, s, previous, levels[i - 1] if i else None, fresh))
+        x = SAMPLERS[method.sampler].move(Move(x, clean, t, s, previous, levels[i - 1] if i > start else None, fresh))
         previous = clean
         yield x
+
+
+def initial(family: Family, shots: Sequence[Shot], level: Level) -> Tensor:
+    """The noise (n, c, h, w) that pictures begin with, at the first level."""
+    window = family.facts.patch.window
+    noises = [family.base_noise(shot.seed, family.facts.patch).read(window) for shot in shots]
+    return math.hypot(level.alpha, level.sigma) * torch.stack(noises).to(family.device)
 
 
 @torch.inference_mode()
