@@ -170,21 +170,24 @@ def _changes(method: Method) -> dict[str, Any]:
 
 def _commands() -> str:
     """The other commands: their help, and their options that the first command does not have."""
-    known = {name for option in options_of(cli.commands["generate"]) for name in option.opts}
+    known = {(*option.opts, option.help) for option in options_of(cli.commands["generate"])}
     return "\n".join(_command(name, command, known) for name, command in commands_in(cli) if name != "generate")
 
 
-def _command(name: str, command: click.Command, known: set[str]) -> str:
+def _command(name: str, command: click.Command, known: set[tuple[str | None, ...]]) -> str:
+    """A command and its table; ``known``: names and help of options that need no row if it describes a picture."""
     arguments = (str(item.name).upper() for item in command.params if isinstance(item, click.Argument))
-    described = "All options of `generate` that describe a picture, and:\n\n" if name == "plan" else ""
+    makes_request = any("--size" in option.opts for option in options_of(command))
     rows = [
         f"| {_names(option)} | {_said(option)} |\n"
         for option in options_of(command)
-        if not described or not known.issuperset(option.opts)
+        if not makes_request or (*option.opts, option.help) not in known
     ]
+    table = f"| option | meaning |\n| --- | --- |\n{''.join(rows)}" if rows else ""
+    described = "All options of `generate` that describe a picture, and:\n\n" if makes_request else ""
     said = " ".join((command.help or "").split())
     title = " ".join(["pixelsmith", name, *arguments])
-    return f"### `{title}`\n\n{said}\n\n{described}| option | meaning |\n| --- | --- |\n{''.join(rows)}"
+    return f"### `{title}`\n\n{said}\n\n{described}{table}"
 
 
 def _strategies() -> str:

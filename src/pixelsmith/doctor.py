@@ -24,6 +24,7 @@ from pixelsmith.config.method import Method
 from pixelsmith.config.request import Request
 from pixelsmith.engine.cancel import CancelToken
 from pixelsmith.errors import CancelledError, reason_of
+from pixelsmith.events import Event, RunStarted
 from pixelsmith.families import choose_dtype, memory_of, processor_of
 from pixelsmith.geometry import Size
 from pixelsmith.system.remembered import cache_folder
@@ -105,10 +106,14 @@ def try_out(device: DeviceName = "auto", longest: float = LONGEST) -> SelfTest:
     """Make a small picture with a base and a stage, in at most ``longest`` seconds after the model is loaded."""
     token, began = CancelToken(), perf_counter()
     timer = Timer(longest, token.cancel)
-    timer.start()
+
+    def observer(event: Event) -> None:
+        if isinstance(event, RunStarted):
+            timer.start()
+
     request = Request("watercolor map of islands", Size(512, 512), method=_FEW, compute=Compute(device))
     try:
-        generate(request, cancel=token)
+        generate(request, observer=observer, cancel=token)
         said = ""
     except CancelledError:
         said = f"a small picture was not done in {longest:g} s; this machine, or its load, makes it slow"

@@ -26,6 +26,7 @@ from pixelsmith import (
 )
 from pixelsmith.pixels.reading import read_picture
 from pixelsmith.pixels.resample import Resized
+from pixelsmith.run.given import cut_off
 from tests.pixels.odd import noisy
 from tests.pixels.photos import write_map, write_photo
 from tests.stopping import stop_at
@@ -65,6 +66,17 @@ def test_formats_without_georeferencing_give_a_warning(tiny_model: Path, tmp_pat
     heard.clear()
     generate(replace(request, strip=True), tmp_path / f"bare.{suffix}", heard.append)
     assert not [event for event in heard if isinstance(event, Warned)]
+
+
+def test_a_given_picture_of_another_shape_gives_a_warning_that_says_how_much_is_cut_off(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    wide = request_of(tiny_model, write_photo(tmp_path / "photo.jpg"), "192x256")
+    assert cut_off(wide) is None
+    heard = list[Event]()
+    generate(replace(wide, size=Size(256, 256)), tmp_path / "big.png", heard.append)
+    (remark,) = (event.message for event in heard if isinstance(event, Warned))
+    assert "the result 256x256: 25% of the picture is cut off at its edges" in remark
 
 
 @pytest.mark.parametrize(("changes", "dpi"), [({}, 240), ({"dpi": 100.0}, 100), ({"strip": True}, 300)])

@@ -88,8 +88,8 @@ _PICTURE_OPTIONS = (
         Group.PICTURE,
         "--size",
         common=True,
-        help="Pixels (2048x1024, 2048), a print (60x90cm@300dpi, 24x36in@150dpi) or an area (40MP, in the shape "
-        f"of what it starts from).  [default: the last of --cascade, or {DEFAULT_SIZE}]",
+        help="Pixels (2048x1024; 2048 is a square), a print (60x90cm@300dpi, 24x36in@150dpi) or an area (40MP, in the "
+        f"shape of what it starts from).  [default: the last of --cascade, or {DEFAULT_SIZE}]",
     ),
     listed(Group.QUALITY, "--cascade", help="Sizes of the stages, such as 512x512,2048x2048."),
     listed(
@@ -99,7 +99,7 @@ _PICTURE_OPTIONS = (
         type=Seed(),
         default=0,
         show_default=True,
-        help="Another seed, another picture; or random.",
+        help="Another seed gives another picture; random picks one and prints it.",
     ),
     *options_of(Request),
     listed(
@@ -127,13 +127,13 @@ _METHOD_OPTIONS = (
         type=click.Choice(list(PRESETS)),
         default="default",
         show_default=True,
-        help="How much work is done; see below.",
+        help="How much work is done: default, fast (a third of it) or paper (ten times as much).",
     ),
     *options_of(Method, left_open=True),
     listed(
         Group.PICTURE,
         "--captions",
-        help="Add a caption of the picture below to the prompt of each patch: off, auto (the model's captioner), or "
+        help="Add a caption of the smaller picture to the prompt of each patch: off, auto (the model's captioner), or "
         "the folder or hub id of a captioner.  [default: off, or as the model recommends]",
     ),
     listed(

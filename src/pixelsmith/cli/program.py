@@ -126,9 +126,9 @@ Make a first picture, with the small model that is here already:
 Zoom into it:
   pixelsmith view islands.png
 
-Enlarge your own picture; estimate the time first:
-  pixelsmith plan "what it shows" --from-image photo.jpg --size 8192
-  pixelsmith generate "what it shows" --from-image photo.jpg --size 8192 --output big.tif
+Enlarge a map or an aerial picture of yours (for other subjects see docs/models.md); estimate the time first:
+  pixelsmith plan "a coast from above" --from-image coast.jpg --size 60MP
+  pixelsmith generate "a coast from above" --from-image coast.jpg --size 60MP --output big.tif
 
 What you can set: pixelsmith generate --help. All commands: pixelsmith --help.
 If something does not work: pixelsmith doctor."""
@@ -151,7 +151,7 @@ def cli(context: click.Context) -> None:
     "generate",
     examples={
         "A first picture": 'pixelsmith generate "watercolor map of islands" --preset fast -o islands.png',
-        "A photo of yours, enlarged": 'pixelsmith generate "a harbour" --from-image photo.jpg --size 8192 -o big.tif',
+        "Your own picture, enlarged": 'pixelsmith generate "a coast" --from-image coast.jpg --size 60MP -o big.tif',
     },
 )
 @request_options
@@ -175,7 +175,12 @@ cli.add_command(batch_command)
 
 @cli.command("resume")
 @click.argument("run_dir", type=PLACE)
-@click.option("--output", "-o", type=PLACE, help="Where the picture goes; asked for outside of RUN_DIR's folder.")
+@click.option(
+    "--output",
+    "-o",
+    type=PLACE,
+    help="Where the picture goes; required if the run's own output lies outside of RUN_DIR's folder.",
+)
 @click.option(
     "--allow-pickle", is_flag=True, help="Read weights from pickles, as the run began; they can run any code."
 )
@@ -291,7 +296,11 @@ def inspect_command(model: str, as_json: bool, **options: Any) -> None:
 @cli.command("doctor")
 @click.option("--self-test/--no-self-test", default=True, help="Make a small picture: 20 seconds at most.")
 @click.option(
-    "--device", type=click.Choice(get_args(DeviceName)), default="auto", show_default=True, help="Where it is made."
+    "--device",
+    type=click.Choice(get_args(DeviceName)),
+    default="auto",
+    show_default=True,
+    help="Where the self-test runs.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def doctor_command(self_test: bool, device: DeviceName, as_json: bool) -> None:

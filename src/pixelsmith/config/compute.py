@@ -20,7 +20,7 @@ class Compute:
     change it by rounding (docs/decisions/0013-devices.md).
 
     - ``device``: where the model runs; ``auto`` takes a GPU if there is one. ``rocm`` and ``cuda`` are the same.
-    - ``dtype``: of the network's numbers; ``auto`` is half precision where the device is fast in it.
+    - ``dtype``: the precision of the network's numbers; ``auto`` is half precision where the device is fast in it.
     - ``batch_size``: patches in one call of the network, at least 1; ``None`` chooses by the device and their size.
     - ``memory``: what is on the device: the whole model (``all``); the whole model, with the text encoders freed once
       the prompt is encoded; one part at a time (``offload``); one layer at a time (``sequential``, slow).

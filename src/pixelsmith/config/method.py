@@ -51,8 +51,8 @@ class Method:
     the model's recommendation is used (``Recommended``), and ``slider`` is 1 above a given picture; ``at`` returns the
     settings of one rung.
 
-    - ``steps``: denoising steps of the base and of every stage, at least 1; ``stage_steps``: overrides it for the
-      stages.
+    - ``steps``: denoising steps of the base and of every stage, at least 1.
+    - ``stage_steps``: ``steps`` of the stages.
     - ``start``: above 0, at most 1: the share of the noise schedule that a stage goes through. Below 1 it starts from
       the noised guide instead of pure noise, as image-to-image does, and needs fewer steps. ``None`` is the strategy's
       default, which is 1 unless it says otherwise.
@@ -63,37 +63,38 @@ class Method:
       ``cfg-norm-rows`` keep the norm of the prediction; ``cfg-zero`` is CFG-Zero*, for flow matching; ``apg`` adaptive
       projected guidance.
     - ``guidance_scale``: classifier-free guidance; at 1 and below it is off. Models that take their guidance scale
-      as an input (``Recommended.guidance_told``) get this number. ``stage_guidance_scale``: overrides it for the
-      stages.
+      as an input (``Recommended.guidance_told``) get this number.
+    - ``stage_guidance_scale``: ``guidance_scale`` of the stages.
     - ``guidance_rescale``: 0..1, how far the standard deviation of the guided estimate is rescaled to that of the
       unguided one.
     - ``epsilon_scaling``: 0.5..2, what the estimated noise is divided by: a little above 1 for more detail, 1 is off
-      (``pixelsmith.sampling.guidance.EpsilonScaled``). ``stage_epsilon_scaling``: overrides it for the stages.
+      (``pixelsmith.sampling.guidance.EpsilonScaled``).
+    - ``stage_epsilon_scaling``: ``epsilon_scaling`` of the stages.
     - ``texture``: 0..1, the strength of the texture that a model's texture network adds at the scale of pixels
       (``pixelsmith.families.textures``, docs/decisions/0027-drawn-texture.md); ignored for models without one.
     - ``guidance_interval``: the part of the denoising, as two shares in 0..1, in which guidance is on.
     - ``perturbation``: a perturbed network to guide away from, in the base and in the stages, at the cost of one more
       call per patch; also the name of one of ``PERTURBATIONS`` (docs/decisions/0017-perturbations.md).
-    - ``slider``: 0..1, how faithful a stage is to the picture below: low invents detail, high keeps structure. One for
-      all stages, or one for each of the last stages, in order; earlier stages use the first. Its meaning depends on
-      ``merge``. With ``hold``, the structure that the picture below would still show at this share of its size is held:
-      1 is all of it, 0.25 what remains at a quarter of the size (docs/decisions/0023-held-structure.md). Otherwise (the
-      paper) it is the share of guided steps.
-    - ``slider_map``: where structure is held: ``auto`` (everywhere, with less new detail where the picture below is
+    - ``slider``: 0..1, how faithful a stage is to the smaller picture that it enlarges: low invents detail, high
+      keeps structure. One for all stages, or one for each of the last stages, in order; earlier stages use the first.
+      Its meaning depends on ``merge``. With ``hold``, the structure is held that the smaller picture would still show
+      at this share of its size: 1 is all of it, 0.25 what remains at a quarter of the size
+      (docs/decisions/0023-held-structure.md). Otherwise (the paper) it is the share of guided steps.
+    - ``slider_map``: where structure is held: ``auto`` (everywhere, with less new detail where the smaller picture is
       flat), ``even`` (everywhere alike), or the path of a grey picture of any size that replaces ``slider``: white is
       1, black is 0.
     - ``slider_steps``: 0..1, the share of steps in which structure is held.
     - ``slider_fade``: 0..1, the share of steps over which the guide fades out; 0 is a hard cut.
-    - ``merge``: how the picture below is merged into patches (``pixelsmith.sampling.merging``): ``hold`` the
+    - ``merge``: how the smaller picture is merged into patches (``pixelsmith.sampling.merging``): ``hold`` the
       structure of the clean estimate, or ``phase`` fusion as in the paper, its ablations, DemoFusion's ``residual``.
     - ``chess_mask``: whether, in the paper's way, the guide replaces every other latent pixel after a guided step.
     - ``border``: width in latents over which neighbouring patches are averaged; 0 is off, ``None`` scales
       the paper's 10 latents for a patch of 128 to the model's patch.
     - ``coverage``: ``grid`` (shifted at every step) or ``random`` (as in the paper).
-    - ``upsampling``: how the previous picture becomes the guide: its pixels are enlarged by ``lanczos`` or ``bicubic``
+    - ``upsampling``: how the smaller picture becomes the guide: its pixels are enlarged by ``lanczos`` or ``bicubic``
       and encoded; or its latents are enlarged, by interpolation (``latent``) or by the model's network, which doubles
       them (``learned``, docs/decisions/0047-learned-latent-upsampler.md).
-    - ``captions``: ``auto``: a caption of the picture below is prepended to the prompt of each patch
+    - ``captions``: ``auto``: a caption of the smaller picture is prepended to the prompt of each patch
       (``Parts.captioner``, docs/decisions/0026-captions.md); ``off``: all patches have the same prompt.
     - ``strategy``: the method for larger pictures; others are there for comparison (``pixelsmith.config.strategies``).
 
@@ -140,7 +141,7 @@ class Method:
         1.0, "0..1: share of steps in which structure is held.  [default: 1]", Group.DETAIL, range=(0, 1)
     )
     start: float | None = setting(
-        None, "0..1: share of the noise schedule that stages go through.", Group.QUALITY, range=(0, 1)
+        None, "0..1: how far into the noise stages start; below 1 they need fewer steps.", Group.QUALITY, range=(0, 1)
     )
     stage_steps: int | None = setting(
         None, "Denoising steps of each stage.  [default: --steps]", Group.QUALITY, least=1
@@ -164,12 +165,14 @@ class Method:
         0.0, "0..1: share of steps over which the Slider fades out.  [default: 0]", Group.DETAIL, range=(0, 1)
     )
     merge: str = setting(
-        "hold", "How the picture below guides: hold, or phase (paper).  [default: hold]", Group.DETAIL, choices=MERGES
+        "hold", "How the smaller picture guides: hold, or phase (paper).  [default: hold]", Group.DETAIL, choices=MERGES
     )
     chess_mask: bool = setting(True, "Apply the paper's chess mask with --merge phase.", Group.DETAIL)
-    border: int | None = setting(None, "Latents over which patches are averaged; 0 is off.", Group.QUALITY, least=0)
+    border: int | None = setting(
+        None, "Width, in latents, over which neighbouring patches are averaged; 0 is off.", Group.QUALITY, least=0
+    )
     coverage: CoverageName = setting("grid", "Where patches lie.", Group.QUALITY)
-    upsampling: Upsampling = setting("lanczos", "How the previous picture is enlarged.", Group.QUALITY)
+    upsampling: Upsampling = setting("lanczos", "How the smaller picture is enlarged.", Group.QUALITY)
     captions: CaptionsName | None = None
     strategy: StrategyName = setting(
         "pixelsmith", "The method; others than pixelsmith are for comparison.", Group.QUALITY

@@ -150,8 +150,8 @@ class Parts:
     - ``ip_adapters``: IP-Adapters, in the order of the request's ``ip_adapter_images``; ``image_encoder``: the folder
       of the CLIP or SigLIP vision model that they all use, or a file of a hub id in such a folder
       (``owner/name/folder/model.safetensors``); ``None`` is the folder ``image_encoder`` beside the first of them.
-    - ``upsampler``: a super-resolution network that enlarges the picture below each stage, before it is resampled to
-      the stage's size (``Method.upsampling``): a file that spandrel loads, or a hub id's.
+    - ``upsampler``: a super-resolution network that enlarges the smaller picture of each stage, before it is resampled
+      to the stage's size (``Method.upsampling``): a file that spandrel loads, or a hub id's.
     - ``few_steps``: whether to add the few-step LoRA that the model's folder names (docs/decisions/0021-few-steps.md),
       with its scheduler and steps; ``None`` adds it if there is one.
     - ``scheduler``, ``timestep_spacing``: replace the scheduler's class and its timestep spacing, as LoRAs and
@@ -209,7 +209,7 @@ class Parts:
     )
     upsampler: str | None = setting(
         None,
-        "A super-resolution network that enlarges the picture below each stage: a .safetensors file.",
+        "A super-resolution network that enlarges the smaller picture of each stage: a .safetensors file.",
         Group.MODEL,
         metavar="FILE",
     )

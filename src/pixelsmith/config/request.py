@@ -37,10 +37,11 @@ EMBEDDED = "embedded"
 class Request:
     """One picture to make.
 
-    - ``prompt``, ``negative_prompt``: text; the prompt must not be empty.
+    - ``prompt``: what the picture shows, not empty.
+    - ``negative_prompt``: what it should not show; may be empty.
     - ``prompt_weighting``: whether both are read in compel's syntax (``(word)1.3``, ``word++``) and without a limit on
       their length. For Stable Diffusion 1.x and 2.x and SDXL.
-    - ``size``: the exact size of the result in pixels, at most ``MAX_SIDE`` on a side.
+    - ``size``: the exact size of the result in pixels, at most 10,000,000 on a side.
     - ``seed``: 0 to ``MAX_SEED``; the same request and seed give the same picture.
     - ``model``: a folder in the diffusers format, a single ``.safetensors`` file, a hub id, or ``embedded``.
     - ``parts``: which of the model's files are loaded, and what is added to it or replaces a part of it.
@@ -53,8 +54,8 @@ class Request:
       ``from_image``, or else ``pixelsmith.config.sizes.PRINT_DPI``.
     - ``strip``: whether to drop the metadata of ``from_image`` (EXIF, IPTC, XMP, resolution, geotransform).
     - ``mask``: the path of a grey picture of any size with the aspect ratio of ``from_image`` or of the result: white
-      is refined, black keeps the enlarged ``from_image``. ``mask_feather``: the width of its edges in pixels of each
-      stage, 0 to 10,000.
+      is refined, black keeps the enlarged ``from_image``.
+    - ``mask_feather``: the width of the mask's edges in pixels of each stage, 0 to 10,000.
     - ``depth``: bits per channel of the file: 8, 16, or 32 for floats in 0..1; ``dither``: whether 8 bits are dithered,
       which avoids banding in smooth gradients. With more than 8 bits or dithering the last picture is kept in float32,
       which takes four times the space.

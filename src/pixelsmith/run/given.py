@@ -71,6 +71,21 @@ def check_mask(request: Request) -> None:
         )
 
 
+def cut_off(request: Request) -> str | None:
+    """A warning if the given picture has another shape than the result, which then shows its middle, or ``None``."""
+    if request.from_image is None:
+        return None
+    start = picture_size(Path(request.from_image))
+    if start.resembles(request.size):
+        return None
+    shown = request.size.area / (start.area * request.size.factor_over(start) ** 2)
+    area = max(1, round(request.size.area / 1e6))
+    return (
+        f"{request.from_image} has {start} pixels, the result {request.size}: {1 - shown:.0%} of the picture is cut "
+        f"off at its edges; an area as the size, such as {area}MP, keeps its shape"
+    )
+
+
 def about(request: Request, stages: Sequence[Size] = ()) -> Metadata:
     """The metadata of the result: those of the given picture, unless the request strips them.
 

@@ -37,7 +37,7 @@ from pixelsmith.pixels.zoomable import Zoomable, open_file
 from pixelsmith.planning.forecast import Forecast, save_rates
 from pixelsmith.run.directory import Record, RunDirectory
 from pixelsmith.run.found import FoundModel
-from pixelsmith.run.given import Given, about, keeps_alpha
+from pixelsmith.run.given import Given, about, cut_off, keeps_alpha
 from pixelsmith.run.preview import with_preview
 from pixelsmith.run.room import check_disk
 from pixelsmith.sampling.readable import Readable
@@ -196,8 +196,9 @@ class Job:
         given = given_of(request)
         said = about(request, [stage.size for stage in self.plan.stages])
         observer(RunStarted(self.plan, None if run_dir is None else str(run_dir)))
-        if self.path is not None and (remark := lost_place(said, self.path)):
-            observer(Warned(remark))
+        for remark in (cut_off(request), None if self.path is None else lost_place(said, self.path)):
+            if remark:
+                observer(Warned(remark))
         picture = self._climbed(observer, space, given)
         if self.output is not None:
             self._write(self.output, picture, said, observer)
