@@ -160,6 +160,16 @@ def pipe(tiny_model: Path) -> PixelsmithPipeline:
     return made
 
 
+def test_pictures_of_any_mode_are_taken_or_refused_with_a_reason(pipe: PixelsmithPipeline) -> None:
+    start = Image.new("RGB", (64, 64), "teal")
+    made = call(pipe, image=start.convert("CMYK"))
+    assert made.shape == call(pipe, image=start).shape
+    with pytest.raises(RequestError, match="from_image: a PIL image of mode F cannot be used; convert it to RGB"):
+        call(pipe, image=start.convert("F"))
+    with pytest.raises(RequestError, match="from_image: expected a PIL image or a path, got ndarray"):
+        call(pipe, image=np.asarray(start))
+
+
 def test_the_default_size_is_the_models_native_size(pipe: PixelsmithPipeline) -> None:
     (picture,) = pipe("a coast", num_inference_steps=1).images
     assert isinstance(picture, Image.Image)

@@ -77,7 +77,7 @@ def test_invalid_seeds_are_refused(text: str) -> None:
 
 
 def test_each_picture_of_a_folder_and_each_seed_is_a_row(tmp_path: Path) -> None:
-    for name in ("b.JPG", "a.png", "notes.txt"):
+    for name in ("b.JPG", "a.png", "notes.txt", "._a.png"):
         (tmp_path / name).touch()
     rows = list(spread({"from_image": str(tmp_path), "seeds": "0-1"}))
     assert [(Path(row["from_image"]).name, row["seed"]) for row in rows] == [
@@ -235,6 +235,25 @@ def test_pictures_of_a_folder_are_listed_before_they_are_made(
     )  # fmt: skip
     assert (code, err) == (0, "")
     assert out.splitlines() == ["1  a.png  190x126  seed 0", "2  b.png  190x126  seed 0"]
+
+
+def test_pictures_may_not_be_written_among_those_that_the_same_command_would_start_from_next_time(
+    call: Call, common: tuple[object, ...], tmp_path: Path
+) -> None:
+    Image.new("RGB", (60, 40), "teal").save(tmp_path / "a.jpg")
+    code, _, err = call(
+        "batch",
+        "--prompt",
+        "a sea",
+        "--from-image",
+        tmp_path,
+        *common,
+        "-o",
+        tmp_path / "{name}-large.png",
+        "--dry-run",
+    )
+    assert code == 2
+    assert "would be among the pictures to start from when this command is given again" in err
 
 
 def test_a_contact_sheet_replaces_only_a_contact_sheet(call: Call, common: tuple[object, ...], tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from pixelsmith import (
     Progress,
     Request,
     RequestError,
+    RunError,
     Size,
     generate,
     load,
@@ -118,6 +119,12 @@ def test_previews_from_a_given_picture_and_from_the_finished_stages_of_a_run(
     found = model.preview(request, (0.3, 0.6), side=100, observer=events.append, run_dir=tmp_path / "run")
     assert {event.stage for event in events if isinstance(event, Progress)} == {2}, "the lower stage is there"
     assert np.abs(found.pictures[0].astype(int) - result.pixels[found.window.slices]).mean() < 0.1
+    shares = [event.share for event in events if isinstance(event, Progress)]
+    assert (shares == sorted(shares), shares[-1]) == (True, 1.0)
+    with pytest.raises(RunError, match=r"another picture \(seed differ\)"):
+        model.preview(replace(request, seed=request.seed + 1), side=100, run_dir=tmp_path / "run")
+    with pytest.raises(RunError, match="rum"):
+        model.preview(request, side=100, run_dir=tmp_path / "rum")
     alone = model.preview(request, (0.3, 0.6), side=100)
     assert np.abs(alone.pictures[0].astype(int) - found.pictures[0]).mean() < 0.2
 
@@ -185,7 +192,17 @@ def test_the_command_writes_slider_positions_side_by_side(
     options = ("--model", tiny_model, "--steps", 2, "--dtype", "float32", "--quiet")
     output = tmp_path / "place.png"
     code, _, err = call(
-        "preview", "a map", *options, "--size", 200, "--at", "0.3,0.6", "--slider", "0.2,0.8", "-o", output
+        "preview",
+        "a map" + 60 * ", and then some",
+        *options,
+        "--size",
+        200,
+        "--at",
+        "0.3,0.6",
+        "--slider",
+        "0.2,0.8",
+        "-o",
+        output,
     )
     assert (code, err) == (0, "")
     from pixelsmith.pixels.reading import picture_size

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pixelsmith import Compute, Method, Request, RequestError, Size, generate, load
+from pixelsmith import Compute, Method, Progress, Region, Request, RequestError, Size, generate, load
+from pixelsmith.cli.redo_command import _request_of
 from pixelsmith.geometry import Window
 from pixelsmith.pixels.settings_inside import read_settings
 from pixelsmith.run.redone import Place
@@ -48,6 +49,31 @@ def test_only_the_region_changes(made: tuple[Request, Path], tmp_path: Path, cal
     assert read_settings(again)["request"] == read_settings(path)["request"]
     assert call("redo", str(again), "--region", "0,0,60,60", "-o", str(tmp_path / "twice.png"), "-q") == (0, "", "")
     assert len(read_settings(tmp_path / "twice.png")["redone"]) == 2
+
+
+def test_a_new_prompt_is_that_of_the_whole_part_and_a_new_slider_replaces_a_painted_map(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    Image.new("L", (30, 24), 200).save(tmp_path / "map.png")
+    method = Method(steps=1, slider_map=str(tmp_path / "map.png"))
+    regions = (Region("a town", box=(0.0, 0.0, 150.0, 120.0)),)
+    request = Request("a map", Size(300, 240), model=str(tiny_model), method=method, compute=FLOAT, regions=regions)
+    generate(request, tmp_path / "one.png")
+    assert _request_of(tmp_path / "one.png", None, False).regions == regions
+    assert _request_of(tmp_path / "one.png", "a lake", False).regions == ()
+    assert _request_of(tmp_path / "one.png", None, False, slider=0.3).method.slider_map == "auto"
+    assert _request_of(tmp_path / "one.png", None, False).method.slider_map == method.slider_map
+
+
+def test_the_share_of_a_redo_rises_to_all_of_it(made: tuple[Request, Path]) -> None:
+    shares: list[float] = []
+    with load(made[0].model, compute=FLOAT) as model:
+        model.redo(
+            made[0], made[1], Window(0, 0, 64, 64),
+            observer=lambda event: shares.append(event.share) if isinstance(event, Progress) else None,
+        )  # fmt: skip
+    assert shares == sorted(shares)
+    assert (shares[0] < 0.5, shares[-1]) == (True, 1.0)
 
 
 def test_pictures_of_more_than_eight_bits_are_refused(tiny_model: Path, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from pixelsmith.config.workers import Workers
 from pixelsmith.engine.cancel import CancelToken
 from pixelsmith.engine.inputs import Rung
 from pixelsmith.errors import RequestError, RunError
-from pixelsmith.events import Event, Observer, Warned, silent
+from pixelsmith.events import Event, Observer, PhaseFinished, Progress, Warned, silent
 from pixelsmith.families import Family
 from pixelsmith.geometry import Size, Window
 from pixelsmith.pixels.depth import as_bytes
@@ -35,7 +35,7 @@ from pixelsmith.pixels.settings_inside import has_settings, settings_inside
 from pixelsmith.run.closeup import MOST_SURROUNDINGS, SURROUNDINGS, Closeup, close_up, finished_below, place_at
 from pixelsmith.run.job import Job, Result, base_of, check_file, given_of
 from pixelsmith.run.redone import Place, Redone, redo
-from pixelsmith.run.resuming import Resumed, resumed
+from pixelsmith.run.resuming import Resumed, check_same_picture, resumed
 from pixelsmith.run.room import check_disk, check_memory
 from pixelsmith.system.repeatable import changed, software_of
 
@@ -188,13 +188,13 @@ class LoadedModel:
         - ``at``: the centre of the window as shares of width and height, 0..1; ``side``: its side in pixels, by default
           the model's native size.
         - ``sliders``: positions of the Slider, each for all stages; by default that of the request.
-        - ``run_dir``: a run of this request, whose finished pictures are used for the lower stages.
+        - ``run_dir``: a run of this request with any Slider, whose finished pictures are used for the lower stages.
         - ``surroundings``: at least 0: the margin around the window, in sides of a patch, that is computed with it;
           less is faster and less exact.
 
         The pixels equal those of the whole picture up to small differences at the margin
-        (docs/decisions/0029-closeups.md). Raises as ``generate`` does, and ``RequestError`` if the request has no
-        stages or its strategy needs whole canvases.
+        (docs/decisions/0029-closeups.md). Raises as ``generate`` does, ``RequestError`` if the request has no stages or
+        its strategy needs whole canvases, and ``RunError`` if ``run_dir`` is of another request.
         """
         self._model.check(request)
         check_range("surroundings", surroundings, 0, MOST_SURROUNDINGS)
@@ -204,8 +204,12 @@ class LoadedModel:
         if not the_plan.stages:
             raise RequestError("preview: the picture has no stages, so there is nothing to preview; use generate")
         last, given = len(the_plan.stages), given_of(request)
+        if run_dir is not None:
+            check_same_picture(Path(run_dir), request)
         done, start = (0, None) if run_dir is None else finished_below(Path(run_dir), last)
-        observe = _ended_by(cancel or CancelToken(), observer)
+        requests = [request.with_method(slider=slider) for slider in sliders] or [request]
+        denoised = (start is None and given is None) + len(requests) * (last - done)
+        observe = _ended_by(cancel or CancelToken(), _with_shares(observer, denoised))
 
         def made(own: Request) -> NDArray[np.uint8]:
             nonlocal start
@@ -215,7 +219,6 @@ class LoadedModel:
                     start = Rung(given.picture, None) if given else base_of(cascade, the_plan)
                 return close_up(cascade, the_plan, window, start, done, given, surroundings)
 
-        requests = [request.with_method(slider=slider) for slider in sliders] or [request]
         chosen = tuple(own.method.at(last, facts.recommended, last).slider for own in requests)
         place = f"{window.width}x{window.height}+{window.left}+{window.top}"
         settings = self._model.found.settings(replace(request, **_EIGHT_BITS)) | {
@@ -245,8 +248,10 @@ class LoadedModel:
         if (stored := header(path).format) != "uchar":
             raise RequestError(f"{path}: expected a picture with 8 bits per channel, got {stored}")
         old = read_picture(path)
-        if is_transparent(path) or old.size != request.size:
-            raise RequestError(f"{path}: expected a picture of {request.size} without transparency, got {old.size}")
+        if is_transparent(path):
+            raise RequestError(f"{path}: expected a picture without transparency")
+        if old.size != request.size:
+            raise RequestError(f"{path}: expected a picture of {request.size}, got {old.size}")
         wrap = request.wrapped_axes
         if region is not None and mask is None:
             place = Place.of_region(region, old.size, wrap)
@@ -256,7 +261,7 @@ class LoadedModel:
             raise RequestError("redo: expected a region or a mask")
         request = request.settled(self.facts.recommended)
         the_plan = self._model.fetch().plan(request)
-        observe = _ended_by(cancel or CancelToken(), observer)
+        observe = _ended_by(cancel or CancelToken(), _with_shares(observer, 1))
         with torch.inference_mode(), self._model.cascade(request, the_plan, observe, MemorySpace()) as cascade:
             made = redo(cascade, the_plan, old, place, SURROUNDINGS)
         before = settings_inside(path) or self._model.found.settings(request)
@@ -317,6 +322,21 @@ def _ended_by(token: CancelToken, observer: Observer) -> Observer:
 
     def observe(event: Event) -> None:
         token.check()
+        observer(event)
+
+    return observe
+
+
+def _with_shares(observer: Observer, denoised: int) -> Observer:
+    """An observer that is told the share of all work: to denoise ``denoised`` pictures takes nearly all of the time."""
+    finished = 0
+
+    def observe(event: Event) -> None:
+        nonlocal finished
+        if isinstance(event, Progress):
+            now = (event.step - 1 + event.done / event.total) / event.steps if event.phase == "denoise" else 0
+            event = replace(event, share=min(1.0, (finished + now) / denoised))
+        finished += isinstance(event, PhaseFinished) and event.phase == "denoise"
         observer(event)
 
     return observe

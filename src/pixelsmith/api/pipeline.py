@@ -166,16 +166,23 @@ def _values(preset: str, options: Mapping[str, Any], folder: Path) -> dict[str, 
         name = _NAMES.get(given, given)
         if name not in (method | request) - _ELSEWHERE:
             raise RequestError(f"{given}: there is no such option; see the fields of pixelsmith.Method and Request")
-        (own if name in method else rest)[name] = _as_file(value, folder / f"{name}.png")
+        (own if name in method else rest)[name] = _as_file(name, value, folder)
     chosen: Method = rest.pop("method", PRESETS[preset])
     return {**rest, "method": replace(chosen, **own)}
 
 
-def _as_file(value: Any, place: Path) -> Any:
-    """A picture as the path of a file, anything else as it is."""
+def _as_file(name: str, value: Any, folder: Path) -> Any:
+    """A PIL image as the path of a file, anything else as it is. Raises ``RequestError`` for arrays and odd images."""
+    if isinstance(value, np.ndarray | torch.Tensor):
+        raise RequestError(f"{name}: expected a PIL image or a path, got {type(value).__name__}")
     if not hasattr(value, "save"):
         return str(value) if isinstance(value, Path) else value
-    value.save(place, compress_level=1)
+    # PNG has no CMYK.
+    place = folder / f"{name}.{'tif' if value.mode == 'CMYK' else 'png'}"
+    try:
+        value.save(place, compress_level=1)
+    except OSError as error:
+        raise RequestError(f"{name}: a PIL image of mode {value.mode} cannot be used; convert it to RGB") from error
     return str(place)
 
 

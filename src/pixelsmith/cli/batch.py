@@ -9,7 +9,7 @@ import re
 import secrets
 import string
 import tomllib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -112,7 +112,8 @@ def spread(row: Row) -> Iterator[Row]:
     rows = [row]
     folder = row.get("from_image")
     if isinstance(folder, str) and folder.strip() and given_place(folder).is_dir():
-        files = sorted(file for file in given_place(folder).iterdir() if file.suffix.lower() in PICTURES)
+        there = given_place(folder).iterdir()
+        files = sorted(file for file in there if file.suffix.lower() in PICTURES and not file.name.startswith("."))
         if not files:
             raise RequestError(f"from image: there are no pictures in the folder {folder}")
         rows = [{**row, "from_image": str(file)} for file in files]
@@ -174,11 +175,13 @@ def tasks_of(
         raise RequestError("seeds: give one seed, or several with seeds, not both")
     several = {name: value for name, value in defaults.items() if name in ("from_image", "seeds")}
     asked: list[tuple[dict[str, Any], Request]] = []
+    folders: set[Path] = set()
     for number, row in enumerate([{}] if rows is None else rows, start=1):
         named = {name.strip().lower().replace("-", "_"): value for name, value in row.items()}
-        own = several if named.get("seed") is None else {**several, "seeds": None}
+        own = (several if named.get("seed") is None else {**several, "seeds": None}) | named
         try:
-            asked += [read(_said(one), {**defaults, "seeds": None}) for one in spread(own | named)]
+            asked += [read(_said(one), {**defaults, "seeds": None}) for one in spread(own)]
+            folders |= {given_place(str(own["from_image"])).resolve()} if own.get("from_image") else set()
         except InputError as error:
             if rows is None:
                 raise
@@ -187,7 +190,7 @@ def tasks_of(
         Task(number, request, output_of(options["output"], number, len(asked), request), options["seed"] == RANDOM)
         for number, (options, request) in enumerate(asked, start=1)
     ]
-    check_tasks(tasks)
+    check_tasks(tasks, folders)
     return tasks
 
 
@@ -207,8 +210,11 @@ def _slug(text: str) -> str:
     return re.sub(r"[^\w.]+|_+", "-", text).strip("-.")[:_SLUG].strip("-.") or "picture"
 
 
-def check_tasks(tasks: Sequence[Task]) -> None:
-    """Raise ``RequestError`` if there is nothing to make, or two pictures have the same path."""
+def check_tasks(tasks: Sequence[Task], folders: Collection[Path] = ()) -> None:
+    """Raise ``RequestError`` if there is nothing to make, or two pictures have the same path.
+
+    Nor may a picture be written into one of ``folders``, whose pictures the same command would start from next time.
+    """
     if not tasks:
         raise RequestError("batch: there are no pictures to make; give a file with rows, --seeds or a folder")
     seen: dict[Path, int] = {}
@@ -218,6 +224,11 @@ def check_tasks(tasks: Sequence[Task]) -> None:
             raise RequestError(
                 f"output: pictures {other} and {task.number} would both be {task.output}; put {{index}} or {{seed}} "
                 "into the name"
+            )
+        if task.output.parent.resolve() in folders:
+            raise RequestError(
+                f"output: {task.output} would be among the pictures to start from when this command is given again; "
+                "write into another folder"
             )
 
 

@@ -30,6 +30,7 @@ from pixelsmith.cli.options import (
     with_options,
     workers_of,
 )
+from pixelsmith.cli.progress import ProgressBar
 from pixelsmith.cli.redo_command import redo_command
 from pixelsmith.cli.running import is_given, observed, overwrite_option, run_options
 from pixelsmith.cli.studio_command import studio_command
@@ -39,7 +40,7 @@ from pixelsmith.config.request import Request
 from pixelsmith.config.settings import Group
 from pixelsmith.errors import InputError, PixelsmithError, reason_of
 from pixelsmith.evaluate.commands import evaluate_command, figures_command
-from pixelsmith.events import Event, Warned, silent
+from pixelsmith.events import silent
 from pixelsmith.geometry import Size
 from pixelsmith.pixels.files import check_output, write_into
 from pixelsmith.pixels.formats import FORMATS
@@ -219,8 +220,8 @@ def preview_command(at: str, side: int | None, output: Path, overwrite: bool, qu
     place = numbers_in(at, float, "at: expected X,Y such as 0.3,0.6")
     request, run_dir = _previewed(options)
     check_output(output, Size(1, 1), {})
-    with Output(output, overwrite) as there, LoadedModel.of(request) as model:
-        found = model.preview(request, place, positions, side, silent if quiet else _warn, run_dir)
+    with Output(output, overwrite) as there, LoadedModel.of(request) as model, ProgressBar() as bar:
+        found = model.preview(request, place, positions, side, silent if quiet else bar, run_dir)
         write_into(there, found.picture, found.settings)
     if not quiet:
         say(f"{output}: {found.settings['preview']['window']}, Slider {', '.join(f'{at:g}' for at in found.sliders)}")
@@ -239,11 +240,6 @@ def _previewed(options: dict[str, Any]) -> tuple[Request, Path | None]:
     if record.allows_pickle and not options["allow_pickle"]:
         raise click.BadParameter(f"{run_dir}: its model is read from pickles, which can run any code; --allow-pickle")
     return located_request(record), run_dir
-
-
-def _warn(event: Event) -> None:
-    if isinstance(event, Warned):
-        say(event.message, error=True)
 
 
 @cli.command("plan")

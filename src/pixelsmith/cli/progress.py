@@ -76,11 +76,10 @@ class ProgressBar:
 
     def __call__(self, event: Event) -> None:
         """Show one event."""
-        if isinstance(event, RunStarted):
-            # The bar starts only now, so that an invalid request prints one line without a bar.
-            if self._bar.console.is_terminal:
-                self._bar.start()
-        elif isinstance(event, Warned):
+        # The bar starts only now, so that an invalid request prints one line without a bar.
+        if not self._bar.live.is_started and self._bar.console.is_terminal:
+            self._bar.start()
+        if isinstance(event, Warned):
             self._print(f"pixelsmith: {event.message}")
         elif isinstance(event, StageStarted):
             self._stage = f"stage {event.stage}/{event.stages}" if event.stage else "base"

@@ -10,7 +10,9 @@ import click
 from pixelsmith import LoadedModel, Request
 from pixelsmith.cli.batch import RANDOM, random_seed
 from pixelsmith.cli.options import Seed, numbers_in
+from pixelsmith.cli.progress import ProgressBar
 from pixelsmith.errors import RequestError
+from pixelsmith.events import silent
 from pixelsmith.geometry import Window
 from pixelsmith.pixels.files import check_output, write_into
 from pixelsmith.pixels.metadata import read_metadata
@@ -27,7 +29,9 @@ from pixelsmith.system.terminal import PLACE, say
     "--mask", type=PLACE, help="Instead of a region, a grey picture with PICTURE's aspect ratio: white is made again."
 )
 @click.option("--prompt", help="Prompt of the part.  [default: that of PICTURE]")
-@click.option("--seed", type=Seed(), default=RANDOM, show_default=True, help="Another seed, another place.")
+@click.option(
+    "--seed", type=Seed(), default=RANDOM, show_default=True, help="Another seed draws another version of the part."
+)
 @click.option("--slider", type=float, help="0..1: how much of PICTURE is kept there.  [default: as PICTURE was made]")
 @click.option("--output", "-o", type=PLACE, help="[default: PICTURE's name with -redone]")
 @click.option(
@@ -55,30 +59,34 @@ def redo_command(
     if numbers is not None and len(numbers) != 4:
         raise click.BadParameter(f"region: expected X,Y,W,H such as 100,200,512,512, got {region!r}")
     window = None if numbers is None else Window(numbers[1], numbers[0], numbers[3], numbers[2])
-    request = replace(_request_of(picture, prompt, allow_pickle), seed=random_seed() if seed == RANDOM else int(seed))
-    if slider is not None:
-        request = request.with_method(slider=slider)
+    request = _request_of(picture, prompt, allow_pickle, slider)
+    request = replace(request, seed=random_seed() if seed == RANDOM else int(seed))
     target = output or picture.with_stem(f"{picture.stem}-redone")
     about = read_metadata(picture)
     check_output(target, request.size, settings_inside(picture) or {}, about)
-    with Output(target, overwrite) as there, LoadedModel.of(request) as model:
-        found = model.redo(request, picture, window, mask)
+    with Output(target, overwrite) as there, LoadedModel.of(request) as model, ProgressBar() as bar:
+        found = model.redo(request, picture, window, mask, silent if quiet else bar)
         write_into(there, found.picture, found.settings, about=about)
     if not quiet:
         say(f"{target}: {found.settings['redone'][-1]['window']}, seed {request.seed}")
 
 
-def _request_of(picture: Path, prompt: str | None, allow_pickle: bool) -> Request:
-    """The request stored in a picture, with the given prompt; for other pictures a request of its size."""
+def _request_of(picture: Path, prompt: str | None, allow_pickle: bool, slider: float | None = None) -> Request:
+    """The request stored in a picture, with what is given of prompt and Slider; for other pictures one of its size."""
     size, settings = picture_size(picture), settings_inside(picture)
     if settings is None:
         if prompt is None:
             raise RequestError(f"{picture}: it does not say what it was made of; give its place a --prompt")
-        return Request(prompt, size)
+        request = Request(prompt, size)
+        return request if slider is None else request.with_method(slider=slider)
     request = replace(Request.from_dict(settings["request"]), size=size, from_image=None, mask=None)
     if request.parts.allow_pickle and not allow_pickle:
         raise RequestError(
             f"{picture}: its model is read from pickles, which can run any code; --allow-pickle loads them from a "
             "source that you trust"
         )
-    return request if prompt is None else replace(request, prompt=prompt)
+    if slider is not None:
+        # A painted map would replace it.
+        request = request.with_method(slider=slider, slider_map="auto")
+    # Prompts of regions would win over the new one.
+    return request if prompt is None else replace(request, prompt=prompt, regions=())

@@ -214,7 +214,10 @@ class RunDirectory:
     @property
     def begun(self) -> bool:
         """Whether the directory contains a run that can be resumed."""
-        return (self.path / _RECORD).exists()
+        # A name can be too long, such as a prompt.
+        with suppress(OSError):
+            return (self.path / _RECORD).exists()
+        return False
 
     def delete(self) -> None:
         """Remove the directory. It is renamed first, so that no half-removed run is left if the process is killed."""

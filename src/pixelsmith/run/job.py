@@ -26,6 +26,7 @@ from pixelsmith.engine.inputs import Rung
 from pixelsmith.engine.stage import Cascade
 from pixelsmith.errors import InputError, RefusedError, RequestError, RunError
 from pixelsmith.events import Event, Observer, PhaseFinished, Progress, RunFinished, RunStarted, StageStarted, Warned
+from pixelsmith.geometry import Window
 from pixelsmith.pixels.depth import Encoding, as_bytes
 from pixelsmith.pixels.files import check_output, lost_place, write_into
 from pixelsmith.pixels.formats import FORMATS
@@ -46,6 +47,8 @@ from pixelsmith.system.repeatable import software_of
 
 SHOWN_SIDE = 768
 """The longer side in pixels of a picture in a notebook."""
+_SHOWN_ROWS = 32
+"""Rows of it that are made at once; for each, only the rows of the large picture that it shows are read."""
 Cascades = Callable[[Request, Plan, Observer, Space], AbstractContextManager[Cascade]]
 """Returns a context manager that loads the model and yields the cascade of a request."""
 
@@ -70,12 +73,13 @@ class Result:
 
     def small(self, side: int = SHOWN_SIDE) -> Image.Image:
         """The whole picture with a longer side of at most ``side`` pixels, read at a low resolution of the file."""
-        picture = self.picture or open_file(self._file)
+        picture = open_file(self._file) if self.path or self.picture is None else self.picture
         size = picture.size.scaled(min(1.0, side / max(picture.size.width, picture.size.height)))
         if isinstance(picture, Zoomable):
             return picture.look((0, 0, picture.size.width, picture.size.height), size)
-        pixels = as_bytes(Resized(picture, picture.size, size, "lanczos").read(size.window))
-        return Image.fromarray(np.asarray(pixels.permute(1, 2, 0)))
+        small, rows = Resized(picture, picture.size, size, "lanczos"), range(0, size.height, _SHOWN_ROWS)
+        bands = [small.read(Window(top, 0, min(_SHOWN_ROWS, size.height - top), size.width)) for top in rows]
+        return Image.fromarray(np.asarray(as_bytes(torch.cat(bands, 1)).permute(1, 2, 0)))
 
     def _repr_png_(self) -> bytes:
         """The small picture for notebooks."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from pixelsmith.config.compute import Placement
@@ -54,7 +54,24 @@ def resumed(run_dir: Path, output: Path | None, allow_pickle: bool, placement: P
 
 def located_request(record: Record) -> Request:
     """A run's request, with its relative paths resolved against the folder in which the run began."""
-    request, folder = Request.from_dict(record.identity.settings["request"]), record.folder
+    return _located(Request.from_dict(record.identity.settings["request"]), record.folder)
+
+
+def check_same_picture(run_dir: Path, request: Request) -> None:
+    """Raise ``RunError`` if the run has another request, apart from its Slider, its model and where it is computed.
+
+    ``request``: with no open settings in its method.
+    """
+    stored = located_request(RunDirectory(run_dir).read())
+    # A run's model and parts are pinned to revisions, which those of a request need not be.
+    same = replace(_located(request, Path.cwd()), compute=stored.compute, model=stored.model, parts=stored.parts)
+    same = same.with_method(slider=stored.method.slider, slider_map=stored.method.slider_map)
+    if names := [item.name for item in fields(Request) if getattr(same, item.name) != getattr(stored, item.name)]:
+        raise RunError(f"{run_dir}: it is the run of another picture ({', '.join(names).replace('_', ' ')} differ)")
+
+
+def _located(request: Request, folder: Path) -> Request:
+    """The request, with its relative paths resolved against a folder."""
     picture = None if request.from_image is None else str(folder / request.from_image)
     painted = request.method.painted_map
     method = replace(request.method, slider_map=str(folder / painted)) if painted else request.method
