@@ -94,9 +94,11 @@ def schedule_of(config: Any, steps: int, **arguments: Any) -> Schedule:
         scheduler.set_timesteps(steps, **arguments)
     except ValueError as error:
         raise RequestError(f"steps: {type(scheduler).__name__} has no schedule of {steps}: {error}") from error
-    timesteps = [float(t) for t in scheduler.timesteps]
+    # For some numbers of steps, such as 61, trailing timesteps are rounded to one more, which is −1.
+    timesteps = [float(t) for t in scheduler.timesteps[:steps]]
     if hasattr(scheduler, "sigmas"):
-        pairs = [_flow(float(s)) if is_flow(config) else _preserving(float(s)) for s in scheduler.sigmas]
+        sigmas = [*scheduler.sigmas[:steps], scheduler.sigmas[-1]]
+        pairs = [_flow(float(s)) if is_flow(config) else _preserving(float(s)) for s in sigmas]
     else:
         pairs = _from_alphas(scheduler, timesteps)
     return _schedule(pairs, [*timesteps, 0.0])
