@@ -6,6 +6,7 @@ import math
 from itertools import pairwise
 from typing import Any, get_args
 
+import diffusers
 import pytest
 import torch
 
@@ -39,6 +40,18 @@ def test_the_dynamic_shift_follows_from_the_number_of_tokens_of_a_patch(tokens: 
     """σ' = e^μ / (e^μ + 1/σ − 1)."""
     levels = flow_schedule({**FLOW, "use_dynamic_shifting": True}, 2, tokens).levels
     assert levels[1].sigma == pytest.approx(math.exp(mu) / (math.exp(mu) + 1), abs=1e-6)
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize("name", ["DPMSolverMultistepScheduler", "UniPCMultistepScheduler"])
+def test_the_levels_of_flow_solvers_are_their_own(name: str, dynamic: bool) -> None:
+    flow = {"use_flow_sigmas": True, "flow_shift": 3.0, "use_dynamic_shifting": dynamic}
+    config = {"_class_name": name, "prediction_type": "flow_prediction", **flow}
+    solver = getattr(diffusers, name).from_config(config)
+    solver.set_timesteps(7, **({"mu": 0.825} if dynamic else {}))
+    for found in (flow_schedule(config, 7, tokens=2176), flow_schedule(config, 7, tokens=64, mu=0.825)):
+        assert [level.sigma for level in found.levels] == pytest.approx(solver.sigmas.tolist())
+        assert found.is_flow
 
 
 def test_a_schedule_that_ends_above_zero_needs_two_steps() -> None:

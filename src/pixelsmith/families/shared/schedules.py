@@ -107,12 +107,16 @@ def schedule_of(config: Any, steps: int, **arguments: Any) -> Schedule:
 def flow_schedule(config: Any, steps: int, tokens: int, **arguments: Any) -> Schedule:
     """The levels of flow models with evenly spaced σ that are shifted by the number of image tokens.
 
-    The shift μ is linear in ``tokens`` (arXiv 2403.03206, section 5.3.2; the numbers are the scheduler's).
+    The shift μ is linear in ``tokens`` (arXiv 2403.03206, section 5.3.2; the numbers are the scheduler's). Solvers with
+    flow levels of their own, DPM-Solver and UniPC, space them themselves, and are given a μ only if they use it.
     """
     low, high = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
     base, top = config.get("base_shift", 0.5), config.get("max_shift", 1.15)
     mu = base + (top - base) * (tokens - low) / (high - low)
-    return schedule_of(config, steps, **{"sigmas": even_sigmas(steps), "mu": mu} | arguments)
+    given = {"sigmas": even_sigmas(steps), "mu": mu} | arguments
+    if config.get("use_flow_sigmas"):
+        given = {"mu": given["mu"]} if config.get("use_dynamic_shifting") else {}
+    return schedule_of(config, steps, **given)
 
 
 def even_sigmas(steps: int) -> list[float]:
