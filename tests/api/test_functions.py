@@ -287,7 +287,7 @@ def test_a_painted_map_holds_one_half_and_frees_the_other(tiny_model: Path, tmp_
     scaled down.
     """
     Image.new("RGB", (64, 64), "teal").save(tmp_path / "start.png")
-    grey = np.zeros((10, 20), np.uint8)
+    grey = np.zeros((20, 20), np.uint8)
     grey[:, :10] = 255
     Image.fromarray(grey).save(tmp_path / "map.png")
     method = Method(steps=4, slider_map=str(tmp_path / "map.png"), slider_steps=1.0, guidance_scale=1.0)
@@ -333,6 +333,14 @@ def test_flat_areas_are_moderated_less_in_the_stages_after_the_first(
     monkeypatch.setattr(inputs, "flatness_map", recorded)
     generate(Request("a map", Size(192, 192), model=str(tiny_model), cascade=(Size(128, 128),), method=Method(steps=1)))
     assert used == [1.0, CHAINED]
+
+
+def test_a_map_of_another_shape_than_the_result_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    Image.new("L", (20, 10)).save(tmp_path / "map.png")
+    request = request_of(tiny_model).with_method(slider_map=str(tmp_path / "map.png"))
+    with pytest.raises(RequestError, match=r"slider map: expected the aspect ratio of the result \(.*\), got 20x10"):
+        plan(request)
+    plan(replace(request, size=Size(128, 128), wrap="xy"))
 
 
 def test_a_missing_map_is_reported_before_any_work(tiny_model: Path) -> None:

@@ -177,6 +177,13 @@ def test_settings_too_long_for_a_jpeg_are_refused_before_any_work() -> None:
     check_output(Path("long.png"), Size(10, 10), long)
 
 
+@pytest.mark.parametrize("about", [Metadata(xmp=b"x" * 70_000), Metadata(iptc=b"x" * 70_000)])
+def test_the_error_for_metadata_too_long_for_a_jpeg_names_them(about: Metadata) -> None:
+    with pytest.raises(PictureError, match=r"long\.jpg: the picture's XMP or IPTC is too long for it; .*--strip"):
+        check_output(Path("long.jpg"), Size(10, 10), {}, about)
+    check_output(Path("long.png"), Size(10, 10), {}, about)
+
+
 def test_files_that_are_not_pictures_are_refused(tmp_path: Path) -> None:
     text = tmp_path / "text.png"
     text.write_text("not a picture")

@@ -384,7 +384,7 @@ def test_resuming_with_a_changed_start_picture_is_refused(tiny_model: Path, tmp_
 
 def test_resuming_with_a_changed_slider_map_is_refused(tiny_model: Path, tmp_path: Path) -> None:
     painted, run_dir = tmp_path / "map.png", tmp_path / "run"
-    Image.new("L", (9, 9), 100).save(painted)
+    Image.new("L", (15, 13), 100).save(painted)
     kept = painted.read_bytes()
     request = request_of(tiny_model).with_method(slider_map=str(painted))
     expected = generate(request).pixels
@@ -532,7 +532,7 @@ def test_a_truncated_slider_map_is_refused_before_the_model_is_loaded(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delattr("pixelsmith.api.lifecycle.load_family")
-    Image.new("L", (400, 300), 90).save(tmp_path / "map.tif")
+    Image.new("L", (450, 390), 90).save(tmp_path / "map.tif")
     content = (tmp_path / "map.tif").read_bytes()
     (tmp_path / "map.tif").write_bytes(content[: len(content) - 60_000])
     request = request_of(tiny_model).with_method(slider_map=str(tmp_path / "map.tif"))

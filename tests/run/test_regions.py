@@ -54,7 +54,7 @@ def request_of(model: Path, *regions: Region, **changes: Any) -> Request:
 
 
 def mask_of(path: Path) -> Path:
-    grey = np.zeros((40, 60), np.uint8)
+    grey = np.zeros((52, 60), np.uint8)
     grey[:, 20:] = 255
     Image.fromarray(grey).save(path)
     return path
@@ -176,7 +176,7 @@ def test_a_resumed_run_keeps_its_regions_and_refuses_another_mask(
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
     content = mask.read_bytes()
-    Image.new("L", (9, 9), 255).save(mask)
+    Image.new("L", (60, 52), 255).save(mask)
     with pytest.raises(RunError, match="pictures was"):
         resume(tmp_path / "a.run")
     mask.write_bytes(content)
@@ -236,6 +236,15 @@ def test_a_mask_that_is_not_a_picture_is_refused(tiny_model: Path, tmp_path: Pat
     (tmp_path / "mask.png").write_text("none")
     with pytest.raises(PictureError, match=r"mask\.png"):
         plan(request_of(tiny_model, Region("a sea", mask=str(tmp_path / "mask.png"))))
+
+
+def test_a_mask_of_another_shape_than_the_result_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    request = request_of(tiny_model, Region("a sea", mask=str(mask_of(tmp_path / "mask.png"))), size=Size(60, 60))
+    with pytest.raises(
+        RequestError, match=r"mask of the region 'a sea': expected the aspect ratio of the result \(60x60\), got 60x52"
+    ):
+        plan(request)
+    plan(replace(request, wrap="x"))
 
 
 def test_values_out_of_range_are_refused() -> None:

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from pixelsmith.families.live_tensors import LiveTensors
 from pixelsmith.sampling.merging.band import Filter, fit_kernel
 
 
@@ -38,6 +39,17 @@ def test_the_fit_equals_least_squares() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pixelsmith.sampling.merging.band.RIDGE", 1e-12)
         torch.testing.assert_close(fit_kernel([(x, wanted)], 3), weights, atol=1e-4, rtol=0)
+
+
+def test_the_memory_of_a_fit_does_not_grow_with_the_number_of_pictures() -> None:
+    def peak(pictures: int) -> int:
+        pairs = ((noise(2, 12, 12, seed=i), noise(2, 12, 12, seed=-i)) for i in range(1, 1 + pictures))
+        with LiveTensors([]) as alive:
+            fit_kernel(pairs, 3)
+        found: int = alive.peak
+        return found
+
+    assert peak(20) == peak(2)
 
 
 def test_a_filter_is_local_and_independent_for_each_patch() -> None:

@@ -234,7 +234,7 @@ def test_a_region_is_made_again_and_restored(client: StudioClient, form: dict[st
 def test_a_painted_map_and_regions_are_used_for_the_large_picture(
     client: StudioClient, form: dict[str, Any], tmp_path: Path
 ) -> None:
-    Image.linear_gradient("L").save(tmp_path / "map.png")
+    Image.linear_gradient("L").resize((150, 130)).save(tmp_path / "map.png")
     regions = [
         {"prompt": "a forest", "box": [50, 0, 50, 100], "unit": "percent"},
         {"prompt": "a lake", "polygon": [[0, 0], [30, 0], [0, 40]], "unit": "percent"},
@@ -242,7 +242,7 @@ def test_a_painted_map_and_regions_are_used_for_the_large_picture(
     own = form | {"regions": regions}
     name = client.create(own)["name"]
     painted = client.paint(name, tmp_path / "map.png")["map"]
-    assert Image.open(BytesIO(client.ask("GET", f"/api/projects/{name}/map"))).size == (256, 256)
+    assert Image.open(BytesIO(client.ask("GET", f"/api/projects/{name}/map"))).size == (150, 130)
     command = json.loads(client.ask("POST", "/api/plan", json.dumps(own | {"project": name}).encode()))["command"]
     assert f"{name}/{painted}" in command
     assert f"{name}/regions.json" in command

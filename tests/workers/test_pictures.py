@@ -131,7 +131,7 @@ def test_one_and_two_workers_make_the_same_picture(tiny_model: Path, two: Loaded
 
 
 def test_regions_are_sent_to_workers(tiny_model: Path, two: LoadedModel, tmp_path: Path) -> None:
-    Image.fromarray(np.pad(np.full((9, 9), 255, np.uint8), 9)).save(tmp_path / "mask.png")
+    Image.fromarray(np.pad(np.full((8, 12), 255, np.uint8), 9)).save(tmp_path / "mask.png")
     corners = ((0, 0), (50, 0), (40, 100), (0, 100))
     regions = (Region("a sea", polygon=corners, unit="percent"), Region("an isle", mask=str(tmp_path / "mask.png")))
     request = replace(request_of(tiny_model), regions=regions)

@@ -116,6 +116,14 @@ def build_flux(dev: bool) -> FluxPipeline:
     )
 
 
+def build_flux_dpm() -> FluxPipeline:
+    """With a solver that was put in place of its scheduler."""
+    pipeline = build_flux(dev=True)
+    flow = {"use_flow_sigmas": True, "prediction_type": "flow_prediction"}
+    pipeline.scheduler = DPMSolverMultistepScheduler.from_config(pipeline.scheduler.config, **flow)
+    return pipeline
+
+
 def build_qwen() -> QwenImagePipeline:
     return QwenImagePipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(
@@ -313,6 +321,7 @@ SPECIMENS = [
     Specimen("sd3", "StableDiffusion3Pipeline", build_3, usual_call),
     Specimen("sd3-without-t5", "StableDiffusion3Pipeline", lambda: build_3(with_t5=False), usual_call),
     Specimen("flux-dev", "FluxPipeline", lambda: build_flux(dev=True), call_flux, NATIVE, scale=3.5),
+    Specimen("flux-dpm", "FluxPipeline", build_flux_dpm, call_flux, NATIVE, scale=3.5, sampler="dpmpp-2m"),
     Specimen("flux-schnell", "FluxPipeline", lambda: build_flux(dev=False), call_flux, NATIVE, scale=1.0),
     Specimen("qwen-image", "QwenImagePipeline", build_qwen, call_qwen, NATIVE),
     Specimen("flux-2-klein", "Flux2KleinPipeline", build_flux_2, call_flux_2, NATIVE),

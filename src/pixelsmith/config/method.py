@@ -81,8 +81,8 @@ class Method:
       at this share of its size: 1 is all of it, 0.25 what remains at a quarter of the size
       (docs/decisions/0023-held-structure.md). Otherwise (the paper) it is the share of guided steps.
     - ``slider_map``: where structure is held: ``auto`` (everywhere, with less new detail where the smaller picture is
-      flat), ``even`` (everywhere alike), or the path of a grey picture of any size that replaces ``slider``: white is
-      1, black is 0.
+      flat), ``even`` (everywhere alike), or the path of a grey picture of any size with the aspect ratio of the result,
+      which replaces ``slider``: white is 1, black is 0.
     - ``slider_steps``: 0..1, the share of steps in which structure is held.
     - ``slider_fade``: 0..1, the share of steps over which the guide fades out; 0 is a hard cut.
     - ``merge``: how the smaller picture is merged into patches (``pixelsmith.sampling.merging``): ``hold`` the

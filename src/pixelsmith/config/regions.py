@@ -29,7 +29,7 @@ class Region:
 
     - ``prompt``: used in the region instead of the picture's prompt.
     - Exactly one of ``box`` (left, top, width, height), ``polygon`` (three or more corners, each x, y) and ``mask``
-      (the path of a grey picture, scaled to the whole result: white is the region) gives its position.
+      (the path of a grey picture with the aspect ratio of the result: white is the region) gives its position.
       ``unit``: of box and polygon: ``pixels`` of the result, or ``percent`` of its width and height.
     - ``negative_prompt``: ``None`` uses that of the picture.
     - ``strength``: 0..1, the weight of its prompt; the layers below it get the rest.

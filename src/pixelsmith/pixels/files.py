@@ -78,7 +78,7 @@ def check_output(
     if kind.in_exif and len(settings_text(settings)) + len(exif_of(about.exif)) > _EXIF_LIMIT:
         raise PictureError(f"{path}: the picture's EXIF is too long for it; write a .png or a .tif, or --strip")
     if kind is JPEG and max(len(about.xmp), len(about.iptc)) > _EXIF_LIMIT:
-        raise PictureError(f"{path}: the picture's XMP is too long for it; write a .png or a .tif, or --strip")
+        raise PictureError(f"{path}: the picture's XMP or IPTC is too long for it; write a .png or a .tif, or --strip")
 
 
 def lost_place(about: Metadata, path: Path) -> str | None:

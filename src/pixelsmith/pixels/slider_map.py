@@ -93,7 +93,7 @@ class Even:
 
 @dataclass(frozen=True)
 class Painted:
-    """Positions from a grey picture of any size: white (255) is 1, black is 0.
+    """Positions from a grey picture of any size with the result's aspect ratio: white (255) is 1, black is 0.
 
     ``grey``: the picture resized to the canvas.
     """

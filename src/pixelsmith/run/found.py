@@ -38,7 +38,7 @@ from pixelsmith.pixels.reading import picture_size
 from pixelsmith.planning.forecast import Rates, load_rates, rated_as, seconds_of
 from pixelsmith.planning.planner import Numbers, make_plan, no_bytes
 from pixelsmith.run.directory import Identity
-from pixelsmith.run.given import check_mask
+from pixelsmith.run.given import check_masks
 from pixelsmith.run.team import Team
 from pixelsmith.system.digests import digest_of
 from pixelsmith.version import __version__
@@ -99,7 +99,7 @@ class FoundModel:
         for named in request.pictures:
             # An unreadable picture is reported now, not when the first stage begins.
             picture_size(named)
-        check_mask(request)
+        check_masks(request)
         the_plan = make_plan(request, self.facts, _start_size(request), self._numbers(request))
         rates = self.rates
         method_at = partial(request.method.at, recommended=self.facts.recommended)

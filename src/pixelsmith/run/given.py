@@ -59,8 +59,24 @@ class Given:
         return Resized(own, own.size, sizes[-1], self.kernel, via=tuple(sizes[:-1]), wrap=self.wrap)
 
 
-def check_mask(request: Request) -> None:
-    """Raise ``RequestError`` if the mask has neither the shape of the given picture nor that of the result."""
+def check_masks(request: Request) -> None:
+    """Raise ``RequestError`` for a painted picture of another shape than what it is laid over.
+
+    These are the mask, which has the shape of the given picture or of the result, and the masks of regions and the
+    Slider map, which have that of the result, unless it wraps: then they are stretched.
+    """
+    _check_mask(request)
+    if request.wrapped_axes != NO_WRAP:
+        return
+    painted = [("slider map", request.method.painted_map)]
+    painted += [(f"mask of the region {region.prompt!r}", region.mask) for region in request.regions]
+    for what, path in painted:
+        size = request.size if path is None else picture_size(Path(path))
+        if not size.resembles(request.size):
+            raise RequestError(f"{what}: expected the aspect ratio of the result ({request.size}), got {size}")
+
+
+def _check_mask(request: Request) -> None:
     if request.mask is None or request.from_image is None:
         return
     size, start = picture_size(Path(request.mask)), picture_size(Path(request.from_image))

@@ -98,7 +98,7 @@ class Polygon:
 
 @dataclass(frozen=True, eq=False)
 class Painted:
-    """A grey picture (h, w) uint8, stretched over the whole result: white (255) belongs to the region."""
+    """A grey picture (h, w) uint8 that covers the whole result: white (255) belongs to the region."""
 
     grey: UInt8[Tensor, "h w"]
     picture: Size

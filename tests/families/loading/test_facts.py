@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ def a_model(folder: Path, pipeline: str, **configs: dict[str, Any]) -> Path:
 
 SD_UNET = {"sample_size": 64, "block_out_channels": [320, 640, 1280, 1280]}
 XL_UNET = {"sample_size": 128, "block_out_channels": [320, 640, 1280]}
+EULER = {"_class_name": "EulerDiscreteScheduler"}
 TRAILING = {"timestep_spacing": "trailing", "prediction_type": "epsilon"}
 
 
@@ -98,6 +100,40 @@ def test_planning_uses_the_configuration_of_a_replaced_network(tmp_path: Path, t
     model, other = flux_model(tmp_path / "model", not told), flux_model(tmp_path / "other", told)
     found = read_facts(model, "x", Parts(network=str(other / "transformer"))).recommended
     assert found == read_facts(other, "x").recommended != read_facts(model, "x").recommended
+
+
+def test_planning_uses_the_configuration_of_another_autoencoder(tmp_path: Path) -> None:
+    """As of SDXL with one that needs no float32."""
+    blocks = {"block_out_channels": [128, 256, 512, 512], "latent_channels": 4}
+    vae = {"_class_name": "AutoencoderKL", "force_upcast": True, **blocks}
+    model = a_model(tmp_path / "xl", "StableDiffusionXLPipeline", unet=XL_UNET, vae=vae, scheduler=EULER)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "config.json").write_text(json.dumps({**vae, "force_upcast": False}))
+    tiny = {"_class_name": "AutoencoderTiny", "latent_channels": 4}
+    tiny |= {f"{part}_block_out_channels": [64] * 4 for part in ("encoder", "decoder")}
+    (tmp_path / "tiny").mkdir()
+    (tmp_path / "tiny" / "config.json").write_text(json.dumps(tiny))
+    own, other, small = (
+        read_facts(model, "x", Parts(vae=place and str(tmp_path / place))) for place in (None, "other", "tiny")
+    )
+    assert own.float32_autoencoder
+    assert replace(own, float32_autoencoder=False) == other
+    assert not small.float32_autoencoder
+    assert small.tile_values < own.tile_values
+
+
+def test_an_autoencoder_without_known_entries_is_refused(tmp_path: Path) -> None:
+    model = flux_model(tmp_path / "model", True)
+    (tmp_path / "other").mkdir()
+    for config, said in (
+        ({"_class_name": "AutoencoderKL"}, r"other: it is no known autoencoder: .*'block_out_channels'"),
+        ({"_class_name": "AutoencoderTiny", "encoder_block_out_channels": [8] * 4, "latent_channels": 4},
+         "no known autoencoder: .*'decoder_block_out_channels'"),
+        ({"_class_name": "AutoencoderKL", "block_out_channels": [8], "latent_channels": 4}, "of 4 channels at 1/8"),
+    ):  # fmt: skip
+        (tmp_path / "other" / "config.json").write_text(json.dumps(config))
+        with pytest.raises(ModelError, match=said):
+            read_facts(model, "x", Parts(vae=str(tmp_path / "other")))
 
 
 @pytest.mark.parametrize("name", ["guidance_in.in_layer.bias", "time_text_embed.guidance_embedder.linear_1.bias", "x"])

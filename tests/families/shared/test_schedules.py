@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from itertools import pairwise
+from typing import Any, get_args
 
+import diffusers
 import pytest
 import torch
 
 from pixelsmith import RequestError
+from pixelsmith.config.parts import SchedulerName, TimestepSpacing
 from pixelsmith.families.shared.schedules import (
     clean_estimate,
     flow_schedule,
@@ -20,6 +23,7 @@ from pixelsmith.sampling.schedule import Level
 
 FLOW = {"_class_name": "FlowMatchEulerDiscreteScheduler"}
 BETAS = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
+DDIM = {"_class_name": "DDIMScheduler", **BETAS}
 EULER = {"_class_name": "EulerDiscreteScheduler", **BETAS}
 
 
@@ -38,6 +42,18 @@ def test_the_dynamic_shift_follows_from_the_number_of_tokens_of_a_patch(tokens: 
     assert levels[1].sigma == pytest.approx(math.exp(mu) / (math.exp(mu) + 1), abs=1e-6)
 
 
+@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize("name", ["DPMSolverMultistepScheduler", "UniPCMultistepScheduler"])
+def test_the_levels_of_flow_solvers_are_their_own(name: str, dynamic: bool) -> None:
+    flow = {"use_flow_sigmas": True, "flow_shift": 3.0, "use_dynamic_shifting": dynamic}
+    config = {"_class_name": name, "prediction_type": "flow_prediction", **flow}
+    solver = getattr(diffusers, name).from_config(config)
+    solver.set_timesteps(7, **({"mu": 0.825} if dynamic else {}))
+    for found in (flow_schedule(config, 7, tokens=2176), flow_schedule(config, 7, tokens=64, mu=0.825)):
+        assert [level.sigma for level in found.levels] == pytest.approx(solver.sigmas.tolist())
+        assert found.is_flow
+
+
 def test_a_schedule_that_ends_above_zero_needs_two_steps() -> None:
     config = {**FLOW, "use_dynamic_shifting": True, "shift_terminal": 0.02}
     assert flow_schedule(config, 2, 4096).levels[1].sigma == pytest.approx(0.02)
@@ -49,6 +65,27 @@ def test_a_number_of_steps_that_the_scheduler_rejects_is_refused() -> None:
     """Consistency models were distilled on 50 levels."""
     with pytest.raises(RequestError, match="LCMScheduler has no schedule of 60"):
         schedule_of({"_class_name": "LCMScheduler", **BETAS}, 60)
+
+
+@pytest.mark.parametrize("config", [DDIM, EULER])
+def test_every_number_of_steps_has_as_many_with_falling_noise(config: dict[str, Any]) -> None:
+    for steps in range(1, 251):
+        check_steps({**config, "timestep_spacing": "trailing"}, steps)
+
+
+@pytest.mark.parametrize("spacing", get_args(TimestepSpacing))
+@pytest.mark.parametrize("name", get_args(SchedulerName))
+def test_every_scheduler_has_as_many_steps_as_requested(name: str, spacing: str) -> None:
+    """For the last four, diffusers itself makes one more if the timesteps are trailing."""
+    for steps in (1, 2, 7, 50, 61, 103, 122, 206)[: 4 if name == "LCMScheduler" else None]:
+        check_steps({"_class_name": name, **BETAS, "timestep_spacing": spacing}, steps)
+
+
+def check_steps(config: dict[str, Any], steps: int) -> None:
+    levels = schedule_of(config, steps).levels
+    assert len(levels) == steps + 1
+    assert all(first.sigma > second.sigma for first, second in pairwise(levels)), steps
+    assert min(level.timestep for level in levels) >= 0
 
 
 def test_euler_schedules_use_sigma_over_alpha_and_end_without_noise() -> None:

@@ -30,7 +30,7 @@ class StableDiffusion:
     native = "512 or 768 pixels; SD-Turbo 512"
     needs = "U-Net of 0.9 billion parameters, CLIP"
     upcasts_vae = False
-    optional = ()
+    optional = ("safety_checker",)
 
     def traits(self, configs: Configs) -> Traits:
         multiple = 2 ** (len(configs["unet"]["block_out_channels"]) - 1)

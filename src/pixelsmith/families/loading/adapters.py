@@ -39,7 +39,8 @@ def add_loras(pipeline: Any, parts: Parts, model: str) -> None:
     pipeline.set_adapters(names, [lora.weight for lora in parts.loras])
     if is_quantised(network_of(pipeline)):
         return
-    pipeline.fuse_lora(adapter_names=names)
+    # By default Flux.1 and Chroma fuse the network's alone, and the text encoders' would be lost below.
+    pipeline.fuse_lora(components=list(pipeline.get_list_adapters()), adapter_names=names)
     pipeline.unload_lora_weights()
 
 

@@ -69,7 +69,7 @@ def read_facts(place: Path, name: str, parts: Parts = NO_PARTS) -> ModelFacts:
     configs = _configs(folder, parts)
     architecture_of(str(configs["index"].get("_class_name")), name)
     sources = sources_of(place, parts)
-    configs = {**configs, **_network_configs(sources, configs)}
+    configs = {**configs, **_network_configs(sources, configs), **_vae_config(configs, parts)}
     own_networks = texture_of(folder, parts), latent_upsampler_of(folder, parts)
     facts = facts_of(configs, name, folder / OWN, few, *(own is not None for own in own_networks))
     weights = _weights(sources, parts)
@@ -79,7 +79,6 @@ def read_facts(place: Path, name: str, parts: Parts = NO_PARTS) -> ModelFacts:
         quantised_bytes=weights.quantised_bytes,
         captioner_parameters=_captioner_parameters(folder, parts),
     )
-    _check_vae(facts, parts)
     controls = controlnet_configs(parts, configs, name)
     check_ip_adapters(parts, configs, name)
     return replace(
@@ -175,6 +174,32 @@ def _network_configs(sources: PartSources, configs: Configs) -> Configs:
     return found
 
 
+def _vae_config(configs: Configs, parts: Parts) -> Configs:
+    """The configuration of the autoencoder of another folder, if one is given.
+
+    A single file is loaded with the model's configuration, and checked then. Raises ``ModelError`` for other latents
+    than the model's.
+    """
+    folder = None if parts.vae is None else find_part(parts.vae, parts.allow_pickle, weights=False)
+    if folder is None or not folder.is_dir():
+        return {}
+    config = read_json(folder / "config.json")
+    try:
+        (scale, channels), _ = latent_space(config), autoencoder_values(config)
+    except KeyError as error:
+        raise ModelError(f"{parts.vae}: it is no known autoencoder: its configuration lacks {error}") from error
+    try:
+        needed = latent_space(configs["vae"])
+    except KeyError as error:
+        raise ModelError(f"vae: the configuration of the model's own lacks {error}") from error
+    if (scale, channels) != needed:
+        raise ModelError(
+            f"{parts.vae}: expected an autoencoder of {needed[1]} channels at 1/{needed[0]} of the size, "
+            f"got {channels} at 1/{scale}"
+        )
+    return {"vae": config}
+
+
 def _check_told(file: Path, config: Mapping[str, Any]) -> None:
     """Check that file and configuration agree on a guidance scale as an input, because extra tensors are skipped."""
     tensors = shapes_in(file)
@@ -200,23 +225,6 @@ def _with_own(traits: Traits, scale: int, file: Path, few_steps: Mapping[str, An
     except (InputError, TypeError) as error:
         raise ModelError(f"{file}: {error}") from error
     return replace(traits, recommended=recommended)
-
-
-def _check_vae(facts: ModelFacts, parts: Parts) -> None:
-    """Check another autoencoder's scale and channels; a single file is checked when it is loaded."""
-    folder = None if parts.vae is None else find_part(parts.vae, parts.allow_pickle, weights=False)
-    if folder is None or not folder.is_dir():
-        return
-    try:
-        found = latent_space(read_json(folder / "config.json"))
-    except KeyError as error:
-        raise ModelError(f"{parts.vae}: it is no known autoencoder: its configuration lacks {error}") from error
-    needed = (facts.latent_scale, facts.latent_channels)
-    if found != needed:
-        raise ModelError(
-            f"{parts.vae}: expected an autoencoder of {needed[1]} channels at 1/{needed[0]} of the size, "
-            f"got {found[1]} at 1/{found[0]}"
-        )
 
 
 def _tiling(config: Mapping[str, Any], scale: int, textured: bool) -> TileLayout:

@@ -52,6 +52,8 @@ def sources_of(place: Path, parts: Parts) -> PartSources:
     own = {name: usual_source(name, place, folder) for name in classes if name not in given}
     if place.is_file():
         own = {name: source if _holds(source, name, classes[name]) else folder / name for name, source in own.items()}
+        # diffusers loads none with a single file, even if the configuration's folder has its weights.
+        own.pop("safety_checker", None)
     optional = architecture_of(str(index.get("_class_name")), place.name).optional
     without = [name for name, source in own.items() if _is_missing(name, source, place)]
     needed = [name for name in without if name not in optional]

@@ -94,9 +94,11 @@ def schedule_of(config: Any, steps: int, **arguments: Any) -> Schedule:
         scheduler.set_timesteps(steps, **arguments)
     except ValueError as error:
         raise RequestError(f"steps: {type(scheduler).__name__} has no schedule of {steps}: {error}") from error
-    timesteps = [float(t) for t in scheduler.timesteps]
+    # For some numbers of steps, such as 61, trailing timesteps are rounded to one more, which is −1.
+    timesteps = [float(t) for t in scheduler.timesteps[:steps]]
     if hasattr(scheduler, "sigmas"):
-        pairs = [_flow(float(s)) if is_flow(config) else _preserving(float(s)) for s in scheduler.sigmas]
+        sigmas = [*scheduler.sigmas[:steps], scheduler.sigmas[-1]]
+        pairs = [_flow(float(s)) if is_flow(config) else _preserving(float(s)) for s in sigmas]
     else:
         pairs = _from_alphas(scheduler, timesteps)
     return _schedule(pairs, [*timesteps, 0.0])
@@ -105,12 +107,16 @@ def schedule_of(config: Any, steps: int, **arguments: Any) -> Schedule:
 def flow_schedule(config: Any, steps: int, tokens: int, **arguments: Any) -> Schedule:
     """The levels of flow models with evenly spaced σ that are shifted by the number of image tokens.
 
-    The shift μ is linear in ``tokens`` (arXiv 2403.03206, section 5.3.2; the numbers are the scheduler's).
+    The shift μ is linear in ``tokens`` (arXiv 2403.03206, section 5.3.2; the numbers are the scheduler's). Solvers with
+    flow levels of their own, DPM-Solver and UniPC, space them themselves, and are given a μ only if they use it.
     """
     low, high = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
     base, top = config.get("base_shift", 0.5), config.get("max_shift", 1.15)
     mu = base + (top - base) * (tokens - low) / (high - low)
-    return schedule_of(config, steps, **{"sigmas": even_sigmas(steps), "mu": mu} | arguments)
+    given = {"sigmas": even_sigmas(steps), "mu": mu} | arguments
+    if config.get("use_flow_sigmas"):
+        given = {"mu": given["mu"]} if config.get("use_dynamic_shifting") else {}
+    return schedule_of(config, steps, **given)
 
 
 def even_sigmas(steps: int) -> list[float]:

@@ -4,6 +4,7 @@ import { element, made } from "./api.js";
 
 const CLOSE = 0.004; // of the view: corners of a lasso that are nearer than this are one
 const MAP_SIDE = 512; // pixels on the longer side of a painted map
+const LEAST_SIDE = 64; // and on the shorter one at least, so that rounding keeps the aspect ratio
 const BRUSHES = { hold: 255, free: 0 };
 
 export class Drawing {
@@ -85,7 +86,7 @@ export class Drawing {
   // Begin to paint on a map, or on a grey of this share where there is none.
   async paint(share, address) {
     const { width, height } = this.frame;
-    const scale = MAP_SIDE / Math.max(width, height);
+    const scale = Math.max(MAP_SIDE / Math.max(width, height), LEAST_SIDE / Math.min(width, height));
     const map = made("canvas", { width: Math.round(width * scale), height: Math.round(height * scale) });
     const context = map.getContext("2d");
     context.fillStyle = grey(255 * share);
