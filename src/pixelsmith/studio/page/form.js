@@ -140,13 +140,14 @@ export class Form {
       cost.textContent = `${width} × ${height}, ${time}, ${amount(plan.disk_bytes)}`;
       element("grow").disabled = element("candidates").disabled = false;
       this.onWrong("");
-      this.onPlan(plan);
+      this.onPlan();
     } catch (error) {
       if (this.project !== project) return;
       this.plan = null;
       cost.textContent = "";
       element("grow").disabled = true;
       this.onWrong(error.message);
+      this.onPlan();
     }
   }
 }

@@ -1,5 +1,6 @@
 // The studio: a library of projects, and one project with its form, its pictures and its work.
 import { address, ask, duration, element, jobPath, labelOf, listen, made, projectPath } from "./api.js";
+import { otherThan } from "./candidate.js";
 import { Form, NEW, randomSeed } from "./form.js";
 import { Drawing } from "./draw.js";
 import { Looking, coverOf } from "./look.js";
@@ -20,7 +21,7 @@ let place = null; // the job whose crops are shown
 let lookedAt = 0;
 let shownHash = "";
 
-const form = new Form({ onWrong: say, onPlan: () => readout() });
+const form = new Form({ onWrong: say, onPlan: () => (readout(), warnOfOther()) });
 const looking = new Looking({ onMove: moved, onPlace: tryPlace });
 const drawing = new Drawing(looking.viewer, drawn);
 
@@ -125,8 +126,15 @@ function describe() {
   chosen = currentOf(followed)?.key ?? chosen;
   if (!looks.some((look) => look.key === chosen)) chosen = looks.at(-1)?.key ?? "";
   if (!looks.some((look) => look.key === compared) || compared === chosen) compared = "";
+  warnOfOther();
   strip();
   jobs();
+}
+
+// What is chosen is what grows, or else this is said beside the button.
+function warnOfOther() {
+  const look = lookOf(chosen);
+  element("other-grows").textContent = look ? otherThan(jobBy(jobOf(look.key)), look, form.values, form.plan) : "";
 }
 
 const lookOf = (key) => looks.find((look) => look.key === key);
