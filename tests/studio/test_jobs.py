@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -13,12 +14,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pixelsmith import RequestError, Size, generate
+from pixelsmith import CancelToken, LoadedModel, Observer, Progress, RequestError, Size, generate
+from pixelsmith.events import Warned
 from pixelsmith.pixels.settings_inside import read_settings
 from pixelsmith.pixels.zoomable import open_file
 from pixelsmith.studio.client import StudioClient
 from pixelsmith.studio.form import Form
+from pixelsmith.studio.jobs import Job
 from pixelsmith.studio.library import Library
+from pixelsmith.studio.queue import Queue
 from pixelsmith.studio.serving import StudioServer
 from tests.studio.serving import eventually, finished, serving
 
@@ -75,6 +79,41 @@ def test_an_uploaded_picture_is_enlarged(client: StudioClient, form: dict[str, A
     grown = finished(client, client.start(name, "grow", form | {"size": "160x120"}))
     assert grown["state"] == "done", grown["error"]
     assert given in found["command"]
+
+
+def test_warnings_are_kept_with_the_job(client: StudioClient, form: dict[str, Any], tmp_path: Path) -> None:
+    Image.effect_noise((80, 60), 40).convert("RGB").save(tmp_path / "photo.png")
+    name = client.create(form)["name"]
+    client.give(name, tmp_path / "photo.png")
+    states = list(client.events(client.start(name, "grow", form | {"size": "160x160"})["id"]))
+    assert states[-1]["state"] == "done"
+    said = next(text for text in states[-1]["warnings"] if "25% of the picture is cut off" in text)
+    assert not any(said in state["doing"] for state in states), "that is the phase"
+    (job,) = Library(tmp_path / "library").project(name).jobs()
+    assert said in job.warnings
+
+
+def test_a_warning_does_not_turn_progress_back(
+    tmp_path: Path, form: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work(
+        job: Job, model: LoadedModel, observer: Observer, cancel: CancelToken, tell: Callable[[], None]
+    ) -> LoadedModel:
+        observer(Progress(1, "denoise", 1, 2, 1, 2, share=0.5))
+        for _ in range(2):
+            observer(Warned("there is little memory"))
+        tell()
+        return model
+
+    monkeypatch.setattr("pixelsmith.studio.queue.do", work)
+    library, told = Library(tmp_path), list[Job]()
+    queue = Queue(library, told.append)
+    project = library.create(Form.from_dict(form))
+    queue.add(project.new("candidates", project.form, seeds=(1,)).created_on_disk())
+    eventually(lambda: told and told[-1].state == "done")
+    queue.close()
+    assert [job.share for job in told] == [0, 0, 0.5, 0.5, 0.5, 1]
+    assert told[-1].warnings == ("there is little memory",), "once"
 
 
 def test_one_job_runs_at_a_time_and_short_ones_come_first(client: StudioClient, form: dict[str, Any]) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from PIL import Image
 from selenium import webdriver
 from selenium.webdriver.support.ui import Select
 
@@ -37,4 +40,29 @@ def test_the_page_says_when_another_picture_than_the_chosen_one_will_grow(
     page.eventually("#strip img", 5)
     page.all("#strip button")[1].click()
     eventually(lambda: page["other-grows"].text == "")
+    assert page.errors() == []
+
+
+def test_a_given_picture_keeps_its_shape_and_a_cut_is_said(
+    browser: webdriver.Chrome,  # noqa: F811
+    studio: StudioServer,  # noqa: F811
+    project: dict[str, str],  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    Image.effect_noise((80, 60), 40).convert("RGB").save(tmp_path / "photo.png")
+    page = Page(browser, f"{studio.url}#/{project['name']}")
+    eventually(lambda: page["cost"].text.startswith("300 × 260"))
+    page["file"].send_keys(str(tmp_path / "photo.png"))
+    eventually(lambda: page["cost"].text.startswith("4619 × 3464"))
+    size = Select(page["size-choice"])
+    assert size.first_selected_option.text == "As your picture, 16 megapixels"
+    size.select_by_visible_text("Another size")
+    field = page.all("[name=size]")[0]
+    field.clear()
+    field.send_keys("160x160")
+    eventually(lambda: page["cost"].text.startswith("160 × 160"))
+    page["grow"].click()
+    page.eventually("#jobs a", 1)
+    said = page.all("#jobs .warnings li")[0].text
+    assert said.startswith("Your picture has 80x60 pixels, the result 160x160: 25% of the picture is cut off")
     assert page.errors() == []

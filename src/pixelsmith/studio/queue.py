@@ -115,7 +115,7 @@ class Queue:
     def _done(self, job: Job) -> dict[str, Any]:
         """Run a job and return the changes of its state."""
         try:
-            self._model = do(job, self._model, self._observer(job), self._token, lambda: self.tell(job))
+            self._model = do(job, self._model, self._observer(job), self._token, lambda: self.tell(self.now(job)))
         except CancelledError:
             return {"state": "paused"}
         except Exception as error:
@@ -129,12 +129,14 @@ class Queue:
 
         def observe(event: Event) -> None:
             nonlocal told, saved
-            if isinstance(event, Warned):
-                self.tell(replace(job, doing=event.message))
+            known = self.now(job)
+            if isinstance(event, Warned) and event.message not in known.warnings:
+                self._running = replace(known, warnings=(*known.warnings, event.message))
+                self.tell(self._running)
             if isinstance(event, Progress) and time.monotonic() - told >= TOLD_SECONDS:
                 told = time.monotonic()
                 doing = f"{f'stage {event.stage}' if event.stage else 'base'}: {event.phase}"
-                self._running = replace(job, share=event.share, seconds_left=event.seconds_left, doing=doing)
+                self._running = replace(known, share=event.share, seconds_left=event.seconds_left, doing=doing)
                 self.tell(self._running)
                 if told - saved >= SAVED_SECONDS:
                     saved = told

@@ -8,6 +8,7 @@ import { Looking, coverOf } from "./look.js";
 const CANDIDATES = 4;
 const POSITIONS = [0.25, 0.5, 0.75];
 const GROWN_MS = 2500; // how often a growing picture is looked at anew
+const GIVEN_PATH = /^.*given-[0-9a-f]{8}/; // of the picture that was given, in messages
 const UNFINISHED = ["waiting", "running"];
 
 let project = null; // as the server last told it
@@ -120,6 +121,7 @@ function describe() {
   document.title = prompt ? `${prompt} – Pixelsmith studio` : "Pixelsmith studio";
   element("title").textContent = prompt;
   element("given").hidden = project.given === null;
+  form.nameAreas(project.given !== null);
   element("candidates").hidden = project.given !== null;
   element("painted").hidden = project.map === null;
   element("slider").disabled = project.map !== null;
@@ -273,6 +275,7 @@ function jobs() {
   for (const job of listed) {
     const node = document.getElementById(job.id);
     node.querySelector("small").textContent = stateOf(job);
+    node.querySelector(".warnings").replaceChildren(...job.warnings.map((text) => made("li", { textContent: text.replace(GIVEN_PATH, "Your picture") })));
     const bar = node.querySelector("progress");
     if (bar) bar.value = job.share;
   }
@@ -335,7 +338,7 @@ function jobNode(job) {
   if (job.state === "paused") row.append(button("Resume", () => resume(job)));
   if (job.state === "failed") row.append(button("Try again", () => resume(job)));
   if (job.file) row.append(made("a", { href: address(jobPath(job, "/picture.tif")), download: "", textContent: "Save" }));
-  const node = made("li", { id: job.id }, row);
+  const node = made("li", { id: job.id }, row, made("ul", { className: "warnings" }));
   if (UNFINISHED.includes(job.state) || job.state === "paused") {
     node.append(made("progress", { max: 1, data: { "aria-label": name } }));
   }
@@ -408,7 +411,8 @@ async function give(file) {
   await ask("PUT", projectPath(project.name, "/given"), file);
   chosen = "given";
   await refresh();
-  await form.think();
+  form.keepShapeOf(lookOf("given"));
+  await form.keep();
 }
 element("file").onchange = safely(async (event) => {
   await give(event.target.files[0]);
