@@ -155,6 +155,22 @@ def test_unfinished_jobs_are_resumed_by_the_next_server(any_page: None, form: di
     assert np.array_equal(pixels(Library(tmp_path / "library").project(name).job("0001-grow").output), pixels(expected))
 
 
+def test_a_folder_is_open_in_one_studio_at_a_time(
+    server: StudioServer, client: StudioClient, form: dict[str, Any], tmp_path: Path
+) -> None:
+    name = client.create(form)["name"]
+    job = client.start(name, "grow", form | {"size": "900x800"})
+    eventually(lambda: client.job(job["id"])["state"] == "running")
+    with pytest.raises(RequestError) as refused:
+        StudioServer(tmp_path / "library")
+    assert str(refused.value).endswith(f"it is open already at {server.url}")
+    assert Library(tmp_path / "library").project(name).job("0001-grow").state == "running", "untouched"
+    with serving(tmp_path / "another"):
+        pass
+    with serving(tmp_path / "another") as again:
+        assert StudioClient(again.url).projects() == []
+
+
 def test_invalid_jobs_are_refused_before_they_are_queued(
     client: StudioClient, form: dict[str, Any], tmp_path: Path
 ) -> None:

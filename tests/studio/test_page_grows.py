@@ -21,7 +21,8 @@ from pixelsmith.studio.library import Library
 from pixelsmith.studio.serving import StudioServer
 from pixelsmith.web.tiles import tile_of
 from tests.studio.serving import eventually
-from tests.studio.test_page import Page, browser, project, pytestmark, studio  # noqa: F401 (fixtures, used by themselves)
+from tests.studio.test_page import Page, project, studio  # noqa: F401 (fixtures are used by themselves)
+from tests.viewer.test_page import browser, pytestmark  # noqa: F401 (as in test_page)
 
 COLOURS = {"red": (200, 30, 30), "blue": (30, 30, 200), "green": (30, 200, 30), "yellow": (200, 200, 30)}
 SOON = 12.0

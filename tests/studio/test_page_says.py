@@ -11,7 +11,8 @@ from selenium.webdriver.support.ui import Select
 from pixelsmith.studio.client import StudioClient
 from pixelsmith.studio.serving import StudioServer
 from tests.studio.serving import eventually, finished
-from tests.studio.test_page import Page, browser, project, pytestmark, studio  # noqa: F401 (fixtures, used by themselves)
+from tests.studio.test_page import Page, project, studio  # noqa: F401 (fixtures are used by themselves)
+from tests.viewer.test_page import browser, pytestmark  # noqa: F401 (as in test_page)
 
 
 def test_the_page_says_when_another_picture_than_the_chosen_one_will_grow(
