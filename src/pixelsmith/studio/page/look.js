@@ -60,8 +60,8 @@ export class Looking {
     this.viewer.addHandler("animation-finish", () => onMove());
     this.viewer.addHandler("animation", () => onMove(false));
     this.viewer.addHandler("canvas-key", (event) => {
-      // Letters are this page's: OpenSeadragon would flip and turn the picture by them.
-      if (/^[a-z0+=-]$/i.test(event.originalEvent.key)) event.preventDefaultAction = true;
+      // These are this page's: OpenSeadragon would flip, turn and move the picture by them.
+      if (/^([a-z0+=-]|Arrow(Left|Right))$/i.test(event.originalEvent.key)) event.preventDefaultAction = true;
     });
     this.viewer.addHandler("canvas-click", (event) => {
       if (!this.aiming || !event.quick || !this.first) return;

@@ -23,21 +23,30 @@ let lookedAt = 0;
 let shownHash = "";
 
 const form = new Form({ onWrong: say, onPlan: () => (readout(), warnOfOther()) });
-const looking = new Looking({ onMove: moved, onPlace: tryPlace });
+const looking = new Looking({ onMove: moved, onPlace: (point) => tryPlace(point) });
 const drawing = new Drawing(looking.viewer, drawn);
 
+// Beside the form, or at the top where there is none.
 function say(text) {
-  element("wrong").textContent = text;
+  element(element("project").hidden ? "status" : "wrong").textContent = text;
 }
 
-const safely = (act) => async (...given) => {
-  try {
-    say("");
-    await act(...given);
-  } catch (error) {
-    say(error.message);
-    element("wrong").scrollIntoView({ block: "nearest" });
-  }
+// An action of the page: it says what went wrong, and a second click while it goes on, or of a double click, is none.
+const safely = (act) => {
+  let goesOn = false;
+  return async (...given) => {
+    if (goesOn || given[0]?.detail > 1) return;
+    goesOn = true;
+    try {
+      say("");
+      await act(...given);
+    } catch (error) {
+      say(error.message);
+      element("wrong").scrollIntoView({ block: "nearest" });
+    } finally {
+      goesOn = false;
+    }
+  };
 };
 
 // --- the library
@@ -57,11 +66,11 @@ async function showLibrary() {
         : made("div", { className: "empty" });
       const words = one.prompt || one.name;
       const remove = made("button", { type: "button", className: "remove", textContent: "×", title: "Remove", data: { "aria-label": `Remove ${words}` } });
-      remove.onclick = async () => {
+      remove.onclick = safely(async () => {
         if (!confirm(`Remove “${words}” with all its pictures?`)) return;
         await ask("DELETE", projectPath(one.name));
         await showLibrary();
-      };
+      });
       return made("li", {}, made("a", { href: `#/${one.name}` }, picture, made("span", { textContent: words })), remove);
     }),
   );
@@ -71,14 +80,20 @@ async function showLibrary() {
 const smallOf = (name, key, version) =>
   address(projectPath(name, `/looks/${encodeURIComponent(key)}/small`), version ? { version } : {});
 
-element("begin").onsubmit = async (event) => {
-  event.preventDefault();
-  const prompt = element("first-prompt").value.trim() || element("first-prompt").placeholder;
+async function create(prompt) {
   const created = await ask("POST", "/api/projects", { ...NEW, prompt, seed: randomSeed() });
   element("first-prompt").value = "";
   location.hash = `#/${created.name}`;
   await route();
+}
+
+const start = safely(async () => {
+  await create(element("first-prompt").value.trim() || element("first-prompt").placeholder);
   element("candidates").click();
+});
+element("begin").onsubmit = (event) => {
+  event.preventDefault();
+  start();
 };
 
 // --- a project
@@ -424,17 +439,21 @@ element("take-back").onclick = safely(async () => {
   await form.think();
 });
 const see = element("see");
-for (const type of ["dragenter", "dragover"]) {
-  see.addEventListener(type, (event) => {
+
+// A file may be dropped anywhere: where it is not taken the browser would open it in place of the page.
+const drop = safely(async (file) => {
+  if (!project) await create(element("first-prompt").value.trim());
+  await give(file);
+});
+for (const type of ["dragenter", "dragover", "dragleave", "drop"]) {
+  document.addEventListener(type, (event) => {
+    if (!event.dataTransfer?.types.includes("Files")) return;
     event.preventDefault();
-    see.classList.add("drop");
+    const leaves = type === "drop" || (type === "dragleave" && !event.relatedTarget);
+    if (type !== "dragleave" || leaves) document.body.classList.toggle("drop", !leaves);
+    if (type === "drop") drop(event.dataTransfer.files[0]);
   });
 }
-for (const type of ["dragleave", "drop"]) see.addEventListener(type, () => see.classList.remove("drop"));
-see.addEventListener("drop", (event) => {
-  event.preventDefault();
-  safely(give)(event.dataTransfer.files[0]);
-});
 
 // --- a place at several positions of the Slider
 
@@ -445,26 +464,23 @@ function aim(on = !looking.aiming) {
   see.classList.toggle("aiming", on);
 }
 
-async function tryPlace(point) {
-  await safely(async () => {
-    if (!form.plan) throw new Error("Fill in the form first.");
-    aim(false);
-    looking.mark(point);
-    const [width, height] = form.plan.size;
-    const look = lookOf(chosen);
-    // The picture that is asked for may show less of this one than all.
-    const inside = coverOf(look, { width, height });
-    const x = inside.x + point.x * inside.width;
-    const y = inside.y + point.y * inside.width;
-    const share = (value) => Math.min(1, Math.max(0, value));
-    const at = [share(x), share((y * width) / height)];
-    element("crops").replaceChildren();
-    const sliders = form.slider === null ? POSITIONS : around(form.slider);
-    place = await ask("POST", projectPath(project.name, "/jobs"), { kind: "place", form: form.values, at, sliders });
-    showPlace(place);
-
-  })();
-}
+const tryPlace = safely(async (point) => {
+  if (!form.plan) throw new Error("Fill in the form first.");
+  aim(false);
+  looking.mark(point);
+  const [width, height] = form.plan.size;
+  const look = lookOf(chosen);
+  // The picture that is asked for may show less of this one than all.
+  const inside = coverOf(look, { width, height });
+  const x = inside.x + point.x * inside.width;
+  const y = inside.y + point.y * inside.width;
+  const share = (value) => Math.min(1, Math.max(0, value));
+  const at = [share(x), share((y * width) / height)];
+  element("crops").replaceChildren();
+  const sliders = form.slider === null ? POSITIONS : around(form.slider);
+  place = await ask("POST", projectPath(project.name, "/jobs"), { kind: "place", form: form.values, at, sliders });
+  showPlace(place);
+});
 
 const around = (slider) => [...new Set([Math.max(0, slider - 0.25), slider, Math.min(1, slider + 0.25)])].map((value) => Number(value.toFixed(2)));
 
@@ -644,13 +660,13 @@ element("unpaint").onclick = safely(async () => {
   await form.think();
 });
 
+const finish = safely(async () => {
+  await tool.done(tool.corners);
+  closeTool();
+});
 element("tool").onsubmit = (event) => {
   event.preventDefault();
-  if (element("tool-done").disabled) return;
-  safely(async () => {
-    await tool.done(tool.corners);
-    closeTool();
-  })();
+  if (!element("tool-done").disabled) finish();
 };
 element("tool-cancel").onclick = closeTool;
 element("tool-prompt").onkeydown = (event) => {
