@@ -27,7 +27,8 @@ return new Promise((over) => canvas.toBlob((blob) => {
   const data = new DataTransfer();
   if (name) data.items.add(new File([blob], name, { type: "image/png" }));
   else data.items.add("words", "text/plain");
-  const events = ["dragover", "drop"].map((type) => new DragEvent(type, { dataTransfer: data, bubbles: true, cancelable: true }));
+  const options = { dataTransfer: data, bubbles: true, cancelable: true };
+  const events = ["dragover", "drop"].map((type) => new DragEvent(type, options));
   over(events.map((event) => target.dispatchEvent(event)));
 }));
 """

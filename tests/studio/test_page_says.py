@@ -6,6 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 from selenium import webdriver
+from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.support.ui import Select
 
 from pixelsmith.studio.client import StudioClient
@@ -66,4 +67,25 @@ def test_a_given_picture_keeps_its_shape_and_a_cut_is_said(
     page.eventually("#jobs a", 1)
     said = page.all("#jobs .warnings li")[0].text
     assert said.startswith("Your picture has 80x60 pixels, the result 160x160: 25% of the picture is cut off")
+    assert page.errors() == []
+
+
+def test_a_place_with_a_painted_map_has_one_preview(
+    browser: webdriver.Chrome,  # noqa: F811
+    studio: StudioServer,  # noqa: F811
+    project: dict[str, str],  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    client = StudioClient(studio.url)
+    Image.linear_gradient("L").save(tmp_path / "map.png")
+    client.paint(project["name"], tmp_path / "map.png")
+    finished(client, client.start(project["name"], "candidates", seeds=[7]))
+    page = Page(browser, f"{studio.url}#/{project['name']}")
+    eventually(lambda: page["readout"].text and page["cost"].text)
+    page["try"].click()
+    ActionChains(browser).move_to_element(page["picture"]).click().perform()
+    page.eventually("#crops img", 1)
+    assert page["crops"].text == "as painted"
+    assert page.all("#crops figure button") == []
+    assert len(client.project(project["name"])["jobs"][-1]["sliders"]) == 1
     assert page.errors() == []

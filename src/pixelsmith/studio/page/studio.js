@@ -477,7 +477,8 @@ const tryPlace = safely(async (point) => {
   const share = (value) => Math.min(1, Math.max(0, value));
   const at = [share(x), share((y * width) / height)];
   element("crops").replaceChildren();
-  const sliders = form.slider === null ? POSITIONS : around(form.slider);
+  // A painted map has its own position for each place: there is nothing to choose from.
+  const sliders = project.map ? [form.slider ?? RESULT] : form.slider === null ? POSITIONS : around(form.slider);
   place = await ask("POST", projectPath(project.name, "/jobs"), { kind: "place", form: form.values, at, sliders });
   showPlace(place);
 });
@@ -499,8 +500,9 @@ function showPlace(job) {
 function crop(job, slider, there, waits) {
   const words = slider.toFixed(2);
   const picture = there
-    ? made("img", { src: address(jobPath(job, `/place/${words}`)), alt: `The place at ${words}` })
+    ? made("img", { src: address(jobPath(job, `/place/${words}`)), alt: `The place ${job.map ? "as painted" : `at ${words}`}` })
     : made("div", { className: "empty", textContent: waits });
+  if (job.map) return made("figure", {}, picture, made("figcaption", { textContent: "as painted" }));
   const use = made("button", { type: "button", textContent: `Use ${words}`, disabled: !there });
   use.onclick = () => {
     form.chooseSlider(slider);
