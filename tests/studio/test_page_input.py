@@ -110,3 +110,21 @@ def test_arrow_keys_change_the_picture_and_do_not_move_it(
     eventually(lambda: "0001-candidates%3A8" in browser.current_url)
     ActionChains(browser).pause(1).perform()
     assert re.search(r"&x=([0-9.]+)&", browser.current_url)[1] == "0.500000"  # type: ignore[index]
+
+
+def test_text_can_be_copied_where_there_is_no_clipboard(
+    browser: webdriver.Chrome,  # noqa: F811
+    studio: StudioServer,  # noqa: F811
+    project: dict[str, str],  # noqa: F811
+) -> None:
+    """As in a page of another machine without encryption."""
+    page = Page(browser, f"{studio.url}#/{project['name']}")
+    eventually(lambda: page["cost"].text)
+    browser.execute_script("Object.defineProperty(navigator, 'clipboard', { value: undefined })")
+    page["copy-command"].click()
+    eventually(page["copy"].is_displayed)
+    selected = browser.execute_script(
+        "const text = document.activeElement; return text.value.slice(text.selectionStart, text.selectionEnd)"
+    )
+    assert selected.startswith("pixelsmith generate 'a map of <islands>' --size 300x260")
+    assert page["wrong"].text == ""

@@ -40,7 +40,7 @@ class StudioServer(WebServer):
         try:
             self.token = _token_of(folder)
             found = application(self._folder, address, self.token)
-            write_whole(folder / _ADDRESS, super().url.encode())
+            write_whole(folder / _ADDRESS, self.url.split("?")[0].encode())
         except BaseException:
             self._lock.release()
             raise
@@ -52,9 +52,8 @@ class StudioServer(WebServer):
         super().__exit__(kind, error, trace)
         self._lock.release()
 
-    @property
-    def url(self) -> str:
-        return f"{super().url}?token={self.token}"
+    def _url_at(self, address: str) -> str:
+        return f"{super()._url_at(address)}?token={self.token}"
 
 
 def _held(folder: Path) -> FileLock:

@@ -732,7 +732,15 @@ element("mode").onchange = (event) => setMode(event.target.value);
 async function copy(id, text) {
   const node = element(id);
   const before = node.textContent;
-  await navigator.clipboard.writeText(text);
+  try {
+    // Browsers give no clipboard to pages of other machines without encryption.
+    await navigator.clipboard.writeText(text);
+  } catch {
+    element("to-copy").value = text;
+    element("copy").showModal();
+    element("to-copy").select();
+    return;
+  }
   node.textContent = "Copied";
   setTimeout(() => (node.textContent = before), 1500);
 }
