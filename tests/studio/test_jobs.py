@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pixelsmith import CancelToken, LoadedModel, Observer, Progress, RequestError, Size, generate
+from pixelsmith import CancelledError, LoadedModel, Observer, Progress, Request, RequestError, Size, generate
 from pixelsmith.events import Warned
 from pixelsmith.pixels.settings_inside import read_settings
 from pixelsmith.pixels.zoomable import open_file
@@ -97,13 +97,12 @@ def test_a_warning_does_not_turn_progress_back(
     tmp_path: Path, form: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def work(
-        job: Job, model: LoadedModel, observer: Observer, cancel: CancelToken, tell: Callable[[], None]
-    ) -> LoadedModel:
+        job: Job, request: Request, model: LoadedModel, observer: Observer, cancel: object, tell: Callable[[], None]
+    ) -> None:
         observer(Progress(1, "denoise", 1, 2, 1, 2, share=0.5))
         for _ in range(2):
             observer(Warned("there is little memory"))
         tell()
-        return model
 
     monkeypatch.setattr("pixelsmith.studio.queue.do", work)
     library, told = Library(tmp_path), list[Job]()
@@ -217,6 +216,52 @@ def test_a_failed_job_has_a_reason_and_does_not_stop_others(
     assert not (tmp_path / "library" / name).exists()
 
 
+def test_jobs_that_have_ended_can_be_removed(
+    client: StudioClient, server: StudioServer, form: dict[str, Any], tmp_path: Path
+) -> None:
+    name = client.create(form)["name"]
+    grown, tried = client.start(name, "grow", form | {"size": "900x800"}), client.start(name, "candidates", seeds=[1])
+    eventually(lambda: client.job(grown["id"])["state"] == "running")
+    for job in (grown, tried):
+        with pytest.raises(RequestError, match="pause it first"):
+            client.remove(job["id"])
+    (tmp_path / "library" / tried["id"] / "1.png").mkdir()
+    eventually(lambda: client.job(grown["id"])["share"] > 0)
+    client.pause(grown["id"])
+    assert finished(client, tried)["state"] == "failed"
+    assert client.job(grown["id"])["state"] == "paused"
+    for job in (grown, tried):
+        client.remove(job["id"])
+        assert not (tmp_path / "library" / job["id"]).exists(), "with its run directory"
+    assert client.project(name)["jobs"] == []
+    again = finished(client, client.start(name, "grow"))
+    assert again["id"] == f"{name}/0001-grow"
+    looks = json.loads(client.ask("GET", f"/api/projects/{name}/looks"))
+    assert (looks[-1]["width"], looks[-1]["height"]) == (150, 130)
+    assert client.ask("GET", f"/api/projects/{name}/looks/{looks[-1]['key']}/small")
+
+
+def test_the_model_stays_loaded_after_a_job_that_ends_early(
+    tmp_path: Path, form: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models: list[LoadedModel] = []
+
+    def work(job: Job, request: Request, model: LoadedModel, *others: object) -> None:
+        models.append(model)
+        if len(models) < 3:
+            raise (CancelledError, RuntimeError("it failed"))[len(models) - 1]
+
+    monkeypatch.setattr("pixelsmith.studio.queue.do", work)
+    library = Library(tmp_path)
+    queue = Queue(library, lambda job: None)
+    project = library.create(Form.from_dict(form))
+    for seed in (1, 2, 3):
+        queue.add(project.new("candidates", project.form, seeds=(seed,)).created_on_disk())
+    eventually(lambda: [job.state for job in project.jobs()] == ["paused", "failed", "done"])
+    queue.close()
+    assert len({id(model) for model in models}) == 1
+
+
 def test_print_sizes() -> None:
     assert Form("a map", size="10x20cm@100dpi").request().size == Size(394, 787)
     assert Form("a map", size="10x20cm@100dpi").request().dpi == 100
@@ -262,7 +307,7 @@ def test_a_region_is_made_again_and_restored(client: StudioClient, form: dict[st
     assert current() == "0003-redo:0"
     client.remove(second["id"])
     assert client.job(third["id"])["of"] == root
-    with pytest.raises(RequestError, match="version of a redo"):
+    with pytest.raises(RequestError, match="remove those first"):
         client.remove(first["id"])
     for wrong, message in (
         ({"of": "0009-grow"}, "of: expected"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -128,3 +129,22 @@ def test_text_can_be_copied_where_there_is_no_clipboard(
     )
     assert selected.startswith("pixelsmith generate 'a map of <islands>' --size 300x260")
     assert page["wrong"].text == ""
+
+
+def test_a_failed_preview_can_be_removed(
+    browser: webdriver.Chrome,  # noqa: F811
+    studio: StudioServer,  # noqa: F811
+    project: dict[str, str],  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    there = Library(tmp_path / "library").project(project["name"])
+    failed = there.new("place", there.form, at=(0.5, 0.5), sliders=(0.5,)).created_on_disk()
+    replace(failed, state="failed", error="the disk was full").save()
+    page = Page(browser, f"{studio.url}#/{project['name']}")
+    eventually(lambda: "the disk was full" in page["jobs"].text)
+    assert [button.text for button in page.all("#jobs button")] == ["Try again", "Remove"]
+    browser.execute_script("window.confirm = () => true")
+    page.work("Remove")
+    eventually(lambda: page["jobs"].text == "")
+    assert not failed.folder.exists()
+    assert page.errors() == []

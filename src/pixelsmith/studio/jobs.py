@@ -18,6 +18,8 @@ from pixelsmith.system.durable import read_object, read_whole, write_whole
 
 Kind = Literal["candidates", "place", "grow", "redo"]
 State = Literal["waiting", "running", "paused", "done", "failed"]
+UNFINISHED: tuple[State, ...] = ("waiting", "running")
+"""States of jobs that the queue has."""
 VALUES: Mapping[str, tuple[str, ...]] = {
     "candidates": ("seeds",), "place": ("at", "sliders"), "grow": (), "redo": ("of", "polygon"),
 }  # fmt: skip

@@ -285,7 +285,7 @@ function keptUp(list, entries) {
 function jobs() {
   const lasting = ["grow", "redo"];
   const listed = project.jobs.filter((job) => lasting.includes(job.kind) || job.state === "failed" || job.state === "paused");
-  const keys = (job) => `${job.id} ${job.state} ${job.file} ${job.of} ${isCurrent(job)} ${nameOf(job)}`;
+  const keys = (job) => `${job.id} ${job.state} ${job.file} ${job.of} ${isCurrent(job)} ${nameOf(job)} ${removable(job)}`;
   keptUp(element("jobs"), listed.reverse().map((job) => [keys(job), () => jobNode(job)]));
   for (const job of listed) {
     const node = document.getElementById(job.id);
@@ -319,7 +319,6 @@ function versionRow(job) {
   if (isCurrent(job)) row.append(button("Redo a place", () => redoPlace(job)));
   if (again && isCurrent(job)) row.append(button("Undo", () => useVersion(job.of)));
   if (again) row.append(button("Compare", () => compareWith(job.of, jobName(job))));
-  if (again && !isCurrent(job)) row.append(button("Remove", () => removeVersion(job)));
   return row;
 }
 
@@ -331,7 +330,10 @@ async function useVersion(name) {
   await refresh();
 }
 
-async function removeVersion(job) {
+// A picture goes after the versions that were made from it; those of a version stay.
+const removable = (job) => !UNFINISHED.includes(job.state) && (job.kind === "redo" || !project.jobs.some((one) => one.of === jobName(job)));
+
+async function remove(job) {
   if (!confirm(`Remove “${nameOf(job)}”?`)) return;
   await ask("DELETE", jobPath(job));
   await refresh();
@@ -353,6 +355,7 @@ function jobNode(job) {
   if (job.state === "paused") row.append(button("Resume", () => resume(job)));
   if (job.state === "failed") row.append(button("Try again", () => resume(job)));
   if (job.file) row.append(made("a", { href: address(jobPath(job, "/picture.tif")), download: "", textContent: "Save" }));
+  if (removable(job)) row.append(button("Remove", () => remove(job)));
   const node = made("li", { id: job.id }, row, made("ul", { className: "warnings" }));
   if (UNFINISHED.includes(job.state) || job.state === "paused") {
     node.append(made("progress", { max: 1, data: { "aria-label": name } }));
@@ -500,7 +503,7 @@ function showPlace(job) {
 function crop(job, slider, there, waits) {
   const words = slider.toFixed(2);
   const picture = there
-    ? made("img", { src: address(jobPath(job, `/place/${words}`)), alt: `The place ${job.map ? "as painted" : `at ${words}`}` })
+    ? made("img", { src: address(jobPath(job, `/place/${words}`), { created: job.created }), alt: `The place ${job.map ? "as painted" : `at ${words}`}` })
     : made("div", { className: "empty", textContent: waits });
   if (job.map) return made("figure", {}, picture, made("figcaption", { textContent: "as painted" }));
   const use = made("button", { type: "button", textContent: `Use ${words}`, disabled: !there });
