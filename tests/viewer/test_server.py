@@ -123,6 +123,15 @@ def test_a_region_is_saved_at_full_resolution(tmp_path: Path) -> None:
     assert outside.shape == (600, 100, 3)
 
 
+def test_a_region_between_pixels_is_saved_unchanged(tmp_path: Path) -> None:
+    noise = torch.randint(0, 256, (3, 600, 900), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    path = tmp_path / "map.tif"
+    write_picture(Array(noise), path, SETTINGS)
+    with serving(path) as found:
+        saved = picture(fetched(found, "region.png?picture=0&left=100.3&top=50.9&right=399.2&bottom=249.5"))
+    assert np.array_equal(saved, noise[:, 50:250, 100:400].permute(1, 2, 0).numpy())
+
+
 def test_the_server_listens_on_this_machine_only(tmp_path: Path) -> None:
     path = tmp_path / "map.png"
     write_picture(Array(gradient(Size(40, 30))), path, SETTINGS)
