@@ -89,3 +89,22 @@ def test_a_place_with_a_painted_map_has_one_preview(
     assert page.all("#crops figure button") == []
     assert len(client.project(project["name"])["jobs"][-1]["sliders"]) == 1
     assert page.errors() == []
+
+
+def test_the_candidate_with_the_seed_of_the_form_is_shown_first(
+    browser: webdriver.Chrome,  # noqa: F811
+    studio: StudioServer,  # noqa: F811
+    project: dict[str, str],  # noqa: F811
+) -> None:
+    client = StudioClient(studio.url)
+    finished(client, client.start(project["name"], "candidates", seeds=[7, 8]))
+    page = Page(browser, f"{studio.url}#/{project['name']}")
+    page.eventually("#strip img", 2)
+    eventually(lambda: page["cost"].text)
+    assert [thumb.text for thumb in page.all("#strip [aria-current=true]")] == ["7"]
+    page["more"].click()
+    page["random"].click()
+    eventually(lambda: page["other-grows"].text == "Another seed: another picture will grow. Choose this one again.")
+    page.all("#strip button")[0].click()
+    eventually(lambda: page["other-grows"].text == "")
+    assert page.errors() == []

@@ -18,5 +18,6 @@ export function otherThan(job, look, values, plan) {
   };
   const name = Object.keys(differs).find((one) => differs[one]);
   if (!name) return "";
-  return `${name === "regions" ? "Other regions" : `Another ${name}`}: another picture will grow. Show four again.`;
+  const advice = name === "seed" ? "Choose this one again." : "Show four again.";
+  return `${name === "regions" ? "Other regions" : `Another ${name}`}: another picture will grow. ${advice}`;
 }

@@ -141,11 +141,19 @@ function describe() {
   element("painted").hidden = project.map === null;
   element("slider").disabled = project.map !== null;
   chosen = currentOf(followed)?.key ?? chosen;
-  if (!looks.some((look) => look.key === chosen)) chosen = looks.at(-1)?.key ?? "";
+  if (!looks.some((look) => look.key === chosen)) chosen = unchosen()?.key ?? "";
   if (!looks.some((look) => look.key === compared) || compared === chosen) compared = "";
   warnOfOther();
   strip();
   jobs();
+}
+
+// What is shown before one is chosen: the newest picture, or of candidates the one whose seed the form has.
+function unchosen() {
+  const newest = looks.at(-1);
+  const isCandidate = (look) => jobBy(jobOf(look.key))?.kind === "candidates";
+  if (!newest || !isCandidate(newest)) return newest;
+  return looks.findLast((look) => isCandidate(look) && look.key.endsWith(`:${form.values.seed}`)) ?? newest;
 }
 
 // What is chosen is what grows, or else this is said beside the button.
