@@ -25,7 +25,7 @@ from tests.studio.test_page import Page, project, studio  # noqa: F401 (fixtures
 from tests.viewer.test_page import browser, pytestmark  # noqa: F401 (as in test_page)
 
 COLOURS = {"red": (200, 30, 30), "blue": (30, 30, 200), "green": (30, 200, 30), "yellow": (200, 200, 30)}
-SOON = 12.0
+SOON = 25.0
 """Seconds: less than the page waits for the tiles of a picture that grows."""
 
 

@@ -298,7 +298,7 @@ function jobs() {
   for (const job of listed) {
     const node = document.getElementById(job.id);
     node.querySelector("small").textContent = stateOf(job);
-    node.querySelector(".warnings").replaceChildren(...job.warnings.map((text) => made("li", { textContent: text.replace(GIVEN_PATH, "Your picture") })));
+    keptUp(node.querySelector(".warnings"), job.warnings.map((text) => [text, () => warningNode(text)]));
     const bar = node.querySelector("progress");
     if (bar) bar.value = job.share;
   }
@@ -371,6 +371,8 @@ function jobNode(job) {
   if (job.file && job.state === "done") node.append(versionRow(job));
   return node;
 }
+
+const warningNode = (text) => made("li", { textContent: text.replace(GIVEN_PATH, "Your picture") });
 
 function resume(job) {
   if (["grow", "redo"].includes(job.kind)) followed = rootOf(job);
