@@ -21,7 +21,7 @@ from pixelsmith.studio.library import Library
 from pixelsmith.studio.openapi import EVENTS, description
 from pixelsmith.studio.operations import OPERATIONS
 from pixelsmith.studio.serving import StudioServer
-from pixelsmith.web import guard, responses
+from pixelsmith.web import guard, listening, responses
 from tests.studio.serving import eventually
 
 
@@ -153,6 +153,14 @@ def test_other_machines_need_the_token_for_everything_but_the_page(any_page: Non
     ):  # fmt: skip
         scope = {"type": "http", "method": "GET", "path": path, "query_string": query}
         assert (app.refusal(scope | {"headers": [(b"host", b"studio.local:80")]}) is not None) == refused
+
+
+def test_each_printed_url_has_the_token(any_page: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listening, "_address_in_network", lambda address: "192.168.1.7")
+    with StudioServer(tmp_path / "library", "0.0.0.0") as server:  # noqa: S104
+        end = f":{server.port}/?token={server.token}"
+        assert server.whereabouts == f"http://127.0.0.1{end} and for other machines at http://192.168.1.7{end}"
+        assert (tmp_path / "library" / ".address").read_text() == f"http://127.0.0.1:{server.port}/"
 
 
 def test_the_openapi_description_has_every_route(server: StudioServer) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -13,12 +14,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pixelsmith import RequestError, Size, generate
+from pixelsmith import CancelledError, LoadedModel, Observer, Progress, Request, RequestError, Size, generate
+from pixelsmith.events import Warned
 from pixelsmith.pixels.settings_inside import read_settings
 from pixelsmith.pixels.zoomable import open_file
 from pixelsmith.studio.client import StudioClient
 from pixelsmith.studio.form import Form
+from pixelsmith.studio.jobs import Job
 from pixelsmith.studio.library import Library
+from pixelsmith.studio.queue import Queue
 from pixelsmith.studio.serving import StudioServer
 from tests.studio.serving import eventually, finished, serving
 
@@ -77,6 +81,40 @@ def test_an_uploaded_picture_is_enlarged(client: StudioClient, form: dict[str, A
     assert given in found["command"]
 
 
+def test_warnings_are_kept_with_the_job(client: StudioClient, form: dict[str, Any], tmp_path: Path) -> None:
+    Image.effect_noise((80, 60), 40).convert("RGB").save(tmp_path / "photo.png")
+    name = client.create(form)["name"]
+    client.give(name, tmp_path / "photo.png")
+    states = list(client.events(client.start(name, "grow", form | {"size": "160x160"})["id"]))
+    assert states[-1]["state"] == "done"
+    said = next(text for text in states[-1]["warnings"] if "25% of the picture is cut off" in text)
+    assert not any(said in state["doing"] for state in states), "that is the phase"
+    (job,) = Library(tmp_path / "library").project(name).jobs()
+    assert said in job.warnings
+
+
+def test_a_warning_does_not_turn_progress_back(
+    tmp_path: Path, form: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work(
+        job: Job, request: Request, model: LoadedModel, observer: Observer, cancel: object, tell: Callable[[], None]
+    ) -> None:
+        observer(Progress(1, "denoise", 1, 2, 1, 2, share=0.5))
+        for _ in range(2):
+            observer(Warned("there is little memory"))
+        tell()
+
+    monkeypatch.setattr("pixelsmith.studio.queue.do", work)
+    library, told = Library(tmp_path), list[Job]()
+    queue = Queue(library, told.append)
+    project = library.create(Form.from_dict(form))
+    queue.add(project.new("candidates", project.form, seeds=(1,)).created_on_disk())
+    eventually(lambda: told and told[-1].state == "done")
+    queue.close()
+    assert [job.share for job in told] == [0, 0, 0.5, 0.5, 0.5, 1]
+    assert told[-1].warnings == ("there is little memory",), "once"
+
+
 def test_one_job_runs_at_a_time_and_short_ones_come_first(client: StudioClient, form: dict[str, Any]) -> None:
     name = client.create(form)["name"]
     first, second = (client.start(name, "grow", form | {"size": "900x800", "seed": seed}) for seed in (1, 2))
@@ -114,6 +152,22 @@ def test_unfinished_jobs_are_resumed_by_the_next_server(any_page: None, form: di
     expected = generate(Form.from_dict(form | {"size": "500x400"}).request(), tmp_path / "expected.tif").path
     assert expected is not None
     assert np.array_equal(pixels(Library(tmp_path / "library").project(name).job("0001-grow").output), pixels(expected))
+
+
+def test_a_folder_is_open_in_one_studio_at_a_time(
+    server: StudioServer, client: StudioClient, form: dict[str, Any], tmp_path: Path
+) -> None:
+    name = client.create(form)["name"]
+    job = client.start(name, "grow", form | {"size": "900x800"})
+    eventually(lambda: client.job(job["id"])["state"] == "running")
+    with pytest.raises(RequestError) as refused:
+        StudioServer(tmp_path / "library")
+    assert str(refused.value).endswith(f"it is open already at {server.url}")
+    assert Library(tmp_path / "library").project(name).job("0001-grow").state == "running", "untouched"
+    with serving(tmp_path / "another"):
+        pass
+    with serving(tmp_path / "another") as again:
+        assert StudioClient(again.url).projects() == []
 
 
 def test_invalid_jobs_are_refused_before_they_are_queued(
@@ -162,6 +216,52 @@ def test_a_failed_job_has_a_reason_and_does_not_stop_others(
     assert not (tmp_path / "library" / name).exists()
 
 
+def test_jobs_that_have_ended_can_be_removed(
+    client: StudioClient, server: StudioServer, form: dict[str, Any], tmp_path: Path
+) -> None:
+    name = client.create(form)["name"]
+    grown, tried = client.start(name, "grow", form | {"size": "900x800"}), client.start(name, "candidates", seeds=[1])
+    eventually(lambda: client.job(grown["id"])["state"] == "running")
+    for job in (grown, tried):
+        with pytest.raises(RequestError, match="pause it first"):
+            client.remove(job["id"])
+    (tmp_path / "library" / tried["id"] / "1.png").mkdir()
+    eventually(lambda: client.job(grown["id"])["share"] > 0)
+    client.pause(grown["id"])
+    assert finished(client, tried)["state"] == "failed"
+    assert client.job(grown["id"])["state"] == "paused"
+    for job in (grown, tried):
+        client.remove(job["id"])
+        assert not (tmp_path / "library" / job["id"]).exists(), "with its run directory"
+    assert client.project(name)["jobs"] == []
+    again = finished(client, client.start(name, "grow"))
+    assert again["id"] == f"{name}/0001-grow"
+    looks = json.loads(client.ask("GET", f"/api/projects/{name}/looks"))
+    assert (looks[-1]["width"], looks[-1]["height"]) == (150, 130)
+    assert client.ask("GET", f"/api/projects/{name}/looks/{looks[-1]['key']}/small")
+
+
+def test_the_model_stays_loaded_after_a_job_that_ends_early(
+    tmp_path: Path, form: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models: list[LoadedModel] = []
+
+    def work(job: Job, request: Request, model: LoadedModel, *others: object) -> None:
+        models.append(model)
+        if len(models) < 3:
+            raise (CancelledError, RuntimeError("it failed"))[len(models) - 1]
+
+    monkeypatch.setattr("pixelsmith.studio.queue.do", work)
+    library = Library(tmp_path)
+    queue = Queue(library, lambda job: None)
+    project = library.create(Form.from_dict(form))
+    for seed in (1, 2, 3):
+        queue.add(project.new("candidates", project.form, seeds=(seed,)).created_on_disk())
+    eventually(lambda: [job.state for job in project.jobs()] == ["paused", "failed", "done"])
+    queue.close()
+    assert len({id(model) for model in models}) == 1
+
+
 def test_print_sizes() -> None:
     assert Form("a map", size="10x20cm@100dpi").request().size == Size(394, 787)
     assert Form("a map", size="10x20cm@100dpi").request().dpi == 100
@@ -207,7 +307,7 @@ def test_a_region_is_made_again_and_restored(client: StudioClient, form: dict[st
     assert current() == "0003-redo:0"
     client.remove(second["id"])
     assert client.job(third["id"])["of"] == root
-    with pytest.raises(RequestError, match="version of a redo"):
+    with pytest.raises(RequestError, match="remove those first"):
         client.remove(first["id"])
     for wrong, message in (
         ({"of": "0009-grow"}, "of: expected"),

@@ -227,13 +227,13 @@ def test_a_large_picture_is_paused_and_resumed(
     eventually(lambda: page["cost"].text.startswith("900 × 800"))
     page["grow"].click()
     page.eventually("#strip img", 1)
-    eventually(lambda: page["jobs"].text.endswith("Pause") and "%" in page["jobs"].text)
-    page.all("#jobs button")[0].click()
+    eventually(lambda: "Pause" in page["jobs"].text and "%" in page["jobs"].text)
+    page.work("Pause")
     eventually(lambda: "paused at" in page["jobs"].text)
     assert StudioClient(studio.url).project(project["name"])["jobs"][0]["state"] == "paused"
-    page.all("#jobs button")[0].click()
-    eventually(lambda: page["jobs"].text.endswith("Pause"))
-    page.all("#jobs button")[0].click()
+    page.work("Resume")
+    eventually(lambda: "Pause" in page["jobs"].text)
+    page.work("Pause")
     eventually(lambda: "paused at" in page["jobs"].text)
 
 

@@ -35,7 +35,7 @@ from pixelsmith.canvas import Array
 from pixelsmith.events import Event
 from pixelsmith.pixels.files import write_picture
 from pixelsmith.viewer import PictureServer, server, show
-from pixelsmith.web import responses
+from pixelsmith.web import listening, responses
 
 SETTINGS = {"pixelsmith": "1", "request": {"prompt": "a <b>map</b>", "seed": 7, "method": {"steps": 3}}}
 
@@ -123,6 +123,15 @@ def test_a_region_is_saved_at_full_resolution(tmp_path: Path) -> None:
     assert outside.shape == (600, 100, 3)
 
 
+def test_a_region_between_pixels_is_saved_unchanged(tmp_path: Path) -> None:
+    noise = torch.randint(0, 256, (3, 600, 900), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    path = tmp_path / "map.tif"
+    write_picture(Array(noise), path, SETTINGS)
+    with serving(path) as found:
+        saved = picture(fetched(found, "region.png?picture=0&left=100.3&top=50.9&right=399.2&bottom=249.5"))
+    assert np.array_equal(saved, noise[:, 50:250, 100:400].permute(1, 2, 0).numpy())
+
+
 def test_the_server_listens_on_this_machine_only(tmp_path: Path) -> None:
     path = tmp_path / "map.png"
     write_picture(Array(gradient(Size(40, 30))), path, SETTINGS)
@@ -130,6 +139,24 @@ def test_the_server_listens_on_this_machine_only(tmp_path: Path) -> None:
         assert found.address == "127.0.0.1"
         with pytest.raises(RequestError, match="cannot be used"):
             PictureServer(path, port=found.port)
+
+
+def test_the_address_of_a_server_for_other_machines_is_one_to_connect_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "map.png"
+    write_picture(Array(gradient(Size(40, 30))), path, SETTINGS)
+    with PictureServer(path, "0.0.0.0") as found:  # noqa: S104
+        assert found.url == f"http://127.0.0.1:{found.port}/", "here"
+        assert "0.0.0.0" not in found.whereabouts  # noqa: S104
+        monkeypatch.setattr(listening, "_address_in_network", lambda address: "192.168.1.7")
+        assert found.whereabouts == f"{found.url} and for other machines at http://192.168.1.7:{found.port}/"
+        monkeypatch.setattr(listening, "_address_in_network", lambda address: None)
+        assert found.whereabouts == found.url, "without a network"
+    monkeypatch.undo()
+    monkeypatch.setattr(server, "page_files", lambda package: {})
+    with PictureServer(path) as found:
+        assert found.whereabouts == found.url == f"http://127.0.0.1:{found.port}/"
 
 
 def test_an_install_without_the_page_says_how_to_build_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

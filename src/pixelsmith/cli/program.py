@@ -339,7 +339,7 @@ def view_command(path: Path, before: Path | None, host: str, port: int, browser:
     from pixelsmith.viewer import PictureServer
 
     with PictureServer(path, host, port, before) as server:
-        say(f"{path} is at {server.url} (Ctrl-C ends it)")
+        say(f"{path} is at {server.whereabouts} (Ctrl-C ends it)")
         if browser:
             click.launch(server.url)
         with suppress(KeyboardInterrupt):

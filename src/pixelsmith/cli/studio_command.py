@@ -26,7 +26,7 @@ def studio_command(folder: Path, host: str, port: int, browser: bool) -> None:
     with StudioServer(folder, host, port) as server:
         if server.address not in LOOPBACK:
             say("Other machines can connect: anyone who has the URL below, with its token, can change everything.")
-        say(f"{folder} is at {server.url} (Ctrl-C ends it)")
+        say(f"{folder} is at {server.whereabouts} (Ctrl-C ends it)")
         if browser:
             click.launch(server.url)
         with suppress(KeyboardInterrupt):

@@ -86,7 +86,7 @@ class StudioClient:
         return self._object("POST", f"{self._path(job)}/use", {})
 
     def remove(self, job: str) -> dict[str, Any]:
-        """Remove a version of a picture."""
+        """Remove a job with its results, unless it waits or runs, or is a grown picture with versions."""
         return self._object("DELETE", self._path(job))
 
     def events(self, job: str) -> Iterator[dict[str, Any]]:

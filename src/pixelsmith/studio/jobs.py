@@ -18,6 +18,8 @@ from pixelsmith.system.durable import read_object, read_whole, write_whole
 
 Kind = Literal["candidates", "place", "grow", "redo"]
 State = Literal["waiting", "running", "paused", "done", "failed"]
+UNFINISHED: tuple[State, ...] = ("waiting", "running")
+"""States of jobs that the queue has."""
 VALUES: Mapping[str, tuple[str, ...]] = {
     "candidates": ("seeds",), "place": ("at", "sliders"), "grow": (), "redo": ("of", "polygon"),
 }  # fmt: skip
@@ -43,6 +45,7 @@ class Job:
       of width and height. The result is a new version of that picture; ``undone``: an earlier version is current.
     - ``state``: ``waiting`` in the queue, ``running``, ``paused``, ``done``, or ``failed`` with the message ``error``.
     - ``share``: 0..1, the part of the work that is done; ``seconds_left``: where known; ``doing``: the current phase.
+      ``warnings``: what was said of it so far, each once.
     """
 
     folder: Path
@@ -61,6 +64,7 @@ class Job:
     share: float = 0.0
     seconds_left: float | None = None
     doing: str = ""
+    warnings: tuple[str, ...] = ()
     created: float = field(default_factory=time.time)
 
     @property
@@ -138,6 +142,7 @@ class Job:
                 raise ValueError("it has another format")
             for name in ("seeds", "at", "sliders"):
                 values[name] = tuple(values[name])
+            values["warnings"] = tuple(values.get("warnings", ()))
             values["polygon"] = tuple(tuple(corner) for corner in values.get("polygon", ()))
             if values.get("of") is not None and not JOB_NAME.fullmatch(values["of"]):
                 raise ValueError("the name in 'of' is not that of a job")

@@ -32,7 +32,7 @@ from pixelsmith.errors import PictureError, RequestError, RunError
 from pixelsmith.geometry import tiles
 from pixelsmith.pixels.reading import picture_size, read_start
 from pixelsmith.studio.form import Form
-from pixelsmith.studio.jobs import FORMAT, JOB_FILE, JOB_NAME, Job, Kind, check_job, file_in
+from pixelsmith.studio.jobs import FORMAT, JOB_FILE, JOB_NAME, UNFINISHED, Job, Kind, check_job, file_in
 from pixelsmith.system.durable import PARTIAL, read_object, read_whole, write_whole
 
 Picture = Literal["given", "map"]
@@ -136,28 +136,24 @@ class Project:
             job.save()
         return changed
 
-    def remove_version(self, version: Job) -> list[Job]:
-        """Remove the version of a redo; versions made from it are attached to the one before. Returns those.
+    def remove_job(self, job: Job) -> list[Job]:
+        """Remove a job with its results; versions made from a redo are attached to the one before it. Returns those.
 
-        Raises as ``check_version`` does.
+        ``job`` has its current state. Raises ``RequestError`` while it, or a version made from it, waits or runs, and
+        for a grown picture with versions.
         """
-        changed = [replace(job, of=version.of) for job in self.check_version(version)]
-        for job in changed:
-            job.save()
-        shutil.rmtree(version.folder)
+        after = [one for one in self.jobs() if one.of == job.folder.name]
+        if job.state in UNFINISHED:
+            raise RequestError(f"{job.id}: it is {job.state}; pause it first")
+        if any(one.state in UNFINISHED for one in after):
+            raise RequestError(f"{job.id}: another version is being made from it; wait, or pause that job")
+        if after and job.kind != "redo":
+            raise RequestError(f"{job.id}: other versions were made from it; remove those first")
+        changed = [replace(one, of=job.of) for one in after]
+        for one in changed:
+            one.save()
+        shutil.rmtree(job.folder)
         return changed
-
-    def check_version(self, version: Job) -> list[Job]:
-        """The versions made from one that is to be removed.
-
-        Raises ``RequestError`` unless it is a redo, and while another version is being made from it.
-        """
-        if version.kind != "redo":
-            raise RequestError(f"{version.id}: expected the version of a redo; or remove the whole project")
-        after = [job for job in self.jobs() if job.of == version.folder.name]
-        if any(job.state in ("waiting", "running") for job in after):
-            raise RequestError(f"{version.id}: another version is being made from it; wait, or pause that job")
-        return after
 
     def save(self) -> None:
         """Write the form, and the regions as a file for the command line."""

@@ -110,6 +110,10 @@ class Looks:
         """A JPEG of all of a picture. Raises as ``source`` does."""
         return small_of(self.source(project, key), side)
 
+    def forget(self, job: Job) -> None:
+        """Close the pictures of a job that was removed: the next one may have its name."""
+        self._runs.pop(job.run_dir, None)
+
     def _tile(self, project: Project, key: str, level: int, column: int, row: int, version: str) -> bytes:
         return tile_of(self.source(project, key), level, column, row)
 

@@ -15,7 +15,7 @@ from pixelsmith import plan
 from pixelsmith.errors import RequestError
 from pixelsmith.studio import schemas
 from pixelsmith.studio.form import Form
-from pixelsmith.studio.jobs import Job
+from pixelsmith.studio.jobs import UNFINISHED, Job
 from pixelsmith.studio.library import Library, Picture, Project
 from pixelsmith.studio.looks import Looks
 from pixelsmith.studio.queue import Queue
@@ -85,7 +85,7 @@ def _projects(studio: Studio, asked: Asked) -> list[dict[str, Any]]:
     for project in studio.library:
         picture = studio.looks.cover(project)
         about = {"name": project.name, "prompt": project.form.prompt, "created": project.created, "picture": picture}
-        found.append(about | {"busy": any(job.state in ("waiting", "running") for job in project.jobs())})
+        found.append(about | {"busy": any(job.state in UNFINISHED for job in project.jobs())})
     return found
 
 
@@ -171,10 +171,9 @@ def _use(studio: Studio, asked: Asked) -> dict[str, Any]:
 
 def _forget(studio: Studio, asked: Asked) -> dict[str, Any]:
     project, job = _project(studio, asked), _job(studio, asked)
-    project.check_version(job)
-    studio.queue.stop(job)
-    for changed in project.remove_version(job):
+    for changed in project.remove_job(job):
         studio.queue.tell(changed)
+    studio.looks.forget(job)
     return studio.now(project)
 
 
@@ -273,7 +272,7 @@ OPERATIONS = (
     Operation("POST", _OF_JOB + "/pause", "pause_job", "Pause a job; its results are kept.", _pause),
     Operation("POST", _OF_JOB + "/resume", "resume_job", "Resume a job where it stopped.", _resume),
     Operation("POST", _OF_JOB + "/use", "use_version", "Make a version the current one; later ones are kept.", _use),
-    Operation("DELETE", _OF_JOB, "remove_version", "Remove a version of a picture.", _forget),
+    Operation("DELETE", _OF_JOB, "remove_job", "Remove a job with its results.", _forget),
     Operation("GET", _OF_JOB + "/picture.tif", "file", "The finished picture.", _file, answers="image/tiff"),
     Operation(
         "GET", _OF_JOB + "/place/{slider}", "place", "The preview at one position of the Slider, such as 0.50.", _place,

@@ -12,7 +12,7 @@ from typing import Any
 from pixelsmith import CancelledError, CancelToken, LoadedModel
 from pixelsmith.errors import PixelsmithError, RequestError, reason_of
 from pixelsmith.events import Event, Progress, Warned
-from pixelsmith.studio.jobs import Job
+from pixelsmith.studio.jobs import UNFINISHED, Job
 from pixelsmith.studio.library import Library
 from pixelsmith.studio.work import do
 
@@ -41,7 +41,7 @@ class Queue:
         self._closed = False
         for project in library:
             for job in project.jobs():
-                if job.state in ("waiting", "running"):
+                if job.state in UNFINISHED:
                     self._keep(job, state="paused")
         self._thread = threading.Thread(target=self._work, name="studio", daemon=True)
         self._thread.start()
@@ -115,7 +115,10 @@ class Queue:
     def _done(self, job: Job) -> dict[str, Any]:
         """Run a job and return the changes of its state."""
         try:
-            self._model = do(job, self._model, self._observer(job), self._token, lambda: self.tell(job))
+            request = job.request
+            # Kept before the work, which may end in an error: the next job needs not load it again.
+            self._model = LoadedModel.of(request) if self._model is None else self._model.serving(request)
+            do(job, request, self._model, self._observer(job), self._token, lambda: self.tell(self.now(job)))
         except CancelledError:
             return {"state": "paused"}
         except Exception as error:
@@ -129,12 +132,14 @@ class Queue:
 
         def observe(event: Event) -> None:
             nonlocal told, saved
-            if isinstance(event, Warned):
-                self.tell(replace(job, doing=event.message))
+            known = self.now(job)
+            if isinstance(event, Warned) and event.message not in known.warnings:
+                self._running = replace(known, warnings=(*known.warnings, event.message))
+                self.tell(self._running)
             if isinstance(event, Progress) and time.monotonic() - told >= TOLD_SECONDS:
                 told = time.monotonic()
                 doing = f"{f'stage {event.stage}' if event.stage else 'base'}: {event.phase}"
-                self._running = replace(job, share=event.share, seconds_left=event.seconds_left, doing=doing)
+                self._running = replace(known, share=event.share, seconds_left=event.seconds_left, doing=doing)
                 self.tell(self._running)
                 if told - saved >= SAVED_SECONDS:
                     saved = told

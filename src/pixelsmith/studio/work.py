@@ -27,16 +27,13 @@ PLACE_SIDE = 192
 
 
 def do(
-    job: Job, model: LoadedModel | None, observer: Observer, cancel: CancelToken, tell: Callable[[], None]
-) -> LoadedModel:
-    """Compute the missing results of a job, and return the model for the next job.
+    job: Job, request: Request, model: LoadedModel, observer: Observer, cancel: CancelToken, tell: Callable[[], None]
+) -> None:
+    """Compute the missing results of a job with the model of its request.
 
     ``tell`` is called after each result. Raises as ``LoadedModel.generate`` does.
     """
-    request = job.request
-    model = LoadedModel.of(request) if model is None else model.serving(request)
     _WORK[job.kind](job, request, model, observer, cancel, tell)
-    return model
 
 
 def _candidates(

@@ -32,7 +32,7 @@ def tile_of(source: Zoomable, level: int, column: int, row: int) -> bytes:
 
 
 def region_of(source: Zoomable, box: Box) -> bytes:
-    """A PNG of the part of ``box`` inside a picture, in all its detail as far as ``SAVED_SIDE`` goes.
+    """A PNG of the whole pixels under the part of ``box`` inside a picture, as they are as far as ``SAVED_SIDE`` goes.
 
     Raises ``LookupError``.
     """
@@ -42,6 +42,8 @@ def region_of(source: Zoomable, box: Box) -> bytes:
     right, bottom = min(box[2], float(source.size.width)), min(box[3], float(source.size.height))
     if not (left < right and top < bottom):
         raise LookupError(box)
+    # Between pixels it would be resampled, and softened.
+    left, top, right, bottom = math.floor(left), math.floor(top), math.ceil(right), math.ceil(bottom)
     scale = min(1.0, SAVED_SIDE / max(right - left, bottom - top))
     size = Size(max(1, math.ceil((right - left) * scale)), max(1, math.ceil((bottom - top) * scale)))
     return _encoded(source, (left, top, right, bottom), size, "PNG")

@@ -10,7 +10,9 @@ const SIZES = [
   ["Print 60 × 90 cm, 300 dpi", "60x90cm@300dpi"],
   ["A gigapixel", "32768x32768"],
 ];
+const AREAS = [16, 60]; // megapixels, in the shape of the given picture or else of the model
 const OWN = "own";
+const SAME_SHAPE = 0.01; // difference of aspect ratios, as a share
 const WAIT_MS = 350;
 export const NEW = { prompt: "", negative_prompt: "", size: "2048x2048", model: "embedded", preset: "fast", seed: 0, slider: null, regions: [] };
 const SLIDER = 0.5; // where the handle stands while the model chooses
@@ -26,7 +28,9 @@ export class Form {
     this.onWrong = onWrong;
     this.onPlan = onPlan;
     const choice = element("size-choice");
-    choice.append(...SIZES.map(([name, value]) => new Option(name, value)), new Option("Another size", OWN));
+    this.areas = AREAS.map((area) => new Option("", `${area}MP`));
+    choice.append(...SIZES.map(([name, value]) => new Option(name, value)), ...this.areas, new Option("Another size", OWN));
+    this.nameAreas(false);
     choice.onchange = () => {
       element("size-own").hidden = choice.value !== OWN;
       if (choice.value !== OWN) this.fields.size.value = choice.value;
@@ -61,11 +65,29 @@ export class Form {
   set(form) {
     for (const [name, value] of Object.entries(form)) if (!["slider", "regions"].includes(name)) this.fields[name].value = value;
     this.setRegions(form.regions);
-    const known = SIZES.some(([, value]) => value === form.size);
-    element("size-choice").value = known ? form.size : OWN;
-    element("size-own").hidden = known;
+    this.setSize(form.size);
     this.setSlider(form.slider);
     this.think();
+  }
+
+  setSize(size) {
+    this.fields.size.value = size;
+    const choice = element("size-choice");
+    const known = [...choice.options].some((option) => option.value === size);
+    choice.value = known ? size : OWN;
+    element("size-own").hidden = known;
+  }
+
+  nameAreas(given) {
+    this.areas.forEach((option, i) => (option.textContent = `${given ? "As your picture, " : ""}${AREAS[i]} megapixels`));
+  }
+
+  // A size of another shape would cut off the edges of a given picture, so it becomes an area, which keeps them.
+  keepShapeOf({ width, height }) {
+    const [across, down] = this.plan?.size ?? [1, 1];
+    if (Math.abs((across * height) / (down * width) - 1) < SAME_SHAPE) return;
+    const area = (width * height) / 1e6;
+    this.setSize(`${AREAS.find((one) => one > area) ?? Math.ceil(4 * area)}MP`);
   }
 
   setSlider(value) {
@@ -140,13 +162,14 @@ export class Form {
       cost.textContent = `${width} × ${height}, ${time}, ${amount(plan.disk_bytes)}`;
       element("grow").disabled = element("candidates").disabled = false;
       this.onWrong("");
-      this.onPlan(plan);
+      this.onPlan();
     } catch (error) {
       if (this.project !== project) return;
       this.plan = null;
       cost.textContent = "";
       element("grow").disabled = true;
       this.onWrong(error.message);
+      this.onPlan();
     }
   }
 }

@@ -52,13 +52,16 @@ export class Looking {
     this.aiming = false;
     this.items = [];
     this.queue = Promise.resolve();
+    this.told = null; // newer states of the two pictures
+    this.refreshing = false;
+    this.waitNoMore = () => {};
     this.onMove = onMove;
     this.viewer.addHandler("update-viewport", () => this.placeDivider());
     this.viewer.addHandler("animation-finish", () => onMove());
     this.viewer.addHandler("animation", () => onMove(false));
     this.viewer.addHandler("canvas-key", (event) => {
-      // Letters are this page's: OpenSeadragon would flip and turn the picture by them.
-      if (/^[a-z0+=-]$/i.test(event.originalEvent.key)) event.preventDefaultAction = true;
+      // These are this page's: OpenSeadragon would flip, turn and move the picture by them.
+      if (/^([a-z0+=-]|Arrow(Left|Right))$/i.test(event.originalEvent.key)) event.preventDefaultAction = true;
     });
     this.viewer.addHandler("canvas-click", (event) => {
       if (!this.aiming || !event.quick || !this.first) return;
@@ -76,12 +79,18 @@ export class Looking {
 
   async change(project, first, other, mode) {
     const same = this.project === project && this.first?.key === first?.key && this.other?.key === other?.key;
-    if (same && this.mode === mode) return this.refresh(first, other);
+    if (same && this.mode === mode) {
+      // Not awaited: tiles of a picture that grows may take long, and what is chosen meanwhile must not wait for them.
+      this.refresh(first, other).catch(console.error);
+      return;
+    }
+    this.waitNoMore();
     const keepsPlace = this.project === project && this.first;
     Object.assign(this, { project, first, other, mode, flickered: false });
     this.viewer.world.removeAll();
     this.viewer.clearOverlays();
     this.items = [];
+    this.told = null;
     element("second").hidden = mode !== "beside" || !other;
     this.second?.world.removeAll();
     this.fitContainer();
@@ -108,30 +117,53 @@ export class Looking {
     this.placeDivider();
   }
 
-  added(viewer, look) {
+  // `options` are those of OpenSeadragon: `index` counts from the lowest picture and is by default above all others.
+  added(viewer, look, options = {}) {
     return new Promise((success, error) => {
       viewer.addTiledImage({
         tileSource: tileSource(this.project, look),
         ...coverOf(look, this.first),
+        ...options,
         success: (event) => success({ item: event.item, look, viewer }),
         error,
       });
     });
   }
 
-  // What grew is loaded beneath its old self, which goes when the new one is there: nothing flickers.
+  // One refresh at a time; what is told meanwhile follows it.
   async refresh(...looks) {
-    for (const [index, look] of looks.entries()) {
-      const old = this.items[index];
-      if (!look || !old || old.look.version === look.version) continue;
-      const grown = await this.added(old.viewer, look);
-      if (old.item.getClip()) grown.item.setClip(old.item.getClip());
-      await Promise.race([new Promise((loaded) => grown.item.whenFullyLoaded(loaded)), pause(REFRESH_MS)]);
-      if (this.items[index] !== old) continue;
-      this.items[index] = grown;
-      old.viewer.world.removeItem(old.item);
-      this[index === 0 ? "first" : "other"] = look;
+    this.told = looks;
+    if (this.refreshing) return;
+    this.refreshing = true;
+    try {
+      while (this.told) {
+        const now = this.told;
+        this.told = null;
+        for (const [index, look] of now.entries()) await this.renew(index, look);
+      }
+    } finally {
+      this.refreshing = false;
     }
+  }
+
+  // What grew is loaded beneath its old self, which goes when the new one is there: nothing flickers.
+  async renew(index, look) {
+    const old = this.items[index];
+    if (!look || old?.look.key !== look.key || old.look.version === look.version) return;
+    const { world } = old.viewer;
+    const opacity = old.item.getOpacity();
+    const grown = await this.added(old.viewer, look, { index: world.getIndexOfItem(old.item), opacity });
+    if (old.item.getClip()) grown.item.setClip(old.item.getClip());
+    // What is not seen is not loaded.
+    const another = new Promise((chosen) => (this.waitNoMore = chosen));
+    if (opacity && this.items[index] === old) await Promise.race([new Promise((loaded) => grown.item.whenFullyLoaded(loaded)), pause(REFRESH_MS), another]);
+    if (this.items[index] !== old) {
+      world.removeItem(grown.item); // another picture was chosen meanwhile
+      return;
+    }
+    this.items[index] = grown;
+    world.removeItem(old.item);
+    this[index === 0 ? "first" : "other"] = look;
     this.placeDivider();
   }
 

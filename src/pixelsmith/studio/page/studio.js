@@ -1,5 +1,6 @@
 // The studio: a library of projects, and one project with its form, its pictures and its work.
 import { address, ask, duration, element, jobPath, labelOf, listen, made, projectPath } from "./api.js";
+import { otherThan } from "./candidate.js";
 import { Form, NEW, randomSeed } from "./form.js";
 import { Drawing } from "./draw.js";
 import { Looking, coverOf } from "./look.js";
@@ -7,6 +8,7 @@ import { Looking, coverOf } from "./look.js";
 const CANDIDATES = 4;
 const POSITIONS = [0.25, 0.5, 0.75];
 const GROWN_MS = 2500; // how often a growing picture is looked at anew
+const GIVEN_PATH = /^.*given-[0-9a-f]{8}/; // of the picture that was given, in messages
 const UNFINISHED = ["waiting", "running"];
 
 let project = null; // as the server last told it
@@ -20,22 +22,31 @@ let place = null; // the job whose crops are shown
 let lookedAt = 0;
 let shownHash = "";
 
-const form = new Form({ onWrong: say, onPlan: () => readout() });
-const looking = new Looking({ onMove: moved, onPlace: tryPlace });
+const form = new Form({ onWrong: say, onPlan: () => (readout(), warnOfOther()) });
+const looking = new Looking({ onMove: moved, onPlace: (point) => tryPlace(point) });
 const drawing = new Drawing(looking.viewer, drawn);
 
+// Beside the form, or at the top where there is none.
 function say(text) {
-  element("wrong").textContent = text;
+  element(element("project").hidden ? "status" : "wrong").textContent = text;
 }
 
-const safely = (act) => async (...given) => {
-  try {
-    say("");
-    await act(...given);
-  } catch (error) {
-    say(error.message);
-    element("wrong").scrollIntoView({ block: "nearest" });
-  }
+// An action of the page: it says what went wrong, and a second click while it goes on, or of a double click, is none.
+const safely = (act) => {
+  let goesOn = false;
+  return async (...given) => {
+    if (goesOn || given[0]?.detail > 1) return;
+    goesOn = true;
+    try {
+      say("");
+      await act(...given);
+    } catch (error) {
+      say(error.message);
+      element("wrong").scrollIntoView({ block: "nearest" });
+    } finally {
+      goesOn = false;
+    }
+  };
 };
 
 // --- the library
@@ -55,11 +66,11 @@ async function showLibrary() {
         : made("div", { className: "empty" });
       const words = one.prompt || one.name;
       const remove = made("button", { type: "button", className: "remove", textContent: "×", title: "Remove", data: { "aria-label": `Remove ${words}` } });
-      remove.onclick = async () => {
+      remove.onclick = safely(async () => {
         if (!confirm(`Remove “${words}” with all its pictures?`)) return;
         await ask("DELETE", projectPath(one.name));
         await showLibrary();
-      };
+      });
       return made("li", {}, made("a", { href: `#/${one.name}` }, picture, made("span", { textContent: words })), remove);
     }),
   );
@@ -69,14 +80,20 @@ async function showLibrary() {
 const smallOf = (name, key, version) =>
   address(projectPath(name, `/looks/${encodeURIComponent(key)}/small`), version ? { version } : {});
 
-element("begin").onsubmit = async (event) => {
-  event.preventDefault();
-  const prompt = element("first-prompt").value.trim() || element("first-prompt").placeholder;
+async function create(prompt) {
   const created = await ask("POST", "/api/projects", { ...NEW, prompt, seed: randomSeed() });
   element("first-prompt").value = "";
   location.hash = `#/${created.name}`;
   await route();
+}
+
+const start = safely(async () => {
+  await create(element("first-prompt").value.trim() || element("first-prompt").placeholder);
   element("candidates").click();
+});
+element("begin").onsubmit = (event) => {
+  event.preventDefault();
+  start();
 };
 
 // --- a project
@@ -119,14 +136,30 @@ function describe() {
   document.title = prompt ? `${prompt} – Pixelsmith studio` : "Pixelsmith studio";
   element("title").textContent = prompt;
   element("given").hidden = project.given === null;
+  form.nameAreas(project.given !== null);
   element("candidates").hidden = project.given !== null;
   element("painted").hidden = project.map === null;
   element("slider").disabled = project.map !== null;
   chosen = currentOf(followed)?.key ?? chosen;
-  if (!looks.some((look) => look.key === chosen)) chosen = looks.at(-1)?.key ?? "";
+  if (!looks.some((look) => look.key === chosen)) chosen = unchosen()?.key ?? "";
   if (!looks.some((look) => look.key === compared) || compared === chosen) compared = "";
+  warnOfOther();
   strip();
   jobs();
+}
+
+// What is shown before one is chosen: the newest picture, or of candidates the one whose seed the form has.
+function unchosen() {
+  const newest = looks.at(-1);
+  const isCandidate = (look) => jobBy(jobOf(look.key))?.kind === "candidates";
+  if (!newest || !isCandidate(newest)) return newest;
+  return looks.findLast((look) => isCandidate(look) && look.key.endsWith(`:${form.values.seed}`)) ?? newest;
+}
+
+// What is chosen is what grows, or else this is said beside the button.
+function warnOfOther() {
+  const look = lookOf(chosen);
+  element("other-grows").textContent = look ? otherThan(jobBy(jobOf(look.key)), look, form.values, form.plan) : "";
 }
 
 const lookOf = (key) => looks.find((look) => look.key === key);
@@ -260,11 +293,12 @@ function keptUp(list, entries) {
 function jobs() {
   const lasting = ["grow", "redo"];
   const listed = project.jobs.filter((job) => lasting.includes(job.kind) || job.state === "failed" || job.state === "paused");
-  const keys = (job) => `${job.id} ${job.state} ${job.file} ${job.of} ${isCurrent(job)} ${nameOf(job)}`;
+  const keys = (job) => `${job.id} ${job.state} ${job.file} ${job.of} ${isCurrent(job)} ${nameOf(job)} ${removable(job)}`;
   keptUp(element("jobs"), listed.reverse().map((job) => [keys(job), () => jobNode(job)]));
   for (const job of listed) {
     const node = document.getElementById(job.id);
     node.querySelector("small").textContent = stateOf(job);
+    keptUp(node.querySelector(".warnings"), job.warnings.map((text) => [text, () => warningNode(text)]));
     const bar = node.querySelector("progress");
     if (bar) bar.value = job.share;
   }
@@ -293,7 +327,6 @@ function versionRow(job) {
   if (isCurrent(job)) row.append(button("Redo a place", () => redoPlace(job)));
   if (again && isCurrent(job)) row.append(button("Undo", () => useVersion(job.of)));
   if (again) row.append(button("Compare", () => compareWith(job.of, jobName(job))));
-  if (again && !isCurrent(job)) row.append(button("Remove", () => removeVersion(job)));
   return row;
 }
 
@@ -305,7 +338,10 @@ async function useVersion(name) {
   await refresh();
 }
 
-async function removeVersion(job) {
+// A picture goes after the versions that were made from it; those of a version stay.
+const removable = (job) => !UNFINISHED.includes(job.state) && (job.kind === "redo" || !project.jobs.some((one) => one.of === jobName(job)));
+
+async function remove(job) {
   if (!confirm(`Remove “${nameOf(job)}”?`)) return;
   await ask("DELETE", jobPath(job));
   await refresh();
@@ -327,13 +363,16 @@ function jobNode(job) {
   if (job.state === "paused") row.append(button("Resume", () => resume(job)));
   if (job.state === "failed") row.append(button("Try again", () => resume(job)));
   if (job.file) row.append(made("a", { href: address(jobPath(job, "/picture.tif")), download: "", textContent: "Save" }));
-  const node = made("li", { id: job.id }, row);
+  if (removable(job)) row.append(button("Remove", () => remove(job)));
+  const node = made("li", { id: job.id }, row, made("ul", { className: "warnings" }));
   if (UNFINISHED.includes(job.state) || job.state === "paused") {
     node.append(made("progress", { max: 1, data: { "aria-label": name } }));
   }
   if (job.file && job.state === "done") node.append(versionRow(job));
   return node;
 }
+
+const warningNode = (text) => made("li", { textContent: text.replace(GIVEN_PATH, "Your picture") });
 
 function resume(job) {
   if (["grow", "redo"].includes(job.kind)) followed = rootOf(job);
@@ -400,7 +439,8 @@ async function give(file) {
   await ask("PUT", projectPath(project.name, "/given"), file);
   chosen = "given";
   await refresh();
-  await form.think();
+  form.keepShapeOf(lookOf("given"));
+  await form.keep();
 }
 element("file").onchange = safely(async (event) => {
   await give(event.target.files[0]);
@@ -412,17 +452,21 @@ element("take-back").onclick = safely(async () => {
   await form.think();
 });
 const see = element("see");
-for (const type of ["dragenter", "dragover"]) {
-  see.addEventListener(type, (event) => {
+
+// A file may be dropped anywhere: where it is not taken the browser would open it in place of the page.
+const drop = safely(async (file) => {
+  if (!project) await create(element("first-prompt").value.trim());
+  await give(file);
+});
+for (const type of ["dragenter", "dragover", "dragleave", "drop"]) {
+  document.addEventListener(type, (event) => {
+    if (!event.dataTransfer?.types.includes("Files")) return;
     event.preventDefault();
-    see.classList.add("drop");
+    const leaves = type === "drop" || (type === "dragleave" && !event.relatedTarget);
+    if (type !== "dragleave" || leaves) document.body.classList.toggle("drop", !leaves);
+    if (type === "drop") drop(event.dataTransfer.files[0]);
   });
 }
-for (const type of ["dragleave", "drop"]) see.addEventListener(type, () => see.classList.remove("drop"));
-see.addEventListener("drop", (event) => {
-  event.preventDefault();
-  safely(give)(event.dataTransfer.files[0]);
-});
 
 // --- a place at several positions of the Slider
 
@@ -433,26 +477,24 @@ function aim(on = !looking.aiming) {
   see.classList.toggle("aiming", on);
 }
 
-async function tryPlace(point) {
-  await safely(async () => {
-    if (!form.plan) throw new Error("Fill in the form first.");
-    aim(false);
-    looking.mark(point);
-    const [width, height] = form.plan.size;
-    const look = lookOf(chosen);
-    // The picture that is asked for may show less of this one than all.
-    const inside = coverOf(look, { width, height });
-    const x = inside.x + point.x * inside.width;
-    const y = inside.y + point.y * inside.width;
-    const share = (value) => Math.min(1, Math.max(0, value));
-    const at = [share(x), share((y * width) / height)];
-    element("crops").replaceChildren();
-    const sliders = form.slider === null ? POSITIONS : around(form.slider);
-    place = await ask("POST", projectPath(project.name, "/jobs"), { kind: "place", form: form.values, at, sliders });
-    showPlace(place);
-
-  })();
-}
+const tryPlace = safely(async (point) => {
+  if (!form.plan) throw new Error("Fill in the form first.");
+  aim(false);
+  looking.mark(point);
+  const [width, height] = form.plan.size;
+  const look = lookOf(chosen);
+  // The picture that is asked for may show less of this one than all.
+  const inside = coverOf(look, { width, height });
+  const x = inside.x + point.x * inside.width;
+  const y = inside.y + point.y * inside.width;
+  const share = (value) => Math.min(1, Math.max(0, value));
+  const at = [share(x), share((y * width) / height)];
+  element("crops").replaceChildren();
+  // A painted map has its own position for each place: there is nothing to choose from.
+  const sliders = project.map ? [form.slider ?? RESULT] : form.slider === null ? POSITIONS : around(form.slider);
+  place = await ask("POST", projectPath(project.name, "/jobs"), { kind: "place", form: form.values, at, sliders });
+  showPlace(place);
+});
 
 const around = (slider) => [...new Set([Math.max(0, slider - 0.25), slider, Math.min(1, slider + 0.25)])].map((value) => Number(value.toFixed(2)));
 
@@ -471,8 +513,9 @@ function showPlace(job) {
 function crop(job, slider, there, waits) {
   const words = slider.toFixed(2);
   const picture = there
-    ? made("img", { src: address(jobPath(job, `/place/${words}`)), alt: `The place at ${words}` })
+    ? made("img", { src: address(jobPath(job, `/place/${words}`), { created: job.created }), alt: `The place ${job.map ? "as painted" : `at ${words}`}` })
     : made("div", { className: "empty", textContent: waits });
+  if (job.map) return made("figure", {}, picture, made("figcaption", { textContent: "as painted" }));
   const use = made("button", { type: "button", textContent: `Use ${words}`, disabled: !there });
   use.onclick = () => {
     form.chooseSlider(slider);
@@ -632,13 +675,13 @@ element("unpaint").onclick = safely(async () => {
   await form.think();
 });
 
+const finish = safely(async () => {
+  await tool.done(tool.corners);
+  closeTool();
+});
 element("tool").onsubmit = (event) => {
   event.preventDefault();
-  if (element("tool-done").disabled) return;
-  safely(async () => {
-    await tool.done(tool.corners);
-    closeTool();
-  })();
+  if (!element("tool-done").disabled) finish();
 };
 element("tool-cancel").onclick = closeTool;
 element("tool-prompt").onkeydown = (event) => {
@@ -702,7 +745,15 @@ element("mode").onchange = (event) => setMode(event.target.value);
 async function copy(id, text) {
   const node = element(id);
   const before = node.textContent;
-  await navigator.clipboard.writeText(text);
+  try {
+    // Browsers give no clipboard to pages of other machines without encryption.
+    await navigator.clipboard.writeText(text);
+  } catch {
+    element("to-copy").value = text;
+    element("copy").showModal();
+    element("to-copy").select();
+    return;
+  }
   node.textContent = "Copied";
   setTimeout(() => (node.textContent = before), 1500);
 }
