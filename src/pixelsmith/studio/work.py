@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from pixelsmith import CancelToken, Event, LoadedModel, Observer, Progress, Region, Request, Size
+from pixelsmith import CancelToken, LoadedModel, Observer, Region, Request, Size
 from pixelsmith.api.functions import settings_of
 from pixelsmith.canvas import Array
 from pixelsmith.pixels.files import write_into, write_picture
@@ -72,15 +71,8 @@ def _redo(
     job: Job, request: Request, model: LoadedModel, observer: Observer, cancel: CancelToken, tell: Callable[[], None]
 ) -> None:
     """A new version of a picture, in which only one part changes."""
-
-    def observe(event: Event) -> None:
-        if isinstance(event, Progress) and event.phase == "denoise":
-            # Only one stage runs, and denoising takes nearly all of its time.
-            event = replace(event, share=(event.step - 1 + event.done / event.total) / event.steps)
-        observer(event)
-
     _paint(job, request.size)
-    found = model.redo(request, job.before, mask=job.mask, observer=observe, cancel=cancel)
+    found = model.redo(request, job.before, mask=job.mask, observer=observer, cancel=cancel)
     with Output(job.output, overwrite=True) as there:
         write_into(there, found.picture, found.settings, about=read_metadata(job.before))
 
