@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
 import threading
 import time
@@ -25,6 +26,7 @@ from pixelsmith.cli.progress import shares
 from pixelsmith.engine import Work
 from pixelsmith.engine.crew import QUESTION, Crew, Leases, Link, unshared
 from pixelsmith.engine.many import LATE_SECONDS, Many, ask
+from pixelsmith.families import Family, load_family
 from pixelsmith.families.loading.quiet import quiet
 from pixelsmith.planning.forecast import Rates
 from pixelsmith.run.team import Team, together
@@ -319,6 +321,25 @@ def test_a_worker_with_different_files_is_refused_and_one_without_receives_them(
     what, opened = worker.open(replace(spec, sent=True))
     assert what == "done", opened
     assert worker._part_at("family", None).facts.native_size == Size(64, 64)
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_a_model_for_deterministic_algorithms_is_loaded_with_them(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, on: bool
+) -> None:
+    """The first use of cuBLAS in a process, which may be here, decides for all later ones."""
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    seen = list[tuple[bool, bool]]()
+
+    def load(*given: Any) -> Family:
+        seen.append((torch.are_deterministic_algorithms_enabled(), "CUBLAS_WORKSPACE_CONFIG" in os.environ))
+        return load_family(*given)
+
+    monkeypatch.setattr("pixelsmith.workers.worker.load_family", load)
+    what, opened = Worker("cpu").open(ModelSpec(str(tiny_model), Parts(), Compute(deterministic=on)))
+    assert what == "done", opened
+    assert seen == [(on, on)]
 
 
 def test_a_controlnet_that_a_worker_lacks_is_sent_or_named(tiny_model: Path, tmp_path: Path) -> None:

@@ -105,7 +105,8 @@ class _Run:
     def go(self) -> None:
         """Distribute the work until all groups are written."""
         if self.groups:
-            self._program = Shared(self._sender.pack((self.work.compute, torch.is_inference_mode_enabled())))
+            modes = torch.is_inference_mode_enabled(), torch.are_deterministic_algorithms_enabled()
+            self._program = Shared(self._sender.pack((self.work.compute, *modes)))
         while self._written < len(self.groups):
             self._assign()
             self._write()
