@@ -31,10 +31,10 @@ from pixelsmith.families.loading.quiet import quiet
 from pixelsmith.planning.forecast import Rates
 from pixelsmith.run.team import Team, together
 from pixelsmith.workers.cluster import check_ray
-from pixelsmith.workers.fleet import Fleet, check_workers, difference_of
+from pixelsmith.workers.fleet import Fleet, check_workers, difference_of, memories_of
 from pixelsmith.workers.model_transfer import ModelFiles
 from pixelsmith.workers.processes import environment
-from pixelsmith.workers.worker import ModelSpec, Worker
+from pixelsmith.workers.worker import About, ModelSpec, Worker
 
 
 @dataclass
@@ -417,6 +417,17 @@ def test_the_speeds_of_workers_are_added() -> None:
     assert mixed.encode == pytest.approx(0.75)
     team = Team(("cuda", "cpu", "cuda"), ("H", "A", "H"), "float32")
     assert (team.name, team.device, team.processor) == ("cpu x1 and cuda x2", "cuda and cpu", "A, H")
+
+
+def test_workers_on_the_cpu_of_a_machine_share_its_memory() -> None:
+    def about(host: str, device: str, memory: int | None) -> About:
+        return About(host, 1, device, "A", memory, ("float32", "float32"), {})
+
+    abouts = [about("a", "cpu", 900), about("a", "cpu", 900), about("a", "cuda", 80), about("a", "cuda", 80)]
+    abouts += [about("b", "cpu", 300), about("b", "xpu", None)]
+    assert memories_of(abouts) == (450, 450, 80, 80, 300, None)
+    team = Team(("cpu", "cpu", "cuda"), ("A",) * 3, "float32", memories=(450, 300, None))
+    assert team.rooms == {"cpu": 300}
 
 
 def test_the_progress_bar_shows_the_rates_of_the_first_workers() -> None:

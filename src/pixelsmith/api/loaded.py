@@ -122,7 +122,7 @@ class LoadedModel:
             # A hub id is fetched now: only then is it known how large the model is.
             model = self._model.fetch()
             the_plan = model.plan(request)
-            check_memory(the_plan, request, observer)
+            check_memory(the_plan, model, request, observer)
             settings = model.settings(request)
             job = Job(request, the_plan, model, self._model.cascade, settings, place, observer, cancel or CancelToken())
             return job.begin(run_dir)
@@ -278,6 +278,7 @@ class LoadedModel:
         if record.output is not None:
             check_file(record.output, request, settings)
         the_plan = model.plan(request)
+        check_memory(the_plan, model, request, observer)
         check_disk(the_plan, request, None, record.output)
         same = record.output is not None and has_settings(record.output, settings)
         with _held(record.output, overwrite or same) as held:

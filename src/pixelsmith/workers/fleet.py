@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -71,6 +72,7 @@ class Fleet:
             processors=tuple(about.processor for about in abouts.values()),
             dtype=dtype,
             rates=tuple(rates.get(member) for member in abouts),
+            memories=memories_of(abouts.values()),
         )
 
     def load(self, files: ModelFiles, compute: Compute, facts: ModelFacts) -> RemoteFamily:
@@ -225,6 +227,13 @@ class _Model:
     @cached_property
     def packed(self) -> Shared:
         return Shared(self.files.packed)
+
+
+def memories_of(abouts: Collection[About]) -> tuple[int | None, ...]:
+    """The memory for each worker in bytes, if known; those on the CPU of one machine share its memory."""
+    on_cpu = Counter(about.host for about in abouts if about.device == "cpu")
+    shares = (on_cpu[about.host] if about.device == "cpu" else 1 for about in abouts)
+    return tuple(about.memory and about.memory // share for about, share in zip(abouts, shares, strict=True))
 
 
 def check_workers(workers: Workers, compute: Compute) -> None:
