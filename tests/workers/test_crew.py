@@ -29,6 +29,7 @@ from pixelsmith.engine.many import LATE_SECONDS, Many, ask
 from pixelsmith.families import Family, load_family
 from pixelsmith.families.loading.quiet import quiet
 from pixelsmith.planning.forecast import Rates
+from pixelsmith.run.found import FoundModel
 from pixelsmith.run.team import Team, together
 from pixelsmith.workers.cluster import check_ray
 from pixelsmith.workers.fleet import Fleet, check_workers, difference_of, memories_of
@@ -301,6 +302,48 @@ def test_a_worker_of_another_version_is_refused_with_the_reason(monkeypatch: pyt
     with pytest.raises(RequestError, match=r"devices: no worker is left \(old: it has pixelsmith 0.0.1, the run has"):
         fleet._gather()
     assert difference_of({"torch": "1"}, {"torch": "1", "gguf": "2"}) == "it has gguf not at all, the run has 2"
+
+
+def fleet_of(worker: Worker, clock: Callable[[], float], monkeypatch: pytest.MonkeyPatch) -> Fleet:
+    monkeypatch.setattr("pixelsmith.workers.fleet.Processes", lambda devices: ThreadLinks([ThreadLink("one", worker)]))
+    monkeypatch.setattr("pixelsmith.workers.fleet.Crew", partial(Crew, clock=clock))
+    return Fleet(Workers(("cpu",)))
+
+
+def test_hours_between_a_plan_and_a_picture_are_not_waited_for_workers(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plan starts those of a cluster without loading the model."""
+    now, compute = [0.0], Compute(dtype="float32")
+    fleet = fleet_of(Worker("cpu"), lambda: now[0], monkeypatch)
+    found = FoundModel.of(str(tiny_model), Parts(), compute)
+    fleet.team(found, compute)
+    now[0] += 3 * 3600
+    fleet.team(found, compute)
+    now[0] += 3 * 3600
+    fleet.load(ModelFiles(str(tiny_model), tiny_model, Parts()), compute, found.facts)
+    assert len(fleet.crew.ready) == 1
+
+
+def test_workers_have_two_hours_to_load_the_model(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, going, compute = [0.0], threading.Event(), Compute(dtype="float32")
+
+    class Fetching(Worker):
+        def open(self, spec: ModelSpec) -> tuple[str, Any]:
+            going.wait(60)
+            return super().open(spec)
+
+    def minutes_pass() -> float:
+        now[0] += 60
+        return now[0]
+
+    fleet = fleet_of(Fetching("cpu"), lambda: now[0], monkeypatch)
+    found = FoundModel.of(str(tiny_model), Parts(), compute)
+    fleet.team(found, compute)
+    fleet.crew._clock = minutes_pass
+    with pytest.raises(RequestError, match=r"devices: no worker had loaded the model after 12\d minutes"):
+        fleet.load(ModelFiles(str(tiny_model), tiny_model, Parts()), compute, found.facts)
+    going.set()
 
 
 def test_a_worker_with_different_files_is_refused_and_one_without_receives_them(

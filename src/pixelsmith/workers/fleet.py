@@ -47,6 +47,8 @@ _KINDS = {
 LEASES = Leases()
 GATHER_SECONDS = 300.0
 """How long a run waits for the first worker, because the nodes of a cluster may be starting."""
+LOAD_SECONDS = 7200.0
+"""How long a run waits for the first worker to load the model, which may have to fetch tens of gigabytes."""
 MORE_SECONDS = 3.0
 """How long a run waits for more workers of a cluster after the first one; later ones join while it runs."""
 
@@ -144,6 +146,8 @@ class Fleet:
 
     def _gather(self) -> None:
         crew = self.crew
+        # They may have waited for a long time since an earlier plan, without a model.
+        crew.expect("had answered")
         try:
             crew.turn(0.0)
             crew.wait(lambda: bool(self._present) if self._far else self._all_known, GATHER_SECONDS)
@@ -173,6 +177,7 @@ class Fleet:
             self._load(member, self._model)
 
     def _load(self, member: Member, model: _Model) -> None:
+        self.crew.expect("had loaded the model", LOAD_SECONDS)
         self.crew.answered(member.link.call("open", model.spec), partial(self._was_opened, member, model))
 
     def _was_opened(self, member: Member, model: _Model, answer: Future[Any]) -> None:
