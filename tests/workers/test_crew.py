@@ -21,6 +21,7 @@ from diffusers import ControlNetModel, DiffusionPipeline
 from torch import Tensor
 
 from benchmarks.spread import ThreadLink, ThreadLinks, limit
+from benchmarks.waiting import Device, SleepingFamily
 from pixelsmith import Compute, ControlNet, DeviceError, MissingPartError, Parts, Placement, RequestError, Size, Workers
 from pixelsmith.cli.progress import shares
 from pixelsmith.engine import Work
@@ -35,6 +36,7 @@ from pixelsmith.workers.cluster import check_ray
 from pixelsmith.workers.fleet import Fleet, check_workers, difference_of, memories_of
 from pixelsmith.workers.model_transfer import ModelFiles
 from pixelsmith.workers.processes import environment
+from pixelsmith.workers.remote import RemoteFamily
 from pixelsmith.workers.worker import About, ModelSpec, Worker
 
 
@@ -310,7 +312,7 @@ def fleet_of(worker: Worker, clock: Callable[[], float], monkeypatch: pytest.Mon
     return Fleet(Workers(("cpu",)))
 
 
-def test_hours_between_a_plan_and_a_picture_are_not_waited_for_workers(
+def test_the_time_between_a_plan_and_a_picture_is_not_one_of_waiting_for_workers(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A plan starts those of a cluster without loading the model."""
@@ -331,7 +333,7 @@ def test_workers_have_two_hours_to_load_the_model(tiny_model: Path, monkeypatch:
     class Fetching(Worker):
         def open(self, spec: ModelSpec) -> tuple[str, Any]:
             going.wait(60)
-            return super().open(spec)
+            return "refused", "too late"
 
     def minutes_pass() -> float:
         now[0] += 60
@@ -407,6 +409,26 @@ def test_a_controlnet_that_a_worker_lacks_is_sent_or_named(tiny_model: Path, tmp
 
 def test_a_single_call_is_answered_by_any_worker() -> None:
     assert ask(crew_of(Sleeper(lost="broken"), Sleeper()), partial(sum, [1, 2])) == 3
+
+
+class Crowded:
+    """What a device has no memory for."""
+
+    def __call__(self, *given: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    encode = __call__
+
+
+def test_prompts_that_do_not_fit_into_memory_are_an_error_and_no_worker_is_lost() -> None:
+    workers = [Worker("cpu", Crowded()) for _ in range(2)]  # type: ignore[arg-type]
+    crew = Crew(ThreadLinks([ThreadLink(f"worker {i}", worker) for i, worker in enumerate(workers)]))
+    with pytest.raises(torch.OutOfMemoryError):
+        ask(crew, Crowded())
+    family = RemoteFamily(SleepingFamily(Device(), 8, 0.0).facts, crew, None, None)
+    with pytest.raises(DeviceError, match="the device has no memory for the prompts"):
+        family.encode("a map", "")
+    assert len(crew.ready) == 2
 
 
 @pytest.mark.parametrize(
