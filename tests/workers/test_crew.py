@@ -436,6 +436,9 @@ def test_prompts_that_do_not_fit_into_memory_are_an_error_and_no_worker_is_lost(
     [
         ("gpu0", None, "expected names such as cuda:0"),
         ("cuda:0,cuda:0", None, "cuda:0 is given twice"),
+        ("cuda,cuda", None, "cuda is given twice; number them, such as cuda:0,cuda:1"),
+        ("rocm:1,rocm", None, "cuda is given twice"),
+        ("mps:0,mps:1", None, "mps is given twice$"),
         ("cuda:0", "auto", "with --ray they are kinds"),
         ("", None, "expected at least one"),
     ],
@@ -448,6 +451,8 @@ def test_unknown_devices_are_refused(devices: str, ray: str | None, message: str
 def test_names_of_workers() -> None:
     assert Workers.parse(None, None) is None
     assert Workers.parse("rocm:0, cpu", None) == Workers(("cuda:0", "cpu"))
+    assert Workers.parse("cuda,xpu,cpu,cpu", None) == Workers(("cuda", "xpu", "cpu", "cpu"))
+    assert Workers.parse("cuda,cuda", "auto") == Workers(("cuda", "cuda"), "auto")
     assert Placement(workers=Workers(("cpu",))).of(Compute("cuda")).device == "auto"
 
 
@@ -469,6 +474,16 @@ def test_a_process_sees_its_own_device_only(monkeypatch: pytest.MonkeyPatch) -> 
     assert environment("cuda:1", ["cuda:0", "cuda:1"])["CUDA_VISIBLE_DEVICES"] == "6"
     assert environment("cpu", ["cpu", "cpu"])["OMP_NUM_THREADS"] == "4"
     assert "OMP_NUM_THREADS" not in environment("cpu", ["cuda:0", "cpu"])
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert environment("cuda:1", ["cuda:0", "cuda:1"])["CUDA_VISIBLE_DEVICES"] == "1"
+
+
+def test_a_device_that_the_environment_hides_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    check_workers(Workers(("cuda:0", "cuda:1")), Compute())
+    with pytest.raises(RequestError, match=r"devices: cuda:2 is not among CUDA_VISIBLE_DEVICES=2,3, the first"):
+        check_workers(Workers(("cuda:0", "cuda:2")), Compute())
 
 
 def test_the_speeds_of_workers_are_added() -> None:

@@ -31,7 +31,7 @@ from pixelsmith.run.found import FoundModel
 from pixelsmith.run.team import SPREAD, Team, common, name_of, together
 from pixelsmith.workers.cluster import RayLinks, check_ray
 from pixelsmith.workers.model_transfer import ModelFiles
-from pixelsmith.workers.processes import Processes
+from pixelsmith.workers.processes import Processes, environment
 from pixelsmith.workers.remote import RemoteFamily, RemoteUpsampler
 from pixelsmith.workers.worker import About, ModelSpec, Opened
 
@@ -251,8 +251,10 @@ def check_workers(workers: Workers, compute: Compute) -> None:
         raise RequestError(
             "memory: encoders-released is for one device; with several choose all, offload or sequential"
         )
-    for kind in workers.kinds if workers.ray is None else ():
-        choose_device(kind)
+    if workers.ray is None:
+        for kind, name in zip(workers.kinds, workers.devices, strict=True):
+            choose_device(kind)
+            environment(name, workers.devices)
 
 
 def team_here(workers: Workers, model: FoundModel, compute: Compute) -> Team:
