@@ -387,6 +387,21 @@ def test_a_model_for_deterministic_algorithms_is_loaded_with_them(
     assert seen == [(on, on)]
 
 
+def test_sent_files_are_removed_whether_they_can_be_loaded_or_not(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    files = ModelFiles(str(tiny_model), tiny_model, Parts())
+    spec = ModelSpec(files.spelled, files.parts, Compute(dtype="float32"), files.digest, sent=True)
+    for digest, expected in ((files.digest, "done"), ("other", "refused")):
+        worker = Worker("cpu")
+        worker.receive(files.packed)
+        assert len(list(tmp_path.iterdir())) == 1
+        what, _ = worker.open(replace(spec, digest=digest))
+        assert what == expected
+        assert not list(tmp_path.iterdir())
+
+
 def test_a_controlnet_that_a_worker_lacks_is_sent_or_named(tiny_model: Path, tmp_path: Path) -> None:
     place = tmp_path / "a control"
     with quiet():

@@ -122,8 +122,14 @@ class Worker:
         return self._answer(lambda: self._calibrated(request))
 
     def open(self, spec: ModelSpec) -> tuple[str, Any]:
-        """Load a model. Returns ``Opened``, or ``None`` if its files must be sent first."""
-        return self._answer(lambda: self._open(spec))
+        """Load a model. Returns ``Opened``, or ``None`` if its files must be sent first. Sent files are removed."""
+        try:
+            return self._answer(lambda: self._open(spec))
+        finally:
+            if self._folder is not None:
+                # At once, because a worker can be killed at any moment.
+                shutil.rmtree(self._folder, ignore_errors=True)
+                self._folder, self._places = None, {}
 
     def receive(self, packed: bytes) -> None:
         """Write the sent files of a model to a temporary folder."""
@@ -188,9 +194,6 @@ class Worker:
         upsampler = None
         if parts.upsampler is not None:
             upsampler = load_upsampler(parts.upsampler, parts.allow_pickle, self._device)
-        if self._folder is not None:
-            # They are removed at once, because a worker can be killed at any moment.
-            shutil.rmtree(self._folder, ignore_errors=True)
         self._family, self._upsampler = family, upsampler
         texture, doubler = family.texture, family.latent_upsampler
         return Opened(
