@@ -258,7 +258,7 @@ class LoadedModel:
         the_plan = self._model.fetch().plan(request)
         observe = _ended_by(cancel or CancelToken(), observer)
         with torch.inference_mode(), self._model.cascade(request, the_plan, observe, MemorySpace()) as cascade:
-            made = redo(cascade, the_plan, old, place, SURROUNDINGS)
+            made = redo(cascade, the_plan, old, place)
         before = settings_inside(path) or self._model.found.settings(request)
         at, method = place.window, request.method.at(len(the_plan.stages), self.facts.recommended, len(the_plan.stages))
         step = {"window": f"{at.width}x{at.height}+{at.left}+{at.top}", "prompt": request.prompt, "seed": request.seed}

@@ -28,6 +28,9 @@ READERS = max(1, min(4, (os.cpu_count() or 1) // 4))
 """Number of reading threads. A core needs several times as long to upsample a tile as a large GPU needs to encode it;
 writing is cheaper, so there is one writing thread."""
 
+PATCH = "one patch"
+"""The kind of the items of denoising, whose batch size is halved if memory runs out."""
+
 Inputs = TypeVar("Inputs")
 Outputs = TypeVar("Outputs", Tensor, tuple[Tensor, ...])
 """The computed values of n items, (n, ...), or a tuple of such tensors."""

@@ -254,10 +254,7 @@ class RunDirectory:
             return
         # Without a record there is nothing to resume.
         advice = [self.advice] if self.begun else []
-        if (
-            isinstance(error, NotAFileError | FileExistsError | IsADirectoryError | NotADirectoryError)
-            and error.filename
-        ):
+        if isinstance(error, _ANOTHER_THING) and error.filename:
             # Resuming would fail in the same way until it is removed.
             what = f"{error.filename}: something else lies where the run has a file of its own ({error.strerror})"
             remedy = "remove it: what belongs there is made again"

@@ -16,10 +16,9 @@ from pixelsmith.config.request import Request
 from pixelsmith.config.workers import Workers
 from pixelsmith.engine.codec import TILE
 from pixelsmith.engine.crew import Crew, Leases, LostError, Member, Shared, raised
-from pixelsmith.engine.denoise import PATCH
 from pixelsmith.engine.doubled import TILE_OF_LATENT_UPSAMPLER
 from pixelsmith.engine.enlarged import TILE_OF_UPSAMPLER
-from pixelsmith.engine.executor import OnSplit
+from pixelsmith.engine.executor import PATCH, OnSplit
 from pixelsmith.engine.many import Many
 from pixelsmith.engine.stage import batch_size_on
 from pixelsmith.errors import DeviceError, RequestError
