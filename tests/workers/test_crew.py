@@ -26,7 +26,9 @@ from pixelsmith import Compute, ControlNet, DeviceError, MissingPartError, Parts
 from pixelsmith.cli.progress import shares
 from pixelsmith.engine import Work
 from pixelsmith.engine.crew import QUESTION, Crew, Leases, Link, unshared
+from pixelsmith.engine.executor import unsaid
 from pixelsmith.engine.many import LATE_SECONDS, Many, ask
+from pixelsmith.events import silent
 from pixelsmith.families import Family, load_family
 from pixelsmith.families.loading.quiet import quiet
 from pixelsmith.planning.forecast import Rates
@@ -325,6 +327,15 @@ def test_the_time_between_a_plan_and_a_picture_is_not_one_of_waiting_for_workers
     now[0] += 3 * 3600
     fleet.load(ModelFiles(str(tiny_model), tiny_model, Parts()), compute, found.facts)
     assert len(fleet.crew.ready) == 1
+
+
+def test_workers_on_accelerators_have_the_batches_of_one(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fleet, compute = fleet_of(Worker("cpu"), time.monotonic, monkeypatch), Compute(dtype="float32")
+    fleet.team(FoundModel.of(str(tiny_model), Parts(), compute), compute)
+    for device in ("cpu", "cuda"):
+        fleet.abouts = {member: replace(about, device=device) for member, about in fleet.abouts.items()}
+        with fleet.executor(unsaid, silent) as (many, _):
+            assert many.even == (device != "cpu")
 
 
 def test_workers_have_two_hours_to_load_the_model(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -161,7 +161,7 @@ class Denoising:
                     yield from self.reads(patches[index].window)
 
         # On a CPU the batch size does not affect the time per patch but may affect rounding, so batches stay full.
-        groups = target.missing(batches.size, even=batches.device.type != "cpu")
+        groups = target.missing(batches.size, batches.executor.even)
         return Work(PATCH, groups, read, partial(self._move, i), write, place, batches.full, reads)
 
     def _furthest(self, steps: Steps) -> tuple[int, Readable]:

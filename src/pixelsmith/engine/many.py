@@ -46,9 +46,10 @@ class Many(HostThreads):
 
     elsewhere = True
 
-    def __init__(self, crew: Crew, on_split: OnSplit = unsaid) -> None:
+    def __init__(self, crew: Crew, on_split: OnSplit = unsaid, even: bool = False) -> None:
         super().__init__(READERS)
-        self.crew, self._on_split, self._told = crew, on_split, set[tuple[str, int]]()
+        self.crew, self._on_split, self.even = crew, on_split, even
+        self._told = set[tuple[str, int]]()
 
     def run(self, work: Work[Any, Any], on_done: OnDone) -> None:
         run = _Run(self, work, on_done)

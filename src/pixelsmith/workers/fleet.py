@@ -117,8 +117,10 @@ class Fleet:
             observer(event)
 
         self.crew.tell = lambda line: observer(Warned(line))
+        # The groups are those of one of the fastest devices alone.
+        even = any(about.device != "cpu" for about in self._present.values())
         try:
-            with Many(self.crew, on_split) as many:
+            with Many(self.crew, on_split, even) as many:
                 yield many, observed
         finally:
             self.crew.tell = None
