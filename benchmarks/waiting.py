@@ -74,7 +74,7 @@ class OnDevice:
     ``host``: seconds of processor time of reading and writing in the host's threads.
     """
 
-    elsewhere = False
+    elsewhere = even = False
 
     def __init__(self, executor: Executor, sleeper: Device) -> None:
         self._executor, self._sleeper = executor, sleeper

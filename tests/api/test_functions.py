@@ -39,6 +39,7 @@ from pixelsmith.pixels.settings_inside import read_settings
 from pixelsmith.pixels.slider_map import CHAINED, flatness_map
 from pixelsmith.run.found import FoundModel
 from pixelsmith.run.room import check_memory
+from pixelsmith.run.team import Team
 from tests.stopping import stop_at
 from tests.zoo.all import SPECIMENS
 
@@ -266,14 +267,36 @@ def test_on_an_accelerator_its_own_memory_is_checked(tiny_model: Path, monkeypat
         return 500_000_000
 
     the_plan = plan(request)
-    monkeypatch.setattr("pixelsmith.run.room.choose_device", lambda name: torch.device("cuda"))
+    model = replace(FoundModel.of(str(tiny_model), Parts(), FLOAT), device=torch.device("cuda"))
     monkeypatch.setattr("pixelsmith.run.room.memory_of", little)
-    check_memory(the_plan, request, heard.append)
-    check_memory(the_plan, replace(request, compute=Compute(memory="offload")), heard.append)
+    check_memory(the_plan, model, request, heard.append)
+    check_memory(the_plan, model, replace(request, compute=Compute(memory="offload")), heard.append)
     assert set(asked) == {"cuda"}
     (warned,) = heard
     assert isinstance(warned, Warned)
     assert "cuda has 500.0 MB; --memory encoders-released" in warned.message
+
+
+def test_with_workers_their_memory_is_checked_and_not_that_of_the_run(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request, heard = request_of(tiny_model), list[Event]()
+    the_plan, model = plan(request), FoundModel.of(str(tiny_model), Parts(), FLOAT)
+
+    def check(**memories: int | None) -> None:
+        kinds = tuple(memories)
+        team = Team(kinds, kinds, "float32", memories=tuple(memories.values()))
+        check_memory(the_plan, model.with_team(team), request, heard.append)
+
+    monkeypatch.setattr("pixelsmith.run.room.memory_of", lambda device: 0)
+    check(cuda=2**30, cpu=2**30, mps=None)
+    assert not heard
+    check(cuda=500_000_000, cpu=2**30)
+    (warned,) = heard
+    assert isinstance(warned, Warned)
+    assert "cuda has 500.0 MB for each worker; --memory offload" in warned.message
+    with pytest.raises(RequestError, match=r"cpu has 400\.0 MB for each worker; .*fewer workers"):
+        check(cuda=2**30, cpu=400_000_000)
 
 
 def test_the_memory_of_this_machine_is_known() -> None:

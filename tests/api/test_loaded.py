@@ -166,6 +166,16 @@ def test_a_run_of_another_model_is_not_resumed(tiny_model: Path, tmp_path: Path)
         model.resume(run_dir)
 
 
+def test_a_run_too_large_for_the_machine_is_not_resumed(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have begun on a larger one."""
+    run_dir = interrupted(tiny_model, tmp_path)
+    monkeypatch.setattr("pixelsmith.run.room.memory_of", lambda device: 500_000_000)
+    with pytest.raises(RequestError, match=r"memory: .*cpu has 500\.0 MB"):
+        resume(run_dir)
+
+
 @pytest.mark.parametrize(
     "placement",
     [

@@ -10,13 +10,17 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.spread import ThreadLinks
 from pixelsmith.canvas import Array
 from pixelsmith.config.compute import Compute
 from pixelsmith.engine.bands import _FITS, FittedBands, low_pass_bands, synthetic_picture
+from pixelsmith.engine.crew import Crew
+from pixelsmith.engine.shipping import Receiver, Sender
 from pixelsmith.families import find_model, load_family, read_facts
 from pixelsmith.families.family import Autoencoder
 from pixelsmith.geometry import Size
 from pixelsmith.pixels.resample import Resized
+from pixelsmith.workers.remote import RemoteAutoencoder
 
 
 @pytest.fixture(autouse=True)
@@ -87,6 +91,24 @@ def test_pictures_of_a_loaded_autoencoder_share_its_fits(
     assert fitted == [4.0]
     FittedBands(autoencoder, 8, 2.0, "lanczos")(1.0)
     assert fitted == [4.0, 2.0]
+
+
+def test_a_worker_fits_the_bands_once_for_all_steps(autoencoder: Autoencoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each step sends it the bands again, with a reference to the autoencoder that it has loaded itself."""
+    fit, fitted = FittedBands._fit, list[float]()
+
+    def counted(self: FittedBands, shrunk: float) -> Any:
+        fitted.append(shrunk)
+        return fit(self, shrunk)
+
+    monkeypatch.setattr(FittedBands, "_fit", counted)
+    with Crew(ThreadLinks([])) as crew:
+        bands = FittedBands(RemoteAutoencoder(autoencoder.tiling, crew), 8, 4.0, "lanczos")
+    _FITS.clear()
+    for _ in range(2):
+        step = Sender().pack(bands)
+        Receiver(lambda part, statistics: autoencoder, torch.device("cpu")).unpack(step)(1.0)
+    assert fitted == [4.0]
 
 
 @pytest.mark.parametrize("position", [1.0, 0.7, 0.25])

@@ -191,7 +191,7 @@ def test_pixels_are_computed_on_the_device_and_copied_as_bytes() -> None:
     class Watching:
         """An executor that records what would be copied to the host, and returns zeros."""
 
-        elsewhere = False
+        elsewhere = even = False
 
         def run(self, work: Work[Any, Any], on_done: OnDone) -> None:
             def compute(inputs: Any) -> tuple[torch.Tensor, ...]:

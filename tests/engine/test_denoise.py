@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from pixelsmith.canvas import Array
+from pixelsmith.engine import Serial, Work
 from pixelsmith.engine.denoise import Denoising, Guide
+from pixelsmith.engine.executor import OnDone
 from pixelsmith.geometry import Size, Window
 from pixelsmith.sampling.fusion import FUSIONS
 from pixelsmith.sampling.grid import ShiftedGrid
@@ -90,6 +92,22 @@ def test_batch_size_and_order_of_patches_do_not_change_the_latents(coverage: str
     torch.testing.assert_close(run(job, size, batch_size=7), expected, atol=1e-5, rtol=0)
     backwards = replace(job, coverage=Backwards(job.coverage))
     torch.testing.assert_close(run(backwards, size), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("even", "expected"), [(False, [8, 1]), (True, [4, 5])])
+def test_batches_are_even_if_the_executor_says_so(even: bool, expected: list[int]) -> None:
+    """An executor of several GPUs has the batches of one, whatever the host of the run is."""
+
+    class Watching(Serial):
+        def run(self, work: Work[Any, Any], on_done: OnDone) -> None:
+            groups = list(work.groups)
+            assert [len(group) for group in groups] == expected
+            super().run(replace(work, groups=groups), on_done)
+
+    executor, size = Watching(), Size(30, 30)
+    executor.even = even
+    job = denoising(size)
+    job.run(KeptSteps(job.channels), 8, CPU, executor=executor)
 
 
 @given(width=st.integers(4, 40), height=st.integers(4, 40), slider=st.floats(0, 1))

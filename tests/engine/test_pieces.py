@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,17 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.spread import ThreadLink, ThreadLinks
 from pixelsmith import Compute, DeviceError, Event, Method, Placement, Request, Size, Warned, generate, resume
 from pixelsmith.config.request import EMBEDDED
+from pixelsmith.engine.crew import Crew
 from pixelsmith.engine.pieces import InPieces, UpsamplerInPieces
 from pixelsmith.families import Family, find_model, load_family, read_facts
 from pixelsmith.families.autoencoders.autoencoder import DiffusersAutoencoder
 from pixelsmith.geometry import Window
 from pixelsmith.sampling.grid import TileLayout
+from pixelsmith.workers.remote import RemoteAutoencoder
+from pixelsmith.workers.worker import Worker
 from tests.api.test_loaded import interrupted, request_of
 from tests.tiny import build_autoencoder
 from tests.upsamplers import Convolved, Cramped
@@ -99,6 +104,24 @@ def test_samples_for_statistics_are_halved_too() -> None:
     with InPieces(autoencoder, 4, heard.append, side=40).steady_decoding(iter([latents, -latents])):
         expected = InPieces(autoencoder, 4, heard.append, side=40).decode(latents)
     assert torch.equal(found, expected), "the samples that were let through before count once"
+
+
+@torch.inference_mode()
+def test_samples_that_a_worker_has_no_room_for_are_halved_too() -> None:
+    """The worker is not lost."""
+    autoencoder = DiffusersAutoencoder(build_autoencoder(), torch.device("cpu"), TileLayout(64, 8, 8))
+    latents = torch.randn(1, 4, 64, 64, generator=torch.Generator().manual_seed(0))
+    with InPieces(autoencoder, 4, lambda side: None, side=40).steady_decoding(iter([latents, -latents])):
+        expected = InPieces(autoencoder, 4, lambda side: None, side=40).decode(latents)
+    autoencoder._vae.decoder.forward = with_room_for(45, autoencoder._vae.decoder.forward)
+    worker, heard = Worker("cpu", SimpleNamespace(autoencoder=autoencoder)), list[int]()
+    with Crew(ThreadLinks([ThreadLink("one", worker)])) as crew:
+        pieces = InPieces(RemoteAutoencoder(autoencoder.tiling, crew), 4, heard.append)
+        with pieces.steady_decoding(iter([latents, -latents])):
+            found = pieces.decode(latents)
+        assert len(crew.ready) == 1
+    assert heard == [4 * 40]
+    assert torch.equal(found, expected)
 
 
 def test_a_tile_of_an_upsampler_without_room_is_halved_too() -> None:

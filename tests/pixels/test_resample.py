@@ -108,6 +108,20 @@ def test_another_device_gives_the_same_pixels_up_to_rounding(device: str) -> Non
     assert (found.cpu().int() - resized.read(window).int()).abs().max() <= 1
 
 
+def test_what_is_prepared_for_the_host_is_computed_as_on_the_device_where_it_is_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A run prepares tiles for its own host; a worker on a GPU gets the bytes that a run on that GPU alone gets."""
+    values = torch.rand(3, 20, 30, generator=torch.Generator().manual_seed(0))
+    resized, window = Resized(Array(values), Size(30, 20), Size(150, 100), "lanczos"), Window(10, 20, 90, 141)
+    sent, on_host = resized.deferred(window, torch.device("cpu")), resized.read(window)
+    # As on every device but the CPU.
+    monkeypatch.setattr("pixelsmith.pixels.resample._dtype_on", lambda device: torch.float32)
+    alone = resized.read(window)
+    assert not torch.equal(alone, on_host)
+    assert torch.equal(sent(), alone)
+
+
 def test_pixels_can_be_computed_on_another_device() -> None:
     """On a device that only knows shapes."""
     resized = Resized(Array(picture(30, 20)), Size(30, 20), Size(150, 100), "lanczos")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -90,7 +91,7 @@ def test_a_stage_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
     assert (tmp_path / "mine" / "guide.data").read_text() == "mine"
 
 
-@pytest.mark.parametrize("name", ["run.json.partial", "lock", "finished", "run.json.0.partial"])
+@pytest.mark.parametrize("name", ["lock", "finished", "run.json.0a1b2c3d.partial"])
 def test_links_in_a_prepared_run_directory_are_not_followed(tmp_path: Path, mine: Path, name: str) -> None:
     run_dir = tmp_path / "run"
     run_dir.mkdir()
@@ -108,6 +109,23 @@ def test_links_in_a_prepared_run_directory_are_not_followed(tmp_path: Path, mine
         assert name == "lock"
     assert mine.read_text() == "mine"
     assert not list(run_dir.glob("*.partial"))
+
+
+def test_only_what_a_killed_write_left_is_removed_from_a_run_directory(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    (run_dir / "mine").mkdir(parents=True)
+    mine = [run_dir / "film.mkv.partial", run_dir / "mine" / "film.0a1b2c3.partial"]
+    left = [run_dir / "run.json.0a1b2c3d.partial", run_dir / "mine" / "index.01234567.partial"]
+    for path in (*mine, *left):
+        path.write_text("half")
+    with RunDirectory(run_dir):
+        assert all(path.exists() for path in mine)
+        assert not any(path.exists() for path in left)
+    shutil.rmtree(run_dir / "mine")
+    with pytest.raises(RunError, match="expected a new or an empty directory"):
+        RunDirectory.create(run_dir)
+    mine[0].rename(left[0])
+    RunDirectory.create(run_dir)
 
 
 def test_reading_does_not_wait_for_a_named_pipe(tmp_path: Path, mine: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
 import threading
 import time
@@ -20,19 +21,25 @@ from diffusers import ControlNetModel, DiffusionPipeline
 from torch import Tensor
 
 from benchmarks.spread import ThreadLink, ThreadLinks, limit
+from benchmarks.waiting import Device, SleepingFamily
 from pixelsmith import Compute, ControlNet, DeviceError, MissingPartError, Parts, Placement, RequestError, Size, Workers
 from pixelsmith.cli.progress import shares
 from pixelsmith.engine import Work
 from pixelsmith.engine.crew import QUESTION, Crew, Leases, Link, unshared
+from pixelsmith.engine.executor import unsaid
 from pixelsmith.engine.many import LATE_SECONDS, Many, ask
+from pixelsmith.events import silent
+from pixelsmith.families import Family, load_family
 from pixelsmith.families.loading.quiet import quiet
 from pixelsmith.planning.forecast import Rates
+from pixelsmith.run.found import FoundModel
 from pixelsmith.run.team import Team, together
 from pixelsmith.workers.cluster import check_ray
-from pixelsmith.workers.fleet import Fleet, check_workers, difference_of
+from pixelsmith.workers.fleet import Fleet, check_workers, difference_of, memories_of
 from pixelsmith.workers.model_transfer import ModelFiles
 from pixelsmith.workers.processes import environment
-from pixelsmith.workers.worker import ModelSpec, Worker
+from pixelsmith.workers.remote import RemoteFamily
+from pixelsmith.workers.worker import About, ModelSpec, Worker
 
 
 @dataclass
@@ -301,6 +308,57 @@ def test_a_worker_of_another_version_is_refused_with_the_reason(monkeypatch: pyt
     assert difference_of({"torch": "1"}, {"torch": "1", "gguf": "2"}) == "it has gguf not at all, the run has 2"
 
 
+def fleet_of(worker: Worker, clock: Callable[[], float], monkeypatch: pytest.MonkeyPatch) -> Fleet:
+    monkeypatch.setattr("pixelsmith.workers.fleet.Processes", lambda devices: ThreadLinks([ThreadLink("one", worker)]))
+    monkeypatch.setattr("pixelsmith.workers.fleet.Crew", partial(Crew, clock=clock))
+    return Fleet(Workers(("cpu",)))
+
+
+def test_the_time_between_a_plan_and_a_picture_is_not_one_of_waiting_for_workers(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plan starts those of a cluster without loading the model."""
+    now, compute = [0.0], Compute(dtype="float32")
+    fleet = fleet_of(Worker("cpu"), lambda: now[0], monkeypatch)
+    found = FoundModel.of(str(tiny_model), Parts(), compute)
+    fleet.team(found, compute)
+    now[0] += 3 * 3600
+    fleet.team(found, compute)
+    now[0] += 3 * 3600
+    fleet.load(ModelFiles(str(tiny_model), tiny_model, Parts()), compute, found.facts)
+    assert len(fleet.crew.ready) == 1
+
+
+def test_workers_on_accelerators_have_the_batches_of_one(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fleet, compute = fleet_of(Worker("cpu"), time.monotonic, monkeypatch), Compute(dtype="float32")
+    fleet.team(FoundModel.of(str(tiny_model), Parts(), compute), compute)
+    for device in ("cpu", "cuda"):
+        fleet.abouts = {member: replace(about, device=device) for member, about in fleet.abouts.items()}
+        with fleet.executor(unsaid, silent) as (many, _):
+            assert many.even == (device != "cpu")
+
+
+def test_workers_have_two_hours_to_load_the_model(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, going, compute = [0.0], threading.Event(), Compute(dtype="float32")
+
+    class Fetching(Worker):
+        def open(self, spec: ModelSpec) -> tuple[str, Any]:
+            going.wait(60)
+            return "refused", "too late"
+
+    def minutes_pass() -> float:
+        now[0] += 60
+        return now[0]
+
+    fleet = fleet_of(Fetching("cpu"), lambda: now[0], monkeypatch)
+    found = FoundModel.of(str(tiny_model), Parts(), compute)
+    fleet.team(found, compute)
+    fleet.crew._clock = minutes_pass
+    with pytest.raises(RequestError, match=r"devices: no worker had loaded the model after 12\d minutes"):
+        fleet.load(ModelFiles(str(tiny_model), tiny_model, Parts()), compute, found.facts)
+    going.set()
+
+
 def test_a_worker_with_different_files_is_refused_and_one_without_receives_them(
     tiny_model: Path, tmp_path: Path
 ) -> None:
@@ -319,6 +377,40 @@ def test_a_worker_with_different_files_is_refused_and_one_without_receives_them(
     what, opened = worker.open(replace(spec, sent=True))
     assert what == "done", opened
     assert worker._part_at("family", None).facts.native_size == Size(64, 64)
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_a_model_for_deterministic_algorithms_is_loaded_with_them(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, on: bool
+) -> None:
+    """The first use of cuBLAS in a process, which may be here, decides for all later ones."""
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    seen = list[tuple[bool, bool]]()
+
+    def load(*given: Any) -> Family:
+        seen.append((torch.are_deterministic_algorithms_enabled(), "CUBLAS_WORKSPACE_CONFIG" in os.environ))
+        return load_family(*given)
+
+    monkeypatch.setattr("pixelsmith.workers.worker.load_family", load)
+    what, opened = Worker("cpu").open(ModelSpec(str(tiny_model), Parts(), Compute(deterministic=on)))
+    assert what == "done", opened
+    assert seen == [(on, on)]
+
+
+def test_sent_files_are_removed_whether_they_can_be_loaded_or_not(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    files = ModelFiles(str(tiny_model), tiny_model, Parts())
+    spec = ModelSpec(files.spelled, files.parts, Compute(dtype="float32"), files.digest, sent=True)
+    for digest, expected in ((files.digest, "done"), ("other", "refused")):
+        worker = Worker("cpu")
+        worker.receive(files.packed)
+        assert len(list(tmp_path.iterdir())) == 1
+        what, _ = worker.open(replace(spec, digest=digest))
+        assert what == expected
+        assert not list(tmp_path.iterdir())
 
 
 def test_a_controlnet_that_a_worker_lacks_is_sent_or_named(tiny_model: Path, tmp_path: Path) -> None:
@@ -345,11 +437,34 @@ def test_a_single_call_is_answered_by_any_worker() -> None:
     assert ask(crew_of(Sleeper(lost="broken"), Sleeper()), partial(sum, [1, 2])) == 3
 
 
+class Crowded:
+    """What a device has no memory for."""
+
+    def __call__(self, *given: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    encode = __call__
+
+
+def test_prompts_that_do_not_fit_into_memory_are_an_error_and_no_worker_is_lost() -> None:
+    workers = [Worker("cpu", Crowded()) for _ in range(2)]  # type: ignore[arg-type]
+    crew = Crew(ThreadLinks([ThreadLink(f"worker {i}", worker) for i, worker in enumerate(workers)]))
+    with pytest.raises(torch.OutOfMemoryError):
+        ask(crew, Crowded())
+    family = RemoteFamily(SleepingFamily(Device(), 8, 0.0).facts, crew, None, None)
+    with pytest.raises(DeviceError, match="the device has no memory for the prompts"):
+        family.encode("a map", "")
+    assert len(crew.ready) == 2
+
+
 @pytest.mark.parametrize(
     ("devices", "ray", "message"),
     [
         ("gpu0", None, "expected names such as cuda:0"),
         ("cuda:0,cuda:0", None, "cuda:0 is given twice"),
+        ("cuda,cuda", None, "cuda is given twice; number them, such as cuda:0,cuda:1"),
+        ("rocm:1,rocm", None, "cuda is given twice"),
+        ("mps:0,mps:1", None, "mps is given twice$"),
         ("cuda:0", "auto", "with --ray they are kinds"),
         ("", None, "expected at least one"),
     ],
@@ -362,6 +477,8 @@ def test_unknown_devices_are_refused(devices: str, ray: str | None, message: str
 def test_names_of_workers() -> None:
     assert Workers.parse(None, None) is None
     assert Workers.parse("rocm:0, cpu", None) == Workers(("cuda:0", "cpu"))
+    assert Workers.parse("cuda,xpu,cpu,cpu", None) == Workers(("cuda", "xpu", "cpu", "cpu"))
+    assert Workers.parse("cuda,cuda", "auto") == Workers(("cuda", "cuda"), "auto")
     assert Placement(workers=Workers(("cpu",))).of(Compute("cuda")).device == "auto"
 
 
@@ -383,6 +500,16 @@ def test_a_process_sees_its_own_device_only(monkeypatch: pytest.MonkeyPatch) -> 
     assert environment("cuda:1", ["cuda:0", "cuda:1"])["CUDA_VISIBLE_DEVICES"] == "6"
     assert environment("cpu", ["cpu", "cpu"])["OMP_NUM_THREADS"] == "4"
     assert "OMP_NUM_THREADS" not in environment("cpu", ["cuda:0", "cpu"])
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert environment("cuda:1", ["cuda:0", "cuda:1"])["CUDA_VISIBLE_DEVICES"] == "1"
+
+
+def test_a_device_that_the_environment_hides_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    check_workers(Workers(("cuda:0", "cuda:1")), Compute())
+    with pytest.raises(RequestError, match=r"devices: cuda:2 is not among CUDA_VISIBLE_DEVICES=2,3, the first"):
+        check_workers(Workers(("cuda:0", "cuda:2")), Compute())
 
 
 def test_the_speeds_of_workers_are_added() -> None:
@@ -396,6 +523,17 @@ def test_the_speeds_of_workers_are_added() -> None:
     assert mixed.encode == pytest.approx(0.75)
     team = Team(("cuda", "cpu", "cuda"), ("H", "A", "H"), "float32")
     assert (team.name, team.device, team.processor) == ("cpu x1 and cuda x2", "cuda and cpu", "A, H")
+
+
+def test_workers_on_the_cpu_of_a_machine_share_its_memory() -> None:
+    def about(host: str, device: str, memory: int | None) -> About:
+        return About(host, 1, device, "A", memory, ("float32", "float32"), {})
+
+    abouts = [about("a", "cpu", 900), about("a", "cpu", 900), about("a", "cuda", 80), about("a", "cuda", 80)]
+    abouts += [about("b", "cpu", 300), about("b", "xpu", None)]
+    assert memories_of(abouts) == (450, 450, 80, 80, 300, None)
+    team = Team(("cpu", "cpu", "cuda"), ("A",) * 3, "float32", memories=(450, 300, None))
+    assert team.rooms == {"cpu": 300}
 
 
 def test_the_progress_bar_shows_the_rates_of_the_first_workers() -> None:

@@ -97,10 +97,10 @@ def give_up(model: LoadedModel, hit: dict[str, int], said: list[str]) -> None:
     stopped = hit["denoise"]
     crew.wait(lambda: not any(member.jobs for member in crew.ready if abouts[member].pid != stopped), 120)
     for member in crew.ready:
-        if abouts[member].pid == stopped and not member.jobs:
-            # Its answers were on their way when it was stopped, and no later job was given to it.
+        if abouts[member].pid == stopped:
+            # It may have no other job, or only such whose answers were on their way when it was stopped.
             crew.begin(member, Unanswered())
-        elif abouts[member].pid in hit.values() and abouts[member].pid != stopped:
+        elif abouts[member].pid in hit.values():
             crew.lose(member, str(member.link.call("describe").exception(120)))
     crew._leases = Leases(first=0, least=0, times=0)
     wait_for(model, 1)

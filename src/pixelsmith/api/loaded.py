@@ -122,7 +122,7 @@ class LoadedModel:
             # A hub id is fetched now: only then is it known how large the model is.
             model = self._model.fetch()
             the_plan = model.plan(request)
-            check_memory(the_plan, request, observer)
+            check_memory(the_plan, model, request, observer)
             settings = model.settings(request)
             job = Job(request, the_plan, model, self._model.cascade, settings, place, observer, cancel or CancelToken())
             return job.begin(run_dir)
@@ -263,7 +263,7 @@ class LoadedModel:
         the_plan = self._model.fetch().plan(request)
         observe = _ended_by(cancel or CancelToken(), _with_shares(observer, 1))
         with torch.inference_mode(), self._model.cascade(request, the_plan, observe, MemorySpace()) as cascade:
-            made = redo(cascade, the_plan, old, place, SURROUNDINGS)
+            made = redo(cascade, the_plan, old, place)
         before = settings_inside(path) or self._model.found.settings(request)
         at, method = place.window, request.method.at(len(the_plan.stages), self.facts.recommended, len(the_plan.stages))
         step = {"window": f"{at.width}x{at.height}+{at.left}+{at.top}", "prompt": request.prompt, "seed": request.seed}
@@ -283,6 +283,7 @@ class LoadedModel:
         if record.output is not None:
             check_file(record.output, request, settings)
         the_plan = model.plan(request)
+        check_memory(the_plan, model, request, observer)
         check_disk(the_plan, request, None, record.output)
         same = record.output is not None and has_settings(record.output, settings)
         with _held(record.output, overwrite or same) as held:

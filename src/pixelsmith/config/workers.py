@@ -22,7 +22,8 @@ class Workers:
       here. Without ``devices`` all its GPUs work, or, where it has none, a worker on each of its nodes.
 
     Workers do not affect the picture: on equal hardware a request gives the same pixels with any of them, byte for byte
-    in float32. Raises ``RequestError`` for an unknown device name, or if neither field is given.
+    in float32. Raises ``RequestError`` for an unknown device name, if neither field is given, or without
+    ``ray`` if an accelerator is given twice.
 
     Examples:
         >>> Workers.parse("cuda:0,cuda:1", None)
@@ -48,6 +49,8 @@ class Workers:
         if numbered := [name for name in found if ":" in name and found.count(name) > 1]:
             raise RequestError(f"devices: {numbered[0]} is given twice")
         object.__setattr__(self, "devices", tuple(found))
+        if self.ray is None:
+            self._check_numbers()
 
     @classmethod
     def parse(cls, devices: str | None, ray: str | None) -> Workers | None:
@@ -55,6 +58,14 @@ class Workers:
         if devices is None and ray is None:
             return None
         return cls(tuple(name.strip() for name in (devices or "").split(",") if name.strip()), ray)
+
+    def _check_numbers(self) -> None:
+        """Raise ``RequestError`` if two processes of this machine would use the same accelerator."""
+        for kind in self.kinds:
+            unnumbered = kind in self.devices or kind == "mps"
+            if kind != "cpu" and unnumbered and self.kinds.count(kind) > 1:
+                remedy = "" if kind == "mps" else f"; number them, such as {kind}:0,{kind}:1"
+                raise RequestError(f"devices: {kind} is given twice{remedy}")
 
     @property
     def kinds(self) -> tuple[str, ...]:

@@ -61,17 +61,18 @@ class FittedBands:
         self._autoencoder, self._scale, self._factor, self._kernel = autoencoder, latent_scale, factor, kernel
         self._doubled = doubled
         self._encoded: dict[float, list[Tensor]] = {}
-        self._fits = _FITS.setdefault(autoencoder, {})
 
     def __call__(self, position: float) -> Band:
         """The band of a Slider position above 0, at most 1."""
         shrunk = self._factor / position
         fitted = min(shrunk, self._scale)
         key = (self._scale, self._factor, self._kernel, self._doubled, fitted)
-        if key not in self._fits:
-            self._fits[key] = self._fit(fitted)
+        # Looked up here, because in a worker the autoencoder is the worker's own.
+        fits = _FITS.setdefault(self._autoencoder, {})
+        if key not in fits:
+            fits[key] = self._fit(fitted)
         limit = 0.5 * self._scale / shrunk if shrunk > self._scale else math.inf
-        of_clean, of_guide = (replace(fit, limit=limit) for fit in self._fits[key])
+        of_clean, of_guide = (replace(fit, limit=limit) for fit in fits[key])
         return Band(of_clean, of_guide)
 
     def _there(self, fit: Filter) -> Filter:

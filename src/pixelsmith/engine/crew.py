@@ -147,8 +147,8 @@ class Crew:
         self._told: list[str] = []
         self._tell: Callable[[str], None] | None = None
         self._looked: float | None = None
-        self._served = clock()
         self._last_loss = "none came"
+        self.expect("was ready")
 
     def now(self) -> float:
         return self._clock()
@@ -175,12 +175,22 @@ class Crew:
             job.lost()
         member.jobs.clear()
 
+    def expect(self, what: str, seconds: float = ALONE_SECONDS) -> None:
+        """From now on, wait at most so long at a time without a ready worker; ``what``: what none had done by then,
+        such as "had loaded the model".
+        """
+        self._expected, self._patience, self._served = what, seconds, self._clock()
+
     def check(self) -> None:
-        """Raise ``DeviceError`` if there is no worker and none is about to start."""
+        """Raise ``DeviceError`` if there is no worker, or none has become ready for too long."""
         if self.ready:
             self._served = self._clock()
-        if not self.members or self._clock() - self._served > ALONE_SECONDS:
-            raise DeviceError(f"no worker is left ({self._last_loss}); another set can go on: see --devices and --ray")
+        alone = self._clock() - self._served
+        if self.members and alone <= self._patience:
+            return
+        late = f"no worker {self._expected} after {alone / 60:.0f} minutes"
+        problem = late if self.members else f"no worker is left ({self._last_loss})"
+        raise DeviceError(f"{problem}; another set can go on: see --devices and --ray")
 
     def happened(self, event: Callable[[], None]) -> None:
         """Queue a call for the thread that uses the crew; any thread may call this."""

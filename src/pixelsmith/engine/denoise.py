@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from pixelsmith.engine.dilated import Dilated, Joined
-from pixelsmith.engine.executor import Executor, Serial, Work
+from pixelsmith.engine.executor import PATCH, Executor, Serial, Work
 from pixelsmith.engine.seldom import Seldom
 from pixelsmith.geometry import NO_WRAP, Size, Window, Wrap
 from pixelsmith.sampling.denoiser import Batch, Denoiser
@@ -27,8 +27,6 @@ from pixelsmith.sampling.readable import Readable
 from pixelsmith.sampling.samplers import SAMPLERS, Move, Rule
 from pixelsmith.sampling.schedule import Schedule, noised
 from pixelsmith.system.device import finite, staged
-
-PATCH = "one patch"
 
 
 @runtime_checkable
@@ -163,7 +161,7 @@ class Denoising:
                     yield from self.reads(patches[index].window)
 
         # On a CPU the batch size does not affect the time per patch but may affect rounding, so batches stay full.
-        groups = target.missing(batches.size, even=batches.device.type != "cpu")
+        groups = target.missing(batches.size, batches.executor.even)
         return Work(PATCH, groups, read, partial(self._move, i), write, place, batches.full, reads)
 
     def _furthest(self, steps: Steps) -> tuple[int, Readable]:

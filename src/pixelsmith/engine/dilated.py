@@ -11,7 +11,7 @@ import torch.nn.functional as F  # noqa: N812
 from jaxtyping import Float
 from torch import Tensor
 
-from pixelsmith.engine.executor import Executor, Serial, Work
+from pixelsmith.engine.executor import PATCH, Executor, Serial, Work
 from pixelsmith.geometry import Window
 from pixelsmith.sampling.denoiser import Batch, Denoiser
 from pixelsmith.sampling.schedule import Level
@@ -86,7 +86,7 @@ class Dilated:
         )
         estimates = list[Tensor]()
         work = Work(
-            kind="one patch",
+            kind=PATCH,
             groups=[range(i, min(i + batch_size, len(samples))) for i in range(0, len(samples), batch_size)],
             read=lambda indices: samples[list(indices)],
             compute=partial(_estimates, self.denoiser, level, window),

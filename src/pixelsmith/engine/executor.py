@@ -28,6 +28,9 @@ READERS = max(1, min(4, (os.cpu_count() or 1) // 4))
 """Number of reading threads. A core needs several times as long to upsample a tile as a large GPU needs to encode it;
 writing is cheaper, so there is one writing thread."""
 
+PATCH = "one patch"
+"""The kind of the items of denoising, whose batch size is halved if memory runs out."""
+
 Inputs = TypeVar("Inputs")
 Outputs = TypeVar("Outputs", Tensor, tuple[Tensor, ...])
 """The computed values of n items, (n, ...), or a tuple of such tensors."""
@@ -76,11 +79,15 @@ class Executor(Protocol):
     """Runs work. The result depends neither on the executor nor on timing.
 
     ``elsewhere``: whether it computes in other processes. Values that are keyed by their position, such as noise, are
-    then generated there instead of being sent.
+    then generated there instead of being sent. ``even``: whether the batches of a step are even, as suits accelerators
+    (docs/decisions/0032-codec-on-the-device.md).
     """
 
     @property
     def elsewhere(self) -> bool: ...
+
+    @property
+    def even(self) -> bool: ...
 
     def run(self, work: Work[Any, Any], on_done: OnDone) -> None:
         """Read, compute and write all groups.
@@ -107,7 +114,7 @@ class Executor(Protocol):
 class Serial:
     """Runs everything in the calling thread, one after another: for the CPU, where threads would gain nothing."""
 
-    elsewhere = False
+    elsewhere = even = False
 
     def __init__(self, on_split: OnSplit = unsaid) -> None:
         self._parts = _Parts(on_split)
@@ -135,9 +142,9 @@ class Threaded(HostThreads):
 
     elsewhere = False
 
-    def __init__(self, on_split: OnSplit = unsaid, readers: int = READERS) -> None:
+    def __init__(self, on_split: OnSplit = unsaid, readers: int = READERS, even: bool = False) -> None:
         super().__init__(readers)
-        self._parts, self._ahead = _Parts(on_split), readers + 1
+        self._parts, self._ahead, self.even = _Parts(on_split), readers + 1, even
 
     def run(self, work: Work[Any, Any], on_done: OnDone) -> None:
         groups, reading, writing = iter(work.groups), deque[_Pending](), deque[_Pending]()
@@ -175,7 +182,7 @@ def executor_for(device: torch.device, on_split: OnSplit) -> Iterator[Executor]:
         # Reading and writing threads would compete with the computing threads for the cores.
         yield Serial(on_split)
         return
-    with Threaded(on_split) as executor:
+    with Threaded(on_split, even=True) as executor:
         yield executor
 
 

@@ -46,9 +46,10 @@ class Many(HostThreads):
 
     elsewhere = True
 
-    def __init__(self, crew: Crew, on_split: OnSplit = unsaid) -> None:
+    def __init__(self, crew: Crew, on_split: OnSplit = unsaid, even: bool = False) -> None:
         super().__init__(READERS)
-        self.crew, self._on_split, self._told = crew, on_split, set[tuple[str, int]]()
+        self.crew, self._on_split, self.even = crew, on_split, even
+        self._told = set[tuple[str, int]]()
 
     def run(self, work: Work[Any, Any], on_done: OnDone) -> None:
         run = _Run(self, work, on_done)
@@ -69,7 +70,10 @@ class Many(HostThreads):
 
 
 def ask(crew: Crew, compute: Callable[[], Any]) -> Any:
-    """The result of ``compute`` on one of the workers: the first one that is free."""
+    """The result of ``compute`` on one of the workers: the first one that is free.
+
+    Raises ``torch.OutOfMemoryError`` if its device has too little memory.
+    """
     found: list[Any] = []
     work: Work[Any, Any] = Work(
         kind=QUESTION,
@@ -105,7 +109,8 @@ class _Run:
     def go(self) -> None:
         """Distribute the work until all groups are written."""
         if self.groups:
-            self._program = Shared(self._sender.pack((self.work.compute, torch.is_inference_mode_enabled())))
+            modes = torch.is_inference_mode_enabled(), torch.are_deterministic_algorithms_enabled()
+            self._program = Shared(self._sender.pack((self.work.compute, *modes)))
         while self._written < len(self.groups):
             self._assign()
             self._write()
@@ -265,8 +270,14 @@ class _Run:
         self._failed(job, error)
 
     def _without_room(self, job: _Job) -> None:
-        """Halve the batch size of a worker that ran out of memory, or lose the worker if it cannot be halved."""
+        """Halve the batch size of a worker that ran out of memory, or lose the worker if it cannot be halved.
+
+        A question is answered with the error, as on one device, because who asks may divide it.
+        """
         member, kind = job.member, job.kind
+        if kind == QUESTION:
+            self._failed_to_compute(job, torch.OutOfMemoryError("out of memory"))
+            return
         if job.most > 1:
             member.most[kind] = min(member.most.get(kind, job.most), job.most // 2)
             self._many.split(kind, member.most[kind])

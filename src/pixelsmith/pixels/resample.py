@@ -209,7 +209,8 @@ class Bands:
 
     def __call__(self, values: Real[Tensor, "c m w"]) -> Float[Tensor, "c n w"]:
         """Resample the rows of values."""
-        weights = self.weights.to(values.device, non_blocking=True)
+        # A worker receives the weights as the run's host would use them.
+        weights = self.weights.to(_dtype_on(values.device)).to(values.device, non_blocking=True)
         parts = [
             # Rounded after each axis, as in Pillow.
             (block @ values[:, first : first + block.shape[1]].to(block.dtype)).float()

@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 from pixelsmith.canvas import DiskSpace
 from pixelsmith.errors import InputError, OutputError, RefusedError, RunError
 from pixelsmith.system.digests import digest_of
-from pixelsmith.system.durable import PARTIAL, NotAFileError, hold, read_object, read_whole, write_whole
+from pixelsmith.system.durable import PARTIAL, NotAFileError, hold, is_incomplete, read_object, read_whole, write_whole
 from pixelsmith.version import __version__
 
 FORMAT = 1
@@ -122,7 +122,7 @@ class RunDirectory:
             # Left by a process that was killed while it removed an earlier run.
             shutil.rmtree(cls(path)._gone, ignore_errors=True)
             path.mkdir(parents=True, exist_ok=True)
-            if any(item.name != _LOCK and item.suffix != PARTIAL for item in path.iterdir()):
+            if any(item.name != _LOCK and not is_incomplete(item) for item in path.iterdir()):
                 raise RunError(f"{path}: expected a new or an empty directory")
         except OSError as error:
             raise RunError(f"{path}: it cannot be used as a run directory ({error.strerror})") from error
@@ -245,7 +245,7 @@ class RunDirectory:
         except OSError as error:
             raise RunError(f"{self.path}: it cannot be written to ({error.strerror})") from error
         # Left by a process that was killed during an atomic write.
-        for partial in self.path.rglob(f"*{PARTIAL}"):
+        for partial in filter(is_incomplete, self.path.rglob(f"*{PARTIAL}")):
             partial.unlink(missing_ok=True)
         return self
 
@@ -257,10 +257,7 @@ class RunDirectory:
             return
         # Without a record there is nothing to resume.
         advice = [self.advice] if self.begun else []
-        if (
-            isinstance(error, NotAFileError | FileExistsError | IsADirectoryError | NotADirectoryError)
-            and error.filename
-        ):
+        if isinstance(error, _ANOTHER_THING) and error.filename:
             # Resuming would fail in the same way until it is removed.
             what = f"{error.filename}: something else lies where the run has a file of its own ({error.strerror})"
             remedy = "remove it: what belongs there is made again"

@@ -77,7 +77,7 @@ class Place:
         return cls(window, _ramped(grey, window, size, wrap))
 
 
-def redo(cascade: Cascade, the_plan: Plan, picture: Readable, place: Place, surroundings: float) -> Readable:
+def redo(cascade: Cascade, the_plan: Plan, picture: Readable, place: Place) -> Readable:
     """The picture with a part made again by a cascade. Raises ``RequestError`` if the cascade has no stages."""
     stages = the_plan.stages
     if not stages or the_plan.base is None:
@@ -85,7 +85,7 @@ def redo(cascade: Cascade, the_plan: Plan, picture: Readable, place: Place, surr
     below = (the_plan.base, *stages)[-2].size
     small = picture.size.scaled(1 / stages[-1].size.factor_over(below))
     start = Rung(Resized(picture, picture.size, small, "lanczos", wrap=cascade.wrap), None)
-    pixels = close_up(cascade, the_plan, place.window, start, len(stages) - 1, None, surroundings)
+    pixels = close_up(cascade, the_plan, place.window, start, len(stages) - 1, None)
     made = Array(torch.from_numpy(pixels).permute(2, 0, 1))
     mixed = Kept(made, Part(picture, place.window), Array(place.shares))
     return Placed(mixed, place.window, place.window, picture)

@@ -3,28 +3,43 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from pixelsmith.config.plans import Plan
 from pixelsmith.config.request import Request
 from pixelsmith.errors import RequestError
 from pixelsmith.events import Observer, Warned
-from pixelsmith.families import choose_device, memory_of
+from pixelsmith.families import memory_of
 from pixelsmith.pixels.formats import format_of
+from pixelsmith.run.found import FoundModel
 from pixelsmith.run.given import keeps_alpha
 from pixelsmith.system.terminal import amount
 
 
-def check_memory(the_plan: Plan, request: Request, observer: Observer) -> None:
-    """Raise ``RequestError`` if the machine has too little memory; for an accelerator's memory, only warn."""
-    device = choose_device(request.compute.device)
-    there, needed = memory_of(device), the_plan.peak_memory_bytes
-    if there is None or needed <= there or request.compute.memory in ("offload", "sequential"):
+def check_memory(the_plan: Plan, model: FoundModel, request: Request, observer: Observer) -> None:
+    """Raise ``RequestError`` if a CPU has too little memory; for an accelerator's memory, only warn.
+
+    With workers it is theirs, because the machine of the run holds no model.
+    """
+    team, needed = model.team, the_plan.peak_memory_bytes
+    if request.compute.memory in ("offload", "sequential"):
         return
-    what = f"{request.model} needs about {amount(needed)} of memory at this size, {device} has {amount(there)}"
-    if device.type == "cpu":
-        raise RequestError(f"memory: {what}; take a smaller model or --dtype bfloat16, or a machine with more")
-    observer(Warned(f"{what}; --memory encoders-released, offload or sequential keep less of it there"))
+    if team is None:
+        rooms: Mapping[str, int | None] = {str(model.device): memory_of(model.device)}
+        each, fewer, modes = "", "", "encoders-released, offload"
+    else:
+        rooms = team.rooms
+        each, fewer, modes = " for each worker", "fewer workers there, ", "offload"
+    for device, there in rooms.items():
+        if there is None or needed <= there:
+            continue
+        what = f"{request.model} needs about {amount(needed)} of memory at this size, "
+        what += f"{device} has {amount(there)}{each}"
+        if device == "cpu":
+            remedy = f"take a smaller model or --dtype bfloat16, {fewer}or a machine with more"
+            raise RequestError(f"memory: {what}; {remedy}")
+        observer(Warned(f"{what}; --memory {modes} or sequential keep less of it there"))
 
 
 def check_disk(the_plan: Plan, request: Request, run_dir: Path | None, path: Path | None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import cast
@@ -22,13 +22,14 @@ class Team:
     """Some workers.
 
     ``kinds``: the kinds of their devices; ``processors``: the processors' names; ``rates``: those of each worker, if
-    known; ``dtype``: the one in which all of them compute.
+    known; ``dtype``: the one in which all of them compute; ``memories``: the bytes that each worker can use, if known.
     """
 
     kinds: tuple[str, ...]
     processors: tuple[str, ...]
     dtype: DtypeName
     rates: tuple[Rates | None, ...] = ()
+    memories: tuple[int | None, ...] = ()
 
     @property
     def device(self) -> str:
@@ -43,6 +44,12 @@ class Team:
     def name(self) -> str:
         """The name under which their rates are saved, such as ``cuda x4``."""
         return " and ".join(f"{kind} x{count}" for kind, count in sorted(Counter(self.kinds).items()))
+
+    @property
+    def rooms(self) -> Mapping[str, int | None]:
+        """The least memory in bytes that a worker can use, by the kind of its device, as far as it is known."""
+        known = [(kind, room) for kind, room in zip(self.kinds, self.memories, strict=False) if room is not None]
+        return {kind: min(room for other, room in known if other == kind) for kind, _ in known}
 
     @property
     def together(self) -> Rates | None:

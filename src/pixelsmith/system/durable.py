@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import secrets
 import stat
 from contextlib import suppress
@@ -19,6 +20,7 @@ from filelock import FileLock
 
 PARTIAL = ".partial"
 """The suffix of incomplete files."""
+_INCOMPLETE = re.compile(rf"\.[0-9a-f]{{8}}{re.escape(PARTIAL)}$")
 _NO_FILE = (errno.ELOOP, errno.EISDIR, errno.ENXIO)
 """The error numbers for a link, a folder, and a pipe or a socket without a reader."""
 _EXPECTED = "expected a file, not a link, a folder, a pipe or a device"
@@ -110,6 +112,11 @@ def write_whole(path: Path, content: bytes) -> None:
             partial.unlink()
         raise
     flush(path.parent)
+
+
+def is_incomplete(path: Path) -> bool:
+    """Whether ``write_whole`` was writing this file, which is left if its process is killed; others are the user's."""
+    return _INCOMPLETE.search(path.name) is not None
 
 
 def flush(*paths: Path) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -15,10 +16,9 @@ from pixelsmith.config.request import Request
 from pixelsmith.config.workers import Workers
 from pixelsmith.engine.codec import TILE
 from pixelsmith.engine.crew import Crew, Leases, LostError, Member, Shared, raised
-from pixelsmith.engine.denoise import PATCH
 from pixelsmith.engine.doubled import TILE_OF_LATENT_UPSAMPLER
 from pixelsmith.engine.enlarged import TILE_OF_UPSAMPLER
-from pixelsmith.engine.executor import OnSplit
+from pixelsmith.engine.executor import PATCH, OnSplit
 from pixelsmith.engine.many import Many
 from pixelsmith.engine.stage import batch_size_on
 from pixelsmith.errors import DeviceError, RequestError
@@ -30,7 +30,7 @@ from pixelsmith.run.found import FoundModel
 from pixelsmith.run.team import SPREAD, Team, common, name_of, together
 from pixelsmith.workers.cluster import RayLinks, check_ray
 from pixelsmith.workers.model_transfer import ModelFiles
-from pixelsmith.workers.processes import Processes
+from pixelsmith.workers.processes import Processes, environment
 from pixelsmith.workers.remote import RemoteFamily, RemoteUpsampler
 from pixelsmith.workers.worker import About, ModelSpec, Opened
 
@@ -46,6 +46,8 @@ _KINDS = {
 LEASES = Leases()
 GATHER_SECONDS = 300.0
 """How long a run waits for the first worker, because the nodes of a cluster may be starting."""
+LOAD_SECONDS = 7200.0
+"""How long a run waits for the first worker to load the model, which may have to fetch tens of gigabytes."""
 MORE_SECONDS = 3.0
 """How long a run waits for more workers of a cluster after the first one; later ones join while it runs."""
 
@@ -71,6 +73,7 @@ class Fleet:
             processors=tuple(about.processor for about in abouts.values()),
             dtype=dtype,
             rates=tuple(rates.get(member) for member in abouts),
+            memories=memories_of(abouts.values()),
         )
 
     def load(self, files: ModelFiles, compute: Compute, facts: ModelFacts) -> RemoteFamily:
@@ -114,8 +117,10 @@ class Fleet:
             observer(event)
 
         self.crew.tell = lambda line: observer(Warned(line))
+        # The groups are those of one of the fastest devices alone.
+        even = any(about.device != "cpu" for about in self._present.values())
         try:
-            with Many(self.crew, on_split) as many:
+            with Many(self.crew, on_split, even) as many:
                 yield many, observed
         finally:
             self.crew.tell = None
@@ -142,6 +147,8 @@ class Fleet:
 
     def _gather(self) -> None:
         crew = self.crew
+        # They may have waited for a long time since an earlier plan, without a model.
+        crew.expect("had answered")
         try:
             crew.turn(0.0)
             crew.wait(lambda: bool(self._present) if self._far else self._all_known, GATHER_SECONDS)
@@ -171,6 +178,7 @@ class Fleet:
             self._load(member, self._model)
 
     def _load(self, member: Member, model: _Model) -> None:
+        self.crew.expect("had loaded the model", LOAD_SECONDS)
         self.crew.answered(member.link.call("open", model.spec), partial(self._was_opened, member, model))
 
     def _was_opened(self, member: Member, model: _Model, answer: Future[Any]) -> None:
@@ -227,6 +235,13 @@ class _Model:
         return Shared(self.files.packed)
 
 
+def memories_of(abouts: Collection[About]) -> tuple[int | None, ...]:
+    """The memory for each worker in bytes, if known; those on the CPU of one machine share its memory."""
+    on_cpu = Counter(about.host for about in abouts if about.device == "cpu")
+    shares = (on_cpu[about.host] if about.device == "cpu" else 1 for about in abouts)
+    return tuple(about.memory and about.memory // share for about, share in zip(abouts, shares, strict=True))
+
+
 def check_workers(workers: Workers, compute: Compute) -> None:
     """Raise ``RequestError`` if workers cannot use these settings, ``MissingPartError`` if Ray is not installed."""
     if workers.ray is not None:
@@ -237,8 +252,10 @@ def check_workers(workers: Workers, compute: Compute) -> None:
         raise RequestError(
             "memory: encoders-released is for one device; with several choose all, offload or sequential"
         )
-    for kind in workers.kinds if workers.ray is None else ():
-        choose_device(kind)
+    if workers.ray is None:
+        for kind, name in zip(workers.kinds, workers.devices, strict=True):
+            choose_device(kind)
+            environment(name, workers.devices)
 
 
 def team_here(workers: Workers, model: FoundModel, compute: Compute) -> Team:

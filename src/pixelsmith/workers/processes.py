@@ -22,6 +22,7 @@ from threading import Lock, Thread
 from typing import Any, BinaryIO
 
 from pixelsmith.engine.crew import Link, LostError, unshared
+from pixelsmith.errors import RequestError
 
 _LENGTH = struct.Struct(">Q")
 _VISIBLE = {"cuda": "CUDA_VISIBLE_DEVICES", "xpu": "ZE_AFFINITY_MASK"}
@@ -136,17 +137,32 @@ class ProcessLink:
 
 
 def environment(device: str, all_devices: Sequence[str]) -> Mapping[str, str]:
-    """The environment of a device's process: it sees no other device, and CPU workers share the cores."""
+    """The environment of a device's process: it sees no other device, and CPU workers share the cores.
+
+    Raises ``RequestError`` if this process may not use the device.
+    """
     values, (kind, _, number) = dict(os.environ), device.partition(":")
     if number and kind in _VISIBLE:
-        visible = [name for name in os.environ.get(_VISIBLE[kind], "").split(",") if name]
-        values[_VISIBLE[kind]] = visible[int(number)] if int(number) < len(visible) else number
+        values[_VISIBLE[kind]] = _visible(kind, number)
     cpus = all_devices.count("cpu")
     if kind == "cpu" and cpus > 1:
         values.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // cpus)))
     # It imports this package from the same place as this process.
     values["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
     return values
+
+
+def _visible(kind: str, number: str) -> str:
+    """The name that the environment variable has for a device; its number counts those that this process sees."""
+    listed = os.environ.get(_VISIBLE[kind])
+    if listed is None:
+        return number
+    visible = [name for name in listed.split(",") if name]
+    if int(number) >= len(visible):
+        raise RequestError(
+            f"devices: {kind}:{number} is not among {_VISIBLE[kind]}={listed}, the first of which is {kind}:0"
+        )
+    return visible[int(number)]
 
 
 def serve(device: str) -> None:

@@ -25,6 +25,7 @@ from pixelsmith.sampling.grid import TileLayout
 from pixelsmith.sampling.noise import Noise
 from pixelsmith.sampling.readable import Readable
 from pixelsmith.sampling.schedule import Level, Schedule
+from pixelsmith.system.device import room_for
 
 
 class RemoteFamily(OfModel):
@@ -74,7 +75,8 @@ class RemoteFamily(OfModel):
         return _Described(self, prompt_at, picture, guidance_scale, perturbation)
 
     def _asked(self, method: str, *given: Any) -> Any:
-        return ask(self._crew, partial(_called, self, method, *given))
+        with room_for("the prompts"):
+            return ask(self._crew, partial(_called, self, method, *given))
 
 
 class RemoteAutoencoder(OfModel):

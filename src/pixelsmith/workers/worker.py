@@ -42,6 +42,7 @@ from pixelsmith.run.team import name_of
 from pixelsmith.sampling.grid import TileLayout
 from pixelsmith.system.device import is_out_of_memory
 from pixelsmith.system.digests import digest_of
+from pixelsmith.system.repeatable import deterministic_algorithms
 from pixelsmith.workers.model_transfer import renamed, unpack_into
 
 PROGRAMS = 3
@@ -121,8 +122,14 @@ class Worker:
         return self._answer(lambda: self._calibrated(request))
 
     def open(self, spec: ModelSpec) -> tuple[str, Any]:
-        """Load a model. Returns ``Opened``, or ``None`` if its files must be sent first."""
-        return self._answer(lambda: self._open(spec))
+        """Load a model. Returns ``Opened``, or ``None`` if its files must be sent first. Sent files are removed."""
+        try:
+            return self._answer(lambda: self._open(spec))
+        finally:
+            if self._folder is not None:
+                # At once, because a worker can be killed at any moment.
+                shutil.rmtree(self._folder, ignore_errors=True)
+                self._folder, self._places = None, {}
 
     def receive(self, packed: bytes) -> None:
         """Write the sent files of a model to a temporary folder."""
@@ -144,8 +151,8 @@ class Worker:
         began = time.perf_counter()
         try:
             program = self._programs[number]
-            function, inference = program.function
-            with torch.inference_mode(inference):
+            function, inference, deterministic = program.function
+            with torch.inference_mode(inference), deterministic_algorithms(deterministic):
                 values = [function(program.receiver.unpack_job(data)) for data in parts]
                 data = self._sender.pack(_joined(values, counts))
             return "done", time.perf_counter() - began, data
@@ -181,13 +188,12 @@ class Worker:
             return None
         if digest != spec.digest:
             raise ModelError(f"the files of {spec.name} there are not those of the run")
-        family = load_family(place, read_facts(place, spec.name, parts), compute, parts)
+        # cuBLAS reads its setting when it is first used, which may be to apply a LoRA.
+        with deterministic_algorithms(compute.deterministic):
+            family = load_family(place, read_facts(place, spec.name, parts), compute, parts)
         upsampler = None
         if parts.upsampler is not None:
             upsampler = load_upsampler(parts.upsampler, parts.allow_pickle, self._device)
-        if self._folder is not None:
-            # They are removed at once, because a worker can be killed at any moment.
-            shutil.rmtree(self._folder, ignore_errors=True)
         self._family, self._upsampler = family, upsampler
         texture, doubler = family.texture, family.latent_upsampler
         return Opened(
@@ -239,9 +245,9 @@ class _Program:
     packed: bytes
 
     @cached_property
-    def function(self) -> tuple[Callable[[Any], Any], bool]:
-        """The function, and whether it runs in inference mode."""
-        found: tuple[Callable[[Any], Any], bool] = self.receiver.unpack(self.packed)
+    def function(self) -> tuple[Callable[[Any], Any], bool, bool]:
+        """The function, and whether it runs in inference mode and with deterministic algorithms."""
+        found: tuple[Callable[[Any], Any], bool, bool] = self.receiver.unpack(self.packed)
         return found
 
 
