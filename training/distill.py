@@ -58,6 +58,7 @@ from training.sampling import Shot, denoised
 
 STEPS = 4
 CHUNK = 16
+TAUGHT, CORRECTED = "taught", "corrected"
 FIRST_SEED, FIRST_CORRECTED = 1_000_000, 2_000_000
 """Seeds of ``teach`` and ``correct``, far from those of users and evaluations."""
 STUDENT = {"steps": STEPS, "guidance_scale": 1.0, "sampler": "ddim", "epsilon_scaling": 1.0}
@@ -171,7 +172,7 @@ def make_pairs(
 
 def load_pairs(work: Path) -> Pairs:
     """All pairs that were made. Raises ``SystemExit`` if there are none."""
-    chunks = [np.load(file) for file in sorted(work.glob("*/*.npz"))]
+    chunks = [np.load(file) for name in (TAUGHT, CORRECTED) for file in sorted((work / name).glob("*.npz"))]
     if not chunks:
         raise SystemExit(f"{work}: there is nothing to learn from; run teach first")
     starts, ends, steps, captions = (np.concatenate([chunk[field.name] for chunk in chunks]) for field in fields(Pairs))
@@ -197,7 +198,8 @@ def add_lora(unet: nn.Module) -> nn.ParameterDict:
 def contexts(family: Family, captions: Sequence[str]) -> Tensor:
     """The text encoder's output for each caption."""
     with torch.no_grad():
-        return torch.cat([family.encode(caption, "")[0]["encoder_hidden_states"] for caption in captions])
+        found = {caption: family.encode(caption, "")[0]["encoder_hidden_states"] for caption in set(captions)}
+    return torch.cat([found[caption] for caption in captions])
 
 
 def load_student(model: str, work: Path, device: str = "cpu", dtype: DtypeName = "float32") -> DiffusersFamily:
@@ -268,11 +270,11 @@ def main() -> None:
     work = own_folder(args.work, args.model)
     if args.command == "teach":
         make = partial(teach, load_teacher(args.model, args.device, "auto"))
-        make_pairs(work / "taught", make, load_records(args.work), args.pictures, FIRST_SEED)
+        make_pairs(work / TAUGHT, make, load_records(args.work), args.pictures, FIRST_SEED)
     elif args.command == "correct":
         student = load_student(args.model, work, args.device, "auto")
         make = partial(correct, load_teacher(args.model, args.device, "auto"), student)
-        make_pairs(work / "corrected", make, load_records(args.work), args.pictures, FIRST_CORRECTED)
+        make_pairs(work / CORRECTED, make, load_records(args.work), args.pictures, FIRST_CORRECTED)
     elif args.command == "train":
         progress = for_minutes(args.minutes)
         train_student(args.model, work, progress, args.batch, args.peak, args.device, args.init)

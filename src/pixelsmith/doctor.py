@@ -24,7 +24,7 @@ from pixelsmith.config.method import Method
 from pixelsmith.config.request import Request
 from pixelsmith.engine.cancel import CancelToken
 from pixelsmith.errors import CancelledError, reason_of
-from pixelsmith.events import Event, RunStarted
+from pixelsmith.events import Event, StageStarted
 from pixelsmith.families import choose_dtype, memory_of, processor_of
 from pixelsmith.geometry import Size
 from pixelsmith.system.remembered import cache_folder
@@ -108,7 +108,8 @@ def try_out(device: DeviceName = "auto", longest: float = LONGEST) -> SelfTest:
     timer = Timer(longest, token.cancel)
 
     def observer(event: Event) -> None:
-        if isinstance(event, RunStarted):
+        # The base starts once the model is loaded.
+        if isinstance(event, StageStarted) and event.stage == 0:
             timer.start()
 
     request = Request("watercolor map of islands", Size(512, 512), method=_FEW, compute=Compute(device))

@@ -241,19 +241,12 @@ def test_pictures_may_not_be_written_among_those_that_the_same_command_would_sta
     call: Call, common: tuple[object, ...], tmp_path: Path
 ) -> None:
     Image.new("RGB", (60, 40), "teal").save(tmp_path / "a.jpg")
-    code, _, err = call(
-        "batch",
-        "--prompt",
-        "a sea",
-        "--from-image",
-        tmp_path,
-        *common,
-        "-o",
-        tmp_path / "{name}-large.png",
-        "--dry-run",
-    )
-    assert code == 2
-    assert "would be among the pictures to start from when this command is given again" in err
+    start = ("batch", "--prompt", "a sea", "--from-image", tmp_path, *common, "--dry-run")
+    for places in (("-o", tmp_path / "{name}-large.png"), ("-o", "{name}.png", "--sheet", tmp_path / "sheet.jpg")):
+        code, _, err = call(*start, *places)
+        assert code == 2
+        assert "would be among the pictures to start from when this command is given again" in err
+    assert call(*start, "-o", tmp_path / "{name}.dzi")[0] == 0
 
 
 def test_a_contact_sheet_replaces_only_a_contact_sheet(call: Call, common: tuple[object, ...], tmp_path: Path) -> None:

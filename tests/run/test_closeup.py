@@ -121,7 +121,7 @@ def test_previews_from_a_given_picture_and_from_the_finished_stages_of_a_run(
     assert np.abs(found.pictures[0].astype(int) - result.pixels[found.window.slices]).mean() < 0.1
     shares = [event.share for event in events if isinstance(event, Progress)]
     assert (shares == sorted(shares), shares[-1]) == (True, 1.0)
-    with pytest.raises(RunError, match=r"another picture \(seed differ\)"):
+    with pytest.raises(RunError, match="another picture; it differs in seed"):
         model.preview(replace(request, seed=request.seed + 1), side=100, run_dir=tmp_path / "run")
     with pytest.raises(RunError, match="rum"):
         model.preview(request, side=100, run_dir=tmp_path / "rum")

@@ -63,6 +63,8 @@ def test_a_new_prompt_is_that_of_the_whole_part_and_a_new_slider_replaces_a_pain
     assert _request_of(tmp_path / "one.png", "a lake", False).regions == ()
     assert _request_of(tmp_path / "one.png", None, False, slider=0.3).method.slider_map == "auto"
     assert _request_of(tmp_path / "one.png", None, False).method.slider_map == method.slider_map
+    generate(request.with_method(slider_map="even"), tmp_path / "even.png")
+    assert _request_of(tmp_path / "even.png", None, False, slider=0.3).method.slider_map == "even"
 
 
 def test_the_share_of_a_redo_rises_to_all_of_it(made: tuple[Request, Path]) -> None:

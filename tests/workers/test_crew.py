@@ -38,7 +38,7 @@ from pixelsmith.workers.cluster import check_ray
 from pixelsmith.workers.fleet import Fleet, check_workers, difference_of, memories_of
 from pixelsmith.workers.model_transfer import ModelFiles
 from pixelsmith.workers.processes import environment
-from pixelsmith.workers.remote import RemoteFamily
+from pixelsmith.workers.remote import RemoteAutoencoder, RemoteFamily
 from pixelsmith.workers.worker import About, ModelSpec, Worker
 
 
@@ -91,7 +91,7 @@ def run(
     return kept
 
 
-def crew_of(*sleepers: Sleeper) -> Crew:
+def crew_of(*sleepers: Sleeper | Worker) -> Crew:
     return Crew(ThreadLinks([ThreadLink(f"worker {i}", sleeper) for i, sleeper in enumerate(sleepers)]))
 
 
@@ -446,15 +446,20 @@ class Crowded:
     encode = __call__
 
 
-def test_prompts_that_do_not_fit_into_memory_are_an_error_and_no_worker_is_lost() -> None:
-    workers = [Worker("cpu", Crowded()) for _ in range(2)]  # type: ignore[arg-type]
-    crew = Crew(ThreadLinks([ThreadLink(f"worker {i}", worker) for i, worker in enumerate(workers)]))
+def test_tiles_that_do_not_fit_into_memory_are_an_error_of_the_caller_and_no_worker_is_lost() -> None:
+    crew = crew_of(*(Worker("cpu", Crowded()) for _ in range(2)))  # type: ignore[arg-type]
     with pytest.raises(torch.OutOfMemoryError):
-        ask(crew, Crowded())
-    family = RemoteFamily(SleepingFamily(Device(), 8, 0.0).facts, crew, None, None)
-    with pytest.raises(DeviceError, match="the device has no memory for the prompts"):
-        family.encode("a map", "")
+        RemoteAutoencoder(Crowded(), crew).encode(torch.zeros(1, 3, 8, 8))  # type: ignore[arg-type]
     assert len(crew.ready) == 2
+
+
+def test_prompts_go_to_a_worker_that_has_memory_for_them() -> None:
+    facts = SleepingFamily(Device(), 8, 0.0).facts
+    crew = crew_of(*(Worker("cpu", own) for own in (Crowded(), SleepingFamily(Device(), 8, 0.0))))  # type: ignore[arg-type]
+    assert RemoteFamily(facts, crew, None, None).encode("a map", "")
+    alone = crew_of(Worker("cpu", Crowded()))  # type: ignore[arg-type]
+    with pytest.raises(DeviceError, match="the device has no memory for a single call"):
+        RemoteFamily(facts, alone, None, None).encode("a map", "")
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ from pixelsmith.pixels.output import Output
 from pixelsmith.pixels.reading import header, is_transparent, read_picture
 from pixelsmith.pixels.settings_inside import has_settings, settings_inside
 from pixelsmith.run.closeup import MOST_SURROUNDINGS, SURROUNDINGS, Closeup, close_up, finished_below, place_at
+from pixelsmith.run.given import cut_off
 from pixelsmith.run.job import Job, Result, base_of, check_file, given_of
 from pixelsmith.run.redone import Place, Redone, redo
 from pixelsmith.run.resuming import Resumed, check_same_picture, resumed
@@ -205,11 +206,13 @@ class LoadedModel:
             raise RequestError("preview: the picture has no stages, so there is nothing to preview; use generate")
         last, given = len(the_plan.stages), given_of(request)
         if run_dir is not None:
-            check_same_picture(Path(run_dir), request)
+            check_same_picture(Path(run_dir), self._model.fetch().settings(request))
         done, start = (0, None) if run_dir is None else finished_below(Path(run_dir), last)
         requests = [request.with_method(slider=slider) for slider in sliders] or [request]
         denoised = (start is None and given is None) + len(requests) * (last - done)
         observe = _ended_by(cancel or CancelToken(), _with_shares(observer, denoised))
+        if remark := cut_off(request):
+            observe(Warned(remark))
 
         def made(own: Request) -> NDArray[np.uint8]:
             nonlocal start
@@ -337,7 +340,8 @@ def _with_shares(observer: Observer, denoised: int) -> Observer:
         if isinstance(event, Progress):
             now = (event.step - 1 + event.done / event.total) / event.steps if event.phase == "denoise" else 0
             event = replace(event, share=min(1.0, (finished + now) / denoised))
-        finished += isinstance(event, PhaseFinished) and event.phase == "denoise"
+        if isinstance(event, PhaseFinished) and event.phase == "denoise":
+            finished += 1
         observer(event)
 
     return observe

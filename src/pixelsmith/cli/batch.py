@@ -9,7 +9,7 @@ import re
 import secrets
 import string
 import tomllib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -163,9 +163,12 @@ def output_of(template: str, number: int, count: int, request: Request) -> Path:
 
 
 def tasks_of(
-    rows: Iterable[Row] | None, defaults: Row, read: Callable[[Row, Row], tuple[dict[str, Any], Request]]
+    rows: Iterable[Row] | None,
+    defaults: Row,
+    read: Callable[[Row, Row], tuple[dict[str, Any], Request]],
+    sheet: Path | None = None,
 ) -> list[Task]:
-    """The pictures of all rows, with a path for each.
+    """The pictures of all rows, with a path for each; ``sheet``: of a contact sheet.
 
     ``rows``: ``None`` without a file; then ``defaults`` are a row. ``defaults``: values for rows without their own.
     ``read``: returns the options of a row with its defaults, and their request. Raises ``RequestError`` for any invalid
@@ -190,7 +193,13 @@ def tasks_of(
         Task(number, request, output_of(options["output"], number, len(asked), request), options["seed"] == RANDOM)
         for number, (options, request) in enumerate(asked, start=1)
     ]
-    check_tasks(tasks, folders)
+    check_tasks(tasks)
+    for path in [task.output for task in tasks] + ([sheet] if sheet else []):
+        if path.suffix.lower() in PICTURES and path.parent.resolve() in folders:
+            raise RequestError(
+                f"output: {path} would be among the pictures to start from when this command is given again; write "
+                "into another folder"
+            )
     return tasks
 
 
@@ -210,11 +219,8 @@ def _slug(text: str) -> str:
     return re.sub(r"[^\w.]+|_+", "-", text).strip("-.")[:_SLUG].strip("-.") or "picture"
 
 
-def check_tasks(tasks: Sequence[Task], folders: Collection[Path] = ()) -> None:
-    """Raise ``RequestError`` if there is nothing to make, or two pictures have the same path.
-
-    Nor may a picture be written into one of ``folders``, whose pictures the same command would start from next time.
-    """
+def check_tasks(tasks: Sequence[Task]) -> None:
+    """Raise ``RequestError`` if there is nothing to make, or two pictures have the same path."""
     if not tasks:
         raise RequestError("batch: there are no pictures to make; give a file with rows, --seeds or a folder")
     seen: dict[Path, int] = {}
@@ -224,11 +230,6 @@ def check_tasks(tasks: Sequence[Task], folders: Collection[Path] = ()) -> None:
             raise RequestError(
                 f"output: pictures {other} and {task.number} would both be {task.output}; put {{index}} or {{seed}} "
                 "into the name"
-            )
-        if task.output.parent.resolve() in folders:
-            raise RequestError(
-                f"output: {task.output} would be among the pictures to start from when this command is given again; "
-                "write into another folder"
             )
 
 

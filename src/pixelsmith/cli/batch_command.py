@@ -63,7 +63,7 @@ def batch_command(
     """
     workers, given = workers_of(options), {**options, "seeds": seeds}
     asked = {name: value for name, value in given.items() if is_given(context, name)}
-    tasks = tasks_of(None if file is None else rows_of(file), asked, _read_row)
+    tasks = tasks_of(None if file is None else rows_of(file), asked, _read_row, sheet)
     if sheet is not None:
         check_sheet(sheet, len(tasks), overwrite)
     if dry_run:

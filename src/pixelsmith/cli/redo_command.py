@@ -86,7 +86,9 @@ def _request_of(picture: Path, prompt: str | None, allow_pickle: bool, slider: f
             "source that you trust"
         )
     if slider is not None:
-        # A painted map would replace it.
-        request = request.with_method(slider=slider, slider_map="auto")
+        request = request.with_method(slider=slider)
+        if request.method.painted_map:
+            # It would replace the Slider.
+            request = request.with_method(slider_map="auto")
     # Prompts of regions would win over the new one.
     return request if prompt is None else replace(request, prompt=prompt, regions=())

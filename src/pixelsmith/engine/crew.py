@@ -16,7 +16,7 @@ from pixelsmith.errors import DeviceError, PixelsmithError
 
 JOIN_SECONDS = 5.0
 """Interval at which a run looks for new workers."""
-QUESTION = "a question"
+QUESTION = "a single call"
 """The kind of single calls. They differ, so the time of one says nothing about a worker's speed in other kinds."""
 ALONE_SECONDS = 900.0
 """How long a run without a worker waits for one that is about to start."""

@@ -70,10 +70,7 @@ class Many(HostThreads):
 
 
 def ask(crew: Crew, compute: Callable[[], Any]) -> Any:
-    """The result of ``compute`` on one of the workers: the first one that is free.
-
-    Raises ``torch.OutOfMemoryError`` if its device has too little memory.
-    """
+    """The result of ``compute`` on one of the workers: the first one that is free, and has memory for it."""
     found: list[Any] = []
     work: Work[Any, Any] = Work(
         kind=QUESTION,
@@ -270,14 +267,8 @@ class _Run:
         self._failed(job, error)
 
     def _without_room(self, job: _Job) -> None:
-        """Halve the batch size of a worker that ran out of memory, or lose the worker if it cannot be halved.
-
-        A question is answered with the error, as on one device, because who asks may divide it.
-        """
+        """Halve the batch size of a worker that ran out of memory, or lose the worker if it cannot be halved."""
         member, kind = job.member, job.kind
-        if kind == QUESTION:
-            self._failed_to_compute(job, torch.OutOfMemoryError("out of memory"))
-            return
         if job.most > 1:
             member.most[kind] = min(member.most.get(kind, job.most), job.most // 2)
             self._many.split(kind, member.most[kind])

@@ -30,6 +30,7 @@ from pixelsmith.engine.inputs import Rung
 from pixelsmith.engine.stage import Cascade, StageSteps
 from pixelsmith.engine.words import Cells, joined
 from pixelsmith.errors import RequestError
+from pixelsmith.events import StageStarted
 from pixelsmith.families import Prompt, PromptAt
 from pixelsmith.geometry import Size, Window
 from pixelsmith.pixels.resample import Resized
@@ -110,6 +111,7 @@ def close_up(
     reaches = reaches_of(window, the_plan, cascade, done + 1, surroundings)
     own, rung = CloseupCascade.over(cascade, reaches), kept(start, done)
     for number in reaches:
+        cascade.observer(StageStarted(number, len(sizes), sizes[number - 1]))
         rung = kept(own.stage(number, rung, sizes[number - 1]), number)
     picture = rung.picture
     whole = picture if picture.size == size else Resized(picture, picture.size, size, "lanczos", wrap=cascade.wrap)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 from pixelsmith.config.compute import Placement
 from pixelsmith.config.parts import located
@@ -57,17 +58,19 @@ def located_request(record: Record) -> Request:
     return _located(Request.from_dict(record.identity.settings["request"]), record.folder)
 
 
-def check_same_picture(run_dir: Path, request: Request) -> None:
-    """Raise ``RunError`` if the run has another request, apart from its Slider, its model and where it is computed.
+def check_same_picture(run_dir: Path, settings: Mapping[str, Any]) -> None:
+    """Raise ``RunError`` if the run has another request, apart from its Slider, its file and where it is computed.
 
-    ``request``: with no open settings in its method.
+    ``settings``: those that a run of the request would store.
     """
     stored = located_request(RunDirectory(run_dir).read())
-    # A run's model and parts are pinned to revisions, which those of a request need not be.
-    same = replace(_located(request, Path.cwd()), compute=stored.compute, model=stored.model, parts=stored.parts)
+    of_file = {name: getattr(stored, name) for name in ("compute", "depth", "dither", "profile", "dpi", "strip")}
+    same = replace(_located(Request.from_dict(settings["request"]), Path.cwd()), **of_file)
     same = same.with_method(slider=stored.method.slider, slider_map=stored.method.slider_map)
     if names := [item.name for item in fields(Request) if getattr(same, item.name) != getattr(stored, item.name)]:
-        raise RunError(f"{run_dir}: it is the run of another picture ({', '.join(names).replace('_', ' ')} differ)")
+        raise RunError(
+            f"{run_dir}: it is the run of another picture; it differs in {', '.join(names).replace('_', ' ')}"
+        )
 
 
 def _located(request: Request, folder: Path) -> Request:

@@ -171,8 +171,7 @@ def _use(studio: Studio, asked: Asked) -> dict[str, Any]:
 
 def _forget(studio: Studio, asked: Asked) -> dict[str, Any]:
     project, job = _project(studio, asked), _job(studio, asked)
-    for changed in project.remove_job(job):
-        studio.queue.tell(changed)
+    studio.queue.remove(project, job)
     studio.looks.forget(job)
     return studio.now(project)
 

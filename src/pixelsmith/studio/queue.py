@@ -13,7 +13,7 @@ from pixelsmith import CancelledError, CancelToken, LoadedModel
 from pixelsmith.errors import PixelsmithError, RequestError, reason_of
 from pixelsmith.events import Event, Progress, Warned
 from pixelsmith.studio.jobs import UNFINISHED, Job
-from pixelsmith.studio.library import Library
+from pixelsmith.studio.library import Library, Project
 from pixelsmith.studio.work import do
 
 TOLD_SECONDS = 0.25
@@ -77,6 +77,12 @@ class Queue:
         self.pause(job)
         with self._changed:
             self._changed.wait_for(lambda: self._running is None or self._running.id != job.id)
+
+    def remove(self, project: Project, job: Job) -> None:
+        """Remove a job with its results, which nothing can resume meanwhile. Raises ``RequestError`` as its project."""
+        with self._changed:
+            for changed in project.remove_job(self.now(job)):
+                self.tell(changed)
 
     def close(self) -> None:
         """Pause all jobs, stop the thread and free the model."""

@@ -115,7 +115,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def is_incomplete(path: Path) -> bool:
-    """Whether ``write_whole`` was writing this file, which is left if its process is killed; others are the user's."""
+    """Whether this is a file that ``write_whole`` leaves if its process is killed, by its name."""
     return _INCOMPLETE.search(path.name) is not None
 
 

@@ -195,6 +195,7 @@ class Fleet:
             # The groups' size suits the fastest devices; a CPU computes them in smaller batches.
             member.most[PATCH] = batch_size_on(about.device, model.facts.patch)
         self.crew.admit(member)
+        self.crew.expect("was ready")
 
     def _of_each(self, method: str, *given: Any) -> dict[Member, Any]:
         """The answers of all present workers to a call."""

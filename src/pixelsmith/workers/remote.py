@@ -25,7 +25,7 @@ from pixelsmith.sampling.grid import TileLayout
 from pixelsmith.sampling.noise import Noise
 from pixelsmith.sampling.readable import Readable
 from pixelsmith.sampling.schedule import Level, Schedule
-from pixelsmith.system.device import room_for
+from pixelsmith.system.device import is_out_of_memory
 
 
 class RemoteFamily(OfModel):
@@ -75,8 +75,7 @@ class RemoteFamily(OfModel):
         return _Described(self, prompt_at, picture, guidance_scale, perturbation)
 
     def _asked(self, method: str, *given: Any) -> Any:
-        with room_for("the prompts"):
-            return ask(self._crew, partial(_called, self, method, *given))
+        return ask(self._crew, partial(_called, self, method, *given))
 
 
 class RemoteAutoencoder(OfModel):
@@ -89,11 +88,11 @@ class RemoteAutoencoder(OfModel):
         self.tiling, self._crew = tiling, crew
 
     def encode(self, pixels: Tensor) -> Tensor:
-        found: Tensor = ask(self._crew, partial(_called, self, "encode", pixels))
+        found: Tensor = _ask_divisible(self._crew, partial(_called, self, "encode", pixels))
         return found
 
     def decode(self, latents: Tensor, kept: Window | None = None) -> Tensor:
-        found: Tensor = ask(self._crew, partial(_called, self, "decode", latents, kept))
+        found: Tensor = _ask_divisible(self._crew, partial(_called, self, "decode", latents, kept))
         return found
 
     @contextmanager
@@ -113,7 +112,7 @@ class RemoteAutoencoder(OfModel):
             # A local autoencoder needs no shared statistics.
             yield
             return
-        self.statistics = ask(self._crew, partial(_called, self, "statistics", method, list(samples)))
+        self.statistics = _ask_divisible(self._crew, partial(_called, self, "statistics", method, list(samples)))
         try:
             yield
         finally:
@@ -195,6 +194,27 @@ class _OnDevice:
             # The dictionary keeps the tensor alive, so that no other one can get the same id.
             self._known[id(value)] = value, value.to(self.device)
         return self._known[id(value)][1]
+
+
+def _ask_divisible(crew: Crew, compute: Callable[[], Any]) -> Any:
+    """The result of ``compute`` on one of the workers, for callers that divide the work if memory ends.
+
+    Raises ``torch.OutOfMemoryError`` then, as on one device; the worker is not lost.
+    """
+    found = ask(crew, partial(_unless_out_of_memory, compute))
+    if not found:
+        raise torch.OutOfMemoryError("out of memory")
+    return found[0]
+
+
+def _unless_out_of_memory(compute: Callable[[], Any]) -> tuple[Any, ...]:
+    """The result as the only item, or nothing if memory ends."""
+    try:
+        return (compute(),)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        return ()
 
 
 def _computed(part: Any, crew: Crew, *values: Tensor) -> Tensor:

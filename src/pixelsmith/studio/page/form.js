@@ -84,8 +84,11 @@ export class Form {
 
   // A size of another shape would cut off the edges of a given picture, so it becomes an area, which keeps them.
   keepShapeOf({ width, height }) {
-    const [across, down] = this.plan?.size ?? [1, 1];
-    if (Math.abs((across * height) / (down * width) - 1) < SAME_SHAPE) return;
+    if (/MP\s*$/i.test(this.fields.size.value)) return;
+    if (this.plan) {
+      const [across, down] = this.plan.size;
+      if (Math.abs((across * height) / (down * width) - 1) < SAME_SHAPE) return;
+    }
     const area = (width * height) / 1e6;
     this.setSize(`${AREAS.find((one) => one > area) ?? Math.ceil(4 * area)}MP`);
   }
@@ -149,8 +152,10 @@ export class Form {
     const project = this.project;
     const cost = element("cost");
     if (!this.fields.prompt.value.trim()) {
+      this.plan = null;
       cost.textContent = "";
       element("grow").disabled = element("candidates").disabled = true;
+      this.onPlan();
       return;
     }
     try {

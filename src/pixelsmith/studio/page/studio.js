@@ -89,6 +89,8 @@ async function create(prompt) {
 
 const start = safely(async () => {
   await create(element("first-prompt").value.trim() || element("first-prompt").placeholder);
+  // Its button is disabled until then, if the project before had no prompt.
+  await form.think();
   element("candidates").click();
 });
 element("begin").onsubmit = (event) => {
