@@ -445,6 +445,10 @@ class Crowded:
 
     encode = __call__
 
+    @property
+    def autoencoder(self) -> Crowded:
+        return self
+
 
 def test_tiles_that_do_not_fit_into_memory_are_an_error_of_the_caller_and_no_worker_is_lost() -> None:
     crew = crew_of(*(Worker("cpu", Crowded()) for _ in range(2)))  # type: ignore[arg-type]

@@ -206,7 +206,8 @@ class LoadedModel:
             raise RequestError("preview: the picture has no stages, so there is nothing to preview; use generate")
         last, given = len(the_plan.stages), given_of(request)
         if run_dir is not None:
-            check_same_picture(Path(run_dir), self._model.fetch().settings(request))
+            pinned = self._model.pin()
+            check_same_picture(Path(run_dir), replace(request, model=pinned.name, parts=pinned.parts))
         done, start = (0, None) if run_dir is None else finished_below(Path(run_dir), last)
         requests = [request.with_method(slider=slider) for slider in sliders] or [request]
         denoised = (start is None and given is None) + len(requests) * (last - done)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
 
 from pixelsmith.config.compute import Placement
 from pixelsmith.config.parts import located
@@ -58,14 +57,14 @@ def located_request(record: Record) -> Request:
     return _located(Request.from_dict(record.identity.settings["request"]), record.folder)
 
 
-def check_same_picture(run_dir: Path, settings: Mapping[str, Any]) -> None:
+def check_same_picture(run_dir: Path, request: Request) -> None:
     """Raise ``RunError`` if the run has another request, apart from its Slider, its file and where it is computed.
 
-    ``settings``: those that a run of the request would store.
+    ``request``: as a run of it would store it, with no open settings, its model and parts pinned.
     """
     stored = located_request(RunDirectory(run_dir).read())
     of_file = {name: getattr(stored, name) for name in ("compute", "depth", "dither", "profile", "dpi", "strip")}
-    same = replace(_located(Request.from_dict(settings["request"]), Path.cwd()), **of_file)
+    same = replace(_located(request, Path.cwd()), **of_file)
     same = same.with_method(slider=stored.method.slider, slider_map=stored.method.slider_map)
     if names := [item.name for item in fields(Request) if getattr(same, item.name) != getattr(stored, item.name)]:
         raise RunError(
