@@ -77,7 +77,7 @@ def test_a_place_with_a_painted_map_has_one_preview(
     tmp_path: Path,
 ) -> None:
     client = StudioClient(studio.url)
-    Image.linear_gradient("L").save(tmp_path / "map.png")
+    Image.linear_gradient("L").resize((150, 130)).save(tmp_path / "map.png")
     client.paint(project["name"], tmp_path / "map.png")
     finished(client, client.start(project["name"], "candidates", seeds=[7]))
     page = Page(browser, f"{studio.url}#/{project['name']}")
