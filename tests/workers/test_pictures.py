@@ -55,13 +55,12 @@ def request_of(model: Path, size: int = 150, **method: Any) -> Request:
 
 
 def strike(model: LoadedModel, hit: dict[str, int], name: str, how: signal.Signals) -> None:
-    """Send a signal to a worker that is busy and was not sent one before, if there is one now."""
+    """Send a signal to a worker that was not sent one before, to one that is busy if there is one now."""
     assert model._model.fleet is not None
-    at_work = [about.pid for member, about in model._model.fleet.abouts.items() if member.ready and member.jobs]
-    pid = next((pid for pid in at_work if pid not in hit.values()), None)
-    if pid is not None:
-        hit[name] = pid
-        os.kill(pid, how)
+    abouts = model._model.fleet.abouts
+    left = [member for member, about in abouts.items() if member.ready and about.pid not in hit.values()]
+    hit[name] = abouts[max(left, key=lambda member: len(member.jobs))].pid
+    os.kill(hit[name], how)
 
 
 def wait_for(model: LoadedModel, count: int) -> None:
