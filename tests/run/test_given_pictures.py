@@ -77,6 +77,7 @@ def test_a_given_picture_of_another_shape_gives_a_warning_that_says_how_much_is_
     generate(replace(wide, size=Size(256, 256)), tmp_path / "big.png", heard.append)
     (remark,) = (event.message for event in heard if isinstance(event, Warned))
     assert "the result 256x256: 25% of the picture is cut off at its edges" in remark
+    assert "such as 0.07MP, keeps its shape" in remark
 
 
 @pytest.mark.parametrize(("changes", "dpi"), [({}, 240), ({"dpi": 100.0}, 100), ({"strip": True}, 300)])

@@ -95,10 +95,11 @@ def cut_off(request: Request) -> str | None:
     if start.resembles(request.size):
         return None
     shown = request.size.area / (start.area * request.size.factor_over(start) ** 2)
-    area = max(1, round(request.size.area / 1e6))
+    megapixels = request.size.area / 1e6
+    area = round(megapixels, 0 if megapixels >= 10 else 2)
     return (
         f"{request.from_image} has {start} pixels, the result {request.size}: {1 - shown:.0%} of the picture is cut "
-        f"off at its edges; an area as the size, such as {area}MP, keeps its shape"
+        f"off at its edges; an area as the size, such as {area:g}MP, keeps its shape"
     )
 
 
