@@ -76,8 +76,8 @@ def demo(side: int, work: Path) -> Image.Image:
     """The picture of ``make demo``, or its base, at the size of the picture."""
     path = work / f"demo-{side}.png"
     if not path.exists():
-        parts = Parts(few_steps=None)
-        generate(Request(PROMPTS["watercolor"], Size(side, side), method=PRESETS["fast"], parts=parts), path)
+        parts, method = Parts(few_steps=None), replace(PRESETS["fast"], slider_steps=0.35)
+        generate(Request(PROMPTS["watercolor"], Size(side, side), method=method, parts=parts), path)
     whole = FACTOR * SIZE
     return Image.open(path).convert("RGB").resize((whole, whole), Image.Resampling.LANCZOS)
 
