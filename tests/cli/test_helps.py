@@ -9,8 +9,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from pixelsmith.cli.helps import Command, GroupedOption
-from pixelsmith.cli.program import FIRST_STEPS, cli
+from pixelsmith.cli.helps import FIRST_STEPS, Command, GroupedOption
+from pixelsmith.cli.program import cli
 from pixelsmith.config.method import PRESET_NOTES, PRESETS
 from pixelsmith.config.settings import Group
 

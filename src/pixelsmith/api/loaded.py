@@ -25,14 +25,22 @@ from pixelsmith.config.workers import Workers
 from pixelsmith.engine.cancel import CancelToken
 from pixelsmith.engine.inputs import Rung
 from pixelsmith.errors import RequestError, RunError
-from pixelsmith.events import Event, Observer, PhaseFinished, Progress, Warned, silent
+from pixelsmith.events import Event, Observer, Warned, silent
 from pixelsmith.families import Family
 from pixelsmith.geometry import Size, Window
 from pixelsmith.pixels.depth import as_bytes
 from pixelsmith.pixels.output import Output
 from pixelsmith.pixels.reading import header, is_transparent, read_picture
 from pixelsmith.pixels.settings_inside import has_settings, settings_inside
-from pixelsmith.run.closeup import MOST_SURROUNDINGS, SURROUNDINGS, Closeup, close_up, finished_below, place_at
+from pixelsmith.run.closeup import (
+    MOST_SURROUNDINGS,
+    SURROUNDINGS,
+    Closeup,
+    close_up,
+    finished_below,
+    place_at,
+    with_shares,
+)
 from pixelsmith.run.given import cut_off
 from pixelsmith.run.job import Job, Result, base_of, check_file, given_of
 from pixelsmith.run.redone import Place, Redone, redo
@@ -211,7 +219,7 @@ class LoadedModel:
         done, start = (0, None) if run_dir is None else finished_below(Path(run_dir), last)
         requests = [request.with_method(slider=slider) for slider in sliders] or [request]
         denoised = (start is None and given is None) + len(requests) * (last - done)
-        observe = _ended_by(cancel or CancelToken(), _with_shares(observer, denoised))
+        observe = _ended_by(cancel or CancelToken(), with_shares(observer, denoised))
         if remark := cut_off(request):
             observe(Warned(remark))
 
@@ -265,7 +273,7 @@ class LoadedModel:
             raise RequestError("redo: expected a region or a mask")
         request = request.settled(self.facts.recommended)
         the_plan = self._model.fetch().plan(request)
-        observe = _ended_by(cancel or CancelToken(), _with_shares(observer, 1))
+        observe = _ended_by(cancel or CancelToken(), with_shares(observer, 1))
         with torch.inference_mode(), self._model.cascade(request, the_plan, observe, MemorySpace()) as cascade:
             made = redo(cascade, the_plan, old, place)
         before = settings_inside(path) or self._model.found.settings(request)
@@ -327,22 +335,6 @@ def _ended_by(token: CancelToken, observer: Observer) -> Observer:
 
     def observe(event: Event) -> None:
         token.check()
-        observer(event)
-
-    return observe
-
-
-def _with_shares(observer: Observer, denoised: int) -> Observer:
-    """An observer that is told the share of all work: to denoise ``denoised`` pictures takes nearly all of the time."""
-    finished = 0
-
-    def observe(event: Event) -> None:
-        nonlocal finished
-        if isinstance(event, Progress):
-            now = (event.step - 1 + event.done / event.total) / event.steps if event.phase == "denoise" else 0
-            event = replace(event, share=min(1.0, (finished + now) / denoised))
-        if isinstance(event, PhaseFinished) and event.phase == "denoise":
-            finished += 1
         observer(event)
 
     return observe

@@ -184,7 +184,8 @@ def tasks_of(
         own = (several if named.get("seed") is None else {**several, "seeds": None}) | named
         try:
             asked += [read(_said(one), {**defaults, "seeds": None}) for one in spread(own)]
-            folders |= {given_place(str(own["from_image"])).resolve()} if own.get("from_image") else set()
+            if own.get("from_image"):
+                folders.add(given_place(str(own["from_image"])).resolve())
         except InputError as error:
             if rows is None:
                 raise

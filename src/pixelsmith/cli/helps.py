@@ -16,6 +16,21 @@ _OTHERS = "More"
 """The heading of options without a group."""
 _FEW = 20
 """A command with no more options than these shows all of them."""
+FIRST_STEPS = """\
+Pixelsmith turns a sentence, or a picture of yours, into a picture of any size.
+
+Make a first picture, with the small model that is here already:
+  pixelsmith generate "watercolor map of islands in a turquoise sea" --preset fast --output islands.png
+
+Zoom into it:
+  pixelsmith view islands.png
+
+Enlarge a map or an aerial picture of yours (for other subjects see docs/models.md); estimate the time first:
+  pixelsmith plan "a coast from above" --from-image coast.jpg --size 60MP
+  pixelsmith generate "a coast from above" --from-image coast.jpg --size 60MP --output big.tif
+
+What you can set: pixelsmith generate --help. All commands: pixelsmith --help.
+If something does not work: pixelsmith doctor."""
 
 
 class GroupedOption(click.Option):

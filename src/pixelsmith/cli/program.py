@@ -17,7 +17,7 @@ from click.shell_completion import get_completion_class
 from pixelsmith import LoadedModel, __version__, generate, plan, resume
 from pixelsmith.cli.batch import RANDOM
 from pixelsmith.cli.batch_command import batch_command
-from pixelsmith.cli.helps import Commands
+from pixelsmith.cli.helps import FIRST_STEPS, Commands
 from pixelsmith.cli.options import (
     PART_OPTIONS,
     WORKER_OPTIONS,
@@ -118,21 +118,6 @@ def _complain(message: str, code: int) -> int:
 
 
 SHELLS = ("bash", "zsh", "fish")
-FIRST_STEPS = """\
-Pixelsmith turns a sentence, or a picture of yours, into a picture of any size.
-
-Make a first picture, with the small model that is here already:
-  pixelsmith generate "watercolor map of islands in a turquoise sea" --preset fast --output islands.png
-
-Zoom into it:
-  pixelsmith view islands.png
-
-Enlarge a map or an aerial picture of yours (for other subjects see docs/models.md); estimate the time first:
-  pixelsmith plan "a coast from above" --from-image coast.jpg --size 60MP
-  pixelsmith generate "a coast from above" --from-image coast.jpg --size 60MP --output big.tif
-
-What you can set: pixelsmith generate --help. All commands: pixelsmith --help.
-If something does not work: pixelsmith doctor."""
 
 
 @click.group(

@@ -78,17 +78,18 @@ def _request_of(picture: Path, prompt: str | None, allow_pickle: bool, slider: f
         if prompt is None:
             raise RequestError(f"{picture}: it does not say what it was made of; give its place a --prompt")
         request = Request(prompt, size)
-        return request if slider is None else request.with_method(slider=slider)
-    request = replace(Request.from_dict(settings["request"]), size=size, from_image=None, mask=None)
-    if request.parts.allow_pickle and not allow_pickle:
-        raise RequestError(
-            f"{picture}: its model is read from pickles, which can run any code; --allow-pickle loads them from a "
-            "source that you trust"
-        )
-    if slider is not None:
-        request = request.with_method(slider=slider)
-        if request.method.painted_map:
-            # It would replace the Slider.
-            request = request.with_method(slider_map="auto")
-    # Prompts of regions would win over the new one.
-    return request if prompt is None else replace(request, prompt=prompt, regions=())
+    else:
+        request = replace(Request.from_dict(settings["request"]), size=size, from_image=None, mask=None)
+        if request.parts.allow_pickle and not allow_pickle:
+            raise RequestError(
+                f"{picture}: its model is read from pickles, which can run any code; --allow-pickle loads them from a "
+                "source that you trust"
+            )
+        if prompt is not None:
+            # Prompts of regions would win over the new one.
+            request = replace(request, prompt=prompt, regions=())
+    if slider is None:
+        return request
+    request = request.with_method(slider=slider)
+    # A painted map would replace the Slider.
+    return request.with_method(slider_map="auto") if request.method.painted_map else request

@@ -30,7 +30,7 @@ from pixelsmith.engine.inputs import Rung
 from pixelsmith.engine.stage import Cascade, StageSteps
 from pixelsmith.engine.words import Cells, joined
 from pixelsmith.errors import RequestError
-from pixelsmith.events import StageStarted
+from pixelsmith.events import Event, Observer, PhaseFinished, Progress, StageStarted
 from pixelsmith.families import Prompt, PromptAt
 from pixelsmith.geometry import Size, Window
 from pixelsmith.pixels.resample import Resized
@@ -116,6 +116,25 @@ def close_up(
     picture = rung.picture
     whole = picture if picture.size == size else Resized(picture, picture.size, size, "lanczos", wrap=cascade.wrap)
     return np.asarray(whole.read(window).permute(1, 2, 0))
+
+
+def with_shares(observer: Observer, denoised: int) -> Observer:
+    """An observer whose progress has the share of the whole work, in which ``denoised`` pictures are denoised.
+
+    Denoising takes nearly all of the time of close-ups.
+    """
+    finished = 0
+
+    def observe(event: Event) -> None:
+        nonlocal finished
+        if isinstance(event, Progress):
+            now = (event.step - 1 + event.done / event.total) / event.steps if event.phase == "denoise" else 0
+            event = replace(event, share=min(1.0, (finished + now) / denoised))
+        if isinstance(event, PhaseFinished) and event.phase == "denoise":
+            finished += 1
+        observer(event)
+
+    return observe
 
 
 def finished_below(run_dir: Path, last: int) -> tuple[int, Rung | None]:

@@ -71,8 +71,7 @@ def check_masks(request: Request) -> None:
     painted = [("slider map", request.method.painted_map)]
     painted += [(f"mask of the region {region.prompt!r}", region.mask) for region in request.regions]
     for what, path in painted:
-        size = request.size if path is None else picture_size(Path(path))
-        if not size.resembles(request.size):
+        if path is not None and not (size := picture_size(Path(path))).resembles(request.size):
             raise RequestError(f"{what}: expected the aspect ratio of the result ({request.size}), got {size}")
 
 
