@@ -191,7 +191,12 @@ class SleepingFamily:
         return False
 
     def denoiser(
-        self, prompt_at: PromptAt, picture: Size, guidance_scale: float, perturbation: Perturbation | None = None
+        self,
+        prompt_at: PromptAt,
+        picture: Size,
+        guidance_scale: float,
+        perturbation: Perturbation | None = None,
+        in_stages: bool = False,
     ) -> Denoiser:
         def denoise(x: Tensor, level: Level, windows: Sequence[Window]) -> Tensor:
             self.sleeper.work(self.batch_ms)

@@ -148,7 +148,12 @@ class ComfyFamily:
         return False
 
     def denoiser(
-        self, prompt_at: PromptAt, picture: Size, guidance_scale: float, perturbation: object | None = None
+        self,
+        prompt_at: PromptAt,
+        picture: Size,
+        guidance_scale: float,
+        perturbation: object | None = None,
+        in_stages: bool = False,
     ) -> Denoiser:
         """The guider at this scale."""
         return _Guider(self, picture, guidance_scale)

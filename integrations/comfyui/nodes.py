@@ -16,7 +16,7 @@ from comfy_api.latest import io, ui
 from torch import Tensor
 
 from pixelsmith import PRESETS, HeldModel, Method, RequestError, Size
-from pixelsmith.extension import RunDirectory, open_file, settings_of
+from pixelsmith.extension import Recommended, RunDirectory, open_file, settings_of
 
 from .making import Wanted, make
 from .progress import Shown
@@ -189,7 +189,7 @@ class PixelsmithMethod(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        settings, usual = {one.name: one for one in settings_of(Method)}, Method()
+        settings = {one.name: one for one in settings_of(Method)}
         return io.Schema(
             node_id="PixelsmithMethod",
             display_name="Pixelsmith method",
@@ -201,7 +201,7 @@ class PixelsmithMethod(io.ComfyNode):
                     io.Combo.Input(name, options=["as the preset", *settings[name].choices])
                     for name in ("sampler", "merge", "coverage")
                 ),
-                io.Float.Input("slider_steps", default=usual.slider_steps, min=0.0, max=1.0, step=0.01),
+                io.Float.Input("slider_steps", default=Recommended().slider_steps, min=0.0, max=1.0, step=0.01),
                 io.Int.Input(
                     "native",
                     default=0,

@@ -82,7 +82,7 @@ def test_a_bad_request_is_refused(changes: dict[str, Any], message: str) -> None
         ("slider_fade", 1.5), ("guidance_scale", -1), ("guidance_rescale", 2), ("epsilon_scaling", 0), ("border", -1),
         ("guidance_interval", (0.8, 0.2)), ("guidance_interval", (0.5,)),
         ("guidance_interval", ("a", "b")), ("chess_mask", 1), ("sampler", "magic"), ("merge", "cold"),
-        ("slider_steps", 2), ("slider_map", 3), ("slider_map", ""),
+        ("slider_steps", 2), ("stage_sampler", "magic"), ("slider_map", 3), ("slider_map", ""),
         ("coverage", "none"), ("upsampling", "nearest"), ("guidance", "much"),
     ],
 )  # fmt: skip
@@ -138,6 +138,8 @@ def test_what_is_no_request_is_refused(values: dict[str, Any]) -> None:
         ("a/style.safetensors:0.7", Lora("a/style.safetensors", 0.7)),
         ("C:/style.safetensors", Lora("C:/style.safetensors")),
         ("C:/style.safetensors:-1", Lora("C:/style.safetensors", -1.0)),
+        ("fast.safetensors:stages", Lora("fast.safetensors", stages_only=True)),
+        ("C:/fast.safetensors:0.7:stages", Lora("C:/fast.safetensors", 0.7, stages_only=True)),
     ],
 )
 def test_a_lora_is_a_path_and_a_weight(text: str, lora: Lora) -> None:
@@ -163,7 +165,7 @@ def test_parts_are_located_where_they_were_meant(tmp_path: Path, monkeypatch: py
 
 @pytest.mark.parametrize("changes", [{"scheduler": "MagicScheduler"}, {"timestep_spacing": "wide"}])
 def test_an_unknown_scheduler_is_refused(changes: dict[str, Any]) -> None:
-    with pytest.raises(RequestError, match=next(iter(changes))):
+    with pytest.raises(RequestError, match=next(iter(changes)).replace("_", " ")):
         Parts(**changes)
 
 
@@ -235,6 +237,26 @@ def test_the_fast_preset_leaves_the_base_to_the_model() -> None:
     turbo = Recommended(4, guidance_scale=1.0)
     base, stage = (PRESETS["fast"].at(number, turbo) for number in (0, 1))
     assert (base.steps, base.guidance_scale, stage.steps) == (4, 1.0, PRESETS["fast"].stage_steps)
+
+
+def test_a_model_recommends_steps_and_a_sampler_for_the_stages_alone() -> None:
+    best = Recommended(20, stage_steps=6, sampler="dpmpp-2m", stage_sampler="ddim")
+
+    def of_both(method: Method) -> list[tuple[int, str]]:
+        return [(own.steps, own.sampler) for own in (method.at(stage, best) for stage in (0, 1))]
+
+    assert of_both(Method()) == of_both(Method().settled(best)) == [(20, "dpmpp-2m"), (6, "ddim")]
+    assert of_both(Method(steps=9, stage_steps=3, stage_sampler="lcm")) == [(9, "dpmpp-2m"), (3, "lcm")]
+    assert Method(stage_sampler="lcm").at(1, Recommended()).sampler == "lcm"
+
+
+def test_the_model_recommends_how_long_structure_is_held_except_above_a_given_picture() -> None:
+    best = Recommended(slider=0.2, slider_steps=0.35)
+    assert Method().settled(best).slider_steps == Method().at(1, best).slider_steps == 0.35
+    assert Method().above_given_picture().settled(best).slider_steps == 1.0
+    assert Method(slider=0.5).above_given_picture().slider_steps == 1.0
+    assert Method(slider_steps=0.4).above_given_picture().slider_steps == 0.4
+    assert Method(merge="phase").above_given_picture().slider_steps is None
 
 
 def test_stages_go_without_guidance_where_the_model_recommends_it() -> None:

@@ -11,7 +11,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pixelsmith import Compute, Lora, Method, ModelError, Parts, Progress, Request, RunError, Size, generate, resume
+from pixelsmith import (
+    Compute,
+    LoadedModel,
+    Lora,
+    Method,
+    ModelError,
+    Parts,
+    Progress,
+    Request,
+    RunError,
+    Size,
+    generate,
+    resume,
+)
 from pixelsmith.cli.program import cli
 from pixelsmith.events import Event
 from pixelsmith.families import find_model, read_facts
@@ -65,6 +78,19 @@ def test_settings_of_the_request_override_those_of_the_few_step_variant(model: P
         for settings in [settings_of(replace(a_sea(model), parts=parts).with_method(steps=2), model.parent / "a.png")]
     }
     assert (scheduler, steps) == ("DDIMScheduler", 2)
+
+
+def test_a_variant_of_the_stages_alone_leaves_the_base_as_it_is(model: Path) -> None:
+    of_stages = {"lora": VARIANT["lora"], "stages_only": True, "method": {"stage_steps": 2, "stage_sampler": "lcm"}}
+    own = {"method": {"steps": 3, "guidance_scale": 2.0}, "few_steps": of_stages}
+    (model / "pixelsmith.json").write_text(json.dumps(own))
+    with_it, without = (replace(a_sea(model, few_steps=given), size=Size(128, 128)) for given in (True, False))
+    with LoadedModel.of(with_it) as one, LoadedModel.of(without) as other:
+        assert np.array_equal(one.base(with_it), other.base(without))
+    by_hand = replace(without, parts=Parts(loras=(Lora(str(model / str(VARIANT["lora"])), stages_only=True),)))
+    expected = generate(by_hand.with_method(stage_steps=2, stage_sampler="lcm")).pixels
+    assert np.array_equal(generate(with_it).pixels, expected)
+    assert not np.array_equal(generate(without).pixels, expected)
 
 
 def settings_of(request: Request, path: Path) -> dict[str, Any]:

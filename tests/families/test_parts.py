@@ -15,16 +15,19 @@ import torch
 from diffusers import AutoencoderTiny
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
+from PIL import Image
 from safetensors.torch import save_file
 
 from pixelsmith import (
     Compute,
+    LoadedModel,
     Lora,
     Method,
     MissingPartError,
     ModelError,
     Parts,
     Request,
+    RequestError,
     RunError,
     Size,
     generate,
@@ -267,13 +270,13 @@ def family_of(folder: Path, parts: Parts) -> Family:
 
 
 @torch.inference_mode()
-def prediction(family: Family) -> torch.Tensor:
+def prediction(family: Family, in_stages: bool = False) -> torch.Tensor:
     """What it takes for the clean latents of a patch."""
     patch, level = family.facts.patch, family.schedule(10).levels[4]
     shape = (1, family.facts.latent_channels, patch.height, patch.width)
     x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    denoiser = family.denoiser(everywhere(family.encode("a sea", "")[0]), family.facts.native_size, 3.0)
-    return denoiser(x, level, [patch.window])
+    prompt_at = everywhere(family.encode("a sea", "")[0])
+    return family.denoiser(prompt_at, family.facts.native_size, 3.0, None, in_stages)(x, level, [patch.window])
 
 
 @pytest.mark.parametrize("pipeline", [name for name in OF_PIPELINES if hasattr(getattr(diffusers, name), "fuse_lora")])
@@ -288,6 +291,44 @@ def test_a_lora_changes_the_prediction_of_every_family_that_supports_it(pipeline
     )
     torch.testing.assert_close(off, plain, atol=1e-5, rtol=1e-5)
     assert (on - plain).abs().max() > 1e-3
+    family = family_of(tmp_path / "model", Parts(loras=(Lora(str(file), stages_only=True),)))
+    for in_stages, expected in ((False, plain), (True, on), (False, plain), (True, on)):
+        assert torch.equal(prediction(family, in_stages), expected)
+
+
+def test_loras_of_the_stages_alone_are_added_to_the_others(tiny_model: Path, tmp_path: Path) -> None:
+    pipeline = build_stable_diffusion()
+    first, second = (str(save_lora(pipeline, tmp_path / str(seed), seed)) for seed in (1, 2))
+    together = prediction(family_of(tiny_model, Parts(loras=(Lora(first, 0.5), Lora(second, -1.0)))))
+    family = family_of(tiny_model, Parts(loras=(Lora(second, -1.0, stages_only=True), Lora(first, 0.5))))
+    alone = prediction(family_of(tiny_model, Parts(loras=(Lora(first, 0.5),))))
+    assert torch.equal(prediction(family, False), alone)
+    torch.testing.assert_close(prediction(family, True), together, atol=1e-5, rtol=1e-5)
+
+
+def test_the_base_is_made_without_loras_of_the_stages_alone(tiny_model: Path, tmp_path: Path) -> None:
+    """Also of a second picture, after the stages of the first one."""
+    lora = Lora(str(save_lora(build_stable_diffusion(), tmp_path)), stages_only=True)
+    request = Request("a sea", Size(128, 128), model=str(tiny_model), method=Method(steps=2), compute=CPU)
+    Image.fromarray(base := LoadedModel.of(request).base(request)).save(tmp_path / "base.png")
+    above = replace(request, from_image=str(tmp_path / "base.png"), method=Method(steps=2, slider=0.5))
+    expected = generate(replace(above, parts=Parts(loras=(replace(lora, stages_only=False),)))).pixels
+    staged = replace(request, parts=Parts(loras=(lora,)), method=Method(steps=2, slider=0.5))
+    with LoadedModel.of(staged) as model:
+        for _ in range(2):
+            assert np.array_equal(model.base(staged), base)
+            assert np.array_equal(model.generate(staged).pixels, expected)
+
+
+def test_loras_of_the_stages_alone_are_refused_where_weights_cannot_be_exchanged(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    lora = Lora(str(save_lora(build_stable_diffusion(), tmp_path)), stages_only=True)
+    with pytest.raises(RequestError, match=r"quantize: .*leave out :stages"):
+        Parts(loras=(lora,), quantize="int8")
+    place, parts = find_model(str(tiny_model)), Parts(loras=(lora,))
+    with pytest.raises(RequestError, match=r"memory: sequential .*leave out :stages"):
+        load_family(place, read_facts(place, "x", parts), replace(CPU, memory="sequential"), parts)
 
 
 def test_every_family_but_pixart_supports_lora() -> None:

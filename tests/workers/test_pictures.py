@@ -21,7 +21,9 @@ from pixelsmith import (
     Compute,
     DeviceError,
     LoadedModel,
+    Lora,
     Method,
+    Parts,
     Placement,
     Progress,
     Region,
@@ -37,6 +39,8 @@ from pixelsmith import (
 from pixelsmith.engine.crew import QUESTION, Leases
 from pixelsmith.events import Event
 from pixelsmith.pixels.reading import read_picture
+from tests.families.test_parts import save_lora
+from tests.tiny import build_stable_diffusion
 
 COMPUTE = Compute(dtype="float32", batch_size=2)
 METHODS: dict[str, dict[str, Any]] = {
@@ -127,6 +131,14 @@ def two(tiny_model: Path) -> Iterator[LoadedModel]:
 def test_one_and_two_workers_make_the_same_picture(tiny_model: Path, two: LoadedModel, method: str) -> None:
     request = request_of(tiny_model, **METHODS[method])
     assert np.array_equal(two.generate(request).pixels, generate(request).pixels)
+
+
+def test_workers_exchange_the_loras_of_the_stages(tiny_model: Path, tmp_path: Path) -> None:
+    parts = Parts(loras=(Lora(str(save_lora(build_stable_diffusion(), tmp_path)), stages_only=True),))
+    request = replace(request_of(tiny_model), parts=parts)
+    with load(str(tiny_model), parts, COMPUTE, Workers(("cpu",) * 2)) as model:
+        made = [model.generate(request).pixels for _ in range(2)]
+    assert all(np.array_equal(pixels, generate(request).pixels) for pixels in made)
 
 
 def test_regions_are_sent_to_workers(tiny_model: Path, two: LoadedModel, tmp_path: Path) -> None:

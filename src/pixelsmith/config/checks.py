@@ -67,7 +67,7 @@ def check_choices(owner: object, **choices: Any) -> None:
         value = getattr(owner, name)
         names = get_args(allowed) or tuple(allowed)
         if value not in names:
-            raise RequestError(f"{name}: expected one of {', '.join(names)}, got {value!r}")
+            raise RequestError(f"{name.replace('_', ' ')}: expected one of {', '.join(names)}, got {value!r}")
 
 
 def colour_of(name: str, value: object) -> tuple[int, int, int]:

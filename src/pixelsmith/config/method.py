@@ -46,13 +46,13 @@ GIVEN_SLIDER = 1.0
 class Method:
     """How a picture is denoised. The defaults and their reasons are in docs/decisions/0004-defaults.md.
 
-    Where ``steps``, ``sampler``, ``guidance``, ``guidance_scale``, ``guidance_rescale``, ``epsilon_scaling``,
-    ``stage_guidance_scale``, ``stage_epsilon_scaling``, ``texture``, ``captions`` and ``slider`` are ``None``,
-    the model's recommendation is used (``Recommended``), and ``slider`` is 1 above a given picture; ``at`` returns the
-    settings of one rung.
+    Where ``steps``, ``sampler``, ``guidance``, ``guidance_scale``, ``guidance_rescale``, ``epsilon_scaling``, what
+    stages have instead of these, ``texture``, ``captions``, ``slider`` and ``slider_steps`` are ``None``, the model's
+    recommendation is used (``Recommended``), and the last two are 1 above a given picture; ``at`` returns the settings
+    of one rung.
 
     - ``steps``: denoising steps of the base and of every stage, at least 1.
-    - ``stage_steps``: ``steps`` of the stages.
+    - ``stage_steps``, ``stage_sampler``: ``steps`` and ``sampler`` of the stages.
     - ``start``: above 0, at most 1: the share of the noise schedule that a stage goes through. Below 1 it starts from
       the noised guide instead of pure noise, as image-to-image does, and needs fewer steps. ``None`` is the strategy's
       default, which is 1 unless it says otherwise.
@@ -83,7 +83,8 @@ class Method:
     - ``slider_map``: where structure is held: ``auto`` (everywhere, with less new detail where the smaller picture is
       flat), ``even`` (everywhere alike), or the path of a grey picture of any size with the aspect ratio of the result,
       which replaces ``slider``: white is 1, black is 0.
-    - ``slider_steps``: 0..1, the share of steps in which structure is held.
+    - ``slider_steps``: 0..1, the share of steps, the first ones, in which structure is held. A larger ``slider`` holds
+      it in that share, and a painted map in all of them (docs/decisions/0023-held-structure.md).
     - ``slider_fade``: 0..1, the share of steps over which the guide fades out; 0 is a hard cut.
     - ``merge``: how the smaller picture is merged into patches (``pixelsmith.sampling.merging``): ``hold`` the
       structure of the clean estimate, or ``phase`` fusion as in the paper, its ablations, DemoFusion's ``residual``.
@@ -137,14 +138,21 @@ class Method:
         "Where structure is held: auto, even, or a grey picture (white is 1, black 0).  [default: auto]",
         Group.DETAIL,
     )
-    slider_steps: float = setting(
-        1.0, "0..1: share of steps in which structure is held.  [default: 1]", Group.DETAIL, range=(0, 1)
+    slider_steps: float | None = setting(
+        None,
+        "0..1: share of steps, the first ones, in which structure is held, if --slider is not larger.  "
+        "[default: 1 with --from-image, else as the model recommends]",
+        Group.DETAIL,
+        range=(0, 1),
     )
     start: float | None = setting(
         None, "0..1: how far into the noise stages start; below 1 they need fewer steps.", Group.QUALITY, range=(0, 1)
     )
     stage_steps: int | None = setting(
         None, "Denoising steps of each stage.  [default: --steps]", Group.QUALITY, least=1
+    )
+    stage_sampler: str | None = setting(
+        None, "--sampler of the stages.  [default: as the base]", Group.QUALITY, choices=SAMPLERS
     )
     stage_guidance_scale: float | None = setting(
         None, "--guidance-scale of the stages.  [default: as the base]", Group.GUIDANCE, range=(0, 1000)
@@ -187,7 +195,12 @@ class Method:
             raise RequestError("start: expected a share above 0, at most 1; at 0 there is nothing to denoise")
         check_interval("guidance interval", self.guidance_interval)
         check_choices(self, merge=MERGES, coverage=CoverageName, upsampling=Upsampling, strategy=StrategyName)
-        for name, choices in (("sampler", SAMPLERS), ("guidance", GUIDANCES), ("captions", CaptionsName)):
+        for name, choices in (
+            ("sampler", SAMPLERS),
+            ("stage_sampler", SAMPLERS),
+            ("guidance", GUIDANCES),
+            ("captions", CaptionsName),
+        ):
             if getattr(self, name) is not None:
                 check_choices(self, **{name: choices})
         if isinstance(self.slider_map, Path):
@@ -233,8 +246,12 @@ class Method:
         """The settings of the base (stage 0) or of one of ``stages``."""
         own, start, slider = self._over(recommended), 1.0, 0.0
         if stage > 0:
-            own = replace(own, steps=self.stage_steps or own.steps)
-            own = replace(own, epsilon_scaling=own.stage_epsilon_scaling or own.epsilon_scaling)
+            own = replace(
+                own,
+                steps=own.stage_steps or own.steps,
+                sampler=own.stage_sampler or own.sampler,
+                epsilon_scaling=own.stage_epsilon_scaling or own.epsilon_scaling,
+            )
             start = STRATEGIES[self.strategy].start if self.start is None else self.start
             sliders = self.sliders or (self._slider_of(recommended),)
             slider = sliders[max(0, len(sliders) - 1 - max(0, stages - stage))]
@@ -243,12 +260,14 @@ class Method:
                 # "No classifier-free guidance in the stages" saves nothing where the network takes it as an input.
                 own = replace(own, guidance_scale=scale)
         same = {item.name: getattr(self, item.name) for item in fields(StageMethod) if hasattr(self, item.name)}
-        return StageMethod(**same | _of_stage(own) | {"start": start, "slider": slider})
+        return StageMethod(**same | _of_stage(own) | {"start": start, "slider": slider, "in_stages": stage > 0})
 
     def above_given_picture(self) -> Method:
-        """The same method, with the Slider at 1 if it is open and structure is held."""
-        opened = self.slider is None and self._usual_slider is None
-        return replace(self, slider=GIVEN_SLIDER) if opened else self
+        """The same method, with the Slider at 1 and in all steps where these are open and structure is held."""
+        if self._usual_slider is not None:
+            return self
+        slider = GIVEN_SLIDER if self.slider is None else self.slider
+        return replace(self, slider=slider, slider_steps=1.0 if self.slider_steps is None else self.slider_steps)
 
     def _slider_of(self, recommended: Recommended) -> float:
         """The Slider of all stages if it is open."""
@@ -266,8 +285,8 @@ class Method:
 
 
 _OPEN = (
-    "steps", "sampler", "guidance", "guidance_scale", "guidance_rescale", "epsilon_scaling", "stage_guidance_scale",
-    "stage_epsilon_scaling", "texture", "captions",
+    "steps", "sampler", "guidance", "guidance_scale", "guidance_rescale", "epsilon_scaling", "stage_steps",
+    "stage_sampler", "stage_guidance_scale", "stage_epsilon_scaling", "texture", "captions", "slider_steps",
 )  # fmt: skip
 """Settings that a method may leave to the model."""
 

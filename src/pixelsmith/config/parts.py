@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from pixelsmith.config.checks import check_choices, check_range, check_text
+from pixelsmith.config.checks import check_choices, check_flag, check_range, check_text
 from pixelsmith.config.settings import Group, setting
 from pixelsmith.errors import RequestError
 from pixelsmith.system.places import at_home, given_place
@@ -29,27 +29,39 @@ Quantization = Literal["int8", "float8"]
 class Lora:
     """Low-rank weights to add to the model's; ``weight`` -10..10.
 
-    ``path``: a ``.safetensors`` file, a folder or hub id with one, or a hub id's (``owner/name/file.safetensors``).
+    - ``path``: a ``.safetensors`` file, a folder or hub id with one, or a hub id's (``owner/name/file.safetensors``).
+    - ``stages_only``: whether they are added to the network in the stages alone, and the base is made without them, as
+      suits LoRAs for few steps and for detail. Their weights for text encoders, if there are any, are not used then.
 
     Raises ``RequestError`` for a weight out of range.
     """
 
     path: str
     weight: float = 1.0
+    stages_only: bool = False
 
     def __post_init__(self) -> None:
         check_text("LoRA", self.path, "a file, a folder or a hub id")
         check_range("weight of a LoRA", self.weight, -10, 10)
+        check_flag("stages_only of a LoRA", self.stages_only)
 
     @classmethod
     def parse(cls, text: str) -> Lora:
-        """Read ``PATH`` or ``PATH:WEIGHT``. Raises ``RequestError``.
+        """Read ``PATH`` or ``PATH:WEIGHT``, both with ``:stages`` at the end or without. Raises ``RequestError``.
 
         Examples:
             >>> Lora.parse("ink.safetensors:0.8")
-            Lora(path='ink.safetensors', weight=0.8)
+            Lora(path='ink.safetensors', weight=0.8, stages_only=False)
+            >>> Lora.parse("lightning.safetensors:stages")
+            Lora(path='lightning.safetensors', weight=1.0, stages_only=True)
         """
-        return cls(*_numbered(text))
+        given = cls(*_numbered(text.removesuffix(_IN_STAGES)))
+        return replace(given, stages_only=text.endswith(_IN_STAGES))
+
+
+_IN_STAGES = ":stages"
+LEAVE_OUT_STAGES = "leave out :stages behind the LoRA, or give --no-few-steps if it is the model's own"
+"""What to do where a LoRA of the stages alone cannot be used."""
 
 
 @dataclass(frozen=True)
@@ -174,10 +186,10 @@ class Parts:
     quantize: Quantization | None = setting(None, "Quantise the network after loading.", Group.MODEL)
     loras: tuple[Lora, ...] = setting(
         (),
-        "A LoRA and its weight. Can be given several times.",
+        "A LoRA and its weight, and whether only the stages have it. Can be given several times.",
         Group.MODEL,
         option="--lora",
-        metavar="PATH[:WEIGHT]",
+        metavar="PATH[:WEIGHT][:stages]",
         common=True,
     )
     textual_inversions: tuple[str, ...] = setting(
@@ -233,6 +245,8 @@ class Parts:
         for name, text in (*named.items(), *(("textual inversion", text) for text in self.textual_inversions)):
             if text is not None:
                 check_text(name, text, "a name")
+        if self.quantize is not None and any(lora.stages_only for lora in self.loras):
+            raise RequestError(f"quantize: LoRAs cannot be exchanged in a quantised network; {LEAVE_OUT_STAGES}")
         if self.image_encoder is not None and not self.ip_adapters:
             raise RequestError("image encoder: only IP-Adapters use it; leave it out, or give --ip-adapter")
         for name, choices in (("few_steps", (True, False, None)), ("allow_pickle", (True, False))):
@@ -248,7 +262,7 @@ class Parts:
             config=None if self.config is None else located(self.config, folder),
             vae=None if self.vae is None else located(self.vae, folder),
             network=None if self.network is None else located(self.network, folder),
-            loras=tuple(Lora(located(lora.path, folder), lora.weight) for lora in self.loras),
+            loras=tuple(replace(lora, path=located(lora.path, folder)) for lora in self.loras),
             textual_inversions=tuple(located(path, folder) for path in self.textual_inversions),
             controlnets=tuple(replace(net, path=located(net.path, folder)) for net in self.controlnets),
             ip_adapters=tuple(replace(one, path=located(one.path, folder)) for one in self.ip_adapters),

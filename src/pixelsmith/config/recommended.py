@@ -76,10 +76,10 @@ class Recommended:
     """The settings that a model recommends, used for what a ``Method`` leaves open.
 
     ``guidance_told``: whether the network takes its guidance scale as an input (distilled models), instead of
-    classifier-free guidance. ``stage_guidance_scale``, ``stage_epsilon_scaling``: those of the stages, ``None`` for the
-    base's. ``slider``: that of stages above a picture of the model's own, where structure is held. ``texture``:
-    0..1, of a model that has a texture network (``Method``). A model folder may carry other choices in its
-    ``pixelsmith.json``.
+    classifier-free guidance. ``stage_steps``, ``stage_sampler``, ``stage_guidance_scale``, ``stage_epsilon_scaling``:
+    those of the stages, ``None`` for the base's. ``slider``, ``slider_steps``: those of stages above a picture of the
+    model's own, where structure is held. ``texture``: 0..1, of a model that has a texture network (``Method``). A model
+    folder may carry other choices in its ``pixelsmith.json``.
 
     Raises ``RequestError`` for a value out of range.
     """
@@ -91,9 +91,12 @@ class Recommended:
     guidance_told: bool = False
     sampler: str = "ddim"
     epsilon_scaling: float = 1.0
+    stage_steps: int | None = None
+    stage_sampler: str | None = None
     stage_guidance_scale: float | None = None
     stage_epsilon_scaling: float | None = None
     slider: float = 0.5
+    slider_steps: float = 1.0
     captions: CaptionsName = "off"
     texture: float = 1.0
 
@@ -104,6 +107,11 @@ class Recommended:
         check_range("guidance rescale", self.guidance_rescale, 0, 1)
         check_range("epsilon scaling", self.epsilon_scaling, *EPSILON_SCALINGS)
         check_range("slider", self.slider, 0, 1)
+        check_range("slider steps", self.slider_steps, 0, 1)
+        if self.stage_steps is not None:
+            check_whole("stage steps", self.stage_steps, least=1)
+        if self.stage_sampler is not None:
+            check_choices(self, stage_sampler=SAMPLERS)
         if self.stage_guidance_scale is not None:
             check_range("stage guidance scale", self.stage_guidance_scale, 0, 1000)
         if self.stage_epsilon_scaling is not None:
@@ -113,8 +121,12 @@ class Recommended:
 
 @dataclass(frozen=True)
 class StageMethod:
-    """The settings that one rung is denoised with, all of them decided (``Method.at``)."""
+    """The settings that one rung is denoised with, all of them decided (``Method.at``).
 
+    ``in_stages``: whether it is a stage, not the base.
+    """
+
+    in_stages: bool
     steps: int
     sampler: str
     guidance: str
@@ -137,7 +149,12 @@ class StageMethod:
     @property
     def holds(self) -> bool:
         """Whether any structure is held, where that is how the guide is merged."""
-        return self.slider > 0 or self.slider_map not in SLIDER_MAPS
+        return self.slider > 0 or self.paints
+
+    @property
+    def paints(self) -> bool:
+        """Whether a picture says where structure is held."""
+        return self.slider_map not in SLIDER_MAPS
 
     @property
     def schedule_steps(self) -> int:

@@ -20,7 +20,7 @@ from pixelsmith.sampling.merging import MERGES
 StrategyName = Literal["pixelsmith", "multidiffusion", "demofusion", "direct", "lanczos"]
 
 _OF_PATCHES = ("slider", "slider_fade", "slider_steps", "slider_map", "merge", "chess_mask", "border", "coverage")
-_OF_STAGES = (*_OF_PATCHES, "start", "stage_steps", "stage_guidance_scale", "captions", "upsampling")
+_OF_STAGES = (*_OF_PATCHES, "start", "stage_steps", "stage_sampler", "stage_guidance_scale", "captions", "upsampling")
 
 
 @dataclass(frozen=True)

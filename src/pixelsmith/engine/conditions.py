@@ -55,7 +55,7 @@ def guided_denoiser(family: Family, conditions: Conditions, method: StageMethod,
     scale, aways = method.guidance_scale, []
 
     def made(prompt_at: PromptAt, perturbation: Perturbation | None = None) -> Denoiser:
-        return family.denoiser(prompt_at, picture, scale, perturbation)
+        return family.denoiser(prompt_at, picture, scale, perturbation, method.in_stages)
 
     positive = conditions.positive(made)
     if method.guides:

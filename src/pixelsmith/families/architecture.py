@@ -29,6 +29,7 @@ from pixelsmith.families.loading.quiet import quiet
 from pixelsmith.families.shared.image_prompts import encoded_images
 from pixelsmith.families.shared.perturbed import Perturbed, forwards_of
 from pixelsmith.families.shared.schedules import clean_estimate, config_of, prediction_of
+from pixelsmith.families.shared.stage_weights import StageWeights
 from pixelsmith.families.shared.weighting import encode_weighted
 from pixelsmith.geometry import Size, Window
 from pixelsmith.sampling.denoiser import Batch, Denoiser
@@ -163,7 +164,7 @@ class DiffusersFamily:
     ``device`` is where the network computes; ``releases_encoders``: the text encoders are freed once prompts are
     encoded, and only then the other parts are moved to the device. ``texture`` adds texture to decoded pixels,
     ``latent_upsampler`` enlarges latents. ``controlnets``: those whose control pictures come with prompts
-    (``CONTROL``), in their order.
+    (``CONTROL``), in their order. ``stage_weights``: what the stages have instead of the base's weights.
     """
 
     architecture: Architecture
@@ -174,6 +175,7 @@ class DiffusersFamily:
     texture: TextureNetwork | None = None
     controlnets: Sequence[LoadedControlNet] = ()
     latent_upsampler: LatentUpsampler | None = None
+    stage_weights: StageWeights | None = None
     autoencoder: DiffusersAutoencoder = field(init=False)
 
     def __post_init__(self) -> None:
@@ -214,10 +216,15 @@ class DiffusersFamily:
         return bool(flagged[0])
 
     def denoiser(
-        self, prompt_at: PromptAt, picture: Size, guidance_scale: float, perturbation: Perturbation | None = None
+        self,
+        prompt_at: PromptAt,
+        picture: Size,
+        guidance_scale: float,
+        perturbation: Perturbation | None = None,
+        in_stages: bool = False,
     ) -> Denoiser:
         prediction = prediction_of(config_of(self.pipeline.scheduler))
-        network = _Network(self, prompt_at, picture, guidance_scale, prediction)
+        network = _Network(self, prompt_at, picture, guidance_scale, prediction, in_stages)
         if perturbation is None:
             return network
         return Perturbed(network, forwards_of(network_of(self.pipeline), perturbation))
@@ -232,8 +239,11 @@ class _Network:
     picture: Size
     guidance_scale: float
     prediction: str
+    in_stages: bool
 
     def __call__(self, x: Batch, level: Level, windows: Sequence[Window]) -> Batch:
+        if self.family.stage_weights is not None:
+            self.family.stage_weights.use(self.in_stages)
         prompts = [self.prompt_at(window) for window in windows]
         groups = alike(prompts)
         if len(groups) == 1:

@@ -172,11 +172,17 @@ class Family(Protocol):
         ...
 
     def denoiser(
-        self, prompt_at: PromptAt, picture: Size, guidance_scale: float, perturbation: Perturbation | None = None
+        self,
+        prompt_at: PromptAt,
+        picture: Size,
+        guidance_scale: float,
+        perturbation: Perturbation | None = None,
+        in_stages: bool = False,
     ) -> Denoiser:
         """The network conditioned on each patch's prompt, perturbed if asked for.
 
         ``picture`` is the size in pixels of the whole picture; ``guidance_scale`` is for networks that take it as an
-        input. Raises ``RequestError`` if the network has none of the layers to perturb.
+        input; ``in_stages``: whether it is for a stage, which may have LoRAs that the base has not. Raises
+        ``RequestError`` if the network has none of the layers to perturb.
         """
         ...

@@ -24,6 +24,8 @@ class Leading(Protocol):
     def slider_steps(self) -> float: ...
     @property
     def holds(self) -> bool: ...
+    @property
+    def paints(self) -> bool: ...
 
 
 def guide_weights(steps: int, slider: float, fade: float = 0.0) -> tuple[float, ...]:
@@ -44,8 +46,12 @@ def guided_share(method: Leading) -> tuple[float, ...]:
 
 
 def held_share(method: Leading) -> tuple[float, ...]:
-    """The weights if the Slider is a frequency: ``slider_steps`` is the share of the steps."""
-    return guide_weights(method.steps, method.slider_steps if method.holds else 0.0, method.slider_fade)
+    """The weights if the Slider is a frequency: structure is held in ``slider_steps`` of the steps.
+
+    A larger Slider keeps more, and for longer; a painted map says what is kept, so it is held to the end.
+    """
+    share = 1.0 if method.paints else max(method.slider_steps, method.slider)
+    return guide_weights(method.steps, share if method.holds else 0.0, method.slider_fade)
 
 
 def cosine_weights(steps: int, power: float) -> tuple[float, ...]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from pixelsmith.config.parts import Lora, Parts
+from pixelsmith.config.parts import Parts
 from pixelsmith.config.request import EMBEDDED
 from pixelsmith.families import model_files
 from pixelsmith.system.digests import digest_of
@@ -91,7 +91,7 @@ def renamed(parts: Parts, places: Mapping[str, str]) -> Parts:
         config=at(parts.config),
         vae=at(parts.vae),
         network=at(parts.network),
-        loras=tuple(Lora(places.get(lora.path, lora.path), lora.weight) for lora in parts.loras),
+        loras=tuple(replace(lora, path=places.get(lora.path, lora.path)) for lora in parts.loras),
         textual_inversions=tuple(places.get(name, name) for name in parts.textual_inversions),
         controlnets=tuple(replace(net, path=places.get(net.path, net.path)) for net in parts.controlnets),
         ip_adapters=tuple(replace(one, path=places.get(one.path, one.path)) for one in parts.ip_adapters),

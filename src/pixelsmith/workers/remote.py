@@ -70,9 +70,14 @@ class RemoteFamily(OfModel):
         return bool(ask(self._crew, partial(_refuses, self, picture.read(picture.size.window))))
 
     def denoiser(
-        self, prompt_at: PromptAt, picture: Size, guidance_scale: float, perturbation: Perturbation | None = None
+        self,
+        prompt_at: PromptAt,
+        picture: Size,
+        guidance_scale: float,
+        perturbation: Perturbation | None = None,
+        in_stages: bool = False,
     ) -> Denoiser:
-        return _Described(self, prompt_at, picture, guidance_scale, perturbation)
+        return _Described(self, prompt_at, picture, guidance_scale, perturbation, in_stages)
 
     def _asked(self, method: str, *given: Any) -> Any:
         return ask(self._crew, partial(_called, self, method, *given))
@@ -165,6 +170,7 @@ class _Described:
     picture: Size
     guidance_scale: float
     perturbation: Perturbation | None
+    in_stages: bool
 
     def __call__(self, x: Batch, level: Level, windows: Sequence[Window]) -> Batch:
         return self._denoiser(x, level, windows)
@@ -172,7 +178,7 @@ class _Described:
     @cached_property
     def _denoiser(self) -> Denoiser:
         prompt_at = _OnDevice(self.prompt_at, self.family.device)
-        return self.family.denoiser(prompt_at, self.picture, self.guidance_scale, self.perturbation)
+        return self.family.denoiser(prompt_at, self.picture, self.guidance_scale, self.perturbation, self.in_stages)
 
 
 @dataclass(eq=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -221,6 +222,8 @@ def test_a_lora_is_not_merged_into_quantised_weights(flux: Path, gguf_file: Path
         for parts in (Parts(), Parts(loras=(lora,)), Parts(loras=(lora,), network=str(gguf_file)))
     )
     assert (fused - plain).abs().max() > 5 * (fused - beside).abs().max() > 0
+    with pytest.raises(ModelError, match=r"quantised network; leave out :stages"):
+        family_of(flux, Parts(loras=(replace(lora, stages_only=True),), network=str(gguf_file)))
 
 
 def test_a_run_is_not_resumed_with_another_gguf_network(flux: Path, gguf_file: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
@@ -146,6 +147,9 @@ def fetch(model: str, parts: Parts) -> Path:
     return find_model(model, parts=parts)
 
 
+_OF_FEW_STEPS = ("method", "scheduler", "timestep_spacing", "stages_only")
+
+
 def few_steps_of(folder: Path, parts: Parts) -> dict[str, Any]:
     """The settings of a model's few-step variant; empty if it is not used.
 
@@ -159,9 +163,9 @@ def few_steps_of(folder: Path, parts: Parts) -> dict[str, Any]:
             f"{folder}: it has no few-step variant of its own; leave out --few-steps, and give one with --lora, "
             "--scheduler, --steps and --guidance-scale"
         )
-    known = {"lora"} <= set(few) <= {"lora", "method", "scheduler", "timestep_spacing"}
-    if few and not (known and isinstance(few["lora"], str)):
-        raise ModelError(f"{folder / OWN}: few_steps: expected lora, method, scheduler, timestep_spacing; got {few}")
+    known = {"lora"} <= set(few) <= {"lora", *_OF_FEW_STEPS}
+    if few and not (known and isinstance(few["lora"], str) and isinstance(few.get("stages_only", False), bool)):
+        raise ModelError(f"{folder / OWN}: few_steps: expected lora, {', '.join(_OF_FEW_STEPS)}; got {few}")
     return few
 
 
@@ -171,10 +175,14 @@ def with_few_steps(folder: Path, parts: Parts) -> Parts:
     return replace(
         parts,
         few_steps=False,
-        loras=(*([Lora(located(few["lora"], folder))] if few else []), *parts.loras),
+        loras=(*([_lora_of(few, folder)] if few else []), *parts.loras),
         scheduler=parts.scheduler or few.get("scheduler"),
         timestep_spacing=parts.timestep_spacing or few.get("timestep_spacing"),
     )
+
+
+def _lora_of(few: Mapping[str, Any], folder: Path) -> Lora:
+    return Lora(located(few["lora"], folder), stages_only=few.get("stages_only", False))
 
 
 def pin(model: str, parts: Parts) -> tuple[str, Parts]:

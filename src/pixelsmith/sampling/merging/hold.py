@@ -25,7 +25,7 @@ from pixelsmith.sampling.slider import held_share
 
 POSITIONS = 16
 """The number of bands between Slider 0 and 1. A latent between two of them takes a weighted mean of both."""
-MODERATED = 0.9
+MODERATED = 2 / 3
 """The share of the steps in which new detail is moderated; the last steps add grain, such as that of paper or water."""
 
 
@@ -85,20 +85,19 @@ class Held(Merge):
     flatness: Readable | None = None
 
     def needs(self, step: int) -> Needs:
-        if self.weights[step] == 0:
-            return Needs()
         flatness = self._flatness(step)
-        return Needs(clean=True, maps=[self.positions, *([] if flatness is None else [flatness])])
+        maps = [self.positions] if self.weights[step] > 0 else []
+        maps += [] if flatness is None else [flatness]
+        return Needs(clean=bool(maps), maps=maps)
 
     def estimate(self, clean: Batch, guide: GuideAt) -> Batch:
-        weight = self.weights[guide.step]
-        if weight == 0:
-            return clean
-        found = held(clean, guide.clean, guide.read_map(self.positions), self.bands)
+        found, weight = clean, self.weights[guide.step]
+        if weight > 0:
+            found = torch.lerp(clean, held(clean, guide.clean, guide.read_map(self.positions), self.bands), weight)
         if (flatness := self._flatness(guide.step)) is not None:
             there = guide.read_map(flatness).to(clean.device, non_blocking=True)
             found = moderated(found, guide.clean, there, self.factor)
-        return torch.lerp(clean, found, weight)
+        return found
 
     def _flatness(self, step: int) -> Readable | None:
         """The flatness map, at the steps in which new detail is moderated."""
