@@ -30,7 +30,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 
 demo: setup
 	@mkdir -p $(dir $(OUTPUT))
-	$(BIN)/pixelsmith generate "$(PROMPT)" --preset fast --slider-steps 0.35 --size $(SIZE) --output $(OUTPUT) --overwrite
+	$(BIN)/pixelsmith generate "$(PROMPT)" --preset fast --size $(SIZE) --output $(OUTPUT) --overwrite
 	@echo "The picture is at $(abspath $(OUTPUT))"
 
 # A process for each core, each with one thread: many tests are short, and two pools of threads would fight.

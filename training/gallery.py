@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import csv
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -59,15 +58,14 @@ def sheet(
 
 
 def made(prompt: str, start: Path | None, preset: str, path: Path) -> Image.Image:
-    """A base picture, or a preset's enlargement of one. The fast preset uses the few-step LoRA."""
+    """A base picture, or a preset's enlargement of one. The stages of the fast preset use the few-step LoRA."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         side = SIZE if start is None else FACTOR * SIZE
         parts = Parts(few_steps=None if start and preset == "fast" else False)
         from_image = None if start is None else str(start)
-        # The start is a generated base, not a given picture, for which the Slider would be 1.
-        own = read_facts(find_model(EMBEDDED), EMBEDDED).recommended.slider
-        method = replace(PRESETS[preset], slider=own)
+        # Settled, because the start is a base of the model's own; above a given picture the Slider would be 1.
+        method = PRESETS[preset].settled(read_facts(find_model(EMBEDDED), EMBEDDED, parts).recommended)
         generate(Request(prompt, Size(side, side), seed=1, method=method, parts=parts, from_image=from_image), path)
     return Image.open(path).convert("RGB")
 
@@ -76,8 +74,8 @@ def demo(side: int, work: Path) -> Image.Image:
     """The picture of ``make demo``, or its base, at the size of the picture."""
     path = work / f"demo-{side}.png"
     if not path.exists():
-        parts, method = Parts(few_steps=None), replace(PRESETS["fast"], slider_steps=0.35)
-        generate(Request(PROMPTS["watercolor"], Size(side, side), method=method, parts=parts), path)
+        parts = Parts(few_steps=None)
+        generate(Request(PROMPTS["watercolor"], Size(side, side), method=PRESETS["fast"], parts=parts), path)
     whole = FACTOR * SIZE
     return Image.open(path).convert("RGB").resize((whole, whole), Image.Resampling.LANCZOS)
 

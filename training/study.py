@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 
@@ -19,9 +19,11 @@ from pixelsmith.evaluate.features import load_judge
 from pixelsmith.evaluate.judge import Judge
 from pixelsmith.evaluate.pictures import code_digest
 from pixelsmith.families import Family, find_model, load_family, model_files, read_facts
+from pixelsmith.families.loading.find import with_few_steps
 from pixelsmith.system.digests import sha256_of
 from training import sampling
 from training.data import Record, load_pixels, load_records
+from training.distill import STUDENT
 from training.judge import Verdict, judged
 from training.sampling import Shot, pictures
 
@@ -103,9 +105,12 @@ class Study:
 
     @cached_property
     def few(self) -> Pictures:
-        """The same with the few-step variant."""
+        """The same with the few-step LoRA and the steps that it was trained for."""
         shots = [Shot(caption, seed) for seed, caption in enumerate(self.captions)]
-        return self.made(shots, parts=Parts(few_steps=True))
+        few = with_few_steps(self.folder, Parts(few_steps=True))
+        # A base has no LoRAs of the stages alone.
+        loras = tuple(replace(lora, stages_only=False) for lora in few.loras)
+        return self.made(shots, Method(**STUDENT), replace(few, loras=loras))
 
     @cached_property
     def real_verdict(self) -> Verdict:

@@ -96,22 +96,20 @@ def place_of(row: Row) -> Place:
 
 
 def sets(planet: Planet, prompts: Sequence[str]) -> Iterator[tuple[str, list[Place]]]:
-    """Each set of the truth by name, with equally many tiles for each prompt.
-
-    Raises ``ValueError`` if a prompt has none.
-    """
+    """Each set of the truth by name, with equally many tiles for each prompt: none if a prompt has none."""
     named = {"whole": [planet.captioned(prompt) for prompt in prompts]}
     named |= {f"patches-{factor}x": [planet.details(prompt, factor) for prompt in prompts] for factor in FACTORS}
     for name, groups in named.items():
         count = min(MOST // len(prompts), *(len(group) for group in groups))
-        if not count:
-            raise ValueError(f"{name}: a prompt has no tiles: {prompts[[len(group) for group in groups].index(0)]!r}")
         yield name, [place for group in groups for place in planet.drawn(group, count)]
 
 
 def write_sets(planet: Planet, prompts: Sequence[str], output: Path) -> None:
-    """Write ``whole.npy`` and the patches of each factor."""
+    """Write ``whole.npy`` and the patches of each factor that every prompt has tiles of."""
     for name, places in sets(planet, prompts):
+        if not places:
+            print(f"{name}: left out, because a prompt has no tiles so much finer")
+            continue
         np.save(output / f"{name}.npy", planet.pixels(places))
         held_out = sum(planet.held_out(place) for place in places)
         print(f"{name}: {len(places)} tiles ({held_out} held out), {dict(Counter(place[0] for place in places))}")

@@ -65,5 +65,13 @@ def test_every_prompt_has_the_same_number_of_pictures(planet: Planet, tmp_path: 
     truths = {factor: load_truth(tmp_path, 256, factor) for factor in (2.0, 4.0)}
     assert {factor: len(truth.patches) for factor, truth in truths.items()} == {2.0: 4, 4.0: 2}
     assert sorted(int(np.mean(truths[4.0].patches[i])) for i in range(2)) == [50, 90]
-    with pytest.raises(ValueError, match="no tiles"):
-        list(sets(planet, [COAST, "a"]))
+
+
+def test_a_set_of_which_a_prompt_has_no_tiles_is_left_out(
+    planet: Planet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "truth").mkdir()
+    write_sets(planet, [COAST, "a"], tmp_path / "truth")
+    left_out = capsys.readouterr().out.count("left out")
+    assert left_out > 0
+    assert len(list((tmp_path / "truth").iterdir())) == 4 - left_out

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from pixelsmith import Compute, Method, Parts
+from pixelsmith import Compute, Lora, Method, Parts
 from pixelsmith.families import load_family, read_facts
 from pixelsmith.families.architecture import DiffusersFamily
 from pixelsmith.sampling.schedule import Level, step
@@ -144,7 +144,6 @@ def test_distillation_moves_the_student_towards_the_teacher(
         *_, last = denoised(family, shots, method)
         return float(np.square(last.numpy() - pairs.ends[-4:].astype(np.float32)).mean())
 
-    few = Parts(few_steps=True)
-    recommended = read_facts(teacher, "x", few).recommended
-    assert (recommended.steps, recommended.guidance_scale) == (4, 1)
-    assert distance(few) < 0.7 * distance(Parts())
+    usual, few = (read_facts(teacher, "x", Parts(few_steps=given)).recommended for given in (False, True))
+    assert (few.steps, few.stage_steps, few.stage_sampler) == (usual.steps, 4, "ddim")
+    assert distance(Parts(loras=(Lora(str(teacher / distill.FILE)),))) < 0.7 * distance(Parts())

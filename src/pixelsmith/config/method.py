@@ -52,12 +52,13 @@ class Method:
     of one rung.
 
     - ``steps``: denoising steps of the base and of every stage, at least 1.
-    - ``stage_steps``, ``stage_sampler``: ``steps`` and ``sampler`` of the stages.
+    - ``stage_steps``: ``steps`` of the stages.
     - ``start``: above 0, at most 1: the share of the noise schedule that a stage goes through. Below 1 it starts from
       the noised guide instead of pure noise, as image-to-image does, and needs fewer steps. ``None`` is the strategy's
       default, which is 1 unless it says otherwise.
     - ``sampler``: ``ddim`` (for flow models the same rule is Euler), ``dpmpp-2m`` (second order, for few steps),
       ``euler-a`` or ``lcm``, which add fresh noise at each step (``pixelsmith.sampling.samplers``).
+    - ``stage_sampler``: ``sampler`` of the stages.
     - ``guidance``: how the estimates with and without the prompt are combined
       (``pixelsmith.sampling.guidances``): ``cfg`` is classifier-free guidance; ``cfg-norm`` and
       ``cfg-norm-rows`` keep the norm of the prediction; ``cfg-zero`` is CFG-Zero*, for flow matching; ``apg`` adaptive
