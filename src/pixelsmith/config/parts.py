@@ -157,7 +157,8 @@ class Parts:
       same family. Each a diffusers folder, a hub id, or a single ``.safetensors`` file, here or of a hub id
       (``owner/name/file.safetensors``); a network also a ``.gguf`` file.
     - ``quantize``: the format that the network's linear layers are converted to after loading.
-    - ``loras``, in the order in which they are added, those of the stages alone last; ``textual_inversions``: files, whose names are their tokens.
+    - ``loras``, in the order in which they are added, those of the stages alone last; ``textual_inversions``: files,
+      whose names are their tokens.
     - ``controlnets``: ControlNets, in the order of the request's ``control_images``.
     - ``ip_adapters``: IP-Adapters, in the order of the request's ``ip_adapter_images``; ``image_encoder``: the folder
       of the CLIP or SigLIP vision model that they all use, or a file of a hub id in such a folder
