@@ -117,6 +117,10 @@ def test_slider_positions_apply_to_the_last_stages() -> None:
         (Method(steps=20, slider=0.2, slider_steps=0.5), 10),
         (Method(steps=20, slider=0.6, slider_steps=0.5), 12),
         (Method(steps=20, slider_map="painted.png", slider_steps=0.5), 20),
+        # Of the whole schedule: a stage that starts at a quarter of it has gone through half of that share.
+        (Method(steps=6, start=0.75, slider=0.2, slider_steps=0.5), 2),
+        (Method(steps=6, start=0.75, slider=0.2, slider_steps=0.2), 0),
+        (Method(steps=6, start=0.75, slider=1.0), 6),
         (Method(steps=20, slider=0.0), 0),
         (Method(steps=20, slider=0.0, slider_map="painted.png"), 20),
     ],

@@ -84,8 +84,8 @@ class Method:
     - ``slider_map``: where structure is held: ``auto`` (everywhere, with less new detail where the smaller picture is
       flat), ``even`` (everywhere alike), or the path of a grey picture of any size with the aspect ratio of the result,
       which replaces ``slider``: white is 1, black is 0.
-    - ``slider_steps``: 0..1, the share of steps, the first ones, in which structure is held. A larger ``slider`` holds
-      it in that share, and a painted map in all of them (docs/decisions/0023-held-structure.md).
+    - ``slider_steps``: 0..1, the first share of the noise schedule, in whose steps structure is held. A larger
+      ``slider`` holds it in that share, and a painted map in all steps (docs/decisions/0023-held-structure.md).
     - ``slider_fade``: 0..1, the share of steps over which the guide fades out; 0 is a hard cut.
     - ``merge``: how the smaller picture is merged into patches (``pixelsmith.sampling.merging``): ``hold`` the
       structure of the clean estimate, or ``phase`` fusion as in the paper, its ablations, DemoFusion's ``residual``.
@@ -141,7 +141,7 @@ class Method:
     )
     slider_steps: float | None = setting(
         None,
-        "0..1: share of steps, the first ones, in which structure is held, if --slider is not larger.  "
+        "0..1: the first share of the noise schedule, in which structure is held, if --slider is not larger.  "
         "[default: 1 with --from-image, else as the model recommends]",
         Group.DETAIL,
         range=(0, 1),

@@ -17,6 +17,8 @@ class Leading(Protocol):
     @property
     def steps(self) -> int: ...
     @property
+    def schedule_steps(self) -> int: ...
+    @property
     def slider(self) -> float: ...
     @property
     def slider_fade(self) -> float: ...
@@ -46,12 +48,14 @@ def guided_share(method: Leading) -> tuple[float, ...]:
 
 
 def held_share(method: Leading) -> tuple[float, ...]:
-    """The weights if the Slider is a frequency: structure is held in ``slider_steps`` of the steps.
+    """The weights if the Slider is a frequency: structure is held in the first ``slider_steps`` of the noise schedule.
 
-    A larger Slider keeps more, and for longer; a painted map says what is kept, so it is held to the end.
+    Of the whole schedule, because the noise level decides what is still open, wherever a stage starts. A larger Slider
+    keeps more, and for longer; a painted map says what is kept, so it is held to the end.
     """
     share = 1.0 if method.paints else max(method.slider_steps, method.slider)
-    return guide_weights(method.steps, share if method.holds else 0.0, method.slider_fade)
+    weights = guide_weights(method.schedule_steps, share if method.holds else 0.0, method.slider_fade)
+    return weights[-method.steps :]
 
 
 def cosine_weights(steps: int, power: float) -> tuple[float, ...]:
