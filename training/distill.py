@@ -250,8 +250,10 @@ def export(model: str, work: Path, output: Path) -> None:
     pipeline.save_lora_weights(output / FILE.parent, unet_lora_layers=weights, weight_name=FILE.name)
     own = read_json(output / OWN) if (output / OWN).exists() else {}
     # The base is a small share of the work, and better in the teacher's steps.
-    own.setdefault("few_steps", {"method": {"stage_steps": STEPS, "stage_sampler": STUDENT["sampler"]}})
-    own["few_steps"] |= {"lora": FILE.as_posix(), "stages_only": True}
+    before = own.get("few_steps", {}).get("method", {})
+    kept = {name: value for name, value in before.items() if name.startswith("stage_")}
+    method = {"stage_steps": STEPS, "stage_sampler": STUDENT["sampler"]} | kept
+    own["few_steps"] = {"lora": FILE.as_posix(), "stages_only": True, "method": method}
     (output / OWN).write_text(json.dumps(own, indent=2) + "\n")
     print(f"{output / FILE}: {(output / FILE).stat().st_size / 1e6:.1f} MB")
 

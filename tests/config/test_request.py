@@ -247,6 +247,8 @@ def test_a_model_recommends_steps_and_a_sampler_for_the_stages_alone() -> None:
 
     assert of_both(Method()) == of_both(Method().settled(best)) == [(20, "dpmpp-2m"), (6, "ddim")]
     assert of_both(Method(steps=9, stage_steps=3, stage_sampler="lcm")) == [(9, "dpmpp-2m"), (3, "lcm")]
+    for asked in (Method(steps=9, sampler="euler-a"), Method(steps=9, sampler="euler-a").settled(best)):
+        assert of_both(asked) == [(9, "euler-a"), (9, "euler-a")], "what a user sets is not only for the base"
     assert Method(stage_sampler="lcm").at(1, Recommended()).sampler == "lcm"
 
 

@@ -31,6 +31,7 @@ from pixelsmith import (
     RunError,
     Size,
     generate,
+    plan,
     resume,
 )
 from pixelsmith.config.compute import DtypeName
@@ -326,9 +327,19 @@ def test_loras_of_the_stages_alone_are_refused_where_weights_cannot_be_exchanged
     lora = Lora(str(save_lora(build_stable_diffusion(), tmp_path)), stages_only=True)
     with pytest.raises(RequestError, match=r"quantize: .*leave out :stages"):
         Parts(loras=(lora,), quantize="int8")
-    place, parts = find_model(str(tiny_model)), Parts(loras=(lora,))
+    request = Request("a sea", Size(64, 64), model=str(tiny_model), parts=Parts(loras=(lora,)))
     with pytest.raises(RequestError, match=r"memory: sequential .*leave out :stages"):
-        load_family(place, read_facts(place, "x", parts), replace(CPU, memory="sequential"), parts)
+        plan(replace(request, compute=replace(CPU, memory="sequential")))
+
+
+def test_a_plan_counts_both_values_of_weights_that_are_exchanged(tiny_model: Path, tmp_path: Path) -> None:
+    lora = Lora(str(save_lora(build_stable_diffusion(), tmp_path)))
+    request = Request("a sea", Size(64, 64), model=str(tiny_model), compute=CPU)
+    usual, staged = (
+        plan(replace(request, parts=Parts(loras=(replace(lora, stages_only=only),)))).peak_memory_bytes
+        for only in (False, True)
+    )
+    assert staged - usual == 4 * parameters_of(loaded(tiny_model, Parts()).unet)
 
 
 def test_every_family_but_pixart_supports_lora() -> None:

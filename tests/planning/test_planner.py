@@ -119,7 +119,7 @@ def test_slider_positions_apply_to_the_last_stages() -> None:
         (Method(steps=20, slider_map="painted.png", slider_steps=0.5), 20),
         # Of the whole schedule: a stage that starts at a quarter of it has gone through half of that share.
         (Method(steps=6, start=0.75, slider=0.2, slider_steps=0.5), 2),
-        (Method(steps=6, start=0.75, slider=0.2, slider_steps=0.2), 0),
+        (Method(steps=6, start=0.75, slider=0.2, slider_steps=0.2), 1),
         (Method(steps=6, start=0.75, slider=1.0), 6),
         (Method(steps=20, slider=0.0), 0),
         (Method(steps=20, slider=0.0, slider_map="painted.png"), 20),
@@ -127,6 +127,16 @@ def test_slider_positions_apply_to_the_last_stages() -> None:
 )
 def test_guided_steps_follow_from_the_slider(method: Method, guided: int) -> None:
     assert planned(512, 512, method=method).stages[0].guided_steps == guided
+
+
+def test_canvases_are_as_large_as_the_samplers_of_their_stages_need() -> None:
+    """A sampler of second order keeps an estimate beside each latent."""
+    plain, of_base, of_stages = (
+        planned(512, 512, method=method).canvas_bytes
+        for method in (Method(sampler="ddim"), Method(sampler="dpmpp-2m", stage_sampler="ddim"),
+                       Method(sampler="ddim", stage_sampler="dpmpp-2m"))
+    )  # fmt: skip
+    assert plain == of_base < of_stages
 
 
 def test_a_given_cascade_is_used() -> None:

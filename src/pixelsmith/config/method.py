@@ -280,9 +280,10 @@ class Method:
         return MERGES[STRATEGIES[self.strategy].merge or self.merge].slider
 
     def _over(self, recommended: Recommended) -> Recommended:
-        """The recommendation, overridden by what this method sets."""
+        """The recommendation, overridden by what this method sets: for the base, also in the stages."""
         asked = {name: getattr(self, name) for name in _OPEN if getattr(self, name) is not None}
-        return replace(recommended, **asked)
+        as_the_base = {f"stage_{name}": None for name in _ALSO_IN_STAGES if name in asked}
+        return replace(recommended, **as_the_base | asked)
 
 
 _OPEN = (
@@ -290,6 +291,8 @@ _OPEN = (
     "stage_sampler", "stage_guidance_scale", "stage_epsilon_scaling", "texture", "captions", "slider_steps",
 )  # fmt: skip
 """Settings that a method may leave to the model."""
+_ALSO_IN_STAGES = ("steps", "sampler", "epsilon_scaling")
+"""Those that, set by a method, replace the model's for the stages. Its stages may be without guidance nevertheless."""
 
 
 def _of_stage(recommended: Recommended) -> dict[str, Any]:

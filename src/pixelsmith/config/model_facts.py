@@ -19,6 +19,7 @@ class ModelFacts:
     - ``train_steps``: the number of timesteps it was trained with.
     - ``tiling``: how its autoencoder is run tile by tile.
     - ``parameters``: the numbers in its weight files on this disk; of a hub id that was never fetched unknown, and 0.
+    - ``exchanged_parameters``: those of the network, if it has LoRAs of the stages alone; otherwise 0.
     - ``quantised_bytes``: of weights that stay in a format of their own, which ``parameters`` does not count.
     - ``recommended``: the settings that it works best with.
     - ``float16_safe``: whether activations stay in the range of float16.
@@ -45,6 +46,7 @@ class ModelFacts:
     recommended: Recommended = field(default_factory=Recommended)
     float16_safe: bool = True
     perturbable: bool = False
+    exchanged_parameters: int = 0
     quantised_bytes: int = 0
     doubles_latents: bool = False
     control_latents: bool = False

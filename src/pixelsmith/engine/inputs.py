@@ -231,7 +231,7 @@ class StageInputs:
         strategy, own = STRATEGIES[method.strategy], self.methods[stage]
         factor = size.factor_over(below.picture.size)
         merge = strategy.merge_of(own)
-        moderates = own.slider_map == "auto" and "slider_map" not in MERGES[merge].unused
+        moderates = own.holds and own.slider_map == "auto" and "slider_map" not in MERGES[merge].unused
         flatness = flatness_map(below.picture, size, facts.latent_scale, self.wrap, most=1.0 if stage == 1 else CHAINED)
         lead = Lead(
             weights=strategy.weights(own),

@@ -4,7 +4,7 @@ from pixelsmith.families.captioners import Captioner, load_captioner
 from pixelsmith.families.family import Family, Prompt, PromptAt, everywhere
 from pixelsmith.families.loading.complete import check_complete
 from pixelsmith.families.loading.facts import read_facts
-from pixelsmith.families.loading.find import fetch, find_model, pin
+from pixelsmith.families.loading.find import check_exchange, fetch, find_model, pin
 from pixelsmith.families.loading.hub import unpinned
 from pixelsmith.families.loading.loader import choose_device, choose_dtype, load_family, memory_of, processor_of
 from pixelsmith.families.loading.needs import check_parts
@@ -20,6 +20,7 @@ __all__ = [
     "Upsampler",
     "UpsamplerFacts",
     "check_complete",
+    "check_exchange",
     "check_parts",
     "check_weighting",
     "choose_device",

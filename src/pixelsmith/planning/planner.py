@@ -51,14 +51,16 @@ def no_tiles(size: Size, below: Size) -> tuple[int, ...]:
 class Numbers:
     """Bytes per number in the network and in the autoencoder, and patches per batch.
 
-    With an upsampler also the bytes of its weights and of one of its tiles, and for the size of a stage and that of the
-    picture below it ``upsampled_bytes``, those of the canvases for its results, and ``upsampled_tiles``, the tiles of
-    each of its passes.
+    ``exchanged``: bytes for each weight of which there is a second value for the stages, where that is in the device's
+    memory. With an upsampler also the bytes of its weights and of one of its tiles, and for the size of a stage and
+    that of the picture below it ``upsampled_bytes``, those of the canvases for its results, and ``upsampled_tiles``,
+    the tiles of each of its passes.
     """
 
     network: int = 4
     autoencoder: int = 4
     batch_size: int = 1
+    exchanged: int = 0
     upsampler_bytes: int = 0
     upsampler_tile_bytes: int = 0
     upsampled_bytes: Callable[[Size, Size], int] = no_bytes
@@ -105,7 +107,7 @@ def make_plan(request: Request, facts: ModelFacts, start: Size | None = None, nu
     rungs = [stage for stage in (base, *stages) if stage is not None]
     calls = sum(_calls(stage, request.method.at(1, facts.recommended)) for stage in stages)
     calls += _calls(base, request.method.at(0, facts.recommended)) if base else 0
-    canvases = _canvas_bytes(rungs, request, facts)
+    canvases = _canvas_bytes(rungs, 0 if base else 1, request, facts)
     canvases += max(map(numbers.upsampled_bytes, sizes, [origin, *sizes[:-1]]), default=0)
     on_disk = canvases > MEMORY_LIMIT
     captions = _captions(stages, request, facts)
@@ -115,6 +117,7 @@ def make_plan(request: Request, facts: ModelFacts, start: Size | None = None, nu
         model_calls=round(calls),
         on_disk=on_disk,
         peak_memory_bytes=facts.parameters * numbers.network
+        + facts.exchanged_parameters * numbers.exchanged
         + facts.quantised_bytes
         + (numbers.upsampler_bytes if stages else 0)
         + _working_set(rungs, request, facts, numbers, tile)
@@ -225,17 +228,19 @@ def _enlarged(stage: StagePlan, below: Size, request: Request, facts: ModelFacts
     return replace(stage, upsampled_tiles=numbers.upsampled_tiles(stage.size, below))
 
 
-def _canvas_bytes(rungs: list[StagePlan], request: Request, facts: ModelFacts) -> int:
+def _canvas_bytes(rungs: list[StagePlan], first: int, request: Request, facts: ModelFacts) -> int:
     """The size of all pictures and overviews, and of the guide, a map and two steps' canvases of the largest stage.
 
-    Patches and tiles are stored one by one, each in a slot as large as the largest of them.
+    ``first``: the number of the first of ``rungs``, 0 for the base. Patches and tiles are stored one by one, each in a
+    slot as large as the largest of them.
     """
-    remembers = SAMPLERS[request.method.at(0, facts.recommended).sampler].remembers
+    methods = [request.method.at(number, facts.recommended) for number, _ in enumerate(rungs, first)]
+    copies = [2 * (1 + SAMPLERS[method.sampler].remembers) for method in methods]
     wrap = request.wrapped_axes
     tiled = [_tiles_area(rung.latent_size, facts.tiling, wrap) for rung in rungs]
     patches = [rung.patches_per_step * facts.patch.area for rung in rungs]
     of_map = 1 / facts.latent_channels
-    latents = max(tile * (1 + of_map) + patch * 2 * (1 + remembers) for tile, patch in zip(tiled, patches, strict=True))
+    latents = max(tile * (1 + of_map) + patch * n for tile, patch, n in zip(tiled, patches, copies, strict=True))
     pictures = 3 * (facts.latent_scale**2 + 1) * sum(tiled)
     shown = 4 * facts.latent_channels if facts.control_latents else 3 * facts.latent_scale**2
     pictures += shown * max(tiled) * len(request.control_images)

@@ -21,6 +21,7 @@ from pixelsmith.errors import RunError
 from pixelsmith.families import (
     UpsamplerFacts,
     check_complete,
+    check_exchange,
     check_parts,
     check_weighting,
     choose_device,
@@ -63,6 +64,7 @@ class FoundModel:
         """Find a model. ``fetched``: with its weights; otherwise its configuration suffices. Raises ``InputError``."""
         check_parts(parts)
         place = fetch(name, parts) if fetched else find_model(name, False, parts)
+        check_exchange(place, parts, compute)
         check_complete(place, parts, fetched)
         upsampler = read_upsampler(parts, fetched)
         facts, device = read_facts(place, name, parts), choose_device(compute.device)
@@ -107,7 +109,12 @@ class FoundModel:
 
     def _numbers(self, request: Request) -> Numbers:
         size, upcast = self.dtype.itemsize, self.facts.float32_autoencoder and self.dtype == torch.float16
-        numbers = Numbers(size, 4 if upcast else size, batch_size_of(request, self.device, self.facts.patch))
+        numbers = Numbers(
+            size,
+            4 if upcast else size,
+            batch_size_of(request, self.device, self.facts.patch),
+            size if self.device.type == "cpu" else 0,
+        )
         upsampler = self.upsampler
         if upsampler is None:
             return numbers

@@ -53,7 +53,9 @@ def held_share(method: Leading) -> tuple[float, ...]:
     Of the whole schedule, because the noise level decides what is still open, wherever a stage starts. A larger Slider
     keeps more, and for longer; a painted map says what is kept, so it is held to the end.
     """
-    share = 1.0 if method.paints else max(method.slider_steps, method.slider)
+    # A stage that starts later than that holds it in its first step.
+    begun = (method.schedule_steps - method.steps + 1) / method.schedule_steps
+    share = 1.0 if method.paints else max(method.slider_steps, method.slider, begun)
     weights = guide_weights(method.schedule_steps, share if method.holds else 0.0, method.slider_fade)
     return weights[-method.steps :]
 

@@ -10,7 +10,7 @@ import torch
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 
-from pixelsmith import Lora, Parts
+from pixelsmith import Lora, ModelError, Parts
 from pixelsmith.families.loading.quiet import quiet
 from tests.families.test_parts import loaded, queries, save_lora
 from tests.zoo.all import SPECIMENS
@@ -50,3 +50,5 @@ def test_a_lora_changes_the_text_encoder_and_stays_when_it_is_fused(name: str, t
     torch.testing.assert_close(encoder_queries(both) - encoder_queries(plain), change / 2, atol=1e-5, rtol=1e-5)
     assert (queries(both) - queries(plain)).abs().max() > 0.1
     assert not both.get_list_adapters()
+    with pytest.raises(ModelError, match=r"no weights for the transformer or unet .*leave out :stages"):
+        loaded(tmp_path / "model", Parts(loras=(Lora(str(of_encoder), stages_only=True),)))

@@ -300,6 +300,14 @@ def test_an_invalid_lora_of_the_few_step_variant_is_refused(model: Path) -> None
         check_complete(model, Parts(few_steps=True))
 
 
+@pytest.mark.parametrize("of_base", [{"method": {"steps": 4}}, {"scheduler": "LCMScheduler"}])
+def test_a_few_step_variant_of_the_stages_alone_sets_nothing_of_the_base(model: Path, of_base: dict[str, Any]) -> None:
+    few = {"lora": "few.safetensors", "stages_only": True, **of_base}
+    (model / "pixelsmith.json").write_text(json.dumps({"few_steps": few}))
+    with pytest.raises(ModelError, match=r"nothing of the base, but it sets (steps|scheduler)"):
+        check_complete(model, Parts(few_steps=True))
+
+
 def test_a_named_pipe_in_place_of_a_file_is_refused_without_waiting(model: Path) -> None:
     (model / "model_index.json").unlink()
     os.mkfifo(model / "model_index.json")

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from pixelsmith.config.parts import LEAVE_OUT_STAGES, Lora, Parts
 from pixelsmith.errors import ModelError, reason_of
 from pixelsmith.families.architecture import network_of
@@ -20,6 +18,10 @@ _OF_ENCODER = {"clip_l": "", "clip_g": "_2", "t5": "_2"}
 """The names of each text encoder's vectors in files for two of them: SDXL's CLIPs, Flux.1's CLIP and T5."""
 
 
+_ADAPTED = ".base_layer."
+"""In the names of weights that have an adapter beside them."""
+
+
 def add_loras(pipeline: Any, parts: Parts, model: str) -> StageWeights | None:
     """Fuse low-rank weights into those of the network and the text encoders, so that they cost no time in a run.
 
@@ -29,22 +31,28 @@ def add_loras(pipeline: Any, parts: Parts, model: str) -> StageWeights | None:
     Raises ``ModelError`` if the file cannot be used, or the pipeline does not support it.
     """
     everywhere, in_stages = ([lora for lora in parts.loras if lora.stages_only is only] for only in (False, True))
+    network = network_of(pipeline)
     if everywhere:
-        _fuse(pipeline, everywhere, parts.allow_pickle, model)
+        names = _add(pipeline, everywhere, parts.allow_pickle, model)
+        if not is_quantised(network):
+            _fuse(pipeline, names, list(pipeline.get_list_adapters()))
     if not in_stages:
         return None
-    network = network_of(pipeline)
     if is_quantised(network):
         raise ModelError(f"{in_stages[0].path}: it cannot be exchanged in a quantised network; {LEAVE_OUT_STAGES}")
-    before = {name: weight.detach().clone() for name, weight in network.named_parameters()}
-    _fuse(pipeline, in_stages, parts.allow_pickle, model)
-    now = dict(network.named_parameters())
-    base = {name: weight for name, weight in before.items() if not torch.equal(weight, now[name])}
+    names = _add(pipeline, in_stages, parts.allow_pickle, model, NETWORKS)
+    weights = [(name.replace(_ADAPTED, "."), weight) for name, weight in network.named_parameters() if _ADAPTED in name]
+    base = {name: weight.detach().clone() for name, weight in weights}
+    # Prompts are encoded once for the base and the stages, so the text encoders stay as they are.
+    _fuse(pipeline, names, [part for part in NETWORKS if hasattr(pipeline, part)])
     return StageWeights(network, base)
 
 
-def _fuse(pipeline: Any, loras: Sequence[Lora], allow_pickle: bool, model: str) -> None:
-    """Fuse LoRAs that are all for the base and the stages, or all for the stages alone."""
+def _add(pipeline: Any, loras: Sequence[Lora], allow_pickle: bool, model: str, needed: Sequence[str] = ()) -> list[str]:
+    """Add LoRAs beside the weights, and return their names.
+
+    ``needed``: the parts for one of which each of them must have weights; any part if it is empty.
+    """
     if not hasattr(pipeline, "load_lora_weights"):
         raise ModelError(f"{model}: {type(pipeline).__name__} does not support LoRA")
     names = [f"lora-{i}" for i in range(len(loras))]
@@ -54,16 +62,19 @@ def _fuse(pipeline: Any, loras: Sequence[Lora], allow_pickle: bool, model: str) 
             pipeline.load_lora_weights(str(file.parent), weight_name=file.name, adapter_name=name)
         except Exception as error:
             raise ModelError(f"{lora.path}: it is no LoRA of {model}: {reason_of(error)}") from error
-    if missing := set(names) - {name for found in pipeline.get_list_adapters().values() for name in found}:
+    adapted = {part: found for part, found in pipeline.get_list_adapters().items() if not needed or part in needed}
+    if missing := set(names) - {name for found in adapted.values() for name in found}:
         path = loras[names.index(min(missing))].path
-        raise ModelError(f"{path}: it has no weights for {model}, which is a {type(pipeline).__name__}")
+        only = f"; {LEAVE_OUT_STAGES}, for those of text encoders are not used in the stages" if needed else ""
+        what = f"the {' or '.join(needed)} of {model}" if needed else model
+        raise ModelError(f"{path}: it has no weights for {what}, which is a {type(pipeline).__name__}{only}")
     pipeline.set_adapters(names, [lora.weight for lora in loras])
-    if is_quantised(network_of(pipeline)):
-        return
-    # By default Flux.1 and Chroma fuse the network's alone, and the text encoders' would be lost below. Prompts are
-    # encoded once for the base and the stages.
-    changed = [part for part in pipeline.get_list_adapters() if part in NETWORKS or not loras[0].stages_only]
-    pipeline.fuse_lora(components=changed, adapter_names=names)
+    return names
+
+
+def _fuse(pipeline: Any, names: Sequence[str], parts: Sequence[str]) -> None:
+    # By default Flux.1 and Chroma fuse the network's alone, and the text encoders' would be lost.
+    pipeline.fuse_lora(components=parts, adapter_names=names)
     pipeline.unload_lora_weights()
 
 

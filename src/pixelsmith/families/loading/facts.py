@@ -76,6 +76,7 @@ def read_facts(place: Path, name: str, parts: Parts = NO_PARTS) -> ModelFacts:
     facts = replace(
         facts,
         parameters=weights.parameters,
+        exchanged_parameters=_exchanged_parameters(sources, parts),
         quantised_bytes=weights.quantised_bytes,
         captioner_parameters=_captioner_parameters(folder, parts),
     )
@@ -238,6 +239,13 @@ def _captioner_parameters(folder: Path, parts: Parts) -> int | None:
     if captioner is None:
         return None
     return weights_of(find_captioner(captioner, parts.allow_pickle, weights=False), None).parameters
+
+
+def _exchanged_parameters(sources: PartSources, parts: Parts) -> int:
+    if not any(lora.stages_only for lora in parts.loras):
+        return 0
+    places = (source for name, source in sources.items() if name in NETWORKS and source is not None)
+    return sum(weights_of(place, parts.variant).parameters for place in places)
 
 
 def _weights(sources: PartSources, parts: Parts) -> WeightCounts:

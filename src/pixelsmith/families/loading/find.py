@@ -8,9 +8,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from pixelsmith.config.parts import Lora, Parts, located
+from pixelsmith.config.compute import Compute
+from pixelsmith.config.parts import LEAVE_OUT_STAGES, Lora, Parts, located
 from pixelsmith.config.request import EMBEDDED
-from pixelsmith.errors import ModelError
+from pixelsmith.errors import ModelError, RequestError
 from pixelsmith.families.loading.hub import CONFIGURATION, HUB_ID, fetched, fetched_pipeline, pinned
 from pixelsmith.families.loading.model_files import read_json, shapes_in
 from pixelsmith.families.loading.quiet import quiet
@@ -20,7 +21,8 @@ OWN = "pixelsmith.json"
 """An optional file in a model folder with ``native_size`` (pixels), ``method`` (``Recommended``), ``captioner`` (a
 folder relative to the model's, or a hub id), ``texture`` and ``latent_upsampler`` (the folders of its texture network
 and of its network that enlarges latents), and ``few_steps``: the ``lora`` of its few-step variant (relative to the
-folder, or a hub id), the recommended ``method`` with it, and its ``scheduler`` and ``timestep_spacing``."""
+folder, or a hub id), the recommended ``method`` with it, its ``scheduler`` and ``timestep_spacing``, and whether it is
+for the stages alone (``stages_only``)."""
 NO_PARTS = Parts()
 
 
@@ -166,6 +168,13 @@ def few_steps_of(folder: Path, parts: Parts) -> dict[str, Any]:
     known = {"lora"} <= set(few) <= {"lora", *_OF_FEW_STEPS}
     if few and not (known and isinstance(few["lora"], str) and isinstance(few.get("stages_only", False), bool)):
         raise ModelError(f"{folder / OWN}: few_steps: expected lora, {', '.join(_OF_FEW_STEPS)}; got {few}")
+    if few.get("stages_only"):
+        of_base = [*(set(few) & {"scheduler", "timestep_spacing"}), *few.get("method", {})]
+        if wrong := [name for name in of_base if not name.startswith("stage_")]:
+            raise ModelError(
+                f"{folder / OWN}: few_steps: with stages_only it can set nothing of the base, but it sets "
+                f"{', '.join(wrong)}; expected names that begin with stage_ in method"
+            )
     return few
 
 
@@ -183,6 +192,14 @@ def with_few_steps(folder: Path, parts: Parts) -> Parts:
 
 def _lora_of(few: Mapping[str, Any], folder: Path) -> Lora:
     return Lora(located(few["lora"], folder), stages_only=few.get("stages_only", False))
+
+
+def check_exchange(place: Path, parts: Parts, compute: Compute) -> None:
+    """Raise ``RequestError`` for LoRAs of the stages alone in a memory mode that cannot exchange weights."""
+    if compute.memory != "sequential":
+        return
+    if any(lora.stages_only for lora in with_few_steps(config_folder(place, parts), parts).loras):
+        raise RequestError(f"memory: sequential cannot exchange LoRAs between base and stages; {LEAVE_OUT_STAGES}")
 
 
 def pin(model: str, parts: Parts) -> tuple[str, Parts]:

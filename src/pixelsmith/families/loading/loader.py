@@ -11,7 +11,7 @@ from torch import nn
 
 from pixelsmith.config.compute import Compute
 from pixelsmith.config.model_facts import ModelFacts
-from pixelsmith.config.parts import LEAVE_OUT_STAGES, Parts
+from pixelsmith.config.parts import Parts
 from pixelsmith.errors import InputError, ModelError, RequestError, reason_of
 from pixelsmith.families.architecture import Architecture, DiffusersFamily, network_of
 from pixelsmith.families.autoencoders.autoencoder import compile_blocks
@@ -37,8 +37,6 @@ def load_family(place: Path, facts: ModelFacts, compute: Compute, parts: Parts =
     """Load a model onto its device. Raises ``ModelError``, and ``RequestError`` if the device is not available."""
     architecture = architecture_of(facts.pipeline, facts.name)
     parts = with_few_steps(config_folder(place, parts), parts)
-    if compute.memory == "sequential" and any(lora.stages_only for lora in parts.loras):
-        raise RequestError(f"memory: sequential cannot exchange LoRAs between base and stages; {LEAVE_OUT_STAGES}")
     device = choose_device(compute.device)
     dtype = choose_dtype(compute.dtype, device, facts.float16_safe)
     if device.type == "cpu" and compute.memory in ("offload", "sequential"):
