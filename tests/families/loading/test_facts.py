@@ -202,10 +202,12 @@ def test_recommended_settings_follow_from_the_chosen_scheduler(tmp_path: Path) -
 
 
 def test_the_embedded_model_recommends_its_own_settings() -> None:
-    best = read_facts(find_model(EMBEDDED), EMBEDDED).recommended
-    assert best == Recommended(
-        20, "cfg", 2.0, 0.7, sampler="dpmpp-2m", epsilon_scaling=1.007, stage_guidance_scale=1.0, slider=0.2
-    )
+    usual, few = (read_facts(find_model(EMBEDDED), EMBEDDED, Parts(few_steps=on)).recommended for on in (False, True))
+    assert usual == Recommended(
+        20, "cfg", 2.0, 0.7, sampler="dpmpp-2m", epsilon_scaling=1.007, stage_guidance_scale=1.0, slider=0.2,
+        slider_steps=0.35,
+    )  # fmt: skip
+    assert few == replace(usual, stage_steps=4, stage_sampler="ddim", stage_epsilon_scaling=0.978)
 
 
 def test_each_pipeline_belongs_to_one_family() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from pixelsmith.config.compute import Compute
-from pixelsmith.config.parts import Parts
+from pixelsmith.config.parts import Lora, Parts
 from pixelsmith.errors import ModelError, RequestError
 from pixelsmith.families import everywhere, find_model, load_family, model_files, read_facts
 from pixelsmith.families.loading.loader import choose_device, choose_dtype
@@ -149,7 +150,7 @@ def test_a_cached_hub_model_is_loaded_without_a_connection(tiny_model: Path, tmp
         assert offline.run(tmp_path, *command, "--run-dir", "run", "--output", "sea.png") == (0, "")
         request = read_settings(tmp_path / "sea.png")["request"]
         assert (request["model"], request["parts"]["vae"]) == (f"somebody/tiny@{FIRST}", f"somebody/vae@{FIRST}")
-        assert request["parts"]["loras"] == [{"path": f"somebody/style@{FIRST}", "weight": 0.5}]
+        assert request["parts"]["loras"] == [asdict(Lora(f"somebody/style@{FIRST}", 0.5))]
         assert request["parts"]["textual_inversions"] == [f"somebody/word@{FIRST}"]
         # Another commit is the newest now; the run goes on with its own.
         publish(tmp_path / "hub", "tiny", tiny_model / "vae", SECOND)
