@@ -247,12 +247,8 @@ class Method:
         """The settings of the base (stage 0) or of one of ``stages``."""
         own, start, slider = self._over(recommended), 1.0, 0.0
         if stage > 0:
-            own = replace(
-                own,
-                steps=own.stage_steps or own.steps,
-                sampler=own.stage_sampler or own.sampler,
-                epsilon_scaling=own.stage_epsilon_scaling or own.epsilon_scaling,
-            )
+            of_stage = {name: getattr(own, f"stage_{name}") or getattr(own, name) for name in _ALSO_IN_STAGES}
+            own = replace(own, **of_stage)
             start = STRATEGIES[self.strategy].start if self.start is None else self.start
             sliders = self.sliders or (self._slider_of(recommended),)
             slider = sliders[max(0, len(sliders) - 1 - max(0, stages - stage))]

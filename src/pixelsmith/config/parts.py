@@ -246,7 +246,7 @@ class Parts:
         for name, text in (*named.items(), *(("textual inversion", text) for text in self.textual_inversions)):
             if text is not None:
                 check_text(name, text, "a name")
-        if self.quantize is not None and any(lora.stages_only for lora in self.loras):
+        if self.quantize is not None and self.stage_loras:
             raise RequestError(f"quantize: LoRAs cannot be exchanged in a quantised network; {LEAVE_OUT_STAGES}")
         if self.image_encoder is not None and not self.ip_adapters:
             raise RequestError("image encoder: only IP-Adapters use it; leave it out, or give --ip-adapter")
@@ -255,6 +255,11 @@ class Parts:
             if not any(value is choice for choice in choices):
                 names = ", ".join(map(str, choices))
                 raise RequestError(f"{name.replace('_', ' ')}: expected one of {names}, got {value!r}")
+
+    @property
+    def stage_loras(self) -> tuple[Lora, ...]:
+        """The LoRAs of the stages alone."""
+        return tuple(lora for lora in self.loras if lora.stages_only)
 
     def located(self, folder: Path) -> Parts:
         """The same parts with paths resolved against ``folder``."""

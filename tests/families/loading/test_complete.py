@@ -294,8 +294,9 @@ def test_a_class_name_that_is_not_a_string_is_refused(model: Path) -> None:
         check_complete(model, Parts())
 
 
-def test_an_invalid_lora_of_the_few_step_variant_is_refused(model: Path) -> None:
-    (model / "pixelsmith.json").write_text(json.dumps({"few_steps": {"lora": 5}}))
+@pytest.mark.parametrize("few", [{"lora": 5}, {"lora": "few.safetensors", "stages_only": True, "method": 5}])
+def test_an_invalid_few_step_variant_is_refused(model: Path, few: dict[str, Any]) -> None:
+    (model / "pixelsmith.json").write_text(json.dumps({"few_steps": few}))
     with pytest.raises(ModelError, match="few_steps: expected lora"):
         check_complete(model, Parts(few_steps=True))
 

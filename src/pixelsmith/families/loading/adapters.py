@@ -16,8 +16,6 @@ from pixelsmith.families.shared.stage_weights import StageWeights
 
 _OF_ENCODER = {"clip_l": "", "clip_g": "_2", "t5": "_2"}
 """The names of each text encoder's vectors in files for two of them: SDXL's CLIPs, Flux.1's CLIP and T5."""
-
-
 _ADAPTED = ".base_layer."
 """In the names of weights that have an adapter beside them."""
 
@@ -30,9 +28,8 @@ def add_loras(pipeline: Any, parts: Parts, model: str) -> StageWeights | None:
 
     Raises ``ModelError`` if the file cannot be used, or the pipeline does not support it.
     """
-    everywhere, in_stages = ([lora for lora in parts.loras if lora.stages_only is only] for only in (False, True))
-    network = network_of(pipeline)
-    if everywhere:
+    network, in_stages = network_of(pipeline), parts.stage_loras
+    if everywhere := [lora for lora in parts.loras if not lora.stages_only]:
         names = _add(pipeline, everywhere, parts.allow_pickle, model)
         if not is_quantised(network):
             _fuse(pipeline, names, list(pipeline.get_list_adapters()))

@@ -242,7 +242,7 @@ def _captioner_parameters(folder: Path, parts: Parts) -> int | None:
 
 
 def _exchanged_parameters(sources: PartSources, parts: Parts) -> int:
-    if not any(lora.stages_only for lora in parts.loras):
+    if not parts.stage_loras:
         return 0
     places = (source for name, source in sources.items() if name in NETWORKS and source is not None)
     return sum(weights_of(place, parts.variant).parameters for place in places)

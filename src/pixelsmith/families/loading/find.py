@@ -166,7 +166,8 @@ def few_steps_of(folder: Path, parts: Parts) -> dict[str, Any]:
             "--scheduler, --steps and --guidance-scale"
         )
     known = {"lora"} <= set(few) <= {"lora", *_OF_FEW_STEPS}
-    if few and not (known and isinstance(few["lora"], str) and isinstance(few.get("stages_only", False), bool)):
+    kinds = {"lora": str, "method": dict, "stages_only": bool}
+    if few and not (known and all(isinstance(few[name], kind) for name, kind in kinds.items() if name in few)):
         raise ModelError(f"{folder / OWN}: few_steps: expected lora, {', '.join(_OF_FEW_STEPS)}; got {few}")
     if few.get("stages_only"):
         of_base = [*(set(few) & {"scheduler", "timestep_spacing"}), *few.get("method", {})]
@@ -198,7 +199,7 @@ def check_exchange(place: Path, parts: Parts, compute: Compute) -> None:
     """Raise ``RequestError`` for LoRAs of the stages alone in a memory mode that cannot exchange weights."""
     if compute.memory != "sequential":
         return
-    if any(lora.stages_only for lora in with_few_steps(config_folder(place, parts), parts).loras):
+    if with_few_steps(config_folder(place, parts), parts).stage_loras:
         raise RequestError(f"memory: sequential cannot exchange LoRAs between base and stages; {LEAVE_OUT_STAGES}")
 
 
